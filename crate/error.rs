@@ -1,0 +1,141 @@
+//! One error type for the whole engine: a kind with a stable code, a place, and a remedy.
+
+use std::fmt;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal,)*) => {
+        /// What went wrong. The code of each kind is stable and shared with `web/src/errors.ts`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorKind { $($(#[$doc])* $variant,)* }
+
+        impl ErrorKind {
+            pub const ALL: &[ErrorKind] = &[$(ErrorKind::$variant,)*];
+
+            /// The stable, kebab-case code.
+            pub fn code(self) -> &'static str {
+                match self { $(ErrorKind::$variant => $code,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The bytes do not start with the GGUF magic.
+    NotGguf = "not-gguf",
+    /// A GGUF version (or byte order) that this reader does not know.
+    GgufVersion = "gguf-version",
+    /// The file ends before what its header promises.
+    GgufTruncated = "gguf-truncated",
+    /// A header that contradicts itself or breaks a limit.
+    GgufInvalid = "gguf-invalid",
+    /// A metadata key that the model needs is absent.
+    MissingKey = "missing-key",
+    /// A metadata key has another type than it must.
+    WrongKeyType = "wrong-key-type",
+    /// A metadata value that makes no sense for the architecture.
+    BadConfig = "bad-config",
+    /// The architecture is not one that this engine runs.
+    UnsupportedArchitecture = "unsupported-architecture",
+    /// The backend has no kernel for a tensor's type.
+    UnsupportedType = "unsupported-type",
+    /// Tensors that the architecture needs are absent.
+    MissingTensor = "missing-tensor",
+    /// A tensor has another shape than the configuration says.
+    BadTensor = "bad-tensor",
+    /// The vocabulary in the file cannot be used.
+    BadTokenizer = "bad-tokenizer",
+    /// The file has no chat template.
+    NoTemplate = "no-template",
+    /// The chat template does not parse or fails while it runs.
+    BadTemplate = "bad-template",
+    /// The chat template refused these messages (`raise_exception`).
+    TemplateRaised = "template-raised",
+    /// The chat template used too much time or made too much text.
+    TemplateLimit = "template-limit",
+    /// More tokens than the context holds.
+    ContextOverflow = "context-overflow",
+    /// There is nothing to run.
+    EmptyPrompt = "empty-prompt",
+    /// A token id outside the vocabulary.
+    TokenOutOfRange = "token-out-of-range",
+    /// Logits that are not finite or all equal: no token can be chosen from them.
+    DegenerateLogits = "degenerate-logits",
+    /// A call with arguments that cannot be meant.
+    InvalidArgument = "invalid-argument",
+    /// A call that is not allowed in the present state.
+    InvalidState = "invalid-state",
+    /// The model does not fit in memory or in the limits of the device.
+    OutOfMemory = "out-of-memory",
+    /// There is no usable GPU.
+    NoGpu = "no-gpu",
+    /// The GPU device was lost.
+    DeviceLost = "device-lost",
+    /// The GPU refused a command.
+    GpuError = "gpu-error",
+    /// The caller stopped the operation.
+    Aborted = "aborted",
+    /// The bytes could not be fetched or read.
+    Io = "io",
+}
+
+/// An error with its kind, the place where it arose, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    place: String,
+    detail: String,
+}
+
+impl Error {
+    /// `detail` says what was expected, what was found and, where there is one, the remedy.
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, place: String::new(), detail: detail.into() }
+    }
+
+    /// Names the place: a tensor, a key, a byte offset. An outer place is put in front.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.place = if self.place.is_empty() { place.to_string() } else { format!("{place}, {}", self.place) };
+        self
+    }
+
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    pub fn code(&self) -> &'static str {
+        self.kind.code()
+    }
+
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.place.is_empty() {
+            write!(f, "{} [{}]", self.detail, self.code())
+        } else {
+            write!(f, "{}: {} [{}]", self.place, self.detail, self.code())
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `bail!(Kind, "text {x}")` returns an [`Error`] from the enclosing function.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! bail {
+    ($kind:ident, $($detail:tt)*) => {
+        return Err($crate::error::Error::new($crate::error::ErrorKind::$kind, format!($($detail)*)))
+    };
+}
