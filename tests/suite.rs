@@ -1,4 +1,5 @@
 //! The one test binary. `suite/` mirrors `crate/`; `common/` is what several of them share.
 
+#[path = "suite/mod.rs"]
+mod cases;
 mod common;
-mod suite;
