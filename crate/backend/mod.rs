@@ -1,1 +1,93 @@
-//! .
+//! How a plan runs. A backend knows ops, packed weights and slots; it never knows a model.
+
+pub mod cpu;
+pub mod reference;
+#[cfg(feature = "webgpu")]
+pub mod webgpu;
+
+use std::task::{Context, Poll};
+
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::graph::{Dim, Plan, Shape, WeightId};
+
+/// Sizes that are fixed when a plan is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of the cache: positions 0 to n_ctx - 1.
+    pub n_ctx: usize,
+    /// The most tokens of one step.
+    pub max_tokens: usize,
+    /// The most rows of logits of one step.
+    pub max_outputs: usize,
+}
+
+/// One run of the plan: `tokens` at positions `pos`, `pos + 1`, …, with logits for the last `outputs` of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    pub tokens: &'a [u32],
+    pub pos: usize,
+    pub outputs: usize,
+}
+
+impl Step<'_> {
+    /// The rows of a value in this step.
+    pub fn rows(&self, shape: Shape) -> usize {
+        match shape.rows {
+            Dim::Tokens => self.tokens.len(),
+            Dim::Outputs => self.outputs,
+        }
+    }
+}
+
+/// What a backend did since it was prepared. Deterministic, so tests assert on these and never on times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub steps: u64,
+    pub dispatches: u64,
+    pub passes: u64,
+    pub submits: u64,
+    /// Bytes written to the device per step inputs (not weights), and read back.
+    pub bytes_written: u64,
+    pub bytes_read: u64,
+    pub pipelines: u64,
+    pub buffers: u64,
+}
+
+/// Bytes that a backend holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub weights: u64,
+    pub kv: u64,
+    pub scratch: u64,
+}
+
+/// Runs plans. The engine calls `prepare`, then `write_weight` for every byte of every weight, then
+/// `finish_weights`, and then `submit` and `poll_logits` in turn.
+pub trait Backend {
+    /// `reference`, `cpu` or `webgpu`.
+    fn name(&self) -> &'static str;
+
+    /// Whether a matrix (matmul, embedding) may have this type.
+    fn supports(&self, dtype: DType) -> bool;
+
+    /// Allocates weights, states and slots, and compiles what the plan needs.
+    fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()>;
+
+    /// Puts packed bytes of a weight at `offset` bytes from its start. Pieces come in any size and order.
+    fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()>;
+
+    /// All weights are there.
+    fn finish_weights(&mut self) -> Result<()>;
+
+    /// Starts a step. The engine has checked ids, positions and row counts.
+    fn submit(&mut self, step: &Step<'_>) -> Result<()>;
+
+    /// Copies the logits of the oldest step that was not read yet: `outputs * n_vocab` values. A step without outputs
+    /// is read too, with an empty slice: it is how the caller knows that it is over.
+    fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>>;
+
+    fn counters(&self) -> Counters;
+
+    fn memory(&self) -> Memory;
+}

@@ -1,1 +1,18 @@
-//! .
+//! What a model computes, free of any device: a list of ops over matrices whose row count is known only at a step.
+//!
+//! `builder` makes nodes, `infer` gives and checks their shapes, `verify` holds the invariants, `passes` rewrite,
+//! `memory` assigns values to slots, and `plan` is what a backend runs.
+
+mod builder;
+mod infer;
+mod ir;
+mod memory;
+pub mod passes;
+mod plan;
+mod verify;
+
+pub use builder::Builder;
+pub use ir::{Act, Attention, Dim, Graph, Node, Op, Rope, RopePairs, Shape, State, StateId, ValueId, Weight, WeightId};
+pub use memory::{Slot, SlotId, Slots, assign};
+pub use plan::Plan;
+pub use verify::verify;

@@ -1,0 +1,100 @@
+//! The only way to make nodes.
+
+use super::infer::infer;
+use super::ir::{Act, Attention, Graph, Node, Op, Rope, State, StateId, ValueId, Weight, WeightId};
+use super::verify::verify;
+use crate::dtype::DType;
+
+/// Builds a [`Graph`], one op a call.
+///
+/// # Panics
+/// Every method panics, with the op and the shapes, where operands do not fit: an architecture checks what comes from
+/// the file before it builds, so a misfit here is a mistake in its description.
+pub struct Builder {
+    g: Graph,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    pub fn new() -> Self {
+        let (weights, states, nodes) = Default::default();
+        Self { g: Graph { weights, states, nodes, output: ValueId(0) } }
+    }
+
+    pub fn weight(&mut self, name: &str, dtype: DType, rows: usize, cols: usize) -> WeightId {
+        self.g.weights.push(Weight { name: name.to_string(), dtype, rows, cols });
+        WeightId(self.g.weights.len() as u32 - 1)
+    }
+
+    pub fn state(&mut self, name: &str, cols: usize) -> StateId {
+        self.g.states.push(State { name: name.to_string(), cols });
+        StateId(self.g.states.len() as u32 - 1)
+    }
+
+    pub fn embed(&mut self, w: WeightId, scale: f32) -> ValueId {
+        self.push(Op::Embed { w, scale })
+    }
+
+    pub fn matmul(&mut self, w: WeightId, x: ValueId) -> ValueId {
+        self.push(Op::MatMul { w, x })
+    }
+
+    pub fn add_bias(&mut self, x: ValueId, b: WeightId) -> ValueId {
+        self.push(Op::AddBias { x, b })
+    }
+
+    pub fn rms_norm(&mut self, x: ValueId, w: WeightId, eps: f32) -> ValueId {
+        self.push(Op::RmsNorm { x, w, eps })
+    }
+
+    pub fn rope(&mut self, x: ValueId, rope: Rope) -> ValueId {
+        self.push(Op::Rope { x, rope })
+    }
+
+    pub fn kv_store(&mut self, x: ValueId, state: StateId) {
+        self.push(Op::KvStore { x, state });
+    }
+
+    pub fn attention(&mut self, q: ValueId, k: StateId, v: StateId, attn: Attention) -> ValueId {
+        self.push(Op::Attention { q, k, v, attn })
+    }
+
+    pub fn add(&mut self, a: ValueId, b: ValueId) -> ValueId {
+        self.push(Op::Add { a, b })
+    }
+
+    pub fn glu(&mut self, gate: ValueId, up: ValueId, act: Act) -> ValueId {
+        self.push(Op::Glu { gate, up, act })
+    }
+
+    pub fn softcap(&mut self, x: ValueId, cap: f32) -> ValueId {
+        self.push(Op::Softcap { x, cap })
+    }
+
+    pub fn last_rows(&mut self, x: ValueId) -> ValueId {
+        self.push(Op::LastRows { x })
+    }
+
+    /// Names a value for hidden-state dumps.
+    pub fn name(&mut self, v: ValueId, name: impl Into<String>) {
+        self.g.nodes[v.index()].name = Some(name.into());
+    }
+
+    /// The finished graph, verified.
+    pub fn finish(mut self, output: ValueId) -> Graph {
+        self.g.output = output;
+        verify(&self.g).unwrap_or_else(|e| panic!("the builder made a broken graph: {e}\n{}", self.g));
+        self.g
+    }
+
+    fn push(&mut self, op: Op) -> ValueId {
+        let shape = infer(&self.g, &op).unwrap_or_else(|e| panic!("{e}\n{}", self.g));
+        self.g.nodes.push(Node { op, shape, name: None });
+        ValueId(self.g.nodes.len() as u32 - 1)
+    }
+}

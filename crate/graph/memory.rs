@@ -1,0 +1,68 @@
+//! From live ranges to slots: which values may share a buffer.
+
+use super::ir::{Dim, Graph};
+
+/// An index into [`Slots::slots`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId(pub u32);
+
+/// One buffer of f32 rows, used by several values, one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub rows: Dim,
+    /// The most columns that one of its values has.
+    pub cols: usize,
+}
+
+/// The slot of each value; `None` for effects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slots {
+    pub slots: Vec<Slot>,
+    pub slot_of: Vec<Option<SlotId>>,
+}
+
+/// Gives each value a slot such that no two live values share one, and no step writes a slot that it reads.
+///
+/// The second rule is WebGPU's: a buffer may not be bound as read-only and as writable in one dispatch, whatever the
+/// ranges. It follows from keeping the operands of a step alive until the step is over.
+pub fn assign(g: &Graph) -> Slots {
+    let mut last_use: Vec<usize> = (0..g.nodes.len()).collect();
+    for (i, node) in g.nodes.iter().enumerate() {
+        node.op.operands().for_each(|x| last_use[x.index()] = i);
+    }
+    last_use[g.output.index()] = usize::MAX;
+
+    let mut slots: Vec<Slot> = Vec::new();
+    let mut free: Vec<usize> = Vec::new();
+    let mut live: Vec<(usize, usize)> = Vec::new(); // (last use, slot)
+    let mut slot_of = vec![None; g.nodes.len()];
+    for (i, node) in g.nodes.iter().enumerate() {
+        live.retain(|&(last, slot)| {
+            let over = last < i;
+            if over {
+                free.push(slot);
+            }
+            !over
+        });
+        let Some(shape) = node.shape else { continue };
+        let same_rows = |s: usize| slots[s].rows == shape.rows;
+        // Smallest slot that holds it, else the largest to grow, else a new one.
+        let fits = free.iter().copied().filter(|&s| same_rows(s) && slots[s].cols >= shape.cols);
+        let small = free.iter().copied().filter(|&s| same_rows(s) && slots[s].cols < shape.cols);
+        let found = fits.min_by_key(|&s| slots[s].cols).or_else(|| small.max_by_key(|&s| slots[s].cols));
+        let slot = match found {
+            Some(s) => {
+                free.retain(|&f| f != s);
+                slots[s].cols = slots[s].cols.max(shape.cols);
+                s
+            }
+            None => {
+                slots.push(Slot { rows: shape.rows, cols: shape.cols });
+                slots.len() - 1
+            }
+        };
+        slot_of[i] = Some(SlotId(slot as u32));
+        live.push((last_use[i], slot));
+    }
+    Slots { slots, slot_of }
+}
