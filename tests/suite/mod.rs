@@ -1,2 +1,4 @@
 mod gguf;
+mod graph;
 mod quant;
+mod tidy;
