@@ -1,2 +1,4 @@
+mod cpu;
 mod gguf;
+mod kernels;
 mod quant;
