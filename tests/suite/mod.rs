@@ -1,2 +1,6 @@
+mod cpu;
 mod gguf;
+mod graph;
+mod kernels;
 mod quant;
+mod tidy;
