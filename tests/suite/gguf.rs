@@ -1,1 +1,1 @@
-//! GGUF reading.
+
