@@ -27,7 +27,8 @@ pub fn gguf(data: &[u8]) -> Result<Gguf, Error> {
 /// Pushes `data` in pieces of `size` bytes.
 pub fn in_pieces(data: &[u8], size: usize) -> Result<Gguf, Error> {
     let mut reader = Reader::new(Some(data.len() as u64));
-    for piece in data.chunks(size) {
+    // An empty file has no pieces: it is the first, empty push that finds out.
+    for piece in std::iter::once(&[][..]).chain(data.chunks(size)) {
         if let Progress::Done(gguf) = reader.push(piece)? {
             assert_eq!(reader.buffered(), 0);
             assert!(reader.consumed() <= gguf.data_offset);
