@@ -5,7 +5,7 @@ use tokenizers::models::bpe::{BPE, Merges, Vocab as BpeVocab};
 use tokenizers::utils::SysRegex;
 use tokenizers::{Model, NormalizedString};
 
-use super::vocab::{self, Kind, Vocab};
+use super::vocab::{self, Kind};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Meta;

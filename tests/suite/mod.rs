@@ -1,3 +1,4 @@
 mod gguf;
 mod quant;
 mod text;
+mod text_template;
