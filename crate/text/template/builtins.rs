@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use minijinja::value::{Kwargs, Rest, ValueKind, from_args};
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters, functions, tests};
 use minijinja_contrib::{globals, pycompat};
 
@@ -11,6 +11,8 @@ use super::limits::Budget;
 use super::{json, ops, python, rewrite};
 
 type Native = fn(&Budget, &[Value]) -> Result<Value, Error>;
+/// All arguments, the ones with a name among them.
+type All = Rest<ValueOrKwargs>;
 
 /// Registers everything that a template may call.
 pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime>) {
@@ -25,7 +27,7 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
         ("joiner", Value::from_function(globals::joiner)),
     ] {
         let budget = budget.clone();
-        env.add_function(name, move |state: &mut State, args: Rest<Value>| paid(&budget, &function, state, &args));
+        env.add_function(name, move |state: &mut State, args: All| paid(&budget, &function, state, &args.into_values()));
     }
     env.add_function("cycler", |args: Rest<Value>| globals::cycler(args.0));
     let shared = budget.clone();
@@ -113,9 +115,10 @@ fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
         ("upper", Value::from_function(filters::upper)),
     ] {
         let budget = budget.clone();
-        env.add_filter(name, move |state: &mut State, args: Rest<Value>| {
+        env.add_filter(name, move |state: &mut State, args: All| {
+            let args = args.into_values();
             reserve(&budget, name, &args)?;
-            paid(&budget, &filter, state, &args)
+            paid(&budget, &filter, state, &args).or_else(|e| number_or_default(&budget, name, &args).ok_or(e))
         });
     }
     let own: [(&'static str, Native); 9] = [
@@ -133,11 +136,24 @@ fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
     ];
     for (name, filter) in own {
         let budget = budget.clone();
-        env.add_filter(name, move |args: Rest<Value>| {
+        env.add_filter(name, move |args: All| {
+            let args = args.into_values();
             args.iter().try_for_each(|arg| budget.pay(arg))?;
             filter(&budget, &args)
         });
     }
+}
+
+/// `int` and `float` of what is no number: the default that the template names, or zero.
+fn number_or_default(budget: &Budget, name: &str, args: &[Value]) -> Option<Value> {
+    let zero = match name {
+        _ if budget.is_exceeded() => return None,
+        "int" => Value::from(0),
+        "float" => Value::from(0.0),
+        _ => return None,
+    };
+    let named = args.get(1).filter(|v| v.is_kwargs()).and_then(|v| v.get_attr("default").ok());
+    Some(named.or_else(|| args.get(1).cloned()).filter(|v| !v.is_undefined()).unwrap_or(zero))
 }
 
 fn install_tests(env: &mut Environment, budget: &Arc<Budget>) {
@@ -156,8 +172,8 @@ fn install_tests(env: &mut Environment, budget: &Arc<Budget>) {
     ] {
         for name in names {
             let (budget, test) = (budget.clone(), test.clone());
-            env.add_test(*name, move |state: &mut State, args: Rest<Value>| -> Result<bool, Error> {
-                paid(&budget, &test, state, &args).map(|v| v.is_true())
+            env.add_test(*name, move |state: &mut State, args: All| -> Result<bool, Error> {
+                paid(&budget, &test, state, &args.into_values()).map(|v| v.is_true())
             });
         }
     }

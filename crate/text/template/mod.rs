@@ -106,7 +106,7 @@ impl ChatTemplate {
             ("eos_token".into(), TemplateValue::from(options.eos_token.as_str())),
         ];
         variables.extend(options.variables.iter().cloned());
-        let rendered = self.evaluate(variables.into_iter().collect(), options.now)?;
+        let rendered = self.evaluate(TemplateValue::from_pairs(variables), options.now)?;
         if options.continue_final_message { cut_after_final_message(rendered, messages) } else { Ok(rendered) }
     }
 

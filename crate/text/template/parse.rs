@@ -71,7 +71,7 @@ fn convert(raw: &serde_json::Value, numbers: &mut Numbers, depth: usize) -> Resu
         }
         serde_json::Value::Object(map) => {
             let entry = |(k, v): (&String, &serde_json::Value), n: &mut Numbers| Ok((k.clone(), convert(v, n, depth + 1)?));
-            map.iter().map(|e| entry(e, numbers)).collect::<Result<Vec<(String, Value)>>>()?.into_iter().collect()
+            Value::from_pairs(map.iter().map(|e| entry(e, numbers)).collect::<Result<Vec<_>>>()?)
         }
     })
 }
