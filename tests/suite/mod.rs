@@ -1,5 +1,6 @@
 mod gguf;
 mod quant;
 mod text;
-mod text_template;
+mod text_broken;
 mod text_stream;
+mod text_template;

@@ -92,7 +92,8 @@ fn check_pieces(name: &str, tokenizer: &Tokenizer, data: &Value) {
         let ids = ids(&case["ids"]);
         for (key, show_special) in [("special_hex", true), ("hidden_hex", false)] {
             // llama.cpp takes tokens of these names for control tokens whatever the file says.
-            let ids: Vec<u32> = ids.iter().copied().filter(|&id| show_special || !is_named_only(tokenizer, id)).collect();
+            let ids: Vec<u32> =
+                ids.iter().copied().filter(|&id| show_special || !is_named_only(tokenizer, id)).collect();
             let mut bytes = tokenizer.decode(&ids, show_special);
             // It drops the space that encoding put in front; a stream cannot know that it stands at the start.
             if data["keys"]["add_space_prefix"] == true && bytes.first() == Some(&b' ') {
@@ -179,8 +180,20 @@ fn gemma_reads_and_writes_text_as_the_reference_does() {
 fn the_tiny_models_read_text_as_the_reference_does() {
     let mut total = 0;
     for name in [
-        "gemma", "gemma2", "gemma3", "llama", "llama32", "qwen2", "qwen3", "qwen35", "qwen35_mtp", "qwen35moe",
-        "qwen35vl", "qwen3_tied", "qwen3moe", "qwen3vl",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "llama",
+        "llama32",
+        "qwen2",
+        "qwen3",
+        "qwen35",
+        "qwen35_mtp",
+        "qwen35moe",
+        "qwen35vl",
+        "qwen3_tied",
+        "qwen3moe",
+        "qwen3vl",
     ] {
         let Some(path) = fixtures::fixture(&format!("golden/{name}.gguf")) else { continue };
         let Some(data) = fixtures::json(&format!("golden/{name}.json")) else { continue };
