@@ -5,3 +5,6 @@ mod kernels;
 mod quant;
 mod text;
 mod tidy;
+mod text_broken;
+mod text_stream;
+mod text_template;
