@@ -1,0 +1,135 @@
+//! What a description works with: the file's tensors by name, and the graph that grows.
+
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+
+use crate::dtype::DType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gguf::{Gguf, TensorInfo};
+use crate::graph::{Builder, Graph, ValueId, WeightId};
+
+/// A [`Builder`] that takes its weights from a file. A tensor that is missing or has another shape is noted and stands
+/// in with the shape that it should have, so that one look at a file finds everything that is wrong with it.
+pub struct Describe<'a> {
+    pub gguf: &'a Gguf,
+    builder: Builder,
+    tensors: HashMap<&'a str, &'a TensorInfo>,
+    taken: HashMap<&'a str, (WeightId, Use)>,
+    missing: Vec<String>,
+    misshapen: Vec<String>,
+}
+
+/// Norms and biases are read as F32 whatever the backend; matrices only in types for which it has a kernel.
+#[derive(Clone, Copy, PartialEq)]
+enum Use {
+    Matrix,
+    Vector,
+}
+
+impl<'a> Describe<'a> {
+    pub fn new(gguf: &'a Gguf) -> Self {
+        Self {
+            gguf,
+            builder: Builder::new(),
+            tensors: gguf.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
+            taken: HashMap::new(),
+            missing: Vec::new(),
+            misshapen: Vec::new(),
+        }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// A matrix `[in, out]` in GGUF's order: `out` rows of `in` values.
+    pub fn matrix(&mut self, name: &str, d_in: usize, d_out: usize) -> WeightId {
+        self.take(name, &[d_in, d_out], Use::Matrix)
+    }
+
+    /// A vector, such as a norm or a bias.
+    pub fn vector(&mut self, name: &str, len: usize) -> WeightId {
+        self.take(name, &[len], Use::Vector)
+    }
+
+    /// A vector that some files have and others do not.
+    pub fn opt_vector(&mut self, name: &str, len: usize) -> Option<WeightId> {
+        self.has(name).then(|| self.vector(name, len))
+    }
+
+    fn take(&mut self, name: &str, dims: &[usize], usage: Use) -> WeightId {
+        if let Some((w, _)) = self.taken.get(name) {
+            return *w;
+        }
+        let (cols, rows) = (dims[0], dims.get(1).copied().unwrap_or(1));
+        let Some(&t) = self.tensors.get(name) else {
+            self.missing.push(format!("`{name}`"));
+            return self.builder.weight(name, DType::F32, rows, cols);
+        };
+        if !t.dims.iter().copied().eq(dims.iter().map(|&d| d as u64)) {
+            self.misshapen.push(format!("`{name}` must be {dims:?}, is {:?}", t.dims));
+            return self.builder.weight(name, DType::F32, rows, cols);
+        }
+        let w = self.builder.weight(name, t.dtype, rows, cols);
+        self.taken.insert(&t.name, (w, usage));
+        w
+    }
+
+    /// The finished graph. Whether it can be used, `check` says.
+    pub fn finish(&mut self, output: ValueId) -> Graph {
+        std::mem::take(&mut self.builder).finish(output)
+    }
+
+    /// Refuses a file whose tensors are not those that were taken, naming all of them.
+    pub fn check(&self, supports: &dyn Fn(DType) -> bool) -> Result<()> {
+        if !self.missing.is_empty() {
+            let list = self.missing.join(", ");
+            return Err(Error::new(ErrorKind::MissingTensor, format!("the file lacks {list}")));
+        }
+        if !self.misshapen.is_empty() {
+            return Err(Error::new(ErrorKind::BadTensor, self.misshapen.join("; ")));
+        }
+        // A layer's tensor that nothing reads would make the answer wrong without a word.
+        let unread: Vec<_> = (self.gguf.tensors.iter().map(|t| t.name.as_str()))
+            .filter(|name| name.starts_with("blk.") && !self.taken.contains_key(name))
+            .collect();
+        if let Some(first) = unread.first() {
+            let n = unread.len();
+            let detail = format!("this architecture has no use for {n} of the file's tensors, the first is `{first}`");
+            return Err(Error::new(ErrorKind::BadTensor, detail));
+        }
+        let unsupported = |(name, (_, usage)): (&&str, &(WeightId, Use))| {
+            let dtype = self.tensors[name].dtype;
+            let ok = match usage {
+                Use::Matrix => supports(dtype),
+                Use::Vector => dtype == DType::F32,
+            };
+            (!ok).then(|| format!("`{name}` is {dtype}"))
+        };
+        let mut list: Vec<_> = self.taken.iter().filter_map(unsupported).collect();
+        list.sort();
+        match list.len() {
+            0 => Ok(()),
+            n => {
+                list.truncate(4);
+                let list = list.join(", ");
+                let detail = format!("no kernel for the type of {n} tensors ({list}); take another quantisation");
+                Err(Error::new(ErrorKind::UnsupportedType, detail))
+            }
+        }
+    }
+}
+
+impl Deref for Describe<'_> {
+    type Target = Builder;
+
+    fn deref(&self) -> &Builder {
+        &self.builder
+    }
+}
+
+impl DerefMut for Describe<'_> {
+    fn deref_mut(&mut self) -> &mut Builder {
+        &mut self.builder
+    }
+}

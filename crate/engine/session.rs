@@ -1,0 +1,135 @@
+//! Step-level work: prefill, decode, rollback. Owns the positions of the cache and their rules.
+
+use std::future::poll_fn;
+
+use crate::backend::{Backend, Limits, Step};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::Plan;
+
+/// A sequence of tokens in the cache of one backend.
+///
+/// Every method leaves the session usable when it fails: positions advance only once a step is over, and a row of the
+/// cache that lies past the last position is written again before it is read.
+pub struct Session {
+    backend: Box<dyn Backend>,
+    limits: Limits,
+    n_vocab: usize,
+    /// The tokens whose rows are in the cache; row i holds position i.
+    tokens: Vec<u32>,
+    /// `[max_outputs, n_vocab]`.
+    logits: Vec<f32>,
+    /// Rows of logits of a step that was submitted and not read: a caller dropped its future.
+    unread: Option<usize>,
+}
+
+impl Session {
+    pub(super) fn new(backend: Box<dyn Backend>, plan: &Plan, limits: Limits) -> Self {
+        let n_vocab = plan.graph.n_vocab();
+        let logits = vec![0.0; limits.max_outputs * n_vocab];
+        Self { backend, limits, n_vocab, tokens: Vec::with_capacity(limits.n_ctx), logits, unread: None }
+    }
+
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub fn n_vocab(&self) -> usize {
+        self.n_vocab
+    }
+
+    /// The tokens in the cache.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Appends tokens and gives the logits after the last of them.
+    pub async fn prefill(&mut self, ids: &[u32]) -> Result<&mut [f32]> {
+        self.check(ids)?;
+        let mut left = ids;
+        while !left.is_empty() {
+            let n = left.len().min(self.limits.max_tokens);
+            let (chunk, rest) = left.split_at(n);
+            self.step(chunk, usize::from(rest.is_empty())).await?;
+            left = rest;
+        }
+        Ok(&mut self.logits[..self.n_vocab])
+    }
+
+    /// Appends tokens and shows the logits after each of them, in order. Steps are as long as the rows of logits that
+    /// the session was opened with.
+    pub async fn prefill_all(&mut self, ids: &[u32], mut each: impl FnMut(&[f32])) -> Result<()> {
+        self.check(ids)?;
+        for chunk in ids.chunks(self.limits.max_outputs) {
+            self.step(chunk, chunk.len()).await?;
+            self.logits[..chunk.len() * self.n_vocab].chunks_exact(self.n_vocab).for_each(&mut each);
+        }
+        Ok(())
+    }
+
+    /// Appends the tokens of a part of a prompt whose logits nobody wants; at most `max_tokens` of them.
+    pub async fn prefill_part(&mut self, ids: &[u32]) -> Result<()> {
+        self.check(ids)?;
+        for chunk in ids.chunks(self.limits.max_tokens) {
+            self.step(chunk, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends one token and gives the logits after it.
+    pub async fn decode(&mut self, id: u32) -> Result<&mut [f32]> {
+        self.check(&[id])?;
+        self.step(&[id], 1).await?;
+        Ok(&mut self.logits[..self.n_vocab])
+    }
+
+    /// Forgets all tokens after the first `n`.
+    pub fn rollback(&mut self, n: usize) -> Result<()> {
+        if n > self.tokens.len() {
+            crate::bail!(InvalidArgument, "cannot roll back to {n} tokens: the cache holds {}", self.tokens.len());
+        }
+        self.tokens.truncate(n);
+        Ok(())
+    }
+
+    /// Everything that can be wrong with new tokens, before anything runs.
+    fn check(&self, ids: &[u32]) -> Result<()> {
+        if ids.is_empty() {
+            crate::bail!(EmptyPrompt, "there are no tokens to run; give at least one");
+        }
+        if let Some((i, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= self.n_vocab) {
+            return Err(Error::new(ErrorKind::TokenOutOfRange, format!("the vocabulary has {} tokens", self.n_vocab))
+                .at(format!("token {id} at index {i}")));
+        }
+        let (have, n_ctx) = (self.tokens.len(), self.limits.n_ctx);
+        if ids.len() > n_ctx - have {
+            let new = ids.len();
+            crate::bail!(
+                ContextOverflow,
+                "{have} tokens and {new} new ones do not fit in a context of {n_ctx}; shorten the prompt or open the model with a larger context"
+            );
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, tokens: &[u32], outputs: usize) -> Result<()> {
+        if let Some(rows) = self.unread {
+            self.read(rows).await?;
+        }
+        self.backend.submit(&Step { tokens, pos: self.tokens.len(), outputs })?;
+        self.unread = Some(outputs);
+        self.read(outputs).await?;
+        self.tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
+    async fn read(&mut self, rows: usize) -> Result<()> {
+        let logits = &mut self.logits[..rows * self.n_vocab];
+        let result = poll_fn(|cx| self.backend.poll_logits(cx, logits)).await;
+        self.unread = None;
+        result
+    }
+}

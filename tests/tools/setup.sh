@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# Gets what is missing for the things named, and nothing else; takes no time when all of it is there.
+#
+#   tests/tools/setup.sh rust wasm apple node browsers vulkan models   any of these
+#   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
+#   tests/tools/setup.sh env                                           shell lines for building wasm (eval them)
+#
+# Downloads and tools go to $PAGELM_CACHE (default ~/.cache/pagelm), never into the repository. System packages are
+# installed only where apt-get works as root; elsewhere the script says what to install and stops.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+cache=${PAGELM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pagelm}
+wasm_triple=wasm32-unknown-unknown
+apple_triple=aarch64-apple-darwin
+wasm_pack_version=0.15.1
+
+say() { echo "setup: $*" >&2; }
+die() { echo "setup: $*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+have_files() { local f; for f in "$@"; do [ -e "$f" ] || return 1; done; }
+
+# Installs Debian packages, or tells how to.
+apt() {
+  if have apt-get && [ "$(id -u)" = 0 ]; then
+    say "apt-get install $*"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"; } >&2
+  elif have apt-get; then
+    die "missing packages; run: sudo apt-get install $*"
+  else
+    return 1
+  fi
+}
+
+rust() {
+  local remedy='install Rust 1.95 or newer with rustup (see rust-lang.org), then open a new shell'
+  have cargo && have rustc || die "no cargo on PATH: $remedy"
+  local minor
+  minor=$(rustc --version | sed -E 's/^rustc 1\.([0-9]+).*/\1/')
+  [ "$minor" -ge 95 ] || die "$(rustc --version) is too old: $remedy"
+  have cc || apt gcc libc6-dev || die 'no C compiler to link with (on macOS: xcode-select --install)'
+}
+
+# Does this rustc have a standard library for the target?
+has_target() { [ -d "$("$1" --print sysroot)/lib/rustlib/$2/lib" ]; }
+
+# The rustc that builds wasm: the default one if it can, else Debian's with the standard library built below.
+debian_rustc=/usr/bin/rustc
+wasm_rustc() {
+  if have rustc && has_target rustc $wasm_triple; then
+    command -v rustc
+  elif [ -x $debian_rustc ] && has_target $debian_rustc $wasm_triple; then
+    echo $debian_rustc
+  else
+    return 1
+  fi
+}
+
+wasm() {
+  rust
+  if ! wasm_rustc >/dev/null; then
+    if have rustup && rustup target add $wasm_triple >&2; then
+      say "added $wasm_triple with rustup"
+    else
+      wasm_std_from_source
+    fi
+  fi
+  wasm_tool wasm-pack $wasm_pack_version
+  wasm_tool wasm-bindgen-cli "$(sed -n '/^name = "wasm-bindgen"$/{n;s/.*"\(.*\)"/\1/p;}' Cargo.lock)" wasm-bindgen
+}
+
+debian_rust() {
+  have_files $debian_rustc /usr/bin/cargo /usr/lib/rustlib/src/rust/library/std/Cargo.toml /usr/bin/lld-22 ||
+    apt rustc-web cargo-web rust-web-src lld-22 || die "rustc has no $1: run 'rustup target add $1'"
+}
+
+# Without rustup's targets: Debian's compiler and library sources, and the library compiled once into its sysroot.
+wasm_std_from_source() {
+  debian_rust $wasm_triple
+  [ "$(id -u)" = 0 ] || die "must be root to add $wasm_triple to $debian_rustc; better: rustup target add $wasm_triple"
+  say "building the standard library for $wasm_triple (about a minute)"
+  local work lib
+  work=$(mktemp -d)
+  mkdir "$work/src"
+  echo '#![no_std]' >"$work/src/lib.rs"
+  printf '[package]\nname = "empty"\nedition = "2024"\n[workspace]\n' >"$work/Cargo.toml"
+  # RUSTC_BOOTSTRAP lets a stable compiler take the unstable flag; panic_unwind and proc_macro are not used by wasm
+  # programs, but cargo wants to find them in a sysroot.
+  (cd "$work" && env -u RUSTFLAGS -u CARGO_BUILD_TARGET CARGO_TARGET_DIR="$work/target" RUSTC=$debian_rustc \
+    RUSTC_BOOTSTRAP=1 /usr/bin/cargo build --quiet --release --target $wasm_triple \
+    -Z build-std=std,panic_abort,panic_unwind,proc_macro)
+  rm "$work/target/$wasm_triple/release/deps/"libempty-*.rlib
+  lib=$($debian_rustc --print sysroot)/lib/rustlib/$wasm_triple
+  # Moved into place whole, so that an interrupted copy is not taken for a library.
+  rm -rf "$lib" "$lib.new"
+  mkdir -p "$lib.new/lib"
+  cp "$work/target/$wasm_triple/release/deps/"*.rlib "$lib.new/lib/"
+  mv "$lib.new" "$lib"
+  rm -rf "$work"
+}
+
+# What type-checks the code for a Mac; check-apple.sh finds it.
+apple() {
+  rust
+  has_target rustc $apple_triple || { have rustup && rustup target add $apple_triple >&2; } || debian_rust $apple_triple
+}
+
+# wasm_tool PACKAGE VERSION [PROGRAM]: a program of exactly this version, compiled unless there is one.
+wasm_tool() {
+  local package=$1 version=$2 program=${3:-$1}
+  [ "$(PATH=$cache/tools/bin:$PATH "$program" --version 2>/dev/null)" = "$program $version" ] && return
+  say "compiling $package $version into $cache/tools (some minutes, once)"
+  # These run for a moment each: compile fast rather than well. `--locked` fails where a registry lags behind the lock.
+  (
+    export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+    unset CARGO_TARGET_DIR CARGO_BUILD_TARGET RUSTFLAGS
+    install=(cargo install --quiet --root "$cache/tools" --target-dir "$cache/tools/build" --bin "$program" "$package@$version")
+    # Not from the repository, whose cargo configuration is not meant for tools.
+    cd / && { "${install[@]}" --locked || "${install[@]}"; } >&2
+  )
+  rm -rf "$cache/tools/build"
+}
+
+# What a shell needs to run wasm-pack. Programs come by PATH because wasm-pack calls plain `cargo` and `rustc`.
+env_lines() {
+  local rustc path=$cache/tools/bin
+  rustc=$(wasm_rustc) || die 'no Rust for wasm yet: run setup.sh wasm'
+  if [ "$rustc" = $debian_rustc ] && [ "$(command -v rustc)" != $debian_rustc ]; then
+    # Only these two, not all of /usr/bin, go before what the user has on PATH.
+    mkdir -p "$cache/tools/debian"
+    ln -sf /usr/bin/cargo /usr/bin/rustc "$cache/tools/debian/"
+    path=$path:$cache/tools/debian
+  fi
+  printf 'export PATH=%q:$PATH\n' "$path"
+}
+
+node() {
+  local remedy='install Node.js 20.19 or newer (see nodejs.org)'
+  have node && have npm || apt nodejs npm || die "no node and npm on PATH: $remedy"
+  command node -e 'const [a, b] = process.versions.node.split(".").map(Number);
+    process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' || die "node $(command node --version) is too old: $remedy"
+  # npm writes the second file at the end of an install.
+  if [ ! web/node_modules/.package-lock.json -nt web/package-lock.json ]; then
+    say 'npm ci in web/'
+    (cd web && npm ci --loglevel=error) >&2
+    touch web/node_modules/.package-lock.json
+  fi
+}
+
+browsers() {
+  local missing=()
+  command node web/test/browsers.mjs which chromium >/dev/null || missing+=(chromium)
+  command node web/test/browsers.mjs which firefox >/dev/null || missing+=(firefox-esr)
+  [ ${#missing[@]} = 0 ] || apt "${missing[@]}" ||
+    die "no ${missing[*]}: install Chrome and Firefox, or set CHROMIUM and FIREFOX to their paths"
+  vulkan # Firefox has no software adapter of its own
+}
+
+vulkan() {
+  [ "$(uname)" = Linux ] || return 0 # macOS has Metal
+  local icd
+  for icd in /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json; do
+    [ -e "$icd" ] && ldconfig -p | grep -q 'libvulkan\.so\.1' && return
+  done
+  apt mesa-vulkan-drivers libvulkan1 || die 'no Vulkan driver: install the one of your GPU, or Mesa'
+}
+
+model() { python3 tests/tools/model.py "$1" "$cache/models"; }
+
+main() {
+  [ $# -gt 0 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
+  local what
+  for what in "$@"; do
+    case $what in
+      rust | wasm | apple | node | browsers | vulkan) $what ;;
+      models) model smollm >/dev/null ;;
+      model:*) model "${what#model:}" ;;
+      env) env_lines ;;
+      *) die "no such thing: $what" ;;
+    esac
+  done
+}
+main "$@"
