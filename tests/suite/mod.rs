@@ -4,3 +4,4 @@ mod graph;
 mod kernels;
 mod quant;
 mod tidy;
+mod webgpu;
