@@ -3,5 +3,6 @@ mod gguf;
 mod graph;
 mod kernels;
 mod quant;
+mod text;
 mod tidy;
 mod webgpu;
