@@ -2,8 +2,10 @@
 
 mod load;
 mod model;
+pub mod sampler;
 mod session;
 
 pub use load::{Loader, Piece};
 pub use model::{Model, Options};
+pub use sampler::{Sampler, SamplerParams};
 pub use session::Session;
