@@ -136,12 +136,7 @@ impl Generation {
         event.map(Some)
     }
 
-    async fn advance(
-        &mut self,
-        session: &mut Session,
-        tokenizer: &Tokenizer,
-        now: &dyn Fn() -> f64,
-    ) -> Result<Event> {
+    async fn advance(&mut self, session: &mut Session, tokenizer: &Tokenizer, now: &dyn Fn() -> f64) -> Result<Event> {
         if let Some(id) = self.chosen.take() {
             return Ok(self.report(id, tokenizer));
         }

@@ -3,4 +3,5 @@
 pub mod backends;
 pub mod cases;
 pub mod fixtures;
+pub mod golden;
 pub mod tol;

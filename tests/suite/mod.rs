@@ -1,8 +1,11 @@
 mod cpu;
+mod generate;
 mod gguf;
+mod golden;
 mod graph;
 mod kernels;
 mod quant;
 mod sampler;
-mod tidy;
+mod session;
 mod text;
+mod tidy;
