@@ -9,3 +9,5 @@ mod sampler;
 mod session;
 mod text;
 mod tidy;
+mod text_template;
+mod text_stream;
