@@ -23,6 +23,30 @@ pub enum ValueType {
     F64 = 12,
 }
 
+impl ValueType {
+    const ALL: [ValueType; 13] = {
+        use ValueType::*;
+        [U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64]
+    };
+
+    /// The type with this number in a file.
+    pub fn from_id(id: u32) -> Option<Self> {
+        Self::ALL.get(id as usize).copied()
+    }
+
+    /// Bytes of one value; 0 for strings and arrays, which say their own length.
+    pub fn size(self) -> usize {
+        use ValueType::*;
+        match self {
+            U8 | I8 | Bool => 1,
+            U16 | I16 => 2,
+            U32 | I32 | F32 => 4,
+            U64 | I64 | F64 => 8,
+            String | Array => 0,
+        }
+    }
+}
+
 /// One metadata value. Integers keep their sign only: the width in the file does not matter to a reader.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {

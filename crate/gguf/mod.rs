@@ -3,17 +3,21 @@
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Everything here comes from outside, so every
 //! length is checked against a cap and against the bytes that are left before anything is allocated.
 
+mod item;
+mod layout;
 mod meta;
+mod parse;
 mod read;
 
 pub use meta::{Array, Meta, Strings, Value, ValueType};
-pub use read::{Progress, Reader};
+pub use parse::{MAX_ARRAY, MAX_DIMS, MAX_KEYS, MAX_NAME, MAX_STRING, MAX_TENSORS};
+pub use read::{MAX_HEADER, MEMORY_BASE, MEMORY_FACTOR, Progress, Reader};
 
 use crate::dtype::DType;
 use crate::error::Result;
 
 /// A parsed header.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Gguf {
     pub version: u32,
     pub meta: Meta,

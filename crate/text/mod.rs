@@ -1,1 +1,23 @@
-//! .
+//! Text in and out of a model: the tokenizer and the vocabulary of a GGUF file, streamed output, chat templates.
+//!
+//! The tokenizer gives the ids that llama.cpp gives for the same file, except where the family's own tokenizer is known
+//! to disagree with it; there the family's own is followed:
+//!
+//! * `qwen2` and `qwen35` bring text into NFC first.
+//! * A token whose name looks special (`</s>`, `<eos>`) but which the file calls normal is a normal token: it is not
+//!   recognised inside a text and never hidden. It still ends a generation, as in llama.cpp.
+//! * SentencePiece: the space prefix is put at the start of a text and after a control token, not after a user-defined
+//!   one; and user-defined runs of spaces are found in a literal U+2581, which SentencePiece takes for a space.
+
+mod bpe;
+mod index;
+mod special;
+mod spm;
+pub mod stream;
+pub mod template;
+mod tokenizer;
+mod vocab;
+
+pub use stream::{StopStrings, TextStream};
+pub use template::{ChatTemplate, RenderOptions};
+pub use tokenizer::{EncodeOptions, Tokenizer};

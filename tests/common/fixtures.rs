@@ -34,3 +34,24 @@ pub fn bytes(name: &str) -> Option<Vec<u8>> {
     let path = fixture(name)?;
     Some(std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
 }
+
+/// Whether the reference data beside the repository is there.
+pub fn shared() -> bool {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").is_dir()
+}
+
+/// A downloaded model. `PAGELM_CACHE` names another place than `~/.cache/pagelm`.
+///
+/// Only SmolLM2 must be there where the other reference data is; the bigger ones are skipped, by name.
+pub fn model(name: &str) -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache/pagelm"));
+    let cache = std::env::var_os("PAGELM_CACHE").map(PathBuf::from).or_else(home)?;
+    let path = cache.join("models").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    let must = shared() && name.starts_with("SmolLM2");
+    assert!(!must, "{} is missing; run tests/tools/setup.sh models", path.display());
+    eprintln!("skipped: model {name} is not in {}", path.display());
+    None
+}

@@ -1,2 +1,3 @@
 mod gguf;
 mod quant;
+mod text;

@@ -1,0 +1,147 @@
+//! Text to token ids and back.
+
+use super::bpe::{self, Bpe};
+use super::special::{Fragment, Matcher};
+use super::spm::{self, Spm};
+use super::vocab::Vocab;
+use crate::bail;
+use crate::error::Result;
+use crate::gguf::Meta;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// Put the special tokens around the text that the model wants there (BOS, rarely EOS).
+    pub add_special: bool,
+    /// Recognise control tokens inside the text. Never turn this on for text of a user.
+    pub parse_special: bool,
+}
+
+enum Algorithm {
+    Bpe(Box<Bpe>),
+    Spm(Box<Spm>),
+}
+
+pub struct Tokenizer {
+    vocab: Vocab,
+    matcher: Matcher,
+    algorithm: Algorithm,
+    add_bos: bool,
+    add_eos: bool,
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer that a GGUF header describes.
+    pub fn from_gguf(meta: &Meta) -> Result<Tokenizer> {
+        let (vocab, algorithm, add_bos) = match meta.opt_string("tokenizer.ggml.model")? {
+            Some("gpt2") => {
+                let bpe = Bpe::new(meta)?;
+                let add_bos = bpe.add_bos;
+                (Vocab::from_meta(meta, bpe::decode)?, Algorithm::Bpe(Box::new(bpe)), add_bos)
+            }
+            Some("llama") => {
+                let vocab = Vocab::from_meta(meta, spm::decode)?;
+                let spm = Spm::new(meta, &vocab)?;
+                (vocab, Algorithm::Spm(Box::new(spm)), true)
+            }
+            Some(other) => bail!(BadTokenizer, "the tokenizer model `{other}` is not one that this engine knows"),
+            None => bail!(BadTokenizer, "the file has no `tokenizer.ggml.model`; is it a whole model?"),
+        };
+        Ok(Tokenizer {
+            matcher: Matcher::new(&vocab),
+            add_bos: meta.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos),
+            add_eos: meta.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+            vocab,
+            algorithm,
+        })
+    }
+
+    pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        if options.add_special && self.add_bos {
+            ids.extend(self.vocab.bos);
+        }
+        match &self.algorithm {
+            Algorithm::Bpe(bpe) => {
+                let allow = |id| options.parse_special || self.vocab.is_user_defined(id);
+                for fragment in self.matcher.split(&self.vocab, text, allow) {
+                    match fragment {
+                        Fragment::Token(id) => ids.push(id),
+                        Fragment::Text(text) => bpe.encode(text, &mut ids)?,
+                    }
+                }
+            }
+            Algorithm::Spm(spm) => self.encode_spm(spm, text, options.parse_special, &mut ids)?,
+        }
+        if options.add_special && self.add_eos {
+            ids.extend(self.vocab.eos);
+        }
+        Ok(ids)
+    }
+
+    /// Control tokens cut the text as it is; between them SentencePiece sees no difference between a space and U+2581.
+    fn encode_spm(&self, spm: &Spm, text: &str, parse_special: bool, ids: &mut Vec<u32>) -> Result<()> {
+        let control = |id| parse_special && self.vocab.is_control(id);
+        for fragment in self.matcher.split(&self.vocab, text, control) {
+            let text = match fragment {
+                Fragment::Token(id) => {
+                    ids.push(id);
+                    continue;
+                }
+                Fragment::Text(text) => text,
+            };
+            let text = if spm.space_prefix { Spm::unmark(&format!(" {text}")) } else { Spm::unmark(text) };
+            for fragment in self.matcher.split(&self.vocab, &text, |id| self.vocab.is_user_defined(id)) {
+                match fragment {
+                    Fragment::Token(id) => ids.push(id),
+                    Fragment::Text(text) => spm.encode(&self.vocab, text, ids)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes that a token adds to a text, or `None` where there is no such token. They need not be UTF-8.
+    ///
+    /// Control tokens are their name with `show_special`, and nothing without.
+    pub fn piece(&self, id: u32, show_special: bool) -> Option<&[u8]> {
+        self.vocab.kind(id)?;
+        Some(if self.vocab.is_control(id) && !show_special { &[] } else { self.vocab.bytes(id) })
+    }
+
+    /// The bytes of a sequence. Ids outside the vocabulary add nothing.
+    pub fn decode(&self, ids: &[u32], show_special: bool) -> Vec<u8> {
+        ids.iter().filter_map(|&id| self.piece(id, show_special)).flatten().copied().collect()
+    }
+
+    pub fn vocab_size(&self) -> usize {
+        self.vocab.len()
+    }
+
+    pub fn bos(&self) -> Option<u32> {
+        self.vocab.bos
+    }
+
+    pub fn eos(&self) -> Option<u32> {
+        self.vocab.eos
+    }
+
+    /// Whether `encode` with `add_special` puts BOS in front.
+    pub fn adds_bos(&self) -> bool {
+        self.add_bos && self.vocab.bos.is_some()
+    }
+
+    /// Whether `encode` with `add_special` puts EOS at the end.
+    pub fn adds_eos(&self) -> bool {
+        self.add_eos && self.vocab.eos.is_some()
+    }
+
+    /// Whether a generation stops at this token.
+    pub fn is_end_of_generation(&self, id: u32) -> bool {
+        self.vocab.ends().binary_search(&id).is_ok()
+    }
+
+    /// All tokens at which a generation stops, in ascending order.
+    pub fn end_of_generation(&self) -> &[u32] {
+        self.vocab.ends()
+    }
+}

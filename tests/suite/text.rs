@@ -1,0 +1,183 @@
+//! The tokenizer against llama.cpp and the families' own tokenizers, and the text stream.
+
+use std::path::Path;
+
+use pagelm::gguf::{Meta, Progress, Reader};
+use pagelm::text::{EncodeOptions, StopStrings, TextStream, Tokenizer};
+use pagelm::{ErrorKind, gguf};
+use proptest::prelude::*;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::common::fixtures;
+
+const PLAIN: EncodeOptions = EncodeOptions { add_special: false, parse_special: false };
+const PARSE: EncodeOptions = EncodeOptions { add_special: false, parse_special: true };
+const ADD: EncodeOptions = EncodeOptions { add_special: true, parse_special: false };
+const ADD_PARSE: EncodeOptions = EncodeOptions { add_special: true, parse_special: true };
+
+/// The metadata at the start of a file, without reading the weights behind it.
+fn header(path: &Path) -> Meta {
+    use std::io::Read;
+    let mut file = std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut reader = Reader::new(None);
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let n = file.read(&mut piece).expect("readable");
+        assert!(n > 0, "{} ends inside its header", path.display());
+        if let Progress::Done(gguf) = reader.push(&piece[..n]).unwrap_or_else(|e| panic!("{}: {e}", path.display())) {
+            return gguf.meta;
+        }
+    }
+}
+
+fn ids(v: &Value) -> Vec<u32> {
+    v.as_array().expect("ids").iter().map(|n| n.as_u64().expect("an id") as u32).collect()
+}
+
+fn hex(v: &Value) -> Vec<u8> {
+    let s = v.as_str().expect("hex");
+    (0..s.len()).step_by(2).map(|i| u8::from_str_radix(&s[i..i + 2], 16).expect("hex")).collect()
+}
+
+/// Checks everything that a tokenizer fixture says. Returns (cases, cases in which the second opinion was taken).
+fn check_fixture(name: &str, tokenizer: &Tokenizer) -> Option<(usize, usize)> {
+    let data = fixtures::json(&format!("reference/tokenizer-{name}.json"))?;
+    assert_eq!(tokenizer.vocab_size() as u64, data["n_vocab"].as_u64().expect("n_vocab"), "{name}");
+    check_special(name, tokenizer, &data);
+    check_pieces(name, tokenizer, &data);
+    let prefix = ids(&data["add_special_prefix"]);
+    let mut second = 0;
+    let cases = data["cases"].as_array().expect("cases");
+    for case in cases {
+        let text = case["text"].as_str().expect("text");
+        let plain = ids(case.get("sentencepiece_ids").unwrap_or(&case["ids"]));
+        let parsed = case.get("ids_parse_special").map_or_else(|| plain.clone(), ids);
+        // The HF tokenizers recognise special tokens; they also give the plain ids where there is none in the text.
+        let (plain, parsed) = match case.get("hf_tokenizers_ids") {
+            Some(hf) if case.get("ids_parse_special").is_none() => (ids(hf), ids(hf)),
+            Some(hf) => (plain, ids(hf)),
+            None => (plain, parsed),
+        };
+        second += usize::from(case.get("hf_tokenizers_ids").or(case.get("sentencepiece_ids")).is_some());
+        assert_eq!(tokenizer.encode(text, PLAIN).unwrap(), plain, "{name}: {text:?}");
+        assert_eq!(tokenizer.encode(text, PARSE).unwrap(), parsed, "{name}, special tokens parsed: {text:?}");
+        assert_eq!(tokenizer.encode(text, ADD).unwrap(), [prefix.clone(), plain].concat(), "{name}: {text:?}");
+        assert_eq!(tokenizer.encode(text, ADD_PARSE).unwrap(), [prefix.clone(), parsed].concat(), "{name}: {text:?}");
+    }
+    Some((cases.len(), second))
+}
+
+fn check_special(name: &str, tokenizer: &Tokenizer, data: &Value) {
+    let special = &data["special"];
+    let id = |key: &str| u32::try_from(special[key].as_i64().expect("an id")).ok();
+    assert_eq!(tokenizer.bos(), id("bos"), "{name}");
+    assert_eq!(tokenizer.eos(), id("eos"), "{name}");
+    assert_eq!(tokenizer.adds_bos(), special["add_bos"].as_bool().expect("add_bos"), "{name}");
+    assert_eq!(tokenizer.adds_eos(), special["add_eos"].as_bool().expect("add_eos"), "{name}");
+    assert_eq!(tokenizer.end_of_generation(), ids(&special["end_of_generation"]), "{name}");
+}
+
+fn check_pieces(name: &str, tokenizer: &Tokenizer, data: &Value) {
+    for (id, want) in data["pieces"].as_object().expect("pieces") {
+        let id = id.parse().expect("an id");
+        assert_eq!(tokenizer.piece(id, true), Some(&hex(want)[..]), "{name}: piece of {id}");
+    }
+    for case in data["decode"].as_array().expect("decode") {
+        let ids = ids(&case["ids"]);
+        assert_eq!(tokenizer.decode(&ids, true), hex(&case["special_hex"]), "{name}: {ids:?}");
+        assert_eq!(tokenizer.decode(&ids, false), hex(&case["hidden_hex"]), "{name}: {ids:?}");
+        let mut stream = TextStream::default();
+        let streamed: String = ids.iter().map(|&id| stream.push(tokenizer.piece(id, true).unwrap())).collect();
+        let all = String::from_utf8_lossy(&hex(&case["special_hex"])).into_owned();
+        assert_eq!(streamed + &stream.finish(), all, "{name}: {ids:?}");
+    }
+    for (key, show_special) in [("special", true), ("hidden", false)] {
+        let mut hash = Sha256::new();
+        for id in 0..tokenizer.vocab_size() as u32 {
+            let mut piece = tokenizer.piece(id, show_special).expect("an id of the vocabulary");
+            // llama.cpp takes tokens of these names for control tokens whatever the file says.
+            if !show_special && (piece == b"</s>" || piece == b"<eos>") {
+                piece = b"";
+            }
+            hash.update((piece.len() as u32).to_le_bytes());
+            hash.update(piece);
+        }
+        let hash: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hash, data["vocab_sha256"][key].as_str().expect("a hash"), "{name}: {key}");
+    }
+}
+
+fn check_vocab(name: &str, cases: usize, second: usize) {
+    let Some(path) = fixtures::fixture(&format!("reference/{name}.gguf")) else { return };
+    let tokenizer = Tokenizer::from_gguf(&header(&path)).unwrap();
+    if let Some((all, other)) = check_fixture(name, &tokenizer) {
+        eprintln!("{name}: {all} cases, {other} by the second opinion");
+        // A plain clone has a part of the cases.
+        assert!(all <= cases && other <= second && (all, other) != (0, 0), "{name}: {all}, {other}");
+    }
+}
+
+fn check_model(file: &str, name: &str, second: usize) {
+    let Some(path) = fixtures::model(file) else { return };
+    let meta = header(&path);
+    let start = std::time::Instant::now();
+    let tokenizer = Tokenizer::from_gguf(&meta).unwrap();
+    eprintln!("{name}: tokenizer built in {:?}", start.elapsed());
+    assert_eq!(check_fixture(name, &tokenizer), Some((410, second)).filter(|_| fixtures::shared()));
+}
+
+#[test]
+fn every_pre_tokenizer_gives_the_reference_ids() {
+    for (name, second) in [
+        ("vocab-llama-bpe", 3),
+        ("vocab-qwen2", 8),
+        ("vocab-qwen35", 8),
+        ("vocab-smollm", 3),
+        ("vocab-gpt-2", 3),
+        ("vocab-default", 0),
+    ] {
+        check_vocab(name, 410, second);
+    }
+}
+
+#[test]
+fn sentencepiece_vocabularies_give_the_reference_ids() {
+    check_vocab("vocab-spm", 410, 0);
+    check_vocab("vocab-spm-prefix", 410, 16);
+}
+
+#[test]
+fn smollm2_reads_and_writes_text_as_the_reference_does() {
+    check_model("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m", 0);
+}
+
+#[test]
+fn qwen_coder_reads_and_writes_text_as_the_reference_does() {
+    check_model("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "qwen2.5-coder-0.5b", 6);
+}
+
+#[test]
+fn gemma_reads_and_writes_text_as_the_reference_does() {
+    check_model("gemma-3-270m-q4_k_m.gguf", "gemma-3-270m", 4);
+}
+
+#[test]
+fn the_tiny_models_read_text_as_the_reference_does() {
+    let mut total = 0;
+    for name in [
+        "gemma", "gemma2", "gemma3", "llama", "llama32", "qwen2", "qwen3", "qwen35", "qwen35_mtp", "qwen35moe",
+        "qwen35vl", "qwen3_tied", "qwen3moe", "qwen3vl",
+    ] {
+        let Some(path) = fixtures::fixture(&format!("golden/{name}.gguf")) else { continue };
+        let Some(data) = fixtures::json(&format!("golden/{name}.json")) else { continue };
+        let tokenizer = Tokenizer::from_gguf(&header(&path)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for case in data["tokenizer_cases"].as_array().into_iter().flatten() {
+            let text = case["text"].as_str().expect("text");
+            assert_eq!(tokenizer.encode(text, PARSE).unwrap(), ids(&case["ids"]), "{name}: {text:?}");
+            assert_eq!(tokenizer.encode(text, ADD_PARSE).unwrap(), ids(&case["ids_with_special"]), "{name}: {text:?}");
+            total += 1;
+        }
+    }
+    eprintln!("tokenizer cases of the tiny models: {total}");
+}
