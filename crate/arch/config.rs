@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Gguf, Meta};
+use crate::graph::{Rope, RopePairs};
 
 /// Far above any model, and small enough that products of two sizes do not overflow 64 bits.
 const MAX_SIZE: u32 = 1 << 24;
@@ -27,6 +28,8 @@ pub struct Config {
     pub n_rot: usize,
     /// `rope.freq_base`, or 10000.
     pub rope_base: f32,
+    /// 1 / `rope.scaling.factor` where `rope.scaling.type` is `linear`, else 1.
+    pub rope_scale: f32,
     /// `attention.layer_norm_rms_epsilon`.
     pub eps: f32,
     /// Rows of `token_embd.weight`.
@@ -96,6 +99,7 @@ impl Config {
             d_head,
             n_rot,
             rope_base: positive(meta, "rope.freq_base")?.unwrap_or(10000.0),
+            rope_scale: rope_scale(meta)?,
             eps: match positive(meta, "attention.layer_norm_rms_epsilon")? {
                 Some(eps) => eps,
                 None => meta.f32(&meta.arch_key("attention.layer_norm_rms_epsilon")?)?,
@@ -105,13 +109,29 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Rotation of (i, i + n_rot / 2), which all but llama's converter leave as it was trained.
+    pub fn rope_halves(&self) -> Rope {
+        let (d_head, n_rot, base, scale) = (self.d_head, self.n_rot, self.rope_base, self.rope_scale);
+        Rope { d_head, n_rot, pairs: RopePairs::Halves, base, scale, freqs: None }
+    }
+}
+
+fn rope_scale(meta: &Meta) -> Result<f32> {
+    match meta.opt_string(&meta.arch_key("rope.scaling.type")?)? {
+        None | Some("none") => Ok(1.0),
+        Some("linear") => Ok(1.0 / positive(meta, "rope.scaling.factor")?.unwrap_or(1.0)),
+        Some(other) => Err(bad(meta, "rope.scaling.type", format!("`{other}` is not supported; `linear` is"))),
+    }
+}
+
 /// A size of the architecture: at least 1, and no more than any model could mean.
 fn size(meta: &Meta, name: &str) -> Result<usize> {
     let key = meta.arch_key(name)?;
     checked_size(meta, name, meta.u32(&key)?)
 }
 
-fn opt_size(meta: &Meta, name: &str) -> Result<Option<usize>> {
+pub(super) fn opt_size(meta: &Meta, name: &str) -> Result<Option<usize>> {
     meta.opt_u32(&meta.arch_key(name)?)?.map(|v| checked_size(meta, name, v)).transpose()
 }
 
@@ -124,7 +144,7 @@ fn checked_size(meta: &Meta, name: &str, v: u32) -> Result<usize> {
 }
 
 /// A float that must be finite and above zero where the key is there.
-fn positive(meta: &Meta, name: &str) -> Result<Option<f32>> {
+pub(super) fn positive(meta: &Meta, name: &str) -> Result<Option<f32>> {
     match meta.opt_f32(&meta.arch_key(name)?)? {
         Some(v) if v.is_finite() && v > 0.0 => Ok(Some(v)),
         Some(v) => Err(bad(meta, name, format!("must be above zero, is {v}"))),

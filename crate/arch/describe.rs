@@ -89,6 +89,15 @@ impl<'a> Describe<'a> {
         if !self.misshapen.is_empty() {
             return Err(Error::new(ErrorKind::BadTensor, self.misshapen.join("; ")));
         }
+        // A layer's tensor that nothing reads would make the answer wrong without a word.
+        let unread: Vec<_> = (self.gguf.tensors.iter().map(|t| t.name.as_str()))
+            .filter(|name| name.starts_with("blk.") && !self.taken.contains_key(name))
+            .collect();
+        if let Some(first) = unread.first() {
+            let n = unread.len();
+            let detail = format!("this architecture has no use for {n} of the file's tensors, the first is `{first}`");
+            return Err(Error::new(ErrorKind::BadTensor, detail));
+        }
         let unsupported = |(name, (_, usage)): (&&str, &(WeightId, Use))| {
             let dtype = self.tensors[name].dtype;
             let ok = match usage {

@@ -12,8 +12,14 @@ use crate::graph::{Act, Graph, Rope, RopePairs};
 pub fn build(d: &mut Describe<'_>) -> Result<Graph> {
     let c = Config::read(d.gguf)?;
     let freqs = d.opt_vector("rope_freqs.weight", c.n_rot / 2);
-    let rope =
-        Rope { d_head: c.d_head, n_rot: c.n_rot, pairs: RopePairs::Adjacent, base: c.rope_base, scale: 1.0, freqs };
+    let rope = Rope {
+        d_head: c.d_head,
+        n_rot: c.n_rot,
+        pairs: RopePairs::Adjacent,
+        base: c.rope_base,
+        scale: c.rope_scale,
+        freqs,
+    };
     let attn = AttnSpec::causal(&c, rope);
-    decoder(d, &c, &DecoderSpec { embed_scale: 1.0 }, |_| LayerSpec { attn: attn.clone(), act: Act::Silu })
+    decoder(d, &c, &DecoderSpec::default(), |_| LayerSpec { attn: attn.clone(), act: Act::Silu, post_norms: false })
 }

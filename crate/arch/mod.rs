@@ -3,7 +3,9 @@
 mod blocks;
 mod config;
 mod describe;
+mod gemma;
 mod llama;
+mod qwen;
 
 pub use config::Config;
 pub use describe::Describe;
@@ -14,7 +16,14 @@ use crate::gguf::Gguf;
 use crate::graph::Graph;
 
 /// `general.architecture` and the description that goes with it.
-pub const REGISTRY: &[(&str, fn(&mut Describe<'_>) -> Result<Graph>)] = &[("llama", llama::build)];
+pub const REGISTRY: &[(&str, fn(&mut Describe<'_>) -> Result<Graph>)] = &[
+    ("llama", llama::build),
+    ("qwen2", qwen::qwen2),
+    ("qwen3", qwen::qwen3),
+    ("gemma", gemma::gemma),
+    ("gemma2", gemma::gemma2),
+    ("gemma3", gemma::gemma3),
+];
 
 /// Builds the graph of the model in a file. All that can be wrong with its configuration is found here, before any
 /// weight is fetched: unknown architecture, missing keys, missing tensors (all listed), wrong shapes, and matrix types

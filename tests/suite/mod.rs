@@ -1,3 +1,7 @@
+mod cpu;
 mod gguf;
+mod graph;
+mod kernels;
 mod quant;
+mod tidy;
 mod text;

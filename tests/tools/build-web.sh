@@ -13,7 +13,7 @@ profile=${WASM_PROFILE:-wasm}
 # Built beside the old package and moved over it, so that a failed build leaves that usable.
 out=web/pkg.new
 rm -rf $out
-wasm-pack --log-level error build web/bindings --target web --mode no-install --no-pack --no-opt \
+wasm-pack --log-level error build web/bindings --target web --mode no-install --no-pack --no-gitignore --no-opt \
   --out-dir ../pkg.new --out-name pagelm --profile "$profile" -- --locked "$@"
 wasm=$out/pagelm_bg.wasm
 if [ "$profile" != dev ] && [ "${WASM_OPT:-1}" = 1 ]; then

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Gets what is missing for the things named, and nothing else; takes no time when all of it is there.
 #
-#   tests/tools/setup.sh rust wasm node browsers vulkan models   any of these
-#   tests/tools/setup.sh model:smollm | model:gemma | model:qwen one model, path on stdout
-#   tests/tools/setup.sh env                                     shell lines for building wasm (eval them)
+#   tests/tools/setup.sh rust wasm apple node browsers vulkan models   any of these
+#   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
+#   tests/tools/setup.sh env                                           shell lines for building wasm (eval them)
 #
 # Downloads and tools go to $PAGELM_CACHE (default ~/.cache/pagelm), never into the repository. System packages are
 # installed only where apt-get works as root; elsewhere the script says what to install and stops.
@@ -12,11 +12,13 @@ cd "$(dirname "$0")/../.."
 
 cache=${PAGELM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pagelm}
 wasm_triple=wasm32-unknown-unknown
+apple_triple=aarch64-apple-darwin
 wasm_pack_version=0.15.1
 
 say() { echo "setup: $*" >&2; }
 die() { echo "setup: $*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
+have_files() { local f; for f in "$@"; do [ -e "$f" ] || return 1; done; }
 
 # Installs Debian packages, or tells how to.
 apt() {
@@ -67,10 +69,14 @@ wasm() {
   wasm_tool wasm-bindgen-cli "$(sed -n '/^name = "wasm-bindgen"$/{n;s/.*"\(.*\)"/\1/p;}' Cargo.lock)" wasm-bindgen
 }
 
+debian_rust() {
+  have_files $debian_rustc /usr/bin/cargo /usr/lib/rustlib/src/rust/library/std/Cargo.toml /usr/bin/lld-22 ||
+    apt rustc-web cargo-web rust-web-src lld-22 || die "rustc has no $1: run 'rustup target add $1'"
+}
+
 # Without rustup's targets: Debian's compiler and library sources, and the library compiled once into its sysroot.
 wasm_std_from_source() {
-  apt rustc-web cargo-web rust-web-src lld-22 ||
-    die "rustc has no $wasm_triple: run 'rustup target add $wasm_triple'"
+  debian_rust $wasm_triple
   [ "$(id -u)" = 0 ] || die "must be root to add $wasm_triple to $debian_rustc; better: rustup target add $wasm_triple"
   say "building the standard library for $wasm_triple (about a minute)"
   local work lib
@@ -91,6 +97,12 @@ wasm_std_from_source() {
   cp "$work/target/$wasm_triple/release/deps/"*.rlib "$lib.new/lib/"
   mv "$lib.new" "$lib"
   rm -rf "$work"
+}
+
+# What type-checks the code for a Mac; check-apple.sh finds it.
+apple() {
+  rust
+  has_target rustc $apple_triple || { have rustup && rustup target add $apple_triple >&2; } || debian_rust $apple_triple
 }
 
 # wasm_tool PACKAGE VERSION [PROGRAM]: a program of exactly this version, compiled unless there is one.
@@ -130,7 +142,7 @@ node() {
   # npm writes the second file at the end of an install.
   if [ ! web/node_modules/.package-lock.json -nt web/package-lock.json ]; then
     say 'npm ci in web/'
-    (cd web && npm ci --no-audit --no-fund --loglevel=error) >&2
+    (cd web && npm ci --loglevel=error) >&2
     touch web/node_modules/.package-lock.json
   fi
 }
@@ -160,7 +172,7 @@ main() {
   local what
   for what in "$@"; do
     case $what in
-      rust | wasm | node | browsers | vulkan) $what ;;
+      rust | wasm | apple | node | browsers | vulkan) $what ;;
       models) model smollm >/dev/null ;;
       model:*) model "${what#model:}" ;;
       env) env_lines ;;

@@ -87,6 +87,7 @@ export async function serve({ mounts = { "/": "." }, port = 0, isolated = true }
       res.end(text);
     };
     if (method === "OPTIONS") return send(204);
+    if (path === "/favicon.ico") return send(204); // browsers ask by themselves
     const found = fault === "404" || (method !== "GET" && method !== "HEAD") ? null : await find(path);
     if (!found) return send(404, {}, "not found");
 
@@ -112,7 +113,7 @@ export async function serve({ mounts = { "/": "." }, port = 0, isolated = true }
     if (method === "HEAD" || length === 0) return void res.end();
 
     const cut = fault === "truncate" || (fault === "flaky" && !seen.has(path)) ? Math.floor(length / 2) : length;
-    seen.add(path);
+    if (fault === "flaky") seen.add(path);
     const chunk = fault === "slow" ? Number(url.searchParams.get("bytes") ?? 65536) : 65536 * 4;
     const pause = fault === "slow" ? Number(url.searchParams.get("ms") ?? 50) : 0;
     const source = cut > 0 ? createReadStream(file, { start, end: start + cut - 1, highWaterMark: chunk }) : [];

@@ -6,6 +6,10 @@ use crate::graph::{Attention, Rope, ValueId};
 /// How the attention of one layer differs from the plainest.
 #[derive(Clone, Debug)]
 pub struct AttnSpec {
+    /// q, k and v have biases.
+    pub qkv_bias: bool,
+    /// q and k are RMS-normed per head before they are rotated.
+    pub qk_norm: bool,
     pub rope: Rope,
     pub attn: Attention,
 }
@@ -15,7 +19,12 @@ impl AttnSpec {
     pub fn causal(c: &Config, rope: Rope) -> Self {
         let scale = 1.0 / (c.d_head as f32).sqrt();
         let (n_head, n_kv_head, d_head) = (c.n_head, c.n_kv_head, c.d_head);
-        Self { rope, attn: Attention { n_head, n_kv_head, d_head, scale, window: None, softcap: None } }
+        Self {
+            qkv_bias: false,
+            qk_norm: false,
+            rope,
+            attn: Attention { n_head, n_kv_head, d_head, scale, window: None, softcap: None },
+        }
     }
 }
 
@@ -25,16 +34,26 @@ pub fn attention(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spe
     let mut project = |name: &str, d_out: usize| {
         let w = d.matrix(&format!("blk.{layer}.{name}.weight"), c.d_model, d_out);
         let y = d.matmul(w, x); // [tokens, d_out]
-        match d.opt_vector(&format!("blk.{layer}.{name}.bias"), d_out) {
-            Some(b) => d.add_bias(y, b),
-            None => y,
+        if !spec.qkv_bias {
+            return y;
         }
+        let b = d.vector(&format!("blk.{layer}.{name}.bias"), d_out);
+        d.add_bias(y, b)
     };
     let q = project("attn_q", d_q);
     let k = project("attn_k", d_kv);
     let v = project("attn_v", d_kv);
-    let q = d.rope(q, spec.rope);
-    let k = d.rope(k, spec.rope);
+    let mut place = |name: &str, x: ValueId| {
+        let x = if spec.qk_norm {
+            let norm = d.vector(&format!("blk.{layer}.{name}_norm.weight"), c.d_head);
+            d.rms_norm(x, norm, c.eps)
+        } else {
+            x
+        };
+        d.rope(x, spec.rope)
+    };
+    let q = place("attn_q", q);
+    let k = place("attn_k", k);
     let keys = d.state(&format!("blk.{layer}.k"), d_kv);
     let values = d.state(&format!("blk.{layer}.v"), d_kv);
     d.kv_store(k, keys);

@@ -3,13 +3,21 @@
 use super::{AttnSpec, attention, ffn};
 use crate::arch::{Config, Describe};
 use crate::error::Result;
-use crate::graph::{Act, Graph};
+use crate::graph::{Act, Graph, ValueId};
 
 /// What an architecture says of the whole.
 #[derive(Clone, Debug)]
 pub struct DecoderSpec {
     /// Factor on the embedding rows.
     pub embed_scale: f32,
+    /// The logits become `cap * tanh(logit / cap)`.
+    pub final_softcap: Option<f32>,
+}
+
+impl Default for DecoderSpec {
+    fn default() -> Self {
+        Self { embed_scale: 1.0, final_softcap: None }
+    }
 }
 
 /// What it says of one layer.
@@ -17,6 +25,8 @@ pub struct DecoderSpec {
 pub struct LayerSpec {
     pub attn: AttnSpec,
     pub act: Act,
+    /// What comes out of attention and feed-forward is normed before it is added.
+    pub post_norms: bool,
 }
 
 /// Builds the graph. The names of values are those under which hidden states are compared.
@@ -26,29 +36,33 @@ pub fn decoder(
     spec: &DecoderSpec,
     layer_spec: impl Fn(usize) -> LayerSpec,
 ) -> Result<Graph> {
+    let norm = |d: &mut Describe<'_>, name: &str, x: ValueId| {
+        let w = d.vector(&format!("{name}.weight"), c.d_model);
+        d.rms_norm(x, w, c.eps)
+    };
     let token_embd = d.matrix("token_embd.weight", c.d_model, c.n_vocab);
     let mut x = d.embed(token_embd, spec.embed_scale);
     d.name(x, "embd");
     for layer in 0..c.n_layer {
         let spec = layer_spec(layer);
-        let norm = d.vector(&format!("blk.{layer}.attn_norm.weight"), c.d_model);
-        let h = d.rms_norm(x, norm, c.eps);
+        let h = norm(d, &format!("blk.{layer}.attn_norm"), x);
         let h = attention(d, c, layer, h, &spec.attn);
         d.name(h, format!("blk.{layer}.attn_out"));
+        let h = if spec.post_norms { norm(d, &format!("blk.{layer}.post_attention_norm"), h) } else { h };
         x = d.add(x, h);
-        let norm = d.vector(&format!("blk.{layer}.ffn_norm.weight"), c.d_model);
-        let h = d.rms_norm(x, norm, c.eps);
+        let h = norm(d, &format!("blk.{layer}.ffn_norm"), x);
         let h = ffn(d, c, layer, h, spec.act);
         d.name(h, format!("blk.{layer}.mlp_out"));
+        let h = if spec.post_norms { norm(d, &format!("blk.{layer}.post_ffw_norm"), h) } else { h };
         x = d.add(x, h);
         d.name(x, format!("blk.{layer}.out"));
     }
     let x = d.last_rows(x); // only the rows whose logits are wanted go through the head
-    let norm = d.vector("output_norm.weight", c.d_model);
-    let x = d.rms_norm(x, norm, c.eps);
+    let x = norm(d, "output_norm", x);
     d.name(x, "norm");
     // Tied embeddings: the file has no output matrix.
     let output = if d.has("output.weight") { d.matrix("output.weight", c.d_model, c.n_vocab) } else { token_embd };
     let logits = d.matmul(output, x);
+    let logits = spec.final_softcap.map_or(logits, |cap| d.softcap(logits, cap));
     Ok(d.finish(logits))
 }

@@ -1,1 +1,191 @@
-//! .
+//! The GPU backend: WGSL kernels through wgpu, in browsers on WebGPU and natively on Vulkan or Metal.
+//!
+//! `prepare` makes every buffer, pipeline and bind group; a step writes one small buffer, records one pass, and submits
+//! once.
+
+mod device;
+mod kernels;
+mod program;
+mod readback;
+mod rope;
+mod variants;
+mod weights;
+mod wgsl;
+
+use std::task::{Context, Poll};
+
+pub use device::{AdapterInfo, Options};
+pub use variants::shader_sources;
+pub use weights::Target;
+
+use self::device::Gpu;
+use self::program::{IDS_AT, Program};
+use self::readback::Ring;
+use super::{Backend, Counters, Limits, Memory, Step};
+use crate::bail;
+use crate::dtype::DType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Plan, WeightId};
+
+pub struct WebGpu {
+    gpu: Gpu,
+    loaded: Option<Loaded>,
+    counters: Counters,
+}
+
+/// What `prepare` makes.
+struct Loaded {
+    program: Program,
+    ring: Ring,
+    /// The step buffer as it is written: kept, so that steps do not allocate.
+    words: Vec<u32>,
+}
+
+impl WebGpu {
+    /// Asks for an adapter and a device.
+    pub async fn new(options: Options) -> Result<Self> {
+        Ok(Self { gpu: Gpu::request(options).await?, loaded: None, counters: Counters::default() })
+    }
+
+    pub fn adapter(&self) -> &AdapterInfo {
+        &self.gpu.info
+    }
+
+    pub fn device(&self) -> &wgpu::Device {
+        &self.gpu.device
+    }
+
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.gpu.queue
+    }
+
+    /// How the next bytes of a piece of `len` bytes at `offset` of a weight must be written, so that a host can hand
+    /// them to the GPU itself. A host goes on with the rest of the piece until nothing is left of it.
+    pub fn weight_target(&self, w: WeightId, offset: usize, len: usize) -> Result<Target<'_>> {
+        let target = loaded(&self.loaded)?.program.weights.target(w, offset, len);
+        target.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("{w} ends before byte {offset}")))
+    }
+
+    /// What went wrong outside any call, if anything did. Browsers tell of failed allocations after a while only:
+    /// await the queue, then ask this.
+    pub fn check(&self) -> Result<()> {
+        self.gpu.fault.check()
+    }
+}
+
+fn loaded(l: &Option<Loaded>) -> Result<&Loaded> {
+    l.as_ref().ok_or_else(not_prepared)
+}
+
+fn not_prepared() -> Error {
+    Error::new(ErrorKind::InvalidState, "no plan was prepared")
+}
+
+impl Backend for WebGpu {
+    fn name(&self) -> &'static str {
+        "webgpu"
+    }
+
+    fn supports(&self, dtype: DType) -> bool {
+        kernels::quant_libs(dtype).is_some()
+    }
+
+    fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
+        self.gpu.fault.check()?;
+        self.loaded = None; // Frees what an earlier plan held, before this one needs memory.
+        let program = Program::new(&self.gpu, plan, limits)?;
+        let logits = limits.max_outputs * program.plan.graph.n_vocab() * 4;
+        let ring = Ring::new(&self.gpu, logits as u64)?;
+        self.counters = Counters {
+            pipelines: program.pipelines,
+            buffers: program.buffers() + ring.buffers(),
+            ..Counters::default()
+        };
+        self.loaded = Some(Loaded { program, ring, words: Vec::new() });
+        self.gpu.fault.check()
+    }
+
+    fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
+        let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
+        loaded.program.weights.write(&self.gpu, w, offset, bytes)
+    }
+
+    fn finish_weights(&mut self) -> Result<()> {
+        let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
+        loaded.program.fill_tables(&self.gpu);
+        loaded.program.weights.finish(&self.gpu)
+    }
+
+    fn submit(&mut self, step: &Step<'_>) -> Result<()> {
+        self.gpu.fault.check()?;
+        let Loaded { program, ring, words } = self.loaded.as_mut().ok_or_else(not_prepared)?;
+        fits(step, program.limits)?;
+        words.clear();
+        words.extend([step.tokens.len() as u32, step.pos as u32, step.outputs as u32]);
+        words.resize(IDS_AT as usize / 4, 0);
+        words.extend_from_slice(step.tokens);
+
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut dispatches = 0;
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for d in &program.dispatches {
+                let Some([x, y, z]) = d.grid(step) else { continue };
+                pass.set_pipeline(&d.pipeline);
+                pass.set_bind_group(0, &d.group, &[]);
+                pass.dispatch_workgroups(x, y, z);
+                dispatches += 1;
+            }
+        }
+        let logits = (step.outputs * program.plan.graph.n_vocab() * 4) as u64;
+        ring.take(&mut encoder, program.logits(), logits)?;
+        self.gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(words));
+        self.gpu.queue.submit([encoder.finish()]);
+        ring.listen(&self.gpu.queue);
+
+        let c = &mut self.counters;
+        c.steps += 1;
+        c.dispatches += dispatches;
+        c.passes += 1;
+        c.submits += 1;
+        c.bytes_written += (words.len() * 4) as u64;
+        c.bytes_read += logits;
+        self.gpu.fault.check()
+    }
+
+    fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
+        self.gpu.fault.check()?;
+        let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
+        if loaded.ring.is_empty() {
+            return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step waits to be read")));
+        }
+        loaded.ring.poll(&self.gpu, cx, logits)
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn memory(&self) -> Memory {
+        self.loaded.as_ref().map_or_else(Memory::default, |l| Memory {
+            weights: l.program.weights.bytes(),
+            kv: l.program.kv_bytes(),
+            scratch: l.program.scratch_bytes(),
+        })
+    }
+}
+
+/// Kernels run without bounds checks, so a step that does not fit must not start.
+fn fits(step: &Step<'_>, limits: Limits) -> Result<()> {
+    let end = step.pos.saturating_add(step.tokens.len());
+    if end > limits.n_ctx {
+        bail!(ContextOverflow, "the step ends at position {end}, the context has {}", limits.n_ctx);
+    }
+    if step.tokens.is_empty() || step.tokens.len() > limits.max_tokens {
+        bail!(InvalidArgument, "a step has 1 to {} tokens, this one {}", limits.max_tokens, step.tokens.len());
+    }
+    if step.outputs > limits.max_outputs.min(step.tokens.len()) {
+        bail!(InvalidArgument, "{} rows of logits are more than the step or the limits have", step.outputs);
+    }
+    Ok(())
+}

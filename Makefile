@@ -1,0 +1,66 @@
+# make demo    the demo page; HEADLESS=1 answers one PROMPT in a browser without a window and prints it
+# make test    everything that must hold
+# make bench   speed of this machine with a small model; MODEL=FILE for another
+# Each one first gets what it needs and this machine lacks (tests/tools/setup.sh).
+SHELL := /bin/bash
+setup := tests/tools/setup.sh
+# Where downloads are; tests find models in its folder models/.
+export PAGELM_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pagelm
+PROMPT ?= What is the capital of France?
+export PROMPT
+MODEL ?=
+
+.PHONY: demo test bench build web lint fmt apple test-rust test-web clean
+.DEFAULT_GOAL := build
+
+demo: web
+	$(setup) models $(if $(HEADLESS),browsers)
+	node $(if $(HEADLESS),web/test/demo.mjs,web/demo/serve.mjs)
+
+# One after the other, cheap things first, and the test runners last.
+test:
+	$(MAKE) lint
+	$(MAKE) apple
+	$(MAKE) test-rust
+	$(MAKE) test-web
+
+bench:
+	$(setup) rust vulkan
+	model='$(MODEL)'; cargo run --locked --release -p pagelm-cli -- bench --model "$${model:-$$($(setup) model:smollm)}"
+
+build:
+	$(setup) rust
+	cargo build --locked --release
+
+# The npm package: engine to web/pkg, TypeScript to web/dist.
+web:
+	$(setup) wasm node
+	tests/tools/build-web.sh
+	cd web && npm run --silent build
+
+# After `web`, because the TypeScript imports the types of the engine.
+lint: web
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cd web && npm run --silent check
+
+fmt:
+	$(setup) rust node
+	cargo fmt --all
+	cd web && npm run --silent format
+
+# Type-checks the Metal code without a Mac.
+apple:
+	tests/tools/check-apple.sh
+
+test-rust:
+	$(setup) rust vulkan models
+	cargo test --locked --workspace
+
+test-web: web
+	$(setup) browsers models
+	node --test --test-concurrency=1 --test-reporter=spec web/test/*.test.mjs
+
+clean:
+	cargo clean
+	rm -rf web/pkg web/pkg.new web/dist

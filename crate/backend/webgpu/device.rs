@@ -1,0 +1,175 @@
+//! The adapter, the device, and what went wrong with them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::kernels::Tuning;
+use crate::bail;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How to ask for a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Asks for the limits that every WebGPU device has, and no better ones.
+    pub spec_limits: bool,
+    /// Splits weights over this many bytes, as if the device could bind no more.
+    pub max_binding: Option<u64>,
+    /// Uses the kernels for software adapters (or, if false, those for hardware) whatever the adapter is.
+    pub software: Option<bool>,
+}
+
+/// What the adapter is, for reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterInfo {
+    pub name: String,
+    pub driver: String,
+    /// `vulkan`, `metal`, `webgpu`, …
+    pub backend: String,
+    /// Whether shaders run on the CPU.
+    pub software: bool,
+    pub max_binding: u64,
+    pub max_buffer: u64,
+    pub max_storage_buffers: u32,
+    pub workgroup_memory: u32,
+    pub subgroups: bool,
+    pub shader_f16: bool,
+}
+
+/// The first thing that went wrong outside any call; from then on every call returns it.
+#[derive(Clone, Debug, Default)]
+pub struct Fault(Arc<Mutex<Option<Error>>>);
+
+impl Fault {
+    pub fn set(&self, e: Error) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+    }
+
+    pub fn check(&self) -> Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+    }
+}
+
+/// A device with its queue and limits.
+pub struct Gpu {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub info: AdapterInfo,
+    pub tuning: Tuning,
+    pub fault: Fault,
+    /// Bytes of one binding, at most.
+    pub max_binding: u64,
+}
+
+impl Gpu {
+    pub async fn request(options: Options) -> Result<Self> {
+        let mut wanted = wgpu::InstanceDescriptor::new_without_display_handle();
+        wanted.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::BROWSER_WEBGPU;
+        let instance = wgpu::Instance::new(wanted);
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::new(ErrorKind::NoGpu, format!("no GPU adapter: {e}; {REMEDY}")))?;
+        let limits = wanted_limits(&adapter.limits(), options);
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("pagelm"),
+                required_limits: limits.clone(),
+                memory_hints: wgpu::MemoryHints::MemoryUsage,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::new(ErrorKind::NoGpu, format!("the adapter gave no device: {e}; {REMEDY}")))?;
+        let fault = watch(&device);
+        let info = describe(&adapter, &limits);
+        let tuning = Tuning { software: options.software.unwrap_or(info.software) };
+        let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
+        Ok(Self { device, queue, info, tuning, fault, max_binding })
+    }
+
+    /// A buffer that kernels bind whole.
+    pub fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
+        let bytes = bytes.next_multiple_of(16);
+        if bytes > self.max_binding {
+            bail!(
+                OutOfMemory,
+                "{what} needs {bytes} bytes, the GPU binds {} at most; lower the context length or the tokens of a step",
+                self.max_binding
+            );
+        }
+        use wgpu::BufferUsages as U;
+        let usage = U::STORAGE | U::COPY_SRC | U::COPY_DST;
+        let desc = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
+        let buffer = self.device.create_buffer(&desc);
+        self.fault.check()?;
+        Ok(buffer)
+    }
+
+    /// Waits until the device has done all that it was given. In a browser it returns at once: only callbacks tell.
+    pub fn wait(&self) -> Result<()> {
+        if let Err(e) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
+            self.fault.check()?;
+            bail!(GpuError, "waiting for the GPU failed: {e}");
+        }
+        self.fault.check()
+    }
+}
+
+const REMEDY: &str = "natively install a Vulkan driver (for tests: `tests/tools/setup.sh vulkan`); in a browser use one \
+                      with WebGPU, or the cpu backend";
+
+/// What the adapter has of the limits that matter, or what every device has.
+fn wanted_limits(adapter: &wgpu::Limits, options: Options) -> wgpu::Limits {
+    let base = wgpu::Limits::default();
+    if options.spec_limits {
+        return base;
+    }
+    wgpu::Limits {
+        max_buffer_size: adapter.max_buffer_size,
+        max_storage_buffer_binding_size: adapter.max_storage_buffer_binding_size,
+        max_storage_buffers_per_shader_stage: adapter.max_storage_buffers_per_shader_stage,
+        max_compute_workgroup_storage_size: adapter.max_compute_workgroup_storage_size,
+        max_compute_invocations_per_workgroup: adapter.max_compute_invocations_per_workgroup,
+        max_compute_workgroup_size_x: adapter.max_compute_workgroup_size_x,
+        ..base
+    }
+}
+
+fn describe(adapter: &wgpu::Adapter, limits: &wgpu::Limits) -> AdapterInfo {
+    let info = adapter.get_info();
+    // Browsers tell a software adapter by its name only, if at all.
+    let named = ["swiftshader", "llvmpipe", "basic render"].iter().any(|n| info.name.to_lowercase().contains(n));
+    AdapterInfo {
+        software: info.device_type == wgpu::DeviceType::Cpu || named,
+        name: info.name,
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        backend: info.backend.to_string(),
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        workgroup_memory: limits.max_compute_workgroup_storage_size,
+        subgroups: adapter.features().contains(wgpu::Features::SUBGROUP),
+        shader_f16: adapter.features().contains(wgpu::Features::SHADER_F16),
+    }
+}
+
+/// Catches device loss and errors that no call returns. Out of memory comes this way too.
+fn watch(device: &wgpu::Device) -> Fault {
+    let fault = Fault::default();
+    let lost = fault.clone();
+    device.set_device_lost_callback(move |reason, message| {
+        lost.set(Error::new(ErrorKind::DeviceLost, format!("the GPU device was lost ({reason:?}): {message}")));
+    });
+    let failed = fault.clone();
+    device.on_uncaptured_error(Arc::new(move |e| {
+        failed.set(match e {
+            wgpu::Error::OutOfMemory { .. } => Error::new(
+                ErrorKind::OutOfMemory,
+                "the GPU is out of memory; choose a smaller model or a shorter context",
+            ),
+            e => Error::new(ErrorKind::GpuError, format!("the GPU refused a command: {e}")),
+        });
+    }));
+    fault
+}

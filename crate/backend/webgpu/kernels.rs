@@ -1,0 +1,259 @@
+//! The face of each kernel: its shader with constants, what it binds after the step uniform, and its grid.
+
+use super::wgsl::Const::{B, F, U};
+use super::wgsl::{Const, assemble};
+use crate::dtype::DType;
+use crate::graph::{Act, Attention, Dim, Rope, RopePairs};
+
+/// Workgroups in one dimension of a grid, at most.
+pub const MAX_GRID: usize = 65535;
+
+/// Threads of the kernels that go value by value; their shaders say so too.
+const THREADS: usize = 64;
+
+/// What a kernel does to a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    Read,
+    Write,
+}
+use Access::{Read, Write};
+
+/// A shader and how it is started.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    pub name: &'static str,
+    pub source: String,
+    pub bind: &'static [Access],
+    /// Workgroups along x and y.
+    pub grid: [u32; 2],
+    /// Rows of the result that one workgroup makes: the grid along z is the rows of the step, divided by this.
+    pub rows: usize,
+}
+
+/// What of the adapter decides between variants of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Shaders run on the CPU: a barrier is dear, uncoalesced reads are not.
+    pub software: bool,
+}
+
+/// Rows `row0` to `row0 + rows` of a matrix with `total_rows` rows, in a buffer of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix {
+    pub dtype: DType,
+    pub cols: usize,
+    pub row0: usize,
+    pub rows: usize,
+    pub total_rows: usize,
+}
+
+impl Matrix {
+    /// Whether rows are whole runs of 32 values, which every quantised row is.
+    fn in_runs(&self) -> bool {
+        self.cols.is_multiple_of(32)
+    }
+
+    fn consts(&self) -> Vec<(&'static str, Const)> {
+        let row_bytes = self.dtype.row_bytes(self.cols).expect("the reader refuses rows that are no whole blocks");
+        vec![
+            ("COLS", U(self.cols)),
+            ("RUNS", U(self.cols / 32)),
+            ("ROW_BYTES", U(row_bytes)),
+            ("ROW0", U(self.row0)),
+            ("ROWS", U(self.rows)),
+            ("Y_COLS", U(self.total_rows)),
+        ]
+    }
+}
+
+/// The parts of `lib` that unpack a run of this type; `None` where there is no kernel for it.
+pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
+    Some(match dtype {
+        DType::F32 => &["run", "quant_f32"],
+        DType::F16 => &["run", "quant_f16"],
+        DType::BF16 => &["run", "quant_bf16"],
+        DType::Q4_0 => &["run", "half", "bytes", "quant_q4_0"],
+        DType::Q4_1 => &["run", "half", "bytes", "quant_q4_1"],
+        DType::Q5_0 => &["run", "half", "bytes", "quant_q5_0"],
+        DType::Q5_1 => &["run", "half", "bytes", "quant_q5_1"],
+        DType::Q8_0 => &["run", "half", "bytes", "quant_q8_0"],
+        DType::Q2_K => &["run", "half", "bytes", "quant_q2_k"],
+        DType::Q3_K => &["run", "half", "bytes", "quant_q3_k"],
+        DType::Q4_K => &["run", "half", "bytes", "scales_k", "quant_q4_k"],
+        DType::Q5_K => &["run", "half", "bytes", "scales_k", "quant_q5_k"],
+        DType::Q6_K => &["run", "half", "bytes", "quant_q6_k"],
+        DType::IQ4_NL => &["run", "half", "bytes", "codebook4", "quant_iq4_nl"],
+        DType::IQ4_XS => &["run", "half", "bytes", "codebook4", "quant_iq4_xs"],
+        _ => return None,
+    })
+}
+
+/// The parts of `lib` that read one value of a type that is not quantised.
+pub fn value_libs(dtype: DType) -> Option<&'static [&'static str]> {
+    Some(match dtype {
+        DType::F32 => &["at_f32"],
+        DType::F16 => &["half", "at_f16"],
+        DType::BF16 => &["at_bf16"],
+        _ => return None,
+    })
+}
+
+fn quant(dtype: DType) -> Vec<&'static str> {
+    quant_libs(dtype).expect("prepare refuses types without a kernel").to_vec()
+}
+
+fn value(dtype: DType) -> Vec<&'static str> {
+    value_libs(dtype).expect("prepare refuses types without a kernel").to_vec()
+}
+
+/// The lib for rows of this length, and their length in its vectors.
+fn vectors(cols: usize) -> (&'static str, usize) {
+    if cols.is_multiple_of(4) { ("v4", cols / 4) } else { ("v1", cols) }
+}
+
+/// `n` workgroups, folded into two dimensions where one does not hold them, and the length of the first.
+fn fold(n: usize) -> ([u32; 2], usize) {
+    let y = n.div_ceil(MAX_GRID).max(1);
+    let x = n.div_ceil(y).max(1);
+    ([x as u32, y as u32], x)
+}
+
+pub fn embed(m: Matrix, scale: f32) -> Kernel {
+    let consts = [m.consts(), vec![("SCALE", F(scale))]].concat();
+    let (name, libs, threads) =
+        if m.in_runs() { ("embed", quant(m.dtype), m.cols / 32) } else { ("embed_any", value(m.dtype), m.cols) };
+    let grid = [threads.div_ceil(THREADS) as u32, 1];
+    Kernel { name, source: assemble(name, &libs, &consts), bind: &[Read, Read, Write], grid, rows: 1 }
+}
+
+/// matmul for one row of x.
+pub fn gemv(m: Matrix, of: Dim, tuning: Tuning) -> Kernel {
+    if !m.in_runs() {
+        return matmul_any(m);
+    }
+    if tuning.software {
+        return gemm_tile(m, of, 32, 1);
+    }
+    let runs = m.cols / 32;
+    // The most lanes that leave at most a quarter of them idle, else those that leave the fewest.
+    let busy = |lanes: usize| runs as f32 / (runs.div_ceil(lanes) * lanes) as f32;
+    let lanes = [32, 16, 8].into_iter().find(|&l| busy(l) >= 0.75).unwrap_or(8);
+    let groups = 64 / lanes;
+    let per_thread = 2;
+    let (grid, grid_x) = fold(m.rows.div_ceil(groups * per_thread));
+    let own = [("LANES", U(lanes)), ("GROUPS", U(groups)), ("NR", U(per_thread)), ("GRID_X", U(grid_x))];
+    let libs = [quant(m.dtype), vec!["dot"]].concat();
+    let source = assemble("gemv", &libs, &[m.consts(), own.to_vec()].concat());
+    Kernel { name: "gemv", source, bind: &[Read, Read, Write], grid, rows: 1 }
+}
+
+/// matmul for any number of rows of x.
+pub fn gemm(m: Matrix, of: Dim, _tuning: Tuning) -> Kernel {
+    if m.in_runs() { gemm_tile(m, of, 64, 8) } else { matmul_any(m) }
+}
+
+fn gemm_tile(m: Matrix, of: Dim, threads: usize, rows: usize) -> Kernel {
+    let (grid, grid_x) = fold(m.rows.div_ceil(threads));
+    let own = [("WG", U(threads)), ("T", U(rows)), ("GRID_X", U(grid_x)), ("OF_OUTPUTS", B(of == Dim::Outputs))];
+    let libs = [quant(m.dtype), vec!["dot"]].concat();
+    let source = assemble("gemm", &libs, &[m.consts(), own.to_vec()].concat());
+    Kernel { name: "gemm", source, bind: &[Read, Read, Write], grid, rows }
+}
+
+fn matmul_any(m: Matrix) -> Kernel {
+    let (grid, grid_x) = fold(m.rows.div_ceil(THREADS));
+    let consts = [m.consts(), vec![("GRID_X", U(grid_x))]].concat();
+    let source = assemble("matmul_any", &value(m.dtype), &consts);
+    Kernel { name: "matmul_any", source, bind: &[Read, Read, Write], grid, rows: 1 }
+}
+
+/// A kernel with a thread for each vector of a row.
+fn by_vector(
+    name: &'static str,
+    cols: usize,
+    libs: &[&str],
+    consts: &[(&str, Const)],
+    bind: &'static [Access],
+) -> Kernel {
+    let (v, n) = vectors(cols);
+    let libs = [&[v], libs].concat();
+    let consts = [&[("N", U(n))], consts].concat();
+    let grid = [n.div_ceil(THREADS) as u32, 1];
+    Kernel { name, source: assemble(name, &libs, &consts), bind, grid, rows: 1 }
+}
+
+pub fn add_bias(cols: usize, dtype: DType) -> Kernel {
+    let mut libs = value(dtype);
+    libs.push(if cols.is_multiple_of(4) { "vector4" } else { "vector1" });
+    by_vector("add_bias", cols, &libs, &[], &[Read, Read, Write])
+}
+
+pub fn add(cols: usize) -> Kernel {
+    by_vector("add", cols, &[], &[], &[Read, Read, Write])
+}
+
+pub fn glu(cols: usize, act: Act) -> Kernel {
+    let act = match act {
+        Act::Silu => "act_silu",
+        Act::GeluTanh => "act_gelu_tanh",
+    };
+    by_vector("glu", cols, &["math", act], &[], &[Read, Read, Write])
+}
+
+pub fn softcap(cols: usize, cap: f32) -> Kernel {
+    by_vector("softcap", cols, &["math"], &[("CAP", F(cap))], &[Read, Write])
+}
+
+pub fn last_rows(cols: usize) -> Kernel {
+    by_vector("last_rows", cols, &[], &[], &[Read, Write])
+}
+
+pub fn kv_store(cols: usize) -> Kernel {
+    by_vector("kv_store", cols, &["kv"], &[], &[Read, Write])
+}
+
+/// `cols` values in runs of `len`.
+pub fn rms_norm(cols: usize, len: usize, dtype: DType, eps: f32, tuning: Tuning) -> Kernel {
+    let (v, n) = vectors(len);
+    let mut libs = vec![v];
+    libs.extend(value(dtype));
+    libs.push(if v == "v4" { "vector4" } else { "vector1" });
+    let threads = if tuning.software || n <= 256 { 32.min(n.next_power_of_two().max(8)) } else { 128 };
+    let threads = if tuning.software { threads } else { threads.max(64) };
+    let consts = [("N", U(n)), ("RUNS", U(cols / len)), ("WG", U(threads)), ("EPS", F(eps))];
+    let source = assemble("rms_norm", &libs, &consts);
+    Kernel { name: "rms_norm", source, bind: &[Read, Read, Write], grid: [(cols / len) as u32, 1], rows: 1 }
+}
+
+pub fn rope(cols: usize, r: &Rope) -> Kernel {
+    let heads = cols / r.d_head;
+    let consts = [
+        ("HEADS", U(heads)),
+        ("PAIRS", U(r.n_rot / 2)),
+        ("REST", U(r.d_head - r.n_rot)),
+        ("ADJACENT", B(r.pairs == RopePairs::Adjacent)),
+    ];
+    let threads = heads * (r.d_head - r.n_rot / 2);
+    let grid = [threads.div_ceil(THREADS) as u32, 1];
+    Kernel { name: "rope", source: assemble("rope", &[], &consts), bind: &[Read, Read, Write], grid, rows: 1 }
+}
+
+pub fn attention(a: &Attention, tuning: Tuning) -> Kernel {
+    let (v, n) = vectors(a.d_head);
+    let threads = if tuning.software { n.next_multiple_of(16) } else { n.next_multiple_of(64) };
+    let mut libs = vec![v, "kv"];
+    libs.extend(if a.softcap.is_some() { &["math", "cap_tanh"][..] } else { &["cap_none"] });
+    let consts = [
+        ("N", U(n)),
+        ("WG", U(threads)),
+        ("PER", U(4)),
+        ("HEADS", U(a.n_head)),
+        ("KV_HEADS", U(a.n_kv_head)),
+        ("SCALE", F(a.scale)),
+        ("WINDOW", U(a.window.unwrap_or(0))),
+        ("CAP", F(a.softcap.unwrap_or(0.0))),
+    ];
+    let source = assemble("attention", &libs, &consts);
+    Kernel { name: "attention", source, bind: &[Read, Read, Read, Write], grid: [a.n_head as u32, 1], rows: 1 }
+}

@@ -1,0 +1,5 @@
+// Rows are read value by value, where their length is no multiple of four.
+alias V = f32;
+const VW: u32 = 1u;
+fn dot_v(a: V, b: V) -> f32 { return a * b; }
+fn sum_v(a: V) -> f32 { return a; }

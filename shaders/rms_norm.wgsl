@@ -1,0 +1,27 @@
+// y = x / sqrt(mean(x^2) + EPS) * w over each run of N vectors; a workgroup a run, RUNS of them in a row.
+@group(0) @binding(1) var<storage, read> x: array<V>;
+@group(0) @binding(2) var<storage, read> w: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<V>;
+
+var<workgroup> part: array<f32, WG>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let base = (wid.z * RUNS + wid.x) * N;
+    var s = 0.0;
+    for (var i = tid; i < N; i += WG) {
+        let v = x[base + i];
+        s += dot_v(v, v);
+    }
+    part[tid] = s;
+    workgroupBarrier();
+    // Every thread adds up all parts: cheaper than a tree, which takes a barrier a level.
+    var total = 0.0;
+    for (var i = 0u; i < WG; i++) {
+        total += part[i];
+    }
+    let f = 1.0 / sqrt(total / f32(N * VW) + EPS);
+    for (var i = tid; i < N; i += WG) {
+        y[base + i] = x[base + i] * f * w_v(i);
+    }
+}

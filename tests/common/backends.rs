@@ -1,0 +1,68 @@
+//! The backends under test, and how to run a case on one.
+
+use std::future::poll_fn;
+
+use pagelm::Result;
+use pagelm::backend::reference::Reference;
+use pagelm::backend::{Backend, Step};
+use pagelm::graph::WeightId;
+
+use super::cases::Case;
+use super::tol::Tol;
+
+/// A backend that is compared with the reference.
+pub struct Candidate {
+    pub name: &'static str,
+    pub make: fn() -> Box<dyn Backend>,
+    /// How much coarser than exact f32 on a CPU it may be.
+    pub slack: f32,
+}
+
+/// Every backend that runs on this machine.
+pub fn all() -> Vec<Candidate> {
+    vec![Candidate { name: "reference", make: || Box::new(Reference::new()), slack: 1.0 }]
+}
+
+/// Prepares the backend and writes the weights: some whole, some in odd pieces, last piece first.
+pub fn load(backend: &mut dyn Backend, case: &Case) -> Result<()> {
+    backend.prepare(case.plan.clone(), case.limits)?;
+    for (i, bytes) in case.weights.iter().enumerate() {
+        let piece = if i % 2 == 0 { bytes.len() } else { (bytes.len() / 5 + 3) | 1 };
+        let starts: Vec<usize> = (0..bytes.len()).step_by(piece.max(1)).collect();
+        for &at in starts.iter().rev() {
+            backend.write_weight(WeightId(i as u32), at, &bytes[at..bytes.len().min(at + piece)])?;
+        }
+    }
+    backend.finish_weights()
+}
+
+/// Runs one step and gives back its logits.
+pub fn step(backend: &mut dyn Backend, step: &Step<'_>, cols: usize) -> Result<Vec<f32>> {
+    backend.submit(step)?;
+    let mut logits = vec![f32::NAN; step.outputs * cols];
+    pollster::block_on(poll_fn(|cx| backend.poll_logits(cx, &mut logits)))?;
+    Ok(logits)
+}
+
+/// All rows of all steps of a case.
+pub fn run(backend: &mut dyn Backend, case: &Case) -> Result<Vec<f32>> {
+    load(backend, case)?;
+    let mut rows = Vec::new();
+    let mut done = 0;
+    for &n in &case.steps {
+        let tokens = &case.tokens[done..done + n];
+        rows.extend(step(backend, &Step { tokens, pos: case.start + done, outputs: n }, case.cols())?);
+        done += n;
+    }
+    Ok(rows)
+}
+
+/// Runs the case on every backend and compares with the reference.
+pub fn parity(case: &Case, tol: Tol) {
+    let want = run(&mut Reference::new(), case).unwrap_or_else(|e| panic!("{} on the reference: {e}", case.name));
+    for c in all() {
+        let what = format!("{} on {}", case.name, c.name);
+        let got = run(&mut *(c.make)(), case).unwrap_or_else(|e| panic!("{what}: {e}"));
+        tol.times(c.slack).check(&what, &got, &want, case.cols());
+    }
+}
