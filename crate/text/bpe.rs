@@ -5,7 +5,7 @@ use tokenizers::models::bpe::{BPE, Merges, Vocab as BpeVocab};
 use tokenizers::utils::SysRegex;
 use tokenizers::{Model, NormalizedString};
 
-use super::vocab::{self, Kind, Vocab};
+use super::vocab::{self, Kind};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Meta;
@@ -122,9 +122,13 @@ impl Bpe {
 
 /// Appends what a token of the file stands for.
 pub fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    if kind != Kind::Normal {
-        out.extend_from_slice(token);
-        return Ok(());
+    match kind {
+        Kind::Normal => {}
+        Kind::Unused => return Ok(()),
+        _ => {
+            out.extend_from_slice(token);
+            return Ok(());
+        }
     }
     let mut utf8 = [0; 4];
     for c in text(token)?.chars() {

@@ -5,3 +5,5 @@ mod kernels;
 mod quant;
 mod text;
 mod tidy;
+mod text_template;
+mod text_stream;
