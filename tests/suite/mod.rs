@@ -7,3 +7,4 @@ mod text;
 mod tidy;
 mod text_template;
 mod text_stream;
+mod webgpu;
