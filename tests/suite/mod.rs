@@ -1,8 +1,12 @@
 mod cpu;
+mod generate;
 mod gguf;
+mod golden;
 mod graph;
 mod kernels;
 mod quant;
+mod sampler;
+mod session;
 mod text;
 mod tidy;
 mod text_template;
