@@ -12,6 +12,4 @@ mod text_broken;
 mod text_stream;
 mod text_template;
 mod tidy;
-mod text_template;
-mod text_stream;
 mod webgpu;
