@@ -167,6 +167,12 @@ fn a_template_cannot_fill_the_memory() {
     attack("join in a method", "{{ ('x' * 100000).join('y' * 100000) }}".into());
     attack("indent", "{{ 'x' | indent(10 ** 10, true) }}".into());
     attack("indent by name", "{{ 'x' | indent(width=10 ** 10, first=true) }}".into());
+    attack("indent by map", "{{ ['x'] | map('indent', 10 ** 10, true) | list }}".into());
+    attack("replace by map", "{% set s = 'x' * 100000 %}{{ [s] | map('replace', '', s) | list }}".into());
+    attack(
+        "replace in a filter block",
+        "{% set s = 'x' * 100000 %}{% filter replace('', s) %}{{ s }}{% endfilter %}".into(),
+    );
     attack("indented JSON", "{{ [[1]] | tojson(indent=10 ** 10) }}".into());
     attack("JSON with long separators", "{{ ([1] * 100000) | tojson(separators=('x' * 100000, ':')) }}".into());
     attack("width of a format", "{{ '%1000000000d' | format(1) }}".into());
@@ -213,21 +219,31 @@ fn lazy_results_do_not_pile_up() {
     assert_eq!(render(&format!("{source}{{{{ ns.l }}}}")).unwrap(), "[1, 2]");
 }
 
-#[test]
-fn a_long_chat_stays_within_the_limits() {
+/// Renders a chat of `turns` questions and answers, each answer `padding` bytes longer, with every template.
+fn long_chat(turns: usize, padding: usize) {
     let Some(data) = fixtures::json("reference/templates.json") else { return };
+    let answer = format!("There is much to tell.{}", " And so on.".repeat(padding / 11));
     let turn =
-        r#"{"role": "user", "content": "Tell me more."}, {"role": "assistant", "content": "There is much to tell."}"#;
-    let long = format!("[{}]", vec![turn; 1000].join(","));
-    let messages = parse_json(&long).unwrap();
+        format!(r#"{{"role": "user", "content": "Tell me more."}}, {{"role": "assistant", "content": "{answer}"}}"#);
+    let messages = parse_json(&format!("[{}]", vec![turn; turns].join(","))).unwrap();
     for (name, template) in data["templates"].as_object().unwrap() {
         let compiled = ChatTemplate::new(template["template"].as_str().unwrap()).unwrap();
         let start = Instant::now();
-        let text =
-            compiled.render(&messages, &options(&Value::Null, template)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert!(text.matches("much to tell").count() == 1000, "{name}");
-        eprintln!("{name}: 2000 messages in {:?}", start.elapsed());
+        let text = compiled.render(&messages, &options(&Value::Null, template));
+        let text = text.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(text.matches("much to tell").count() == turns, "{name}");
+        eprintln!("{name}: {turns} turns in {:?}", start.elapsed());
     }
+}
+
+#[test]
+fn a_long_chat_stays_within_the_limits() {
+    long_chat(1000, 0);
+}
+
+#[test]
+fn a_chat_of_two_megabytes_stays_within_the_limits() {
+    long_chat(200, 10_000);
 }
 
 #[test]

@@ -76,7 +76,11 @@ impl Budget {
             let list: Vec<Value> = value.try_iter()?.collect();
             return self.settle(Value::from(list));
         }
-        self.walk(&value, 0)?;
+        match value.as_str() {
+            Some(text) => self.charge(text.len() + ELEMENT)?,
+            // The strings inside were paid for when they were made.
+            None => self.walk(&value, 0, |_| ELEMENT)?,
+        }
         Ok(value)
     }
 
@@ -90,28 +94,28 @@ impl Budget {
 
     /// Pays for an operation that reads the whole value.
     pub fn pay(&self, value: &Value) -> Result<(), Error> {
-        self.walk(value, 0)
+        self.walk(value, 0, |text| text.len() + ELEMENT)
     }
 
-    fn walk(&self, value: &Value, depth: usize) -> Result<(), Error> {
+    fn walk(&self, value: &Value, depth: usize, cost: fn(&str) -> usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(self.exceed("the template nests lists or maps too deep"));
         }
         if let Some(text) = value.as_str() {
-            return self.charge(text.len() + ELEMENT);
+            return self.charge(cost(text));
         }
         let container = matches!(value.kind(), ValueKind::Seq | ValueKind::Map);
         self.charge(if container { CONTAINER } else { ELEMENT })?;
         match value.kind() {
             ValueKind::Seq => {
                 for item in value.try_iter()? {
-                    self.walk(&item, depth + 1)?;
+                    self.walk(&item, depth + 1, cost)?;
                 }
             }
             ValueKind::Map => {
                 for key in value.try_iter()? {
-                    self.walk(&key, depth + 1)?;
-                    self.walk(&value.get_item(&key)?, depth + 1)?;
+                    self.walk(&key, depth + 1, cost)?;
+                    self.walk(&value.get_item(&key)?, depth + 1, cost)?;
                 }
             }
             _ => {}

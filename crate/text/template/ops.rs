@@ -113,7 +113,7 @@ pub fn compare(budget: &Budget, op: usize, a: &Value, b: &Value) -> Result<Value
         return Ok(Value::from((a == b) == (op == 0)));
     }
     let comparable = numbers(a, b).is_some() || (a.as_str().is_some() && b.as_str().is_some());
-    if !comparable && !(is_list(a) && is_list(b)) {
+    if !(comparable || is_list(a) && is_list(b)) {
         return Err(refuse("comparison", a, b));
     }
     let order = a.cmp(b);
