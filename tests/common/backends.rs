@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 
 use pagelm::Result;
+use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::{Backend, Step};
 use pagelm::graph::WeightId;
@@ -20,7 +21,11 @@ pub struct Candidate {
 
 /// Every backend that runs on this machine.
 pub fn all() -> Vec<Candidate> {
-    vec![Candidate { name: "reference", make: || Box::new(Reference::new()), slack: 1.0 }]
+    vec![
+        Candidate { name: "cpu, 1 thread", make: || Box::new(Cpu::new(1)), slack: 1.0 },
+        Candidate { name: "cpu, 3 threads", make: || Box::new(Cpu::new(3)), slack: 1.0 },
+        Candidate { name: "cpu, plain instructions", make: || Box::new(Cpu::plain(1)), slack: 1.0 },
+    ]
 }
 
 /// Prepares the backend and writes the weights: some whole, some in odd pieces, last piece first.
