@@ -1,10 +1,11 @@
 //! Which backend runs.
 
 use clap::ValueEnum;
+use pagelm::Result;
 use pagelm::backend::Backend;
+use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, WebGpu};
-use pagelm::Result;
 use pollster::block_on;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -141,8 +141,7 @@ fn tokens(n_vocab: usize, n: usize) -> Vec<u32> {
 }
 
 fn per_token(decoded: Option<Decoded>, weight_bytes: usize, kv_bytes: u64) -> Value {
-    let per =
-        |get: fn(&Counters) -> u64| decoded.map(|d| (get(&d.after) - get(&d.before)) as f64 / d.tokens as f64);
+    let per = |get: fn(&Counters) -> u64| decoded.map(|d| (get(&d.after) - get(&d.before)) as f64 / d.tokens as f64);
     json!({
         "dispatches_per_token": per(|c| c.dispatches),
         "passes_per_token": per(|c| c.passes),

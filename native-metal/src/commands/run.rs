@@ -5,11 +5,14 @@ use std::time::Instant;
 
 use pagelm::Result;
 use pagelm::engine::{Event, GenerateParams, Generation, SamplerParams, StopReason, Usage};
-use pagelm::text::{EncodeOptions, Tokenizer};
+use pagelm::gguf::Meta;
+use pagelm::text::template::parse_json;
+use pagelm::text::{ChatTemplate, EncodeOptions, RenderOptions, Tokenizer};
 use pollster::block_on;
 use serde_json::json;
 
 use crate::Report;
+use crate::machine;
 use crate::model::{self, ModelArgs, Opened};
 
 #[derive(clap::Args)]
@@ -18,6 +21,9 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     input: Input,
+    /// Put the prompt into the model's chat format, as a message of the user.
+    #[arg(long, conflicts_with = "ids")]
+    chat: bool,
     /// Tokens to make, at most; as many as the context holds where not given.
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
@@ -74,7 +80,7 @@ struct Output {
 pub fn run(args: &Args, json: bool) -> Result<Report> {
     let mut opened = model::open(&args.model.model, &args.model.device, args.model.device.options())?;
     let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
-    let prompt = prompt_ids(args, &tokenizer)?;
+    let prompt = prompt_ids(args, &opened.gguf.meta, &tokenizer)?;
     let out = generate(&mut opened, &tokenizer, &prompt, args.params(), |text| {
         if !json {
             print!("{text}");
@@ -126,12 +132,30 @@ impl Args {
     }
 }
 
-fn prompt_ids(args: &Args, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+fn prompt_ids(args: &Args, meta: &Meta, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     if let Some(ids) = &args.input.ids {
         return Ok(ids.clone());
     }
     let text = args.input.prompt.as_deref().unwrap_or_default();
-    tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: true })
+    if !args.chat {
+        return tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: true });
+    }
+    let special = |id: Option<u32>| {
+        let piece = id.and_then(|id| tokenizer.piece(id, true)).unwrap_or_default();
+        String::from_utf8_lossy(piece).into_owned()
+    };
+    let options = RenderOptions {
+        add_generation_prompt: true,
+        bos_token: special(tokenizer.bos()),
+        eos_token: special(tokenizer.eos()),
+        now: Some(machine::now()),
+        ..RenderOptions::default()
+    };
+    let messages = parse_json(&json!([{ "role": "user", "content": text }]).to_string())?;
+    let rendered = ChatTemplate::from_gguf(meta)?.render(&messages, &options)?;
+    // Many templates write BOS themselves.
+    let add_special = options.bos_token.is_empty() || !rendered.starts_with(&options.bos_token);
+    tokenizer.encode(&rendered, EncodeOptions { add_special, parse_special: true })
 }
 
 fn generate(
