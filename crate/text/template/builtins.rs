@@ -7,12 +7,15 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, filters, functions,
 use minijinja_contrib::{globals, pycompat};
 
 use super::clock::DateTime;
-use super::limits::Budget;
+use super::limits::{Budget, ELEMENT};
 use super::{json, ops, python, rewrite};
 
 type Native = fn(&Budget, &[Value]) -> Result<Value, Error>;
 /// All arguments, the ones with a name among them.
 type All = Rest<ValueOrKwargs>;
+
+/// Filters that look at the elements of a list but not into them. Templates call them on all messages for each one.
+const SHALLOW: [&str; 9] = ["batch", "count", "d", "default", "first", "last", "length", "list", "reverse"];
 
 /// Registers everything that a template may call.
 pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime>) {
@@ -27,7 +30,9 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
         ("joiner", Value::from_function(globals::joiner)),
     ] {
         let budget = budget.clone();
-        env.add_function(name, move |state: &mut State, args: All| paid(&budget, &function, state, &args.into_values()));
+        env.add_function(name, move |state: &mut State, args: All| {
+            paid(&budget, &function, state, &args.into_values())
+        });
     }
     env.add_function("cycler", |args: Rest<Value>| globals::cycler(args.0));
     let shared = budget.clone();
@@ -118,6 +123,10 @@ fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
         env.add_filter(name, move |state: &mut State, args: All| {
             let args = args.into_values();
             reserve(&budget, name, &args)?;
+            if SHALLOW.contains(&name) {
+                args.iter().try_for_each(|arg| budget.pay_shallow(arg))?;
+                return filter.call(state, &args);
+            }
             paid(&budget, &filter, state, &args).or_else(|e| number_or_default(&budget, name, &args).ok_or(e))
         });
     }
@@ -138,7 +147,9 @@ fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
         let budget = budget.clone();
         env.add_filter(name, move |args: All| {
             let args = args.into_values();
-            args.iter().try_for_each(|arg| budget.pay(arg))?;
+            if !SHALLOW.contains(&name) {
+                args.iter().try_for_each(|arg| budget.pay(arg))?;
+            }
             filter(&budget, &args)
         });
     }
@@ -179,9 +190,8 @@ fn install_tests(env: &mut Environment, budget: &Arc<Budget>) {
     }
     env.add_test("callable", |v: &Value| v.kind() == ValueKind::Plain);
     env.add_test("number", |v: &Value| matches!(v.kind(), ValueKind::Number | ValueKind::Bool));
-    let container = |v: &Value| {
-        matches!(v.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined)
-    };
+    let container =
+        |v: &Value| matches!(v.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined);
     env.add_test("sequence", container);
     env.add_test("iterable", move |v: &Value| container(v) || v.kind() == ValueKind::Iterable);
 }
@@ -201,12 +211,12 @@ fn reserve(budget: &Budget, name: &str, args: &[Value]) -> Result<(), Error> {
             let lines = text.matches('\n').count() + 1;
             budget.reserve(lines.checked_mul(number(1).or(kwargs).unwrap_or(4)))
         }
-        "batch" | "slice" => budget.reserve(number(1).unwrap_or(0).checked_mul(ops::ELEMENT)),
-        "list" | "splitlines" => budget.reserve(text.len().checked_mul(ops::ELEMENT)),
+        "batch" | "slice" => budget.reserve(number(1).unwrap_or(0).checked_mul(ELEMENT)),
+        "list" | "splitlines" => budget.reserve(text.len().checked_mul(ELEMENT)),
         "split" => {
             let separator = args.get(1).and_then(|a| a.as_str());
             let parts = separator.map_or(text.len(), |s| text.matches(s).count() + 1);
-            budget.reserve(parts.checked_mul(ops::ELEMENT))
+            budget.reserve(parts.checked_mul(ELEMENT))
         }
         "format" => {
             // A width can be written in the format or be an argument.
@@ -245,8 +255,9 @@ fn method_call(
     pycompat::unknown_method_callback(state, value, method, args)
 }
 
-fn length(_: &Budget, args: &[Value]) -> Result<Value, Error> {
+fn length(budget: &Budget, args: &[Value]) -> Result<Value, Error> {
     let (value,): (&Value,) = from_args(args)?;
+    budget.charge(value.as_str().map_or(ELEMENT, str::len))?;
     match value.len() {
         Some(len) => Ok(Value::from(len)),
         None if value.is_undefined() => Ok(Value::from(0)),
@@ -289,9 +300,7 @@ fn round(_: &Budget, args: &[Value]) -> Result<Value, Error> {
         Some("ceil") => (value * scale).ceil() / scale,
         Some("floor") => (value * scale).floor() / scale,
         // Printing rounds the exact value, which multiplying would change.
-        _ if (0..=300).contains(&digits) => {
-            format!("{value:.*}", digits as usize).parse().unwrap_or(value)
-        }
+        _ if (0..=300).contains(&digits) => format!("{value:.*}", digits as usize).parse().unwrap_or(value),
         _ => (value * scale).round_ties_even() / scale,
     };
     Ok(Value::from(rounded))
