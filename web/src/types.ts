@@ -119,19 +119,22 @@ export interface GenerateParams extends SamplingParams {
   ignore_eos?: boolean;
 }
 
-/** Counts and speeds of one generation. */
+/** Counts and speeds of one generation. A speed without enough to measure is 0. */
 export interface GenerateUsage {
-  promptTokens: number;
-  completionTokens: number;
+  prompt_tokens: number;
   /** Tokens of the prompt that were in the cache already. */
-  cachedTokens: number;
-  firstTokenMs: number;
-  prefillTokensPerS: number;
-  decodeTokensPerS: number;
+  cached_tokens: number;
+  completion_tokens: number;
+  time_to_first_token_ms: number;
+  prefill_tokens_per_s: number;
+  decode_tokens_per_s: number;
 }
+
+/** Why a generation ended. `context-full` means that the text may be cut. */
+export type StopReason = "end-of-sequence" | "stop-string" | "max-tokens" | "context-full";
 
 /** A piece of a generation. `text` may be empty: characters can need several tokens. */
 export type Piece =
   | { kind: "prefill"; done: number; total: number }
   | { kind: "token"; id: number; text: string }
-  | { kind: "done"; text: string; reason: "stop" | "length"; usage: GenerateUsage };
+  | { kind: "done"; text: string; reason: StopReason; usage: GenerateUsage };

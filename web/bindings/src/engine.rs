@@ -128,14 +128,15 @@ impl Engine {
                     Target::Raw { buffer, offset, len } => (raw(buffer.as_webgpu())?, offset, len),
                     Target::Write { len } => (JsValue::NULL, 0, len),
                 };
-                out.push(&object(&[
+                let target = object(&[
                     ("start", start.into()),
                     ("end", (start + len).into()),
                     ("buffer", buffer),
                     ("at", (place as f64).into()),
                     ("weight", piece.weight.0.into()),
                     ("offset", at.into()),
-                ])?);
+                ])?;
+                out.push(&target);
                 start += len;
                 at += len;
             }

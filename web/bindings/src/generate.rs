@@ -1,6 +1,7 @@
 //! Chat prompts and the generation loop.
 
-use pagelm::engine::{Event, GenerateParams, Generation, SamplerParams, StopReason};
+use pagelm::engine::{Event, GenerateParams, Generation, SamplerParams, StopReason, Usage};
+use pagelm::text::template::{DateTime, parse_json};
 use pagelm::text::{EncodeOptions, RenderOptions};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
@@ -72,26 +73,39 @@ impl From<Params> for GenerateParams {
 enum Piece {
     Prefill { done: usize, total: usize },
     Token { id: u32, text: String },
-    Done { text: String, reason: &'static str, usage: Usage },
+    Done { text: String, reason: StopReason, usage: Usage },
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Usage {
-    prompt_tokens: usize,
-    completion_tokens: usize,
-    cached_tokens: usize,
-    first_token_ms: f64,
-    prefill_tokens_per_s: f64,
-    decode_tokens_per_s: f64,
+impl From<Event> for Piece {
+    fn from(e: Event) -> Self {
+        match e {
+            Event::Prefill { done, total } => Piece::Prefill { done, total },
+            Event::Token { id, text } => Piece::Token { id, text },
+            Event::Done { text, reason, usage } => Piece::Done { text, reason, usage },
+        }
+    }
 }
 
 #[wasm_bindgen]
 impl Engine {
-    /// The text of a conversation by the template of the model. `messages` and `tools` are JSON.
-    pub fn render(&self, messages: &str, tools: Option<String>, continues: bool) -> Result<String, JsValue> {
+    /// The text of a conversation by the template of the model, up to the start of an answer. `messages` and `tools`
+    /// are JSON.
+    pub fn render(&self, messages: &str, tools: Option<String>) -> Result<String, JsValue> {
         let template = self.template.as_ref().map_err(|e| thrown(e.clone()))?;
-        todo(template, messages, tools, continues)
+        let special = |id: Option<u32>| {
+            let bytes = self.tokenizer.as_ref().ok().zip(id).and_then(|(t, id)| t.piece(id, true));
+            String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+        };
+        let (bos, eos) = self.tokenizer.as_ref().map_or((None, None), |t| (t.bos(), t.eos()));
+        let options = RenderOptions {
+            tools: tools.map(|t| parse_json(&t)).transpose().map_err(thrown)?,
+            add_generation_prompt: true,
+            bos_token: special(bos),
+            eos_token: special(eos),
+            now: Some(local_time()),
+            ..RenderOptions::default()
+        };
+        template.render(&parse_json(messages).map_err(thrown)?, &options).map_err(thrown)
     }
 
     /// The tokens of a rendered conversation. Templates write the start of text themselves, so it is not put twice.
@@ -118,30 +132,25 @@ impl Engine {
     pub async fn next(&mut self) -> Result<JsValue, JsValue> {
         let (session, tokenizer, generation) = self.parts()?;
         let Some(running) = generation else { return Ok(JsValue::UNDEFINED) };
-        let event = running.next(session, tokenizer, &now_ms).await.map_err(thrown)?;
-        let piece = match event {
+        match running.next(session, tokenizer, &now_ms).await.map_err(thrown)? {
+            Some(event) => to_js(&Piece::from(event)),
             None => {
                 *generation = None;
-                return Ok(JsValue::UNDEFINED);
+                Ok(JsValue::UNDEFINED)
             }
-            Some(Event::Prefill { done, total }) => Piece::Prefill { done, total },
-            Some(Event::Token { id, text }) => Piece::Token { id, text },
-            Some(Event::Done { text, reason, usage: u }) => Piece::Done {
-                text,
-                reason: match reason {
-                    StopReason::EndOfText | StopReason::StopString => "stop",
-                    StopReason::MaxTokens | StopReason::ContextFull => "length",
-                },
-                usage: Usage {
-                    prompt_tokens: u.prompt_tokens,
-                    completion_tokens: u.completion_tokens,
-                    cached_tokens: u.cached_tokens,
-                    first_token_ms: u.first_token_ms,
-                    prefill_tokens_per_s: u.prefill_tokens_per_s,
-                    decode_tokens_per_s: u.decode_tokens_per_s,
-                },
-            },
-        };
-        to_js(&piece)
+        }
+    }
+}
+
+/// The time that the user's clock shows.
+fn local_time() -> DateTime {
+    let d = js_sys::Date::new_0();
+    DateTime {
+        year: d.get_full_year() as u16,
+        month: d.get_month() as u8 + 1,
+        day: d.get_date() as u8,
+        hour: d.get_hours() as u8,
+        minute: d.get_minutes() as u8,
+        second: d.get_seconds() as u8,
     }
 }

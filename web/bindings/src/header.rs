@@ -86,7 +86,7 @@ impl Header {
         let cpu = cpu();
         let choice: Choice = from_js("options", options)?;
         let model = Model::new(gguf, &|d| cpu.supports(d), &choice.into());
-        let (weights, cache) = model.as_ref().map(Model::bytes).unzip();
+        let (weights, cache) = model.as_ref().map(Model::bytes).ok().unzip();
         let meta = &gguf.meta;
         to_js(&Info {
             architecture: meta.architecture().map_err(thrown)?.to_owned(),

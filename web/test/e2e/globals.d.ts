@@ -1,0 +1,2 @@
+/** Set by page.js, called by tests through the browser's driver. */
+declare var e2e: Record<string, (...args: any[]) => any>;
