@@ -50,10 +50,11 @@ globalThis.e2e = {
   /** Two greedy steps, the second taken back and done again, and what is refused. @param {number[]} ids */
   async steps(ids) {
     const best = (/** @type {Float32Array} */ logits) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
-    const code = (/** @type {Promise<unknown>} */ call) => call.then(
-      () => "none",
-      (e) => e.code,
-    );
+    const code = (/** @type {Promise<unknown>} */ call) =>
+      call.then(
+        () => "none",
+        (e) => e.code,
+      );
     const session = await engine.session();
     const first = best(await session.prefill(ids));
     const second = best(await session.decode(first));
@@ -71,7 +72,7 @@ globalThis.e2e = {
     engine.dispose();
     try {
       for await (const _ of pieces);
-    } catch (e) {
+    } catch (/** @type {any} */ e) {
       return e.code;
     }
   },
@@ -87,7 +88,8 @@ globalThis.e2e = {
   /** Compiles WGSL in the browser's own compiler. @param {[string, string][]} programs */
   async compile(programs) {
     const adapter = await navigator.gpu.requestAdapter();
-    const device = await adapter.requestDevice();
+    const device = await adapter?.requestDevice();
+    if (!device) throw new Error("no adapter");
     const failed = [];
     for (const [name, code] of programs) {
       const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
@@ -102,7 +104,7 @@ globalThis.e2e = {
   async failure(call) {
     try {
       return { value: await call() };
-    } catch (e) {
+    } catch (/** @type {any} */ e) {
       return { code: e.code, place: e.place, message: e.message, name: e.name };
     }
   },

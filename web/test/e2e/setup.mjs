@@ -53,7 +53,7 @@ export async function start(name) {
    */
   async function call(method, ...args) {
     const answer = await page.evaluate(
-      ([method, args]) => globalThis.e2e.failure(() => globalThis.e2e[method](...args)),
+      (/** @type {[string, unknown[]]} */ [method, args]) => e2e.failure?.(() => e2e[method]?.(...args)),
       [method, args],
     );
     if (!("value" in answer) && answer.code !== undefined) throw Object.assign(new Error(answer.message), answer);
