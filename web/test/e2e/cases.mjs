@@ -106,7 +106,7 @@ export async function faults(t, c, backend) {
   await t.test("after all of these a good model works", () => works(c, backend));
   await t.test("a connection that is cut goes on where it was", async () => {
     const before = c.server.requests.length;
-    await c.call("load", { model: `/fault/flaky${TINY}`, backend });
+    await c.call("load", { model: `/fault/flaky/made/${backend}.gguf`, backend });
     const asked = c.server.requests.slice(before).filter((r) => r.path.endsWith(".gguf"));
     assert.deepEqual(
       asked.map((r) => r.status),

@@ -22,6 +22,8 @@ export async function start(name) {
   const tiny = readFileSync(at("../../../tests/golden/llama.gguf"));
   writeFileSync(join(made, "cut.gguf"), tiny.subarray(0, tiny.length - 5000));
   writeFileSync(join(made, "cut-header.gguf"), tiny.subarray(0, 2000));
+  // Whole ones, one each for tests that need a path of their own.
+  for (const backend of ["webgpu", "cpu"]) writeFileSync(join(made, `${backend}.gguf`), tiny);
   writeFileSync(join(made, "page.html"), "<!doctype html><title>Sign in</title>");
   // The first `llama` of a file is the value of `general.architecture`.
   const other = Buffer.from(tiny);
