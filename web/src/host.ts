@@ -163,12 +163,15 @@ async function open(header: Header, wanted: "auto" | BackendName, options: objec
   const model = header.info(options) as ModelInfo;
   if (model.problem) throw model.problem;
   let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
+  let adapterName = "";
   if (wanted === "cpu") backend = "cpu";
   else {
-    const missing = await noAdapter();
-    if (!missing && wanted === "auto") backendReason = "there is a GPU adapter";
-    else if (missing && wanted === "auto") [backend, backendReason] = ["cpu", missing];
-    else if (missing) throw new PagelmError("no-gpu", `${missing}; use another browser, or the cpu backend`);
+    const found = await adapter();
+    if ("name" in found) adapterName = found.name;
+    else if (wanted === "webgpu")
+      throw new PagelmError("no-gpu", `${found.missing}; use another browser, or the cpu backend`);
+    if (wanted === "auto") backendReason = "name" in found ? "there is a GPU adapter" : found.missing;
+    if (!("name" in found)) backend = "cpu";
   }
   let engine: Engine;
   try {
@@ -179,15 +182,24 @@ async function open(header: Header, wanted: "auto" | BackendName, options: objec
     engine = await header.open("cpu", options);
     [backend, backendReason] = ["cpu", message];
   }
-  const { adapter, contextLength } = engine.stats() as EngineStats;
-  const info: EngineInfo = { model, backend, backendReason, adapter, contextLength };
+  const stats = engine.stats() as EngineStats;
+  const info: EngineInfo = {
+    model,
+    backend,
+    backendReason,
+    adapter: stats.adapter && { ...stats.adapter, name: stats.adapter.name || adapterName },
+    contextLength: stats.contextLength,
+  };
   return { engine, placer: new Placer(engine), info };
 }
 
-/** Why there is no GPU here; undefined where there is one. */
-async function noAdapter(): Promise<string | undefined> {
-  if (!("gpu" in navigator)) return "this browser has no WebGPU in workers";
-  return (await navigator.gpu.requestAdapter().catch(() => null)) ? undefined : "the browser found no GPU adapter";
+/** The name of the adapter, as far as the browser tells, or why there is none. */
+async function adapter(): Promise<{ name: string } | { missing: string }> {
+  if (!("gpu" in navigator)) return { missing: "this browser has no WebGPU in workers" };
+  const found = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  if (!found) return { missing: "the browser found no GPU adapter" };
+  const { vendor, architecture, description } = found.info;
+  return { name: description || [vendor, architecture].filter(Boolean).join(" ") };
 }
 
 /** Says which file an error of the engine is about. */
