@@ -156,16 +156,10 @@ fn merges(meta: &Meta) -> Result<Merges> {
     let Some(raw) = meta.opt_strings(key)? else {
         bail!(BadTokenizer, "a byte-level BPE vocabulary needs `{key}`, an array of strings");
     };
-    let mut seen = std::collections::HashSet::with_capacity(raw.len());
     let mut out = Merges::with_capacity(raw.len());
     for (i, merge) in raw.iter().enumerate() {
         match text(merge)?.split_once(' ') {
-            // The first of two equal merges counts; the crate would take the last.
-            Some((a, b)) if !a.is_empty() && !b.is_empty() => {
-                if seen.insert(merge) {
-                    out.push((a.to_owned(), b.to_owned()));
-                }
-            }
+            Some((a, b)) if !a.is_empty() && !b.is_empty() => out.push((a.to_owned(), b.to_owned())),
             _ => bail!(BadTokenizer, "merge {i} is no pair of tokens with a space between them"),
         }
     }

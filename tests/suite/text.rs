@@ -92,7 +92,8 @@ fn check_pieces(name: &str, tokenizer: &Tokenizer, data: &Value) {
         let ids = ids(&case["ids"]);
         for (key, show_special) in [("special_hex", true), ("hidden_hex", false)] {
             // llama.cpp takes tokens of these names for control tokens whatever the file says.
-            let ids: Vec<u32> = ids.iter().copied().filter(|&id| show_special || !is_named_only(tokenizer, id)).collect();
+            let ids: Vec<u32> =
+                ids.iter().copied().filter(|&id| show_special || !is_named_only(tokenizer, id)).collect();
             let mut bytes = tokenizer.decode(&ids, show_special);
             // It drops the space that encoding put in front; a stream cannot know that it stands at the start.
             if data["keys"]["add_space_prefix"] == true && bytes.first() == Some(&b' ') {

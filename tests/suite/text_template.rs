@@ -43,8 +43,14 @@ fn options(conversation: &Value, template: &Value) -> RenderOptions {
 fn judge(want: &Value, got: Result<String, Error>) -> Option<String> {
     match (want["rendered"].as_str(), want["error"].as_str(), got) {
         (Some(want), _, Ok(got)) if want == got => None,
-        (None, Some("raised"), Err(e)) if e.kind() == ErrorKind::TemplateRaised && Some(e.detail()) == want["message"].as_str() => None,
-        (None, Some("undefined" | "python" | "syntax" | "security"), Err(e)) if e.kind() == ErrorKind::BadTemplate => None,
+        (None, Some("raised"), Err(e))
+            if e.kind() == ErrorKind::TemplateRaised && Some(e.detail()) == want["message"].as_str() =>
+        {
+            None
+        }
+        (None, Some("undefined" | "python" | "syntax" | "security"), Err(e)) if e.kind() == ErrorKind::BadTemplate => {
+            None
+        }
         (_, _, got) => Some(format!("\n  want {want}\n  got  {got:?}")),
     }
 }
@@ -54,7 +60,8 @@ fn published_templates_render_as_transformers_does() {
     let Some(data) = fixtures::json("reference/templates.json") else { return };
     let (mut passed, mut wrong) = (0, Vec::new());
     for (name, template) in data["templates"].as_object().unwrap() {
-        let compiled = ChatTemplate::new(template["template"].as_str().unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let compiled =
+            ChatTemplate::new(template["template"].as_str().unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
         for (conversation, want) in template["cases"].as_object().unwrap() {
             let chat = &data["conversations"][conversation];
             let got = compiled.render(&value(&chat["messages"]), &options(chat, template));
@@ -116,7 +123,10 @@ fn a_template_cannot_run_forever() {
     attack("nested loops", format!("{nested}{ends}"));
     attack("loops that print", format!("{nested}x{ends}"));
     attack("endless macro", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".into());
-    attack("macro tree", "{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(25) }}".into());
+    attack(
+        "macro tree",
+        "{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(25) }}".into(),
+    );
     attack("recursive loop", "{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}".into());
     attack("huge range", "{{ range(10 ** 12) | list | length }}".into());
     let loops = |body: &str| format!("{{% set s = 'x' * 4000000 %}}{{% for i in range(100000) %}}{body}{{% endfor %}}");
@@ -132,7 +142,8 @@ fn a_template_cannot_run_forever() {
 
 #[test]
 fn a_template_cannot_fill_the_memory() {
-    let forty = |body: &str| format!("{{% set ns = namespace(s='x', l=[1]) %}}{{% for i in range(40) %}}{body}{{% endfor %}}");
+    let forty =
+        |body: &str| format!("{{% set ns = namespace(s='x', l=[1]) %}}{{% for i in range(40) %}}{body}{{% endfor %}}");
     attack("repeated string", "{{ 'x' * 10 ** 9 }}".into());
     attack("repeated list", "{{ [1] * 10 ** 9 }}".into());
     attack("doubling by ~", forty("{% set ns.s = ns.s ~ ns.s %}"));
@@ -147,12 +158,21 @@ fn a_template_cannot_fill_the_memory() {
     attack("doubling by format", forty("{% set ns.s = '%s%s' | format(ns.s, ns.s) %}"));
     attack("doubling by .format", forty("{% set ns.s = '{}{}'.format(ns.s, ns.s) %}"));
     attack("doubling by .replace", forty("{% set ns.s = ns.s.replace('x', 'xx') %}"));
-    attack("doubling by a macro", "{% macro f(s, n) %}{% if n %}{{ f(s ~ s, n - 1) }}{% endif %}{% endmacro %}{{ f('x', 40) }}".into());
+    attack(
+        "doubling by a macro",
+        "{% macro f(s, n) %}{% if n %}{{ f(s ~ s, n - 1) }}{% endif %}{% endmacro %}{{ f('x', 40) }}".into(),
+    );
     attack("replace of nothing", "{% set s = 'x' * 100000 %}{{ s | replace('', s) }}".into());
     attack("join of a range", "{{ range(100000) | join('x' * 100000) }}".into());
     attack("join in a method", "{{ ('x' * 100000).join('y' * 100000) }}".into());
     attack("indent", "{{ 'x' | indent(10 ** 10, true) }}".into());
     attack("indent by name", "{{ 'x' | indent(width=10 ** 10, first=true) }}".into());
+    attack("indent by map", "{{ ['x'] | map('indent', 10 ** 10, true) | list }}".into());
+    attack("replace by map", "{% set s = 'x' * 100000 %}{{ [s] | map('replace', '', s) | list }}".into());
+    attack(
+        "replace in a filter block",
+        "{% set s = 'x' * 100000 %}{% filter replace('', s) %}{{ s }}{% endfilter %}".into(),
+    );
     attack("indented JSON", "{{ [[1]] | tojson(indent=10 ** 10) }}".into());
     attack("JSON with long separators", "{{ ([1] * 100000) | tojson(separators=('x' * 100000, ':')) }}".into());
     attack("width of a format", "{{ '%1000000000d' | format(1) }}".into());
@@ -162,15 +182,22 @@ fn a_template_cannot_fill_the_memory() {
     attack("slices", "{{ [1] | slice(10 ** 10) | list }}".into());
     attack("characters", "{{ ('x' * 10000000) | list | length }}".into());
     attack("pieces", "{{ (',' * 10000000).split(',') | length }}".into());
-    attack("literal text in a block", format!("{{% set s %}}{{% for i in range(100000) %}}{}{{% endfor %}}{{% endset %}}", "x".repeat(100_000)));
+    attack(
+        "literal text in a block",
+        format!("{{% set s %}}{{% for i in range(100000) %}}{}{{% endfor %}}{{% endset %}}", "x".repeat(100_000)),
+    );
     attack("literal text", format!("{{% for i in range(100000) %}}{}{{% endfor %}}", "x".repeat(100_000)));
-    attack("keeping all strings", forty("{% for j in range(100000) %}{% set ns.l = ns.l + ['x' * 1000000 ~ j] %}{% endfor %}"));
+    attack(
+        "keeping all strings",
+        forty("{% for j in range(100000) %}{% set ns.l = ns.l + ['x' * 1000000 ~ j] %}{% endfor %}"),
+    );
     attack("source", " ".repeat(10 << 20));
 }
 
 #[test]
 fn a_template_cannot_overflow_the_stack() {
-    let deep = |body: &str| format!("{{% set ns = namespace(l=[]) %}}{{% for i in range(100000) %}}{body}{{% endfor %}}");
+    let deep =
+        |body: &str| format!("{{% set ns = namespace(l=[]) %}}{{% for i in range(100000) %}}{body}{{% endfor %}}");
     attack("nested lists", deep("{% set ns.l = [ns.l] %}"));
     attack("nested tuples", deep("{% set ns.l = (ns.l,) %}"));
     attack("nested maps", deep("{% set ns.l = {'l': ns.l} %}"));
@@ -178,7 +205,10 @@ fn a_template_cannot_overflow_the_stack() {
     attack("nested dicts", deep("{% set ns.l = dict(l=ns.l) %}"));
     attack("nested batches", deep("{% set ns.l = [ns.l] | batch(1) | list %}"));
     attack("a namespace in itself", "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}".into());
-    attack("comparing a namespace in itself", "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns == namespace(x=ns) }}".into());
+    attack(
+        "comparing a namespace in itself",
+        "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns == namespace(x=ns) }}".into(),
+    );
     attack("parentheses", format!("{{{{ {}1{} }}}}", "(".repeat(10_000), ")".repeat(10_000)));
     attack("blocks", format!("{}{}", "{% if true %}".repeat(10_000), "{% endif %}".repeat(10_000)));
 }
@@ -189,24 +219,38 @@ fn lazy_results_do_not_pile_up() {
     assert_eq!(render(&format!("{source}{{{{ ns.l }}}}")).unwrap(), "[1, 2]");
 }
 
-#[test]
-fn a_long_chat_stays_within_the_limits() {
+/// Renders a chat of `turns` questions and answers, each answer `padding` bytes longer, with every template.
+fn long_chat(turns: usize, padding: usize) {
     let Some(data) = fixtures::json("reference/templates.json") else { return };
-    let turn = r#"{"role": "user", "content": "Tell me more."}, {"role": "assistant", "content": "There is much to tell."}"#;
-    let long = format!("[{}]", vec![turn; 1000].join(","));
-    let messages = parse_json(&long).unwrap();
+    let answer = format!("There is much to tell.{}", " And so on.".repeat(padding / 11));
+    let turn =
+        format!(r#"{{"role": "user", "content": "Tell me more."}}, {{"role": "assistant", "content": "{answer}"}}"#);
+    let messages = parse_json(&format!("[{}]", vec![turn; turns].join(","))).unwrap();
     for (name, template) in data["templates"].as_object().unwrap() {
         let compiled = ChatTemplate::new(template["template"].as_str().unwrap()).unwrap();
         let start = Instant::now();
-        let text = compiled.render(&messages, &options(&Value::Null, template)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert!(text.matches("much to tell").count() == 1000, "{name}");
-        eprintln!("{name}: 2000 messages in {:?}", start.elapsed());
+        let text = compiled.render(&messages, &options(&Value::Null, template));
+        let text = text.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(text.matches("much to tell").count() == turns, "{name}");
+        eprintln!("{name}: {turns} turns in {:?}", start.elapsed());
     }
 }
 
 #[test]
+fn a_long_chat_stays_within_the_limits() {
+    long_chat(1000, 0);
+}
+
+#[test]
+fn a_chat_of_two_megabytes_stays_within_the_limits() {
+    long_chat(200, 10_000);
+}
+
+#[test]
 fn a_template_reaches_nothing_outside_of_itself() {
-    for source in ["{% include 'x' %}", "{% extends 'x' %}", "{% import 'x' as y %}", "{{ debug() }}", "{{ 'op +'(1, 2) }}"] {
+    for source in
+        ["{% include 'x' %}", "{% extends 'x' %}", "{% import 'x' as y %}", "{{ debug() }}", "{{ 'op +'(1, 2) }}"]
+    {
         assert_eq!(render(source).unwrap_err().kind(), ErrorKind::BadTemplate, "{source}");
     }
 }

@@ -8,6 +8,7 @@
 
 mod builtins;
 mod clock;
+mod filters;
 mod json;
 mod limits;
 mod ops;

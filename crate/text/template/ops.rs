@@ -5,11 +5,8 @@ use std::cmp::Ordering;
 use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
-use super::limits::Budget;
+use super::limits::{Budget, ELEMENT};
 use super::python;
-
-/// What an element costs where a list is made.
-pub const ELEMENT: usize = 32;
 
 fn refuse(op: &str, a: &Value, b: &Value) -> Error {
     if a.is_undefined() || b.is_undefined() {
@@ -116,7 +113,7 @@ pub fn compare(budget: &Budget, op: usize, a: &Value, b: &Value) -> Result<Value
         return Ok(Value::from((a == b) == (op == 0)));
     }
     let comparable = numbers(a, b).is_some() || (a.as_str().is_some() && b.as_str().is_some());
-    if !comparable && !(is_list(a) && is_list(b)) {
+    if !(comparable || is_list(a) && is_list(b)) {
         return Err(refuse("comparison", a, b));
     }
     let order = a.cmp(b);
@@ -166,7 +163,8 @@ pub fn slice(budget: &Budget, args: &[Value]) -> Result<Value, Error> {
         true => Ok(None),
         false => i64::try_from(v.clone()).map(Some),
     };
-    let range = |len: usize| Ok::<_, Error>(indices(len as i64, bound(start)?, bound(stop)?, bound(step)?.unwrap_or(1)));
+    let range =
+        |len: usize| Ok::<_, Error>(indices(len as i64, bound(start)?, bound(stop)?, bound(step)?.unwrap_or(1)));
     if step.as_i64() == Some(0) {
         return Err(Error::new(ErrorKind::InvalidOperation, "slice step cannot be zero"));
     }

@@ -70,7 +70,8 @@ fn convert(raw: &serde_json::Value, numbers: &mut Numbers, depth: usize) -> Resu
             Value::from(items.iter().map(|v| convert(v, numbers, depth + 1)).collect::<Result<Vec<_>>>()?)
         }
         serde_json::Value::Object(map) => {
-            let entry = |(k, v): (&String, &serde_json::Value), n: &mut Numbers| Ok((k.clone(), convert(v, n, depth + 1)?));
+            let entry =
+                |(k, v): (&String, &serde_json::Value), n: &mut Numbers| Ok((k.clone(), convert(v, n, depth + 1)?));
             Value::from_pairs(map.iter().map(|e| entry(e, numbers)).collect::<Result<Vec<_>>>()?)
         }
     })
