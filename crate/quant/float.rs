@@ -15,17 +15,14 @@ pub fn f16_to_f32(bits: u16) -> f32 {
     f32::from_bits(sign | if rest >= 0x7c00 << 13 { special } else { finite })
 }
 
-#[inline]
 pub fn f32(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 4], [y]| *y = f32::from_le_bytes(*b));
 }
 
-#[inline]
 pub fn f16(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 2], [y]| *y = f16_to_f32(u16::from_le_bytes(*b)));
 }
 
-#[inline]
 pub fn bf16(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 2], [y]| *y = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16));
 }

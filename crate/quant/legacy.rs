@@ -6,7 +6,6 @@
 use super::{each_block, half, part};
 
 /// `d` f16, 16 bytes of nibbles: `(q - 8) * d`.
-#[inline]
 pub fn q4_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 18], y: &mut [f32; 32]| {
         let (d, qs) = (half(b, 0), part::<16>(b, 2));
@@ -18,7 +17,6 @@ pub fn q4_0(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// `d`, `m` f16, 16 bytes of nibbles: `q * d + m`.
-#[inline]
 pub fn q4_1(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 20], y: &mut [f32; 32]| {
         let (d, m, qs) = (half(b, 0), half(b, 2), part::<16>(b, 4));
@@ -30,7 +28,6 @@ pub fn q4_1(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// `d` f16, the fifth bits u32, 16 bytes of nibbles: `(q - 16) * d`.
-#[inline]
 pub fn q5_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 22], y: &mut [f32; 32]| {
         let d = half(b, 0);
@@ -42,7 +39,6 @@ pub fn q5_0(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// `d`, `m` f16, the fifth bits u32, 16 bytes of nibbles: `q * d + m`.
-#[inline]
 pub fn q5_1(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 24], y: &mut [f32; 32]| {
         let (d, m) = (half(b, 0), half(b, 2));
@@ -65,7 +61,6 @@ fn five_bits(high: [u8; 4], qs: &[u8; 16]) -> [u8; 32] {
 }
 
 /// `d` f16, 32 signed bytes: `q * d`.
-#[inline]
 pub fn q8_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 34], y: &mut [f32; 32]| {
         let (d, qs) = (half(b, 0), part::<32>(b, 2));
@@ -76,7 +71,6 @@ pub fn q8_0(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// `d` f16, 128 bits, lowest first: `d` where the bit is set, else `-d`.
-#[inline]
 pub fn q1_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 18], y: &mut [f32; 128]| {
         let (d, qs) = (half(b, 0), part::<16>(b, 2));

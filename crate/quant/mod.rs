@@ -97,33 +97,6 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// [`BlockFormat::decode`] without a call through a pointer, for code that is compiled once per instruction set: the
-/// loop over the blocks becomes part of the caller. `bytes` must hold exactly the values of `out`.
-///
-/// # Panics
-/// Where the type is not one of [`FORMATS`].
-#[inline(always)]
-pub fn decode_inline(dtype: DType, bytes: &[u8], out: &mut [f32]) {
-    match dtype {
-        DType::F32 => float::f32(bytes, out),
-        DType::F16 => float::f16(bytes, out),
-        DType::BF16 => float::bf16(bytes, out),
-        DType::Q4_0 => legacy::q4_0(bytes, out),
-        DType::Q4_1 => legacy::q4_1(bytes, out),
-        DType::Q5_0 => legacy::q5_0(bytes, out),
-        DType::Q5_1 => legacy::q5_1(bytes, out),
-        DType::Q8_0 => legacy::q8_0(bytes, out),
-        DType::Q2_K => kquant::q2_k(bytes, out),
-        DType::Q3_K => kquant::q3_k(bytes, out),
-        DType::Q4_K => kquant::q4_k(bytes, out),
-        DType::Q5_K => kquant::q5_k(bytes, out),
-        DType::Q6_K => kquant::q6_k(bytes, out),
-        DType::IQ4_NL => iq4::iq4_nl(bytes, out),
-        DType::IQ4_XS => iq4::iq4_xs(bytes, out),
-        _ => BlockFormat::of(dtype).expect("the caller asked `decodable`").decode(bytes, out),
-    }
-}
-
 /// Decodes some rows of a matrix of rows of `cols` values: `bytes` [rows, row_bytes] to `out` [rows.len(), cols].
 ///
 /// # Panics

@@ -3,10 +3,10 @@
 //! The dot product of a row and a token is the same sequence of operations whatever the other rows and tokens are, so a
 //! token's result does not depend on how the prompt is cut.
 
+use super::decode::decode;
 use super::lanes::{Chunk, Isa, Job, Lanes};
 use super::pool::{Pool, Tile};
 use crate::dtype::DType;
-use crate::quant;
 
 /// Bytes of decoded rows that are kept while the tokens pass: half of a usual second-level cache's share.
 const DECODED: usize = 128 << 10;
@@ -26,19 +26,11 @@ impl Matrix<'_> {
 
     /// Decodes rows from `first` on, as many as `out` holds.
     #[inline(always)]
-    fn decode(&self, first: usize, out: &mut [f32]) {
+    pub fn decode<L: Lanes>(&self, first: usize, out: &mut [f32]) {
         let rows = out.len() / self.cols;
         let bytes = &self.bytes[first * self.row_bytes()..][..rows * self.row_bytes()];
-        quant::decode_inline(self.dtype, bytes, out);
+        decode::<L>(self.dtype, bytes, out);
     }
-}
-
-/// Row `first` and the following, decoded.
-pub fn decode(isa: Isa, w: Matrix<'_>, first: usize, out: &mut [f32]) {
-    isa.wide(
-        #[inline(always)]
-        || w.decode(first, out),
-    );
 }
 
 /// `y` [tokens, rows] from `x` [tokens, cols].
@@ -79,7 +71,7 @@ impl Job for Part<'_> {
         while first < tile.cols.end {
             let n = group.min(tile.cols.end - first);
             let decoded = &mut scratch[..n * k];
-            w.decode(first, decoded);
+            w.decode::<L>(first, decoded);
             let at = first - tile.cols.start;
             if L::ROOMY {
                 group_times_tokens::<L, 4, 4>(decoded, x, k, &mut tile, at);

@@ -3,6 +3,7 @@
 //! `pool` shares out work, `lanes` chooses instructions; `matmul`, `attention` and `rows` hold the ops.
 
 mod attention;
+mod decode;
 mod lanes;
 mod math;
 mod matmul;

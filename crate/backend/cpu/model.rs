@@ -1,8 +1,9 @@
 //! A prepared plan: packed weights, states and slots in memory, and the walk over the nodes.
 
 use super::attention::{Attend, attention};
+use super::decode::decode_row;
 use super::lanes::Isa;
-use super::matmul::{Matrix, decode, matmul};
+use super::matmul::{Matrix, matmul};
 use super::pool::Pool;
 use super::rows::{self, RopeTable};
 use crate::backend::{Limits, Memory, Step};
@@ -65,7 +66,7 @@ impl Model {
             if !matches!(op, Op::Embed { .. } | Op::MatMul { .. }) {
                 for w in op.weights() {
                     let mut values = vec![0.0; self.plan.graph.weight(w).cols];
-                    decode(isa, self.matrix(w), 0, &mut values);
+                    decode_row(isa, self.matrix(w), 0, &mut values);
                     self.vectors[w.index()] = values;
                 }
             }
@@ -195,7 +196,7 @@ impl Run<'_> {
             if token as usize >= rows {
                 bail!(TokenOutOfRange, "token {token}, the embedding has {rows} rows");
             }
-            decode(self.isa, self.m.matrix(w), token as usize, y);
+            decode_row(self.isa, self.m.matrix(w), token as usize, y);
             y.iter_mut().for_each(|v| *v *= scale);
         }
         Ok(())
