@@ -18,6 +18,7 @@ const FILES: &[(&str, &str)] = files![
     "embed.wgsl",
     "embed_any.wgsl",
     "gemm.wgsl",
+    "gemm_flat.wgsl",
     "gemv.wgsl",
     "glu.wgsl",
     "kv_store.wgsl",
