@@ -54,7 +54,7 @@ export class Host {
       case "render":
         return this.#render(r);
       case "stats":
-        return this.#ready.stats();
+        return stats(this.#ready);
     }
   }
 
@@ -80,14 +80,13 @@ export class Host {
     await this.#start(r.wasmUrl);
     if (this.#engine) throw new PagelmError("invalid-state", "this engine has a model already");
     const source = await openSource(r.model, { signal: task.signal });
-    const options = { contextLength: r.contextLength };
     const progress = throttled((p) => task.piece(p));
     const header = new Header(source.size);
     let offset = 0;
     let opened: { engine: Engine; placer: Placer; info: EngineInfo } | null = null;
     try {
       for await (const bytes of source.pieces()) {
-        if (!opened && header.push(bytes)) opened = await open(header, r.backend, options);
+        if (!opened && header.push(bytes)) opened = await open(header, r.backend, r.contextLength);
         if (opened) await opened.placer.take(offset, bytes);
         offset += bytes.length;
         if (!opened) {
@@ -121,7 +120,7 @@ export class Host {
     try {
       for await (const bytes of source.pieces()) {
         if (!header.push(bytes)) continue;
-        return { info: header.info({ contextLength: r.contextLength }), size: source.size ?? null };
+        return { info: header.info(r.contextLength), size: source.size ?? null };
       }
       throw header.truncated();
     } catch (e) {
@@ -159,8 +158,8 @@ export class Host {
 }
 
 /** Opens the engine on the backend that was asked for, or on the best that there is. */
-async function open(header: Header, wanted: "auto" | BackendName, options: object) {
-  const model = header.info(options) as ModelInfo;
+async function open(header: Header, wanted: "auto" | BackendName, contextLength: number | undefined) {
+  const model = header.info(contextLength) as ModelInfo;
   if (model.problem) throw model.problem;
   let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
   let adapterName = "";
@@ -175,22 +174,33 @@ async function open(header: Header, wanted: "auto" | BackendName, options: objec
   }
   let engine: Engine;
   try {
-    engine = await header.open(backend, options);
+    engine = await header.open(backend, contextLength);
   } catch (e) {
     const { code, message } = errorData(e);
     if (wanted !== "auto" || backend === "cpu" || (code !== "no-gpu" && code !== "unsupported-type")) throw e;
-    engine = await header.open("cpu", options);
+    engine = await header.open("cpu", contextLength);
     [backend, backendReason] = ["cpu", message];
   }
-  const stats = engine.stats() as EngineStats;
+  const seen = stats(engine);
   const info: EngineInfo = {
     model,
     backend,
     backendReason,
-    adapter: stats.adapter && { ...stats.adapter, name: stats.adapter.name || adapterName },
-    contextLength: stats.contextLength,
+    adapter: seen.adapter && { ...seen.adapter, name: seen.adapter.name || adapterName },
+    contextLength: seen.contextLength,
   };
   return { engine, placer: new Placer(engine), info };
+}
+
+function stats(engine: Engine): EngineStats {
+  return camelCased(engine.stats()) as EngineStats;
+}
+
+/** The same data with the names of its fields as JavaScript writes them. */
+function camelCased(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  const camel = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  return Object.fromEntries(Object.entries(value).map(([key, v]) => [camel(key), camelCased(v)]));
 }
 
 /** The name of the adapter, as far as the browser tells, or why there is none. */

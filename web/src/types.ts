@@ -58,6 +58,9 @@ export interface AdapterInfo {
   subgroups: boolean;
   shaderF16: boolean;
   maxBinding: number;
+  maxBuffer: number;
+  maxStorageBuffers: number;
+  workgroupMemory: number;
 }
 
 export interface EngineInfo {
@@ -83,11 +86,13 @@ export interface EngineStats {
     bytesRead: number;
     pipelines: number;
     buffers: number;
-    /** Bytes of weights that went through the memory of the wasm module: nearly none on WebGPU. */
-    weightBytesCopied: number;
   };
-  /** Bytes. `wasm` is the memory of the wasm module. */
-  memory: { weights: number; kv: number; scratch: number; wasm: number };
+  /** Bytes. */
+  memory: { weights: number; kv: number; scratch: number };
+  /** Bytes of weights that went through the memory of the wasm module: nearly none on WebGPU. */
+  weightBytesCopied: number;
+  /** Bytes of the wasm module's memory, on the CPU with weights and cache in it. It never shrinks. */
+  wasmBytes: number;
 }
 
 /** How tokens are chosen; names as in OpenAI's API, and some that it lacks. */

@@ -1,90 +1,13 @@
 //! Chat prompts and the generation loop.
 
-use pagelm::engine::{Event, GenerateParams, Generation, SamplerParams, StopReason, Usage};
+use pagelm::engine::{GenerateParams, Generation};
 use pagelm::text::template::{DateTime, parse_json};
 use pagelm::text::{EncodeOptions, RenderOptions};
-use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
 use crate::engine::Engine;
 use crate::now_ms;
 use crate::value::{from_js, thrown, to_js};
-
-/// The names are those of OpenAI's API where it has them.
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Params {
-    max_tokens: Option<usize>,
-    temperature: f32,
-    top_k: usize,
-    top_p: f32,
-    min_p: f32,
-    repeat_penalty: f32,
-    presence_penalty: f32,
-    frequency_penalty: f32,
-    penalty_last_n: usize,
-    seed: u64,
-    logit_bias: Vec<(u32, f32)>,
-    stop: Vec<String>,
-    ignore_eos: bool,
-}
-
-impl Default for Params {
-    fn default() -> Self {
-        let s = SamplerParams::default();
-        Self {
-            max_tokens: None,
-            temperature: s.temperature,
-            top_k: s.top_k,
-            top_p: s.top_p,
-            min_p: s.min_p,
-            repeat_penalty: s.repeat_penalty,
-            presence_penalty: s.presence_penalty,
-            frequency_penalty: s.frequency_penalty,
-            penalty_last_n: s.penalty_last_n,
-            seed: s.seed,
-            logit_bias: s.logit_bias,
-            stop: Vec::new(),
-            ignore_eos: false,
-        }
-    }
-}
-
-impl From<Params> for GenerateParams {
-    fn from(p: Params) -> Self {
-        let sampler = SamplerParams {
-            temperature: p.temperature,
-            top_k: p.top_k,
-            top_p: p.top_p,
-            min_p: p.min_p,
-            repeat_penalty: p.repeat_penalty,
-            presence_penalty: p.presence_penalty,
-            frequency_penalty: p.frequency_penalty,
-            penalty_last_n: p.penalty_last_n,
-            seed: p.seed,
-            logit_bias: p.logit_bias,
-        };
-        GenerateParams { max_tokens: p.max_tokens, sampler, stop: p.stop, ignore_eos: p.ignore_eos }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum Piece {
-    Prefill { done: usize, total: usize },
-    Token { id: u32, text: String },
-    Done { text: String, reason: StopReason, usage: Usage },
-}
-
-impl From<Event> for Piece {
-    fn from(e: Event) -> Self {
-        match e {
-            Event::Prefill { done, total } => Piece::Prefill { done, total },
-            Event::Token { id, text } => Piece::Token { id, text },
-            Event::Done { text, reason, usage } => Piece::Done { text, reason, usage },
-        }
-    }
-}
 
 #[wasm_bindgen]
 impl Engine {
@@ -92,16 +15,16 @@ impl Engine {
     /// are JSON.
     pub fn render(&self, messages: &str, tools: Option<String>) -> Result<String, JsValue> {
         let template = self.template.as_ref().map_err(|e| thrown(e.clone()))?;
+        let tokenizer = self.tokenizer()?;
         let special = |id: Option<u32>| {
-            let bytes = self.tokenizer.as_ref().ok().zip(id).and_then(|(t, id)| t.piece(id, true));
-            String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+            let bytes = id.and_then(|id| tokenizer.piece(id, true)).unwrap_or_default();
+            String::from_utf8_lossy(bytes).into_owned()
         };
-        let (bos, eos) = self.tokenizer.as_ref().map_or((None, None), |t| (t.bos(), t.eos()));
         let options = RenderOptions {
             tools: tools.map(|t| parse_json(&t)).transpose().map_err(thrown)?,
             add_generation_prompt: true,
-            bos_token: special(bos),
-            eos_token: special(eos),
+            bos_token: special(tokenizer.bos()),
+            eos_token: special(tokenizer.eos()),
             now: Some(local_time()),
             ..RenderOptions::default()
         };
@@ -110,7 +33,7 @@ impl Engine {
 
     /// The tokens of a rendered conversation. Templates write the start of text themselves, so it is not put twice.
     pub fn chat_ids(&self, text: &str) -> Result<Vec<u32>, JsValue> {
-        let tokenizer = self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))?;
+        let tokenizer = self.tokenizer()?;
         let options = EncodeOptions { add_special: true, parse_special: true };
         let mut ids = tokenizer.encode(text, options).map_err(thrown)?;
         if tokenizer.adds_bos() && ids.len() > 1 && ids[0] == ids[1] {
@@ -121,10 +44,10 @@ impl Engine {
 
     /// Starts to generate after a prompt. What another generation left half done is dropped.
     pub fn generate(&mut self, ids: Vec<u32>, params: JsValue) -> Result<(), JsValue> {
-        let params: Params = from_js("parameters", params)?;
+        let params: GenerateParams = from_js("parameters", params)?;
         let (session, _, generation) = self.parts()?;
         *generation = None;
-        *generation = Some(Generation::new(session, &ids, params.into(), now_ms()).map_err(thrown)?);
+        *generation = Some(Generation::new(session, &ids, params, now_ms()).map_err(thrown)?);
         Ok(())
     }
 
@@ -133,7 +56,7 @@ impl Engine {
         let (session, tokenizer, generation) = self.parts()?;
         let Some(running) = generation else { return Ok(JsValue::UNDEFINED) };
         match running.next(session, tokenizer, &now_ms).await.map_err(thrown)? {
-            Some(event) => to_js(&Piece::from(event)),
+            Some(event) => to_js(&event),
             None => {
                 *generation = None;
                 Ok(JsValue::UNDEFINED)

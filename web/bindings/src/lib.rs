@@ -7,9 +7,6 @@ mod generate;
 mod header;
 mod value;
 
-pub use engine::Engine;
-pub use header::Header;
-
 use std::cell::Cell;
 
 use wasm_bindgen::prelude::*;
@@ -42,9 +39,4 @@ thread_local! {
 #[wasm_bindgen]
 pub fn shader_sources() -> Result<JsValue, JsValue> {
     value::to_js(&pagelm::backend::webgpu::shader_sources())
-}
-
-/// Bytes of this module's memory. It never shrinks, so this is the peak too.
-fn wasm_bytes() -> u64 {
-    core::arch::wasm32::memory_size(0) as u64 * 65536
 }
