@@ -11,10 +11,19 @@ const keepUrls: Plugin = {
   name: "keep-urls",
   enforce: "pre",
   transform(code, id) {
-    // The worker names the wasm file itself; the generated code has a second way to it, which nothing uses.
-    if (id.endsWith("/pkg/pagelm.js"))
-      code = code.replace(/new URL\('pagelm_bg\.wasm', import\.meta\.url\)/, "undefined");
-    return code.replaceAll(/new URL\("(\.\/(?:worker\.js|pagelm_bg\.wasm))"/g, 'new URL(/* @vite-ignore */ "$1"');
+    const file = id.split("?")[0] ?? id;
+    const kept = file.endsWith("/pkg/pagelm.js")
+      ? // The worker names the wasm file itself; the generated code has a second way to it, which nothing uses.
+        code.replace(/new URL\('pagelm_bg\.wasm', import\.meta\.url\)/, "undefined")
+      : code.replaceAll(/new URL\("(\.\/(?:worker\.js|pagelm_bg\.wasm))"/g, 'new URL(/* @vite-ignore */ "$1"');
+    return kept === code ? null : { code: kept, map: null };
+  },
+  // The mark was for this build only: bundlers of users shall find these files.
+  generateBundle(_, bundle) {
+    for (const chunk of Object.values(bundle)) {
+      if (chunk.type !== "chunk") continue;
+      chunk.code = chunk.code.replaceAll(/\s*\/\* @vite-ignore \*\/\s*/g, "");
+    }
   },
   closeBundle() {
     copyFileSync(at("pkg/pagelm_bg.wasm"), at("dist/pagelm_bg.wasm"));

@@ -1,12 +1,13 @@
 //! The generation loop as a state machine: one step of the backend per call, so that a host can stop in between.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Sampler, SamplerParams, Session};
 use crate::error::Result;
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct GenerateParams {
     /// The most tokens to make; `None` is as many as the context holds.
     pub max_tokens: Option<usize>,
@@ -55,7 +56,8 @@ pub struct Usage {
     pub decode_tokens_per_s: f64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Event {
     /// `done` of the `total` tokens of the prompt are in the cache.
     Prefill { done: usize, total: usize },

@@ -12,10 +12,13 @@ pub use candidates::{Candidate, Candidates};
 pub use penalties::Penalties;
 pub use random::{draw, uniform};
 
+use serde::Deserialize;
+
 use crate::error::Result;
 
 /// How tokens are chosen. The default is that of OpenAI's API: the model's own distribution.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SamplerParams {
     /// Logits are divided by it; at 0 and below the likeliest token is taken, of equal ones that with the lowest id.
     pub temperature: f32,

@@ -38,6 +38,7 @@ function show(state: State, problem?: Problem): void {
     (box.children[1] as HTMLElement).textContent = problem.remedy;
     (box.children[2] as HTMLElement).textContent = problem.detail;
     box.dataset.code = problem.code;
+    box.scrollIntoView({ block: "nearest" });
   }
   if (!usable) $("status").textContent = state === "loading" ? "loading" : "";
 }
@@ -66,7 +67,7 @@ async function load(model: string | File): Promise<void> {
       signal: loading.signal,
       onProgress: (p) => progress(p, startedAt),
     });
-    describe(engine);
+    describe(engine, typeof model === "string" ? (model.split(/[?#]/)[0]?.split("/").pop() ?? model) : model.name);
     show("ready");
     prompt.focus();
   } catch (e) {
@@ -78,14 +79,14 @@ async function load(model: string | File): Promise<void> {
   }
 }
 
-function describe({ info }: Engine): void {
+function describe({ info }: Engine, file: string): void {
   const where = info.backend === "webgpu" ? "WebGPU" : "CPU";
   const adapter = info.adapter ? ` · ${info.adapter.name || "unnamed adapter"}` : "";
   $("status").textContent = `${where}${adapter}`;
   $("status").title = info.backendReason;
   $("status").dataset.backend = info.backend;
-  const { name, architecture, quantization, weightBytes } = info.model;
-  $("model").textContent = [name ?? architecture, quantization, bytes(weightBytes ?? 0)].filter(Boolean).join(" · ");
+  const name = file.replace(/\.gguf$/i, "");
+  $("model").textContent = `${name} · ${bytes(info.model.weightBytes ?? 0)} · ${info.contextLength} tokens of context`;
 }
 
 async function ask(text: string): Promise<void> {

@@ -95,7 +95,7 @@ export class Engine {
   constructor(client: Client, info: EngineInfo, label: string) {
     this.#client = client;
     this.info = info;
-    this.chat = { completions: new Completions(client, info.model.name ?? label) };
+    this.chat = { completions: new Completions(client, label) };
   }
 
   get backend(): EngineInfo["backend"] {

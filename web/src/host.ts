@@ -54,7 +54,7 @@ export class Host {
       case "render":
         return this.#render(r);
       case "stats":
-        return this.#ready.stats();
+        return stats(this.#ready);
     }
   }
 
@@ -80,14 +80,13 @@ export class Host {
     await this.#start(r.wasmUrl);
     if (this.#engine) throw new PagelmError("invalid-state", "this engine has a model already");
     const source = await openSource(r.model, { signal: task.signal });
-    const options = { contextLength: r.contextLength };
     const progress = throttled((p) => task.piece(p));
     const header = new Header(source.size);
     let offset = 0;
     let opened: { engine: Engine; placer: Placer; info: EngineInfo } | null = null;
     try {
       for await (const bytes of source.pieces()) {
-        if (!opened && header.push(bytes)) opened = await open(header, r.backend, options);
+        if (!opened && header.push(bytes)) opened = await open(header, r.backend, r.contextLength);
         if (opened) await opened.placer.take(offset, bytes);
         offset += bytes.length;
         if (!opened) {
@@ -121,7 +120,7 @@ export class Host {
     try {
       for await (const bytes of source.pieces()) {
         if (!header.push(bytes)) continue;
-        return { info: header.info({ contextLength: r.contextLength }), size: source.size ?? null };
+        return { info: header.info(r.contextLength), size: source.size ?? null };
       }
       throw header.truncated();
     } catch (e) {
@@ -159,35 +158,58 @@ export class Host {
 }
 
 /** Opens the engine on the backend that was asked for, or on the best that there is. */
-async function open(header: Header, wanted: "auto" | BackendName, options: object) {
-  const model = header.info(options) as ModelInfo;
+async function open(header: Header, wanted: "auto" | BackendName, contextLength: number | undefined) {
+  const model = header.info(contextLength) as ModelInfo;
   if (model.problem) throw model.problem;
   let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
+  let adapterName = "";
   if (wanted === "cpu") backend = "cpu";
   else {
-    const missing = await noAdapter();
-    if (!missing && wanted === "auto") backendReason = "there is a GPU adapter";
-    else if (missing && wanted === "auto") [backend, backendReason] = ["cpu", missing];
-    else if (missing) throw new PagelmError("no-gpu", `${missing}; use another browser, or the cpu backend`);
+    const found = await adapter();
+    if ("name" in found) adapterName = found.name;
+    else if (wanted === "webgpu")
+      throw new PagelmError("no-gpu", `${found.missing}; use another browser, or the cpu backend`);
+    if (wanted === "auto") backendReason = "name" in found ? "there is a GPU adapter" : found.missing;
+    if (!("name" in found)) backend = "cpu";
   }
   let engine: Engine;
   try {
-    engine = await header.open(backend, options);
+    engine = await header.open(backend, contextLength);
   } catch (e) {
     const { code, message } = errorData(e);
     if (wanted !== "auto" || backend === "cpu" || (code !== "no-gpu" && code !== "unsupported-type")) throw e;
-    engine = await header.open("cpu", options);
+    engine = await header.open("cpu", contextLength);
     [backend, backendReason] = ["cpu", message];
   }
-  const { adapter, contextLength } = engine.stats() as EngineStats;
-  const info: EngineInfo = { model, backend, backendReason, adapter, contextLength };
+  const seen = stats(engine);
+  const info: EngineInfo = {
+    model,
+    backend,
+    backendReason,
+    adapter: seen.adapter && { ...seen.adapter, name: seen.adapter.name || adapterName },
+    contextLength: seen.contextLength,
+  };
   return { engine, placer: new Placer(engine), info };
 }
 
-/** Why there is no GPU here; undefined where there is one. */
-async function noAdapter(): Promise<string | undefined> {
-  if (!("gpu" in navigator)) return "this browser has no WebGPU in workers";
-  return (await navigator.gpu.requestAdapter().catch(() => null)) ? undefined : "the browser found no GPU adapter";
+function stats(engine: Engine): EngineStats {
+  return camelCased(engine.stats()) as EngineStats;
+}
+
+/** The same data with the names of its fields as JavaScript writes them. */
+function camelCased(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  const camel = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  return Object.fromEntries(Object.entries(value).map(([key, v]) => [camel(key), camelCased(v)]));
+}
+
+/** The name of the adapter, as far as the browser tells, or why there is none. */
+async function adapter(): Promise<{ name: string } | { missing: string }> {
+  if (!("gpu" in navigator)) return { missing: "this browser has no WebGPU in workers" };
+  const found = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  if (!found) return { missing: "the browser found no GPU adapter" };
+  const { vendor, architecture, description } = found.info;
+  return { name: description || [vendor, architecture].filter(Boolean).join(" ") };
 }
 
 /** Says which file an error of the engine is about. */

@@ -3,7 +3,7 @@ import type { Client } from "./client.ts";
 import { PagelmError } from "./errors.ts";
 import type { Message } from "./protocol.ts";
 import { generate, wireParams } from "./stream.ts";
-import type { GenerateUsage, Piece, SamplingParams } from "./types.ts";
+import type { GenerateUsage, Piece, SamplingParams, StopReason } from "./types.ts";
 
 export interface ChatMessage {
   role: "system" | "developer" | "user" | "assistant" | "tool";
@@ -94,7 +94,7 @@ export class Completions {
       content += piece.text;
       if (piece.kind !== "done") continue;
       const message = { role: "assistant" as const, content, refusal: null };
-      const choices = [{ index: 0, message, logprobs: null, finish_reason: piece.reason }];
+      const choices = [{ index: 0, message, logprobs: null, finish_reason: finishReason(piece.reason) }];
       return { ...head, object: "chat.completion", choices, usage: chatUsage(piece.usage) };
     }
     throw new PagelmError("internal", "the generation ended without a reason");
@@ -128,7 +128,7 @@ async function* chunks(
   for await (const piece of pieces) {
     if (piece.text) yield chunk({ content: piece.text });
     if (piece.kind !== "done") continue;
-    yield chunk({}, piece.reason);
+    yield chunk({}, finishReason(piece.reason));
     if (includeUsage) yield { ...chunk({}), choices: [], usage: chatUsage(piece.usage) };
   }
 }
@@ -145,14 +145,18 @@ function plain(message: ChatMessage): Message {
 
 function chatUsage(u: GenerateUsage): ChatUsage {
   return {
-    prompt_tokens: u.promptTokens,
-    completion_tokens: u.completionTokens,
-    total_tokens: u.promptTokens + u.completionTokens,
-    prompt_tokens_details: { cached_tokens: u.cachedTokens },
+    prompt_tokens: u.prompt_tokens,
+    completion_tokens: u.completion_tokens,
+    total_tokens: u.prompt_tokens + u.completion_tokens,
+    prompt_tokens_details: { cached_tokens: u.cached_tokens },
     extra: {
-      time_to_first_token_s: u.firstTokenMs / 1000,
-      prefill_tokens_per_s: u.prefillTokensPerS,
-      decode_tokens_per_s: u.decodeTokensPerS,
+      time_to_first_token_s: u.time_to_first_token_ms / 1000,
+      prefill_tokens_per_s: u.prefill_tokens_per_s,
+      decode_tokens_per_s: u.decode_tokens_per_s,
     },
   };
+}
+
+function finishReason(reason: StopReason): FinishReason {
+  return reason === "max-tokens" || reason === "context-full" ? "length" : "stop";
 }

@@ -56,10 +56,9 @@ export async function* generate(
   }
 }
 
-/** Parameters as the engine takes them: everything named, nothing undefined, and a seed in any case. */
+/** Parameters as the engine takes them: nothing undefined, and a seed in any case. */
 export function wireParams(p: GenerateParams): WireParams {
-  const out: WireParams = {
-    max_tokens: p.max_tokens,
+  const sampler = {
     temperature: p.temperature,
     top_p: p.top_p,
     top_k: p.top_k,
@@ -70,8 +69,11 @@ export function wireParams(p: GenerateParams): WireParams {
     penalty_last_n: p.penalty_last_n,
     seed: p.seed ?? crypto.getRandomValues(new Uint32Array(1))[0],
     logit_bias: p.logit_bias && Object.entries(p.logit_bias).map(([id, bias]) => [Number(id), bias]),
-    stop: typeof p.stop === "string" ? [p.stop] : p.stop,
-    ignore_eos: p.ignore_eos,
   };
-  return Object.fromEntries(Object.entries(out).filter(([, value]) => value !== undefined && value !== null));
+  const stop = typeof p.stop === "string" ? [p.stop] : p.stop;
+  return defined({ max_tokens: p.max_tokens, sampler: defined(sampler), stop, ignore_eos: p.ignore_eos });
+}
+
+function defined(o: Record<string, unknown>): WireParams {
+  return Object.fromEntries(Object.entries(o).filter(([, value]) => value !== undefined && value !== null));
 }

@@ -58,6 +58,9 @@ export interface AdapterInfo {
   subgroups: boolean;
   shaderF16: boolean;
   maxBinding: number;
+  maxBuffer: number;
+  maxStorageBuffers: number;
+  workgroupMemory: number;
 }
 
 export interface EngineInfo {
@@ -83,11 +86,13 @@ export interface EngineStats {
     bytesRead: number;
     pipelines: number;
     buffers: number;
-    /** Bytes of weights that went through the memory of the wasm module: nearly none on WebGPU. */
-    weightBytesCopied: number;
   };
-  /** Bytes. `wasm` is the memory of the wasm module. */
-  memory: { weights: number; kv: number; scratch: number; wasm: number };
+  /** Bytes. */
+  memory: { weights: number; kv: number; scratch: number };
+  /** Bytes of weights that went through the memory of the wasm module: nearly none on WebGPU. */
+  weightBytesCopied: number;
+  /** Bytes of the wasm module's memory, on the CPU with weights and cache in it. It never shrinks. */
+  wasmBytes: number;
 }
 
 /** How tokens are chosen; names as in OpenAI's API, and some that it lacks. */
@@ -119,19 +124,22 @@ export interface GenerateParams extends SamplingParams {
   ignore_eos?: boolean;
 }
 
-/** Counts and speeds of one generation. */
+/** Counts and speeds of one generation. A speed without enough to measure is 0. */
 export interface GenerateUsage {
-  promptTokens: number;
-  completionTokens: number;
+  prompt_tokens: number;
   /** Tokens of the prompt that were in the cache already. */
-  cachedTokens: number;
-  firstTokenMs: number;
-  prefillTokensPerS: number;
-  decodeTokensPerS: number;
+  cached_tokens: number;
+  completion_tokens: number;
+  time_to_first_token_ms: number;
+  prefill_tokens_per_s: number;
+  decode_tokens_per_s: number;
 }
+
+/** Why a generation ended. `context-full` means that the text may be cut. */
+export type StopReason = "end-of-sequence" | "stop-string" | "max-tokens" | "context-full";
 
 /** A piece of a generation. `text` may be empty: characters can need several tokens. */
 export type Piece =
   | { kind: "prefill"; done: number; total: number }
   | { kind: "token"; id: number; text: string }
-  | { kind: "done"; text: string; reason: "stop" | "length"; usage: GenerateUsage };
+  | { kind: "done"; text: string; reason: StopReason; usage: GenerateUsage };

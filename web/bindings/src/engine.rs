@@ -1,8 +1,9 @@
 //! One model on one backend: first it takes weights, then it runs.
 
-use js_sys::{Array, Float32Array, Object, Reflect};
-use pagelm::backend::Backend;
+use js_sys::{Array, Float32Array};
+use pagelm::backend::cpu::Cpu;
 use pagelm::backend::webgpu::{self, Target, WebGpu};
+use pagelm::backend::{Backend, Counters, Memory};
 use pagelm::engine::{Generation, Model, Options, Session};
 use pagelm::gguf::Gguf;
 use pagelm::graph::WeightId;
@@ -15,7 +16,8 @@ use crate::value::{thrown, to_js};
 
 /// The backend that runs without a GPU.
 pub fn cpu() -> Box<dyn Backend> {
-    Box::new(pagelm::backend::reference::Reference::new())
+    // This build has no threads: it must run on pages that are not cross-origin isolated.
+    Box::new(Cpu::new(1))
 }
 
 #[wasm_bindgen]
@@ -27,9 +29,9 @@ pub struct Engine {
     /// Bytes of weights that came through this module's memory.
     copied: u64,
     /// An error here matters only to callers that use text.
-    pub(crate) tokenizer: Result<Tokenizer>,
+    tokenizer: Result<Tokenizer>,
     pub(crate) template: Result<ChatTemplate>,
-    pub(crate) generation: Option<Generation>,
+    generation: Option<Generation>,
 }
 
 enum State {
@@ -86,7 +88,11 @@ impl Engine {
         }
     }
 
-    pub(crate) fn session(&mut self) -> Result<&mut Session, JsValue> {
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, JsValue> {
+        self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))
+    }
+
+    fn session(&mut self) -> Result<&mut Session, JsValue> {
         match &mut self.state {
             State::Ready(session) => Ok(session),
             _ => Err(wrong_state("the weights are not complete")),
@@ -104,14 +110,8 @@ impl Engine {
 /// Loading.
 #[wasm_bindgen]
 impl Engine {
-    /// Byte ranges of the file that are still wanted, as `[start, end]`.
-    pub fn wanted(&mut self, gap: f64) -> Result<JsValue, JsValue> {
-        let ranges = self.loading()?.0.loader.wanted(gap as u64);
-        to_js(&ranges.iter().map(|r| [r.start, r.end]).collect::<Vec<_>>())
-    }
-
     /// Takes note of `len` bytes at `offset` of the file and says where they go, as
-    /// `{ start, end, buffer, at, weight, offset }`: bytes `start..end` of them go to byte `at` of the GPU buffer, or,
+    /// `[start, end, buffer, at, weight, offset]`: bytes `start..end` of them go to byte `at` of the GPU buffer, or,
     /// where `buffer` is null, through `write(weight, offset, bytes)`.
     pub fn targets(&mut self, offset: f64, len: usize) -> Result<Array, JsValue> {
         let (model, device) = self.loading()?;
@@ -125,17 +125,12 @@ impl Engine {
                     Device::Gpu(gpu) => gpu.weight_target(piece.weight, at, left).map_err(thrown)?,
                 };
                 let (buffer, place, len) = match target {
-                    Target::Raw { buffer, offset, len } => (raw(buffer.as_webgpu())?, offset, len),
-                    Target::Write { len } => (JsValue::NULL, 0, len),
+                    Target::Raw { buffer, offset, len } => (raw(buffer.as_webgpu())?, offset as f64, len),
+                    Target::Write { len } => (JsValue::NULL, 0.0, len),
                 };
-                out.push(&object(&[
-                    ("start", start.into()),
-                    ("end", (start + len).into()),
-                    ("buffer", buffer),
-                    ("at", (place as f64).into()),
-                    ("weight", piece.weight.0.into()),
-                    ("offset", at.into()),
-                ])?);
+                let fields =
+                    [start.into(), (start + len).into(), buffer, place.into(), piece.weight.0.into(), at.into()];
+                out.push(&Array::from_iter(&fields));
                 start += len;
                 at += len;
             }
@@ -158,10 +153,7 @@ impl Engine {
 
     /// What the GPU reported by now: browsers tell of a failed allocation after a while only.
     pub fn check(&mut self) -> Result<(), JsValue> {
-        match self.loading()?.1 {
-            Device::Cpu(_) => Ok(()),
-            Device::Gpu(gpu) => gpu.check().map_err(thrown),
-        }
+        if let Device::Gpu(gpu) = self.loading()?.1 { gpu.check().map_err(thrown) } else { Ok(()) }
     }
 
     /// Bytes of weights that came, and bytes in all.
@@ -202,91 +194,39 @@ impl Engine {
     }
 
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, JsValue> {
-        let tokenizer = self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))?;
-        tokenizer.encode(text, EncodeOptions { add_special, parse_special }).map_err(thrown)
+        self.tokenizer()?.encode(text, EncodeOptions { add_special, parse_special }).map_err(thrown)
     }
 
     pub fn detokenize(&self, ids: Vec<u32>, show_special: bool) -> Result<String, JsValue> {
-        let tokenizer = self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))?;
-        Ok(String::from_utf8_lossy(&tokenizer.decode(&ids, show_special)).into_owned())
+        Ok(String::from_utf8_lossy(&self.tokenizer()?.decode(&ids, show_special)).into_owned())
     }
 
     /// What the engine is and what it did: counters are deterministic, so tests assert on them.
     pub fn stats(&mut self) -> Result<JsValue, JsValue> {
-        let adapter = self.adapter.as_ref().map(|a| Adapter {
-            name: a.name.clone(),
-            software: a.software,
-            subgroups: a.subgroups,
-            shader_f16: a.shader_f16,
-            max_binding: a.max_binding,
-        });
-        let (backend, context_length, copied) = (self.backend, self.n_ctx, self.copied);
+        let (backend, context_length, weight_bytes_copied) = (self.backend, self.n_ctx, self.copied);
         let device: &dyn Backend = match &mut self.state {
             State::Ready(session) => session.backend(),
             State::Loading(_, device) => device.backend(),
             State::Failed => return Err(wrong_state("loading failed")),
         };
-        let (c, m) = (device.counters(), device.memory());
-        to_js(&Stats {
-            backend,
-            adapter,
-            context_length,
-            counters: Counters {
-                steps: c.steps,
-                dispatches: c.dispatches,
-                passes: c.passes,
-                submits: c.submits,
-                bytes_written: c.bytes_written,
-                bytes_read: c.bytes_read,
-                pipelines: c.pipelines,
-                buffers: c.buffers,
-                weight_bytes_copied: copied,
-            },
-            memory: Memory { weights: m.weights, kv: m.kv, scratch: m.scratch, wasm: crate::wasm_bytes() },
-        })
+        let (counters, memory, wasm_bytes) =
+            (device.counters(), device.memory(), core::arch::wasm32::memory_size(0) as u64 * 65536);
+        let adapter = self.adapter.as_ref();
+        to_js(&Stats { backend, adapter, context_length, counters, memory, weight_bytes_copied, wasm_bytes })
     }
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Stats {
+struct Stats<'a> {
     backend: &'static str,
-    adapter: Option<Adapter>,
+    adapter: Option<&'a webgpu::AdapterInfo>,
     context_length: usize,
     counters: Counters,
     memory: Memory,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Adapter {
-    name: String,
-    software: bool,
-    subgroups: bool,
-    shader_f16: bool,
-    max_binding: u64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Counters {
-    steps: u64,
-    dispatches: u64,
-    passes: u64,
-    submits: u64,
-    bytes_written: u64,
-    bytes_read: u64,
-    pipelines: u64,
-    buffers: u64,
+    /// Bytes of weights that came through this module's memory: nearly none on a GPU.
     weight_bytes_copied: u64,
-}
-
-#[derive(Serialize)]
-struct Memory {
-    weights: u64,
-    kv: u64,
-    scratch: u64,
-    wasm: u64,
+    /// Bytes of this module's memory. It never shrinks, so this is the peak too.
+    wasm_bytes: u64,
 }
 
 fn wrong_state(detail: &str) -> JsValue {
@@ -297,12 +237,4 @@ fn wrong_state(detail: &str) -> JsValue {
 fn raw<T: AsRef<JsValue>>(handle: Option<&T>) -> Result<JsValue, JsValue> {
     let missing = || thrown(Error::new(ErrorKind::GpuError, "the device is not one of the browser's"));
     handle.map(|h| h.as_ref().clone()).ok_or_else(missing)
-}
-
-fn object(fields: &[(&str, JsValue)]) -> Result<Object, JsValue> {
-    let o = Object::new();
-    for (key, value) in fields {
-        Reflect::set(&o, &(*key).into(), value)?;
-    }
-    Ok(o)
 }

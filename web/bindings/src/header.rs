@@ -5,32 +5,17 @@ use std::collections::BTreeMap;
 use pagelm::engine::{Model, Options};
 use pagelm::gguf::{Gguf, Progress, Reader};
 use pagelm::{Error, ErrorKind};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use crate::engine::{Engine, cpu};
-use crate::value::{Problem, from_js, thrown, to_js};
+use crate::value::{Problem, thrown, to_js};
 
 /// Takes the start of a file, piece by piece.
 #[wasm_bindgen]
 pub struct Header {
     reader: Reader,
     gguf: Option<Gguf>,
-}
-
-/// What a caller may choose. Absent: the engine's own choice.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Choice {
-    context_length: Option<usize>,
-    step_tokens: Option<usize>,
-}
-
-impl From<Choice> for Options {
-    fn from(c: Choice) -> Self {
-        let usual = Options::default();
-        Options { n_ctx: c.context_length, max_tokens: c.step_tokens.unwrap_or(usual.max_tokens), ..usual }
-    }
 }
 
 #[derive(Serialize)]
@@ -77,16 +62,15 @@ impl Header {
     }
 
     /// What the model is, and whether the engine can run it.
-    pub fn info(&self, options: JsValue) -> Result<JsValue, JsValue> {
+    pub fn info(&self, context_length: Option<usize>) -> Result<JsValue, JsValue> {
         let gguf = self.gguf()?;
         let mut types = BTreeMap::new();
         for t in &gguf.tensors {
             *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
         }
         let cpu = cpu();
-        let choice: Choice = from_js("options", options)?;
-        let model = Model::new(gguf, &|d| cpu.supports(d), &choice.into());
-        let (weights, cache) = model.as_ref().map(Model::bytes).unzip();
+        let model = Model::new(gguf, &|d| cpu.supports(d), &choice(context_length));
+        let (weights, cache) = model.as_ref().map(Model::bytes).ok().unzip();
         let meta = &gguf.meta;
         to_js(&Info {
             architecture: meta.architecture().map_err(thrown)?.to_owned(),
@@ -105,13 +89,16 @@ impl Header {
     }
 
     /// Makes the engine on `webgpu` or `cpu`, ready to take weights.
-    pub async fn open(&self, backend: String, options: JsValue) -> Result<Engine, JsValue> {
-        let choice: Choice = from_js("options", options)?;
-        Engine::open(self.gguf()?, &backend, choice.into()).await.map_err(thrown)
+    pub async fn open(&self, backend: String, context_length: Option<usize>) -> Result<Engine, JsValue> {
+        Engine::open(self.gguf()?, &backend, choice(context_length)).await.map_err(thrown)
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {
         let incomplete = || thrown(Error::new(ErrorKind::InvalidState, "the header is not complete yet"));
         self.gguf.as_ref().ok_or_else(incomplete)
     }
+}
+
+fn choice(n_ctx: Option<usize>) -> Options {
+    Options { n_ctx, ..Options::default() }
 }

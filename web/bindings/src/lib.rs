@@ -7,8 +7,7 @@ mod generate;
 mod header;
 mod value;
 
-pub use engine::Engine;
-pub use header::Header;
+use std::cell::Cell;
 
 use wasm_bindgen::prelude::*;
 
@@ -22,26 +21,22 @@ extern "C" {
 /// panic aborts, so promises that wait for Rust code stay open for ever.
 #[wasm_bindgen]
 pub fn start(report: js_sys::Function) {
-    struct Report(js_sys::Function);
-    // SAFETY: the module is built without threads, so the function stays where it was made.
-    unsafe impl Send for Report {}
-    unsafe impl Sync for Report {}
-    let report = Report(report);
-    std::panic::set_hook(Box::new(move |info| {
-        let report = &report;
+    REPORT.set(Some(report));
+    std::panic::set_hook(Box::new(|info| {
         console_error_panic_hook::hook(info);
-        // Nothing can be done where the report itself throws.
-        let _ = report.0.call1(&JsValue::NULL, &info.to_string().into());
+        if let Some(report) = REPORT.take() {
+            // Nothing can be done where the report itself throws.
+            let _ = report.call1(&JsValue::NULL, &info.to_string().into());
+        }
     }));
+}
+
+thread_local! {
+    static REPORT: Cell<Option<js_sys::Function>> = const { Cell::new(None) };
 }
 
 /// All GPU programs, as `[name, text]`: for a test that compiles them.
 #[wasm_bindgen]
 pub fn shader_sources() -> Result<JsValue, JsValue> {
     value::to_js(&pagelm::backend::webgpu::shader_sources())
-}
-
-/// Bytes of this module's memory. It never shrinks, so this is the peak too.
-fn wasm_bytes() -> u64 {
-    core::arch::wasm32::memory_size(0) as u64 * 65536
 }

@@ -1,14 +1,8 @@
 // Pieces of the file go straight to their place: into GPU buffers by the raw handles, or into the engine's memory.
 import type { Engine } from "../../pkg/pagelm.js";
 
-interface Target {
-  start: number;
-  end: number;
-  buffer: GPUBuffer | null;
-  at: number;
-  weight: number;
-  offset: number;
-}
+/** Which bytes go to byte `at` of a GPU buffer, or else to byte `offset` of a weight. */
+type Target = [start: number, end: number, buffer: GPUBuffer | null, at: number, weight: number, offset: number];
 
 /** Bytes that may wait in the browser for the GPU to take them. */
 const IN_FLIGHT = 32 << 20;
@@ -25,12 +19,13 @@ export class Placer {
 
   /** Puts the bytes at `offset` of the file where they belong. Bytes that nothing wants are dropped. */
   async take(offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    for (const t of this.#engine.targets(offset, bytes.length) as Target[]) {
-      if (t.buffer) {
-        this.#queue!.writeBuffer(t.buffer, t.at, bytes, t.start, t.end - t.start);
-        this.#waiting += t.end - t.start;
+    const targets = this.#engine.targets(offset, bytes.length) as Target[];
+    for (const [start, end, buffer, at, weight, weightOffset] of targets) {
+      if (buffer) {
+        this.#queue!.writeBuffer(buffer, at, bytes, start, end - start);
+        this.#waiting += end - start;
       } else {
-        this.#engine.write(t.weight, t.offset, bytes.subarray(t.start, t.end));
+        this.#engine.write(weight, weightOffset, bytes.subarray(start, end));
       }
     }
     if (this.#waiting >= IN_FLIGHT) await this.flush();

@@ -146,6 +146,7 @@ test("disposal rejects what runs", async () => {
 
 test("parameters cross without gaps, and always with a seed", () => {
   const wire = wireParams({ temperature: 0, stop: "a", logit_bias: { 7: -100 } });
-  assert.equal(typeof wire.seed, "number");
-  assert.deepEqual({ ...wire, seed: 1 }, { temperature: 0, stop: ["a"], logit_bias: [[7, -100]], seed: 1 });
+  assert.equal(typeof wire.sampler.seed, "number");
+  wire.sampler.seed = 1;
+  assert.deepEqual(wire, { sampler: { temperature: 0, logit_bias: [[7, -100]], seed: 1 }, stop: ["a"] });
 });
