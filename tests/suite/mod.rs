@@ -5,6 +5,7 @@ mod golden;
 mod graph;
 mod kernels;
 mod quant;
+mod readme;
 mod sampler;
 mod session;
 mod text;
