@@ -1,9 +1,11 @@
+mod arch;
 mod cpu;
 mod generate;
 mod gguf;
 mod golden;
 mod graph;
 mod kernels;
+mod load;
 mod quant;
 mod readme;
 mod sampler;
