@@ -31,7 +31,8 @@ pub fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
     match kind {
         Kind::Byte => out.push(byte_value(token)?),
         Kind::Control | Kind::Unknown => out.extend_from_slice(token),
-        Kind::Normal | Kind::UserDefined | Kind::Unused => {
+        Kind::Unused => {}
+        Kind::Normal | Kind::UserDefined => {
             let mut rest = token;
             while let Some(at) = rest.windows(SPACE_MARK.len()).position(|w| w == SPACE_MARK.as_bytes()) {
                 out.extend_from_slice(&rest[..at]);
@@ -156,7 +157,9 @@ impl Spm {
         match (bytes, vocab.unknown) {
             (Some(ids), _) => out.extend(ids),
             (None, Some(unknown)) => out.push(unknown),
-            (None, None) => bail!(BadTokenizer, "the vocabulary has no token for {symbol:?}, neither whole nor in bytes"),
+            (None, None) => {
+                bail!(BadTokenizer, "the vocabulary has no token for {symbol:?}, neither whole nor in bytes")
+            }
         }
         Ok(())
     }
