@@ -6,7 +6,7 @@ pub mod backends;
 pub mod bodies;
 pub mod cases;
 pub mod fixtures;
-pub mod golden;
 pub mod gguf_writer;
+pub mod golden;
 pub mod rng;
 pub mod tol;

@@ -61,21 +61,18 @@ enum Kind {
 }
 
 impl Isa {
-    /// The widest that this machine has.
-    pub fn best() -> Self {
+    /// Level 0 is what every machine of the target has, 1 is AVX2 with FMA, 2 is AVX-512. What this machine lacks is
+    /// left out, so the highest level is always its best.
+    pub fn at_most(level: u8) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if level >= 1 && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             let wide = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
-            return Self(if wide { Kind::Avx512 } else { Kind::Avx2 });
+            return Self(if level >= 2 && wide { Kind::Avx512 } else { Kind::Avx2 });
         }
-        Self(Kind::Plain)
-    }
-
-    /// What every machine of the target has.
-    pub fn plain() -> Self {
+        let _ = level; // the other targets choose when they are compiled
         Self(Kind::Plain)
     }
 
@@ -84,7 +81,7 @@ impl Isa {
     pub fn run<J: Job>(self, job: J) -> J::Out {
         match self.0 {
             Kind::Plain => job.run::<Plain>(),
-            // SAFETY: only `best` makes this, and only where the machine has the instructions.
+            // SAFETY: only `at_most` makes this, and only where the machine has the instructions.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { x86::avx2(job) },
             // SAFETY: as above.

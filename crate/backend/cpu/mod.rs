@@ -37,15 +37,12 @@ pub struct Cpu {
 impl Cpu {
     /// Runs on `threads` threads, the caller's among them; where the target has no threads, on one.
     pub fn new(threads: usize) -> Self {
-        Self::with(threads, Isa::best())
+        Self::with_level(threads, u8::MAX)
     }
 
-    /// Without the instructions that must be asked for: what every machine of this target runs.
-    pub fn plain(threads: usize) -> Self {
-        Self::with(threads, Isa::plain())
-    }
-
-    fn with(threads: usize, isa: Isa) -> Self {
+    /// With no wider instructions than a level: 0 for what every machine of the target has, 1 for AVX2, 2 for AVX-512.
+    pub fn with_level(threads: usize, level: u8) -> Self {
+        let isa = Isa::at_most(level);
         let (model, ready, spare, counters) = Default::default();
         Self { pool: Pool::new(threads), isa, model, ready, spare, counters }
     }
