@@ -147,7 +147,8 @@ node() {
   # npm writes the second file at the end of an install.
   if [ ! web/node_modules/.package-lock.json -nt web/package-lock.json ]; then
     say 'npm ci in web/'
-    (cd web && npm ci --loglevel=error) >&2
+    # Registries that lag behind lack optional packages for other systems; only `npm install` does without them.
+    (cd web && { npm ci --loglevel=silent || npm install --no-save --loglevel=error; }) >&2
     touch web/node_modules/.package-lock.json
   fi
 }

@@ -12,7 +12,7 @@ const { values: o } = parseArgs({
     browser: { type: "string", default: "chromium" },
     backend: { type: "string", default: "auto" },
     model: { type: "string" },
-    "max-tokens": { type: "string", default: "128" },
+    "max-tokens": { type: "string", default: "64" },
     temperature: { type: "string", default: "0" },
     timeout: { type: "string", default: "600" },
     screenshot: { type: "string" },
