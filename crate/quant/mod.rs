@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Block formats: packed bytes to f32 values, one block at a time.
 
 use crate::dtype::DType;
@@ -16,10 +17,137 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
             }
         }
         _ => crate::bail!(UnsupportedType, "{dtype}"),
+=======
+//! Block formats: packed bytes to f32 values, one block at a time, and the simple ones back.
+//!
+//! The sums and products are associated as in the reference, so that values agree to the last bit.
+
+mod encode;
+mod float;
+mod fp4;
+mod iq4;
+mod kquant;
+mod legacy;
+mod ternary;
+
+use std::ops::Range;
+
+pub use encode::{encodable, encode};
+pub use float::f16_to_f32;
+
+use crate::bail;
+use crate::dtype::DType;
+use crate::error::Result;
+
+/// How the blocks of one type are read.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockFormat {
+    pub dtype: DType,
+    /// Any number of whole blocks and as many values as they hold. Use [`decode`], or check the lengths first.
+    decode: fn(&[u8], &mut [f32]),
+}
+
+/// Every type that can be decoded. The IQ1, IQ2 and IQ3 types are not among them: they need their codebooks.
+pub const FORMATS: &[BlockFormat] = {
+    const fn f(dtype: DType, decode: fn(&[u8], &mut [f32])) -> BlockFormat {
+        BlockFormat { dtype, decode }
+    }
+    &[
+        f(DType::F32, float::f32),
+        f(DType::F16, float::f16),
+        f(DType::BF16, float::bf16),
+        f(DType::Q4_0, legacy::q4_0),
+        f(DType::Q4_1, legacy::q4_1),
+        f(DType::Q5_0, legacy::q5_0),
+        f(DType::Q5_1, legacy::q5_1),
+        f(DType::Q8_0, legacy::q8_0),
+        f(DType::Q1_0, legacy::q1_0),
+        f(DType::Q2_K, kquant::q2_k),
+        f(DType::Q3_K, kquant::q3_k),
+        f(DType::Q4_K, kquant::q4_k),
+        f(DType::Q5_K, kquant::q5_k),
+        f(DType::Q6_K, kquant::q6_k),
+        f(DType::IQ4_NL, iq4::iq4_nl),
+        f(DType::IQ4_XS, iq4::iq4_xs),
+        f(DType::TQ1_0, ternary::tq1_0),
+        f(DType::TQ2_0, ternary::tq2_0),
+        f(DType::MXFP4, fp4::mxfp4),
+        f(DType::NVFP4, fp4::nvfp4),
+    ]
+};
+
+impl BlockFormat {
+    /// The format of `dtype`, to look up once and use for many rows.
+    pub fn of(dtype: DType) -> Option<&'static BlockFormat> {
+        FORMATS.iter().find(|f| f.dtype == dtype)
+    }
+
+    /// Decodes whole blocks.
+    ///
+    /// # Panics
+    /// Where `bytes` is no whole number of blocks, or `out` is not exactly as long as they are.
+    pub fn decode(&self, bytes: &[u8], out: &mut [f32]) {
+        let (b, n) = (self.dtype.block_bytes(), self.dtype.block_elems());
+        let blocks = bytes.len() / b;
+        assert!(
+            blocks * b == bytes.len() && blocks * n == out.len(),
+            "{} bytes of {} do not hold exactly {} values",
+            bytes.len(),
+            self.dtype,
+            out.len()
+        );
+        (self.decode)(bytes, out);
+    }
+}
+
+/// Whether [`decode`] knows the type.
+pub fn decodable(dtype: DType) -> bool {
+    BlockFormat::of(dtype).is_some()
+}
+
+/// Decodes whole blocks, a row or several: as many values as `out` takes. The error is a type that cannot be decoded.
+///
+/// # Panics
+/// As [`BlockFormat::decode`].
+pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+    match BlockFormat::of(dtype) {
+        Some(format) => format.decode(bytes, out),
+        None => bail!(UnsupportedType, "values of type {dtype} cannot be decoded"),
+>>>>>>> gguf
     }
     Ok(())
 }
 
+<<<<<<< HEAD
 pub fn decodable(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::BF16)
+=======
+/// Decodes some rows of a matrix of rows of `cols` values: `bytes` [rows, row_bytes] to `out` [rows.len(), cols].
+///
+/// # Panics
+/// As [`BlockFormat::decode`]; and where `cols` is no whole number of blocks or the matrix has no such rows.
+pub fn decode_rows(dtype: DType, bytes: &[u8], cols: usize, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+    let row = dtype.row_bytes(cols).unwrap_or_else(|| panic!("{cols} values are no whole number of {dtype} blocks"));
+    decode(dtype, &bytes[rows.start * row..rows.end * row], out)
+}
+
+/// Calls `f` for each block of `B` bytes and its `N` values: lengths known to the compiler make tight loops.
+#[inline(always)]
+fn each_block<const B: usize, const N: usize>(bytes: &[u8], out: &mut [f32], f: impl Fn(&[u8; B], &mut [f32; N])) {
+    for (block, values) in bytes.as_chunks::<B>().0.iter().zip(out.as_chunks_mut::<N>().0) {
+        f(block, values);
+    }
+}
+
+/// The `N` bytes of a block from `at`.
+#[inline(always)]
+fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+    block[at..].first_chunk().expect("the part lies in the block")
+}
+
+/// The f16 at `at` of a block.
+#[inline(always)]
+fn half(block: &[u8], at: usize) -> f32 {
+    f16_to_f32(u16::from_le_bytes(*part(block, at)))
+>>>>>>> gguf
 }
