@@ -1,23 +1,3 @@
-<<<<<<< HEAD
-//! Block formats: packed bytes to f32 values, one block at a time.
-
-use crate::dtype::DType;
-use crate::error::Result;
-
-pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
-    match dtype {
-        DType::F32 => {
-            for (o, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
-                *o = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            }
-        }
-        DType::BF16 => {
-            for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                *o = f32::from_bits((u16::from_le_bytes([b[0], b[1]]) as u32) << 16);
-            }
-        }
-        _ => crate::bail!(UnsupportedType, "{dtype}"),
-=======
 //! Block formats: packed bytes to f32 values, one block at a time, and the simple ones back.
 //!
 //! The sums and products are associated as in the reference, so that values agree to the last bit.
@@ -113,15 +93,10 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     match BlockFormat::of(dtype) {
         Some(format) => format.decode(bytes, out),
         None => bail!(UnsupportedType, "values of type {dtype} cannot be decoded"),
->>>>>>> gguf
     }
     Ok(())
 }
 
-<<<<<<< HEAD
-pub fn decodable(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::BF16)
-=======
 /// Decodes some rows of a matrix of rows of `cols` values: `bytes` [rows, row_bytes] to `out` [rows.len(), cols].
 ///
 /// # Panics
@@ -149,5 +124,4 @@ fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
 #[inline(always)]
 fn half(block: &[u8], at: usize) -> f32 {
     f16_to_f32(u16::from_le_bytes(*part(block, at)))
->>>>>>> gguf
 }

@@ -1,14 +1,11 @@
-//! Shared by the suite: where fixtures lie and how to read them, random cases, backends and tolerances.
-
-pub mod backends;
-pub mod cases;
-pub mod fixtures;
-pub mod tol;
-//! Shared by the suite: where fixtures lie and how to read them, made-up files, a counting allocator, a generator.
+//! Shared by the suite.
 
 pub mod alloc;
+pub mod backends;
 #[path = "../fuzz/bodies.rs"]
 pub mod bodies;
+pub mod cases;
 pub mod fixtures;
 pub mod gguf_writer;
 pub mod rng;
+pub mod tol;

@@ -3,5 +3,5 @@ mod gguf;
 mod graph;
 mod kernels;
 mod quant;
-mod tidy;
 mod text;
+mod tidy;
