@@ -77,7 +77,9 @@ dtypes! {
 impl DType {
     /// Bytes of a row of `cols` values, or `None` where the row is no whole number of blocks (or overflows).
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
-        cols.is_multiple_of(self.block_elems()).then(|| (cols / self.block_elems()).checked_mul(self.block_bytes())).flatten()
+        cols.is_multiple_of(self.block_elems())
+            .then(|| (cols / self.block_elems()).checked_mul(self.block_bytes()))
+            .flatten()
     }
 }
 

@@ -18,10 +18,7 @@ pub fn qwen3(d: &mut Describe<'_>) -> Result<Graph> {
 
 pub fn qwen3moe(d: &mut Describe<'_>) -> Result<Graph> {
     let experts = Ffn::Moe(MoeSpec::read(&d.gguf.meta)?);
-    build(d, |attn| LayerSpec {
-        ffn: experts,
-        ..LayerSpec::plain(AttnSpec { qk_norm: true, ..attn }, Act::Silu)
-    })
+    build(d, |attn| LayerSpec { ffn: experts, ..LayerSpec::plain(AttnSpec { qk_norm: true, ..attn }, Act::Silu) })
 }
 
 fn build(d: &mut Describe<'_>, layer: impl Fn(AttnSpec) -> LayerSpec) -> Result<Graph> {

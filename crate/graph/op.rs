@@ -113,14 +113,31 @@ pub enum Op {
         cap: f32,
     },
     /// `x * sigmoid(gate)`; a gate of one column serves the whole row.
-    SigmoidGate { x: ValueId, gate: ValueId },
+    SigmoidGate {
+        x: ValueId,
+        gate: ValueId,
+    },
     /// Columns `start .. start + len` of each run of `group` columns.
-    Slice { x: ValueId, group: usize, start: usize, len: usize },
+    Slice {
+        x: ValueId,
+        group: usize,
+        start: usize,
+        len: usize,
+    },
     /// Each head divided by its Euclidean norm, times `scale`: `x / sqrt(sum(x^2) + eps) * scale`.
-    L2Norm { x: ValueId, d_head: usize, eps: f32, scale: f32 },
+    L2Norm {
+        x: ValueId,
+        d_head: usize,
+        eps: f32,
+        scale: f32,
+    },
     /// Depthwise causal convolution over time, then SiLU. `w` has a row of taps for each column of x, the last tap for
     /// the present token. The state holds the inputs before this step, `[taps - 1, cols]`, oldest first.
-    SsmConv { x: ValueId, w: WeightId, state: StateId },
+    SsmConv {
+        x: ValueId,
+        w: WeightId,
+        state: StateId,
+    },
     /// The gated delta rule. Per value head, over the tokens of the step, with state M `[d_head, d_head]` (key by
     /// value): `M *= exp(a * softplus(alpha + dt)); M += k (sigmoid(beta) (v - M^T k))^T; y = M^T q`.
     DeltaRule {
@@ -136,12 +153,23 @@ pub enum Op {
     },
     /// The experts of each token: softmax over the router's logits x, the `n_used` largest, divided by their sum. A row
     /// is the expert numbers (as floats), best first, and then their shares.
-    MoeRoute { x: ValueId, n_used: usize },
+    MoeRoute {
+        x: ValueId,
+        n_used: usize,
+    },
     /// `W_e x` for each expert e of a token. `w` holds the experts' matrices one after another. x is one row for all
     /// experts of a token (`[tokens, cols]`) or one for each (`[tokens, n_used * cols]`).
-    MoeMatMul { w: WeightId, x: ValueId, route: ValueId, n_expert: usize },
+    MoeMatMul {
+        w: WeightId,
+        x: ValueId,
+        route: ValueId,
+        n_expert: usize,
+    },
     /// The sum of the experts' rows, each times its share: `[tokens, n_used * d]` to `[tokens, d]`.
-    MoeSum { x: ValueId, route: ValueId },
+    MoeSum {
+        x: ValueId,
+        route: ValueId,
+    },
     /// The last rows of x: those for which logits are wanted.
     LastRows {
         x: ValueId,

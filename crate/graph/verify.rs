@@ -2,7 +2,7 @@
 
 use super::infer::infer;
 use super::ir::{Dim, Graph, ValueId};
-use super::op::{Op};
+use super::op::Op;
 
 /// Says what is wrong, or nothing:
 ///

@@ -156,7 +156,9 @@ impl Spm {
         match (bytes, vocab.unknown) {
             (Some(ids), _) => out.extend(ids),
             (None, Some(unknown)) => out.push(unknown),
-            (None, None) => bail!(BadTokenizer, "the vocabulary has no token for {symbol:?}, neither whole nor in bytes"),
+            (None, None) => {
+                bail!(BadTokenizer, "the vocabulary has no token for {symbol:?}, neither whole nor in bytes")
+            }
         }
         Ok(())
     }

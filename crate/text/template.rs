@@ -1,1 +1,2 @@
-pub struct ChatTemplate; pub struct RenderOptions;
+pub struct ChatTemplate;
+pub struct RenderOptions;

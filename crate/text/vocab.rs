@@ -135,15 +135,17 @@ impl Vocab {
 
 fn kinds(meta: &Meta, len: usize) -> Result<Vec<Kind>> {
     let key = "tokenizer.ggml.token_type";
-    let parse = |n: i64| match n {
-        1 => Ok(Kind::Normal),
-        2 => Ok(Kind::Unknown),
-        3 => Ok(Kind::Control),
-        4 => Ok(Kind::UserDefined),
-        5 => Ok(Kind::Unused),
-        6 => Ok(Kind::Byte),
-        _ => Err(Error::new(ErrorKind::BadTokenizer, format!("{n} is no token type (1 to 6)")).at(format!("key `{key}`"))),
-    };
+    let parse =
+        |n: i64| match n {
+            1 => Ok(Kind::Normal),
+            2 => Ok(Kind::Unknown),
+            3 => Ok(Kind::Control),
+            4 => Ok(Kind::UserDefined),
+            5 => Ok(Kind::Unused),
+            6 => Ok(Kind::Byte),
+            _ => Err(Error::new(ErrorKind::BadTokenizer, format!("{n} is no token type (1 to 6)"))
+                .at(format!("key `{key}`"))),
+        };
     let kinds: Vec<Kind> = match meta.opt_array(key)? {
         None => vec![Kind::Normal; len],
         Some(Array::Int(v)) => v.iter().map(|&n| parse(n)).collect::<Result<_>>()?,

@@ -166,8 +166,20 @@ fn gemma_reads_and_writes_text_as_the_reference_does() {
 fn the_tiny_models_read_text_as_the_reference_does() {
     let mut total = 0;
     for name in [
-        "gemma", "gemma2", "gemma3", "llama", "llama32", "qwen2", "qwen3", "qwen35", "qwen35_mtp", "qwen35moe",
-        "qwen35vl", "qwen3_tied", "qwen3moe", "qwen3vl",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "llama",
+        "llama32",
+        "qwen2",
+        "qwen3",
+        "qwen35",
+        "qwen35_mtp",
+        "qwen35moe",
+        "qwen35vl",
+        "qwen3_tied",
+        "qwen3moe",
+        "qwen3vl",
     ] {
         let Some(path) = fixtures::fixture(&format!("golden/{name}.gguf")) else { continue };
         let Some(data) = fixtures::json(&format!("golden/{name}.json")) else { continue };

@@ -24,6 +24,7 @@ impl AttnSpec {
         Self {
             qkv_bias: false,
             qk_norm: false,
+            gated: false,
             rope,
             attn: Attention { n_head, n_kv_head, d_head, scale, window: None, softcap: None },
         }

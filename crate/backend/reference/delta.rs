@@ -23,7 +23,9 @@ impl Run<'_> {
 
     /// `state`: a matrix M `[key, value]` for each value head.
     pub fn delta_rule(&self, op: &Op, state: &mut [f64]) -> Result<Vec<f64>> {
-        let &Op::DeltaRule { q, k, v, alpha, beta, a, dt, delta, .. } = op else { unreachable!("called for delta_rule") };
+        let &Op::DeltaRule { q, k, v, alpha, beta, a, dt, delta, .. } = op else {
+            unreachable!("called for delta_rule")
+        };
         let (n_k, n_v, d) = (delta.n_k_head, delta.n_v_head, delta.d_head);
         let (a, dt) = (self.row(a, 0)?, self.row(dt, 0)?);
         let mut y = Vec::new();

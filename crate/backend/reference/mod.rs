@@ -14,8 +14,8 @@ use super::{Backend, Counters, Limits, Memory, Step};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Plan, StateRows, ValueId, WeightId};
-use ops::Run;
 use crate::quant;
+use ops::Run;
 
 #[derive(Default)]
 pub struct Reference {
