@@ -121,7 +121,8 @@ fn rows() -> Vec<Vec<f32>> {
 fn encoding_and_decoding_stays_within_half_a_step() {
     // Half a step, plus what the f16 scale (2^-11 relative) moves the farthest level. Q4_0 has no level at +8 steps, so
     // a value of the sign that lacks it is a whole step off at worst.
-    let bounds: [(DType, fn(&[f32]) -> f32); 5] = [
+    type Bound = fn(&[f32]) -> f32;
+    let bounds: [(DType, Bound); 5] = [
         (DType::F16, |x| most(x) / 2048.0 + 3e-8),
         (DType::BF16, |x| most(x) / 256.0),
         (DType::Q8_0, |x| most(x) / 127.0 * (0.5 + 127.0 / 2048.0) + 1e-6),

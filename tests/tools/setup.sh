@@ -41,8 +41,12 @@ rust() {
   have cc || apt gcc libc6-dev || die 'no C compiler to link with (on macOS: xcode-select --install)'
 }
 
-# Does this rustc have a standard library for the target?
-has_target() { [ -d "$("$1" --print sysroot)/lib/rustlib/$2/lib" ]; }
+# Does this rustc have a standard library for the target? One that was built here fits one version only.
+has_target() {
+  local dir
+  dir=$("$1" --print sysroot)/lib/rustlib/$2
+  [ -d "$dir/lib" ] && { [ ! -e "$dir/built-by" ] || [ "$(cat "$dir/built-by")" = "$("$1" --version)" ]; }
+}
 
 # The rustc that builds wasm: the default one if it can, else Debian's with the standard library built below.
 debian_rustc=/usr/bin/rustc
@@ -95,6 +99,7 @@ wasm_std_from_source() {
   rm -rf "$lib" "$lib.new"
   mkdir -p "$lib.new/lib"
   cp "$work/target/$wasm_triple/release/deps/"*.rlib "$lib.new/lib/"
+  $debian_rustc --version >"$lib.new/built-by"
   mv "$lib.new" "$lib"
   rm -rf "$work"
 }
@@ -107,18 +112,18 @@ apple() {
 
 # wasm_tool PACKAGE VERSION [PROGRAM]: a program of exactly this version, compiled unless there is one.
 wasm_tool() {
-  local package=$1 version=$2 program=${3:-$1}
+  local package=$1 version=$2 program=${3:-$1} build=$cache/tools/build.$$
   [ "$(PATH=$cache/tools/bin:$PATH "$program" --version 2>/dev/null)" = "$program $version" ] && return
   say "compiling $package $version into $cache/tools (some minutes, once)"
   # These run for a moment each: compile fast rather than well. `--locked` fails where a registry lags behind the lock.
   (
     export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
     unset CARGO_TARGET_DIR CARGO_BUILD_TARGET RUSTFLAGS
-    install=(cargo install --quiet --root "$cache/tools" --target-dir "$cache/tools/build" --bin "$program" "$package@$version")
+    install=(cargo install --quiet --root "$cache/tools" --target-dir "$build" --bin "$program" "$package@$version")
     # Not from the repository, whose cargo configuration is not meant for tools.
     cd / && { "${install[@]}" --locked || "${install[@]}"; } >&2
   )
-  rm -rf "$cache/tools/build"
+  rm -rf "$build"
 }
 
 # What a shell needs to run wasm-pack. Programs come by PATH because wasm-pack calls plain `cargo` and `rustc`.
@@ -160,7 +165,7 @@ vulkan() {
   [ "$(uname)" = Linux ] || return 0 # macOS has Metal
   local icd
   for icd in /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json; do
-    [ -e "$icd" ] && ldconfig -p | grep -q 'libvulkan\.so\.1' && return
+    [ -e "$icd" ] && PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep 'libvulkan\.so\.1' >/dev/null && return
   done
   apt mesa-vulkan-drivers libvulkan1 || die 'no Vulkan driver: install the one of your GPU, or Mesa'
 }
