@@ -15,7 +15,7 @@ MODEL ?=
 
 demo: web
 	$(setup) models $(if $(HEADLESS),browsers)
-	node $(if $(HEADLESS),web/test/demo.mjs,web/demo/serve.mjs)
+	node web/demo/$(if $(HEADLESS),headless,serve).mjs
 
 # One after the other, cheap things first, and the test runners last.
 test:
@@ -59,8 +59,8 @@ test-rust:
 
 test-web: web
 	$(setup) browsers models
-	node --test --test-concurrency=1 --test-reporter=spec web/test/*.test.mjs
+	node --test --test-concurrency=1 --test-reporter=spec web/test/*.test.mjs web/test/*/*.test.mjs
 
 clean:
 	cargo clean
-	rm -rf web/pkg web/pkg.new web/dist
+	rm -rf web/pkg web/pkg.new web/dist web/demo/dist

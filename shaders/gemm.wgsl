@@ -1,26 +1,80 @@
-// y[t][row] = W[row] . x[t]. A thread owns one row of W and T rows of x: it unpacks a run of W once, into registers, and
-// uses it T times. No barrier. With T = 1 it is the gemv of software adapters, where barriers are dear.
+// y[t][row] = W[row] . x[t], a tile of 64 rows of W and TILE rows of x a workgroup of 64 threads. For each run of 32
+// columns the tiles are unpacked into workgroup memory, k-major, so that the threads of a row read neighbours; then each
+// thread multiplies 8 rows by TILE / 8 columns in registers.
 @group(0) @binding(1) var<storage, read> w: array<u32>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(WG)
+const COLUMNS: u32 = TILE / 8u;
+// Threads that share the loading of a row of x, and the vectors that each takes.
+const SHARE: u32 = 64u / TILE;
+const TAKE: u32 = 8u / SHARE;
+
+// 8 KiB and TILE * 128 bytes: together no more than the 16 KiB that every device has.
+var<workgroup> ws: array<f32, 2048>;
+var<workgroup> xs: array<f32, TILE * 32u>;
+
+fn put_w(k: u32, row: u32, v: vec4<f32>) {
+    ws[k * 64u + row] = v.x;
+    ws[k * 64u + 64u + row] = v.y;
+    ws[k * 64u + 128u + row] = v.z;
+    ws[k * 64u + 192u + row] = v.w;
+}
+
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let row = (wid.x + wid.y * GRID_X) * WG + tid;
+    let row0 = (wid.x + wid.y * GRID_X) * 64u;
     let n = select(now.tokens, now.outputs, OF_OUTPUTS);
-    let t0 = wid.z * T;
-    let base = min(row, ROWS - 1u) * ROW_BYTES;
-    var acc: array<f32, T>;
+    let t0 = wid.z * TILE;
+    let w_base = min(row0 + tid, ROWS - 1u) * ROW_BYTES;
+    let x_row = tid % TILE;
+    let x_part = tid / TILE * TAKE;
+    let x_base = min(t0 + x_row, n - 1u) * RUNS * 8u + x_part;
+    let tr = (tid % 8u) * 8u;
+    let tc = (tid / 8u) * COLUMNS;
+    var low: array<vec4<f32>, COLUMNS>;
+    var high: array<vec4<f32>, COLUMNS>;
     for (var run = 0u; run < RUNS; run++) {
-        let r = load_run(base, run);
-        for (var t = 0u; t < T; t++) {
-            acc[t] += dot_run(r, load_x((min(t0 + t, n - 1u) * RUNS + run) * 8u));
+        let r = load_run(w_base, run);
+        put_w(0u, tid, r.a);
+        put_w(4u, tid, r.b);
+        put_w(8u, tid, r.c);
+        put_w(12u, tid, r.d);
+        put_w(16u, tid, r.e);
+        put_w(20u, tid, r.f);
+        put_w(24u, tid, r.g);
+        put_w(28u, tid, r.h);
+        for (var i = 0u; i < TAKE; i++) {
+            let v = x[x_base + run * 8u + i];
+            let k = (x_part + i) * 4u;
+            xs[k * TILE + x_row] = v.x;
+            xs[(k + 1u) * TILE + x_row] = v.y;
+            xs[(k + 2u) * TILE + x_row] = v.z;
+            xs[(k + 3u) * TILE + x_row] = v.w;
         }
+        workgroupBarrier();
+        for (var k = 0u; k < 32u; k++) {
+            let p = k * 64u + tr;
+            let a = vec4<f32>(ws[p], ws[p + 1u], ws[p + 2u], ws[p + 3u]);
+            let b = vec4<f32>(ws[p + 4u], ws[p + 5u], ws[p + 6u], ws[p + 7u]);
+            for (var c = 0u; c < COLUMNS; c++) {
+                let v = vec4<f32>(xs[k * TILE + tc + c]);
+                low[c] = fma(a, v, low[c]);
+                high[c] = fma(b, v, high[c]);
+            }
+        }
+        workgroupBarrier();
     }
-    if (row < ROWS) {
-        for (var t = 0u; t < T; t++) {
-            if (t0 + t < n) {
-                y[(t0 + t) * Y_COLS + ROW0 + row] = acc[t];
+    for (var c = 0u; c < COLUMNS; c++) {
+        if (t0 + tc + c < n) {
+            let o = (t0 + tc + c) * Y_COLS + ROW0 + row0 + tr;
+            for (var r = 0u; r < 4u; r++) {
+                if (row0 + tr + r < ROWS) {
+                    y[o + r] = low[c][r];
+                }
+                if (row0 + tr + r + 4u < ROWS) {
+                    y[o + r + 4u] = high[c][r];
+                }
             }
         }
     }

@@ -7,6 +7,8 @@ pub mod webgpu;
 
 use std::task::{Context, Poll};
 
+use serde::Serialize;
+
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::{Dim, Plan, Shape, WeightId};
@@ -41,7 +43,7 @@ impl Step<'_> {
 }
 
 /// What a backend did since it was prepared. Deterministic, so tests assert on these and never on times.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     pub steps: u64,
     pub dispatches: u64,
@@ -55,7 +57,7 @@ pub struct Counters {
 }
 
 /// Bytes that a backend holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
     pub weights: u64,
     pub kv: u64,

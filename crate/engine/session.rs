@@ -48,7 +48,7 @@ impl Session {
 
     /// Appends tokens and gives the logits after the last of them.
     pub async fn prefill(&mut self, ids: &[u32]) -> Result<&mut [f32]> {
-        self.check(ids)?;
+        self.check(self.tokens.len(), ids)?;
         let mut left = ids;
         while !left.is_empty() {
             let n = left.len().min(self.limits.max_tokens);
@@ -62,7 +62,7 @@ impl Session {
     /// Appends tokens and shows the logits after each of them, in order. Steps are as long as the rows of logits that
     /// the session was opened with.
     pub async fn prefill_all(&mut self, ids: &[u32], mut each: impl FnMut(&[f32])) -> Result<()> {
-        self.check(ids)?;
+        self.check(self.tokens.len(), ids)?;
         for chunk in ids.chunks(self.limits.max_outputs) {
             self.step(chunk, chunk.len()).await?;
             self.logits[..chunk.len() * self.n_vocab].chunks_exact(self.n_vocab).for_each(&mut each);
@@ -72,7 +72,7 @@ impl Session {
 
     /// Appends the tokens of a part of a prompt whose logits nobody wants; at most `max_tokens` of them.
     pub async fn prefill_part(&mut self, ids: &[u32]) -> Result<()> {
-        self.check(ids)?;
+        self.check(self.tokens.len(), ids)?;
         for chunk in ids.chunks(self.limits.max_tokens) {
             self.step(chunk, 0).await?;
         }
@@ -81,7 +81,7 @@ impl Session {
 
     /// Appends one token and gives the logits after it.
     pub async fn decode(&mut self, id: u32) -> Result<&mut [f32]> {
-        self.check(&[id])?;
+        self.check(self.tokens.len(), &[id])?;
         self.step(&[id], 1).await?;
         Ok(&mut self.logits[..self.n_vocab])
     }
@@ -95,8 +95,18 @@ impl Session {
         Ok(())
     }
 
-    /// Everything that can be wrong with new tokens, before anything runs.
-    fn check(&self, ids: &[u32]) -> Result<()> {
+    /// Rolls back to what the cache has in common with a whole new prompt, and returns how many tokens of the prompt
+    /// need not run again. The last one always runs: its logits are wanted. A prompt that cannot run changes nothing.
+    pub fn reuse(&mut self, prompt: &[u32]) -> Result<usize> {
+        self.check(0, prompt)?;
+        let same = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let kept = same.min(prompt.len() - 1);
+        self.rollback(kept)?;
+        Ok(kept)
+    }
+
+    /// Everything that can be wrong with tokens at position `have` and on, before anything runs.
+    fn check(&self, have: usize, ids: &[u32]) -> Result<()> {
         if ids.is_empty() {
             crate::bail!(EmptyPrompt, "there are no tokens to run; give at least one");
         }
@@ -104,7 +114,7 @@ impl Session {
             return Err(Error::new(ErrorKind::TokenOutOfRange, format!("the vocabulary has {} tokens", self.n_vocab))
                 .at(format!("token {id} at index {i}")));
         }
-        let (have, n_ctx) = (self.tokens.len(), self.limits.n_ctx);
+        let n_ctx = self.limits.n_ctx;
         if ids.len() > n_ctx - have {
             let new = ids.len();
             crate::bail!(

@@ -5,7 +5,7 @@ use tokenizers::models::bpe::{BPE, Merges, Vocab as BpeVocab};
 use tokenizers::utils::SysRegex;
 use tokenizers::{Model, NormalizedString};
 
-use super::vocab::{self, Kind, Vocab};
+use super::vocab::{self, Kind};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Meta;
@@ -122,9 +122,13 @@ impl Bpe {
 
 /// Appends what a token of the file stands for.
 pub fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    if kind != Kind::Normal {
-        out.extend_from_slice(token);
-        return Ok(());
+    match kind {
+        Kind::Normal => {}
+        Kind::Unused => return Ok(()),
+        _ => {
+            out.extend_from_slice(token);
+            return Ok(());
+        }
     }
     let mut utf8 = [0; 4];
     for c in text(token)?.chars() {
@@ -152,16 +156,10 @@ fn merges(meta: &Meta) -> Result<Merges> {
     let Some(raw) = meta.opt_strings(key)? else {
         bail!(BadTokenizer, "a byte-level BPE vocabulary needs `{key}`, an array of strings");
     };
-    let mut seen = std::collections::HashSet::with_capacity(raw.len());
     let mut out = Merges::with_capacity(raw.len());
     for (i, merge) in raw.iter().enumerate() {
         match text(merge)?.split_once(' ') {
-            // The first of two equal merges counts; the crate would take the last.
-            Some((a, b)) if !a.is_empty() && !b.is_empty() => {
-                if seen.insert(merge) {
-                    out.push((a.to_owned(), b.to_owned()));
-                }
-            }
+            Some((a, b)) if !a.is_empty() && !b.is_empty() => out.push((a.to_owned(), b.to_owned())),
             _ => bail!(BadTokenizer, "merge {i} is no pair of tokens with a space between them"),
         }
     }

@@ -31,7 +31,8 @@ pub fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
     match kind {
         Kind::Byte => out.push(byte_value(token)?),
         Kind::Control | Kind::Unknown => out.extend_from_slice(token),
-        Kind::Normal | Kind::UserDefined | Kind::Unused => {
+        Kind::Unused => {}
+        Kind::Normal | Kind::UserDefined => {
             let mut rest = token;
             while let Some(at) = rest.windows(SPACE_MARK.len()).position(|w| w == SPACE_MARK.as_bytes()) {
                 out.extend_from_slice(&rest[..at]);

@@ -1,1 +1,73 @@
-fn main() {}
+//! The command `pagelm`: models on Metal, Vulkan and the CPU, and the harness that compares those with the reference.
+
+mod commands;
+mod device;
+mod machine;
+mod mmap;
+mod model;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use pagelm::Error;
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+
+use commands::{bench, golden, inspect, ppl, run};
+
+/// Runs language models from GGUF files.
+#[derive(Parser)]
+#[command(name = "pagelm", version, arg_required_else_help = true)]
+struct Cli {
+    /// Print one JSON object as the last line, and nothing else, on stdout.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Continue a prompt.
+    Run(run::Args),
+    /// Show what is in a file, and whether it can run here.
+    Inspect(inspect::Args),
+    /// Compare with reference numbers: logits and greedy tokens.
+    Golden(golden::Args),
+    /// Measure speed.
+    Bench(bench::Args),
+    /// Compare the perplexity on a text with the reference's.
+    Ppl(ppl::Args),
+}
+
+/// What a command has to say in the end.
+struct Report {
+    json: Value,
+    /// Whether what was compared agreed.
+    ok: bool,
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args, cli.json),
+        Command::Inspect(args) => inspect::run(&args, cli.json),
+        Command::Golden(args) => golden::run(&args, cli.json),
+        Command::Bench(args) => bench::run(&args, cli.json),
+        Command::Ppl(args) => ppl::run(&args, cli.json),
+    };
+    let report = result.unwrap_or_else(|e| {
+        tracing::error!("{e}");
+        Report { json: json!({ "error": error_json(&e) }), ok: false }
+    });
+    if cli.json {
+        println!("{}", report.json);
+    }
+    if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn error_json(e: &Error) -> Value {
+    json!({ "code": e.code(), "place": e.place(), "message": e.detail() })
+}

@@ -3,7 +3,9 @@
 use std::future::poll_fn;
 
 use pagelm::Result;
+use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
+use pagelm::backend::webgpu::{Options, WebGpu};
 use pagelm::backend::{Backend, Step};
 use pagelm::graph::WeightId;
 
@@ -20,7 +22,41 @@ pub struct Candidate {
 
 /// Every backend that runs on this machine.
 pub fn all() -> Vec<Candidate> {
-    vec![Candidate { name: "reference", make: || Box::new(Reference::new()), slack: 1.0 }]
+    let mut all = vec![
+        Candidate { name: "cpu, 1 thread", make: || Box::new(Cpu::new(1)), slack: 1.0 },
+        Candidate { name: "cpu, 3 threads", make: || Box::new(Cpu::new(3)), slack: 1.0 },
+        Candidate { name: "cpu, plain instructions", make: || Box::new(Cpu::with_level(1, 0)), slack: 1.0 },
+        Candidate { name: "cpu, AVX2 at most", make: || Box::new(Cpu::with_level(1, 1)), slack: 1.0 },
+    ];
+    if gpu_wanted() {
+        all.push(Candidate { name: "webgpu", make: || Box::new(gpu(Options::default())), slack: 1.0 });
+        all.push(Candidate { name: "webgpu, other kernels", make: || Box::new(other_gpu()), slack: 1.0 });
+    }
+    all
+}
+
+/// Whether this machine is expected to have a GPU adapter. Only a user who says so goes without.
+pub fn gpu_wanted() -> bool {
+    let skip = std::env::var_os("PAGELM_NO_GPU").is_some_and(|v| v == "1");
+    if skip {
+        eprintln!("skipped: webgpu, because PAGELM_NO_GPU is 1");
+    }
+    !skip
+}
+
+/// The kernels that this machine's adapter would not get by itself, and the limits that every device has.
+fn other_gpu() -> WebGpu {
+    let software = Some(!gpu(Options::default()).adapter().software);
+    gpu(Options { spec_limits: true, software, max_binding: None })
+}
+
+/// A GPU backend.
+///
+/// # Panics
+/// Where there is no adapter.
+pub fn gpu(options: Options) -> WebGpu {
+    pollster::block_on(WebGpu::new(options))
+        .unwrap_or_else(|e| panic!("{e}\nTo test without a GPU set PAGELM_NO_GPU=1."))
 }
 
 /// Prepares the backend and writes the weights: some whole, some in odd pieces, last piece first.
@@ -62,7 +98,11 @@ pub fn parity(case: &Case, tol: Tol) {
     let want = run(&mut Reference::new(), case).unwrap_or_else(|e| panic!("{} on the reference: {e}", case.name));
     for c in all() {
         let what = format!("{} on {}", case.name, c.name);
-        let got = run(&mut *(c.make)(), case).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let mut backend = (c.make)();
+        if !case.plan.graph.weights.iter().all(|w| backend.supports(w.dtype)) {
+            continue; // It says so, and an engine asks before it prepares.
+        }
+        let got = run(&mut *backend, case).unwrap_or_else(|e| panic!("{what}: {e}"));
         tol.times(c.slack).check(&what, &got, &want, case.cols());
     }
 }

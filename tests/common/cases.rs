@@ -48,7 +48,7 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
         DType::BF16 => {
             return Some(rng.values(rows * cols).iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect());
         }
-        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::Q1_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
         DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S | DType::IQ1_S => &[0],
         DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
         DType::Q2_K => &[80, 82],
@@ -56,7 +56,7 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
         DType::Q6_K => &[208],
         DType::TQ1_0 => &[52],
         DType::TQ2_0 => &[64],
-        DType::MXFP4 => &[],
+        DType::MXFP4 | DType::NVFP4 => &[],
         _ => return None,
     };
     let mut bytes: Vec<u8> = (0..n).map(|_| rng.next() as u8).collect();
@@ -67,6 +67,9 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
         }
         if dtype == DType::MXFP4 {
             block[0] = 120 + rng.below(8) as u8; // a power of two from 2^-7
+        }
+        if dtype == DType::NVFP4 {
+            block[..4].fill_with(|| rng.below(64) as u8); // floats of 8 bits, below 2
         }
     }
     Some(bytes)

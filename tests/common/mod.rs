@@ -7,5 +7,6 @@ pub mod bodies;
 pub mod cases;
 pub mod fixtures;
 pub mod gguf_writer;
+pub mod golden;
 pub mod rng;
 pub mod tol;

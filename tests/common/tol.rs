@@ -27,6 +27,9 @@ pub const DOT: Tol = Tol { abs: 1e-6, rel: 2e-5 };
 /// Scores (a dot product), `exp` of them, and a weighted mean.
 pub const ATTENTION: Tol = Tol { abs: 1e-6, rel: 4e-5 };
 
+/// A whole layer with normalised logits: the roundings of all its ops, through two matrices each.
+pub const LAYER: Tol = Tol { abs: 1e-6, rel: 5e-5 };
+
 impl Tol {
     /// The same tolerance for a backend that is `slack` times coarser.
     pub fn times(self, slack: f32) -> Tol {

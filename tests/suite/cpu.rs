@@ -1,1 +1,129 @@
 //! The CPU backend beyond parity.
+
+use pagelm::backend::cpu::Cpu;
+use pagelm::backend::reference::Reference;
+use pagelm::backend::{Backend, Step};
+use pagelm::graph::{Act, Attention, Rope, RopePairs, WeightId};
+use pagelm::{DType, ErrorKind};
+
+use crate::common::backends::{load, run, step};
+use crate::common::cases::Case;
+use crate::common::tol;
+
+const WIDTH: usize = 256;
+
+/// A small transformer layer with every kind of op, to logits over 97 tokens.
+fn layer(steps: &[usize]) -> Case {
+    let total: usize = steps.iter().sum();
+    // The name seeds the numbers, so cuts of the same prompt must share it.
+    Case::new(format!("layer of {total} tokens"), steps, |p| {
+        let (heads, d_head) = (4, WIDTH / 4);
+        let x = p.input(WIDTH);
+        let norm = p.weight(DType::F32, 1, WIDTH);
+        let h = p.g.rms_norm(x, norm, 1e-5);
+        let wq = p.weight(DType::Q4_K, WIDTH, WIDTH);
+        let [wk, wv] = [DType::Q8_0, DType::Q6_K].map(|d| p.weight(d, WIDTH / 2, WIDTH));
+        let rope = Rope { d_head, n_rot: d_head, pairs: RopePairs::Halves, base: 1e4, scale: 1.0, freqs: None };
+        let (q, k, v) = (p.g.matmul(wq, h), p.g.matmul(wk, h), p.g.matmul(wv, h));
+        let (q, k) = (p.g.rope(q, rope), p.g.rope(k, rope));
+        let (k, v) = (p.stored(k, WIDTH / 2), p.stored(v, WIDTH / 2));
+        let scale = 1.0 / (d_head as f32).sqrt();
+        let attn = Attention { n_head: heads, n_kv_head: 2, d_head, scale, window: Some(20), softcap: Some(50.0) };
+        let a = p.g.attention(q, k, v, attn);
+        let x = p.g.add(x, a);
+        let [gate, up] = [DType::Q4_1, DType::Q5_0].map(|d| p.weight(d, 3 * WIDTH, WIDTH));
+        let (gate, up) = (p.g.matmul(gate, x), p.g.matmul(up, x));
+        let f = p.g.glu(gate, up, Act::Silu);
+        let down = p.weight(DType::Q4_0, WIDTH, 3 * WIDTH);
+        let f = p.g.matmul(down, f);
+        let x = p.g.add(x, f);
+        let x = p.g.rms_norm(x, norm, 1e-5);
+        let head = p.weight(DType::F16, 97, WIDTH);
+        p.g.matmul(head, x)
+    })
+}
+
+fn rows(backend: &mut dyn Backend, case: &Case) -> Vec<f32> {
+    run(backend, case).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+}
+
+#[test]
+fn a_layer_agrees_with_the_reference() {
+    let case = layer(&[21, 1, 9, 1]);
+    let want = rows(&mut Reference::new(), &case);
+    tol::LAYER.check(&case.name, &rows(&mut Cpu::new(2), &case), &want, case.cols());
+    for level in 0..2 {
+        let got = rows(&mut Cpu::with_level(1, level), &case);
+        tol::LAYER.check(&format!("{} at level {level}", case.name), &got, &want, case.cols());
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let case = layer(&[21, 1, 9, 1]);
+    let one = rows(&mut Cpu::new(1), &case);
+    for threads in [2, 3, 7] {
+        assert_eq!(one, rows(&mut Cpu::new(threads), &case), "{threads} threads");
+    }
+}
+
+#[test]
+fn a_prompt_gives_the_same_bits_wherever_it_is_cut() {
+    let whole = layer(&[12]);
+    let want = rows(&mut Cpu::new(2), &whole);
+    for at in 1..12 {
+        assert_eq!(want, rows(&mut Cpu::new(2), &layer(&[12]).cut(&[at, 12 - at])), "cut at {at}");
+    }
+    assert_eq!(want, rows(&mut Cpu::new(2), &layer(&[12]).cut(&[1; 12])), "one by one");
+}
+
+#[test]
+fn bytes_past_the_end_of_a_weight_are_refused() {
+    let case = layer(&[1]);
+    let mut cpu = Cpu::new(1);
+    cpu.prepare(case.plan.clone(), case.limits).expect("prepares");
+    let len = case.weights[2].len();
+    for (offset, n) in [(len - 3, 4), (len, 1), (usize::MAX, 2), (0, len + 1)] {
+        let e = cpu.write_weight(WeightId(2), offset, &vec![0; n]).expect_err("does not fit");
+        assert_eq!((e.kind(), e.place()), (ErrorKind::InvalidArgument, "w2"), "{e}");
+    }
+    cpu.write_weight(WeightId(2), len, &[]).expect("nothing fits anywhere");
+    let e = cpu.write_weight(WeightId(99), 0, &[1]).expect_err("no such weight");
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn steps_outside_of_the_limits_and_calls_out_of_order_are_refused() {
+    let case = layer(&[4]);
+    let mut cpu = Cpu::new(2);
+    let tokens = [0, 1, 2, 3, 4];
+    let kind = |cpu: &mut Cpu, n: usize, pos, outputs| {
+        cpu.submit(&Step { tokens: &tokens[..n], pos, outputs }).expect_err("must be refused").kind()
+    };
+    assert_eq!(kind(&mut cpu, 1, 0, 1), ErrorKind::InvalidState);
+    load(&mut cpu, &case).expect("loads");
+    assert_eq!(kind(&mut cpu, 5, 0, 1), ErrorKind::InvalidArgument);
+    assert_eq!(kind(&mut cpu, 2, 0, 3), ErrorKind::InvalidArgument);
+    assert_eq!(kind(&mut cpu, 2, 3, 1), ErrorKind::ContextOverflow);
+    let e = cpu.submit(&Step { tokens: &[1000], pos: 0, outputs: 1 }).expect_err("not in the embedding");
+    assert_eq!(e.kind(), ErrorKind::TokenOutOfRange);
+    assert_eq!(
+        step(&mut cpu, &Step { tokens: &tokens[..2], pos: 2, outputs: 1 }, case.cols()).expect("runs").len(),
+        97
+    );
+}
+
+#[test]
+fn memory_and_steps_are_counted() {
+    let case = layer(&[8]);
+    let mut cpu = Cpu::new(2);
+    rows(&mut cpu, &case);
+    let memory = cpu.memory();
+    let packed: usize = case.weights.iter().map(Vec::len).sum();
+    assert_eq!(memory.weights, packed as u64 + 4 * WIDTH as u64, "packed, and one norm decoded");
+    assert_eq!(memory.kv, 2 * 4 * 8 * WIDTH as u64 / 2);
+    assert_eq!(cpu.counters().steps, 1);
+    step(&mut cpu, &Step { tokens: &[1], pos: 3, outputs: 1 }, case.cols()).expect("runs");
+    assert_eq!(cpu.counters().steps, 2);
+    assert_eq!(cpu.memory(), memory, "a step allocates nothing after the first");
+}

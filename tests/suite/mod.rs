@@ -1,7 +1,15 @@
 mod cpu;
+mod generate;
 mod gguf;
+mod golden;
 mod graph;
 mod kernels;
 mod quant;
+mod sampler;
+mod session;
 mod text;
+mod text_broken;
+mod text_stream;
+mod text_template;
 mod tidy;
+mod webgpu;

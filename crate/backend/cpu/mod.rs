@@ -1,1 +1,120 @@
-//! .
+//! The CPU backend: exact f32 arithmetic on packed weights, natively on several threads and in wasm on one.
+//!
+//! `pool` shares out work, `lanes` chooses instructions; `matmul`, `attention` and `rows` hold the ops.
+
+mod attention;
+mod decode;
+mod lanes;
+mod math;
+mod matmul;
+mod model;
+mod pool;
+mod rows;
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use super::{Backend, Counters, Limits, Memory, Step};
+use crate::bail;
+use crate::dtype::DType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Plan, WeightId};
+use crate::quant;
+use lanes::Isa;
+use model::Model;
+use pool::Pool;
+
+pub struct Cpu {
+    pool: Pool,
+    isa: Isa,
+    model: Option<Model>,
+    ready: VecDeque<Vec<f32>>,
+    /// Buffers of logits that were read, to be used again.
+    spare: Vec<Vec<f32>>,
+    counters: Counters,
+}
+
+impl Cpu {
+    /// Runs on `threads` threads, the caller's among them; where the target has no threads, on one.
+    pub fn new(threads: usize) -> Self {
+        Self::with_level(threads, u8::MAX)
+    }
+
+    /// With no wider instructions than a level: 0 for what every machine of the target has, 1 for AVX2, 2 for AVX-512.
+    pub fn with_level(threads: usize, level: u8) -> Self {
+        let isa = Isa::at_most(level);
+        let (model, ready, spare, counters) = Default::default();
+        Self { pool: Pool::new(threads), isa, model, ready, spare, counters }
+    }
+
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    fn model(&mut self) -> Result<&mut Model> {
+        let missing = || Error::new(ErrorKind::InvalidState, "no plan is prepared; call `prepare` first");
+        self.model.as_mut().ok_or_else(missing)
+    }
+}
+
+impl Backend for Cpu {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn supports(&self, dtype: DType) -> bool {
+        quant::decodable(dtype)
+    }
+
+    fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
+        self.ready.clear();
+        self.spare.clear();
+        self.counters = Counters::default();
+        self.model = None; // frees the old one before the new one is allocated
+        self.model = Some(Model::new(plan, limits)?);
+        Ok(())
+    }
+
+    fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.model()?.write_weight(w, offset, bytes)
+    }
+
+    fn finish_weights(&mut self) -> Result<()> {
+        let isa = self.isa;
+        self.model()?.finish_weights(isa);
+        Ok(())
+    }
+
+    fn submit(&mut self, step: &Step<'_>) -> Result<()> {
+        let Some(model) = &mut self.model else { bail!(InvalidState, "no plan is prepared; call `prepare` first") };
+        model.run(&self.pool, self.isa, step)?;
+        let mut logits = self.spare.pop().unwrap_or_default();
+        logits.clear();
+        logits.extend_from_slice(model.output(step));
+        self.ready.push_back(logits);
+        self.counters.steps += 1;
+        Ok(())
+    }
+
+    fn poll_logits(&mut self, _: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
+        Poll::Ready((|| {
+            let Some(ready) = self.ready.pop_front() else { bail!(InvalidState, "every submitted step was read") };
+            if ready.len() != logits.len() {
+                bail!(InvalidArgument, "the step made {} logits, there is room for {}", ready.len(), logits.len());
+            }
+            logits.copy_from_slice(&ready);
+            self.spare.push(ready);
+            Ok(())
+        })())
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn memory(&self) -> Memory {
+        let mut m = self.model.as_ref().map(Model::memory).unwrap_or_default();
+        m.scratch += self.pool.scratch_bytes() as u64;
+        m
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Serialize;
+
 use super::kernels::Tuning;
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,7 +20,7 @@ pub struct Options {
 }
 
 /// What the adapter is, for reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AdapterInfo {
     pub name: String,
     pub driver: String,

@@ -133,7 +133,7 @@ pub fn gemv(m: Matrix, of: Dim, tuning: Tuning) -> Kernel {
         return matmul_any(m);
     }
     if tuning.software {
-        return gemm_tile(m, of, 32, 1);
+        return gemm_flat(m, of, 1);
     }
     let runs = m.cols / 32;
     // The most lanes that leave at most a quarter of them idle, else those that leave the fewest.
@@ -148,17 +148,41 @@ pub fn gemv(m: Matrix, of: Dim, tuning: Tuning) -> Kernel {
     Kernel { name: "gemv", source, bind: &[Read, Read, Write], grid, rows: 1 }
 }
 
-/// matmul for any number of rows of x.
-pub fn gemm(m: Matrix, of: Dim, _tuning: Tuning) -> Kernel {
-    if m.in_runs() { gemm_tile(m, of, 64, 8) } else { matmul_any(m) }
+/// matmul for several rows of x: for up to [`FEW`] of them, or for more.
+pub fn gemm(m: Matrix, of: Dim, few: bool, tuning: Tuning) -> Kernel {
+    if !m.in_runs() {
+        return matmul_any(m);
+    }
+    if tuning.software {
+        return gemm_flat(m, of, 8);
+    }
+    let tile = if few { FEW } else { 64 };
+    let (grid, grid_x) = fold(m.rows.div_ceil(64));
+    gemm_of("gemm", m, of, grid, tile, &[("TILE", U(tile)), ("GRID_X", U(grid_x))])
 }
 
-fn gemm_tile(m: Matrix, of: Dim, threads: usize, rows: usize) -> Kernel {
-    let (grid, grid_x) = fold(m.rows.div_ceil(threads));
-    let own = [("WG", U(threads)), ("T", U(rows)), ("GRID_X", U(grid_x)), ("OF_OUTPUTS", B(of == Dim::Outputs))];
+/// Rows of x up to which the kernel with the smaller tile runs.
+pub const FEW: usize = 16;
+
+/// The gemm, and with one row the gemv, of software adapters.
+fn gemm_flat(m: Matrix, of: Dim, rows: usize) -> Kernel {
+    // Narrow workgroups, so that matrices with few rows still occupy all cores.
+    let threads = 16;
+    let (grid, grid_x) = fold(m.rows.div_ceil(threads * 4));
+    gemm_of("gemm_flat", m, of, grid, rows, &[("WG", U(threads)), ("T", U(rows)), ("GRID_X", U(grid_x))])
+}
+
+fn gemm_of(
+    name: &'static str,
+    m: Matrix,
+    of: Dim,
+    grid: [u32; 2],
+    rows: usize,
+    own: &[(&'static str, Const)],
+) -> Kernel {
     let libs = [quant(m.dtype), vec!["dot"]].concat();
-    let source = assemble("gemm", &libs, &[m.consts(), own.to_vec()].concat());
-    Kernel { name: "gemm", source, bind: &[Read, Read, Write], grid, rows }
+    let consts = [&m.consts(), own, &[("OF_OUTPUTS", B(of == Dim::Outputs))]].concat();
+    Kernel { name, source: assemble(name, &libs, &consts), bind: &[Read, Read, Write], grid, rows }
 }
 
 fn matmul_any(m: Matrix) -> Kernel {

@@ -19,6 +19,7 @@ pub const IDS_AT: u64 = 256;
 enum When {
     Always,
     OneRow,
+    FewRows,
     ManyRows,
 }
 
@@ -38,7 +39,8 @@ impl Dispatch {
         let runs = match self.when {
             When::Always => rows > 0,
             When::OneRow => rows == 1,
-            When::ManyRows => rows > 1,
+            When::FewRows => (2..=kernels::FEW).contains(&rows),
+            When::ManyRows => rows > kernels::FEW,
         };
         runs.then(|| [self.grid[0], self.grid[1], rows.div_ceil(self.rows_per_group) as u32])
     }
@@ -156,7 +158,8 @@ impl Program {
                 for (m, buffer) in self.matrices(*w) {
                     let buffers = [buffer, self.slot(*x), self.slot(ValueId(i as u32))];
                     push(kernels::gemv(m, rows, tuning), When::OneRow, &buffers);
-                    push(kernels::gemm(m, rows, tuning), When::ManyRows, &buffers);
+                    push(kernels::gemm(m, rows, true, tuning), When::FewRows, &buffers);
+                    push(kernels::gemm(m, rows, false, tuning), When::ManyRows, &buffers);
                 }
             }
             Op::AddBias { b, .. } => simple(kernels::add_bias(cols, g.weight(*b).dtype), &[self.vector(*b)]),

@@ -24,7 +24,8 @@ fn matrices(tuning: Tuning) -> Vec<(String, Kernel)> {
         all.push((dtype.to_string(), kernels::embed(m, 2.0)));
         for of in [Dim::Tokens, Dim::Outputs] {
             all.push((format!("{dtype} of {of}"), kernels::gemv(m, of, tuning)));
-            all.push((format!("{dtype} of {of}"), kernels::gemm(m, of, tuning)));
+            all.push((format!("{dtype} of few {of}"), kernels::gemm(m, of, true, tuning)));
+            all.push((format!("{dtype} of many {of}"), kernels::gemm(m, of, false, tuning)));
         }
     }
     all

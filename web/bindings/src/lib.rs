@@ -1,1 +1,42 @@
+//! The engine as JavaScript sees it. The worker (`web/src/worker.ts`) is the only caller: it does all I/O, asks where
+//! bytes of the file go, and writes weights into GPU buffers itself, so that they never enter the memory of this module.
+#![cfg(target_arch = "wasm32")]
 
+mod engine;
+mod generate;
+mod header;
+mod value;
+
+use std::cell::Cell;
+
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn now_ms() -> f64;
+}
+
+/// Must be called once. `report` gets the message of a panic, after which nothing in this module may be called: the
+/// panic aborts, so promises that wait for Rust code stay open for ever.
+#[wasm_bindgen]
+pub fn start(report: js_sys::Function) {
+    REPORT.set(Some(report));
+    std::panic::set_hook(Box::new(|info| {
+        console_error_panic_hook::hook(info);
+        if let Some(report) = REPORT.take() {
+            // Nothing can be done where the report itself throws.
+            let _ = report.call1(&JsValue::NULL, &info.to_string().into());
+        }
+    }));
+}
+
+thread_local! {
+    static REPORT: Cell<Option<js_sys::Function>> = const { Cell::new(None) };
+}
+
+/// All GPU programs, as `[name, text]`: for a test that compiles them.
+#[wasm_bindgen]
+pub fn shader_sources() -> Result<JsValue, JsValue> {
+    value::to_js(&pagelm::backend::webgpu::shader_sources())
+}

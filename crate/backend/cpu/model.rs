@@ -1,0 +1,213 @@
+//! A prepared plan: packed weights, states and slots in memory, and the walk over the nodes.
+
+use super::attention::{Attend, attention};
+use super::decode::decode_row;
+use super::lanes::Isa;
+use super::matmul::{Matrix, matmul};
+use super::pool::Pool;
+use super::rows::{self, RopeTable};
+use crate::backend::{Limits, Memory, Step};
+use crate::bail;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Dim, Graph, Op, Plan, Rope, StateId, ValueId, WeightId};
+use crate::quant;
+
+pub struct Model {
+    plan: Plan,
+    limits: Limits,
+    /// As in the file.
+    weights: Vec<Vec<u8>>,
+    /// Decoded: the short ones that are read value by value (norms, biases, frequencies). Others are empty.
+    vectors: Vec<Vec<f32>>,
+    /// `[n_ctx, cols]`.
+    states: Vec<Vec<f32>>,
+    /// `[max_tokens | max_outputs, cols]`. A value begins at the start of its slot.
+    slots: Vec<Vec<f32>>,
+    ropes: Vec<RopeTable>,
+}
+
+impl Model {
+    pub fn new(plan: Plan, limits: Limits) -> Result<Self> {
+        let g = &plan.graph;
+        for w in g.nodes.iter().flat_map(|n| n.op.weights()).map(|w| g.weight(w)) {
+            if !quant::decodable(w.dtype) {
+                return Err(Error::new(ErrorKind::UnsupportedType, format!("no kernel reads {}", w.dtype)).at(&w.name));
+            }
+        }
+        let weights = g.weights.iter().map(|w| zeros(w.bytes())).collect::<Result<_>>()?;
+        let states = g.states.iter().map(|s| zeros(limits.n_ctx * s.cols)).collect::<Result<_>>()?;
+        let rows = |d: Dim| match d {
+            Dim::Tokens => limits.max_tokens,
+            Dim::Outputs => limits.max_outputs,
+        };
+        let slots = plan.slots.slots.iter().map(|s| zeros(rows(s.rows) * s.cols)).collect::<Result<_>>()?;
+        let vectors = vec![Vec::new(); g.weights.len()];
+        Ok(Self { weights, vectors, states, slots, ropes: Vec::new(), limits, plan })
+    }
+
+    pub fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
+        let Some(weight) = self.weights.get_mut(w.index()) else {
+            bail!(InvalidArgument, "the plan has no weight {w}")
+        };
+        let len = weight.len();
+        let Some(place) = offset.checked_add(bytes.len()).and_then(|end| weight.get_mut(offset..end)) else {
+            let what = format!("{} bytes at {offset} do not fit into the {len} bytes of the weight", bytes.len());
+            return Err(Error::new(ErrorKind::InvalidArgument, what).at(&self.plan.graph.weight(w).name));
+        };
+        place.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Decodes what is read value by value and makes a table for each kind of rope.
+    pub fn finish_weights(&mut self, isa: Isa) {
+        let nodes = std::mem::take(&mut self.plan.graph.nodes);
+        self.ropes.clear();
+        for op in nodes.iter().map(|n| &n.op) {
+            if !matches!(op, Op::Embed { .. } | Op::MatMul { .. }) {
+                for w in op.weights() {
+                    let mut values = vec![0.0; self.plan.graph.weight(w).cols];
+                    decode_row(isa, self.matrix(w), 0, &mut values);
+                    self.vectors[w.index()] = values;
+                }
+            }
+            if let Op::Rope { rope, .. } = op
+                && self.table(rope).is_none()
+            {
+                let freqs = rope.freqs.map(|w| &*self.vectors[w.index()]);
+                self.ropes.push(RopeTable::new(*rope, freqs));
+            }
+        }
+        self.plan.graph.nodes = nodes;
+    }
+
+    /// Runs all nodes.
+    pub fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>) -> Result<()> {
+        let Limits { n_ctx, max_tokens, max_outputs } = self.limits;
+        if step.tokens.len() > max_tokens || step.outputs > max_outputs.min(step.tokens.len()) {
+            bail!(InvalidArgument, "{} tokens with {} outputs are over the limits", step.tokens.len(), step.outputs);
+        }
+        if step.pos + step.tokens.len() > n_ctx {
+            bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.pos + step.tokens.len());
+        }
+        self.ropes.iter_mut().for_each(|r| r.turn(step.pos, step.tokens.len()));
+        for i in 0..self.plan.graph.nodes.len() {
+            let v = ValueId(i as u32);
+            let node = self.plan.graph.node(v);
+            match (&node.op, node.shape) {
+                (&Op::KvStore { x, state }, _) => self.store(x, state, step),
+                (_, Some(shape)) => {
+                    // The slot of a value is never that of an operand, so it can be taken out while those are read.
+                    let slot = self.plan.slot(v).0 as usize;
+                    let mut y = std::mem::take(&mut self.slots[slot]);
+                    let run = Run { m: self, pool, isa, step };
+                    let done = run.op(&node.op, shape.cols, &mut y[..step.rows(shape) * shape.cols]);
+                    self.slots[slot] = y;
+                    done?;
+                }
+                (op, None) => unreachable!("{} makes a value", op.name()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The logits of the last step.
+    pub fn output(&self, step: &Step<'_>) -> &[f32] {
+        self.value(self.plan.graph.output, step)
+    }
+
+    pub fn memory(&self) -> Memory {
+        let f32s = |all: &[Vec<f32>]| all.iter().map(|v| 4 * v.len() as u64).sum::<u64>();
+        Memory {
+            weights: self.weights.iter().map(|w| w.len() as u64).sum::<u64>() + f32s(&self.vectors),
+            kv: f32s(&self.states),
+            scratch: f32s(&self.slots),
+        }
+    }
+
+    fn store(&mut self, x: ValueId, state: StateId, step: &Step<'_>) {
+        let at = step.pos * self.plan.graph.state(state).cols;
+        let mut rows = std::mem::take(&mut self.states[state.index()]);
+        let x = self.value(x, step);
+        rows[at..at + x.len()].copy_from_slice(x);
+        self.states[state.index()] = rows;
+    }
+
+    fn value(&self, v: ValueId, step: &Step<'_>) -> &[f32] {
+        let shape = self.plan.graph.shape(v);
+        &self.slots[self.plan.slot(v).0 as usize][..step.rows(shape) * shape.cols]
+    }
+
+    fn matrix(&self, w: WeightId) -> Matrix<'_> {
+        let weight = self.graph().weight(w);
+        Matrix { dtype: weight.dtype, bytes: &self.weights[w.index()], cols: weight.cols }
+    }
+
+    fn table(&self, rope: &Rope) -> Option<&RopeTable> {
+        self.ropes.iter().find(|t| t.rope == *rope)
+    }
+
+    fn graph(&self) -> &Graph {
+        &self.plan.graph
+    }
+}
+
+/// What an op reads.
+struct Run<'a> {
+    m: &'a Model,
+    pool: &'a Pool,
+    isa: Isa,
+    step: &'a Step<'a>,
+}
+
+impl Run<'_> {
+    /// Computes `y` [rows, cols].
+    fn op(&self, op: &Op, cols: usize, y: &mut [f32]) -> Result<()> {
+        let Run { m, pool, isa, step } = *self;
+        let value = |v| m.value(v, step);
+        let vector = |w: WeightId| &*m.vectors[w.index()];
+        match *op {
+            Op::Embed { w, scale } => self.embed(w, scale, cols, y)?,
+            Op::MatMul { w, x } => matmul(pool, isa, m.matrix(w), value(x), y),
+            Op::AddBias { x, b } => rows::add_bias(pool, isa, value(x), vector(b), y),
+            Op::RmsNorm { x, w, eps } => rows::rms_norm(pool, isa, value(x), vector(w), eps, y),
+            Op::Rope { x, ref rope } => {
+                let table = m.table(rope).expect("`finish_weights` made a table for each rope");
+                table.apply(pool, isa, value(x), cols, y);
+            }
+            Op::KvStore { .. } => unreachable!("`run` stores"),
+            Op::Attention { q, k, v, attn } => {
+                let (k, v) = (&m.states[k.index()], &m.states[v.index()]);
+                attention(pool, isa, &Attend { attn, q: value(q), k, v, pos: step.pos }, y);
+            }
+            Op::Add { a, b } => rows::add(pool, isa, value(a), value(b), y),
+            Op::Glu { gate, up, act } => rows::glu(pool, isa, value(gate), value(up), act, y),
+            Op::Softcap { x, cap } => rows::softcap(pool, isa, value(x), cap, y),
+            Op::LastRows { x } => {
+                let x = value(x);
+                y.copy_from_slice(&x[x.len() - y.len()..]);
+            }
+        }
+        Ok(())
+    }
+
+    fn embed(&self, w: WeightId, scale: f32, cols: usize, y: &mut [f32]) -> Result<()> {
+        let rows = self.m.graph().weight(w).rows;
+        for (y, &token) in y.chunks_exact_mut(cols).zip(self.step.tokens) {
+            if token as usize >= rows {
+                bail!(TokenOutOfRange, "token {token}, the embedding has {rows} rows");
+            }
+            decode_row(self.isa, self.m.matrix(w), token as usize, y);
+            y.iter_mut().for_each(|v| *v *= scale);
+        }
+        Ok(())
+    }
+}
+
+/// Memory that may be too much to have.
+fn zeros<T: bytemuck::Zeroable + Copy>(n: usize) -> Result<Vec<T>> {
+    let mut v = Vec::new();
+    let bytes = n.saturating_mul(size_of::<T>());
+    v.try_reserve_exact(n).map_err(|_| Error::new(ErrorKind::OutOfMemory, format!("cannot allocate {bytes} bytes")))?;
+    v.resize(n, T::zeroed());
+    Ok(v)
+}

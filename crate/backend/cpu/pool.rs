@@ -1,0 +1,258 @@
+//! A small pool of threads that lives as long as the backend, and tiles: disjoint parts of a matrix to write at once.
+//!
+//! A job is a function of a chunk number. Threads take chunks from one counter, so a slow one takes fewer; the caller
+//! works too. A worker that wakes up after the last chunk is taken does not join, and nobody waits for it: on a busy
+//! machine a step never waits for a thread that has no core.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// How often a worker looks for the next job before it sleeps: about 30 µs.
+const SPINS: u32 = 4000;
+/// The lowest bit of `Shared::state`: chunks may be taken.
+const OPEN: u64 = 1 << 16;
+/// Above it the number of the job, below it the number of workers that are in it.
+const JOB: u64 = OPEN << 1;
+
+/// `(chunk, worker)`.
+type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+struct Shared {
+    state: AtomicU64,
+    next: AtomicUsize,
+    chunks: AtomicUsize,
+    /// Written only while no job is open and no worker is in one.
+    job: std::cell::UnsafeCell<Option<*const Job<'static>>>,
+    sleepers: AtomicUsize,
+    sleep: Mutex<()>,
+    wake: Condvar,
+    stop: AtomicBool,
+    panicked: AtomicBool,
+}
+
+// SAFETY: `job` is written by the one caller (`Pool::run` holds `caller`) while the
+// state is closed and no worker is in, and read by workers only between joining an open state and leaving it. The
+// pointee is `Sync`.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer is only followed while the caller waits for the job to end.
+unsafe impl Send for Shared {}
+
+pub struct Pool {
+    shared: Arc<Shared>,
+    /// Only one job at a time.
+    caller: Mutex<()>,
+    workers: Vec<JoinHandle<()>>,
+    scratch: Vec<Mutex<Vec<f32>>>,
+}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller's among them.
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            state: AtomicU64::new(0),
+            next: AtomicUsize::new(0),
+            chunks: AtomicUsize::new(0),
+            job: std::cell::UnsafeCell::new(None),
+            sleepers: AtomicUsize::new(0),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
+            stop: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+        });
+        let workers: Vec<_> = (1..allowed(threads)).map_while(|i| spawn(&shared, i)).collect();
+        let scratch = (0..=workers.len()).map(|_| Mutex::default()).collect();
+        Self { shared, caller: Mutex::new(()), workers, scratch }
+    }
+
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Room for a worker's own use. It grows and stays.
+    pub fn scratch(&self, worker: usize) -> MutexGuard<'_, Vec<f32>> {
+        self.scratch[worker].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of all threads' scratch.
+    pub fn scratch_bytes(&self) -> usize {
+        (0..self.threads()).map(|w| self.scratch(w).capacity() * size_of::<f32>()).sum()
+    }
+
+    /// Calls `f(chunk, worker)` once for each chunk below `chunks`; `worker` is below `threads()` and no two calls at
+    /// the same time have the same one.
+    ///
+    /// # Panics
+    /// Where a call of `f` panicked.
+    pub fn run(&self, chunks: usize, f: &Job<'_>) {
+        if chunks <= 1 || self.workers.is_empty() {
+            (0..chunks).for_each(|c| f(c, 0));
+            return;
+        }
+        let _one = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        let s = &*self.shared;
+        // SAFETY: only the lifetime changes. `Close` below waits, also when `f` panics, until no worker is in the job
+        // and none can join, so no worker follows the pointer after `f` is gone.
+        let job = unsafe { std::mem::transmute::<*const Job<'_>, *const Job<'static>>(f) };
+        // SAFETY: the last job was closed and left by all, and `caller` keeps other callers out.
+        unsafe { *s.job.get() = Some(job) };
+        s.next.store(0, Ordering::Relaxed);
+        s.chunks.store(chunks, Ordering::Relaxed);
+        let number = s.state.load(Ordering::Relaxed) / JOB;
+        s.state.store(((number + 1) * JOB) | OPEN, Ordering::SeqCst);
+        if s.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(s.sleep.lock().unwrap_or_else(PoisonError::into_inner));
+            s.wake.notify_all();
+        }
+        let close = Close(s);
+        s.take_chunks(f, 0);
+        drop(close);
+        assert!(!s.panicked.load(Ordering::Relaxed), "a worker thread panicked");
+    }
+
+    /// Cuts `y` [rows, cols] into tiles of at most `grain` and calls `f(tile, worker)` for each.
+    pub fn tiles(&self, y: &mut [f32], cols: usize, grain: (usize, usize), f: impl Fn(Tile<'_>, usize) + Sync) {
+        if y.is_empty() {
+            return;
+        }
+        let rows = y.len() / cols;
+        assert_eq!(rows * cols, y.len(), "whole rows");
+        let (down, across) = (rows.div_ceil(grain.0), cols.div_ceil(grain.1));
+        let y = Base(y.as_mut_ptr());
+        self.run(down * across, &|chunk, worker| {
+            let (r, c) = (chunk / across * grain.0, chunk % across * grain.1);
+            let (rows, range) = (r..rows.min(r + grain.0), c..cols.min(c + grain.1));
+            f(Tile { y: &y, stride: cols, rows, cols: range }, worker);
+        });
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        drop(self.shared.sleep.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            let _ = worker.join(); // its panic was reported by `run`
+        }
+    }
+}
+
+/// Where a matrix begins that several threads write at once.
+struct Base(*mut f32);
+
+// SAFETY: only tiles use the pointer, each chunk has one tile, tiles do not overlap.
+unsafe impl Sync for Base {}
+
+/// A part of a matrix that one thread writes.
+pub struct Tile<'a> {
+    y: &'a Base,
+    stride: usize,
+    pub rows: Range<usize>,
+    pub cols: Range<usize>,
+}
+
+impl Tile<'_> {
+    /// The tile's columns of matrix row `r`.
+    pub fn row(&mut self, r: usize) -> &mut [f32] {
+        assert!(self.rows.contains(&r), "row {r} is not in {:?}", self.rows);
+        // SAFETY: `tiles` borrows the matrix mutably until all tiles are done, the range lies in it, and no other tile
+        // has this row with these columns; `&mut self` keeps a second slice of this tile away.
+        unsafe { std::slice::from_raw_parts_mut(self.y.0.add(r * self.stride + self.cols.start), self.cols.len()) }
+    }
+}
+
+/// Closes a job and waits for its workers, also when the caller's own chunk panics.
+struct Close<'a>(&'a Shared);
+
+impl Drop for Close<'_> {
+    fn drop(&mut self) {
+        self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut spins = 0u32;
+        while !self.0.state.load(Ordering::Acquire).is_multiple_of(OPEN) {
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+    }
+}
+
+/// Leaves a job, also by a panic.
+struct Leave<'a>(&'a Shared);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked.store(true, Ordering::Relaxed);
+        }
+        self.0.state.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Shared {
+    fn take_chunks(&self, f: &Job<'_>, worker: usize) {
+        let chunks = self.chunks.load(Ordering::Relaxed);
+        loop {
+            let chunk = self.next.fetch_add(1, Ordering::Relaxed);
+            if chunk >= chunks {
+                return;
+            }
+            f(chunk, worker);
+        }
+    }
+
+    /// Waits for a job with another number than `seen` and joins it. `None` at the end.
+    fn join(&self, seen: u64) -> Option<u64> {
+        let fresh = |s: u64| s & OPEN != 0 && s / JOB != seen;
+        let mut spins = 0;
+        loop {
+            let s = self.state.load(Ordering::Acquire);
+            if fresh(s) {
+                if self.state.compare_exchange(s, s + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    return Some(s / JOB);
+                }
+            } else if self.stop.load(Ordering::Relaxed) {
+                return None;
+            } else if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                self.nap(fresh);
+                spins = 0;
+            }
+        }
+    }
+
+    fn nap(&self, fresh: impl Fn(u64) -> bool) {
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        while !fresh(self.state.load(Ordering::SeqCst)) && !self.stop.load(Ordering::SeqCst) {
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(guard);
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Threads that this target has: wasm32 runs on one until it is built with shared memory.
+fn allowed(threads: usize) -> usize {
+    if cfg!(target_arch = "wasm32") { 1 } else { threads.clamp(1, 256) }
+}
+
+/// A worker, or none where the system has no thread left: the pool is smaller then.
+fn spawn(shared: &Arc<Shared>, worker: usize) -> Option<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    let body = move || {
+        let mut seen = u64::MAX;
+        while let Some(number) = shared.join(seen) {
+            seen = number;
+            let leave = Leave(&shared);
+            // SAFETY: joined, so the pointer is set and the caller waits until `leave` is dropped.
+            let job = unsafe { &*(*shared.job.get()).expect("an open job") };
+            shared.take_chunks(job, worker);
+            drop(leave);
+        }
+    };
+    std::thread::Builder::new().name(format!("pagelm-{worker}")).spawn(body).ok()
+}

@@ -1,0 +1,168 @@
+//! Ops whose rows do not meet each other.
+
+use std::ops::Range;
+
+use super::lanes::Isa;
+use super::math;
+use super::pool::Pool;
+use crate::graph::{Act, Rope, RopePairs};
+
+/// Values below which a second thread costs more than it brings.
+const GRAIN: usize = 16 << 10;
+
+/// Calls `f(row number, row of y)` for all rows of `y` [rows, cols], on several threads where that pays.
+fn each_row(pool: &Pool, isa: Isa, y: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    pool.tiles(y, cols, (GRAIN.div_ceil(cols), cols), |mut tile, _| {
+        isa.wide(
+            #[inline(always)]
+            || tile.rows.clone().for_each(|r| f(r, tile.row(r))),
+        );
+    });
+}
+
+/// `w` has as many values as a head, `x` any number of heads.
+pub fn rms_norm(pool: &Pool, isa: Isa, x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) {
+    let n = w.len();
+    each_row(
+        pool,
+        isa,
+        y,
+        n,
+        #[inline(always)]
+        |r, y| {
+            let x = &x[r * n..][..n];
+            let (chunks, rest) = x.as_chunks::<16>();
+            let mut sums = [0f32; 16];
+            for c in chunks {
+                for i in 0..16 {
+                    sums[i] += c[i] * c[i];
+                }
+            }
+            rest.iter().zip(&mut sums).for_each(|(v, s)| *s += v * v);
+            let mean = sums.iter().sum::<f32>() / n as f32;
+            let factor = 1.0 / (mean + eps).sqrt();
+            for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                *y = x * factor * w;
+            }
+        },
+    );
+}
+
+/// Calls `f(where, part of y)` for parts of `y`, for ops in which even the values of a row do not meet.
+fn each_part(pool: &Pool, isa: Isa, y: &mut [f32], f: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+    let len = y.len();
+    pool.tiles(y, len, (1, GRAIN), |mut tile, _| {
+        isa.wide(
+            #[inline(always)]
+            || f(tile.cols.clone(), tile.row(0)),
+        );
+    });
+}
+
+pub fn add(pool: &Pool, isa: Isa, a: &[f32], b: &[f32], y: &mut [f32]) {
+    each_part(
+        pool,
+        isa,
+        y,
+        #[inline(always)]
+        |at, y| y.iter_mut().zip(&a[at.clone()]).zip(&b[at]).for_each(|((y, a), b)| *y = a + b),
+    );
+}
+
+pub fn glu(pool: &Pool, isa: Isa, gate: &[f32], up: &[f32], act: Act, y: &mut [f32]) {
+    each_part(
+        pool,
+        isa,
+        y,
+        #[inline(always)]
+        |at, y| y.iter_mut().zip(&gate[at.clone()]).zip(&up[at]).for_each(|((y, &g), u)| *y = math::act(act, g) * u),
+    );
+}
+
+pub fn softcap(pool: &Pool, isa: Isa, x: &[f32], cap: f32, y: &mut [f32]) {
+    each_part(
+        pool,
+        isa,
+        y,
+        #[inline(always)]
+        |at, y| y.iter_mut().zip(&x[at]).for_each(|(y, &x)| *y = math::softcap(x, cap)),
+    );
+}
+
+pub fn add_bias(pool: &Pool, isa: Isa, x: &[f32], b: &[f32], y: &mut [f32]) {
+    let cols = b.len();
+    each_row(
+        pool,
+        isa,
+        y,
+        cols,
+        #[inline(always)]
+        |r, y| {
+            let x = &x[r * cols..][..cols];
+            y.iter_mut().zip(x).zip(b).for_each(|((y, x), b)| *y = x + b);
+        },
+    );
+}
+
+/// The sines and cosines of a step, shared by all ropes of the same kind: they cost more than the rotation.
+pub struct RopeTable {
+    pub rope: Rope,
+    /// Angle per position of each pair.
+    speeds: Vec<f64>,
+    /// `(cos, sin)` [tokens, n_rot / 2].
+    turns: Vec<(f32, f32)>,
+}
+
+impl RopeTable {
+    pub fn new(rope: Rope, freqs: Option<&[f32]>) -> Self {
+        let speed = |i: usize| {
+            let power = f64::from(rope.base).powf(-2.0 * i as f64 / rope.n_rot as f64);
+            power * f64::from(rope.scale) / freqs.map_or(1.0, |f| f64::from(f[i]))
+        };
+        Self { rope, speeds: (0..rope.n_rot / 2).map(speed).collect(), turns: Vec::new() }
+    }
+
+    /// Computes the table of a step.
+    pub fn turn(&mut self, pos: usize, tokens: usize) {
+        let turn = |angle: f64| (angle.cos() as f32, angle.sin() as f32);
+        let speeds = &self.speeds;
+        self.turns.clear();
+        self.turns.extend((pos..pos + tokens).flat_map(|p| speeds.iter().map(move |s| turn(p as f64 * s))));
+    }
+
+    /// Rotates the heads of `x` [tokens, cols].
+    pub fn apply(&self, pool: &Pool, isa: Isa, x: &[f32], cols: usize, y: &mut [f32]) {
+        let half = self.rope.n_rot / 2;
+        each_row(
+            pool,
+            isa,
+            y,
+            cols,
+            #[inline(always)]
+            |r, y| {
+                y.copy_from_slice(&x[r * cols..][..cols]);
+                let turns = &self.turns[r * half..][..half];
+                for head in y.chunks_exact_mut(self.rope.d_head) {
+                    match self.rope.pairs {
+                        RopePairs::Adjacent => {
+                            for ([a, b], turn) in head.as_chunks_mut().0.iter_mut().zip(turns) {
+                                (*a, *b) = rotate(*a, *b, *turn);
+                            }
+                        }
+                        RopePairs::Halves => {
+                            let (a, b) = head[..2 * half].split_at_mut(half);
+                            for ((a, b), turn) in a.iter_mut().zip(b).zip(turns) {
+                                (*a, *b) = rotate(*a, *b, *turn);
+                            }
+                        }
+                    }
+                }
+            },
+        );
+    }
+}
+
+#[inline(always)]
+fn rotate(a: f32, b: f32, (cos, sin): (f32, f32)) -> (f32, f32) {
+    (a * cos - b * sin, a * sin + b * cos)
+}

@@ -1,0 +1,222 @@
+//! The generation loop as a state machine: one step of the backend per call, so that a host can stop in between.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Sampler, SamplerParams, Session};
+use crate::error::Result;
+use crate::text::{StopStrings, TextStream, Tokenizer};
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GenerateParams {
+    /// The most tokens to make; `None` is as many as the context holds.
+    pub max_tokens: Option<usize>,
+    pub sampler: SamplerParams,
+    /// Strings that end the text; they are not part of it.
+    pub stop: Vec<String>,
+    /// Go on after a token that ends a sequence.
+    pub ignore_eos: bool,
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopReason {
+    /// The model ended the sequence. That token is not part of the output.
+    EndOfSequence,
+    StopString,
+    MaxTokens,
+    /// The context is full: nothing is wrong, but the text may be cut.
+    ContextFull,
+}
+
+impl StopReason {
+    /// The stable, kebab-case code.
+    pub fn code(self) -> &'static str {
+        match self {
+            StopReason::EndOfSequence => "end-of-sequence",
+            StopReason::StopString => "stop-string",
+            StopReason::MaxTokens => "max-tokens",
+            StopReason::ContextFull => "context-full",
+        }
+    }
+}
+
+/// Counts and times of one generation. A rate without enough to measure is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    /// Tokens of the prompt that were in the cache already.
+    pub cached_tokens: usize,
+    pub completion_tokens: usize,
+    pub time_to_first_token_ms: f64,
+    /// Over the tokens that were not cached.
+    pub prefill_tokens_per_s: f64,
+    /// Over the tokens after the first.
+    pub decode_tokens_per_s: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Event {
+    /// `done` of the `total` tokens of the prompt are in the cache.
+    Prefill { done: usize, total: usize },
+    /// A token, and the text that is certain with it: nothing while a character or perhaps a stop string is incomplete.
+    Token { id: u32, text: String },
+    /// The end, with the text that was held back.
+    Done { text: String, reason: StopReason, usage: Usage },
+}
+
+/// A prompt and what comes of it.
+///
+/// Dropping it, or a future of [`Generation::next`], is how to cancel: the session stays usable and what is in its cache
+/// is reused by the next prompt that starts alike. After a dropped future `next` goes on where it was.
+pub struct Generation {
+    /// The prompt, then what was generated.
+    tokens: Vec<u32>,
+    prompt_len: usize,
+    /// How many of the tokens are in the cache.
+    run: usize,
+    max_tokens: usize,
+    ignore_eos: bool,
+    sampler: Sampler,
+    text: TextStream,
+    /// A token that was chosen and not reported yet.
+    chosen: Option<u32>,
+    over: bool,
+    cached: usize,
+    started_ms: f64,
+    first_ms: f64,
+    last_ms: f64,
+}
+
+impl Generation {
+    /// Checks everything, then rolls the session back to what it has in common with the prompt. Runs nothing.
+    pub fn new(session: &mut Session, prompt: &[u32], params: GenerateParams, now_ms: f64) -> Result<Self> {
+        let sampler = Sampler::new(params.sampler)?;
+        let text = TextStream::new(StopStrings::new(&params.stop)?);
+        let cached = session.reuse(prompt)?;
+        let max_tokens = params.max_tokens.unwrap_or(usize::MAX);
+        let mut tokens = Vec::with_capacity(session.limits().n_ctx + 1);
+        tokens.extend_from_slice(prompt);
+        Ok(Self {
+            tokens,
+            prompt_len: prompt.len(),
+            run: cached,
+            max_tokens,
+            ignore_eos: params.ignore_eos,
+            sampler,
+            text,
+            chosen: None,
+            over: false,
+            cached,
+            started_ms: now_ms,
+            first_ms: now_ms,
+            last_ms: now_ms,
+        })
+    }
+
+    /// The tokens generated so far.
+    pub fn generated(&self) -> &[u32] {
+        &self.tokens[self.prompt_len..]
+    }
+
+    /// Runs at most one part of the prompt or one token. Returns `None` after `Done` and after an error.
+    ///
+    /// `now` gives milliseconds from any fixed point: the engine has no clock.
+    pub async fn next(
+        &mut self,
+        session: &mut Session,
+        tokenizer: &Tokenizer,
+        now: &dyn Fn() -> f64,
+    ) -> Result<Option<Event>> {
+        if self.over {
+            return Ok(None);
+        }
+        let event = self.advance(session, tokenizer, now).await;
+        self.over = !matches!(event, Ok(Event::Prefill { .. } | Event::Token { .. }));
+        event.map(Some)
+    }
+
+    async fn advance(&mut self, session: &mut Session, tokenizer: &Tokenizer, now: &dyn Fn() -> f64) -> Result<Event> {
+        if let Some(id) = self.chosen.take() {
+            return Ok(self.report(id, tokenizer));
+        }
+        if self.run >= self.prompt_len
+            && let Some(reason) = self.reason_to_stop(session)
+        {
+            return Ok(self.done(reason));
+        }
+        self.step(session, now).await?;
+        match self.chosen {
+            Some(id) if self.run > self.prompt_len => {
+                self.chosen = None;
+                Ok(self.report(id, tokenizer))
+            }
+            _ => Ok(Event::Prefill { done: self.run, total: self.prompt_len }),
+        }
+    }
+
+    /// Runs the next tokens that are not in the cache, and chooses a token after the last of them.
+    async fn step(&mut self, session: &mut Session, now: &dyn Fn() -> f64) -> Result<()> {
+        if session.tokens().len() != self.run {
+            let have = session.tokens().len();
+            crate::bail!(InvalidState, "the cache holds {have} tokens, not {}: something else used it", self.run);
+        }
+        let end = self.tokens.len().min(self.run + session.limits().max_tokens);
+        let part = &self.tokens[self.run..end];
+        if end < self.tokens.len() || self.max_tokens == 0 {
+            session.prefill_part(part).await?;
+            self.run = end;
+            return Ok(());
+        }
+        let logits = session.prefill(part).await?;
+        self.run = end;
+        self.chosen = Some(self.sampler.sample(logits, &self.tokens)?);
+        self.last_ms = now();
+        if self.run == self.prompt_len {
+            self.first_ms = self.last_ms;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, id: u32, tokenizer: &Tokenizer) -> Event {
+        if !self.ignore_eos && tokenizer.is_end_of_generation(id) {
+            return self.done(StopReason::EndOfSequence);
+        }
+        self.tokens.push(id);
+        let text = self.text.push(tokenizer.piece(id, false).unwrap_or_default());
+        Event::Token { id, text }
+    }
+
+    fn reason_to_stop(&self, session: &Session) -> Option<StopReason> {
+        if self.text.stopped_by().is_some() {
+            Some(StopReason::StopString)
+        } else if self.generated().len() >= self.max_tokens {
+            Some(StopReason::MaxTokens)
+        } else if self.run == session.limits().n_ctx {
+            Some(StopReason::ContextFull)
+        } else {
+            None
+        }
+    }
+
+    fn done(&mut self, reason: StopReason) -> Event {
+        Event::Done { text: self.text.finish(), reason, usage: self.usage() }
+    }
+
+    /// Counts and times up to now.
+    pub fn usage(&self) -> Usage {
+        let rate = |n: usize, ms: f64| if n > 0 && ms > 0.0 { n as f64 * 1000.0 / ms } else { 0.0 };
+        let to_first = self.first_ms - self.started_ms;
+        let completion = self.generated().len();
+        Usage {
+            prompt_tokens: self.prompt_len,
+            cached_tokens: self.cached,
+            completion_tokens: completion,
+            time_to_first_token_ms: to_first,
+            prefill_tokens_per_s: rate(self.prompt_len - self.cached, to_first),
+            decode_tokens_per_s: rate(completion.saturating_sub(1), self.last_ms - self.first_ms),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! From a row of logits to a token.
+//!
+//! The chain: penalties, logit bias, top-k, top-p, min-p, temperature, and a draw. The draw needs no order among the
+//! candidates and no sum over them, so a kernel can do it in one reduction; [`uniform`] says how its random numbers
+//! come about.
+
+mod candidates;
+mod penalties;
+mod random;
+
+pub use candidates::{Candidate, Candidates};
+pub use penalties::Penalties;
+pub use random::{draw, uniform};
+
+use serde::Deserialize;
+
+use crate::error::Result;
+
+/// How tokens are chosen. The default is that of OpenAI's API: the model's own distribution.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamplerParams {
+    /// Logits are divided by it; at 0 and below the likeliest token is taken, of equal ones that with the lowest id.
+    pub temperature: f32,
+    /// Only the k likeliest tokens; 0 is off.
+    pub top_k: usize,
+    /// Only the likeliest tokens whose probabilities add up to p; 1 is off.
+    pub top_p: f32,
+    /// Only tokens at least this fraction as likely as the likeliest; 0 is off.
+    pub min_p: f32,
+    /// Logits of recent tokens are divided by it where positive, else multiplied; 1 is off.
+    pub repeat_penalty: f32,
+    /// Taken off the logits of recent tokens.
+    pub presence_penalty: f32,
+    /// Taken off the logits of recent tokens, times how often they occur.
+    pub frequency_penalty: f32,
+    /// How many tokens back are recent, prompt included; 0 turns all penalties off.
+    pub penalty_last_n: usize,
+    pub seed: u64,
+    /// Added to the logits of single tokens; -inf forbids one.
+    pub logit_bias: Vec<(u32, f32)>,
+}
+
+impl Default for SamplerParams {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            penalty_last_n: 64,
+            seed: 0,
+            logit_bias: Vec::new(),
+        }
+    }
+}
+
+impl SamplerParams {
+    /// Always the likeliest token.
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, ..Self::default() }
+    }
+
+    fn check(&self) -> Result<()> {
+        let fraction = |x: f32| (0.0..=1.0).contains(&x);
+        let rules = [
+            ("temperature", self.temperature, self.temperature.is_finite(), "finite"),
+            ("top_p", self.top_p, fraction(self.top_p), "from 0 to 1"),
+            ("min_p", self.min_p, fraction(self.min_p), "from 0 to 1"),
+            (
+                "repeat_penalty",
+                self.repeat_penalty,
+                self.repeat_penalty.is_normal() && self.repeat_penalty > 0.0,
+                "above 0",
+            ),
+            ("presence_penalty", self.presence_penalty, self.presence_penalty.is_finite(), "finite"),
+            ("frequency_penalty", self.frequency_penalty, self.frequency_penalty.is_finite(), "finite"),
+        ];
+        for (name, value, ok, want) in rules {
+            if !ok {
+                crate::bail!(InvalidArgument, "{name} must be {want}, is {value}");
+            }
+        }
+        if let Some((id, bias)) = self.logit_bias.iter().find(|(_, b)| b.is_nan() || *b == f32::INFINITY) {
+            crate::bail!(InvalidArgument, "the logit bias of token {id} must be finite or -inf, is {bias}");
+        }
+        Ok(())
+    }
+
+    fn penalties(&self) -> Penalties {
+        Penalties {
+            last_n: self.penalty_last_n,
+            repeat: self.repeat_penalty,
+            frequency: self.frequency_penalty,
+            presence: self.presence_penalty,
+        }
+    }
+}
+
+/// Chooses one token after the other. Allocates on the first call only.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    params: SamplerParams,
+    /// Tokens drawn so far: the counter of the random numbers.
+    step: u32,
+    candidates: Candidates,
+    recent: Vec<u32>,
+}
+
+impl Sampler {
+    pub fn new(params: SamplerParams) -> Result<Self> {
+        params.check()?;
+        Ok(Self { params, step: 0, candidates: Candidates::default(), recent: Vec::new() })
+    }
+
+    /// Chooses the next token; `logits` is changed. `history` are the tokens before it, oldest first.
+    ///
+    /// Logits from which nothing can be chosen (NaN, +inf, all -inf, all equal) are an error and count as no step:
+    /// they mean that a kernel or a file is broken, and a token chosen from them would hide it.
+    pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32> {
+        let p = &self.params;
+        refuse_degenerate(logits)?;
+        p.penalties().apply(logits, history, &mut self.recent);
+        for &(id, bias) in &p.logit_bias {
+            match logits.get_mut(id as usize) {
+                Some(l) => *l += bias,
+                None => crate::bail!(InvalidArgument, "logit bias for token {id}: the vocabulary has {}", logits.len()),
+            }
+        }
+        let id = if p.temperature <= 0.0 {
+            argmax(logits)
+        } else {
+            let c = &mut self.candidates;
+            c.fill(logits);
+            c.top_k(p.top_k);
+            c.top_p(p.top_p, 1);
+            c.min_p(p.min_p, 1);
+            c.temperature(p.temperature);
+            draw(c.as_slice(), p.seed, self.step)
+        };
+        let Some(id) = id else {
+            crate::bail!(DegenerateLogits, "the penalties and the logit bias leave no token to choose from");
+        };
+        self.step = self.step.wrapping_add(1);
+        Ok(id)
+    }
+}
+
+/// The largest finite logit, of equal ones that with the lowest id.
+fn argmax(logits: &[f32]) -> Option<u32> {
+    let mut best = None;
+    let mut top = f32::NEG_INFINITY;
+    for (&l, id) in logits.iter().zip(0..) {
+        if l > top && l.is_finite() {
+            (best, top) = (Some(id), l);
+        }
+    }
+    best
+}
+
+fn refuse_degenerate(logits: &[f32]) -> Result<()> {
+    let (mut min, mut max, mut bad) = (f32::INFINITY, f32::NEG_INFINITY, false);
+    for &l in logits {
+        bad |= l.is_nan() || l == f32::INFINITY;
+        min = min.min(l);
+        max = max.max(l);
+    }
+    if bad {
+        let (i, l) = logits.iter().enumerate().find(|(_, l)| l.is_nan() || **l == f32::INFINITY).expect("one is bad");
+        crate::bail!(DegenerateLogits, "the logit of token {i} is {l}; compare this backend with the reference");
+    }
+    if max == f32::NEG_INFINITY || (min == max && logits.len() > 1) {
+        crate::bail!(DegenerateLogits, "all logits are {max}; compare this backend with the reference");
+    }
+    Ok(())
+}

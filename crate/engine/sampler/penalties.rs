@@ -1,0 +1,29 @@
+//! Penalties on tokens that occurred not long ago.
+
+/// How much less likely a token becomes that occurs among the last ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Penalties {
+    /// How many tokens of the history count.
+    pub last_n: usize,
+    pub repeat: f32,
+    pub frequency: f32,
+    pub presence: f32,
+}
+
+impl Penalties {
+    /// Changes the logits of tokens at the end of `history`. Ids outside the vocabulary are passed over; `scratch` is
+    /// there to be reused.
+    pub fn apply(&self, logits: &mut [f32], history: &[u32], scratch: &mut Vec<u32>) {
+        if self.repeat == 1.0 && self.frequency == 0.0 && self.presence == 0.0 {
+            return;
+        }
+        scratch.clear();
+        scratch.extend_from_slice(&history[history.len().saturating_sub(self.last_n)..]);
+        scratch.sort_unstable();
+        for run in scratch.chunk_by(|a, b| a == b) {
+            let Some(l) = logits.get_mut(run[0] as usize) else { continue };
+            *l = if *l <= 0.0 { *l * self.repeat } else { *l / self.repeat };
+            *l -= run.len() as f32 * self.frequency + self.presence;
+        }
+    }
+}

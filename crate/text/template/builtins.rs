@@ -1,0 +1,155 @@
+//! Filters, tests, functions and methods as templates for transformers expect them, each paying for what it reads.
+
+use std::sync::Arc;
+
+use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State, Value, functions, tests};
+use minijinja_contrib::{globals, pycompat};
+
+use super::clock::DateTime;
+use super::limits::Budget;
+use super::{filters, ops, python, rewrite};
+
+/// All arguments, the ones with a name among them.
+type All = Rest<ValueOrKwargs>;
+
+/// Registers everything that a template may call.
+pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime>) {
+    install_operators(env, budget);
+    install_filters(env, budget);
+    install_tests(env, budget);
+    env.remove_global("debug");
+    for (name, function) in [
+        ("range", Value::from_function(functions::range)),
+        ("dict", Value::from_function(functions::dict)),
+        ("namespace", Value::from_function(functions::namespace)),
+        ("joiner", Value::from_function(globals::joiner)),
+    ] {
+        let budget = budget.clone();
+        env.add_function(name, move |state: &mut State, args: All| {
+            paid(&budget, &function, state, &args.into_values())
+        });
+    }
+    env.add_function("cycler", |args: Rest<Value>| globals::cycler(args.0));
+    let shared = budget.clone();
+    env.add_function("raise_exception", move |message: Value| -> Result<Value, Error> {
+        let message = python::str(&message);
+        *shared.raised.lock().unwrap_or_else(|e| e.into_inner()) = Some(message.clone());
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    if let Some(now) = now {
+        env.add_function("strftime_now", move |pattern: &str| now.format(pattern));
+    }
+    let shared = budget.clone();
+    env.set_unknown_method_callback(move |state, value, method, args| method_call(&shared, state, value, method, args));
+}
+
+/// Calls what minijinja provides, after paying for what it reads.
+fn paid(budget: &Budget, function: &Value, state: &mut State, args: &[Value]) -> Result<Value, Error> {
+    args.iter().try_for_each(|arg| budget.pay(arg))?;
+    function.call(state, args)
+}
+
+fn install_operators(env: &mut Environment, budget: &Arc<Budget>) {
+    type Binary = fn(&Budget, &Value, &Value) -> Result<Value, Error>;
+    let binary: [(&'static str, Binary); 11] = [
+        (rewrite::CONCAT, ops::concat),
+        (rewrite::ADD, ops::add),
+        (rewrite::MUL, ops::mul),
+        (rewrite::ITEM, ops::item),
+        (rewrite::COMPARE[0], |l, a, b| ops::compare(l, 0, a, b)),
+        (rewrite::COMPARE[1], |l, a, b| ops::compare(l, 1, a, b)),
+        (rewrite::COMPARE[2], |l, a, b| ops::compare(l, 2, a, b)),
+        (rewrite::COMPARE[3], |l, a, b| ops::compare(l, 3, a, b)),
+        (rewrite::COMPARE[4], |l, a, b| ops::compare(l, 4, a, b)),
+        (rewrite::COMPARE[5], |l, a, b| ops::compare(l, 5, a, b)),
+        (rewrite::COMPARE[6], ops::contains),
+    ];
+    for (name, op) in binary {
+        let budget = budget.clone();
+        env.add_function(name, move |a: &Value, b: &Value| op(&budget, a, b));
+    }
+    let shared = budget.clone();
+    env.add_function(rewrite::SLICE, move |args: Rest<Value>| ops::slice(&shared, &args));
+    let shared = budget.clone();
+    env.add_function(rewrite::SETTLE, move |value: Value| shared.settle(value));
+}
+
+fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
+    for name in ["bool", "chain", "lines", "pprint", "split", "zip"] {
+        env.remove_filter(name);
+    }
+    for (name, filter) in filters::provided() {
+        let budget = budget.clone();
+        env.add_filter(name, move |state: &mut State, args: All| {
+            let args = args.into_values();
+            filters::reserve(&budget, name, &args)?;
+            if filters::SHALLOW.contains(&name) {
+                args.iter().try_for_each(|arg| budget.pay_shallow(arg))?;
+                return filter.call(state, &args);
+            }
+            paid(&budget, &filter, state, &args).or_else(|e| filters::number_or_default(&budget, name, &args).ok_or(e))
+        });
+    }
+    for (name, filter) in filters::OWN {
+        let budget = budget.clone();
+        env.add_filter(name, move |args: All| {
+            let args = args.into_values();
+            if !filters::SHALLOW.contains(&name) {
+                args.iter().try_for_each(|arg| budget.pay(arg))?;
+            }
+            filter(&budget, &args)
+        });
+    }
+}
+
+fn install_tests(env: &mut Environment, budget: &Arc<Budget>) {
+    for (names, test) in [
+        (&["eq", "equalto", "=="][..], Value::from_function(tests::is_eq)),
+        (&["ne", "!="], Value::from_function(tests::is_ne)),
+        (&["lt", "lessthan", "<"], Value::from_function(tests::is_lt)),
+        (&["le", "<="], Value::from_function(tests::is_le)),
+        (&["gt", "greaterthan", ">"], Value::from_function(tests::is_gt)),
+        (&["ge", ">="], Value::from_function(tests::is_ge)),
+        (&["in"], Value::from_function(tests::is_in)),
+        (&["lower"], Value::from_function(tests::is_lower)),
+        (&["upper"], Value::from_function(tests::is_upper)),
+        (&["startingwith"], Value::from_function(tests::is_startingwith)),
+        (&["endingwith"], Value::from_function(tests::is_endingwith)),
+    ] {
+        for name in names {
+            let (budget, test) = (budget.clone(), test.clone());
+            env.add_test(*name, move |state: &mut State, args: All| -> Result<bool, Error> {
+                paid(&budget, &test, state, &args.into_values()).map(|v| v.is_true())
+            });
+        }
+    }
+    env.add_test("callable", |v: &Value| v.kind() == ValueKind::Plain);
+    env.add_test("number", |v: &Value| matches!(v.kind(), ValueKind::Number | ValueKind::Bool));
+    let container =
+        |v: &Value| matches!(v.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined);
+    env.add_test("sequence", container);
+    env.add_test("iterable", move |v: &Value| container(v) || v.kind() == ValueKind::Iterable);
+}
+
+fn method_call(
+    budget: &Budget,
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    let mut all = vec![value.clone()];
+    all.extend_from_slice(args);
+    // Methods of a map read its keys only.
+    if value.kind() != ValueKind::Map {
+        budget.pay(value)?;
+    }
+    args.iter().try_for_each(|arg| budget.pay(arg))?;
+    if method == "join" && value.as_str().is_some() {
+        let [separator, items] = &all[..] else { return Err(Error::from(ErrorKind::MissingArgument)) };
+        return filters::join(budget, &[items.clone(), separator.clone()]);
+    }
+    filters::reserve(budget, method, &all)?;
+    pycompat::unknown_method_callback(state, value, method, args)
+}

@@ -1,0 +1,229 @@
+//! Chat templates: Jinja as transformers renders it, by minijinja, within limits.
+//!
+//! A template comes with the model, so it is foreign code. It can call nothing outside of itself and it ends: what it
+//! executes, makes and nests is bounded ([`limits`]), which is checked where the values are made ([`rewrite`]).
+//!
+//! Known differences from Jinja: macros have no `varargs` and `kwargs`, integers have 128 bits, `%` formats no strings,
+//! and a template cannot load another.
+
+mod builtins;
+mod clock;
+mod filters;
+mod json;
+mod limits;
+mod ops;
+mod parse;
+mod python;
+mod rewrite;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minijinja::machinery::{CodeGenerator, Instructions};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment};
+
+pub use clock::DateTime;
+pub use minijinja::Value as TemplateValue;
+pub use parse::parse_json;
+
+use crate::bail;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gguf::{Array, Meta, Value};
+use limits::Budget;
+
+const KEY: &str = "tokenizer.chat_template";
+
+/// What a template is rendered with, beside the messages.
+#[derive(Clone, Debug, Default)]
+pub struct RenderOptions {
+    /// A list of tools; left out (`none` for the template) where there are none.
+    pub tools: Option<TemplateValue>,
+    /// End with the start of an answer.
+    pub add_generation_prompt: bool,
+    /// Leave the last message open, to be continued: what the template puts after its content is cut off.
+    pub continue_final_message: bool,
+    /// More variables of the template, such as `enable_thinking`.
+    pub variables: Vec<(String, TemplateValue)>,
+    pub bos_token: String,
+    pub eos_token: String,
+    /// What `strftime_now` prints. Without it a template finds that function undefined.
+    pub now: Option<DateTime>,
+}
+
+/// A chat template that was checked for its syntax.
+#[derive(Clone, Debug)]
+pub struct ChatTemplate {
+    source: String,
+}
+
+impl ChatTemplate {
+    /// The template of a GGUF file.
+    pub fn from_gguf(meta: &Meta) -> Result<ChatTemplate> {
+        match meta.opt_string(KEY)? {
+            Some(source) => Self::new(source),
+            None => bail!(NoTemplate, "the file has no `{KEY}`; messages must be put into a prompt by the caller"),
+        }
+    }
+
+    /// A template that a GGUF file holds under a name, such as `tool_use`.
+    pub fn named(meta: &Meta, name: &str) -> Result<ChatTemplate> {
+        match meta.opt_string(&format!("{KEY}.{name}"))? {
+            Some(source) => Self::new(source),
+            None => bail!(NoTemplate, "the file has no chat template named `{name}`"),
+        }
+    }
+
+    /// The names of the templates that [`ChatTemplate::named`] finds.
+    pub fn names(meta: &Meta) -> Vec<String> {
+        match meta.get("tokenizer.chat_templates") {
+            Some(Value::Array(Array::Strings(names))) => {
+                names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+            }
+            _ => {
+                let name = |key: &str| key.strip_prefix(KEY)?.strip_prefix('.').map(str::to_owned);
+                meta.iter().filter_map(|(key, _)| name(key)).collect()
+            }
+        }
+    }
+
+    pub fn new(source: &str) -> Result<ChatTemplate> {
+        if source.len() > limits::MAX_SOURCE {
+            bail!(TemplateLimit, "the chat template has {} bytes; {} are allowed", source.len(), limits::MAX_SOURCE);
+        }
+        let source = plain_generation_tags(source);
+        compile(&source).map_err(|e| fault(&e))?;
+        Ok(ChatTemplate { source })
+    }
+
+    /// Renders `messages`, a list of maps with `role` and `content`.
+    pub fn render(&self, messages: &TemplateValue, options: &RenderOptions) -> Result<String> {
+        let mut variables: Vec<(String, TemplateValue)> = vec![
+            ("messages".into(), messages.clone()),
+            ("tools".into(), options.tools.clone().unwrap_or(TemplateValue::from(()))),
+            ("documents".into(), TemplateValue::from(())),
+            ("add_generation_prompt".into(), TemplateValue::from(options.add_generation_prompt)),
+            ("bos_token".into(), TemplateValue::from(options.bos_token.as_str())),
+            ("eos_token".into(), TemplateValue::from(options.eos_token.as_str())),
+        ];
+        variables.extend(options.variables.iter().cloned());
+        let rendered = self.evaluate(TemplateValue::from_pairs(variables), options.now)?;
+        if options.continue_final_message { cut_after_final_message(rendered, messages) } else { Ok(rendered) }
+    }
+
+    fn evaluate(&self, root: TemplateValue, now: Option<DateTime>) -> Result<String> {
+        let budget = Arc::new(Budget::new());
+        let mut env = Environment::new();
+        env.set_fuel(Some(limits::FUEL));
+        env.set_recursion_limit(limits::RECURSION);
+        builtins::install(&mut env, &budget, now);
+        let shared = budget.clone();
+        env.set_formatter(move |out, _, value| {
+            shared.pay(value)?;
+            let text = python::str(value);
+            shared.reserve(Some(text.len()))?;
+            out.write_str(&text).map_err(minijinja::Error::from)
+        });
+        let (program, blocks) = compile(&self.source).map_err(|e| fault(&e))?;
+        let mut text = String::new();
+        let mut out = minijinja::machinery::make_string_output(&mut text);
+        let result = minijinja::machinery::eval(&env, &program, root, &blocks, &mut out, AutoEscape::None);
+        let failed = result.err();
+        if text.len() > limits::MAX_OUTPUT {
+            bail!(TemplateLimit, "the chat template made {} bytes of text", text.len());
+        }
+        match failed {
+            None => Ok(text),
+            Some(error) => Err(explain(&error, &budget)),
+        }
+    }
+}
+
+type Blocks<'s> = BTreeMap<&'s str, Instructions<'s>>;
+
+fn compile(source: &str) -> std::result::Result<(Instructions<'_>, Blocks<'_>), minijinja::Error> {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+    let tree = minijinja::machinery::parse(source, "chat template", syntax)?;
+    let mut generator = CodeGenerator::new("chat template", source);
+    generator.compile_stmt(&tree);
+    let (program, blocks) = generator.finish();
+    let broken = || minijinja::Error::new(minijinja::ErrorKind::SyntaxError, "a jump leads nowhere");
+    let program = rewrite::guard(&program).ok_or_else(broken)?;
+    let blocks = blocks.iter().map(|(name, block)| Some((*name, rewrite::guard(block)?))).collect::<Option<_>>();
+    Ok((program, blocks.ok_or_else(broken)?))
+}
+
+fn explain(error: &minijinja::Error, budget: &Budget) -> Error {
+    let detail = error.detail().unwrap_or_default();
+    let line = error.line().map_or(String::new(), |line| format!(" (line {line})"));
+    if budget.is_exceeded() || error.kind() == minijinja::ErrorKind::OutOfFuel || is_limit(error) {
+        let what = if detail.is_empty() { "the template runs too long" } else { detail };
+        return Error::new(ErrorKind::TemplateLimit, format!("{what}{line}")).at("chat template");
+    }
+    match budget.raised.lock().unwrap_or_else(|e| e.into_inner()).take() {
+        Some(message) => Error::new(ErrorKind::TemplateRaised, message),
+        None => fault(error),
+    }
+}
+
+/// Limits that minijinja has itself.
+fn is_limit(error: &minijinja::Error) -> bool {
+    let mut text = error.detail().unwrap_or_default().to_owned();
+    if let Some(source) = std::error::Error::source(error) {
+        text += &source.to_string();
+    }
+    text.contains("recursion limit") || text.contains("too many elements")
+}
+
+fn fault(error: &minijinja::Error) -> Error {
+    let limit = is_limit(error) || error.to_string().contains("maximum recursion");
+    let kind = if limit { ErrorKind::TemplateLimit } else { ErrorKind::BadTemplate };
+    let line = error.line().map_or(String::new(), |line| format!(" (line {line})"));
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), |d| format!("{}: {d}", error.kind()));
+    Error::new(kind, format!("{detail}{line}")).at("chat template")
+}
+
+/// Templates for training mark what the model wrote with `{% generation %}`; for rendering it is a plain block.
+fn plain_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at + 2);
+        out.push_str(before);
+        rest = tag;
+        let Some(end) = tag.find("%}") else { break };
+        let inside = &tag[..end];
+        let word = inside.trim_matches(['-', '+']).trim();
+        let replacement = match word {
+            "generation" => "if true",
+            "endgeneration" => "endif",
+            _ => continue,
+        };
+        out.push_str(&inside.replacen(word, replacement, 1));
+        rest = &tag[end..];
+    }
+    out + rest
+}
+
+fn cut_after_final_message(mut rendered: String, messages: &TemplateValue) -> Result<String> {
+    let last = messages.len().and_then(|n| messages.get_item(&TemplateValue::from(n.checked_sub(1)?)).ok());
+    let content = last.and_then(|m| m.get_attr("content").ok()).unwrap_or_default();
+    let text = match content.as_str() {
+        Some(text) => text.to_owned(),
+        None => {
+            let part = content.len().and_then(|n| content.get_item(&TemplateValue::from(n.checked_sub(1)?)).ok());
+            let text = part.and_then(|p| p.get_attr("text").ok()).unwrap_or_default();
+            let Some(text) = text.as_str() else {
+                bail!(InvalidArgument, "continue_final_message needs text in the last message")
+            };
+            text.to_owned()
+        }
+    };
+    let Some(at) = rendered.rfind(text.trim()) else {
+        bail!(InvalidArgument, "the chat template leaves the last message out, so it cannot be continued")
+    };
+    let whole = text.trim_start();
+    let end = at + if rendered[at..].starts_with(whole) { whole.len() } else { text.trim().len() };
+    rendered.truncate(end);
+    Ok(rendered)
+}

@@ -1,0 +1,152 @@
+//! `pagelm bench`: prefill and decode speed, and what a token costs in calls and bytes.
+
+use std::time::Instant;
+
+use pagelm::backend::Counters;
+use pagelm::engine::Session;
+use pagelm::{Error, ErrorKind, Result};
+use pollster::block_on;
+use serde_json::{Value, json};
+
+use crate::Report;
+use crate::machine;
+use crate::model::{self, ModelArgs};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Lengths of prompts.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "128,512")]
+    pp: Vec<usize>,
+    /// Numbers of tokens to decode.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64")]
+    tg: Vec<usize>,
+    /// How many tokens are in the cache before.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
+    depth: Vec<usize>,
+    /// How often each test is measured, after one run that is not.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    reps: u16,
+}
+
+/// One thing to measure.
+#[derive(Clone, Copy)]
+struct Test {
+    decode: bool,
+    n: usize,
+    depth: usize,
+}
+
+/// What the backend did while tokens were decoded.
+#[derive(Clone, Copy)]
+struct Decoded {
+    before: Counters,
+    after: Counters,
+    tokens: usize,
+}
+
+pub fn run(args: &Args, json: bool) -> Result<Report> {
+    let tests = args.tests();
+    let Some(need) = tests.iter().map(|t| t.n + t.depth).max() else {
+        return Err(Error::new(ErrorKind::InvalidArgument, "there is nothing to measure; give --pp or --tg above 0"));
+    };
+    let mut options = args.model.device.options();
+    options.n_ctx = Some(options.n_ctx.unwrap_or(need));
+    let mut opened = model::open(&args.model.model, &args.model.device, options)?;
+    let mut results = Vec::new();
+    let mut decoded = None;
+    for test in tests {
+        let (mut speeds, counted) = measure(&mut opened.session, test, usize::from(args.reps))?;
+        decoded = counted.or(decoded);
+        speeds.sort_by(f64::total_cmp);
+        let (min, median, max) = (speeds[0], speeds[speeds.len() / 2], speeds[speeds.len() - 1]);
+        if !json {
+            println!("{:<16} {median:>10.2} tokens/s  ({min:.2} to {max:.2})", test.name());
+        }
+        results.push(json!({ "test": test.name(), "tokens_per_s": { "min": min, "median": median, "max": max } }));
+    }
+    let memory = opened.session.backend().memory();
+    let kv_per_token = memory.kv / opened.session.limits().n_ctx as u64;
+    let counters = per_token(decoded, opened.weight_bytes_per_token, kv_per_token);
+    let memory = json!({
+        "weights": memory.weights, "kv": memory.kv, "scratch": memory.scratch, "peak_rss": machine::peak_rss(),
+    });
+    if !json {
+        println!("counters {counters}\nmemory {memory}");
+    }
+    let json = json!({
+        "backend": opened.session.backend().name(),
+        "model": args.model.model.display().to_string(),
+        "tests": results,
+        "counters": counters,
+        "memory": memory,
+        "load_ms": opened.load_ms,
+        "machine": machine::describe(&opened.device),
+        "versions": machine::versions(),
+    });
+    Ok(Report { json, ok: true })
+}
+
+impl Args {
+    fn tests(&self) -> Vec<Test> {
+        let mut tests = Vec::new();
+        for (decode, lengths) in [(false, &self.pp), (true, &self.tg)] {
+            for &n in lengths.iter().filter(|n| **n > 0) {
+                tests.extend(self.depth.iter().map(|&depth| Test { decode, n, depth }));
+            }
+        }
+        tests
+    }
+}
+
+impl Test {
+    fn name(&self) -> String {
+        let kind = if self.decode { "tg" } else { "pp" };
+        let depth = if self.depth > 0 { format!("@{}", self.depth) } else { String::new() };
+        format!("{kind}{}{depth}", self.n)
+    }
+}
+
+/// Tokens per second of each run.
+fn measure(session: &mut Session, test: Test, reps: usize) -> Result<(Vec<f64>, Option<Decoded>)> {
+    let ids = tokens(session.n_vocab(), test.depth + test.n);
+    let (past, new) = ids.split_at(test.depth);
+    let mut speeds = Vec::with_capacity(reps);
+    let mut decoded = None;
+    for rep in 0..=reps {
+        session.rollback(0)?;
+        if !past.is_empty() {
+            block_on(session.prefill(past))?;
+        }
+        let before = session.backend().counters();
+        let start = Instant::now();
+        if test.decode {
+            new.iter().try_for_each(|id| block_on(session.decode(*id)).map(|_| ()))?;
+        } else {
+            block_on(session.prefill(new))?;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        if rep > 0 {
+            speeds.push(test.n as f64 / seconds);
+        }
+        decoded = test.decode.then(|| Decoded { before, after: session.backend().counters(), tokens: test.n });
+    }
+    Ok((speeds, decoded))
+}
+
+/// Tokens without meaning, the same in every run.
+fn tokens(n_vocab: usize, n: usize) -> Vec<u32> {
+    (0..n).map(|i| (i * 7919 % n_vocab) as u32).collect()
+}
+
+fn per_token(decoded: Option<Decoded>, weight_bytes: usize, kv_bytes: u64) -> Value {
+    let per = |get: fn(&Counters) -> u64| decoded.map(|d| (get(&d.after) - get(&d.before)) as f64 / d.tokens as f64);
+    json!({
+        "dispatches_per_token": per(|c| c.dispatches),
+        "passes_per_token": per(|c| c.passes),
+        "submits_per_token": per(|c| c.submits),
+        "weight_bytes_per_token": weight_bytes,
+        "kv_bytes_per_token": kv_bytes,
+    })
+}

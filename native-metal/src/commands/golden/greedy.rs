@@ -1,0 +1,121 @@
+//! Real models: the reference's tokens are fed one by one, and ours are compared wherever the reference's choice was
+//! clear.
+
+use pagelm::engine::{Options, Session};
+use pagelm::{Error, ErrorKind, Result};
+use pollster::block_on;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Args, Outcome};
+use crate::commands::{argmax, log_sum_exp};
+use crate::model;
+
+/// Below this lead of the best logit over the second an exact implementation may choose the other.
+const CLEAR: f32 = 0.05;
+
+#[derive(Deserialize)]
+pub struct Greedy {
+    prompts: Vec<Prompt>,
+}
+
+#[derive(Deserialize)]
+struct Prompt {
+    name: String,
+    ids: Vec<u32>,
+    f32: Reference,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    tokens: Vec<u32>,
+    /// The best logit minus the second, per step.
+    margins: Vec<f32>,
+    /// The likeliest tokens with their log-probabilities, per step.
+    top: Vec<Vec<(u32, f64)>>,
+}
+
+/// Steps of one prompt.
+#[derive(Default)]
+struct Steps {
+    clear: usize,
+    clear_matched: usize,
+    matched: usize,
+    max_diff: f64,
+    first_miss: Option<usize>,
+}
+
+pub fn run(args: &Args, greedy: &Greedy, json: bool) -> Result<Outcome> {
+    let Some(file) = &args.model else {
+        let detail = "these numbers belong to a real model: give its file with --model";
+        return Err(Error::new(ErrorKind::InvalidArgument, detail));
+    };
+    let prompts = &greedy.prompts[..greedy.prompts.len().min(args.prompts)];
+    let need = prompts.iter().map(|p| p.ids.len() + p.f32.tokens.len()).max().unwrap_or(1);
+    let options = Options { n_ctx: Some(need), ..args.device.options() };
+    let mut session = model::open(file, &args.device, options)?.session;
+    let (mut rows, mut ok) = (Vec::new(), true);
+    for prompt in prompts {
+        let steps = follow(&mut session, prompt)?;
+        let agrees = steps.clear_matched == steps.clear;
+        let total = prompt.f32.tokens.len();
+        ok &= agrees;
+        if !json {
+            let miss = steps.first_miss.map_or(String::new(), |i| format!("  MISS at step {i}"));
+            println!(
+                "  {:<14} ({:>4} tokens)  clear steps {}/{}  all steps {}/{total}  log-probabilities within {:.2e}{miss}",
+                prompt.name,
+                prompt.ids.len(),
+                steps.clear_matched,
+                steps.clear,
+                steps.matched,
+                steps.max_diff,
+            );
+        }
+        rows.push(json!({
+            "name": prompt.name,
+            "tokens": prompt.ids.len(),
+            "steps": total,
+            "matched": steps.matched,
+            "clear_steps": steps.clear,
+            "clear_matched": steps.clear_matched,
+            "max_abs_logprob_diff": steps.max_diff,
+            "ok": agrees,
+        }));
+    }
+    Ok(Outcome { json: json!({ "backend": session.backend().name(), "clear_margin": CLEAR, "prompts": rows }), ok })
+}
+
+fn follow(session: &mut Session, prompt: &Prompt) -> Result<Steps> {
+    let mut steps = Steps::default();
+    let r = &prompt.f32;
+    session.rollback(0)?;
+    let mut row = block_on(session.prefill(&prompt.ids))?;
+    for (i, &want) in r.tokens.iter().enumerate() {
+        let matches = argmax(row) == want;
+        let clear = r.margins.get(i).is_some_and(|m| *m > CLEAR);
+        steps.matched += usize::from(matches);
+        steps.clear += usize::from(clear);
+        steps.clear_matched += usize::from(clear && matches);
+        if clear && !matches {
+            steps.first_miss.get_or_insert(i);
+        }
+        if let Some(top) = r.top.get(i) {
+            steps.max_diff = steps.max_diff.max(largest_difference(row, top));
+        }
+        if i + 1 < r.tokens.len() {
+            row = block_on(session.decode(want))?;
+        }
+    }
+    Ok(steps)
+}
+
+/// Of log-probabilities. What is not finite is infinitely far off.
+fn largest_difference(row: &[f32], top: &[(u32, f64)]) -> f64 {
+    let sum = log_sum_exp(row);
+    let off = |&(id, want): &(u32, f64)| {
+        let got = row.get(id as usize).map_or(f64::NAN, |&l| f64::from(l) - sum);
+        if got.is_finite() { (got - want).abs() } else { f64::INFINITY }
+    };
+    top.iter().map(off).fold(0.0, f64::max)
+}

@@ -1,0 +1,136 @@
+//! `pagelm inspect`: what is in a file, and whether it can run here.
+
+use std::collections::BTreeMap;
+
+use pagelm::Result;
+use pagelm::engine::Model;
+use pagelm::gguf::{Array, Gguf, Value};
+use serde_json::{Map, json};
+
+use crate::mmap::Mapped;
+use crate::model::ModelArgs;
+use crate::{Report, error_json};
+
+/// Elements of an array that are shown.
+const SHOWN: usize = 6;
+
+/// Characters of a string that are shown.
+const SHOWN_CHARS: usize = 120;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+pub fn run(args: &Args, json: bool) -> Result<Report> {
+    let path = &args.model.model;
+    let file = Mapped::open(path)?;
+    let gguf = Gguf::parse(&file).map_err(|e| e.at(path.display()))?;
+    let runs = can_run(&gguf, &args.model)?;
+    if !json {
+        print_text(&gguf, file.len(), &runs);
+    }
+    let metadata: Map<_, _> = gguf.meta.iter().map(|(k, v)| (k.to_string(), value_json(v))).collect();
+    let tensors: Vec<_> = (gguf.tensors.iter())
+        .map(|t| json!({ "name": t.name, "type": t.dtype.name(), "dims": t.dims, "offset": t.offset, "bytes": t.len }))
+        .collect();
+    let json = json!({
+        "file": path.display().to_string(),
+        "bytes": file.len(),
+        "gguf_version": gguf.version,
+        "architecture": gguf.meta.architecture().ok(),
+        "metadata": metadata,
+        "tensors": tensors,
+        "types": types(&gguf).into_iter().map(|(t, (n, bytes))| (t.to_string(), json!({ "tensors": n, "bytes": bytes }))).collect::<Map<_, _>>(),
+        "runs": runs,
+    });
+    Ok(Report { json, ok: true })
+}
+
+/// Whether the chosen backend runs it, and the memory that it then takes. A model that cannot run is an answer here,
+/// not a failure.
+fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
+    let device = args.device.device()?;
+    let (backend, on) = (device.backend.name(), &device.description);
+    Ok(match Model::new(gguf, &|d| device.backend.supports(d), &args.device.options()) {
+        Ok(model) => {
+            let (weights, kv) = model.bytes();
+            let ctx = model.limits.n_ctx;
+            json!({ "ok": true, "backend": backend, "device": on, "ctx": ctx, "weights": weights, "kv": kv })
+        }
+        Err(e) => json!({ "ok": false, "backend": backend, "device": on, "error": error_json(&e) }),
+    })
+}
+
+/// How many tensors of each type, and their bytes.
+fn types(gguf: &Gguf) -> BTreeMap<&'static str, (usize, u64)> {
+    let mut types = BTreeMap::new();
+    for t in &gguf.tensors {
+        let entry: &mut (usize, u64) = types.entry(t.dtype.name()).or_default();
+        entry.0 += 1;
+        entry.1 += t.len;
+    }
+    types
+}
+
+fn print_text(gguf: &Gguf, bytes: usize, runs: &serde_json::Value) {
+    println!("GGUF version {}, {}", gguf.version, mib(bytes as u64));
+    for (key, value) in gguf.meta.iter() {
+        println!("  {key} = {}", value_json(value));
+    }
+    println!("{} tensors", gguf.tensors.len());
+    for t in &gguf.tensors {
+        println!("  {:<40} {:<8} {:?}", t.name, t.dtype.name(), t.dims);
+    }
+    println!("types");
+    for (name, (n, bytes)) in types(gguf) {
+        println!("  {name:<8} {n:>4} tensors {:>12}", mib(bytes));
+    }
+    let (backend, device) = (text(&runs["backend"]), text(&runs["device"]));
+    match runs["error"].as_object() {
+        Some(e) => println!("cannot run on {backend} ({device}): {} [{}]", text(&e["message"]), text(&e["code"])),
+        None => {
+            let size = |key: &str| mib(runs[key].as_u64().unwrap_or(0));
+            println!("runs on {backend} ({device}) with {} of weights", size("weights"));
+            println!("and {} of cache for {} positions, at f32", size("kv"), runs["ctx"]);
+        }
+    }
+}
+
+fn text(v: &serde_json::Value) -> &str {
+    v.as_str().unwrap_or_default()
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn value_json(v: &Value) -> serde_json::Value {
+    match v {
+        Value::Uint(u) => json!(u),
+        Value::Int(i) => json!(i),
+        Value::Float(f) => json!(f),
+        Value::Bool(b) => json!(b),
+        Value::String(s) => json!(short(s)),
+        Value::Array(a) => array_json(a),
+    }
+}
+
+fn array_json(a: &Array) -> serde_json::Value {
+    let shown: Vec<serde_json::Value> = match a {
+        Array::Uint(v) => v.iter().take(SHOWN).map(|x| json!(x)).collect(),
+        Array::Int(v) => v.iter().take(SHOWN).map(|x| json!(x)).collect(),
+        Array::Float(v) => v.iter().take(SHOWN).map(|x| json!(x)).collect(),
+        Array::Bool(v) => v.iter().take(SHOWN).map(|x| json!(x)).collect(),
+        Array::Strings(v) => v.iter().take(SHOWN).map(|s| json!(short(&String::from_utf8_lossy(s)))).collect(),
+    };
+    if a.len() <= SHOWN { json!(shown) } else { json!({ "first": shown, "length": a.len() }) }
+}
+
+fn short(s: &str) -> String {
+    match s.char_indices().nth(SHOWN_CHARS) {
+        Some((at, _)) => format!("{}… ({} bytes)", &s[..at], s.len()),
+        None => s.to_string(),
+    }
+}

@@ -1,0 +1,124 @@
+//! `pagelm ppl`: the perplexity on the token chunks of a reference file, and how far it is from the reference's.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use pagelm::engine::{Options, Session};
+use pagelm::{Error, ErrorKind, Result};
+use pollster::block_on;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::Report;
+use crate::mmap::read_json;
+use crate::model::{self, ModelArgs};
+
+/// Rows of logits that one step makes.
+const ROWS: usize = 32;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A file with `chunks` of `ids` and their `nll`.
+    #[arg(value_name = "FILE.json")]
+    file: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Only the first N chunks.
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    chunks: usize,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    chunks: Vec<Chunk>,
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    ids: Vec<u32>,
+    /// `-ln p(ids[i + 1] | ids[..=i])`.
+    nll: Vec<f64>,
+}
+
+/// Sums over tokens.
+#[derive(Default)]
+struct Sums {
+    n: usize,
+    ours: f64,
+    reference: f64,
+    max_diff: f64,
+}
+
+pub fn run(args: &Args, json: bool) -> Result<Report> {
+    let reference: Reference = read_json(&args.file)?;
+    let chunks = &reference.chunks[..reference.chunks.len().min(args.chunks)];
+    let Some(longest) = chunks.iter().map(|c| c.ids.len()).max() else {
+        return Err(Error::new(ErrorKind::InvalidArgument, "there are no chunks to run").at(args.file.display()));
+    };
+    let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options() };
+    let mut opened = model::open(&args.model.model, &args.model.device, options)?;
+    let start = Instant::now();
+    let mut all = Sums::default();
+    for (i, chunk) in chunks.iter().enumerate() {
+        let one = run_chunk(&mut opened.session, chunk)?;
+        all.add(&one);
+        if !json {
+            println!("chunk {i}: ppl {:.4}, reference {:.4}", one.ppl(one.ours), one.ppl(one.reference));
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let (ppl, want) = (all.ppl(all.ours), all.ppl(all.reference));
+    if !json {
+        let ratio = ppl / want;
+        println!("ppl {ppl:.5}, reference {want:.5}, ratio {ratio:.6}, largest nll difference {:.2e}", all.max_diff);
+    }
+    let json = json!({
+        "backend": opened.session.backend().name(),
+        "device": opened.device,
+        "chunks": chunks.len(),
+        "tokens": all.n,
+        "mean_nll": all.ours / all.n as f64,
+        "ppl": ppl,
+        "reference_ppl": want,
+        "ratio": ppl / want,
+        "max_abs_nll_diff": all.max_diff,
+        "tokens_per_s": all.n as f64 / seconds,
+    });
+    Ok(Report { json, ok: true })
+}
+
+fn run_chunk(session: &mut Session, chunk: &Chunk) -> Result<Sums> {
+    let mut sums = Sums::default();
+    // The row after the last token has no target.
+    let mut targets = chunk.ids.iter().skip(1).zip(&chunk.nll);
+    session.rollback(0)?;
+    block_on(session.prefill_all(&chunk.ids, |row| {
+        if let Some((&id, &want)) = targets.next() {
+            sums.push(nll(row, id), want);
+        }
+    }))?;
+    Ok(sums)
+}
+
+impl Sums {
+    fn push(&mut self, ours: f64, reference: f64) {
+        self.add(&Sums { n: 1, ours, reference, max_diff: (ours - reference).abs() });
+    }
+
+    fn add(&mut self, other: &Sums) {
+        self.n += other.n;
+        self.ours += other.ours;
+        self.reference += other.reference;
+        self.max_diff = self.max_diff.max(other.max_diff);
+    }
+
+    fn ppl(&self, nll: f64) -> f64 {
+        (nll / self.n as f64).exp()
+    }
+}
+
+/// `-ln softmax(row)[id]`.
+fn nll(row: &[f32], id: u32) -> f64 {
+    let logit = row.get(id as usize).map_or(f64::NEG_INFINITY, |&l| f64::from(l));
+    super::log_sum_exp(row) - logit
+}

@@ -1,0 +1,62 @@
+//! Which backend runs.
+
+use clap::ValueEnum;
+use pagelm::Result;
+use pagelm::backend::Backend;
+use pagelm::backend::cpu::Cpu;
+use pagelm::backend::reference::Reference;
+use pagelm::backend::webgpu::{self, WebGpu};
+use pollster::block_on;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// The GPU if there is one that is not software, else the CPU.
+    Auto,
+    /// WebGPU kernels on Metal or Vulkan.
+    Gpu,
+    Cpu,
+    /// Slow and exact: what the others are compared with.
+    Reference,
+}
+
+/// A backend, and words on what it runs on.
+pub struct Device {
+    pub backend: Box<dyn Backend>,
+    pub description: String,
+}
+
+/// Makes the backend. `threads` is for the CPU; `None` is one per core.
+pub fn open(kind: Kind, threads: Option<usize>) -> Result<Device> {
+    match kind {
+        Kind::Auto => match block_on(WebGpu::new(webgpu::Options::default())) {
+            Ok(gpu) if !gpu.adapter().software => Ok(on_gpu(gpu)),
+            Ok(gpu) => {
+                tracing::info!("the GPU {} is software: the cpu backend is faster", gpu.adapter().name);
+                Ok(on_cpu(threads))
+            }
+            Err(e) => {
+                tracing::info!("{e}");
+                Ok(on_cpu(threads))
+            }
+        },
+        Kind::Gpu => Ok(on_gpu(block_on(WebGpu::new(webgpu::Options::default()))?)),
+        Kind::Cpu => Ok(on_cpu(threads)),
+        Kind::Reference => {
+            Ok(Device { backend: Box::new(Reference::new()), description: "one thread, f64".to_string() })
+        }
+    }
+}
+
+fn on_gpu(gpu: WebGpu) -> Device {
+    let a = gpu.adapter();
+    let software = if a.software { ", software" } else { "" };
+    let description = format!("{} ({}, {}{software})", a.name, a.backend, a.driver);
+    Device { backend: Box::new(gpu), description }
+}
+
+fn on_cpu(threads: Option<usize>) -> Device {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let cpu = Cpu::new(threads.unwrap_or(cores));
+    let description = format!("{} threads", cpu.threads());
+    Device { backend: Box::new(cpu), description }
+}

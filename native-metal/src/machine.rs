@@ -1,0 +1,57 @@
+//! What a measurement was made on, and when.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pagelm::text::template::DateTime;
+use serde_json::{Value, json};
+
+/// The processor and the system. `device` is what the backend says of its own.
+pub fn describe(device: &str) -> Value {
+    json!({
+        "os": std::env::consts::OS,
+        "arch": std::env::consts::ARCH,
+        "cpu": cpu_name(),
+        "cores": std::thread::available_parallelism().map_or(1, |n| n.get()),
+        "device": device,
+    })
+}
+
+pub fn versions() -> Value {
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    json!({ "pagelm": env!("CARGO_PKG_VERSION"), "profile": profile })
+}
+
+/// The most memory that this process ever held, in bytes, where the system says so.
+pub fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
+}
+
+fn cpu_name() -> Option<String> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = info.lines().find(|l| l.starts_with("model name"))?;
+    Some(line.split(':').nth(1)?.trim().to_string())
+}
+
+/// The time in UTC.
+pub fn now() -> DateTime {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let leap = |y: u16| y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400));
+    let (mut days, mut year) = (seconds / 86_400, 1970);
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let part = |per: u64, of: u64| (seconds / per % of) as u8;
+    DateTime { year, month, day: days as u8 + 1, hour: part(3600, 24), minute: part(60, 60), second: part(1, 60) }
+}

@@ -1,0 +1,43 @@
+//! Files: models in memory without a copy, and reference numbers.
+
+use std::fs::File;
+use std::ops::Deref;
+use std::path::Path;
+
+use memmap2::Mmap;
+use pagelm::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
+
+/// A file that is mapped read-only.
+pub struct Mapped(Mmap);
+
+impl Mapped {
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| io_error(path, &e))?;
+        // SAFETY: the map is read-only. Someone who truncates the file meanwhile ends the process with a signal, and
+        // someone who writes to it changes weights: both are theirs to avoid, as with any program that maps a file.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| io_error(path, &e))?;
+        Ok(Self(map))
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A JSON file of a known shape.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(|e| io_error(path, &e))?;
+    serde_json::from_str(&text).map_err(|e| {
+        let detail = format!("is not a file of the kind that this command reads: {e}");
+        Error::new(ErrorKind::InvalidArgument, detail).at(path.display())
+    })
+}
+
+fn io_error(path: &Path, e: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, e.to_string()).at(path.display())
+}

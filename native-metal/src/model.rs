@@ -1,0 +1,74 @@
+//! From flags to an open model.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use pagelm::Result;
+use pagelm::engine::{Model, Options, Session};
+use pagelm::gguf::Gguf;
+
+use crate::device::{self, Kind};
+use crate::mmap::Mapped;
+
+/// Flags of all commands that run something.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DeviceArgs {
+    #[arg(long, value_enum, default_value = "auto")]
+    pub backend: Kind,
+    /// Threads of the cpu backend; one per core where not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Positions of the cache; what the model was trained for, at most 4096, where not given.
+    #[arg(long, value_name = "N")]
+    pub ctx: Option<usize>,
+    /// Tokens of one prefill step, at most.
+    #[arg(long, value_name = "N", default_value_t = Options::default().max_tokens)]
+    pub batch: usize,
+}
+
+impl DeviceArgs {
+    pub fn device(&self) -> Result<device::Device> {
+        device::open(self.backend, self.threads.map(usize::from))
+    }
+
+    pub fn options(&self) -> Options {
+        Options { n_ctx: self.ctx, max_tokens: self.batch, ..Options::default() }
+    }
+}
+
+/// Flags of commands that run one model.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// A GGUF file.
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// A model that is loaded.
+pub struct Opened {
+    pub gguf: Gguf,
+    pub session: Session,
+    /// What the backend runs on.
+    pub device: String,
+    pub load_ms: f64,
+    /// Bytes of weights that one decode step reads.
+    pub weight_bytes_per_token: usize,
+}
+
+/// Loads a file on the backend that the flags ask for.
+pub fn open(path: &Path, args: &DeviceArgs, options: Options) -> Result<Opened> {
+    let start = Instant::now();
+    let file = Mapped::open(path)?;
+    let named = |e: pagelm::Error| e.at(path.display());
+    let gguf = Gguf::parse(&file).map_err(named)?;
+    let device = args.device()?;
+    let model = Model::new(&gguf, &|d| device.backend.supports(d), &options).map_err(named)?;
+    let weight_bytes_per_token = model.plan.weight_bytes_per_token();
+    let session = model.load(&file, device.backend).map_err(named)?;
+    let load_ms = start.elapsed().as_secs_f64() * 1e3;
+    let (name, on) = (session.backend().name(), &device.description);
+    tracing::info!("{} on {name} ({on}), loaded in {load_ms:.0} ms", path.display());
+    Ok(Opened { gguf, session, device: device.description, load_ms, weight_bytes_per_token })
+}

@@ -1,0 +1,183 @@
+//! Step-level work on a small model: what a session accepts, and that it survives what it refuses.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use pagelm::ErrorKind;
+use pagelm::backend::reference::Reference;
+use pagelm::backend::{Backend, Counters, Limits, Memory, Step};
+use pagelm::engine::{Options, Session};
+use pagelm::graph::{Plan, WeightId};
+use pagelm::{DType, Result};
+use pollster::block_on;
+
+use crate::common::golden;
+
+const OPTIONS: Options = Options { n_ctx: Some(12), max_tokens: 4, max_outputs: 3 };
+
+fn session(backend: Box<dyn Backend>) -> Option<Session> {
+    let (_, file) = golden::load("llama")?;
+    Some(golden::open(&file, backend, OPTIONS).unwrap())
+}
+
+/// The logits after a prompt on a fresh cache.
+fn fresh(s: &mut Session, ids: &[u32]) -> Vec<f32> {
+    s.rollback(0).unwrap();
+    block_on(s.prefill(ids)).unwrap().to_vec()
+}
+
+#[test]
+fn a_full_context_is_an_error_that_changes_nothing() {
+    let Some(mut s) = session(Box::new(Reference::new())) else { return };
+    let ids: Vec<u32> = (0..12).collect();
+    let want = fresh(&mut s, &ids);
+    let full = |r: Result<&mut [f32]>| assert_eq!(r.unwrap_err().kind(), ErrorKind::ContextOverflow);
+    full(block_on(s.decode(1)));
+    full(block_on(s.prefill(&[1, 2])));
+    assert_eq!(s.tokens(), ids);
+    s.rollback(8).unwrap();
+    full(block_on(s.prefill(&[1, 2, 3, 4, 5])));
+    assert_eq!(s.tokens().len(), 8);
+    assert_eq!(block_on(s.prefill(&ids[8..])).unwrap(), want);
+}
+
+#[test]
+fn prompts_that_cannot_be_meant_are_refused_before_anything_runs() {
+    let Some(mut s) = session(Box::new(Reference::new())) else { return };
+    block_on(s.prefill(&[5, 6])).unwrap();
+    let steps = s.backend().counters().steps;
+    assert_eq!(block_on(s.prefill(&[])).unwrap_err().kind(), ErrorKind::EmptyPrompt);
+    assert_eq!(block_on(s.prefill_all(&[], |_| ())).unwrap_err().kind(), ErrorKind::EmptyPrompt);
+    let past = s.n_vocab() as u32;
+    assert_eq!(block_on(s.decode(past)).unwrap_err().kind(), ErrorKind::TokenOutOfRange);
+    let e = block_on(s.prefill(&[1, 2, u32::MAX])).unwrap_err();
+    assert_eq!((e.kind(), e.place()), (ErrorKind::TokenOutOfRange, "token 4294967295 at index 2"));
+    assert_eq!(s.rollback(3).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!((s.tokens(), s.backend().counters().steps), (&[5, 6][..], steps));
+}
+
+#[test]
+fn rollback_and_decode_again_give_the_same_logits() {
+    let Some(mut s) = session(Box::new(Reference::new())) else { return };
+    let ids = [9, 8, 7, 6, 5, 4, 3];
+    let want = fresh(&mut s, &ids);
+    for n in 0..ids.len() {
+        // Other tokens write the rows in between.
+        block_on(s.prefill(&[100, 101, 102])).unwrap();
+        s.rollback(n).unwrap();
+        let got = ids[n..].iter().fold(Vec::new(), |_, id| block_on(s.decode(*id)).unwrap().to_vec());
+        assert!(golden::max_diff(&got, &want) < 1e-5, "rolled back to {n}");
+    }
+}
+
+#[test]
+fn every_row_of_a_long_prefill_is_shown_once_and_in_order() {
+    let Some(mut s) = session(Box::new(Reference::new())) else { return };
+    let ids = [1, 2, 3, 4, 5, 6, 7, 8];
+    let mut rows = Vec::new();
+    block_on(s.prefill_all(&ids, |row| rows.push(row.to_vec()))).unwrap();
+    assert_eq!(rows.len(), ids.len());
+    for (n, row) in (1..).zip(&rows) {
+        assert!(golden::max_diff(row, &fresh(&mut s, &ids[..n])) < 1e-5, "row {n}");
+    }
+}
+
+#[test]
+fn a_new_prompt_keeps_what_it_shares_with_the_cache() {
+    let Some(mut s) = session(Box::new(Reference::new())) else { return };
+    assert_eq!(s.reuse(&[1, 2, 3]).unwrap(), 0);
+    block_on(s.prefill(&[1, 2, 3, 4])).unwrap();
+    assert_eq!(s.reuse(&[1, 2, 9, 4]).unwrap(), 2);
+    assert_eq!(s.tokens(), [1, 2]);
+    // The last token runs again, because its logits are wanted.
+    assert_eq!(s.reuse(&[1, 2]).unwrap(), 1);
+    // What cannot run leaves the cache alone.
+    assert_eq!(s.reuse(&[]).unwrap_err().kind(), ErrorKind::EmptyPrompt);
+    assert_eq!(s.reuse(&[7, u32::MAX]).unwrap_err().kind(), ErrorKind::TokenOutOfRange);
+    assert_eq!(s.reuse(&[7; 13]).unwrap_err().kind(), ErrorKind::ContextOverflow);
+    assert_eq!(s.tokens(), [1]);
+}
+
+/// The reference, but a step takes two polls, and some steps fail.
+struct Slow {
+    inner: Reference,
+    pending: bool,
+    /// How many submits from now one fails.
+    fail_in: Option<u32>,
+}
+
+impl Backend for Slow {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+    fn supports(&self, dtype: DType) -> bool {
+        self.inner.supports(dtype)
+    }
+    fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
+        self.inner.prepare(plan, limits)
+    }
+    fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.inner.write_weight(w, offset, bytes)
+    }
+    fn finish_weights(&mut self) -> Result<()> {
+        self.inner.finish_weights()
+    }
+    fn submit(&mut self, step: &Step<'_>) -> Result<()> {
+        self.fail_in = match self.fail_in {
+            Some(0) => {
+                self.fail_in = None;
+                return Err(pagelm::Error::new(ErrorKind::GpuError, "refused"));
+            }
+            n => n.map(|n| n - 1),
+        };
+        self.pending = true;
+        self.inner.submit(step)
+    }
+    fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
+        if std::mem::take(&mut self.pending) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.inner.poll_logits(cx, logits)
+    }
+    fn counters(&self) -> Counters {
+        self.inner.counters()
+    }
+    fn memory(&self) -> Memory {
+        self.inner.memory()
+    }
+}
+
+fn slow(fail_in: Option<u32>) -> Box<dyn Backend> {
+    Box::new(Slow { inner: Reference::new(), pending: false, fail_in })
+}
+
+#[test]
+fn a_dropped_future_leaves_the_session_usable() {
+    let Some(mut s) = session(slow(None)) else { return };
+    let ids = [1, 2, 3, 4, 5, 6];
+    let want = fresh(&mut s, &ids);
+    for polls in 1..=2 {
+        s.rollback(0).unwrap();
+        {
+            let mut future = pin!(s.prefill(&ids));
+            for _ in 0..polls {
+                assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
+        }
+        let have = s.tokens().len();
+        assert_eq!(have, 4 * (polls - 1), "whole steps only");
+        assert_eq!(block_on(s.prefill(&ids[have..])).unwrap(), want);
+    }
+}
+
+#[test]
+fn a_step_that_the_backend_refuses_leaves_the_session_usable() {
+    // The second step fails: the prompt is longer than one.
+    let Some(mut s) = session(slow(Some(1))) else { return };
+    let ids = [1, 2, 3, 4, 5, 6];
+    assert_eq!(block_on(s.prefill(&ids)).unwrap_err().kind(), ErrorKind::GpuError);
+    assert_eq!(s.tokens(), &ids[..4]);
+    let got = block_on(s.prefill(&ids[4..])).unwrap().to_vec();
+    assert_eq!(got, fresh(&mut s, &ids));
+}

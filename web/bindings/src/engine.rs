@@ -1,0 +1,240 @@
+//! One model on one backend: first it takes weights, then it runs.
+
+use js_sys::{Array, Float32Array};
+use pagelm::backend::cpu::Cpu;
+use pagelm::backend::webgpu::{self, Target, WebGpu};
+use pagelm::backend::{Backend, Counters, Memory};
+use pagelm::engine::{Generation, Model, Options, Session};
+use pagelm::gguf::Gguf;
+use pagelm::graph::WeightId;
+use pagelm::text::{ChatTemplate, EncodeOptions, Tokenizer};
+use pagelm::{Error, ErrorKind, Result};
+use serde::Serialize;
+use wasm_bindgen::prelude::*;
+
+use crate::value::{thrown, to_js};
+
+/// The backend that runs without a GPU.
+pub fn cpu() -> Box<dyn Backend> {
+    // This build has no threads: it must run on pages that are not cross-origin isolated.
+    Box::new(Cpu::new(1))
+}
+
+#[wasm_bindgen]
+pub struct Engine {
+    state: State,
+    backend: &'static str,
+    adapter: Option<webgpu::AdapterInfo>,
+    n_ctx: usize,
+    /// Bytes of weights that came through this module's memory.
+    copied: u64,
+    /// An error here matters only to callers that use text.
+    tokenizer: Result<Tokenizer>,
+    pub(crate) template: Result<ChatTemplate>,
+    generation: Option<Generation>,
+}
+
+enum State {
+    Loading(Box<Model>, Device),
+    Ready(Session),
+    /// Between the two, or after loading failed.
+    Failed,
+}
+
+enum Device {
+    Cpu(Box<dyn Backend>),
+    Gpu(Box<WebGpu>),
+}
+
+impl Device {
+    fn backend(&mut self) -> &mut dyn Backend {
+        match self {
+            Device::Cpu(b) => &mut **b,
+            Device::Gpu(b) => &mut **b,
+        }
+    }
+}
+
+impl Engine {
+    pub(crate) async fn open(gguf: &Gguf, backend: &str, options: Options) -> Result<Engine> {
+        let (mut device, adapter) = match backend {
+            "cpu" => (Device::Cpu(cpu()), None),
+            "webgpu" => {
+                let gpu = WebGpu::new(webgpu::Options::default()).await?;
+                let adapter = gpu.adapter().clone();
+                (Device::Gpu(Box::new(gpu)), Some(adapter))
+            }
+            other => pagelm::bail!(InvalidArgument, "`{other}` is not a backend; there are webgpu and cpu"),
+        };
+        let backend = device.backend();
+        let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
+        backend.prepare(model.plan.clone(), model.limits)?;
+        Ok(Engine {
+            backend: backend.name(),
+            n_ctx: model.limits.n_ctx,
+            state: State::Loading(Box::new(model), device),
+            adapter,
+            copied: 0,
+            tokenizer: Tokenizer::from_gguf(&gguf.meta),
+            template: ChatTemplate::from_gguf(&gguf.meta),
+            generation: None,
+        })
+    }
+
+    fn loading(&mut self) -> Result<(&mut Model, &mut Device), JsValue> {
+        match &mut self.state {
+            State::Loading(model, device) => Ok((model, device)),
+            _ => Err(wrong_state("all weights came already, or loading failed")),
+        }
+    }
+
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, JsValue> {
+        self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))
+    }
+
+    fn session(&mut self) -> Result<&mut Session, JsValue> {
+        match &mut self.state {
+            State::Ready(session) => Ok(session),
+            _ => Err(wrong_state("the weights are not complete")),
+        }
+    }
+
+    /// The parts that a generation needs at once.
+    pub(crate) fn parts(&mut self) -> Result<(&mut Session, &Tokenizer, &mut Option<Generation>), JsValue> {
+        let State::Ready(session) = &mut self.state else { return Err(wrong_state("the weights are not complete")) };
+        let tokenizer = self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))?;
+        Ok((session, tokenizer, &mut self.generation))
+    }
+}
+
+/// Loading.
+#[wasm_bindgen]
+impl Engine {
+    /// Takes note of `len` bytes at `offset` of the file and says where they go, as
+    /// `[start, end, buffer, at, weight, offset]`: bytes `start..end` of them go to byte `at` of the GPU buffer, or,
+    /// where `buffer` is null, through `write(weight, offset, bytes)`.
+    pub fn targets(&mut self, offset: f64, len: usize) -> Result<Array, JsValue> {
+        let (model, device) = self.loading()?;
+        let out = Array::new();
+        for piece in model.loader.place(offset as u64, len) {
+            let (mut start, mut at) = (piece.bytes.start, piece.offset);
+            while start < piece.bytes.end {
+                let left = piece.bytes.end - start;
+                let target = match device {
+                    Device::Cpu(_) => Target::Write { len: left },
+                    Device::Gpu(gpu) => gpu.weight_target(piece.weight, at, left).map_err(thrown)?,
+                };
+                let (buffer, place, len) = match target {
+                    Target::Raw { buffer, offset, len } => (raw(buffer.as_webgpu())?, offset as f64, len),
+                    Target::Write { len } => (JsValue::NULL, 0.0, len),
+                };
+                let fields =
+                    [start.into(), (start + len).into(), buffer, place.into(), piece.weight.0.into(), at.into()];
+                out.push(&Array::from_iter(&fields));
+                start += len;
+                at += len;
+            }
+        }
+        Ok(out)
+    }
+
+    pub fn write(&mut self, weight: u32, offset: usize, bytes: &[u8]) -> Result<(), JsValue> {
+        self.copied += bytes.len() as u64;
+        self.loading()?.1.backend().write_weight(WeightId(weight), offset, bytes).map_err(thrown)
+    }
+
+    /// The GPU queue for `writeBuffer`, or null on the CPU.
+    pub fn queue(&mut self) -> Result<JsValue, JsValue> {
+        match self.loading()?.1 {
+            Device::Cpu(_) => Ok(JsValue::NULL),
+            Device::Gpu(gpu) => raw(gpu.queue().as_webgpu()),
+        }
+    }
+
+    /// What the GPU reported by now: browsers tell of a failed allocation after a while only.
+    pub fn check(&mut self) -> Result<(), JsValue> {
+        if let Device::Gpu(gpu) = self.loading()?.1 { gpu.check().map_err(thrown) } else { Ok(()) }
+    }
+
+    /// Bytes of weights that came, and bytes in all.
+    pub fn progress(&mut self) -> Result<Vec<f64>, JsValue> {
+        let (done, total) = self.loading()?.0.loader.progress();
+        Ok(vec![done as f64, total as f64])
+    }
+
+    /// Ends loading. Fails where weights are missing.
+    pub fn finish(&mut self) -> Result<(), JsValue> {
+        let State::Loading(model, device) = std::mem::replace(&mut self.state, State::Failed) else {
+            return Err(wrong_state("all weights came already, or loading failed"));
+        };
+        let backend: Box<dyn Backend> = match device {
+            Device::Cpu(b) => b,
+            Device::Gpu(b) => b,
+        };
+        self.state = State::Ready(model.finish(backend).map_err(thrown)?);
+        Ok(())
+    }
+}
+
+/// Running, step by step.
+#[wasm_bindgen]
+impl Engine {
+    /// Appends tokens and returns the logits after the last.
+    pub async fn prefill(&mut self, ids: Vec<u32>) -> Result<Float32Array, JsValue> {
+        Ok(Float32Array::from(&*self.session()?.prefill(&ids).await.map_err(thrown)?))
+    }
+
+    pub async fn decode(&mut self, id: u32) -> Result<Float32Array, JsValue> {
+        Ok(Float32Array::from(&*self.session()?.decode(id).await.map_err(thrown)?))
+    }
+
+    /// Forgets all tokens after the first `n`.
+    pub fn rollback(&mut self, n: usize) -> Result<(), JsValue> {
+        self.session()?.rollback(n).map_err(thrown)
+    }
+
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, JsValue> {
+        self.tokenizer()?.encode(text, EncodeOptions { add_special, parse_special }).map_err(thrown)
+    }
+
+    pub fn detokenize(&self, ids: Vec<u32>, show_special: bool) -> Result<String, JsValue> {
+        Ok(String::from_utf8_lossy(&self.tokenizer()?.decode(&ids, show_special)).into_owned())
+    }
+
+    /// What the engine is and what it did: counters are deterministic, so tests assert on them.
+    pub fn stats(&mut self) -> Result<JsValue, JsValue> {
+        let (backend, context_length, weight_bytes_copied) = (self.backend, self.n_ctx, self.copied);
+        let device: &dyn Backend = match &mut self.state {
+            State::Ready(session) => session.backend(),
+            State::Loading(_, device) => device.backend(),
+            State::Failed => return Err(wrong_state("loading failed")),
+        };
+        let (counters, memory, wasm_bytes) =
+            (device.counters(), device.memory(), core::arch::wasm32::memory_size(0) as u64 * 65536);
+        let adapter = self.adapter.as_ref();
+        to_js(&Stats { backend, adapter, context_length, counters, memory, weight_bytes_copied, wasm_bytes })
+    }
+}
+
+#[derive(Serialize)]
+struct Stats<'a> {
+    backend: &'static str,
+    adapter: Option<&'a webgpu::AdapterInfo>,
+    context_length: usize,
+    counters: Counters,
+    memory: Memory,
+    /// Bytes of weights that came through this module's memory: nearly none on a GPU.
+    weight_bytes_copied: u64,
+    /// Bytes of this module's memory. It never shrinks, so this is the peak too.
+    wasm_bytes: u64,
+}
+
+fn wrong_state(detail: &str) -> JsValue {
+    thrown(Error::new(ErrorKind::InvalidState, detail))
+}
+
+/// The JavaScript object behind one of wgpu's.
+fn raw<T: AsRef<JsValue>>(handle: Option<&T>) -> Result<JsValue, JsValue> {
+    let missing = || thrown(Error::new(ErrorKind::GpuError, "the device is not one of the browser's"));
+    handle.map(|h| h.as_ref().clone()).ok_or_else(missing)
+}

@@ -1,0 +1,104 @@
+//! The header of a file: what the model is, and whether it can run, before a byte of weights has come.
+
+use std::collections::BTreeMap;
+
+use pagelm::engine::{Model, Options};
+use pagelm::gguf::{Gguf, Progress, Reader};
+use pagelm::{Error, ErrorKind};
+use serde::Serialize;
+use wasm_bindgen::prelude::*;
+
+use crate::engine::{Engine, cpu};
+use crate::value::{Problem, thrown, to_js};
+
+/// Takes the start of a file, piece by piece.
+#[wasm_bindgen]
+pub struct Header {
+    reader: Reader,
+    gguf: Option<Gguf>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    architecture: String,
+    name: Option<String>,
+    /// The type that most bytes of the weights have.
+    quantization: Option<String>,
+    parameters: u64,
+    /// Bytes of tensors, by type.
+    types: BTreeMap<String, u64>,
+    /// The length that the file must have at least.
+    file_bytes: u64,
+    trained_context: Option<u32>,
+    chat_template: bool,
+    /// Of a model that can run: the context, and the bytes of weights and cache.
+    context_length: Option<usize>,
+    weight_bytes: Option<u64>,
+    cache_bytes: Option<u64>,
+    /// Why it cannot run.
+    problem: Option<Problem>,
+}
+
+#[wasm_bindgen]
+impl Header {
+    /// `file_len`: the length of the file, where it is known.
+    #[wasm_bindgen(constructor)]
+    pub fn new(file_len: Option<f64>) -> Header {
+        Header { reader: Reader::new(file_len.map(|n| n as u64)), gguf: None }
+    }
+
+    /// Takes the bytes that follow; true once the header is complete.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<bool, JsValue> {
+        if let Progress::Done(gguf) = self.reader.push(bytes).map_err(thrown)? {
+            self.gguf = Some(*gguf);
+        }
+        Ok(self.gguf.is_some())
+    }
+
+    /// The error for a file that ended before its header did.
+    pub fn truncated(&self) -> JsValue {
+        thrown(self.reader.truncated())
+    }
+
+    /// What the model is, and whether the engine can run it.
+    pub fn info(&self, context_length: Option<usize>) -> Result<JsValue, JsValue> {
+        let gguf = self.gguf()?;
+        let mut types = BTreeMap::new();
+        for t in &gguf.tensors {
+            *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
+        }
+        let cpu = cpu();
+        let model = Model::new(gguf, &|d| cpu.supports(d), &choice(context_length));
+        let (weights, cache) = model.as_ref().map(Model::bytes).ok().unzip();
+        let meta = &gguf.meta;
+        to_js(&Info {
+            architecture: meta.architecture().map_err(thrown)?.to_owned(),
+            name: meta.opt_string("general.name").map_err(thrown)?.map(str::to_owned),
+            quantization: types.iter().max_by_key(|t| t.1).map(|t| t.0.clone()),
+            parameters: gguf.tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum(),
+            types,
+            file_bytes: gguf.end(),
+            trained_context: meta.arch_key("context_length").and_then(|k| meta.opt_u32(&k)).map_err(thrown)?,
+            chat_template: meta.get("tokenizer.chat_template").is_some(),
+            context_length: model.as_ref().ok().map(|m| m.limits.n_ctx),
+            weight_bytes: weights,
+            cache_bytes: cache,
+            problem: model.as_ref().err().map(Problem::from),
+        })
+    }
+
+    /// Makes the engine on `webgpu` or `cpu`, ready to take weights.
+    pub async fn open(&self, backend: String, context_length: Option<usize>) -> Result<Engine, JsValue> {
+        Engine::open(self.gguf()?, &backend, choice(context_length)).await.map_err(thrown)
+    }
+
+    fn gguf(&self) -> Result<&Gguf, JsValue> {
+        let incomplete = || thrown(Error::new(ErrorKind::InvalidState, "the header is not complete yet"));
+        self.gguf.as_ref().ok_or_else(incomplete)
+    }
+}
+
+fn choice(n_ctx: Option<usize>) -> Options {
+    Options { n_ctx, ..Options::default() }
+}

@@ -1,0 +1,35 @@
+//! Values and errors that cross to JavaScript.
+
+use pagelm::{Error, ErrorKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wasm_bindgen::JsValue;
+
+/// An error as plain data: what is thrown, and what a report carries.
+#[derive(Serialize)]
+pub struct Problem {
+    code: &'static str,
+    place: String,
+    message: String,
+}
+
+impl From<&Error> for Problem {
+    fn from(e: &Error) -> Self {
+        Self { code: e.code(), place: e.place().to_owned(), message: e.detail().to_owned() }
+    }
+}
+
+/// For `map_err`.
+pub fn thrown(e: Error) -> JsValue {
+    to_js(&Problem::from(&e)).unwrap_or_else(|e| e)
+}
+
+/// Structs become objects, whole numbers become numbers.
+pub fn to_js<T: Serialize + ?Sized>(value: &T) -> Result<JsValue, JsValue> {
+    Ok(value.serialize(&serde_wasm_bindgen::Serializer::json_compatible())?)
+}
+
+pub fn from_js<T: DeserializeOwned>(what: &str, value: JsValue) -> Result<T, JsValue> {
+    serde_wasm_bindgen::from_value(value)
+        .map_err(|e| thrown(Error::new(ErrorKind::InvalidArgument, e.to_string()).at(what)))
+}

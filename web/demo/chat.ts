@@ -1,0 +1,110 @@
+// The conversation: what was said, and how it looks.
+import type { ChatMessage, ChatParams, ChatUsage, Engine } from "pagelm";
+
+export class Chat {
+  #log: HTMLElement;
+  #messages: ChatMessage[] = [];
+  #running: AbortController | null = null;
+
+  constructor(log: HTMLElement) {
+    this.#log = log;
+  }
+
+  get empty(): boolean {
+    return this.#messages.length === 0;
+  }
+
+  /** Asks, and shows the answer as it comes. What was said before an error or a stop stays. */
+  async ask(engine: Engine, text: string, params: Omit<ChatParams, "messages">): Promise<void> {
+    this.#messages.push({ role: "user", content: text });
+    this.#bubble("user").text.textContent = text;
+    const answer = this.#bubble("assistant");
+    answer.note.textContent = "reading the prompt";
+    answer.root.dataset.running = "";
+    this.#running = new AbortController();
+    let content = "";
+    let note = "stopped";
+    try {
+      const stream = await engine.chat.completions.create({
+        ...params,
+        messages: this.#messages,
+        stream: true,
+        stream_options: { include_usage: true },
+        signal: this.#running.signal,
+        onPrefill: ({ done, total }) => {
+          answer.note.textContent = `reading the prompt: ${done} of ${total} tokens`;
+        },
+      });
+      const startedAt = performance.now();
+      for await (const chunk of stream) {
+        const delta = chunk.choices[0]?.delta.content;
+        if (delta) {
+          content += delta;
+          answer.text.textContent = content;
+          answer.note.textContent = `${seconds(performance.now() - startedAt)}`;
+          this.#follow();
+        }
+        if (chunk.usage) note = summary(chunk.usage);
+      }
+    } catch (e) {
+      if (!this.#running.signal.aborted) {
+        note = "";
+        throw e;
+      }
+    } finally {
+      this.#running = null;
+      delete answer.root.dataset.running;
+      answer.note.textContent = note;
+      // A turn without an answer would only confuse the model.
+      if (content) this.#messages.push({ role: "assistant", content });
+      else {
+        this.#messages.pop();
+        if (!note) answer.root.remove();
+      }
+      this.#follow();
+    }
+  }
+
+  stop(): void {
+    this.#running?.abort();
+  }
+
+  clear(): void {
+    this.stop();
+    this.#messages = [];
+    this.#log.replaceChildren();
+  }
+
+  #bubble(role: "user" | "assistant") {
+    const root = document.createElement("article");
+    root.className = `message ${role}`;
+    root.setAttribute("aria-label", role === "user" ? "You" : "Model");
+    const text = Object.assign(document.createElement("div"), { className: "text" });
+    const note = Object.assign(document.createElement("div"), { className: "note" });
+    root.append(text, note);
+    // Screen readers get whole answers, not every token.
+    if (role === "assistant") note.setAttribute("role", "status");
+    this.#log.append(root);
+    this.#follow(true);
+    return { root, text, note };
+  }
+
+  /** Keeps the end in view for those who look at it. */
+  #follow(always = false): void {
+    const page = document.scrollingElement!;
+    const below = page.scrollHeight - page.scrollTop - page.clientHeight;
+    if (always || below < 160) page.scrollTo({ top: page.scrollHeight });
+  }
+}
+
+function summary({ completion_tokens, extra }: ChatUsage): string {
+  const speed = extra.decode_tokens_per_s;
+  const first = seconds(extra.time_to_first_token_s * 1000);
+  const parts = [`${completion_tokens} token${completion_tokens === 1 ? "" : "s"}`];
+  if (Number.isFinite(speed) && speed > 0) parts.push(`${speed.toFixed(speed < 10 ? 2 : 1)} tokens/s`);
+  return [...parts, `first after ${first}`].join(" · ");
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}

@@ -1,0 +1,175 @@
+// The page: choose a model, watch it load, talk to it. All of the engine is behind the imports from `pagelm`.
+import { createEngine, type Engine, type LoadProgress, models } from "pagelm";
+import { Chat } from "./chat.ts";
+import { bytes, type Problem, problemOf } from "./words.ts";
+
+const $ = <T extends HTMLElement = HTMLElement>(id: string) => document.getElementById(id) as T;
+const query = new URLSearchParams(location.search);
+
+const url = $<HTMLInputElement>("url");
+const backend = $<HTMLSelectElement>("backend");
+const prompt = $<HTMLTextAreaElement>("prompt");
+const temperature = $<HTMLInputElement>("temperature");
+const log = $("log");
+
+let engine: Engine | null = null;
+let loading: AbortController | null = null;
+const chat = new Chat(log);
+
+const IDEAS = ["What is the capital of France?", "Write two sentences about the sea.", "Explain what a browser is."];
+
+type State = "idle" | "loading" | "ready" | "answering" | "failed";
+
+/** What is visible depends on this alone. */
+function show(state: State, problem?: Problem): void {
+  document.body.dataset.state = state;
+  const usable = engine !== null;
+  $("loader").hidden = usable;
+  $("load").hidden = state === "loading";
+  $("progress").hidden = state !== "loading";
+  $("ask").hidden = !usable;
+  $("send").hidden = state === "answering";
+  $("stop").hidden = state !== "answering";
+  $("ideas").hidden = state !== "ready" || !chat.empty;
+  const box = $("problem");
+  box.hidden = !problem;
+  if (problem) {
+    (box.children[0] as HTMLElement).textContent = problem.title;
+    (box.children[1] as HTMLElement).textContent = problem.remedy;
+    (box.children[2] as HTMLElement).textContent = problem.detail;
+    box.dataset.code = problem.code;
+    box.scrollIntoView({ block: "nearest" });
+  }
+  if (!usable) $("status").textContent = state === "loading" ? "loading" : "";
+}
+
+function progress(p: LoadProgress, startedAt: number): void {
+  const bar = document.querySelector<HTMLElement>(".track")!;
+  const share = p.total ? p.loaded / p.total : 0;
+  bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+  (bar.firstElementChild as HTMLElement).style.width = `${share * 100}%`;
+  const rate = p.loaded / ((performance.now() - startedAt) / 1000);
+  const words = { header: "Reading what the model is", weights: "Loading weights", ready: "Ready" }[p.phase];
+  const total = p.total === undefined ? "" : ` of ${bytes(p.total)}`;
+  $("progress-text").textContent = `${words} · ${bytes(p.loaded)}${total} · ${bytes(rate)}/s`;
+}
+
+async function load(model: string | File): Promise<void> {
+  if (loading) return;
+  loading = new AbortController();
+  const startedAt = performance.now();
+  show("loading");
+  progress({ phase: "header", loaded: 0, total: undefined }, startedAt);
+  try {
+    engine = await createEngine({
+      model,
+      backend: backend.value as "auto" | "webgpu" | "cpu",
+      signal: loading.signal,
+      onProgress: (p) => progress(p, startedAt),
+    });
+    describe(engine, typeof model === "string" ? (model.split(/[?#]/)[0]?.split("/").pop() ?? model) : model.name);
+    show("ready");
+    prompt.focus();
+  } catch (e) {
+    const problem = problemOf(e);
+    if (problem.code === "aborted") show("idle");
+    else show("failed", problem);
+  } finally {
+    loading = null;
+  }
+}
+
+function describe({ info }: Engine, file: string): void {
+  const where = info.backend === "webgpu" ? "WebGPU" : "CPU";
+  const adapter = info.adapter ? ` · ${info.adapter.name || "unnamed adapter"}` : "";
+  $("status").textContent = `${where}${adapter}`;
+  $("status").title = info.backendReason;
+  $("status").dataset.backend = info.backend;
+  const name = file.replace(/\.gguf$/i, "");
+  $("model").textContent = `${name} · ${bytes(info.model.weightBytes ?? 0)} · ${info.contextLength} tokens of context`;
+}
+
+async function ask(text: string): Promise<void> {
+  if (!engine || document.body.dataset.state === "answering") return;
+  prompt.value = "";
+  grow();
+  show("answering");
+  // The empty conversation's ideas go with the first message.
+  $("ideas").hidden = true;
+  try {
+    await chat.ask(engine, text, { temperature: temperature.valueAsNumber || 0, ...extra() });
+    show("ready");
+  } catch (e) {
+    // An engine that broke cannot be used again: back to the choice of a model.
+    if (engine.ended) unload();
+    show(engine ? "ready" : "failed", problemOf(e));
+  }
+  prompt.focus();
+}
+
+/** For scripts: `?max_tokens=32&seed=1`. */
+function extra(): { max_tokens?: number; seed?: number } {
+  const number = (key: string) => (query.has(key) ? { [key]: Number(query.get(key)) } : {});
+  return { ...number("max_tokens"), ...number("seed") };
+}
+
+function unload(): void {
+  chat.stop();
+  engine?.dispose();
+  engine = null;
+}
+
+function grow(): void {
+  prompt.style.height = "auto";
+  prompt.style.height = `${prompt.scrollHeight}px`;
+}
+
+$("load").addEventListener("submit", (event) => {
+  event.preventDefault();
+  void load(url.value);
+});
+$<HTMLInputElement>("file").addEventListener("change", (event) => {
+  const input = event.currentTarget as HTMLInputElement;
+  const file = input.files?.[0];
+  input.value = "";
+  if (file) void load(file);
+});
+$("cancel").addEventListener("click", () => loading?.abort());
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = prompt.value.trim();
+  if (text) void ask(text);
+});
+prompt.addEventListener("input", grow);
+prompt.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  $<HTMLFormElement>("ask").requestSubmit();
+});
+$("stop").addEventListener("click", () => chat.stop());
+$("clear").addEventListener("click", () => {
+  chat.clear();
+  if (engine) show("ready");
+});
+$("unload").addEventListener("click", () => {
+  unload();
+  chat.clear();
+  show("idle");
+});
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  const file = event.dataTransfer?.files[0];
+  if (file && !engine) void load(file);
+});
+for (const idea of IDEAS) {
+  const button = Object.assign(document.createElement("button"), { type: "button", textContent: idea });
+  button.addEventListener("click", () => void ask(idea));
+  $("ideas").append(button);
+}
+
+url.value = query.get("model") ?? new URL(`models/${models["smollm2-135m"].file}`, location.href).pathname;
+if (query.has("backend")) backend.value = query.get("backend")!;
+if (query.has("temperature")) temperature.value = query.get("temperature")!;
+show("idle");
+if (query.has("load")) void load(url.value);

@@ -1,0 +1,21 @@
+// Serves the built demo with the models of the cache folder:  node web/demo/serve.mjs [--port 8080]
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { serve } from "../test/serve.mjs";
+
+const { PAGELM_CACHE, XDG_CACHE_HOME } = process.env;
+const cache = PAGELM_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "pagelm");
+
+/** @param {number} [port] */
+export function serveDemo(port) {
+  const page = fileURLToPath(new URL("dist", import.meta.url));
+  return serve({ mounts: { "/": page, "/models": join(cache, "models") }, ...(port && { port }) });
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const { values } = parseArgs({ options: { port: { type: "string", default: "8080" } } });
+  const { url } = await serveDemo(Number(values.port));
+  console.log(`the demo is at ${url}`);
+}

@@ -1,0 +1,231 @@
+// What the worker does for each request: the engine's calls, in order, with the I/O around them.
+import initWasm, { type Engine, Header, shader_sources, start } from "../pkg/pagelm.js";
+import { abortError, type ErrorData, errorData, PagelmError } from "./errors.ts";
+import { openSource, type Source } from "./loader/fetch.ts";
+import { Placer } from "./loader/place.ts";
+import { throttled } from "./loader/progress.ts";
+import type { Operations, Prompt, Request } from "./protocol.ts";
+import type { BackendName, EngineInfo, EngineStats, ModelInfo, Piece } from "./types.ts";
+import type { Task } from "./worker.ts";
+
+type In<K extends keyof Operations> = Operations[K]["in"];
+
+export class Host {
+  #fatal: (message: string) => void;
+  #wasm: Promise<void> | null = null;
+  #engine: Engine | null = null;
+  #sessionOpen = false;
+
+  constructor(fatal: (message: string) => void) {
+    this.#fatal = fatal;
+  }
+
+  /** Answers a request. It returns or throws; a trap of the wasm module also reports itself as fatal. */
+  async run(r: Request, task: Task): Promise<unknown> {
+    switch (r.op) {
+      case "load":
+        return this.#load(r, task);
+      case "inspect":
+        return this.#inspect(r, task);
+      case "shaders":
+        await this.#start(r.wasmUrl);
+        return shader_sources();
+      case "generate":
+        return this.#generate(r, task);
+      case "openSession":
+        if (this.#sessionOpen) throw new PagelmError("invalid-state", "a session is open already; close it first");
+        this.#ready.rollback(0);
+        this.#sessionOpen = true;
+        return null;
+      case "closeSession":
+        this.#sessionOpen = false;
+        return null;
+      case "prefill":
+        return this.#ready.prefill(r.ids);
+      case "decode":
+        return this.#ready.decode(r.token);
+      case "rollback":
+        this.#ready.rollback(r.length);
+        return null;
+      case "tokenize":
+        return this.#ready.tokenize(r.text, r.addSpecial, r.parseSpecial);
+      case "detokenize":
+        return this.#ready.detokenize(r.ids, r.showSpecial);
+      case "render":
+        return this.#render(r);
+      case "stats":
+        return stats(this.#ready);
+    }
+  }
+
+  get #ready(): Engine {
+    if (!this.#engine) throw new PagelmError("invalid-state", "no model was loaded");
+    return this.#engine;
+  }
+
+  #start(url: string | undefined): Promise<void> {
+    this.#wasm ??= (async () => {
+      try {
+        await initWasm({ module_or_path: url ?? new URL("./pagelm_bg.wasm", import.meta.url) });
+      } catch (e) {
+        const message = `the engine did not load (${errorData(e).message}); is the wasm file served, or is wasmUrl right?`;
+        throw new PagelmError("engine-not-loaded", message, url ?? "");
+      }
+      start(this.#fatal);
+    })();
+    return this.#wasm;
+  }
+
+  async #load(r: In<"load">, task: Task): Promise<EngineInfo> {
+    await this.#start(r.wasmUrl);
+    if (this.#engine) throw new PagelmError("invalid-state", "this engine has a model already");
+    const source = await openSource(r.model, { signal: task.signal });
+    const progress = throttled((p) => task.piece(p));
+    const header = new Header(source.size);
+    let offset = 0;
+    let opened: { engine: Engine; placer: Placer; info: EngineInfo } | null = null;
+    try {
+      for await (const bytes of source.pieces()) {
+        if (!opened && header.push(bytes)) opened = await open(header, r.backend, r.contextLength);
+        if (opened) await opened.placer.take(offset, bytes);
+        offset += bytes.length;
+        if (!opened) {
+          progress({ phase: "header", loaded: offset, total: source.size });
+          continue;
+        }
+        const [loaded = 0, total = 0] = opened.engine.progress();
+        progress({ phase: "weights", loaded, total });
+        if (loaded === total) break;
+      }
+      if (!opened) throw header.truncated();
+      await opened.placer.flush();
+      opened.engine.finish();
+      if (task.signal.aborted) throw abortError();
+      this.#engine = opened.engine;
+      const bytes = opened.info.model.weightBytes ?? 0;
+      progress({ phase: "ready", loaded: bytes, total: bytes });
+      return opened.info;
+    } catch (e) {
+      opened?.engine.free();
+      throw located(e, r.model);
+    } finally {
+      header.free();
+    }
+  }
+
+  async #inspect(r: In<"inspect">, task: Task): Promise<Operations["inspect"]["out"]> {
+    await this.#start(r.wasmUrl);
+    const source: Source = await openSource(r.model, { signal: task.signal });
+    const header = new Header(source.size);
+    try {
+      for await (const bytes of source.pieces()) {
+        if (!header.push(bytes)) continue;
+        return { info: header.info(r.contextLength), size: source.size ?? null };
+      }
+      throw header.truncated();
+    } catch (e) {
+      throw located(e, r.model);
+    } finally {
+      header.free();
+    }
+  }
+
+  async #generate(r: In<"generate">, task: Task): Promise<null> {
+    const engine = this.#ready;
+    if (this.#sessionOpen) {
+      throw new PagelmError("invalid-state", "a session is open: close it before you generate, they share the cache");
+    }
+    engine.generate(this.#promptIds(engine, r.prompt), r.params);
+    for (;;) {
+      // Lets messages in: an abort, or more credit.
+      await breath();
+      await task.spend();
+      const piece = (await engine.next()) as Piece | undefined;
+      if (!piece) return null;
+      task.piece(piece);
+    }
+  }
+
+  #promptIds(engine: Engine, prompt: Prompt): Uint32Array {
+    if ("ids" in prompt) return prompt.ids;
+    if ("text" in prompt) return engine.tokenize(prompt.text, true, false);
+    return engine.chat_ids(this.#render(prompt));
+  }
+
+  #render({ messages, tools }: In<"render">): string {
+    return this.#ready.render(JSON.stringify(messages), tools && JSON.stringify(tools));
+  }
+}
+
+/** Opens the engine on the backend that was asked for, or on the best that there is. */
+async function open(header: Header, wanted: "auto" | BackendName, contextLength: number | undefined) {
+  const model = header.info(contextLength) as ModelInfo;
+  if (model.problem) throw model.problem;
+  let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
+  let adapterName = "";
+  if (wanted === "cpu") backend = "cpu";
+  else {
+    const found = await adapter();
+    if ("name" in found) adapterName = found.name;
+    else if (wanted === "webgpu")
+      throw new PagelmError("no-gpu", `${found.missing}; use another browser, or the cpu backend`);
+    if (wanted === "auto") backendReason = "name" in found ? "there is a GPU adapter" : found.missing;
+    if (!("name" in found)) backend = "cpu";
+  }
+  let engine: Engine;
+  try {
+    engine = await header.open(backend, contextLength);
+  } catch (e) {
+    const { code, message } = errorData(e);
+    if (wanted !== "auto" || backend === "cpu" || (code !== "no-gpu" && code !== "unsupported-type")) throw e;
+    engine = await header.open("cpu", contextLength);
+    [backend, backendReason] = ["cpu", message];
+  }
+  const seen = stats(engine);
+  const info: EngineInfo = {
+    model,
+    backend,
+    backendReason,
+    adapter: seen.adapter && { ...seen.adapter, name: seen.adapter.name || adapterName },
+    contextLength: seen.contextLength,
+  };
+  return { engine, placer: new Placer(engine), info };
+}
+
+function stats(engine: Engine): EngineStats {
+  return camelCased(engine.stats()) as EngineStats;
+}
+
+/** The same data with the names of its fields as JavaScript writes them. */
+function camelCased(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  const camel = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  return Object.fromEntries(Object.entries(value).map(([key, v]) => [camel(key), camelCased(v)]));
+}
+
+/** The name of the adapter, as far as the browser tells, or why there is none. */
+async function adapter(): Promise<{ name: string } | { missing: string }> {
+  if (!("gpu" in navigator)) return { missing: "this browser has no WebGPU in workers" };
+  const found = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  if (!found) return { missing: "the browser found no GPU adapter" };
+  const { vendor, architecture, description } = found.info;
+  return { name: description || [vendor, architecture].filter(Boolean).join(" ") };
+}
+
+/** Says which file an error of the engine is about. */
+function located(e: unknown, model: string | Blob): unknown {
+  if (e instanceof Error) return e;
+  const data = errorData(e) as ErrorData;
+  const name = typeof model === "string" ? model : model instanceof File ? model.name : "";
+  return { ...data, place: [name, data.place].filter(Boolean).join(": ") };
+}
+
+const channel = new MessageChannel();
+
+/** Lets the worker's event loop go round once; timers would wait for milliseconds. */
+function breath(): Promise<void> {
+  return new Promise((resolve) => {
+    channel.port1.onmessage = () => resolve();
+    channel.port2.postMessage(null);
+  });
+}

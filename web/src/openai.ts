@@ -1,0 +1,162 @@
+// The face that OpenAI's chat completions have, over one generation.
+import type { Client } from "./client.ts";
+import { PagelmError } from "./errors.ts";
+import type { Message } from "./protocol.ts";
+import { generate, wireParams } from "./stream.ts";
+import type { GenerateUsage, Piece, SamplingParams, StopReason } from "./types.ts";
+
+export interface ChatMessage {
+  role: "system" | "developer" | "user" | "assistant" | "tool";
+  content: string | { type: "text"; text: string }[] | null;
+  name?: string;
+}
+
+export interface ChatParams extends SamplingParams {
+  messages: ChatMessage[];
+  /** Only goes into the answer. */
+  model?: string;
+  stream?: boolean | null;
+  stream_options?: { include_usage?: boolean } | null;
+  max_tokens?: number | null;
+  max_completion_tokens?: number | null;
+  stop?: string | string[] | null;
+  /** Only 1. */
+  n?: number | null;
+  /** Not of OpenAI: stops the generation. */
+  signal?: AbortSignal;
+  /** Not of OpenAI: how far the prompt is read. Long prompts take a while before the first token. */
+  onPrefill?: (progress: { done: number; total: number }) => void;
+}
+
+export interface ChatUsage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+  /** Not of OpenAI. */
+  extra: { time_to_first_token_s: number; prefill_tokens_per_s: number; decode_tokens_per_s: number };
+}
+
+export type FinishReason = "stop" | "length";
+
+export interface ChatChunk {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    delta: { role?: "assistant"; content?: string };
+    logprobs: null;
+    finish_reason: FinishReason | null;
+  }[];
+  usage?: ChatUsage | null;
+}
+
+export interface ChatCompletion {
+  id: string;
+  object: "chat.completion";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    message: { role: "assistant"; content: string; refusal: null };
+    logprobs: null;
+    finish_reason: FinishReason;
+  }[];
+  usage: ChatUsage;
+}
+
+export class Completions {
+  #client: Client;
+  #model: string;
+
+  constructor(client: Client, model: string) {
+    this.#client = client;
+    this.#model = model;
+  }
+
+  /** With `stream` the chunks, as they come; else the whole answer. A request waits for those before it. */
+  create(params: ChatParams & { stream: true }): Promise<AsyncGenerator<ChatChunk, void, void>>;
+  create(params: ChatParams & { stream?: false | null }): Promise<ChatCompletion>;
+  create(params: ChatParams): Promise<AsyncGenerator<ChatChunk, void, void> | ChatCompletion>;
+  async create(params: ChatParams): Promise<AsyncGenerator<ChatChunk, void, void> | ChatCompletion> {
+    if ((params.n ?? 1) !== 1) throw new PagelmError("invalid-argument", "n must be 1: there is one answer at a time");
+    const head = {
+      id: `chatcmpl-${crypto.randomUUID()}`,
+      created: Math.floor(Date.now() / 1000),
+      model: params.model ?? this.#model,
+    };
+    const pieces = this.#pieces(params);
+    if (params.stream) return chunks(head, pieces, params.stream_options?.include_usage ?? false);
+    let content = "";
+    for await (const piece of pieces) {
+      content += piece.text;
+      if (piece.kind !== "done") continue;
+      const message = { role: "assistant" as const, content, refusal: null };
+      const choices = [{ index: 0, message, logprobs: null, finish_reason: finishReason(piece.reason) }];
+      return { ...head, object: "chat.completion", choices, usage: chatUsage(piece.usage) };
+    }
+    throw new PagelmError("internal", "the generation ended without a reason");
+  }
+
+  async *#pieces(params: ChatParams): AsyncGenerator<Exclude<Piece, { kind: "prefill" }>, void, void> {
+    const { max_tokens, max_completion_tokens, stop, ...rest } = params;
+    const limit = max_completion_tokens ?? max_tokens;
+    const wire = wireParams({ ...rest, ...(limit != null && { max_tokens: limit }), ...(stop != null && { stop }) });
+    for await (const piece of generate(this.#client, { messages: params.messages.map(plain) }, wire, params.signal)) {
+      if (piece.kind === "prefill") params.onPrefill?.({ done: piece.done, total: piece.total });
+      else yield piece;
+    }
+  }
+}
+
+type Head = Pick<ChatChunk, "id" | "created" | "model">;
+
+async function* chunks(
+  head: Head,
+  pieces: AsyncGenerator<Exclude<Piece, { kind: "prefill" }>, void, void>,
+  includeUsage: boolean,
+): AsyncGenerator<ChatChunk, void, void> {
+  const chunk = (delta: ChatChunk["choices"][0]["delta"], finish_reason: FinishReason | null = null): ChatChunk => ({
+    ...head,
+    object: "chat.completion.chunk",
+    choices: [{ index: 0, delta, logprobs: null, finish_reason }],
+    ...(includeUsage && { usage: null }),
+  });
+  yield chunk({ role: "assistant", content: "" });
+  for await (const piece of pieces) {
+    if (piece.text) yield chunk({ content: piece.text });
+    if (piece.kind !== "done") continue;
+    yield chunk({}, finishReason(piece.reason));
+    if (includeUsage) yield { ...chunk({}), choices: [], usage: chatUsage(piece.usage) };
+  }
+}
+
+/** Templates take text; OpenAI also allows it in parts. */
+function plain(message: ChatMessage): Message {
+  const { role, content } = message;
+  if (typeof content === "string" || content === null) return { ...message };
+  const other = content.find((part) => part.type !== "text");
+  if (other)
+    throw new PagelmError("invalid-argument", `a message of ${role} has a part of type ${other.type}, not text`);
+  return { ...message, content: content.map((part) => part.text).join("") };
+}
+
+function chatUsage(u: GenerateUsage): ChatUsage {
+  return {
+    prompt_tokens: u.prompt_tokens,
+    completion_tokens: u.completion_tokens,
+    total_tokens: u.prompt_tokens + u.completion_tokens,
+    prompt_tokens_details: { cached_tokens: u.cached_tokens },
+    extra: {
+      time_to_first_token_s: u.time_to_first_token_ms / 1000,
+      prefill_tokens_per_s: u.prefill_tokens_per_s,
+      decode_tokens_per_s: u.decode_tokens_per_s,
+    },
+  };
+}
+
+function finishReason(reason: StopReason): FinishReason {
+  return reason === "max-tokens" || reason === "context-full" ? "length" : "stop";
+}

@@ -1,0 +1,61 @@
+// What page and worker say to each other. Every request settles exactly once, with `done` or `error`; between, a
+// generation sends pieces while it has credit. `credit` and `abort` are notes about another request and get no answer.
+import type { ErrorData } from "./errors.ts";
+import type { BackendName, EngineInfo, EngineStats, LoadProgress, ModelInfo, Piece } from "./types.ts";
+
+/** What a chat template gets. */
+export interface Message {
+  role: string;
+  content: unknown;
+  [key: string]: unknown;
+}
+
+/** Parameters as the engine takes them. */
+export interface WireParams {
+  [name: string]: unknown;
+}
+
+export type Prompt = { messages: Message[]; tools?: unknown[] } | { text: string } | { ids: Uint32Array };
+
+/** Each operation: what it takes, what it gives, and what comes on the way. */
+export interface Operations {
+  load: {
+    in: {
+      model: string | Blob;
+      wasmUrl: string | undefined;
+      backend: "auto" | BackendName;
+      contextLength: number | undefined;
+    };
+    out: EngineInfo;
+    piece: LoadProgress;
+  };
+  inspect: {
+    in: { model: string | Blob; wasmUrl: string | undefined; contextLength: number | undefined };
+    out: { info: ModelInfo; size: number | null };
+    piece: never;
+  };
+  generate: { in: { prompt: Prompt; params: WireParams; credit: number }; out: null; piece: Piece };
+  openSession: { in: object; out: null; piece: never };
+  closeSession: { in: object; out: null; piece: never };
+  prefill: { in: { ids: Uint32Array }; out: Float32Array; piece: never };
+  decode: { in: { token: number }; out: Float32Array; piece: never };
+  rollback: { in: { length: number }; out: null; piece: never };
+  tokenize: { in: { text: string; addSpecial: boolean; parseSpecial: boolean }; out: Uint32Array; piece: never };
+  detokenize: { in: { ids: Uint32Array; showSpecial: boolean }; out: string; piece: never };
+  render: { in: { messages: Message[]; tools?: unknown[] }; out: string; piece: never };
+  stats: { in: object; out: EngineStats; piece: never };
+  shaders: { in: { wasmUrl: string | undefined }; out: [name: string, text: string][]; piece: never };
+}
+
+export type Op = keyof Operations;
+
+export type Request = { [K in Op]: { id: number; op: K } & Operations[K]["in"] }[Op];
+export type Note = { op: "credit"; target: number; pieces: number } | { op: "abort"; target: number };
+export type ToWorker = Request | Note;
+
+export type FromWorker =
+  | { op: "done"; id: number; value: unknown }
+  | { op: "error"; id: number; error: ErrorData }
+  | { op: "piece"; id: number; value: unknown }
+  /** The engine is broken for good: every open request fails with this, and every later one. */
+  | { op: "fatal"; error: ErrorData };

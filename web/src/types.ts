@@ -1,0 +1,145 @@
+import type { ErrorData } from "./errors.ts";
+
+/** Where a model is: a URL, or a file that the user chose. */
+export type ModelRef = string | URL | Blob;
+
+export type BackendName = "webgpu" | "cpu";
+
+export interface LoadProgress {
+  /** `header`: reading what the model is. `weights`: the long part. `ready`: the engine can be used. */
+  phase: "header" | "weights" | "ready";
+  /** Bytes that came, and bytes in all where that is known. */
+  loaded: number;
+  total: number | undefined;
+}
+
+export interface AssetOptions {
+  /** Where the wasm file is; by default beside the package's own script. */
+  wasmUrl?: string | URL;
+  /** Where the worker's script is; by default beside the package's own script. */
+  workerUrl?: string | URL;
+}
+
+export interface EngineOptions extends AssetOptions {
+  model: ModelRef;
+  /** `auto` takes WebGPU where there is an adapter, else the CPU; `engine.info.backendReason` says which and why. */
+  backend?: "auto" | BackendName;
+  /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
+  contextLength?: number;
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+/** What the header of a model says. */
+export interface ModelInfo {
+  architecture: string;
+  name: string | null;
+  /** The type that most bytes of the weights have. */
+  quantization: string | null;
+  parameters: number;
+  /** Bytes of tensors, by type. */
+  types: Record<string, number>;
+  /** The length that the file must have at least. */
+  fileBytes: number;
+  trainedContext: number | null;
+  chatTemplate: boolean;
+  /** Null where the model cannot run, as are the next two. */
+  contextLength: number | null;
+  weightBytes: number | null;
+  cacheBytes: number | null;
+  /** Why it cannot run. */
+  problem: ErrorData | null;
+}
+
+export interface AdapterInfo {
+  name: string;
+  /** Whether it computes on the CPU. */
+  software: boolean;
+  subgroups: boolean;
+  shaderF16: boolean;
+  maxBinding: number;
+  maxBuffer: number;
+  maxStorageBuffers: number;
+  workgroupMemory: number;
+}
+
+export interface EngineInfo {
+  model: ModelInfo;
+  backend: BackendName;
+  /** Why this backend was taken. */
+  backendReason: string;
+  adapter: AdapterInfo | null;
+  contextLength: number;
+}
+
+/** What the engine did and holds. Counters are deterministic for a given input. */
+export interface EngineStats {
+  backend: BackendName;
+  adapter: AdapterInfo | null;
+  contextLength: number;
+  counters: {
+    steps: number;
+    dispatches: number;
+    passes: number;
+    submits: number;
+    bytesWritten: number;
+    bytesRead: number;
+    pipelines: number;
+    buffers: number;
+  };
+  /** Bytes. */
+  memory: { weights: number; kv: number; scratch: number };
+  /** Bytes of weights that went through the memory of the wasm module: nearly none on WebGPU. */
+  weightBytesCopied: number;
+  /** Bytes of the wasm module's memory, on the CPU with weights and cache in it. It never shrinks. */
+  wasmBytes: number;
+}
+
+/** How tokens are chosen; names as in OpenAI's API, and some that it lacks. */
+export interface SamplingParams {
+  /** 0 always takes the likeliest token. */
+  temperature?: number;
+  top_p?: number;
+  /** Only the k likeliest tokens; 0 is off. */
+  top_k?: number;
+  /** Only tokens at least this fraction as likely as the likeliest; 0 is off. */
+  min_p?: number;
+  /** 1 is off. */
+  repeat_penalty?: number;
+  presence_penalty?: number;
+  frequency_penalty?: number;
+  /** How many tokens back the penalties look. */
+  penalty_last_n?: number;
+  /** The same seed gives the same answer. */
+  seed?: number;
+  /** Token id to what is added to its logit, -100 to 100 as in OpenAI's API. */
+  logit_bias?: Record<string, number>;
+}
+
+export interface GenerateParams extends SamplingParams {
+  max_tokens?: number;
+  /** Texts at which the answer ends; they are not part of it. */
+  stop?: string | string[];
+  /** Goes on where the model would end. */
+  ignore_eos?: boolean;
+}
+
+/** Counts and speeds of one generation. A speed without enough to measure is 0. */
+export interface GenerateUsage {
+  prompt_tokens: number;
+  /** Tokens of the prompt that were in the cache already. */
+  cached_tokens: number;
+  completion_tokens: number;
+  time_to_first_token_ms: number;
+  prefill_tokens_per_s: number;
+  decode_tokens_per_s: number;
+}
+
+/** Why a generation ended. `context-full` means that the text may be cut. */
+export type StopReason = "end-of-sequence" | "stop-string" | "max-tokens" | "context-full";
+
+/** A piece of a generation. `text` may be empty: characters can need several tokens. */
+export type Piece =
+  | { kind: "prefill"; done: number; total: number }
+  | { kind: "token"; id: number; text: string }
+  | { kind: "done"; text: string; reason: StopReason; usage: GenerateUsage };

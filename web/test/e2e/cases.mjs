@@ -1,0 +1,153 @@
+// What must hold in every browser, on every backend.
+import assert from "node:assert/strict";
+import { golden, reference, SMOLLM, TINY } from "./setup.mjs";
+
+/** @typedef {Awaited<ReturnType<typeof import("./setup.mjs").start>>} Context */
+/** @typedef {"webgpu" | "cpu"} Backend */
+/** @typedef {import("node:test").TestContext} T */
+
+const CHEAP = golden.prompts[0];
+const greedy = { ignore_eos: true };
+
+/** The tiny model on this backend, and what it says. @param {Context} c @param {Backend} backend */
+async function works(c, backend) {
+  await c.call("load", { model: TINY, backend });
+  const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+  assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
+}
+
+/** @param {T} t @param {Context} c @param {Backend} backend */
+export async function generation(t, c, backend) {
+  await t.test("a model loads, its header first, and says what it is", async () => {
+    const { info, phases, last } = await c.call("load", { model: TINY, backend });
+    assert.deepEqual(phases, ["header", "weights", "ready"].slice(phases.length === 2 ? 1 : 0));
+    assert.equal(last.loaded, last.total);
+    assert.equal(info.backend, backend);
+    assert.equal(info.backendReason, "asked for");
+    assert.equal(info.model.architecture, "llama");
+    assert.equal(info.model.problem, null);
+    t.diagnostic(JSON.stringify(info.adapter));
+  });
+
+  await t.test("greedy tokens are those of the reference", async () => {
+    const { ids, reason, usage } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 16 });
+    assert.deepEqual(ids, CHEAP.greedy.tokens);
+    assert.equal(reason, "max-tokens");
+    assert.equal(usage.completion_tokens, 16);
+    assert.equal(usage.prompt_tokens, CHEAP.ids.length);
+  });
+
+  await t.test("a stopped generation leaves a usable engine", async () => {
+    await assert.rejects(c.call("generate", CHEAP.ids, { ...greedy, stopAfter: 3 }), { code: "aborted" });
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
+  });
+
+  await t.test("requests wait for each other", async () => {
+    const one = c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    const two = c.call("generate", golden.prompts[1].ids, { ...greedy, max_tokens: 8 });
+    assert.deepEqual((await one).ids, CHEAP.greedy.tokens.slice(0, 8));
+    assert.deepEqual((await two).ids, golden.prompts[1].greedy.tokens.slice(0, 8));
+  });
+
+  await t.test("wrong requests are refused by name and change nothing", async () => {
+    const refused = /** @type {const} */ ([
+      [[1_000_000], {}, "token-out-of-range"],
+      [[], {}, "empty-prompt"],
+      [CHEAP.ids, { top_p: 7 }, "invalid-argument"],
+      [CHEAP.ids, { stop: "" }, "invalid-argument"],
+      [Array.from({ length: 5000 }, () => 5), {}, "context-overflow"],
+    ]);
+    for (const [prompt, params, code] of refused) await assert.rejects(c.call("generate", prompt, params), { code });
+    await assert.rejects(c.call("chat", { messages: [{ role: "user", content: "Hi" }] }), { code: "no-template" });
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
+  });
+
+  await t.test("steps can be taken one by one, and taken back", async () => {
+    const { first, second, again, refused, closed } = await c.call("steps", CHEAP.ids);
+    assert.deepEqual([first, second], CHEAP.greedy.tokens.slice(0, 2));
+    assert.equal(again, second);
+    assert.equal(refused, "invalid-state");
+    assert.equal(closed, "invalid-state");
+  });
+
+  await t.test("disposal ends what runs", async () => {
+    assert.equal(await c.call("disposeWhileRunning", CHEAP.ids), "disposed");
+  });
+}
+
+/** @param {T} t @param {Context} c @param {Backend} backend */
+export async function faults(t, c, backend) {
+  const refused = /** @type {const} */ ([
+    ["an address that nobody serves", "http://127.0.0.1:9/a.gguf", "network"],
+    ["an address that is none", "http://", "invalid-argument"],
+    ["a file that is not there", "/models/none.gguf", "http-status"],
+    ["a web page", "/made/page.html", "not-gguf"],
+    ["random bytes", `/fault/garbage${TINY}`, "not-gguf"],
+    ["a file cut in its weights", "/made/cut.gguf", "gguf-truncated"],
+    ["a file cut in its header", "/made/cut-header.gguf", "gguf-truncated"],
+    ["an unknown architecture", "/made/other.gguf", "unsupported-architecture"],
+  ]);
+  for (const [what, model, code] of refused) {
+    await t.test(`${what} is refused as ${code}`, async () => {
+      await assert.rejects(c.call("load", { model, backend }), (/** @type {any} */ e) => {
+        assert.equal(e.code, code, e.message);
+        assert.ok(e.message.length > 10);
+        if (code === "http-status") assert.match(`${e.message} ${e.place}`, /404.*none\.gguf/);
+        return true;
+      });
+    });
+  }
+  await t.test("a load can be stopped", async () => {
+    const model = `/fault/slow${TINY}?bytes=2000&ms=20`;
+    await assert.rejects(c.call("load", { model, backend, stopAfterMs: 300 }), { code: "aborted" });
+  });
+  await t.test("after all of these a good model works", () => works(c, backend));
+  await t.test("a connection that is cut goes on where it was", async () => {
+    const before = c.server.requests.length;
+    await c.call("load", { model: `/fault/flaky/made/${backend}.gguf`, backend });
+    const asked = c.server.requests.slice(before).filter((r) => r.path.endsWith(".gguf"));
+    assert.deepEqual(
+      asked.map((r) => r.status),
+      [200, 206],
+    );
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
+  });
+}
+
+/** A real model, from a question to the end of its answer. @param {T} t @param {Context} c @param {Backend} backend */
+export async function realModel(t, c, backend) {
+  await t.test("SmolLM2 loads, and its weights stay out of wasm memory on a GPU", { timeout: 300_000 }, async () => {
+    const startedAt = performance.now();
+    const { info } = await c.call("load", { model: SMOLLM, backend, contextLength: 512 });
+    const stats = await c.call("stats");
+    t.diagnostic(`loaded in ${Math.round(performance.now() - startedAt)} ms: ${JSON.stringify(stats)}`);
+    if (backend === "webgpu") {
+      assert.ok(stats.weightBytesCopied < 1e6, `${stats.weightBytesCopied} bytes were copied`);
+      assert.ok(stats.wasmBytes < info.model.weightBytes / 2, `${stats.wasmBytes} bytes of wasm memory`);
+    }
+  });
+
+  await t.test("SmolLM2 answers as the reference does", { timeout: 600_000 }, async () => {
+    const params = { ignore_eos: true, max_tokens: reference.tokens.length };
+    const { ids, usage } = await c.call("generate", reference.ids, params);
+    t.diagnostic(JSON.stringify(usage));
+    assert.deepEqual(ids, reference.tokens);
+    const { counters } = await c.call("stats");
+    t.diagnostic(JSON.stringify(counters));
+  });
+
+  await t.test("a chat has the shape of OpenAI's, and reuses the cache", { timeout: 600_000 }, async () => {
+    const chunks = await c.call("chat", { messages: reference.messages, max_tokens: 16 });
+    const content = chunks.map((/** @type {any} */ x) => x.choices[0]?.delta.content ?? "").join("");
+    assert.equal(content, "The capital of France is Paris.");
+    assert.deepEqual(chunks[0].choices[0].delta, { role: "assistant", content: "" });
+    assert.equal(chunks.at(-2).choices[0].finish_reason, "stop");
+    const { usage } = chunks.at(-1);
+    assert.equal(usage.prompt_tokens, reference.ids.length);
+    assert.equal(usage.prompt_tokens_details.cached_tokens, reference.ids.length - 1);
+    assert.ok(usage.extra.decode_tokens_per_s > 0);
+  });
+}

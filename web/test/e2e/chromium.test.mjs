@@ -1,0 +1,47 @@
+// Headless Chromium: WebGPU (Tint) on a software adapter, and the CPU.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { faults, generation, realModel } from "./cases.mjs";
+import { SMOLLM, start } from "./setup.mjs";
+
+const context = await start("chromium");
+
+test("a browser and a model say what they can", async () => {
+  const seen = await context.call("capabilities");
+  assert.equal(seen.webgpu.available, true);
+  assert.equal(seen.webgpu.adapter.software, true);
+  assert.deepEqual(seen.wasm, { simd: true, relaxedSimd: true, threads: true });
+  assert.equal(seen.crossOriginIsolated, true);
+  const before = context.server.requests.length;
+  const smollm = await context.call("canRun", SMOLLM);
+  assert.equal(smollm.ok, true);
+  assert.equal(smollm.model.chatTemplate, true);
+  assert.ok(smollm.memoryBytes > 90e6);
+  assert.equal(context.server.requests.slice(before).filter((r) => r.path === SMOLLM).length, 1);
+  const other = await context.call("canRun", "/made/other.gguf");
+  assert.equal(other.ok, false);
+  assert.equal(other.model.problem.code, "unsupported-architecture");
+});
+
+test("all GPU programs compile in Tint", async (t) => {
+  const programs = await context.call("shaderSources");
+  t.diagnostic(`${programs.length} programs`);
+  assert.ok(programs.length > 20);
+  assert.deepEqual(await context.call("compile", programs), []);
+});
+
+test("WebGPU", async (t) => {
+  await generation(t, context, "webgpu");
+  await faults(t, context, "webgpu");
+  await realModel(t, context, "webgpu");
+});
+
+test("CPU", async (t) => {
+  await generation(t, context, "cpu");
+  await faults(t, context, "cpu");
+  await realModel(t, context, "cpu");
+});
+
+test("nothing went wrong unnoticed", () => {
+  assert.deepEqual(context.page.errors, []);
+});

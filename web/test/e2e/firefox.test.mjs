@@ -1,0 +1,21 @@
+// Headless Firefox: WebGPU (naga) on a software adapter.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { faults, generation, realModel } from "./cases.mjs";
+import { start } from "./setup.mjs";
+
+const context = await start("firefox");
+
+test("all GPU programs compile in naga", async () => {
+  assert.deepEqual(await context.call("compile", await context.call("shaderSources")), []);
+});
+
+test("WebGPU", async (t) => {
+  await generation(t, context, "webgpu");
+  await faults(t, context, "webgpu");
+  await realModel(t, context, "webgpu");
+});
+
+test("nothing went wrong unnoticed", () => {
+  assert.deepEqual(context.page.errors, []);
+});

@@ -1,0 +1,111 @@
+// What the tests call in the page; everything goes through the built package.
+// @ts-expect-error: only the server knows this path
+import { canRun, capabilities, createEngine, shaderSources } from "/dist/index.js";
+
+/** @type {any} */
+let engine;
+
+globalThis.e2e = {
+  capabilities,
+  canRun,
+  shaderSources,
+
+  /** Loads a model in place of the one before. @param {any} options */
+  async load(options) {
+    engine?.dispose();
+    engine = undefined;
+    const phases = /** @type {string[]} */ ([]);
+    let last;
+    const onProgress = (/** @type {any} */ p) => {
+      if (phases.at(-1) !== p.phase) phases.push(p.phase);
+      last = p;
+    };
+    const { stopAfterMs, ...rest } = options;
+    engine = await createEngine({
+      ...rest,
+      onProgress,
+      ...(stopAfterMs !== undefined && { signal: AbortSignal.timeout(stopAfterMs) }),
+    });
+    return { info: engine.info, phases, last };
+  },
+
+  stats: () => engine.stats(),
+  dispose: () => engine?.dispose(),
+
+  /** Ids and text of a generation; `stopAfter` aborts it after so many tokens. @param {any} prompt @param {any} params */
+  async generate(prompt, { stopAfter = Number.POSITIVE_INFINITY, ...params } = {}) {
+    const stop = new AbortController();
+    const ids = [];
+    let text = "";
+    let end;
+    for await (const p of engine.generate(prompt, { temperature: 0, ...params, signal: stop.signal })) {
+      if (p.kind === "token") ids.push(p.id);
+      if (p.kind !== "prefill") text += p.text;
+      if (p.kind === "done") end = { reason: p.reason, usage: p.usage };
+      if (ids.length >= stopAfter) stop.abort();
+    }
+    return { ids, text, ...end };
+  },
+
+  /** Two greedy steps, the second taken back and done again, and what is refused. @param {number[]} ids */
+  async steps(ids) {
+    const best = (/** @type {Float32Array} */ logits) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
+    const code = (/** @type {Promise<unknown>} */ call) =>
+      call.then(
+        () => "none",
+        (e) => e.code,
+      );
+    const session = await engine.session();
+    const first = best(await session.prefill(ids));
+    const second = best(await session.decode(first));
+    await session.rollback(ids.length);
+    const again = best(await session.decode(first));
+    const refused = await code(engine.generate(ids).next());
+    await session.close();
+    return { first, second, again, refused, closed: await code(session.decode(first)) };
+  },
+
+  /** The code with which a generation ends when its engine goes. @param {number[]} ids */
+  async disposeWhileRunning(ids) {
+    const pieces = engine.generate(ids, { ignore_eos: true });
+    await pieces.next();
+    engine.dispose();
+    try {
+      for await (const _ of pieces);
+    } catch (/** @type {any} */ e) {
+      return e.code;
+    }
+  },
+
+  /** The chunks of a streamed chat. @param {any} params */
+  async chat(params) {
+    const chunks = [];
+    const options = { stream: true, stream_options: { include_usage: true }, temperature: 0 };
+    for await (const c of await engine.chat.completions.create({ ...options, ...params })) chunks.push(c);
+    return chunks;
+  },
+
+  /** Compiles WGSL in the browser's own compiler. @param {[string, string][]} programs */
+  async compile(programs) {
+    const adapter = await navigator.gpu.requestAdapter();
+    const device = await adapter?.requestDevice();
+    if (!device) throw new Error("no adapter");
+    const failed = [];
+    for (const [name, code] of programs) {
+      const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
+      const errors = messages.filter((m) => m.type === "error").map((m) => `${m.lineNum}: ${m.message}`);
+      if (errors.length) failed.push(`${name}: ${errors.join("; ")}`);
+    }
+    device.destroy();
+    return failed;
+  },
+
+  /** The error of a call, as data. @param {() => Promise<unknown>} call */
+  async failure(call) {
+    try {
+      return { value: await call() };
+    } catch (/** @type {any} */ e) {
+      return { code: e.code, place: e.place, message: e.message, name: e.name };
+    }
+  },
+};

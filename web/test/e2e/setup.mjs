@@ -1,0 +1,66 @@
+// One server and one page for a whole test file.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { join } from "node:path";
+import { after } from "node:test";
+import { fileURLToPath } from "node:url";
+import { launch } from "../browsers.mjs";
+import { serve } from "../serve.mjs";
+
+const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
+const { PAGELM_CACHE, XDG_CACHE_HOME } = process.env;
+const cache = PAGELM_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "pagelm");
+
+export const reference = JSON.parse(readFileSync(at("../../../tests/reference/smollm2-135m-chat.json"), "utf8"));
+export const golden = JSON.parse(readFileSync(at("../../../tests/golden/llama.json"), "utf8"));
+export const SMOLLM = `/models/${reference.model}`;
+export const TINY = "/golden/llama.gguf";
+
+/** Serves the package, models and broken models, and opens the page. @param {import("../browsers.mjs").Browser} name */
+export async function start(name) {
+  const made = mkdtempSync(join(tmpdir(), "pagelm-e2e-"));
+  const tiny = readFileSync(at("../../../tests/golden/llama.gguf"));
+  writeFileSync(join(made, "cut.gguf"), tiny.subarray(0, tiny.length - 5000));
+  writeFileSync(join(made, "cut-header.gguf"), tiny.subarray(0, 2000));
+  // Whole ones, one each for tests that need a path of their own.
+  for (const backend of ["webgpu", "cpu"]) writeFileSync(join(made, `${backend}.gguf`), tiny);
+  writeFileSync(join(made, "page.html"), "<!doctype html><title>Sign in</title>");
+  // The first `llama` of a file is the value of `general.architecture`.
+  const other = Buffer.from(tiny);
+  const where = other.indexOf("general.architecture");
+  other.write("mamba", other.indexOf("llama", where));
+  writeFileSync(join(made, "other.gguf"), other);
+
+  const server = await serve({
+    mounts: {
+      "/": at("."),
+      "/dist": at("../../dist"),
+      "/golden": at("../../../tests/golden"),
+      "/models": join(cache, "models"),
+      "/made": made,
+    },
+  });
+  const browser = await launch(name);
+  after(async () => {
+    await browser.close();
+    await server.close();
+    rmSync(made, { recursive: true });
+  });
+  const page = await browser.open(`${server.url}/page.html`);
+  await page.waitForFunction(() => "e2e" in globalThis);
+
+  /**
+   * Calls a function of page.js there. An error comes back as data, so that its code is not lost on the way.
+   * @param {string} method @param {...unknown} args @returns {Promise<any>}
+   */
+  async function call(method, ...args) {
+    const answer = await page.evaluate(
+      (/** @type {[string, unknown[]]} */ [method, args]) => e2e.failure?.(() => e2e[method]?.(...args)),
+      [method, args],
+    );
+    if (!("value" in answer) && answer.code !== undefined) throw Object.assign(new Error(answer.message), answer);
+    if (!("value" in answer) && answer.message !== undefined) throw new Error(`${answer.name}: ${answer.message}`);
+    return answer.value;
+  }
+  return { server, browser, page, call };
+}

@@ -1,0 +1,44 @@
+// The package as users get it: what is in it, how large it is, and that importing it needs no browser.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+
+const web = fileURLToPath(new URL("..", import.meta.url));
+const gz = (/** @type {string} */ file) => gzipSync(readFileSync(`${web}/dist/${file}`), { level: 9 }).length;
+
+test("the package holds its four parts and nothing of the sources", () => {
+  const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: web, encoding: "utf8" }));
+  const names = files.map((/** @type {{ path: string }} */ f) => f.path);
+  for (const name of ["index.js", "index.d.ts", "worker.js", "pagelm_bg.wasm"])
+    assert.ok(names.includes(`dist/${name}`));
+  const odd = names.filter((/** @type {string} */ n) => !/^(dist\/|package\.json$|README|LICENSE)/.test(n));
+  assert.deepEqual(odd, []);
+});
+
+test("the wasm file stays below 2 MB and the scripts below 30 KB, compressed", (t) => {
+  const scripts = readdirSync(`${web}/dist`).filter((f) => f.endsWith(".js"));
+  const sizes = Object.fromEntries([...scripts, "pagelm_bg.wasm"].map((f) => [f, gz(f)]));
+  t.diagnostic(JSON.stringify(sizes));
+  assert.ok(gz("pagelm_bg.wasm") < 2e6);
+  assert.ok(scripts.reduce((sum, f) => sum + gz(f), 0) < 30_000);
+});
+
+test("the package can be imported where there is no browser, and says so when used", async () => {
+  const { createEngine, capabilities } = await import(`${web}/dist/index.js`);
+  assert.equal((await capabilities()).webgpu.available, false);
+  await assert.rejects(createEngine({ model: "http://localhost/a.gguf" }), { code: "engine-not-loaded" });
+});
+
+test("every code of the engine's errors is known to the package", () => {
+  const rust = readFileSync(`${web}/../crate/error.rs`, "utf8");
+  const codes = [...rust.matchAll(/^ {4}\w+ = "([a-z-]+)",$/gm)].map((m) => m[1]);
+  const typescript = readFileSync(`${web}/src/errors.ts`, "utf8");
+  assert.ok(codes.length > 20);
+  assert.deepEqual(
+    codes.filter((code) => !typescript.includes(`"${code}"`)),
+    [],
+  );
+});

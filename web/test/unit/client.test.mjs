@@ -1,0 +1,152 @@
+// The protocol from the page's side, with a worker that is a script: every request settles, once.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { source } from "./source.mjs";
+
+const { Client } = await source("client.ts");
+const { generate, wireParams } = await source("stream.ts");
+const { PagelmError } = await source("errors.ts");
+
+/** A worker that only remembers what it was sent. */
+function fake() {
+  /** @type {any} */
+  const port = {
+    sent: /** @type {any[]} */ ([]),
+    terminated: 0,
+    postMessage: (/** @type {any} */ m) => port.sent.push(m),
+    terminate: () => port.terminated++,
+    say: (/** @type {any} */ data) => port.onmessage?.({ data }),
+  };
+  return port;
+}
+
+const piece = (/** @type {number} */ id) => ({ kind: "token", id, text: `t${id}` });
+
+test("an answer settles its own request only", async () => {
+  const port = fake();
+  const client = new Client(port);
+  const [a, b] = [client.call("decode", { token: 1 }), client.call("decode", { token: 2 })];
+  port.say({ op: "done", id: 2, value: "second" });
+  port.say({ op: "error", id: 1, error: { code: "invalid-state", place: "p", message: "m" } });
+  port.say({ op: "done", id: 1, value: "too late" });
+  assert.equal(await b, "second");
+  await assert.rejects(a, { name: "PagelmError", code: "invalid-state", place: "p", message: "m" });
+});
+
+test("the end of the worker fails all that waits and all that comes later", async () => {
+  for (const [end, code] of /** @type {const} */ ([
+    [(/** @type {any} */ p) => p.onerror({ message: "died" }), "worker-lost"],
+    [(/** @type {any} */ p) => p.onmessageerror({}), "worker-lost"],
+    [
+      (/** @type {any} */ p) => p.say({ op: "fatal", error: { code: "internal", place: "", message: "x" } }),
+      "internal",
+    ],
+  ])) {
+    const port = fake();
+    const client = new Client(port);
+    const waiting = [client.call("stats", {}), client.call("stats", {})];
+    port.say({ op: "piece", id: 99, value: null });
+    end(port);
+    for (const w of waiting) await assert.rejects(w, { code });
+    await assert.rejects(client.call("stats", {}), { code });
+    assert.equal(port.terminated, 1);
+  }
+});
+
+test("a worker that never spoke did not load", async () => {
+  const port = fake();
+  const waiting = new Client(port).call("stats", {});
+  port.onerror({});
+  await assert.rejects(waiting, { code: "engine-not-loaded" });
+});
+
+test("a signal rejects at once, tells the worker, and late answers are dropped", async () => {
+  const port = fake();
+  const client = new Client(port);
+  const stop = new AbortController();
+  const call = client.call("decode", { token: 1 }, { signal: stop.signal });
+  stop.abort();
+  await assert.rejects(call, { code: "aborted" });
+  assert.deepEqual(port.sent.at(-1), { op: "abort", target: 1 });
+  port.say({ op: "done", id: 1, value: 1 });
+  await assert.rejects(client.call("stats", {}, { signal: stop.signal }), { code: "aborted" });
+  assert.equal(port.sent.length, 2);
+});
+
+test("a message that cannot be sent is the caller's error", async () => {
+  const port = fake();
+  port.postMessage = structuredClone;
+  await assert.rejects(new Client(port).call("render", { messages: [() => 0] }), { code: "invalid-argument" });
+});
+
+test("a stream gives what came before its end, in order, and grants credit as it is read", async () => {
+  const port = fake();
+  const pieces = generate(new Client(port), { text: "x" }, {}, undefined);
+  const first = pieces.next();
+  for (let i = 0; i < 40; i++) port.say({ op: "piece", id: 1, value: piece(i) });
+  port.say({ op: "done", id: 1, value: null });
+  const got = [(await first).value];
+  for await (const p of pieces) got.push(p);
+  assert.deepEqual(
+    got.map((p) => p.id),
+    Array.from({ length: 40 }, (_, i) => i),
+  );
+  assert.equal(port.sent[0].credit, 32);
+});
+
+test("a stream that nobody reads gets no more credit", async () => {
+  const port = fake();
+  const pieces = generate(new Client(port), { text: "x" }, {}, undefined);
+  const first = pieces.next();
+  for (let i = 0; i < 32; i++) port.say({ op: "piece", id: 1, value: piece(i) });
+  await first;
+  await new Promise((done) => setTimeout(done, 5));
+  assert.equal(port.sent.length, 1);
+  for (let i = 1; i < 16; i++) await pieces.next();
+  assert.deepEqual(port.sent[1], { op: "credit", target: 1, pieces: 16 });
+});
+
+test("leaving the loop stops the generation", async () => {
+  const port = fake();
+  const pieces = generate(new Client(port), { text: "x" }, {}, undefined);
+  const first = pieces.next();
+  port.say({ op: "piece", id: 1, value: piece(0) });
+  await first;
+  await pieces.return();
+  assert.deepEqual(port.sent.at(-1), { op: "abort", target: 1 });
+});
+
+test("an error ends a stream after its last piece, an abort before", async () => {
+  const port = fake();
+  const client = new Client(port);
+  const failing = generate(client, { text: "x" }, {}, undefined);
+  const first = failing.next();
+  port.say({ op: "piece", id: 1, value: piece(0) });
+  port.say({ op: "error", id: 1, error: { code: "device-lost", place: "", message: "" } });
+  assert.equal((await first).value.id, 0);
+  await assert.rejects(failing.next(), { code: "device-lost" });
+
+  const stop = new AbortController();
+  const stopped = generate(client, { text: "x" }, {}, stop.signal);
+  const begun = stopped.next();
+  for (let i = 0; i < 3; i++) port.say({ op: "piece", id: 2, value: piece(i) });
+  await begun;
+  stop.abort();
+  await assert.rejects(stopped.next(), { code: "aborted" });
+});
+
+test("disposal rejects what runs", async () => {
+  const port = fake();
+  const client = new Client(port);
+  const running = client.call("stats", {});
+  client.end(new PagelmError("disposed", "gone"));
+  await assert.rejects(running, { code: "disposed" });
+  assert.equal(port.terminated, 1);
+});
+
+test("parameters cross without gaps, and always with a seed", () => {
+  const wire = wireParams({ temperature: 0, stop: "a", logit_bias: { 7: -100 } });
+  assert.equal(typeof wire.sampler.seed, "number");
+  wire.sampler.seed = 1;
+  assert.deepEqual(wire, { sampler: { temperature: 0, logit_bias: [[7, -100]], seed: 1 }, stop: ["a"] });
+});
