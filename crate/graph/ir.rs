@@ -89,6 +89,16 @@ pub enum StateRows {
     Recurrent(usize),
 }
 
+impl StateRows {
+    /// How many rows there are with a context of `n_ctx`.
+    pub fn count(self, n_ctx: usize) -> usize {
+        match self {
+            StateRows::Ctx => n_ctx,
+            StateRows::Recurrent(rows) => rows,
+        }
+    }
+}
+
 /// An op, the shape of its value (none for an effect), and the name of the value in hidden-state dumps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {

@@ -238,6 +238,14 @@ impl Op {
         }
     }
 
+    /// The recurrent state that the op reads and rewrites.
+    pub fn recurrent_state(&self) -> Option<StateId> {
+        match *self {
+            Op::SsmConv { state, .. } | Op::DeltaRule { state, .. } => Some(state),
+            _ => None,
+        }
+    }
+
     /// The weights that the op reads.
     pub fn weights(&self) -> impl Iterator<Item = WeightId> {
         let (first, second) = match *self {

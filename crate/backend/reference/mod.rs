@@ -59,11 +59,7 @@ impl Backend for Reference {
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
         let g = &plan.graph;
         self.weights = g.weights.iter().map(|w| vec![0; w.bytes()]).collect();
-        let rows = |rows| match rows {
-            StateRows::Ctx => limits.n_ctx,
-            StateRows::Recurrent(n) => n,
-        };
-        self.states = g.states.iter().map(|s| vec![0.0; rows(s.rows) * s.cols]).collect();
+        self.states = g.states.iter().map(|s| vec![0.0; s.rows.count(limits.n_ctx) * s.cols]).collect();
         self.values = vec![Vec::new(); g.nodes.len()];
         self.plan = Some(plan);
         Ok(())
