@@ -14,7 +14,7 @@ const keepUrls: Plugin = {
     const file = id.split("?")[0] ?? id;
     const kept = file.endsWith("/pkg/pagelm.js")
       ? // The worker names the wasm file itself; the generated code has a second way to it, which nothing uses.
-        code.replace(/new URL\('pagelm_bg\.wasm', import\.meta\.url\)/, "undefined")
+        code.replace(/new URL\(["']pagelm_bg\.wasm["'], import\.meta\.url\)/, "undefined")
       : code.replaceAll(/new URL\("(\.\/(?:worker\.js|pagelm_bg\.wasm))"/g, 'new URL(/* @vite-ignore */ "$1"');
     return kept === code ? null : { code: kept, map: null };
   },

@@ -66,5 +66,5 @@ fn local_layers(meta: &Meta, period: usize) -> Result<impl Fn(usize) -> bool + u
         Some(_) => (opt_size(meta, "attention.sliding_window_pattern")?.unwrap_or(period), Vec::new()),
         None => (period, Vec::new()),
     };
-    Ok(move |layer: usize| listed.get(layer).copied().unwrap_or((layer + 1) % period != 0))
+    Ok(move |layer: usize| listed.get(layer).copied().unwrap_or(!(layer + 1).is_multiple_of(period)))
 }

@@ -16,8 +16,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 use crate::graph::Graph;
 
+type Description = fn(&mut Describe<'_>) -> Result<Graph>;
+
 /// `general.architecture` and the description that goes with it.
-pub const REGISTRY: &[(&str, fn(&mut Describe<'_>) -> Result<Graph>)] = &[
+pub const REGISTRY: &[(&str, Description)] = &[
     ("llama", llama::build),
     ("qwen2", qwen::qwen2),
     ("qwen3", qwen::qwen3),

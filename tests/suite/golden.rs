@@ -44,7 +44,8 @@ const HIDDEN: f32 = 1e-4;
 fn everywhere(check: impl Fn(&str, &golden::Golden, &mut Session)) {
     for name in FIXTURES {
         let Some((numbers, file)) = golden::load(name) else { return };
-        for Candidate { name: backend, make, .. } in backends::all() {
+        let reference = Candidate { name: "reference", make: || Box::new(Reference::new()), slack: 1.0 };
+        for Candidate { name: backend, make, .. } in backends::all().into_iter().chain([reference]) {
             let what = format!("{name} on {backend}");
             let opened = golden::open(&file, make(), OPTIONS);
             if backend.starts_with("webgpu") && NOT_ON_GPU.contains(name) {

@@ -100,9 +100,10 @@ async function ask(text: string): Promise<void> {
     await chat.ask(engine, text, { temperature: temperature.valueAsNumber || 0, ...extra() });
     show("ready");
   } catch (e) {
+    const problem = problemOf(e);
     // An engine that broke cannot be used again: back to the choice of a model.
-    if (engine.ended) unload();
-    show(engine ? "ready" : "failed", problemOf(e));
+    if (engine?.ended || problem.code === "device-lost" || problem.code === "gpu-error") unload();
+    if (problem.code !== "disposed") show(engine ? "ready" : "failed", problem);
   }
   prompt.focus();
 }

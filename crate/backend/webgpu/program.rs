@@ -139,6 +139,7 @@ impl Program {
             (_, shape) => shape.map_or(0, |s| s.cols),
         };
         let rows = node.shape.map_or(Dim::Tokens, |s| s.rows);
+        let most = if rows == Dim::Tokens { self.limits.max_tokens } else { self.limits.max_outputs };
         let tuning = compiler.gpu.tuning;
         let mut push = |k: Kernel, when, buffers: &[&wgpu::Buffer]| {
             all.push(compiler.dispatch(k, when, rows, &self.step, buffers));
@@ -158,8 +159,12 @@ impl Program {
                 for (m, buffer) in self.matrices(*w) {
                     let buffers = [buffer, self.slot(*x), self.slot(ValueId(i as u32))];
                     push(kernels::gemv(m, rows, tuning), When::OneRow, &buffers);
-                    push(kernels::gemm(m, rows, true, tuning), When::FewRows, &buffers);
-                    push(kernels::gemm(m, rows, false, tuning), When::ManyRows, &buffers);
+                    if most > 1 {
+                        push(kernels::gemm(m, rows, true, tuning), When::FewRows, &buffers);
+                    }
+                    if most > kernels::FEW {
+                        push(kernels::gemm(m, rows, false, tuning), When::ManyRows, &buffers);
+                    }
                 }
             }
             Op::AddBias { b, .. } => simple(kernels::add_bias(cols, g.weight(*b).dtype), &[self.vector(*b)]),
