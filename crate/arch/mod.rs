@@ -6,6 +6,7 @@ mod describe;
 mod gemma;
 mod llama;
 mod qwen;
+mod qwen35;
 
 pub use config::Config;
 pub use describe::Describe;
@@ -22,6 +23,9 @@ pub const REGISTRY: &[(&str, Description)] = &[
     ("llama", llama::build),
     ("qwen2", qwen::qwen2),
     ("qwen3", qwen::qwen3),
+    ("qwen3moe", qwen::qwen3moe),
+    ("qwen35", qwen35::qwen35),
+    ("qwen35moe", qwen35::qwen35moe),
     ("gemma", gemma::gemma),
     ("gemma2", gemma::gemma2),
     ("gemma3", gemma::gemma3),

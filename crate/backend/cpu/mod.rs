@@ -4,10 +4,12 @@
 
 mod attention;
 mod decode;
+mod delta;
 mod lanes;
 mod math;
 mod matmul;
 mod model;
+mod moe;
 mod pool;
 mod rows;
 

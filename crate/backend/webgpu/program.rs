@@ -185,6 +185,14 @@ impl Program {
             Op::Glu { act, .. } => simple(kernels::glu(cols, *act), &[]),
             Op::Softcap { cap, .. } => simple(kernels::softcap(cols, *cap), &[]),
             Op::LastRows { .. } => simple(kernels::last_rows(cols), &[]),
+            Op::SigmoidGate { .. }
+            | Op::Slice { .. }
+            | Op::L2Norm { .. }
+            | Op::SsmConv { .. }
+            | Op::DeltaRule { .. }
+            | Op::MoeRoute { .. }
+            | Op::MoeMatMul { .. }
+            | Op::MoeSum { .. } => unreachable!("`check` refuses {}", node.op.name()),
         }
     }
 
@@ -208,6 +216,23 @@ fn check(g: &Graph, limits: Limits) -> Result<()> {
         bail!(InvalidArgument, "a step of {most} tokens is more than the {} of a GPU grid", kernels::MAX_GRID);
     }
     for node in &g.nodes {
+        if matches!(
+            node.op,
+            Op::SigmoidGate { .. }
+                | Op::Slice { .. }
+                | Op::L2Norm { .. }
+                | Op::SsmConv { .. }
+                | Op::DeltaRule { .. }
+                | Op::MoeRoute { .. }
+                | Op::MoeMatMul { .. }
+                | Op::MoeSum { .. }
+        ) {
+            bail!(
+                UnsupportedArchitecture,
+                "the GPU has no kernel for {} yet; run this model on the CPU",
+                node.op.name()
+            );
+        }
         for w in node.op.weights().map(|w| g.weight(w)) {
             let matrix = matches!(node.op, Op::Embed { .. } | Op::MatMul { .. });
             let known = if matrix && w.cols.is_multiple_of(32) {
