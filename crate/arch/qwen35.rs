@@ -53,5 +53,5 @@ fn recurrent_layers(meta: &Meta) -> Result<impl Fn(usize) -> bool + use<>> {
         _ => Vec::new(),
     };
     let interval = opt_size(meta, "full_attention_interval")?.unwrap_or(4);
-    Ok(move |layer: usize| listed.get(layer).copied().unwrap_or((layer + 1) % interval != 0))
+    Ok(move |layer: usize| listed.get(layer).copied().unwrap_or(!(layer + 1).is_multiple_of(interval)))
 }
