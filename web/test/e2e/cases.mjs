@@ -72,6 +72,15 @@ export async function generation(t, c, backend) {
     assert.equal(closed, "invalid-state");
   });
 
+  await t.test("a file works as well as an address", async () => {
+    const { last } = await c.call("loadFile", TINY, { backend });
+    assert.equal(last.phase, "ready");
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
+    await assert.rejects(c.call("loadFile", "/made/cut.gguf", { backend }), { code: "gguf-truncated" });
+    await c.call("load", { model: TINY, backend });
+  });
+
   await t.test("disposal ends what runs", async () => {
     assert.equal(await c.call("disposeWhileRunning", CHEAP.ids), "disposed");
   });
@@ -102,6 +111,14 @@ export async function faults(t, c, backend) {
   await t.test("a load can be stopped", async () => {
     const model = `/fault/slow${TINY}?bytes=2000&ms=20`;
     await assert.rejects(c.call("load", { model, backend, stopAfterMs: 300 }), { code: "aborted" });
+  });
+  await t.test("an engine that cannot start or breaks says so", async () => {
+    const load = (/** @type {object} */ o) => c.call("load", { model: TINY, backend, ...o });
+    await assert.rejects(load({ wasmUrl: "/made/page.html" }), { code: "engine-not-loaded" });
+    await assert.rejects(load({ workerUrl: "/none.js" }), { code: "engine-not-loaded" });
+    await assert.rejects(load({ workerUrl: "/trap.js", model: `/fault/slow${TINY}?bytes=2000&ms=20` }), {
+      code: "internal",
+    });
   });
   await t.test("after all of these a good model works", () => works(c, backend));
   await t.test("a connection that is cut goes on where it was", async () => {
