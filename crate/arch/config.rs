@@ -16,7 +16,7 @@ pub struct Config {
     pub n_ctx_train: usize,
     /// `embedding_length`.
     pub d_model: usize,
-    /// `feed_forward_length`.
+    /// `feed_forward_length`; 0 where all feed-forward networks are experts and the key is absent.
     pub d_ff: usize,
     /// `attention.head_count`.
     pub n_head: usize,
@@ -93,7 +93,11 @@ impl Config {
             n_layer,
             n_ctx_train: size(meta, "context_length")?,
             d_model,
-            d_ff: size(meta, "feed_forward_length")?,
+            d_ff: match opt_size(meta, "feed_forward_length")? {
+                None if opt_size(meta, "expert_count")?.is_some() => 0,
+                None => size(meta, "feed_forward_length")?,
+                Some(d) => d,
+            },
             n_head,
             n_kv_head,
             d_head,
@@ -126,7 +130,7 @@ fn rope_scale(meta: &Meta) -> Result<f32> {
 }
 
 /// A size of the architecture: at least 1, and no more than any model could mean.
-fn size(meta: &Meta, name: &str) -> Result<usize> {
+pub(super) fn size(meta: &Meta, name: &str) -> Result<usize> {
     let key = meta.arch_key(name)?;
     checked_size(meta, name, meta.u32(&key)?)
 }

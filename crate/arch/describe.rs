@@ -15,6 +15,7 @@ pub struct Describe<'a> {
     builder: Builder,
     tensors: HashMap<&'a str, &'a TensorInfo>,
     taken: HashMap<&'a str, (WeightId, Use)>,
+    ignored: Vec<String>,
     missing: Vec<String>,
     misshapen: Vec<String>,
 }
@@ -33,6 +34,7 @@ impl<'a> Describe<'a> {
             builder: Builder::new(),
             tensors: gguf.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
             taken: HashMap::new(),
+            ignored: Vec::new(),
             missing: Vec::new(),
             misshapen: Vec::new(),
         }
@@ -52,6 +54,27 @@ impl<'a> Describe<'a> {
         self.take(name, &[len], Use::Vector)
     }
 
+    /// The matrices of `n` experts, `[in, out, n]`, one after another.
+    pub fn experts(&mut self, name: &str, d_in: usize, d_out: usize, n: usize) -> WeightId {
+        self.take(name, &[d_in, d_out, n], Use::Matrix)
+    }
+
+    /// Vectors that are read like one: `n` of them, each `len` long.
+    pub fn vectors(&mut self, name: &str, len: usize, n: usize) -> WeightId {
+        self.take(name, &[len, n], Use::Vector)
+    }
+
+    /// A matrix of one row, which some converters write as a vector.
+    pub fn row_or_vector(&mut self, name: &str, len: usize) -> WeightId {
+        let as_vector = self.tensors.get(name).is_some_and(|t| t.dims.len() == 1);
+        if as_vector { self.take(name, &[len], Use::Matrix) } else { self.take(name, &[len, 1], Use::Matrix) }
+    }
+
+    /// Tensors whose names start so are not read, and that is right.
+    pub fn ignore(&mut self, prefix: String) {
+        self.ignored.push(prefix);
+    }
+
     /// A vector that some files have and others do not.
     pub fn opt_vector(&mut self, name: &str, len: usize) -> Option<WeightId> {
         self.has(name).then(|| self.vector(name, len))
@@ -61,7 +84,7 @@ impl<'a> Describe<'a> {
         if let Some((w, _)) = self.taken.get(name) {
             return *w;
         }
-        let (cols, rows) = (dims[0], dims.get(1).copied().unwrap_or(1));
+        let (cols, rows) = (dims[0], dims[1..].iter().product());
         let Some(&t) = self.tensors.get(name) else {
             self.missing.push(format!("`{name}`"));
             return self.builder.weight(name, DType::F32, rows, cols);
@@ -92,6 +115,7 @@ impl<'a> Describe<'a> {
         // A layer's tensor that nothing reads would make the answer wrong without a word.
         let unread: Vec<_> = (self.gguf.tensors.iter().map(|t| t.name.as_str()))
             .filter(|name| name.starts_with("blk.") && !self.taken.contains_key(name))
+            .filter(|name| !self.ignored.iter().any(|prefix| name.starts_with(prefix)))
             .collect();
         if let Some(first) = unread.first() {
             let n = unread.len();

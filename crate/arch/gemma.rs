@@ -13,7 +13,7 @@ use crate::graph::{Act, Graph, Rope};
 pub fn gemma(d: &mut Describe<'_>) -> Result<Graph> {
     let c = Config::read(d.gguf)?;
     let attn = AttnSpec::causal(&c, c.rope_halves());
-    let layer = |_| LayerSpec { attn: attn.clone(), act: Act::GeluTanh, post_norms: false };
+    let layer = |_| LayerSpec::plain(attn.clone(), Act::GeluTanh);
     decoder(d, &c, &DecoderSpec { embed_scale: (c.d_model as f32).sqrt(), final_softcap: None }, layer)
 }
 
@@ -32,7 +32,7 @@ pub fn gemma2(d: &mut Describe<'_>) -> Result<Graph> {
         attn.attn.scale = 1.0 / (d_scale as f32).sqrt();
         attn.attn.softcap = softcap;
         attn.attn.window = window.filter(|_| local(i));
-        LayerSpec { attn, act: Act::GeluTanh, post_norms: true }
+        LayerSpec { post_norms: true, ..LayerSpec::plain(attn, Act::GeluTanh) }
     };
     decoder(d, &c, &DecoderSpec { embed_scale: (c.d_model as f32).sqrt(), final_softcap }, layer)
 }
@@ -52,7 +52,7 @@ pub fn gemma3(d: &mut Describe<'_>) -> Result<Graph> {
         let mut attn = AttnSpec { qk_norm: true, ..AttnSpec::causal(&c, rope) };
         attn.attn.scale = 1.0 / (d_scale as f32).sqrt();
         attn.attn.window = window.filter(|_| local(i));
-        LayerSpec { attn, act: Act::GeluTanh, post_norms: true }
+        LayerSpec { post_norms: true, ..LayerSpec::plain(attn, Act::GeluTanh) }
     };
     decoder(d, &c, &DecoderSpec { embed_scale: (c.d_model as f32).sqrt(), final_softcap }, layer)
 }
@@ -66,5 +66,5 @@ fn local_layers(meta: &Meta, period: usize) -> Result<impl Fn(usize) -> bool + u
         Some(_) => (opt_size(meta, "attention.sliding_window_pattern")?.unwrap_or(period), Vec::new()),
         None => (period, Vec::new()),
     };
-    Ok(move |layer: usize| listed.get(layer).copied().unwrap_or((layer + 1) % period != 0))
+    Ok(move |layer: usize| listed.get(layer).copied().unwrap_or(!(layer + 1).is_multiple_of(period)))
 }

@@ -21,5 +21,5 @@ pub fn build(d: &mut Describe<'_>) -> Result<Graph> {
         freqs,
     };
     let attn = AttnSpec::causal(&c, rope);
-    decoder(d, &c, &DecoderSpec::default(), |_| LayerSpec { attn: attn.clone(), act: Act::Silu, post_norms: false })
+    decoder(d, &c, &DecoderSpec::default(), |_| LayerSpec::plain(attn.clone(), Act::Silu))
 }

@@ -6,6 +6,7 @@ mod describe;
 mod gemma;
 mod llama;
 mod qwen;
+mod qwen35;
 
 pub use config::Config;
 pub use describe::Describe;
@@ -15,11 +16,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 use crate::graph::Graph;
 
+type Description = fn(&mut Describe<'_>) -> Result<Graph>;
+
 /// `general.architecture` and the description that goes with it.
-pub const REGISTRY: &[(&str, fn(&mut Describe<'_>) -> Result<Graph>)] = &[
+pub const REGISTRY: &[(&str, Description)] = &[
     ("llama", llama::build),
     ("qwen2", qwen::qwen2),
     ("qwen3", qwen::qwen3),
+    ("qwen3moe", qwen::qwen3moe),
+    ("qwen35", qwen35::qwen35),
+    ("qwen35moe", qwen35::qwen35moe),
     ("gemma", gemma::gemma),
     ("gemma2", gemma::gemma2),
     ("gemma3", gemma::gemma3),

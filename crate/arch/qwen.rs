@@ -1,22 +1,28 @@
-//! `qwen2` (Qwen 2, 2.5) and `qwen3` (dense): llama with halves rotated, and one difference each.
+//! `qwen2` (Qwen 2, 2.5), `qwen3` and `qwen3moe`: llama with halves rotated, and a difference each.
 //!
-//! Tensors as llama's; qwen2 adds `attn_{q,k,v}.bias`, qwen3 `attn_{q,k}_norm.weight`.
+//! Tensors as llama's; qwen2 adds `attn_{q,k,v}.bias`, qwen3 and qwen3moe `attn_{q,k}_norm.weight`; qwen3moe has
+//! `ffn_gate_inp` and `ffn_{gate,up,down}_exps` in place of the feed-forward network.
 
-use super::blocks::{AttnSpec, DecoderSpec, LayerSpec, decoder};
+use super::blocks::{AttnSpec, DecoderSpec, Ffn, LayerSpec, MoeSpec, decoder};
 use super::{Config, Describe};
 use crate::error::Result;
 use crate::graph::{Act, Graph};
 
 pub fn qwen2(d: &mut Describe<'_>) -> Result<Graph> {
-    build(d, |attn| AttnSpec { qkv_bias: true, ..attn })
+    build(d, |attn| LayerSpec::plain(AttnSpec { qkv_bias: true, ..attn }, Act::Silu))
 }
 
 pub fn qwen3(d: &mut Describe<'_>) -> Result<Graph> {
-    build(d, |attn| AttnSpec { qk_norm: true, ..attn })
+    build(d, |attn| LayerSpec::plain(AttnSpec { qk_norm: true, ..attn }, Act::Silu))
 }
 
-fn build(d: &mut Describe<'_>, differ: impl Fn(AttnSpec) -> AttnSpec) -> Result<Graph> {
+pub fn qwen3moe(d: &mut Describe<'_>) -> Result<Graph> {
+    let experts = Ffn::Moe(MoeSpec::read(&d.gguf.meta)?);
+    build(d, |attn| LayerSpec { ffn: experts, ..LayerSpec::plain(AttnSpec { qk_norm: true, ..attn }, Act::Silu) })
+}
+
+fn build(d: &mut Describe<'_>, layer: impl Fn(AttnSpec) -> LayerSpec) -> Result<Graph> {
     let c = Config::read(d.gguf)?;
-    let attn = differ(AttnSpec::causal(&c, c.rope_halves()));
-    decoder(d, &c, &DecoderSpec::default(), |_| LayerSpec { attn: attn.clone(), act: Act::Silu, post_norms: false })
+    let layer = layer(AttnSpec::causal(&c, c.rope_halves()));
+    decoder(d, &c, &DecoderSpec::default(), |_| layer.clone())
 }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 
 use crate::backend::{Backend, Limits, Step};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::Plan;
+use crate::graph::{Plan, StateRows};
 
 /// A sequence of tokens in the cache of one backend.
 ///
@@ -16,6 +16,10 @@ pub struct Session {
     n_vocab: usize,
     /// The tokens whose rows are in the cache; row i holds position i.
     tokens: Vec<u32>,
+    /// How many of them the recurrent states have seen. Less than all after a rollback: the states cannot go back, so
+    /// the tokens run again before the next step.
+    seen: usize,
+    recurrent: bool,
     /// `[max_outputs, n_vocab]`.
     logits: Vec<f32>,
     /// Rows of logits of a step that was submitted and not read: a caller dropped its future.
@@ -26,7 +30,9 @@ impl Session {
     pub(super) fn new(backend: Box<dyn Backend>, plan: &Plan, limits: Limits) -> Self {
         let n_vocab = plan.graph.n_vocab();
         let logits = vec![0.0; limits.max_outputs * n_vocab];
-        Self { backend, limits, n_vocab, tokens: Vec::with_capacity(limits.n_ctx), logits, unread: None }
+        let recurrent = plan.graph.states.iter().any(|s| matches!(s.rows, StateRows::Recurrent(_)));
+        let tokens = Vec::with_capacity(limits.n_ctx);
+        Self { backend, limits, n_vocab, tokens, seen: 0, recurrent, logits, unread: None }
     }
 
     pub fn backend(&self) -> &dyn Backend {
@@ -91,7 +97,11 @@ impl Session {
         if n > self.tokens.len() {
             crate::bail!(InvalidArgument, "cannot roll back to {n} tokens: the cache holds {}", self.tokens.len());
         }
+        if self.recurrent && n < self.tokens.len() {
+            self.seen = 0;
+        }
         self.tokens.truncate(n);
+        self.seen = self.seen.min(n);
         Ok(())
     }
 
@@ -126,14 +136,28 @@ impl Session {
     }
 
     async fn step(&mut self, tokens: &[u32], outputs: usize) -> Result<()> {
+        while self.seen < self.tokens.len() {
+            let end = self.tokens.len().min(self.seen + self.limits.max_tokens);
+            let again = self.tokens[self.seen..end].to_vec();
+            self.run(&again, self.seen, 0).await?;
+            self.seen = end;
+        }
+        let pos = self.tokens.len();
+        // A step that fails, or whose future is dropped, may have changed the states.
+        self.seen = if self.recurrent { 0 } else { pos };
+        self.run(tokens, pos, outputs).await?;
+        self.tokens.extend_from_slice(tokens);
+        self.seen = self.tokens.len();
+        Ok(())
+    }
+
+    async fn run(&mut self, tokens: &[u32], pos: usize, outputs: usize) -> Result<()> {
         if let Some(rows) = self.unread {
             self.read(rows).await?;
         }
-        self.backend.submit(&Step { tokens, pos: self.tokens.len(), outputs })?;
+        self.backend.submit(&Step { tokens, pos, outputs })?;
         self.unread = Some(outputs);
-        self.read(outputs).await?;
-        self.tokens.extend_from_slice(tokens);
-        Ok(())
+        self.read(outputs).await
     }
 
     async fn read(&mut self, rows: usize) -> Result<()> {

@@ -1,7 +1,8 @@
 //! The only way to make nodes.
 
 use super::infer::infer;
-use super::ir::{Act, Attention, Graph, Node, Op, Rope, State, StateId, ValueId, Weight, WeightId};
+use super::ir::{Graph, Node, State, StateId, StateRows, ValueId, Weight, WeightId};
+use super::op::{Act, Attention, Op, Rope};
 use super::verify::verify;
 use crate::dtype::DType;
 
@@ -31,8 +32,17 @@ impl Builder {
         WeightId(self.g.weights.len() as u32 - 1)
     }
 
+    /// A state with a row for each position.
     pub fn state(&mut self, name: &str, cols: usize) -> StateId {
-        self.g.states.push(State { name: name.to_string(), cols });
+        self.push_state(name, StateRows::Ctx, cols)
+    }
+
+    pub fn recurrent_state(&mut self, name: &str, rows: usize, cols: usize) -> StateId {
+        self.push_state(name, StateRows::Recurrent(rows), cols)
+    }
+
+    fn push_state(&mut self, name: &str, rows: StateRows, cols: usize) -> StateId {
+        self.g.states.push(State { name: name.to_string(), rows, cols });
         StateId(self.g.states.len() as u32 - 1)
     }
 
@@ -74,6 +84,40 @@ impl Builder {
 
     pub fn softcap(&mut self, x: ValueId, cap: f32) -> ValueId {
         self.push(Op::Softcap { x, cap })
+    }
+
+    pub fn sigmoid_gate(&mut self, x: ValueId, gate: ValueId) -> ValueId {
+        self.push(Op::SigmoidGate { x, gate })
+    }
+
+    pub fn slice(&mut self, x: ValueId, group: usize, start: usize, len: usize) -> ValueId {
+        self.push(Op::Slice { x, group, start, len })
+    }
+
+    pub fn l2_norm(&mut self, x: ValueId, d_head: usize, eps: f32, scale: f32) -> ValueId {
+        self.push(Op::L2Norm { x, d_head, eps, scale })
+    }
+
+    pub fn ssm_conv(&mut self, x: ValueId, w: WeightId, state: StateId) -> ValueId {
+        self.push(Op::SsmConv { x, w, state })
+    }
+
+    /// Takes the op itself: it has more operands than a call can name.
+    pub fn delta_rule(&mut self, op: Op) -> ValueId {
+        assert!(matches!(op, Op::DeltaRule { .. }), "{} is not delta_rule", op.name());
+        self.push(op)
+    }
+
+    pub fn moe_route(&mut self, x: ValueId, n_used: usize) -> ValueId {
+        self.push(Op::MoeRoute { x, n_used })
+    }
+
+    pub fn moe_matmul(&mut self, w: WeightId, x: ValueId, route: ValueId, n_expert: usize) -> ValueId {
+        self.push(Op::MoeMatMul { w, x, route, n_expert })
+    }
+
+    pub fn moe_sum(&mut self, x: ValueId, route: ValueId) -> ValueId {
+        self.push(Op::MoeSum { x, route })
     }
 
     pub fn last_rows(&mut self, x: ValueId) -> ValueId {

@@ -1,6 +1,7 @@
 //! The shape rule of each op. Refuses with the op, what it expects and what it got.
 
-use super::ir::{Dim, Graph, Op, Shape};
+use super::ir::{Dim, Graph, Shape, StateId, StateRows};
+use super::op::{Delta, Op};
 
 /// The shape of the op's value, `None` for an effect.
 pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
@@ -40,6 +41,9 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
         }
         Op::KvStore { x, state } => {
             expect("columns of x", g.state(*state).cols, shape(*x).cols)?;
+            if g.state(*state).rows != StateRows::Ctx {
+                return Err("kv_store: the state must have a row for each position".to_string());
+            }
             rows_are_tokens(op, shape(*x))?;
             return Ok(None);
         }
@@ -53,6 +57,63 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
         Op::Add { a, b } => same(shape(*a), shape(*b))?,
         Op::Glu { gate, up, .. } => same(shape(*gate), shape(*up))?,
         Op::Softcap { x, .. } => shape(*x),
+        Op::SigmoidGate { x, gate } => {
+            if shape(*gate).cols == 1 {
+                same(shape(*x), Shape { cols: shape(*x).cols, ..shape(*gate) })?
+            } else {
+                same(shape(*x), shape(*gate))?
+            }
+        }
+        Op::Slice { x, group, start, len } => {
+            expect("columns left over by the group", 0, shape(*x).cols % group)?;
+            if start + len > *group || *len == 0 {
+                return Err(format!("slice: {start} + {len} columns are not inside a group of {group}"));
+            }
+            Shape { cols: shape(*x).cols / group * len, ..shape(*x) }
+        }
+        Op::L2Norm { x, d_head, .. } => {
+            expect("columns left over by d_head", 0, shape(*x).cols % d_head)?;
+            shape(*x)
+        }
+        Op::SsmConv { x, w, state } => {
+            expect("rows of the weight", shape(*x).cols, g.weight(*w).rows)?;
+            expect("columns of the state", shape(*x).cols, g.state(*state).cols)?;
+            recurrent(g, op, *state, g.weight(*w).cols - 1)?;
+            rows_are_tokens(op, shape(*x))?
+        }
+        Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta } => {
+            let Delta { n_k_head, n_v_head, d_head } = *delta;
+            expect("value heads left over by the key heads", 0, n_v_head % n_k_head)?;
+            expect("columns of q", n_k_head * d_head, shape(*q).cols)?;
+            expect("columns of k", n_k_head * d_head, shape(*k).cols)?;
+            expect("columns of v", n_v_head * d_head, shape(*v).cols)?;
+            expect("columns of alpha", n_v_head, shape(*alpha).cols)?;
+            expect("columns of beta", n_v_head, shape(*beta).cols)?;
+            expect("length of a", n_v_head, g.weight(*a).cols)?;
+            expect("length of dt", n_v_head, g.weight(*dt).cols)?;
+            expect("columns of the state", d_head, g.state(*state).cols)?;
+            recurrent(g, op, *state, n_v_head * d_head)?;
+            rows_are_tokens(op, shape(*v))?
+        }
+        Op::MoeRoute { x, n_used } => {
+            if *n_used == 0 || *n_used > shape(*x).cols {
+                return Err(format!("moe_route: {n_used} experts of {}", shape(*x).cols));
+            }
+            Shape { cols: 2 * n_used, ..shape(*x) }
+        }
+        Op::MoeMatMul { w, x, route, n_expert } => {
+            let (n_used, cols) = (shape(*route).cols / 2, g.weight(*w).cols);
+            expect("rows left over by the experts", 0, g.weight(*w).rows % n_expert)?;
+            if shape(*x).cols != cols {
+                expect("columns of x", n_used * cols, shape(*x).cols)?;
+            }
+            Shape { cols: n_used * (g.weight(*w).rows / n_expert), ..shape(*x) }
+        }
+        Op::MoeSum { x, route } => {
+            let n_used = shape(*route).cols / 2;
+            expect("columns left over by the experts used", 0, shape(*x).cols % n_used)?;
+            Shape { cols: shape(*x).cols / n_used, ..shape(*x) }
+        }
         Op::LastRows { x } => Shape { rows: Dim::Outputs, ..rows_are_tokens(op, shape(*x))? },
     };
     Ok(Some(out))
@@ -61,4 +122,11 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
 /// Positions belong to the rows of a whole step only.
 fn rows_are_tokens(op: &Op, s: Shape) -> Result<Shape, String> {
     if s.rows == Dim::Tokens { Ok(s) } else { Err(format!("{}: rows must be tokens, shape is {s}", op.name())) }
+}
+
+fn recurrent(g: &Graph, op: &Op, state: StateId, rows: usize) -> Result<(), String> {
+    match g.state(state).rows {
+        StateRows::Recurrent(n) if n == rows => Ok(()),
+        other => Err(format!("{}: the state must be recurrent with {rows} rows, is {other:?}", op.name())),
+    }
 }

@@ -4,15 +4,18 @@
 //! `memory` assigns values to slots, and `plan` is what a backend runs.
 
 mod builder;
+mod dump;
 mod infer;
 mod ir;
 mod memory;
+mod op;
 pub mod passes;
 mod plan;
 mod verify;
 
 pub use builder::Builder;
-pub use ir::{Act, Attention, Dim, Graph, Node, Op, Rope, RopePairs, Shape, State, StateId, ValueId, Weight, WeightId};
+pub use ir::{Dim, Graph, Node, Shape, State, StateId, StateRows, ValueId, Weight, WeightId};
 pub use memory::{Slot, SlotId, Slots, assign};
+pub use op::{Act, Attention, Delta, Op, Rope, RopePairs};
 pub use plan::Plan;
 pub use verify::verify;

@@ -29,7 +29,7 @@ impl Plan {
 
     /// Bytes of packed weights that one decode step reads: every matrix once, and one row of each embedding.
     pub fn weight_bytes_per_token(&self) -> usize {
-        use super::ir::Op;
+        use super::op::Op;
         let g = &self.graph;
         let node_bytes = |op: &Op| match op {
             Op::Embed { w, .. } => g.weight(*w).row_bytes(),

@@ -1,7 +1,8 @@
 //! The invariants of a graph, checked when it is built and after each pass.
 
 use super::infer::infer;
-use super::ir::{Dim, Graph, Op, ValueId};
+use super::ir::{Dim, Graph, ValueId};
+use super::op::Op;
 
 /// Says what is wrong, or nothing:
 ///

@@ -5,37 +5,7 @@ use pagelm::DType;
 use pagelm::backend::Limits;
 use pagelm::graph::{Builder, Plan, StateId, ValueId, WeightId};
 
-/// Splitmix64: the same numbers on every machine, from a seed.
-pub struct Rng(u64);
-
-impl Rng {
-    /// A generator whose seed is made from a name.
-    pub fn named(name: &str) -> Self {
-        Self(name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ b as u64).wrapping_mul(0x0100_0000_01b3)))
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// Evenly in [low, high).
-    pub fn range(&mut self, low: f32, high: f32) -> f32 {
-        low + (high - low) * (self.next() >> 40) as f32 / (1u64 << 24) as f32
-    }
-
-    /// Like activations: mostly of size one, one in 61 thirty times as large.
-    pub fn values(&mut self, n: usize) -> Vec<f32> {
-        let mut one = || if self.below(61) == 0 { self.range(-60.0, 60.0) } else { self.range(-2.0, 2.0) };
-        (0..n).map(|_| one()).collect()
-    }
-}
+use super::rng::Rng;
 
 /// A matrix of random packed blocks. `None` where these tests know no sane scales for the type.
 pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<Vec<u8>> {

@@ -8,6 +8,11 @@ impl Rng {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
+    /// A generator whose seed is made from a name.
+    pub fn named(name: &str) -> Self {
+        Self::new(name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)))
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -27,5 +32,16 @@ impl Rng {
 
     pub fn bytes(&mut self, n: usize) -> Vec<u8> {
         (0..n).map(|_| (self.next() >> 56) as u8).collect()
+    }
+
+    /// Evenly in [low, high).
+    pub fn range(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * self.unit()
+    }
+
+    /// Like activations: mostly of size one, one in 61 thirty times as large.
+    pub fn values(&mut self, n: usize) -> Vec<f32> {
+        let mut one = || if self.below(61) == 0 { self.range(-60.0, 60.0) } else { self.range(-2.0, 2.0) };
+        (0..n).map(|_| one()).collect()
     }
 }

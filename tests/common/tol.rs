@@ -1,7 +1,9 @@
 //! Named tolerances. A difference is judged against the largest value of its row, because that is what a sum of
-//! terms of that size can lose; values near zero in a row of large ones carry no digits of their own.
+//! terms of that size can lose; values near zero in a row of large ones carry no digits of their own. A row of few
+//! values may be small as a whole because its terms cancelled, so the root mean square of all rows counts as well.
 
-/// A row passes where `|got - want| <= abs + rel * max|want|` for each of its values.
+/// A row passes where `|got - want| <= abs + rel * size` for each of its values; its size is the larger of its largest
+/// value and the root mean square of all rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Tol {
     pub abs: f32,
@@ -42,9 +44,10 @@ impl Tol {
     /// Names the worst value of the first bad row.
     pub fn check(self, what: &str, got: &[f32], want: &[f32], cols: usize) {
         assert_eq!(got.len(), want.len(), "{what}: number of values");
+        let usual = (want.iter().map(|v| f64::from(v * v)).sum::<f64>() / want.len().max(1) as f64).sqrt() as f32;
         for (row, (got, want)) in got.chunks(cols).zip(want.chunks(cols)).enumerate() {
             assert!(want.iter().all(|v| v.is_finite()), "{what}: row {row} of the reference is not finite");
-            let largest = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+            let largest = want.iter().fold(usual, |m, v| m.max(v.abs()));
             let allowed = self.abs + self.rel * largest;
             let off = |i: &usize| {
                 let d = (got[*i] - want[*i]).abs();
@@ -53,7 +56,7 @@ impl Tol {
             let worst = (0..got.len()).max_by(|a, b| off(a).total_cmp(&off(b))).expect("a row has columns");
             assert!(
                 off(&worst) <= allowed,
-                "{what}: row {row} column {worst} is {}, must be {} within {allowed:e} (largest of the row {largest})",
+                "{what}: row {row} column {worst} is {}, must be {} within {allowed:e} (its size is {largest})",
                 got[worst],
                 want[worst],
             );

@@ -157,8 +157,8 @@ proptest! {
             for x in node.op.operands() {
                 prop_assert_ne!(slots.slot_of[x.index()].unwrap(), slot, "step {} writes what it reads", i);
             }
-            for j in 0..i {
-                let live = last_use[j] >= i;
+            for (j, last) in last_use.iter().enumerate().take(i) {
+                let live = *last >= i;
                 prop_assert!(!live || slots.slot_of[j].unwrap() != slot, "{} and {} live in {:?}", j, i, slot);
             }
         }

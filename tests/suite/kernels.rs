@@ -30,7 +30,7 @@ fn blocks(dtype: DType, cols: usize) -> usize {
 
 #[test]
 fn every_type_that_a_backend_supports_has_random_blocks_and_a_reference() {
-    let mut rng = crate::common::cases::Rng::named("blocks");
+    let mut rng = crate::common::rng::Rng::named("blocks");
     for c in backends::all() {
         let backend = (c.make)();
         for &d in DType::ALL.iter().filter(|&&d| backend.supports(d)) {

@@ -1,10 +1,13 @@
+mod arch;
 mod cpu;
 mod generate;
 mod gguf;
 mod golden;
 mod graph;
 mod kernels;
+mod load;
 mod quant;
+mod readme;
 mod sampler;
 mod session;
 mod text;

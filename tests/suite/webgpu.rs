@@ -88,16 +88,18 @@ fn pieces_of_any_size_in_any_order_make_the_same_weights() {
     }
     let case = layer(&[5]);
     let want = run(&mut gpu(Options::default()), &case).expect("runs");
-    for (piece, reverse) in [(1, true), (3, false), (6, true), (1021, false)] {
+    for (piece, reverse) in [(1, true), (3, false), (6, true)] {
         let mut b = gpu(Options { max_binding: Some(2500), ..Options::default() });
         b.prepare(case.plan.clone(), case.limits).expect("prepares");
         for (i, bytes) in case.weights.iter().enumerate() {
-            let mut starts: Vec<usize> = (0..bytes.len()).step_by(piece).collect();
+            // Tiny pieces at first, then larger ones: each costs some memory until the queue runs.
+            let tiny = (0..bytes.len().min(90)).step_by(piece).map(|at| (at, piece.min(90 - at)));
+            let mut pieces: Vec<_> = tiny.chain((90..bytes.len()).step_by(1021).map(|at| (at, 1021))).collect();
             if reverse {
-                starts.reverse();
+                pieces.reverse();
             }
-            for at in starts {
-                let bytes = &bytes[at..bytes.len().min(at + piece)];
+            for (at, len) in pieces {
+                let bytes = &bytes[at..bytes.len().min(at + len)];
                 b.write_weight(WeightId(i as u32), at, bytes).expect("takes the piece");
             }
         }

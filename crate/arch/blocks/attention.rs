@@ -10,6 +10,8 @@ pub struct AttnSpec {
     pub qkv_bias: bool,
     /// q and k are RMS-normed per head before they are rotated.
     pub qk_norm: bool,
+    /// Each head of q has a second half, whose sigmoid gates the head's result.
+    pub gated: bool,
     pub rope: Rope,
     pub attn: Attention,
 }
@@ -22,6 +24,7 @@ impl AttnSpec {
         Self {
             qkv_bias: false,
             qk_norm: false,
+            gated: false,
             rope,
             attn: Attention { n_head, n_kv_head, d_head, scale, window: None, softcap: None },
         }
@@ -40,9 +43,15 @@ pub fn attention(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spe
         let b = d.vector(&format!("blk.{layer}.{name}.bias"), d_out);
         d.add_bias(y, b)
     };
-    let q = project("attn_q", d_q);
+    let q = project("attn_q", if spec.gated { 2 * d_q } else { d_q });
     let k = project("attn_k", d_kv);
     let v = project("attn_v", d_kv);
+    let (q, gate) = if spec.gated {
+        let d_head = c.d_head;
+        (d.slice(q, 2 * d_head, 0, d_head), Some(d.slice(q, 2 * d_head, d_head, d_head)))
+    } else {
+        (q, None)
+    };
     let mut place = |name: &str, x: ValueId| {
         let x = if spec.qk_norm {
             let norm = d.vector(&format!("blk.{layer}.{name}_norm.weight"), c.d_head);
@@ -59,6 +68,7 @@ pub fn attention(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spe
     d.kv_store(k, keys);
     d.kv_store(v, values);
     let o = d.attention(q, keys, values, spec.attn); // [tokens, d_q]
+    let o = gate.map_or(o, |gate| d.sigmoid_gate(o, gate));
     let w = d.matrix(&format!("blk.{layer}.attn_output.weight"), d_q, c.d_model);
     d.matmul(w, o)
 }

@@ -1,6 +1,6 @@
 //! The pre-norm decoder: embedding, layers of attention and feed-forward with residuals, head.
 
-use super::{AttnSpec, attention, ffn};
+use super::{AttnSpec, DeltaSpec, MoeSpec, attention, delta_net, ffn, moe};
 use crate::arch::{Config, Describe};
 use crate::error::Result;
 use crate::graph::{Act, Graph, ValueId};
@@ -20,13 +20,36 @@ impl Default for DecoderSpec {
     }
 }
 
-/// What it says of one layer.
+/// What mixes the tokens.
+#[derive(Clone, Debug)]
+pub enum Mixer {
+    Attention(AttnSpec),
+    DeltaNet(DeltaSpec),
+}
+
+/// What follows, token by token.
+#[derive(Clone, Copy, Debug)]
+pub enum Ffn {
+    Gated(Act),
+    Moe(MoeSpec),
+}
+
+/// What an architecture says of one layer.
 #[derive(Clone, Debug)]
 pub struct LayerSpec {
-    pub attn: AttnSpec,
-    pub act: Act,
+    pub mixer: Mixer,
+    pub ffn: Ffn,
+    /// The name of the norm before the feed-forward network.
+    pub ffn_norm: &'static str,
     /// What comes out of attention and feed-forward is normed before it is added.
     pub post_norms: bool,
+}
+
+impl LayerSpec {
+    /// Attention and feed-forward, each with a norm before it.
+    pub fn plain(attn: AttnSpec, act: Act) -> Self {
+        Self { mixer: Mixer::Attention(attn), ffn: Ffn::Gated(act), ffn_norm: "ffn_norm", post_norms: false }
+    }
 }
 
 /// Builds the graph. The names of values are those under which hidden states are compared.
@@ -46,12 +69,18 @@ pub fn decoder(
     for layer in 0..c.n_layer {
         let spec = layer_spec(layer);
         let h = norm(d, &format!("blk.{layer}.attn_norm"), x);
-        let h = attention(d, c, layer, h, &spec.attn);
+        let h = match &spec.mixer {
+            Mixer::Attention(attn) => attention(d, c, layer, h, attn),
+            Mixer::DeltaNet(delta) => delta_net(d, c, layer, h, delta),
+        };
         d.name(h, format!("blk.{layer}.attn_out"));
         let h = if spec.post_norms { norm(d, &format!("blk.{layer}.post_attention_norm"), h) } else { h };
         x = d.add(x, h);
-        let h = norm(d, &format!("blk.{layer}.ffn_norm"), x);
-        let h = ffn(d, c, layer, h, spec.act);
+        let h = norm(d, &format!("blk.{layer}.{}", spec.ffn_norm), x);
+        let h = match &spec.ffn {
+            Ffn::Gated(act) => ffn(d, c, layer, h, *act),
+            Ffn::Moe(experts) => moe(d, c, layer, h, experts),
+        };
         d.name(h, format!("blk.{layer}.mlp_out"));
         let h = if spec.post_norms { norm(d, &format!("blk.{layer}.post_ffw_norm"), h) } else { h };
         x = d.add(x, h);

@@ -5,9 +5,22 @@ use crate::graph::{Act, ValueId};
 
 /// `down(act(gate x) * up x)`.
 pub fn ffn(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, act: Act) -> ValueId {
-    let gate = d.matrix(&format!("blk.{layer}.ffn_gate.weight"), c.d_model, c.d_ff);
-    let up = d.matrix(&format!("blk.{layer}.ffn_up.weight"), c.d_model, c.d_ff);
-    let down = d.matrix(&format!("blk.{layer}.ffn_down.weight"), c.d_ff, c.d_model);
+    gated(d, c, &format!("blk.{layer}"), "", c.d_ff, x, act)
+}
+
+/// The same, with a suffix to the names of its tensors and a width of its own.
+pub(super) fn gated(
+    d: &mut Describe<'_>,
+    c: &Config,
+    prefix: &str,
+    suffix: &str,
+    d_ff: usize,
+    x: ValueId,
+    act: Act,
+) -> ValueId {
+    let gate = d.matrix(&format!("{prefix}.ffn_gate{suffix}.weight"), c.d_model, d_ff);
+    let up = d.matrix(&format!("{prefix}.ffn_up{suffix}.weight"), c.d_model, d_ff);
+    let down = d.matrix(&format!("{prefix}.ffn_down{suffix}.weight"), d_ff, c.d_model);
     let gate = d.matmul(gate, x); // [tokens, d_ff]
     let up = d.matmul(up, x);
     let h = d.glu(gate, up, act);

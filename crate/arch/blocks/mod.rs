@@ -2,8 +2,12 @@
 
 mod attention;
 mod decoder;
+mod delta;
 mod ffn;
+mod moe;
 
 pub use attention::{AttnSpec, attention};
-pub use decoder::{DecoderSpec, LayerSpec, decoder};
+pub use decoder::{DecoderSpec, Ffn, LayerSpec, Mixer, decoder};
+pub use delta::{DeltaSpec, delta_net};
 pub use ffn::ffn;
+pub use moe::{MoeSpec, moe};

@@ -20,6 +20,11 @@ pub fn exp(x: f32) -> f32 {
     series * f32::from_bits((t.to_bits() << 23).wrapping_add(127 << 23))
 }
 
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
 /// `x * sigmoid(x)`, or the tanh form of GELU, which is `x * sigmoid(2 u)` with u the argument of its tanh.
 #[inline(always)]
 pub fn act(act: Act, x: f32) -> f32 {

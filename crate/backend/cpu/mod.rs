@@ -4,10 +4,12 @@
 
 mod attention;
 mod decode;
+mod delta;
 mod lanes;
 mod math;
 mod matmul;
 mod model;
+mod moe;
 mod pool;
 mod rows;
 
@@ -37,7 +39,9 @@ pub struct Cpu {
 impl Cpu {
     /// Runs on `threads` threads, the caller's among them; where the target has no threads, on one.
     pub fn new(threads: usize) -> Self {
-        Self::with_level(threads, u8::MAX)
+        // Level 2 is left to those who ask: on Zen 4, which runs 512 bits in two halves, level 1 measured 1.4 times as
+        // fast in prefill and 1.15 times in decode.
+        Self::with_level(threads, 1)
     }
 
     /// With no wider instructions than a level: 0 for what every machine of the target has, 1 for AVX2, 2 for AVX-512.

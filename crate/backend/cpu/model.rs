@@ -2,14 +2,16 @@
 
 use super::attention::{Attend, attention};
 use super::decode::decode_row;
+use super::delta::{self, Rule};
 use super::lanes::Isa;
 use super::matmul::{Matrix, matmul};
+use super::moe;
 use super::pool::Pool;
 use super::rows::{self, RopeTable};
 use crate::backend::{Limits, Memory, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Dim, Graph, Op, Plan, Rope, StateId, ValueId, WeightId};
+use crate::graph::{Dim, Graph, Op, Plan, Rope, StateId, StateRows, ValueId, WeightId};
 use crate::quant;
 
 pub struct Model {
@@ -35,7 +37,7 @@ impl Model {
             }
         }
         let weights = g.weights.iter().map(|w| zeros(w.bytes())).collect::<Result<_>>()?;
-        let states = g.states.iter().map(|s| zeros(limits.n_ctx * s.cols)).collect::<Result<_>>()?;
+        let states = g.states.iter().map(|s| zeros(s.rows.count(limits.n_ctx) * s.cols)).collect::<Result<_>>()?;
         let rows = |d: Dim| match d {
             Dim::Tokens => limits.max_tokens,
             Dim::Outputs => limits.max_outputs,
@@ -63,10 +65,13 @@ impl Model {
         let nodes = std::mem::take(&mut self.plan.graph.nodes);
         self.ropes.clear();
         for op in nodes.iter().map(|n| &n.op) {
-            if !matches!(op, Op::Embed { .. } | Op::MatMul { .. }) {
+            if !matches!(op, Op::Embed { .. } | Op::MatMul { .. } | Op::MoeMatMul { .. }) {
                 for w in op.weights() {
-                    let mut values = vec![0.0; self.plan.graph.weight(w).cols];
-                    decode_row(isa, self.matrix(w), 0, &mut values);
+                    let weight = self.plan.graph.weight(w);
+                    let mut values = vec![0.0; weight.rows * weight.cols];
+                    for (r, row) in values.chunks_exact_mut(weight.cols).enumerate() {
+                        decode_row(isa, self.matrix(w), r, row);
+                    }
                     self.vectors[w.index()] = values;
                 }
             }
@@ -90,6 +95,11 @@ impl Model {
             bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.pos + step.tokens.len());
         }
         self.ropes.iter_mut().for_each(|r| r.turn(step.pos, step.tokens.len()));
+        if step.pos == 0 {
+            let recurrent = |rows| matches!(rows, StateRows::Recurrent(_));
+            let states = self.states.iter_mut().zip(&self.plan.graph.states);
+            states.filter(|(_, s)| recurrent(s.rows)).for_each(|(state, _)| state.fill(0.0));
+        }
         for i in 0..self.plan.graph.nodes.len() {
             let v = ValueId(i as u32);
             let node = self.plan.graph.node(v);
@@ -99,9 +109,14 @@ impl Model {
                     // The slot of a value is never that of an operand, so it can be taken out while those are read.
                     let slot = self.plan.slot(v).0 as usize;
                     let mut y = std::mem::take(&mut self.slots[slot]);
+                    let recurrent = node.op.recurrent_state().map(|s| s.index());
+                    let mut state = recurrent.map(|s| std::mem::take(&mut self.states[s])).unwrap_or_default();
                     let run = Run { m: self, pool, isa, step };
-                    let done = run.op(&node.op, shape.cols, &mut y[..step.rows(shape) * shape.cols]);
+                    let done = run.op(&node.op, shape.cols, &mut state, &mut y[..step.rows(shape) * shape.cols]);
                     self.slots[slot] = y;
+                    if let Some(s) = recurrent {
+                        self.states[s] = state;
+                    }
                     done?;
                 }
                 (op, None) => unreachable!("{} makes a value", op.name()),
@@ -137,6 +152,10 @@ impl Model {
         &self.slots[self.plan.slot(v).0 as usize][..step.rows(shape) * shape.cols]
     }
 
+    fn cols(&self, v: ValueId) -> usize {
+        self.plan.graph.shape(v).cols
+    }
+
     fn matrix(&self, w: WeightId) -> Matrix<'_> {
         let weight = self.graph().weight(w);
         Matrix { dtype: weight.dtype, bytes: &self.weights[w.index()], cols: weight.cols }
@@ -160,8 +179,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Computes `y` [rows, cols].
-    fn op(&self, op: &Op, cols: usize, y: &mut [f32]) -> Result<()> {
+    /// Computes `y` [rows, cols]. `state` is that of a recurrent op.
+    fn op(&self, op: &Op, cols: usize, state: &mut [f32], y: &mut [f32]) -> Result<()> {
         let Run { m, pool, isa, step } = *self;
         let value = |v| m.value(v, step);
         let vector = |w: WeightId| &*m.vectors[w.index()];
@@ -182,6 +201,21 @@ impl Run<'_> {
             Op::Add { a, b } => rows::add(pool, isa, value(a), value(b), y),
             Op::Glu { gate, up, act } => rows::glu(pool, isa, value(gate), value(up), act, y),
             Op::Softcap { x, cap } => rows::softcap(pool, isa, value(x), cap, y),
+            Op::SigmoidGate { x, gate } => rows::sigmoid_gate(pool, isa, value(x), value(gate), y),
+            Op::Slice { x, group, start, len } => rows::slice(value(x), group, start, len, y),
+            Op::L2Norm { x, d_head, eps, scale } => rows::l2_norm(pool, isa, value(x), d_head, (eps, scale), y),
+            Op::SsmConv { x, w, .. } => delta::ssm_conv(isa, value(x), vector(w), state, y),
+            Op::DeltaRule { q, k, v, alpha, beta, a, dt, delta, .. } => {
+                let (q, k, v, alpha, beta) = (value(q), value(k), value(v), value(alpha), value(beta));
+                let (a, dt) = (vector(a), vector(dt));
+                delta::delta_rule(isa, &Rule { delta, q, k, v, alpha, beta, a, dt }, state, y);
+            }
+            Op::MoeRoute { x, n_used } => moe::moe_route(value(x), m.cols(x), n_used, y),
+            Op::MoeMatMul { w, x, route, .. } => {
+                let (x, route) = ((value(x), m.cols(x)), (value(route), m.cols(route) / 2));
+                moe::moe_matmul((pool, isa), m.matrix(w), x, route, (y, cols));
+            }
+            Op::MoeSum { x, route } => moe::moe_sum(isa, value(x), value(route), m.cols(route) / 2, y, cols),
             Op::LastRows { x } => {
                 let x = value(x);
                 y.copy_from_slice(&x[x.len() - y.len()..]);

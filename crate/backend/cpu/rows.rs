@@ -104,6 +104,44 @@ pub fn add_bias(pool: &Pool, isa: Isa, x: &[f32], b: &[f32], y: &mut [f32]) {
     );
 }
 
+/// `gate` has as many columns as `x`, or one.
+pub fn sigmoid_gate(pool: &Pool, isa: Isa, x: &[f32], gate: &[f32], y: &mut [f32]) {
+    let per_gate = x.len() / gate.len().max(1);
+    each_part(
+        pool,
+        isa,
+        y,
+        #[inline(always)]
+        |at, y| {
+            for ((y, x), i) in y.iter_mut().zip(&x[at.clone()]).zip(at) {
+                *y = x * math::sigmoid(gate[i / per_gate]);
+            }
+        },
+    );
+}
+
+/// Columns `start .. start + len` of each run of `group`.
+pub fn slice(x: &[f32], group: usize, start: usize, len: usize, y: &mut [f32]) {
+    for (x, y) in x.chunks_exact(group).zip(y.chunks_exact_mut(len)) {
+        y.copy_from_slice(&x[start..start + len]);
+    }
+}
+
+pub fn l2_norm(pool: &Pool, isa: Isa, x: &[f32], d_head: usize, (eps, scale): (f32, f32), y: &mut [f32]) {
+    each_row(
+        pool,
+        isa,
+        y,
+        d_head,
+        #[inline(always)]
+        |r, y| {
+            let x = &x[r * d_head..][..d_head];
+            let factor = scale / (x.iter().map(|v| v * v).sum::<f32>() + eps).sqrt();
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = x * factor);
+        },
+    );
+}
+
 /// The sines and cosines of a step, shared by all ropes of the same kind: they cost more than the rotation.
 pub struct RopeTable {
     pub rope: Rope,

@@ -36,13 +36,16 @@ pub struct AdapterInfo {
     pub shader_f16: bool,
 }
 
-/// The first thing that went wrong outside any call; from then on every call returns it.
+/// The first thing that went wrong outside any call, or that the device was lost; from then on every call returns it.
 #[derive(Clone, Debug, Default)]
 pub struct Fault(Arc<Mutex<Option<Error>>>);
 
 impl Fault {
     pub fn set(&self, e: Error) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() || e.kind() == ErrorKind::DeviceLost {
+            *first = Some(e);
+        }
     }
 
     pub fn check(&self) -> Result<()> {

@@ -139,6 +139,7 @@ impl Program {
             (_, shape) => shape.map_or(0, |s| s.cols),
         };
         let rows = node.shape.map_or(Dim::Tokens, |s| s.rows);
+        let most = if rows == Dim::Tokens { self.limits.max_tokens } else { self.limits.max_outputs };
         let tuning = compiler.gpu.tuning;
         let mut push = |k: Kernel, when, buffers: &[&wgpu::Buffer]| {
             all.push(compiler.dispatch(k, when, rows, &self.step, buffers));
@@ -158,8 +159,12 @@ impl Program {
                 for (m, buffer) in self.matrices(*w) {
                     let buffers = [buffer, self.slot(*x), self.slot(ValueId(i as u32))];
                     push(kernels::gemv(m, rows, tuning), When::OneRow, &buffers);
-                    push(kernels::gemm(m, rows, true, tuning), When::FewRows, &buffers);
-                    push(kernels::gemm(m, rows, false, tuning), When::ManyRows, &buffers);
+                    if most > 1 {
+                        push(kernels::gemm(m, rows, true, tuning), When::FewRows, &buffers);
+                    }
+                    if most > kernels::FEW {
+                        push(kernels::gemm(m, rows, false, tuning), When::ManyRows, &buffers);
+                    }
                 }
             }
             Op::AddBias { b, .. } => simple(kernels::add_bias(cols, g.weight(*b).dtype), &[self.vector(*b)]),
@@ -180,6 +185,14 @@ impl Program {
             Op::Glu { act, .. } => simple(kernels::glu(cols, *act), &[]),
             Op::Softcap { cap, .. } => simple(kernels::softcap(cols, *cap), &[]),
             Op::LastRows { .. } => simple(kernels::last_rows(cols), &[]),
+            Op::SigmoidGate { .. }
+            | Op::Slice { .. }
+            | Op::L2Norm { .. }
+            | Op::SsmConv { .. }
+            | Op::DeltaRule { .. }
+            | Op::MoeRoute { .. }
+            | Op::MoeMatMul { .. }
+            | Op::MoeSum { .. } => unreachable!("`check` refuses {}", node.op.name()),
         }
     }
 
@@ -203,6 +216,23 @@ fn check(g: &Graph, limits: Limits) -> Result<()> {
         bail!(InvalidArgument, "a step of {most} tokens is more than the {} of a GPU grid", kernels::MAX_GRID);
     }
     for node in &g.nodes {
+        if matches!(
+            node.op,
+            Op::SigmoidGate { .. }
+                | Op::Slice { .. }
+                | Op::L2Norm { .. }
+                | Op::SsmConv { .. }
+                | Op::DeltaRule { .. }
+                | Op::MoeRoute { .. }
+                | Op::MoeMatMul { .. }
+                | Op::MoeSum { .. }
+        ) {
+            bail!(
+                UnsupportedArchitecture,
+                "the GPU has no kernel for {} yet; run this model on the CPU",
+                node.op.name()
+            );
+        }
         for w in node.op.weights().map(|w| g.weight(w)) {
             let matrix = matches!(node.op, Op::Embed { .. } | Op::MatMul { .. });
             let known = if matrix && w.cols.is_multiple_of(32) {

@@ -121,6 +121,7 @@ impl Ring {
 fn read(seat: &Seat, ok: bool, gpu: &Gpu, logits: &mut [f32]) -> Result<()> {
     gpu.fault.check()?;
     if !ok {
+        gpu.wait()?; // A lost device tells so while one waits.
         bail!(GpuError, "the logits could not be mapped");
     }
     if seat.bytes == 0 {

@@ -10,8 +10,10 @@ use crate::graph::{Graph, Op, Weight, WeightId};
 /// Bytes past the end that kernels may read: they load aligned words, and one too many.
 const SLACK: u64 = 16;
 
-/// Bytes that may wait in staging buffers natively before the GPU is made to take them.
+/// Bytes that may wait in staging buffers natively before the GPU is made to take them, and what the smallest write
+/// counts for.
 const MAX_STAGED: usize = 32 << 20;
+const MIN_STAGED: usize = 64 << 10;
 
 /// Some rows of a weight, in a buffer of their own.
 #[derive(Debug)]
@@ -161,7 +163,7 @@ impl Weights {
 
     /// Each write takes staging memory until the queue has run: bounds it.
     fn flush(&mut self, gpu: &Gpu, written: usize) -> Result<()> {
-        self.staged += written;
+        self.staged += written.max(MIN_STAGED);
         if cfg!(not(target_arch = "wasm32")) && self.staged >= MAX_STAGED {
             gpu.queue.submit([]);
             self.staged = 0;

@@ -1,6 +1,6 @@
 //! Dead code elimination.
 
-use crate::graph::ir::{Graph, Node, Op, ValueId};
+use crate::graph::ir::{Graph, Node, ValueId};
 
 /// Removes nodes whose value nothing reads. Effects stay, and so do their operands.
 ///
@@ -22,32 +22,8 @@ pub fn dce(g: Graph) -> Graph {
     let mut nodes: Vec<Node> = Vec::with_capacity(g.nodes.len());
     for (i, mut node) in g.nodes.into_iter().enumerate().filter(|(i, _)| live[*i]) {
         new_id[i] = ValueId(nodes.len() as u32);
-        renumber(&mut node.op, &new_id);
+        node.op.map_operands(|v| *v = new_id[v.index()]);
         nodes.push(node);
     }
     Graph { output: new_id[g.output.index()], nodes, weights: g.weights, states: g.states }
-}
-
-/// Points the operands of an op at the new numbers of their values.
-fn renumber(op: &mut Op, new_id: &[ValueId]) {
-    let map = |v: &mut ValueId| *v = new_id[v.index()];
-    match op {
-        Op::Embed { .. } => {}
-        Op::MatMul { x, .. }
-        | Op::AddBias { x, .. }
-        | Op::RmsNorm { x, .. }
-        | Op::Rope { x, .. }
-        | Op::KvStore { x, .. }
-        | Op::Softcap { x, .. }
-        | Op::LastRows { x } => map(x),
-        Op::Attention { q, .. } => map(q),
-        Op::Add { a, b } => {
-            map(a);
-            map(b);
-        }
-        Op::Glu { gate, up, .. } => {
-            map(gate);
-            map(up);
-        }
-    }
 }

@@ -1,136 +1,29 @@
-//! The oracle: one plain loop per op, f64 throughout, no cleverness.
-//!
-//! Every kernel and every fusion is judged against it, so it is slow on purpose: a reader must see at a glance that a
-//! loop is the formula of its op. Values of the last step can be looked at by node.
+//! The formula of each op over f64 rows.
 
-use std::collections::VecDeque;
-use std::task::{Context, Poll};
-
-use super::{Backend, Counters, Limits, Memory, Step};
-use crate::dtype::DType;
-use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Act, Attention, Graph, Op, Plan, Rope, RopePairs, StateId, ValueId, WeightId};
+use crate::backend::Step;
+use crate::error::Result;
+use crate::graph::{Act, Attention, Graph, Op, Rope, RopePairs, StateId, ValueId, WeightId};
 use crate::quant;
 
-#[derive(Default)]
-pub struct Reference {
-    plan: Option<Plan>,
-    weights: Vec<Vec<u8>>,
-    states: Vec<Vec<f64>>,
-    /// The value of each node in the last step, `[rows, cols]`.
-    values: Vec<Vec<f64>>,
-    ready: VecDeque<Vec<f32>>,
-    counters: Counters,
+/// What the ops of one step read.
+pub(super) struct Run<'a> {
+    pub g: &'a Graph,
+    pub weights: &'a [Vec<u8>],
+    pub values: &'a [Vec<f64>],
+    pub step: &'a Step<'a>,
 }
 
-impl Reference {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A value of the last step, row-major.
+impl Run<'_> {
     pub fn value(&self, v: ValueId) -> &[f64] {
         &self.values[v.index()]
     }
 
-    /// The graph that runs.
-    ///
-    /// # Panics
-    /// Before `prepare`.
-    pub fn graph(&self) -> &Graph {
-        &self.plan.as_ref().expect("prepare comes first").graph
-    }
-}
-
-impl Backend for Reference {
-    fn name(&self) -> &'static str {
-        "reference"
-    }
-
-    fn supports(&self, dtype: DType) -> bool {
-        quant::decodable(dtype)
-    }
-
-    fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
-        let g = &plan.graph;
-        self.weights = g.weights.iter().map(|w| vec![0; w.bytes()]).collect();
-        self.states = g.states.iter().map(|s| vec![0.0; limits.n_ctx * s.cols]).collect();
-        self.values = vec![Vec::new(); g.nodes.len()];
-        self.plan = Some(plan);
-        Ok(())
-    }
-
-    fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
-        let weight = &mut self.weights[w.index()];
-        match offset.checked_add(bytes.len()).and_then(|end| weight.get_mut(offset..end)) {
-            Some(place) => place.copy_from_slice(bytes),
-            None => return Err(Error::new(ErrorKind::InvalidArgument, "weight bytes past the end").at(w)),
-        }
-        Ok(())
-    }
-
-    fn finish_weights(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn submit(&mut self, step: &Step<'_>) -> Result<()> {
-        let plan = self.plan.take().expect("prepare comes first");
-        for (i, node) in plan.graph.nodes.iter().enumerate() {
-            let run = Run { g: &plan.graph, weights: &self.weights, values: &self.values, step };
-            if let Op::KvStore { x, state } = node.op {
-                let cols = plan.graph.state(state).cols;
-                let rows = &self.values[x.index()];
-                self.states[state.index()][step.pos * cols..][..rows.len()].copy_from_slice(rows);
-            } else {
-                let value = run.op(&node.op, &self.states)?;
-                self.values[i] = value;
-            }
-        }
-        let logits = self.values[plan.graph.output.index()].iter().map(|&x| x as f32).collect();
-        self.ready.push_back(logits);
-        self.counters.steps += 1;
-        self.plan = Some(plan);
-        Ok(())
-    }
-
-    fn poll_logits(&mut self, _: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
-        let ready = self.ready.pop_front().expect("a step was submitted");
-        logits.copy_from_slice(&ready);
-        Poll::Ready(Ok(()))
-    }
-
-    fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    fn memory(&self) -> Memory {
-        Memory {
-            weights: self.weights.iter().map(|w| w.len() as u64).sum(),
-            kv: self.states.iter().map(|s| 8 * s.len() as u64).sum(),
-            scratch: self.values.iter().map(|v| 8 * v.len() as u64).sum(),
-        }
-    }
-}
-
-/// What the ops of one step read.
-struct Run<'a> {
-    g: &'a Graph,
-    weights: &'a [Vec<u8>],
-    values: &'a [Vec<f64>],
-    step: &'a Step<'a>,
-}
-
-impl Run<'_> {
-    fn value(&self, v: ValueId) -> &[f64] {
-        &self.values[v.index()]
-    }
-
-    fn cols(&self, v: ValueId) -> usize {
+    pub fn cols(&self, v: ValueId) -> usize {
         self.g.shape(v).cols
     }
 
     /// Row `r` of a weight, decoded.
-    fn row(&self, w: WeightId, r: usize) -> Result<Vec<f64>> {
+    pub fn row(&self, w: WeightId, r: usize) -> Result<Vec<f64>> {
         let weight = self.g.weight(w);
         let mut out = vec![0.0; weight.cols];
         let bytes = &self.weights[w.index()][r * weight.row_bytes()..][..weight.row_bytes()];
@@ -138,7 +31,8 @@ impl Run<'_> {
         Ok(out.into_iter().map(f64::from).collect())
     }
 
-    fn op(&self, op: &Op, states: &[Vec<f64>]) -> Result<Vec<f64>> {
+    /// The value of an op; an effect gives none.
+    pub fn op(&self, op: &Op, states: &mut [Vec<f64>]) -> Result<Vec<f64>> {
         let zip = |a: ValueId, b: ValueId, f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
             self.value(a).iter().zip(self.value(b)).map(|(&a, &b)| f(a, b)).collect()
         };
@@ -151,11 +45,32 @@ impl Run<'_> {
             }
             Op::RmsNorm { x, w, eps } => self.rms_norm(x, w, f64::from(eps))?,
             Op::Rope { x, ref rope } => self.rope(x, rope)?,
-            Op::KvStore { .. } => unreachable!("submit stores"),
+            Op::KvStore { x, state } => {
+                let rows = self.value(x);
+                states[state.index()][self.step.pos * self.cols(x)..][..rows.len()].copy_from_slice(rows);
+                Vec::new()
+            }
             Op::Attention { q, k, v, ref attn } => self.attention(q, states, k, v, attn),
             Op::Add { a, b } => zip(a, b, &|a, b| a + b),
             Op::Glu { gate, up, act } => zip(gate, up, &|g, u| activate(act, g) * u),
             Op::Softcap { x, cap } => self.value(x).iter().map(|&x| softcap(x, cap)).collect(),
+            Op::SigmoidGate { x, gate } => {
+                let (gate, per_row) = (self.value(gate), self.cols(x) / self.cols(gate));
+                self.value(x).iter().enumerate().map(|(i, x)| x * sigmoid(gate[i / per_row])).collect()
+            }
+            Op::Slice { x, group, start, len } => {
+                self.value(x).chunks_exact(group).flat_map(|g| &g[start..start + len]).copied().collect()
+            }
+            Op::L2Norm { x, d_head, eps, scale } => {
+                let norm = |h: &[f64]| (h.iter().map(|v| v * v).sum::<f64>() + f64::from(eps)).sqrt();
+                let heads = self.value(x).chunks_exact(d_head);
+                heads.flat_map(|h| h.iter().map(move |v| v / norm(h) * f64::from(scale))).collect()
+            }
+            Op::SsmConv { x, w, state } => self.ssm_conv(x, w, &mut states[state.index()])?,
+            Op::DeltaRule { state, .. } => self.delta_rule(op, &mut states[state.index()])?,
+            Op::MoeRoute { x, n_used } => self.moe_route(x, n_used),
+            Op::MoeMatMul { w, x, route, n_expert } => self.moe_matmul(w, x, route, n_expert)?,
+            Op::MoeSum { x, route } => self.moe_sum(x, route),
             Op::LastRows { x } => {
                 let x = self.value(x);
                 let cols = x.len() / self.step.tokens.len();
@@ -250,9 +165,9 @@ impl Run<'_> {
     }
 }
 
-fn activate(act: Act, x: f64) -> f64 {
+pub fn activate(act: Act, x: f64) -> f64 {
     match act {
-        Act::Silu => x / (1.0 + (-x).exp()),
+        Act::Silu => x * sigmoid(x),
         Act::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
     }
 }
@@ -260,4 +175,8 @@ fn activate(act: Act, x: f64) -> f64 {
 fn softcap(x: f64, cap: f32) -> f64 {
     let cap = f64::from(cap);
     cap * (x / cap).tanh()
+}
+
+pub fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
 }

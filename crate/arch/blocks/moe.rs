@@ -1,0 +1,53 @@
+//! Mixture of experts, <https://arxiv.org/abs/1701.06538>, with an optional shared expert.
+
+use super::ffn::gated;
+use crate::arch::config::{opt_size, size};
+use crate::arch::{Config, Describe};
+use crate::error::Result;
+use crate::gguf::Meta;
+use crate::graph::{Act, ValueId};
+
+/// The sizes of an expert layer.
+#[derive(Clone, Copy, Debug)]
+pub struct MoeSpec {
+    pub n_expert: usize,
+    /// Experts of one token.
+    pub n_used: usize,
+    /// Width of an expert.
+    pub d_ff: usize,
+    /// Width of the shared expert, where there is one.
+    pub d_ff_shared: Option<usize>,
+}
+
+impl MoeSpec {
+    pub fn read(meta: &Meta) -> Result<Self> {
+        let (n_expert, n_used) = (size(meta, "expert_count")?, size(meta, "expert_used_count")?);
+        if n_used > n_expert {
+            crate::bail!(BadConfig, "`expert_used_count` is {n_used}, but there are {n_expert} experts");
+        }
+        let d_ff_shared = opt_size(meta, "expert_shared_feed_forward_length")?;
+        Ok(Self { n_expert, n_used, d_ff: size(meta, "expert_feed_forward_length")?, d_ff_shared })
+    }
+}
+
+/// `sum over the chosen experts of share * down(silu(gate x) * up x)`, and the shared expert behind its own gate.
+pub fn moe(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spec: &MoeSpec) -> ValueId {
+    let (n, d_ff) = (spec.n_expert, spec.d_ff);
+    let router = d.matrix(&format!("blk.{layer}.ffn_gate_inp.weight"), c.d_model, n);
+    let logits = d.matmul(router, x); // [tokens, n_expert]
+    let route = d.moe_route(logits, spec.n_used);
+    let gate = d.experts(&format!("blk.{layer}.ffn_gate_exps.weight"), c.d_model, d_ff, n);
+    let up = d.experts(&format!("blk.{layer}.ffn_up_exps.weight"), c.d_model, d_ff, n);
+    let down = d.experts(&format!("blk.{layer}.ffn_down_exps.weight"), d_ff, c.d_model, n);
+    let gate = d.moe_matmul(gate, x, route, n); // [tokens, n_used * d_ff]
+    let up = d.moe_matmul(up, x, route, n);
+    let h = d.glu(gate, up, Act::Silu);
+    let y = d.moe_matmul(down, h, route, n); // [tokens, n_used * d_model]
+    let y = d.moe_sum(y, route);
+    let Some(d_ff) = spec.d_ff_shared else { return y };
+    let shared = gated(d, c, &format!("blk.{layer}"), "_shexp", d_ff, x, Act::Silu);
+    let gate = d.row_or_vector(&format!("blk.{layer}.ffn_gate_inp_shexp.weight"), c.d_model);
+    let gate = d.matmul(gate, x); // [tokens, 1]
+    let shared = d.sigmoid_gate(shared, gate);
+    d.add(y, shared)
+}

@@ -1,0 +1,57 @@
+//! `qwen35` and `qwen35moe` (Qwen 3.5, 3.6): gated delta nets, and gated attention in every fourth layer.
+//!
+//! Tensors of a delta-net layer: `attn_norm, attn_qkv, attn_gate, ssm_conv1d, ssm_alpha, ssm_beta, ssm_a, ssm_dt.bias,
+//! ssm_norm, ssm_out`. Of an attention layer: as qwen3's, `attn_q` twice as long (query and gate, head by head).
+//! `post_attention_norm` is the norm before the feed-forward network. Only `rope.dimension_count` numbers of a head are
+//! rotated; for text the three positions of M-RoPE are equal, so it is plain RoPE.
+
+use super::blocks::{AttnSpec, DecoderSpec, DeltaSpec, Ffn, LayerSpec, Mixer, MoeSpec, decoder};
+use super::config::opt_size;
+use super::{Config, Describe};
+use crate::error::Result;
+use crate::gguf::{Array, Meta};
+use crate::graph::{Act, Graph};
+
+pub fn qwen35(d: &mut Describe<'_>) -> Result<Graph> {
+    build(d, Ffn::Gated(Act::Silu))
+}
+
+pub fn qwen35moe(d: &mut Describe<'_>) -> Result<Graph> {
+    let experts = Ffn::Moe(MoeSpec::read(&d.gguf.meta)?);
+    build(d, experts)
+}
+
+fn build(d: &mut Describe<'_>, ffn: Ffn) -> Result<Graph> {
+    let meta = &d.gguf.meta;
+    let mut c = Config::read(d.gguf)?;
+    // The last blocks predict further tokens from this pass's result; they are no part of it.
+    let n_nextn = opt_size_or_zero(meta, "nextn_predict_layers")?;
+    if n_nextn >= c.n_layer {
+        crate::bail!(BadConfig, "`nextn_predict_layers` is {n_nextn}, but there are {} blocks", c.n_layer);
+    }
+    c.n_layer -= n_nextn;
+    (c.n_layer..c.n_layer + n_nextn).for_each(|layer| d.ignore(format!("blk.{layer}.")));
+    let delta = DeltaSpec::read(meta)?;
+    let attn = AttnSpec { qk_norm: true, gated: true, ..AttnSpec::causal(&c, c.rope_halves()) };
+    let recurrent = recurrent_layers(meta)?;
+    decoder(d, &c, &DecoderSpec::default(), |i| LayerSpec {
+        mixer: if recurrent(i) { Mixer::DeltaNet(delta) } else { Mixer::Attention(attn.clone()) },
+        ffn,
+        ffn_norm: "post_attention_norm",
+        post_norms: false,
+    })
+}
+
+fn opt_size_or_zero(meta: &Meta, name: &str) -> Result<usize> {
+    Ok(meta.opt_u32(&meta.arch_key(name)?)?.unwrap_or(0) as usize)
+}
+
+/// `attention.recurrent_layers` says it layer by layer; without it, `full_attention_interval` (4) does.
+fn recurrent_layers(meta: &Meta) -> Result<impl Fn(usize) -> bool + use<>> {
+    let listed = match meta.opt_array(&meta.arch_key("attention.recurrent_layers")?)? {
+        Some(Array::Bool(list)) => list.clone(),
+        _ => Vec::new(),
+    };
+    let interval = opt_size(meta, "full_attention_interval")?.unwrap_or(4);
+    Ok(move |layer: usize| listed.get(layer).copied().unwrap_or((layer + 1) % interval != 0))
+}

@@ -1,0 +1,271 @@
+//! The ops: what one node computes, and which values and weights it reads.
+
+use super::ir::{StateId, ValueId, WeightId};
+
+/// The gate of a gated linear unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// x * sigmoid(x).
+    Silu,
+    /// GELU in its tanh form, <https://arxiv.org/abs/1606.08415>.
+    GeluTanh,
+}
+
+/// Which two numbers of a head one angle rotates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopePairs {
+    /// (2i, 2i + 1).
+    Adjacent,
+    /// (i, i + n_rot / 2).
+    Halves,
+}
+
+/// Rotary position embedding, <https://arxiv.org/abs/2104.09864>: angle i of position p is
+/// `p * scale * base^(-2i / n_rot)`, divided by `freqs[i]` where that weight is given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rope {
+    pub d_head: usize,
+    /// How many numbers at the start of a head are rotated.
+    pub n_rot: usize,
+    pub pairs: RopePairs,
+    pub base: f32,
+    /// Factor on the position (linear scaling by s is 1 / s).
+    pub scale: f32,
+    pub freqs: Option<WeightId>,
+}
+
+/// Causal attention of the step's queries over the rows stored so far.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    pub n_head: usize,
+    pub n_kv_head: usize,
+    pub d_head: usize,
+    /// Factor on q . k.
+    pub scale: f32,
+    /// A query at p sees keys with p - k < window.
+    pub window: Option<usize>,
+    /// Scores become `cap * tanh(score / cap)`.
+    pub softcap: Option<f32>,
+}
+
+/// The sizes of a gated delta net, <https://arxiv.org/abs/2412.06464>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delta {
+    pub n_k_head: usize,
+    /// Value head v uses key head `v % n_k_head`.
+    pub n_v_head: usize,
+    /// The width of every head, of keys and of values.
+    pub d_head: usize,
+}
+
+/// One operation. Weights, states and values are operands; all else is a constant of the model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Row `token` of `w` for each token of the step, times `scale`.
+    Embed {
+        w: WeightId,
+        scale: f32,
+    },
+    /// `W x` for each row of x.
+    MatMul {
+        w: WeightId,
+        x: ValueId,
+    },
+    /// Adds the one row of `b` to each row.
+    AddBias {
+        x: ValueId,
+        b: WeightId,
+    },
+    /// `x / sqrt(mean(x^2) + eps) * w`, <https://arxiv.org/abs/1910.07467>, over each run of `w.cols` values.
+    RmsNorm {
+        x: ValueId,
+        w: WeightId,
+        eps: f32,
+    },
+    Rope {
+        x: ValueId,
+        rope: Rope,
+    },
+    /// Writes the rows of x into a state at the step's positions. Makes no value.
+    KvStore {
+        x: ValueId,
+        state: StateId,
+    },
+    Attention {
+        q: ValueId,
+        k: StateId,
+        v: StateId,
+        attn: Attention,
+    },
+    Add {
+        a: ValueId,
+        b: ValueId,
+    },
+    /// `act(gate) * up`.
+    Glu {
+        gate: ValueId,
+        up: ValueId,
+        act: Act,
+    },
+    /// `cap * tanh(x / cap)`.
+    Softcap {
+        x: ValueId,
+        cap: f32,
+    },
+    /// `x * sigmoid(gate)`; a gate of one column serves the whole row.
+    SigmoidGate {
+        x: ValueId,
+        gate: ValueId,
+    },
+    /// Columns `start .. start + len` of each run of `group` columns.
+    Slice {
+        x: ValueId,
+        group: usize,
+        start: usize,
+        len: usize,
+    },
+    /// Each head divided by its Euclidean norm, times `scale`: `x / sqrt(sum(x^2) + eps) * scale`.
+    L2Norm {
+        x: ValueId,
+        d_head: usize,
+        eps: f32,
+        scale: f32,
+    },
+    /// Depthwise causal convolution over time, then SiLU. `w` has a row of taps for each column of x, the last tap for
+    /// the present token. The state holds the inputs before this step, `[taps - 1, cols]`, oldest first.
+    SsmConv {
+        x: ValueId,
+        w: WeightId,
+        state: StateId,
+    },
+    /// The gated delta rule. Per value head, over the tokens of the step, with state M `[d_head, d_head]` (key by
+    /// value): `M *= exp(a * softplus(alpha + dt)); M += k (sigmoid(beta) (v - M^T k))^T; y = M^T q`.
+    DeltaRule {
+        q: ValueId,
+        k: ValueId,
+        v: ValueId,
+        alpha: ValueId,
+        beta: ValueId,
+        a: WeightId,
+        dt: WeightId,
+        state: StateId,
+        delta: Delta,
+    },
+    /// The experts of each token: softmax over the router's logits x, the `n_used` largest, divided by their sum. A row
+    /// is the expert numbers (as floats), best first, and then their shares.
+    MoeRoute {
+        x: ValueId,
+        n_used: usize,
+    },
+    /// `W_e x` for each expert e of a token. `w` holds the experts' matrices one after another. x is one row for all
+    /// experts of a token (`[tokens, cols]`) or one for each (`[tokens, n_used * cols]`).
+    MoeMatMul {
+        w: WeightId,
+        x: ValueId,
+        route: ValueId,
+        n_expert: usize,
+    },
+    /// The sum of the experts' rows, each times its share: `[tokens, n_used * d]` to `[tokens, d]`.
+    MoeSum {
+        x: ValueId,
+        route: ValueId,
+    },
+    /// The last rows of x: those for which logits are wanted.
+    LastRows {
+        x: ValueId,
+    },
+}
+
+impl Op {
+    /// The one name of the op: kernel file, shader, test case and profile label carry it too.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Embed { .. } => "embed",
+            Op::MatMul { .. } => "matmul",
+            Op::AddBias { .. } => "add_bias",
+            Op::RmsNorm { .. } => "rms_norm",
+            Op::Rope { .. } => "rope",
+            Op::KvStore { .. } => "kv_store",
+            Op::Attention { .. } => "attention",
+            Op::Add { .. } => "add",
+            Op::Glu { .. } => "glu",
+            Op::Softcap { .. } => "softcap",
+            Op::SigmoidGate { .. } => "sigmoid_gate",
+            Op::Slice { .. } => "slice",
+            Op::L2Norm { .. } => "l2_norm",
+            Op::SsmConv { .. } => "ssm_conv",
+            Op::DeltaRule { .. } => "delta_rule",
+            Op::MoeRoute { .. } => "moe_route",
+            Op::MoeMatMul { .. } => "moe_matmul",
+            Op::MoeSum { .. } => "moe_sum",
+            Op::LastRows { .. } => "last_rows",
+        }
+    }
+
+    /// The values that the op reads.
+    pub fn operands(&self) -> impl Iterator<Item = ValueId> {
+        let mut op = self.clone();
+        let mut all = [None; 5];
+        let mut n = 0;
+        op.map_operands(|v| {
+            all[n] = Some(*v);
+            n += 1;
+        });
+        all.into_iter().flatten()
+    }
+
+    /// Gives each operand to `f`, which may point it at another value.
+    pub fn map_operands(&mut self, mut f: impl FnMut(&mut ValueId)) {
+        match self {
+            Op::Embed { .. } => {}
+            Op::MatMul { x, .. }
+            | Op::AddBias { x, .. }
+            | Op::RmsNorm { x, .. }
+            | Op::Rope { x, .. }
+            | Op::KvStore { x, .. }
+            | Op::Softcap { x, .. }
+            | Op::Slice { x, .. }
+            | Op::L2Norm { x, .. }
+            | Op::SsmConv { x, .. }
+            | Op::MoeRoute { x, .. }
+            | Op::LastRows { x } => f(x),
+            Op::Attention { q, .. } => f(q),
+            Op::Add { a, b } => [a, b].into_iter().for_each(f),
+            Op::Glu { gate, up, .. } => [gate, up].into_iter().for_each(f),
+            Op::SigmoidGate { x, gate } => [x, gate].into_iter().for_each(f),
+            Op::DeltaRule { q, k, v, alpha, beta, .. } => [q, k, v, alpha, beta].into_iter().for_each(f),
+            Op::MoeMatMul { x, route, .. } | Op::MoeSum { x, route } => [x, route].into_iter().for_each(f),
+        }
+    }
+
+    /// The recurrent state that the op reads and rewrites.
+    pub fn recurrent_state(&self) -> Option<StateId> {
+        match *self {
+            Op::SsmConv { state, .. } | Op::DeltaRule { state, .. } => Some(state),
+            _ => None,
+        }
+    }
+
+    /// The weights that the op reads.
+    pub fn weights(&self) -> impl Iterator<Item = WeightId> {
+        let (first, second) = match *self {
+            Op::Embed { w, .. } | Op::MatMul { w, .. } | Op::RmsNorm { w, .. } => (Some(w), None),
+            Op::SsmConv { w, .. } | Op::MoeMatMul { w, .. } => (Some(w), None),
+            Op::AddBias { b, .. } => (Some(b), None),
+            Op::Rope { rope, .. } => (rope.freqs, None),
+            Op::DeltaRule { a, dt, .. } => (Some(a), Some(dt)),
+            Op::KvStore { .. }
+            | Op::Attention { .. }
+            | Op::Add { .. }
+            | Op::Glu { .. }
+            | Op::Softcap { .. }
+            | Op::SigmoidGate { .. }
+            | Op::Slice { .. }
+            | Op::L2Norm { .. }
+            | Op::MoeRoute { .. }
+            | Op::MoeSum { .. }
+            | Op::LastRows { .. } => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+}

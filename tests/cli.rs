@@ -1,0 +1,105 @@
+//! The command as its users meet it: what it prints, and how it exits.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// A golden fixture, beside the repository or in it; `None` in a clone without.
+fn golden(name: &str) -> Option<String> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let places = ["../shared/golden", "tests/golden"].map(|p| root.join(p).join(name));
+    let found = places.iter().find(|p| p.exists()).map(|p| p.to_str().expect("a UTF-8 path").to_string());
+    if found.is_none() {
+        eprintln!("skipped: fixture {name} is not in this clone");
+    }
+    found
+}
+
+fn pagelm(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pagelm")).args(args).output().expect("the command starts")
+}
+
+/// Runs with `--json`, checks the exit status, and gives the last line of stdout.
+fn json(args: &[&str], status: i32) -> Value {
+    let out = pagelm(&[args, &["--json"]].concat());
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(status), "{args:?}: {stderr}");
+    let stdout = String::from_utf8(out.stdout).expect("UTF-8");
+    let last = stdout.lines().last().unwrap_or_else(|| panic!("{args:?} printed nothing: {stderr}"));
+    serde_json::from_str(last).unwrap_or_else(|e| panic!("{args:?}: {e} in {last}"))
+}
+
+#[test]
+fn run_continues_ids_with_the_tokens_of_the_reference() {
+    let (Some(model), Some(numbers)) = (golden("llama.gguf"), golden("llama.json")) else { return };
+    let numbers: Value = serde_json::from_str(&std::fs::read_to_string(numbers).unwrap()).unwrap();
+    let prompt = &numbers["prompts"][0];
+    let ids = prompt["ids"].as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>().join(",");
+    for backend in ["reference", "cpu"] {
+        let flags = ["--max-tokens", "16", "--ignore-eos", "--temperature", "0", "--backend", backend];
+        let out = json(&[&["run", "--model", &model, "--ids", &ids], &flags[..]].concat(), 0);
+        assert_eq!(out["prompt_ids"], prompt["ids"]);
+        assert_eq!(out["tokens"], prompt["greedy"]["tokens"]);
+        assert_eq!((&out["stop_reason"], &out["backend"]), (&"max-tokens".into(), &backend.into()));
+        assert_eq!((&out["usage"]["prompt_tokens"], &out["usage"]["completion_tokens"]), (&5.into(), &16.into()));
+        assert!(out["text"].is_string());
+    }
+}
+
+#[test]
+fn run_streams_the_text_that_the_json_has() {
+    let Some(model) = golden("llama.gguf") else { return };
+    let args = ["run", "--model", &model, "--prompt", "Hello", "--max-tokens", "8", "--backend", "cpu"];
+    let text = String::from_utf8(pagelm(&args).stdout).unwrap();
+    assert_eq!(text, format!("{}\n", json(&args, 0)["text"].as_str().unwrap()));
+}
+
+#[test]
+fn golden_exits_with_1_where_numbers_disagree() {
+    let Some(file) = golden("llama.json") else { return };
+    let agree = json(&["golden", &file, "--backend", "cpu"], 0);
+    assert_eq!(agree["ok"], true);
+    assert_eq!(agree["files"][0]["result"]["prompts"][1]["greedy_matched"], 16);
+    let differ = json(&["golden", &file, "--backend", "cpu", "--tol", "1e-12"], 1);
+    assert_eq!(differ["ok"], false);
+}
+
+#[test]
+fn bench_counts_what_a_token_costs() {
+    let Some(model) = golden("llama.gguf") else { return };
+    let flags = ["--pp", "8,16", "--tg", "4", "--depth", "0,8", "--reps", "2", "--backend", "cpu"];
+    let out = json(&[&["bench", "--model", &model], &flags[..]].concat(), 0);
+    let names: Vec<_> = out["tests"].as_array().unwrap().iter().map(|t| t["test"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pp8", "pp8@8", "pp16", "pp16@8", "tg4", "tg4@8"]);
+    assert!(out["tests"].as_array().unwrap().iter().all(|t| t["tokens_per_s"]["median"].as_f64().unwrap() > 0.0));
+    assert!(out["counters"]["weight_bytes_per_token"].as_u64().unwrap() > 0);
+    assert!(out["counters"]["dispatches_per_token"].is_number());
+    assert!(out["memory"]["weights"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn inspect_tells_what_is_in_a_file_and_whether_it_runs() {
+    let Some(model) = golden("llama32.gguf") else { return };
+    let out = json(&["inspect", "--model", &model, "--backend", "cpu", "--ctx", "100"], 0);
+    assert_eq!((&out["architecture"], &out["runs"]["ok"]), (&"llama".into(), &true.into()));
+    assert_eq!((&out["runs"]["ctx"], &out["metadata"]["llama.block_count"]), (&100.into(), &3.into()));
+    assert!(out["metadata"]["tokenizer.ggml.tokens"]["length"].as_u64().unwrap() > 100, "long arrays are cut");
+    assert!(out["types"]["F32"]["tensors"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn errors_have_a_code_and_exit_with_1_and_wrong_usage_exits_with_2() {
+    let missing = json(&["run", "--model", "no/such.gguf", "--prompt", "x", "--backend", "cpu"], 1);
+    assert_eq!((&missing["error"]["code"], &missing["error"]["place"]), (&"io".into(), &"no/such.gguf".into()));
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let other = json(&["inspect", "--model", manifest, "--backend", "cpu"], 1);
+    assert_eq!(other["error"]["code"], "not-gguf");
+    if let Some(model) = golden("llama.gguf") {
+        let out = json(&["run", "--model", &model, "--ids", "1,99999", "--backend", "cpu"], 1);
+        assert_eq!(out["error"]["code"], "token-out-of-range");
+    }
+    for args in [&["run", "--model", "x"][..], &["run", "--model", "x", "--ids", "1", "--prompt", "y"], &["nothing"]] {
+        assert_eq!(pagelm(args).status.code(), Some(2), "{args:?}");
+    }
+}

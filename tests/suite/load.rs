@@ -1,0 +1,82 @@
+//! Where the bytes of a file go, in any order and in pieces of any size.
+
+use pagelm::ErrorKind;
+use pagelm::arch;
+use pagelm::engine::Loader;
+use pagelm::gguf::Gguf;
+use proptest::prelude::*;
+
+use crate::common::fixtures;
+
+fn llama() -> Option<(Vec<u8>, Gguf, Loader)> {
+    let file = fixtures::bytes("golden/llama.gguf")?;
+    let gguf = Gguf::parse(&file).unwrap();
+    let graph = arch::build(&gguf, &|_| true).unwrap();
+    let loader = Loader::new(&gguf, &graph);
+    Some((file, gguf, loader))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn pieces_in_any_order_with_repeats_fill_every_weight_with_its_own_bytes(
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+        order in any::<u64>(),
+    ) {
+        let Some((file, gguf, mut loader)) = llama() else { return Ok(()) };
+        let graph = arch::build(&gguf, &|_| true).unwrap();
+        let mut got: Vec<Vec<u8>> = graph.weights.iter().map(|w| vec![0; w.bytes()]).collect();
+        let mut at: Vec<usize> = cuts.iter().map(|c| c.index(file.len())).chain([0, file.len()]).collect();
+        at.sort_unstable();
+        let mut pieces: Vec<_> = at.windows(2).map(|w| w[0]..w[1]).collect();
+        pieces.extend(pieces.clone().into_iter().step_by(3)); // some come twice
+        pieces.sort_by_key(|p| (p.start as u64).wrapping_mul(order | 1).rotate_left(17));
+        for p in pieces {
+            let bytes = &file[p.clone()];
+            for piece in loader.place(p.start as u64, bytes.len()) {
+                let to = &mut got[piece.weight.index()][piece.offset..][..piece.bytes.len()];
+                prop_assert!(to.iter().all(|b| *b == 0), "bytes came twice");
+                to.copy_from_slice(&bytes[piece.bytes]);
+            }
+        }
+        loader.finish().unwrap();
+        let (done, total) = loader.progress();
+        prop_assert_eq!(done, total);
+        for (w, got) in graph.weights.iter().zip(&got) {
+            let t = gguf.tensor(&w.name).unwrap();
+            prop_assert!(got == &file[t.offset as usize..(t.offset + t.len) as usize], "{} differs", w.name);
+        }
+    }
+}
+
+#[test]
+fn a_load_that_ended_early_says_how_much_is_missing_and_where() {
+    let Some((file, gguf, mut loader)) = llama() else { return };
+    loader.place(0, file.len() - 10);
+    let e = loader.finish().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::GgufTruncated);
+    let missing = gguf.end() - (file.len() as u64 - 10);
+    assert!(e.to_string().contains(&format!("{missing} bytes")), "{e}");
+}
+
+#[test]
+fn what_is_wanted_shrinks_to_what_has_not_come() {
+    let Some((file, gguf, mut loader)) = llama() else { return };
+    let all = loader.wanted(u64::MAX);
+    assert_eq!(all.len(), 1, "with every gap joined there is one range");
+    let middle = gguf.data_offset + 1000;
+    loader.place(middle, 500);
+    let left = loader.wanted(0);
+    assert!(left.iter().all(|r| r.end <= middle || r.start >= middle + 500), "{left:?}");
+    loader.place(0, file.len());
+    assert!(loader.wanted(0).is_empty());
+}
+
+#[test]
+fn bytes_beyond_the_file_and_at_the_end_of_the_number_range_are_in_no_piece() {
+    let Some((file, _, mut loader)) = llama() else { return };
+    assert!(loader.place(file.len() as u64, 100).is_empty());
+    assert!(loader.place(u64::MAX - 5, 100).is_empty());
+    assert!(loader.place(0, 0).is_empty());
+}
