@@ -113,12 +113,15 @@ export async function faults(t, c, backend) {
     await assert.rejects(c.call("load", { model, backend, stopAfterMs: 300 }), { code: "aborted" });
   });
   await t.test("an engine that cannot start or breaks says so", async () => {
+    assert.deepEqual(c.page.errors, []);
     const load = (/** @type {object} */ o) => c.call("load", { model: TINY, backend, ...o });
     await assert.rejects(load({ wasmUrl: "/made/page.html" }), { code: "engine-not-loaded" });
     await assert.rejects(load({ workerUrl: "/none.js" }), { code: "engine-not-loaded" });
     await assert.rejects(load({ workerUrl: "/trap.js", model: `/fault/slow${TINY}?bytes=2000&ms=20` }), {
       code: "internal",
     });
+    // The browser tells of these too, in its own words.
+    c.page.errors.length = 0;
   });
   await t.test("after all of these a good model works", () => works(c, backend));
   await t.test("a connection that is cut goes on where it was", async () => {
