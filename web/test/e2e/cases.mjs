@@ -112,17 +112,6 @@ export async function faults(t, c, backend) {
     const model = `/fault/slow${TINY}?bytes=2000&ms=20`;
     await assert.rejects(c.call("load", { model, backend, stopAfterMs: 300 }), { code: "aborted" });
   });
-  await t.test("an engine that cannot start or breaks says so", async () => {
-    assert.deepEqual(c.page.errors, []);
-    const load = (/** @type {object} */ o) => c.call("load", { model: TINY, backend, ...o });
-    await assert.rejects(load({ wasmUrl: "/made/page.html" }), { code: "engine-not-loaded" });
-    await assert.rejects(load({ workerUrl: "/none.js" }), { code: "engine-not-loaded" });
-    await assert.rejects(load({ workerUrl: "/trap.js", model: `/fault/slow${TINY}?bytes=2000&ms=20` }), {
-      code: "internal",
-    });
-    // The browser tells of these too, in its own words.
-    c.page.errors.length = 0;
-  });
   await t.test("after all of these a good model works", () => works(c, backend));
   await t.test("a connection that is cut goes on where it was", async () => {
     const before = c.server.requests.length;
@@ -170,4 +159,14 @@ export async function realModel(t, c, backend) {
     assert.equal(usage.prompt_tokens_details.cached_tokens, reference.ids.length - 1);
     assert.ok(usage.extra.decode_tokens_per_s > 0);
   });
+}
+
+/** Not with the others: the browser tells of these errors too, in its own words. @param {Context} c */
+export async function brokenStarts(c) {
+  const load = (/** @type {object} */ o) => c.call("load", { model: TINY, ...o });
+  await assert.rejects(load({ wasmUrl: "/made/page.html" }), { code: "engine-not-loaded" });
+  await assert.rejects(load({ workerUrl: "/none.js" }), { code: "engine-not-loaded" });
+  const slow = `/fault/slow${TINY}?bytes=2000&ms=20`;
+  await assert.rejects(load({ workerUrl: "/trap.js", model: slow }), { code: "internal" });
+  await works(c, "webgpu");
 }
