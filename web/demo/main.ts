@@ -86,7 +86,8 @@ function describe({ info }: Engine, file: string): void {
   $("status").title = info.backendReason;
   $("status").dataset.backend = info.backend;
   const name = file.replace(/\.gguf$/i, "");
-  $("model").textContent = `${name} · ${bytes(info.model.weightBytes ?? 0)} · ${info.contextLength} tokens of context`;
+  $("model").textContent = `${name} · ${bytes(info.model.weightBytes ?? 0)}`;
+  $("model").title = `${info.model.name ?? info.model.architecture}, ${info.contextLength} tokens of context`;
 }
 
 async function ask(text: string): Promise<void> {

@@ -72,6 +72,15 @@ export async function generation(t, c, backend) {
     assert.equal(closed, "invalid-state");
   });
 
+  await t.test("a file works as well as an address", async () => {
+    const { last } = await c.call("loadFile", TINY, { backend });
+    assert.equal(last.phase, "ready");
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
+    await assert.rejects(c.call("loadFile", "/made/cut.gguf", { backend }), { code: "gguf-truncated" });
+    await c.call("load", { model: TINY, backend });
+  });
+
   await t.test("disposal ends what runs", async () => {
     assert.equal(await c.call("disposeWhileRunning", CHEAP.ids), "disposed");
   });
@@ -150,4 +159,14 @@ export async function realModel(t, c, backend) {
     assert.equal(usage.prompt_tokens_details.cached_tokens, reference.ids.length - 1);
     assert.ok(usage.extra.decode_tokens_per_s > 0);
   });
+}
+
+/** Not with the others: the browser tells of these errors too, in its own words. @param {Context} c */
+export async function brokenStarts(c) {
+  const load = (/** @type {object} */ o) => c.call("load", { model: TINY, ...o });
+  await assert.rejects(load({ wasmUrl: "/made/page.html" }), { code: "engine-not-loaded" });
+  await assert.rejects(load({ workerUrl: "/none.js" }), { code: "engine-not-loaded" });
+  const slow = `/fault/slow${TINY}?bytes=2000&ms=20`;
+  await assert.rejects(load({ workerUrl: "/trap.js", model: slow }), { code: "internal" });
+  await works(c, "webgpu");
 }

@@ -1,7 +1,7 @@
 // Headless Chromium: WebGPU (Tint) on a software adapter, and the CPU.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { faults, generation, realModel } from "./cases.mjs";
+import { brokenStarts, faults, generation, realModel } from "./cases.mjs";
 import { SMOLLM, start } from "./setup.mjs";
 
 const context = await start("chromium");
@@ -45,3 +45,5 @@ test("CPU", async (t) => {
 test("nothing went wrong unnoticed", () => {
   assert.deepEqual(context.page.errors, []);
 });
+
+test("an engine that cannot start or breaks says so", () => brokenStarts(context));

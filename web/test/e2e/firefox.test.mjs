@@ -1,7 +1,7 @@
 // Headless Firefox: WebGPU (naga) on a software adapter.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { faults, generation, realModel } from "./cases.mjs";
+import { brokenStarts, faults, generation, realModel } from "./cases.mjs";
 import { start } from "./setup.mjs";
 
 const context = await start("firefox");
@@ -19,3 +19,5 @@ test("WebGPU", async (t) => {
 test("nothing went wrong unnoticed", () => {
   assert.deepEqual(context.page.errors, []);
 });
+
+test("an engine that cannot start or breaks says so", () => brokenStarts(context));

@@ -29,6 +29,12 @@ globalThis.e2e = {
     return { info: engine.info, phases, last };
   },
 
+  /** Loads a model as a file that the user chose. @param {string} url @param {any} options */
+  async loadFile(url, options) {
+    const blob = await (await fetch(url)).blob();
+    return globalThis.e2e.load?.({ ...options, model: new File([blob], "model.gguf") });
+  },
+
   stats: () => engine.stats(),
   dispose: () => engine?.dispose(),
 
