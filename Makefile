@@ -24,9 +24,15 @@ test:
 	$(MAKE) test-rust
 	$(MAKE) test-web
 
-bench:
-	$(setup) rust vulkan
-	model='$(MODEL)'; cargo run --locked --release -p pagelm-cli -- bench --model "$${model:-$$($(setup) model:smollm)}"
+# Natively on the CPU and the GPU, then in a browser on both; on a machine without a GPU the GPU is software.
+bench: web
+	$(setup) rust vulkan browsers
+	model='$(MODEL)'; model="$${model:-$$($(setup) model:smollm)}"; \
+	cargo build --locked --release -p pagelm-cli; \
+	for backend in cpu gpu; do \
+	  cargo run --quiet --locked --release -p pagelm-cli -- bench --pp 128 --tg 64 --backend $$backend --model "$$model"; \
+	done; \
+	node web/bench/bench.mjs --model "$$model"
 
 build:
 	$(setup) rust
