@@ -72,7 +72,9 @@ async function measure(browserName, backend) {
 
 if (!o.json) {
   console.log(`${basename(model)}, min / median / max of ${reps}`);
-  console.log(`| browser | backend | load ms | first token ms | pp${pp} t/s | tg${tg} t/s | calls per step | MiB wasm |`);
+  console.log(
+    `| browser | backend | load ms | first token ms | pp${pp} t/s | tg${tg} t/s | calls per step | MiB wasm |`,
+  );
   console.log("| --- | --- | --- | --- | --- | --- | --- | --- |");
 }
 for (const browser of o.browsers.split(",")) {

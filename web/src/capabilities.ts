@@ -35,13 +35,12 @@ async function webgpu(): Promise<Capabilities["webgpu"]> {
     return none(globalThis.isSecureContext === false ? "WebGPU needs https or localhost" : "there is no WebGPU here");
   const adapter = await gpu.requestAdapter().catch(() => null);
   if (!adapter) return none("WebGPU is there, but it found no adapter");
-  const { vendor, architecture, description, isFallbackAdapter } = adapter.info;
+  const { vendor, architecture, description } = adapter.info;
   const l = adapter.limits;
-  const software = isFallbackAdapter || /swiftshader|llvmpipe|basic render/i.test(`${architecture} ${description}`);
   return {
     available: true,
     reason: null,
-    adapter: { vendor, architecture, description, software },
+    adapter: { vendor, architecture, description, software: isSoftware(adapter.info) },
     features: [...adapter.features].sort(),
     limits: {
       maxBufferSize: l.maxBufferSize,
@@ -50,6 +49,11 @@ async function webgpu(): Promise<Capabilities["webgpu"]> {
       maxComputeWorkgroupStorageSize: l.maxComputeWorkgroupStorageSize,
     },
   };
+}
+
+/** Whether an adapter computes on the CPU, where our own CPU code is several times faster. */
+export function isSoftware({ isFallbackAdapter, architecture, description }: GPUAdapterInfo): boolean {
+  return isFallbackAdapter || /swiftshader|llvmpipe|basic render/i.test(`${architecture} ${description}`);
 }
 
 // The smallest modules that need each feature: one function without parameters, or a shared memory.

@@ -1,5 +1,6 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
 import initWasm, { type Engine, Header, shader_sources, start } from "../pkg/pagelm.js";
+import { isSoftware } from "./capabilities.ts";
 import { abortError, type ErrorData, errorData, PagelmError } from "./errors.ts";
 import { openSource, type Source } from "./loader/fetch.ts";
 import { Placer } from "./loader/place.ts";
@@ -157,6 +158,9 @@ export class Host {
   }
 }
 
+/** What a GPU may refuse and a CPU may yet do. */
+const GPU_REFUSALS = ["no-gpu", "gpu-error", "unsupported-type", "unsupported-architecture", "out-of-memory"];
+
 /** Opens the engine on the backend that was asked for, or on the best that there is. */
 async function open(header: Header, wanted: "auto" | BackendName, contextLength: number | undefined) {
   const model = header.info(contextLength) as ModelInfo;
@@ -169,15 +173,16 @@ async function open(header: Header, wanted: "auto" | BackendName, contextLength:
     if ("name" in found) adapterName = found.name;
     else if (wanted === "webgpu")
       throw new PagelmError("no-gpu", `${found.missing}; use another browser, or the cpu backend`);
-    if (wanted === "auto") backendReason = "name" in found ? "there is a GPU adapter" : found.missing;
-    if (!("name" in found)) backend = "cpu";
+    if (!("name" in found)) [backend, backendReason] = ["cpu", found.missing];
+    else if (wanted === "auto" && found.software) [backend, backendReason] = ["cpu", "the GPU adapter is software"];
+    else if (wanted === "auto") backendReason = "there is a GPU adapter";
   }
   let engine: Engine;
   try {
     engine = await header.open(backend, contextLength);
   } catch (e) {
     const { code, message } = errorData(e);
-    if (wanted !== "auto" || backend === "cpu" || (code !== "no-gpu" && code !== "unsupported-type")) throw e;
+    if (wanted !== "auto" || backend === "cpu" || !GPU_REFUSALS.includes(code)) throw e;
     engine = await header.open("cpu", contextLength);
     [backend, backendReason] = ["cpu", message];
   }
@@ -204,12 +209,13 @@ function camelCased(value: unknown): unknown {
 }
 
 /** The name of the adapter, as far as the browser tells, or why there is none. */
-async function adapter(): Promise<{ name: string } | { missing: string }> {
+async function adapter(): Promise<{ name: string; software: boolean } | { missing: string }> {
   if (!("gpu" in navigator)) return { missing: "this browser has no WebGPU in workers" };
   const found = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
   if (!found) return { missing: "the browser found no GPU adapter" };
   const { vendor, architecture, description } = found.info;
-  return { name: description || [vendor, architecture].filter(Boolean).join(" ") };
+  const name = description || [vendor, architecture].filter(Boolean).join(" ");
+  return { name, software: isSoftware(found.info) };
 }
 
 /** Says which file an error of the engine is about. */

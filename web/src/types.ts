@@ -22,7 +22,10 @@ export interface AssetOptions {
 
 export interface EngineOptions extends AssetOptions {
   model: ModelRef;
-  /** `auto` takes WebGPU where there is an adapter, else the CPU; `engine.info.backendReason` says which and why. */
+  /**
+   * `auto` takes WebGPU where there is a GPU adapter (one in software would be slower than the CPU), else the CPU;
+   * `engine.info.backendReason` says which and why.
+   */
   backend?: "auto" | BackendName;
   /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
   contextLength?: number;
