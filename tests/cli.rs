@@ -5,15 +5,34 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// A golden fixture, beside the repository or in it; `None` in a clone without.
-fn golden(name: &str) -> Option<String> {
+/// A file of reference data, beside the repository or in it; `None` in a clone without.
+fn fixture(name: &str) -> Option<String> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let places = ["../shared/golden", "tests/golden"].map(|p| root.join(p).join(name));
-    let found = places.iter().find(|p| p.exists()).map(|p| p.to_str().expect("a UTF-8 path").to_string());
-    if found.is_none() {
-        eprintln!("skipped: fixture {name} is not in this clone");
+    let shared = root.join("../shared");
+    let path = if shared.is_dir() { shared.join(name) } else { root.join("tests").join(name) };
+    if path.exists() {
+        return Some(path.to_str().expect("a UTF-8 path").to_string());
     }
-    found
+    assert!(!shared.is_dir(), "fixture {name} is missing in {}", shared.display());
+    eprintln!("skipped: fixture {name} is not in this clone");
+    None
+}
+
+fn golden(name: &str) -> Option<String> {
+    fixture(&format!("golden/{name}"))
+}
+
+/// A downloaded model; only the small one must be there.
+fn model(name: &str) -> Option<String> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/pagelm"));
+    let cache = std::env::var_os("PAGELM_CACHE").map(PathBuf::from).or_else(home)?;
+    let path = cache.join("models").join(name);
+    let found = path.exists();
+    assert!(found || !name.starts_with("SmolLM2"), "{} is missing; run tests/tools/setup.sh models", path.display());
+    if !found {
+        eprintln!("skipped: model {name} is not in {}", path.display());
+    }
+    found.then(|| path.to_str().expect("a UTF-8 path").to_string())
 }
 
 fn pagelm(args: &[&str]) -> Output {
@@ -102,4 +121,37 @@ fn errors_have_a_code_and_exit_with_1_and_wrong_usage_exits_with_2() {
     for args in [&["run", "--model", "x"][..], &["run", "--model", "x", "--ids", "1", "--prompt", "y"], &["nothing"]] {
         assert_eq!(pagelm(args).status.code(), Some(2), "{args:?}");
     }
+}
+
+const SMOLLM: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
+/// Feeds the reference's greedy tokens and checks ours wherever its choice was clear.
+fn follows(file: &str, reference: &str, backend: &str, prompts: &str) {
+    let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/{reference}"))) else { return };
+    let out = json(&["golden", &numbers, "--model", &model, "--backend", backend, "--prompts", prompts], 0);
+    assert_eq!(out["ok"], true, "{out}");
+}
+
+#[test]
+fn a_real_model_follows_the_reference_s_tokens_on_every_backend() {
+    // Fewer prompts where the backend is slow; the first is the same for all.
+    follows(SMOLLM, "greedy-smollm2-135m.json", "cpu", "7");
+    follows(SMOLLM, "greedy-smollm2-135m.json", "reference", "1");
+    if std::env::var_os("PAGELM_NO_GPU").is_none_or(|v| v != "1") {
+        follows(SMOLLM, "greedy-smollm2-135m.json", "gpu", "1");
+    }
+}
+
+#[test]
+fn bigger_models_follow_the_reference_s_tokens() {
+    follows("gemma-3-270m-q4_k_m.gguf", "greedy-gemma-3-270m.json", "cpu", "3");
+    follows("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "greedy-qwen2.5-coder-0.5b.json", "cpu", "2");
+}
+
+#[test]
+fn perplexity_is_the_reference_s_within_half_a_percent() {
+    let (Some(model), Some(numbers)) = (model(SMOLLM), fixture("reference/ppl-smollm2-135m.json")) else { return };
+    let out = json(&["ppl", &numbers, "--model", &model, "--backend", "cpu", "--chunks", "2"], 0);
+    let ratio = out["ratio"].as_f64().unwrap_or_else(|| panic!("no ratio in {out}"));
+    assert!((ratio - 1.0).abs() < 0.005, "{out}");
 }

@@ -26,6 +26,9 @@ pub struct Args {
     /// Only the first N chunks.
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     chunks: usize,
+    /// How far the perplexity may be from the reference's, as a fraction of it.
+    #[arg(long, value_name = "F", default_value_t = 0.005)]
+    tol: f64,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +87,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         "max_abs_nll_diff": all.max_diff,
         "tokens_per_s": all.n as f64 / seconds,
     });
-    Ok(Report { json, ok: true })
+    Ok(Report { json, ok: (ppl / want - 1.0).abs() <= args.tol })
 }
 
 fn run_chunk(session: &mut Session, chunk: &Chunk) -> Result<Sums> {
