@@ -1,5 +1,6 @@
 //! Where a model meets a backend: loading, the cache, sessions, sampling and the generation loop.
 
+pub mod check;
 mod generate;
 mod load;
 mod model;

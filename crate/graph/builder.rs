@@ -102,9 +102,8 @@ impl Builder {
         self.push(Op::SsmConv { x, w, state })
     }
 
-    /// Takes the op itself: it has more operands than a call can name.
-    pub fn delta_rule(&mut self, op: Op) -> ValueId {
-        assert!(matches!(op, Op::DeltaRule { .. }), "{} is not delta_rule", op.name());
+    /// Any op as it is: for those with more operands than a call can name, and for copies of nodes.
+    pub fn op(&mut self, op: Op) -> ValueId {
         self.push(op)
     }
 

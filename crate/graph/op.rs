@@ -248,12 +248,27 @@ impl Op {
 
     /// The weights that the op reads.
     pub fn weights(&self) -> impl Iterator<Item = WeightId> {
-        let (first, second) = match *self {
-            Op::Embed { w, .. } | Op::MatMul { w, .. } | Op::RmsNorm { w, .. } => (Some(w), None),
-            Op::SsmConv { w, .. } | Op::MoeMatMul { w, .. } => (Some(w), None),
-            Op::AddBias { b, .. } => (Some(b), None),
-            Op::Rope { rope, .. } => (rope.freqs, None),
-            Op::DeltaRule { a, dt, .. } => (Some(a), Some(dt)),
+        let mut op = self.clone();
+        let mut all = [None; 2];
+        let mut n = 0;
+        op.map_weights(|w| {
+            all[n] = Some(*w);
+            n += 1;
+        });
+        all.into_iter().flatten()
+    }
+
+    /// Gives each weight to `f`, which may point it at another.
+    pub fn map_weights(&mut self, mut f: impl FnMut(&mut WeightId)) {
+        match self {
+            Op::Embed { w, .. }
+            | Op::MatMul { w, .. }
+            | Op::RmsNorm { w, .. }
+            | Op::SsmConv { w, .. }
+            | Op::MoeMatMul { w, .. } => f(w),
+            Op::AddBias { b, .. } => f(b),
+            Op::Rope { rope, .. } => rope.freqs.iter_mut().for_each(f),
+            Op::DeltaRule { a, dt, .. } => [a, dt].into_iter().for_each(f),
             Op::KvStore { .. }
             | Op::Attention { .. }
             | Op::Add { .. }
@@ -264,8 +279,16 @@ impl Op {
             | Op::L2Norm { .. }
             | Op::MoeRoute { .. }
             | Op::MoeSum { .. }
-            | Op::LastRows { .. } => (None, None),
-        };
-        first.into_iter().chain(second)
+            | Op::LastRows { .. } => {}
+        }
+    }
+
+    /// Gives each state to `f`, which may point it at another.
+    pub fn map_states(&mut self, mut f: impl FnMut(&mut StateId)) {
+        match self {
+            Op::KvStore { state, .. } | Op::SsmConv { state, .. } | Op::DeltaRule { state, .. } => f(state),
+            Op::Attention { k, v, .. } => [k, v].into_iter().for_each(f),
+            _ => {}
+        }
     }
 }

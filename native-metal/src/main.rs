@@ -14,7 +14,7 @@ use pagelm::Error;
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
-use commands::{bench, golden, inspect, ppl, run};
+use commands::{bench, check, golden, inspect, ppl, run};
 
 /// Runs language models from GGUF files.
 #[derive(Parser)]
@@ -35,6 +35,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Compare with reference numbers: logits and greedy tokens.
     Golden(golden::Args),
+    /// Compare every op of a model with the reference's, each on the same inputs.
+    Check(check::Args),
     /// Measure speed.
     Bench(bench::Args),
     /// Compare the perplexity on a text with the reference's.
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, cli.json),
         Command::Inspect(args) => inspect::run(&args, cli.json),
         Command::Golden(args) => golden::run(&args, cli.json),
+        Command::Check(args) => check::run(&args, cli.json),
         Command::Bench(args) => bench::run(&args, cli.json),
         Command::Ppl(args) => ppl::run(&args, cli.json),
     };

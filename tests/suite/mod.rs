@@ -1,4 +1,5 @@
 mod arch;
+mod check;
 mod cpu;
 mod generate;
 mod gguf;
