@@ -307,8 +307,8 @@ impl Compiler<'_> {
         let desc = wgpu::ShaderModuleDescriptor { label: Some(k.name), source };
         // SAFETY: every index is bounded by construction: by the constants of the text, which come from the sizes of
         // the buffers that are bound, and by the step, whose rows and positions were checked against the limits.
-        // Token ids are checked by the engine, and `embed` by the rows of its part. Every loop ends. In a browser this
-        // is an ordinary module.
+        // Token ids are checked by the engine, and `embed` by the rows of its part. Numbers of experts are bounded where
+        // they are read. Every loop ends. In a browser this is an ordinary module.
         let module = unsafe { device.create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked()) };
         let set = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
