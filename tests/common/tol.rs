@@ -29,6 +29,9 @@ pub const DOT: Tol = Tol { abs: 1e-6, rel: 2e-5 };
 /// Scores (a dot product), `exp` of them, and a weighted mean.
 pub const ATTENTION: Tol = Tol { abs: 1e-6, rel: 4e-5 };
 
+/// Two dot products a token, and a state that passes the roundings of each token on to the next ones.
+pub const RECURRENT: Tol = Tol { abs: 1e-6, rel: 4e-5 };
+
 /// A whole layer with normalised logits: the roundings of all its ops, through two matrices each.
 pub const LAYER: Tol = Tol { abs: 1e-6, rel: 5e-5 };
 

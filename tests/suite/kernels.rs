@@ -1,5 +1,8 @@
 //! Every op of the graph, on every backend, against the reference.
 
+mod delta;
+mod moe;
+
 use pagelm::DType;
 use pagelm::backend::Backend;
 use pagelm::backend::reference::Reference;

@@ -1,5 +1,11 @@
 //! The face of each kernel: its shader with constants, what it binds after the step uniform, and its grid.
 
+mod delta;
+mod moe;
+
+pub use delta::{delta_rule, l2_norm, ssm_conv};
+pub use moe::{Experts, moe_matmul, moe_route, moe_sum};
+
 use super::wgsl::Const::{B, F, U};
 use super::wgsl::{Const, assemble};
 use crate::dtype::DType;
@@ -135,10 +141,7 @@ pub fn gemv(m: Matrix, of: Dim, tuning: Tuning) -> Kernel {
     if tuning.software {
         return gemm_flat(m, of, 1);
     }
-    let runs = m.cols / 32;
-    // The most lanes that leave at most a quarter of them idle, else those that leave the fewest.
-    let busy = |lanes: usize| runs as f32 / (runs.div_ceil(lanes) * lanes) as f32;
-    let lanes = [32, 16, 8].into_iter().find(|&l| busy(l) >= 0.75).unwrap_or(8);
+    let lanes = lanes(m.cols / 32);
     let groups = 64 / lanes;
     let per_thread = 2;
     let (grid, grid_x) = fold(m.rows.div_ceil(groups * per_thread));
@@ -146,6 +149,13 @@ pub fn gemv(m: Matrix, of: Dim, tuning: Tuning) -> Kernel {
     let libs = [quant(m.dtype), vec!["dot"]].concat();
     let source = assemble("gemv", &libs, &[m.consts(), own.to_vec()].concat());
     Kernel { name: "gemv", source, bind: &[Read, Read, Write], grid, rows: 1 }
+}
+
+/// Threads that share the runs of a row: the most that leave at most a quarter of them idle, else those that leave the
+/// fewest.
+fn lanes(runs: usize) -> usize {
+    let busy = |lanes: usize| runs as f32 / (runs.div_ceil(lanes) * lanes) as f32;
+    [32, 16, 8].into_iter().find(|&l| busy(l) >= 0.75).unwrap_or(8)
 }
 
 /// matmul for several rows of x: for up to [`FEW`] of them, or for more.
@@ -227,6 +237,31 @@ pub fn glu(cols: usize, act: Act) -> Kernel {
 
 pub fn softcap(cols: usize, cap: f32) -> Kernel {
     by_vector("softcap", cols, &["math"], &[("CAP", F(cap))], &[Read, Write])
+}
+
+/// A gate of as many columns as x, or of one.
+pub fn sigmoid_gate(cols: usize, gate_cols: usize) -> Kernel {
+    let (v, n) = if gate_cols == cols { vectors(cols) } else { ("v1", cols) };
+    let gates = if gate_cols == cols { n } else { 1 };
+    let source = assemble("sigmoid_gate", &[v], &[("N", U(n)), ("GATES", U(gates))]);
+    let grid = [n.div_ceil(THREADS) as u32, 1];
+    Kernel { name: "sigmoid_gate", source, bind: &[Read, Read, Write], grid, rows: 1 }
+}
+
+/// Columns `start .. start + len` of each `group` of x, which has rows of `from` columns.
+pub fn slice(from: usize, group: usize, start: usize, len: usize) -> Kernel {
+    let whole = [from, group, start, len].iter().all(|n| n.is_multiple_of(4));
+    let (v, width) = if whole { ("v4", 4) } else { ("v1", 1) };
+    let n = from / group * len / width;
+    let consts = [
+        ("N", U(n)),
+        ("FROM", U(from / width)),
+        ("GROUP", U(group / width)),
+        ("START", U(start / width)),
+        ("LEN", U(len / width)),
+    ];
+    let grid = [n.div_ceil(THREADS) as u32, 1];
+    Kernel { name: "slice", source: assemble("slice", &[v], &consts), bind: &[Read, Write], grid, rows: 1 }
 }
 
 pub fn last_rows(cols: usize) -> Kernel {

@@ -7,7 +7,7 @@ mod device;
 mod kernels;
 mod program;
 mod readback;
-mod rope;
+mod tables;
 mod variants;
 mod weights;
 mod wgsl;

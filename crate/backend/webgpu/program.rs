@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::device::Gpu;
-use super::kernels::{self, Access, Kernel, Matrix};
-use super::rope;
+use super::kernels::{self, Access, Experts, Kernel, Matrix};
+use super::tables::Table;
 use super::weights::Weights;
 use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Op, Plan, Rope, Shape, ValueId, WeightId};
+use crate::graph::{Dim, Graph, Op, Plan, Shape, ValueId, WeightId};
 
 /// Bytes from the start of the step buffer to the token ids: bindings start at multiples of this.
 pub const IDS_AT: u64 = 256;
@@ -55,7 +55,7 @@ pub struct Program {
     pub step: wgpu::Buffer,
     slots: Vec<wgpu::Buffer>,
     states: Vec<wgpu::Buffer>,
-    turns: Vec<(Rope, wgpu::Buffer)>,
+    tables: Vec<(Table, wgpu::Buffer)>,
     pub pipelines: u64,
 }
 
@@ -67,7 +67,7 @@ impl Program {
         let rows = |d: Dim| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
         let slot = |s: &crate::graph::Slot| gpu.storage("slot", (rows(s.rows) * s.cols * 4) as u64);
         let slots = plan.slots.slots.iter().map(slot).collect::<Result<_>>()?;
-        let state = |s: &crate::graph::State| gpu.storage(&s.name, (limits.n_ctx * s.cols * 4) as u64);
+        let state = |s: &crate::graph::State| gpu.storage(&s.name, (s.rows.count(limits.n_ctx) * s.cols * 4) as u64);
         let states = g.states.iter().map(state).collect::<Result<_>>()?;
         let step = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
@@ -75,24 +75,23 @@ impl Program {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let mut turns: Vec<(Rope, wgpu::Buffer)> = Vec::new();
-        for node in &g.nodes {
-            let Op::Rope { rope, .. } = node.op else { continue };
-            if !turns.iter().any(|(r, _)| *r == rope) {
-                turns.push((rope, gpu.storage("rope", rope.n_rot as u64 * 4)?));
+        let mut tables: Vec<(Table, wgpu::Buffer)> = Vec::new();
+        for table in g.nodes.iter().filter_map(|n| Table::of(&n.op)) {
+            if !tables.iter().any(|(t, _)| *t == table) {
+                tables.push((table, gpu.storage("table", table.bytes(g))?));
             }
         }
         let mut program =
-            Self { plan, limits, weights, dispatches: Vec::new(), step, slots, states, turns, pipelines: 0 };
+            Self { plan, limits, weights, dispatches: Vec::new(), step, slots, states, tables, pipelines: 0 };
         program.compile(gpu)?;
         Ok(program)
     }
 
     /// Writes what is made from weights on the host.
     pub fn fill_tables(&self, gpu: &Gpu) {
-        for (rope, buffer) in &self.turns {
-            let values = rope.freqs.and_then(|w| rope::values(self.plan.graph.weight(w).dtype, self.weights.host(w)));
-            gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&rope::turns(rope, values.as_deref())));
+        for (table, buffer) in &self.tables {
+            let words = table.words(&self.plan.graph, &self.weights);
+            gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words));
         }
     }
 
@@ -105,12 +104,12 @@ impl Program {
     }
 
     pub fn scratch_bytes(&self) -> u64 {
-        let tables = self.turns.iter().map(|(_, b)| b);
+        let tables = self.tables.iter().map(|(_, b)| b);
         self.slots.iter().chain(tables).chain([&self.step]).map(wgpu::Buffer::size).sum()
     }
 
     pub fn buffers(&self) -> u64 {
-        (self.slots.len() + self.states.len() + self.turns.len() + 1) as u64 + self.weights.buffers()
+        (self.slots.len() + self.states.len() + self.tables.len() + 1) as u64 + self.weights.buffers()
     }
 
     fn slot(&self, v: ValueId) -> &wgpu::Buffer {
@@ -172,10 +171,7 @@ impl Program {
                 let weight = g.weight(*w);
                 simple(kernels::rms_norm(cols, weight.cols, weight.dtype, *eps, tuning), &[self.vector(*w)]);
             }
-            Op::Rope { rope, .. } => {
-                let table = self.turns.iter().find(|(r, _)| r == rope).expect("each rope has its table");
-                simple(kernels::rope(cols, rope), &[&table.1]);
-            }
+            Op::Rope { rope, .. } => simple(kernels::rope(cols, rope), &[self.table(&node.op)]),
             Op::KvStore { state, .. } => simple(kernels::kv_store(cols), &[&self.states[state.index()]]),
             Op::Attention { k, v, attn, .. } => {
                 let states = [&self.states[k.index()], &self.states[v.index()]];
@@ -185,14 +181,32 @@ impl Program {
             Op::Glu { act, .. } => simple(kernels::glu(cols, *act), &[]),
             Op::Softcap { cap, .. } => simple(kernels::softcap(cols, *cap), &[]),
             Op::LastRows { .. } => simple(kernels::last_rows(cols), &[]),
-            Op::SigmoidGate { .. }
-            | Op::Slice { .. }
-            | Op::L2Norm { .. }
-            | Op::SsmConv { .. }
-            | Op::DeltaRule { .. }
-            | Op::MoeRoute { .. }
-            | Op::MoeMatMul { .. }
-            | Op::MoeSum { .. } => unreachable!("`check` refuses {}", node.op.name()),
+            Op::SigmoidGate { gate, .. } => simple(kernels::sigmoid_gate(cols, g.shape(*gate).cols), &[]),
+            Op::Slice { x, group, start, len } => {
+                simple(kernels::slice(g.shape(*x).cols, *group, *start, *len), &[]);
+            }
+            Op::L2Norm { d_head, eps, scale, .. } => {
+                simple(kernels::l2_norm(cols, *d_head, (*eps, *scale), tuning), &[]);
+            }
+            Op::SsmConv { w, state, .. } => {
+                for (taps, buffer) in self.matrices(*w) {
+                    simple(kernels::ssm_conv(taps), &[buffer, &self.states[state.index()]]);
+                }
+            }
+            Op::DeltaRule { state, delta, .. } => {
+                let between = [self.table(&node.op), &self.states[state.index()]];
+                simple(kernels::delta_rule(*delta, tuning), &between);
+            }
+            Op::MoeRoute { x, n_used } => simple(kernels::moe_route(g.shape(*x).cols, *n_used, tuning), &[]),
+            Op::MoeMatMul { w, x, route, n_expert } => {
+                let shared_x = g.shape(*x).cols == g.weight(*w).cols;
+                let experts = Experts { n_expert: *n_expert, n_used: g.shape(*route).cols / 2, shared_x };
+                for (m, buffer) in self.matrices(*w) {
+                    let buffers = [buffer, self.slot(*x), self.slot(*route), self.slot(ValueId(i as u32))];
+                    push(kernels::moe_matmul(m, experts, tuning), When::Always, &buffers);
+                }
+            }
+            Op::MoeSum { route, .. } => simple(kernels::moe_sum(cols, g.shape(*route).cols / 2), &[]),
         }
     }
 
@@ -202,6 +216,11 @@ impl Program {
             let (dtype, cols, total_rows) = (weight.dtype, weight.cols, weight.rows);
             (Matrix { dtype, cols, row0: p.row0, rows: p.rows, total_rows }, &p.buffer)
         })
+    }
+
+    fn table(&self, op: &Op) -> &wgpu::Buffer {
+        let found = self.tables.iter().find(|(t, _)| Table::of(op) == Some(*t));
+        &found.expect("each table of the plan was made").1
     }
 
     fn vector(&self, w: WeightId) -> &wgpu::Buffer {
@@ -216,25 +235,8 @@ fn check(g: &Graph, limits: Limits) -> Result<()> {
         bail!(InvalidArgument, "a step of {most} tokens is more than the {} of a GPU grid", kernels::MAX_GRID);
     }
     for node in &g.nodes {
-        if matches!(
-            node.op,
-            Op::SigmoidGate { .. }
-                | Op::Slice { .. }
-                | Op::L2Norm { .. }
-                | Op::SsmConv { .. }
-                | Op::DeltaRule { .. }
-                | Op::MoeRoute { .. }
-                | Op::MoeMatMul { .. }
-                | Op::MoeSum { .. }
-        ) {
-            bail!(
-                UnsupportedArchitecture,
-                "the GPU has no kernel for {} yet; run this model on the CPU",
-                node.op.name()
-            );
-        }
         for w in node.op.weights().map(|w| g.weight(w)) {
-            let matrix = matches!(node.op, Op::Embed { .. } | Op::MatMul { .. });
+            let matrix = matches!(node.op, Op::Embed { .. } | Op::MatMul { .. } | Op::MoeMatMul { .. });
             let known = if matrix && w.cols.is_multiple_of(32) {
                 kernels::quant_libs(w.dtype).is_some()
             } else {
@@ -305,8 +307,8 @@ impl Compiler<'_> {
         let desc = wgpu::ShaderModuleDescriptor { label: Some(k.name), source };
         // SAFETY: every index is bounded by construction: by the constants of the text, which come from the sizes of
         // the buffers that are bound, and by the step, whose rows and positions were checked against the limits.
-        // Token ids are checked by the engine, and `embed` by the rows of its part. Every loop ends. In a browser this
-        // is an ordinary module.
+        // Token ids are checked by the engine, and `embed` by the rows of its part. Numbers of experts are bounded where
+        // they are read. Every loop ends. In a browser this is an ordinary module.
         let module = unsafe { device.create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked()) };
         let set = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,

@@ -1,15 +1,16 @@
 //! Every variant of every shader, for tests that compile them all.
 
-use super::kernels::{self, Kernel, Matrix, Tuning};
+use super::kernels::{self, Experts, Kernel, Matrix, Tuning};
 use crate::dtype::DType;
-use crate::graph::{Act, Attention, Dim, Rope, RopePairs};
+use crate::graph::{Act, Attention, Delta, Dim, Rope, RopePairs};
 
 /// A name and the text of each variant.
 pub fn shader_sources() -> Vec<(String, String)> {
     let mut all = Vec::new();
     for tuning in [Tuning { software: false }, Tuning { software: true }] {
         let kind = if tuning.software { "software" } else { "hardware" };
-        let kernels = matrices(tuning).into_iter().chain(vectors(tuning)).chain(attentions(tuning));
+        let kernels =
+            matrices(tuning).into_iter().chain(vectors(tuning)).chain(attentions(tuning)).chain(deltas(tuning));
         all.extend(kernels.map(|(what, k)| (format!("{} {what} {kind}", k.name), k.source)));
     }
     all
@@ -27,6 +28,10 @@ fn matrices(tuning: Tuning) -> Vec<(String, Kernel)> {
             all.push((format!("{dtype} of few {of}"), kernels::gemm(m, of, true, tuning)));
             all.push((format!("{dtype} of many {of}"), kernels::gemm(m, of, false, tuning)));
         }
+        for shared_x in [false, true] {
+            let experts = Experts { n_expert: 107, n_used: 3, shared_x };
+            all.push((format!("{dtype}, shared x: {shared_x}"), kernels::moe_matmul(m, experts, tuning)));
+        }
     }
     all
 }
@@ -41,6 +46,12 @@ fn vectors(tuning: Tuning) -> Vec<(String, Kernel)> {
             kernels::softcap(cols, 30.0),
             kernels::last_rows(cols),
             kernels::kv_store(cols),
+            kernels::sigmoid_gate(cols, cols),
+            kernels::sigmoid_gate(cols, 1),
+            kernels::slice(cols * 3, cols, 0, cols),
+            kernels::l2_norm(cols * 3, cols, (1e-6, 0.5), tuning),
+            kernels::moe_route(cols, 8, tuning),
+            kernels::moe_sum(cols, 8),
         ];
         all.extend(kernels.map(|k| (cols.to_string(), k)));
         for dtype in DType::ALL.iter().copied().filter(|d| kernels::value_libs(*d).is_some()) {
@@ -61,6 +72,21 @@ fn attentions(tuning: Tuning) -> Vec<(String, Kernel)> {
         for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
             let r = Rope { d_head, n_rot: 4, pairs, base: 1e4, scale: 1.0, freqs: None };
             all.push((format!("{d_head} {pairs:?}"), kernels::rope(d_head * 3, &r)));
+        }
+    }
+    all
+}
+
+fn deltas(tuning: Tuning) -> Vec<(String, Kernel)> {
+    let mut all = Vec::new();
+    for d_head in [1, 6, 31, 128, 256] {
+        let delta = Delta { n_k_head: 2, n_v_head: 4, d_head };
+        all.push((d_head.to_string(), kernels::delta_rule(delta, tuning)));
+    }
+    for dtype in DType::ALL.iter().copied().filter(|d| kernels::value_libs(*d).is_some()) {
+        for cols in [2, 4] {
+            let taps = Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107 };
+            all.push((format!("{cols} {dtype}"), kernels::ssm_conv(taps)));
         }
     }
     all

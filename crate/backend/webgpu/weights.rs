@@ -50,11 +50,16 @@ pub struct Weights {
 
 impl Weights {
     pub fn new(gpu: &Gpu, g: &Graph) -> Result<Self> {
-        let is_freqs =
-            |w: WeightId| g.nodes.iter().any(|n| matches!(n.op, Op::Rope { rope, .. } if rope.freqs == Some(w)));
+        let in_table = |w: WeightId| {
+            g.nodes.iter().any(|n| match n.op {
+                Op::Rope { rope, .. } => rope.freqs == Some(w),
+                Op::DeltaRule { a, dt, .. } => a == w || dt == w,
+                _ => false,
+            })
+        };
         let mut all = Vec::with_capacity(g.weights.len());
         for (i, w) in g.weights.iter().enumerate() {
-            let store = if is_freqs(WeightId(i as u32)) { Store::Host(vec![0; w.bytes()]) } else { split(gpu, w)? };
+            let store = if in_table(WeightId(i as u32)) { Store::Host(vec![0; w.bytes()]) } else { split(gpu, w)? };
             all.push((w.name.clone(), store));
         }
         Ok(Self { all, edges: BTreeMap::new(), staged: 0 })

@@ -1,0 +1,43 @@
+// y[t] = silu(sum over j of w[j] * x[t - PAST + j]), each column by itself. A thread owns column ROW0 + its number, with
+// its taps (a row of w, which may be one of several parts) and its inputs from before the step, oldest first: it goes
+// through the tokens in order and leaves the last PAST inputs in the state.
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> w: array<u32>;
+@group(0) @binding(3) var<storage, read_write> state: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+const PAST: u32 = COLS - 1u;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x >= ROWS) {
+        return;
+    }
+    let c = ROW0 + id.x;
+    var taps: array<f32, COLS>;
+    for (var j = 0u; j < COLS; j++) {
+        taps[j] = w_at(id.x * COLS + j);
+    }
+    var past: array<f32, PAST>;
+    // A sequence starts from zeros, whatever the one before it left.
+    if (now.pos > 0u) {
+        for (var j = 0u; j < PAST; j++) {
+            past[j] = state[j * Y_COLS + c];
+        }
+    }
+    for (var t = 0u; t < now.tokens; t++) {
+        let present = x[t * Y_COLS + c];
+        var s = present * taps[PAST];
+        for (var j = 0u; j < PAST; j++) {
+            s = fma(past[j], taps[j], s);
+        }
+        for (var j = 1u; j < PAST; j++) {
+            past[j - 1u] = past[j];
+        }
+        past[PAST - 1u] = present;
+        y[t * Y_COLS + c] = act(s);
+    }
+    for (var j = 0u; j < PAST; j++) {
+        state[j * Y_COLS + c] = past[j];
+    }
+}

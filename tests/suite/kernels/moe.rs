@@ -1,0 +1,103 @@
+//! Mixtures of experts.
+
+use pagelm::DType;
+use pagelm::backend::webgpu::{Options, WebGpu};
+
+use super::{blocks, dtypes};
+use crate::common::backends::{self, gpu, gpu_wanted, parity};
+use crate::common::cases::{Case, Parts};
+use crate::common::tol;
+
+const N_USED: [usize; 5] = [1, 2, 3, 5, 8];
+
+#[test]
+fn moe_route_gives_the_best_experts_and_their_shares() {
+    for n_used in N_USED {
+        for n_expert in [8, 9, 60, 128, 257] {
+            // Apart, because the size of an expert's number would hide the digits of its share.
+            for (what, start, tol) in [("numbers", 0, tol::COPY), ("shares", n_used, tol::CURVE)] {
+                let case = Case::new(format!("moe_route {what} of {n_used} of {n_expert}"), &[17, 1], |p| {
+                    let x = p.input(n_expert);
+                    let route = p.g.moe_route(x, n_used);
+                    p.g.slice(route, 2 * n_used, start, n_used)
+                });
+                parity(&case, tol);
+            }
+        }
+    }
+}
+
+#[test]
+fn moe_route_prefers_the_lower_number_among_equals_and_survives_huge_logits() {
+    for (n_expert, values) in [(70, &[0.0, 1.0][..]), (8, &[-3.0]), (33, &[1e30, -1e30, 2.0]), (5, &[-1e-40, 1e-40])] {
+        let case = Case::new(format!("moe_route of {values:?}"), &[33], |p| {
+            let table: Vec<f32> = (0..p.vocab * n_expert).map(|_| values[p.rng.below(values.len())]).collect();
+            let x = p.input_of(&table);
+            p.g.moe_route(x, 4)
+        });
+        parity(&case, tol::CURVE);
+    }
+}
+
+/// A router over `n_expert` experts, and a matmul with them: of one x for all, or of one for each expert.
+fn matmul_case(dtype: DType, n_expert: usize, n_used: usize, (cols, rows): (usize, usize), own_x: bool) -> Case {
+    let name = format!("moe_matmul {dtype} {n_used} of {n_expert} [{cols}] to {rows}, own x: {own_x}");
+    Case::new(name, &[3, 1], |p: &mut Parts| {
+        let logits = p.input(n_expert);
+        let route = p.g.moe_route(logits, n_used);
+        let x = p.input(if own_x { n_used * cols } else { cols });
+        let w = p.weight(dtype, n_expert * rows, cols);
+        p.g.moe_matmul(w, x, route, n_expert)
+    })
+}
+
+#[test]
+fn moe_matmul_multiplies_by_the_matrices_of_the_chosen_experts_in_every_type() {
+    for dtype in dtypes() {
+        for own_x in [false, true] {
+            parity(&matmul_case(dtype, 4, 2, (blocks(dtype, 160), 33), own_x), tol::DOT);
+        }
+    }
+}
+
+#[test]
+fn moe_matmul_takes_any_number_of_experts_rows_and_columns() {
+    for n_used in N_USED {
+        for (cols, rows) in [(33, 7), (1, 65), (576, 1), (64, 96)] {
+            parity(&matmul_case(DType::F32, 9, n_used, (cols, rows), n_used % 2 == 0), tol::DOT);
+        }
+    }
+}
+
+#[test]
+fn experts_that_are_split_between_buffers_give_the_same_result() {
+    if !gpu_wanted() {
+        return;
+    }
+    for software in [true, false] {
+        for (dtype, cols) in [(DType::Q8_0, 96), (DType::F16, 50)] {
+            let case = matmul_case(dtype, 7, 3, (cols, 37), false);
+            let options = Options { software: Some(software), ..Options::default() };
+            let run = |mut b: WebGpu| backends::run(&mut b, &case).expect("runs");
+            let want = run(gpu(options));
+            // Some 50 rows a part: each expert but the first begins in the midst of one.
+            let got = run(gpu(Options { max_binding: Some(5200), ..options }));
+            assert_eq!(got, want, "{}", case.name);
+        }
+    }
+}
+
+#[test]
+fn moe_sum_adds_the_experts_by_their_shares() {
+    for n_used in N_USED {
+        for cols in [1, 31, 96, 1757] {
+            let case = Case::new(format!("moe_sum {n_used} [{cols}]"), &[17, 1], |p| {
+                let logits = p.input(8);
+                let route = p.g.moe_route(logits, n_used);
+                let x = p.input(n_used * cols);
+                p.g.moe_sum(x, route)
+            });
+            parity(&case, tol::CURVE);
+        }
+    }
+}
