@@ -8,6 +8,7 @@ mod graph;
 mod kernels;
 mod load;
 mod quant;
+mod quant_models;
 mod readme;
 mod sampler;
 mod session;

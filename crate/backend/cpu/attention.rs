@@ -47,9 +47,6 @@ impl Job for Part<'_> {
             let first = window.map_or(0, |w| (last + 1).saturating_sub(w));
             let rows = first * kv_cols + in_row..last * kv_cols + in_row + d;
             let n = last + 1 - first;
-            if scores.len() < n {
-                scores.resize(n.next_power_of_two(), 0.0);
-            }
             let q = &a.q[t * n_head * d + head * d..][..d];
             score::<L>(&a.attn, q, &a.k[rows.clone()], kv_cols, &mut scores[..n]);
             mix(tile.row(t), &scores[..n], &a.v[rows], kv_cols);

@@ -33,6 +33,16 @@ impl Matrix<'_> {
     }
 }
 
+/// Rows of length `k` that are decoded together when there are many tokens.
+fn group(k: usize) -> usize {
+    (DECODED / 4 / k).next_multiple_of(4).clamp(4, 64)
+}
+
+/// What a worker needs of its scratch for rows of length `k`.
+pub fn scratch_len(k: usize) -> usize {
+    group(k) * k
+}
+
 /// `y` [tokens, rows] from `x` [tokens, cols].
 pub fn matmul(pool: &Pool, isa: Isa, w: Matrix<'_>, x: &[f32], y: &mut [f32]) {
     let tokens = x.len() / w.cols;
@@ -62,11 +72,7 @@ impl Job for Part<'_> {
     fn run<L: Lanes>(self) {
         let Part { w, x, mut tile, scratch } = self;
         let k = w.cols;
-        let many = tile.rows.len() > 4;
-        let group = if many { (DECODED / 4 / k).next_multiple_of(4).clamp(4, 64) } else { 4 };
-        if scratch.len() < group * k {
-            scratch.resize(group * k, 0.0);
-        }
+        let group = if tile.rows.len() > 4 { group(k) } else { 4 };
         let mut first = tile.cols.start;
         while first < tile.cols.end {
             let n = group.min(tile.cols.end - first);

@@ -4,7 +4,7 @@ use super::attention::{Attend, attention};
 use super::decode::decode_row;
 use super::delta::{self, Rule};
 use super::lanes::Isa;
-use super::matmul::{Matrix, matmul};
+use super::matmul::{Matrix, matmul, scratch_len};
 use super::moe;
 use super::pool::Pool;
 use super::rows::{self, RopeTable};
@@ -83,6 +83,17 @@ impl Model {
             }
         }
         self.plan.graph.nodes = nodes;
+    }
+
+    /// What a worker needs of its scratch: decoded rows of a matrix, or the scores of a query.
+    pub fn scratch_len(&self) -> usize {
+        let g = self.graph();
+        let of = |op: &Op| match *op {
+            Op::MatMul { w, .. } | Op::MoeMatMul { w, .. } => scratch_len(g.weight(w).cols),
+            Op::Attention { .. } => self.limits.n_ctx,
+            _ => 0,
+        };
+        g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0)
     }
 
     /// Runs all nodes.

@@ -71,9 +71,18 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Room for a worker's own use. It grows and stays.
+    /// Room for a worker's own use, as long as was reserved.
     pub fn scratch(&self, worker: usize) -> MutexGuard<'_, Vec<f32>> {
         self.scratch[worker].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes each worker's scratch at least so long: a job must not allocate, whoever does it.
+    pub fn reserve(&self, len: usize) {
+        for worker in 0..self.scratch.len() {
+            let mut scratch = self.scratch(worker);
+            let len = len.max(scratch.len());
+            scratch.resize(len, 0.0);
+        }
     }
 
     /// Bytes of all threads' scratch.

@@ -91,6 +91,7 @@ pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
         DType::Q6_K => &["run", "half", "bytes", "quant_q6_k"],
         DType::IQ4_NL => &["run", "half", "bytes", "codebook4", "quant_iq4_nl"],
         DType::IQ4_XS => &["run", "half", "bytes", "codebook4", "quant_iq4_xs"],
+        DType::MXFP4 => &["run", "bytes", "half", "quant_mxfp4"],
         _ => return None,
     })
 }

@@ -54,6 +54,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/quant_f32.wgsl",
     "lib/quant_iq4_nl.wgsl",
     "lib/quant_iq4_xs.wgsl",
+    "lib/quant_mxfp4.wgsl",
     "lib/quant_q2_k.wgsl",
     "lib/quant_q3_k.wgsl",
     "lib/quant_q4_0.wgsl",
