@@ -1,6 +1,6 @@
 // What must hold in every browser, on every backend.
 import assert from "node:assert/strict";
-import { golden, reference, SMOLLM, TINY } from "./setup.mjs";
+import { fixture, fixtures, golden, reference, SMOLLM, TINY } from "./setup.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof import("./setup.mjs").start>>} Context */
 /** @typedef {"webgpu" | "cpu"} Backend */
@@ -84,6 +84,49 @@ export async function generation(t, c, backend) {
   await t.test("disposal ends what runs", async () => {
     assert.equal(await c.call("disposeWhileRunning", CHEAP.ids), "disposed");
   });
+}
+
+const ARCHITECTURES = [
+  "llama32",
+  "qwen2",
+  "qwen3_tied",
+  "qwen3moe",
+  "gemma",
+  "gemma2",
+  "gemma3",
+  "qwen35",
+  "qwen35moe",
+];
+
+/** Two f32 implementations are 1e-4 apart; a GPU's exp, sin and tanh are looser. */
+const TOLERANCE = { cpu: 3e-4, webgpu: 2e-3 };
+
+/** Tiny models of every architecture and block format. @param {T} t @param {Context} c @param {Backend} backend */
+export async function models(t, c, backend) {
+  if (!fixtures) return t.skip("fixtures of other architectures are not in this clone");
+  /** @param {number[]} ids @param {number[]} want */
+  async function near(ids, want) {
+    const got = await c.call("logits", ids);
+    const off = Math.max(...want.map((w, i) => Math.abs(w - got[i])));
+    assert.ok(off <= TOLERANCE[backend], `logits are off by ${off}`);
+  }
+  for (const name of ARCHITECTURES) {
+    await t.test(`${name} gives the reference's logits and greedy tokens`, async () => {
+      const { gguf, prompts } = fixture(`${name}.json`);
+      await c.call("load", { model: `/fixtures/${gguf}`, backend });
+      for (const { ids, greedy: want, logits_last } of prompts) {
+        await near(ids, logits_last.data);
+        if (want) assert.deepEqual((await c.call("generate", ids, { ...greedy, max_tokens: 16 })).ids, want.tokens);
+      }
+    });
+  }
+  const { prompts, variants } = fixture("quants/models.json");
+  for (const [name, { gguf, outputs }] of Object.entries(variants)) {
+    await t.test(`${name} gives the logits of its widened weights`, async () => {
+      await c.call("load", { model: `/fixtures/quants/${gguf}`, backend });
+      for (const [i, { logits_last }] of outputs.entries()) await near(prompts[i], logits_last.data);
+    });
+  }
 }
 
 /** @param {T} t @param {Context} c @param {Backend} backend */

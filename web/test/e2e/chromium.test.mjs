@@ -1,7 +1,7 @@
 // Headless Chromium: WebGPU (Tint) on a software adapter, and the CPU.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { brokenStarts, faults, generation, realModel } from "./cases.mjs";
+import { brokenStarts, faults, generation, models, realModel } from "./cases.mjs";
 import { SMOLLM, start } from "./setup.mjs";
 
 const context = await start("chromium");
@@ -33,12 +33,14 @@ test("all GPU programs compile in Tint", async (t) => {
 test("WebGPU", async (t) => {
   await generation(t, context, "webgpu");
   await faults(t, context, "webgpu");
+  await models(t, context, "webgpu");
   await realModel(t, context, "webgpu");
 });
 
 test("CPU", async (t) => {
   await generation(t, context, "cpu");
   await faults(t, context, "cpu");
+  await models(t, context, "cpu");
   await realModel(t, context, "cpu");
 });
 

@@ -1,7 +1,7 @@
 // Headless Firefox: WebGPU (naga) on a software adapter.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { brokenStarts, faults, generation, realModel } from "./cases.mjs";
+import { brokenStarts, faults, generation, models, realModel } from "./cases.mjs";
 import { start } from "./setup.mjs";
 
 const context = await start("firefox");
@@ -13,6 +13,7 @@ test("all GPU programs compile in naga", async () => {
 test("WebGPU", async (t) => {
   await generation(t, context, "webgpu");
   await faults(t, context, "webgpu");
+  await models(t, context, "webgpu");
   await realModel(t, context, "webgpu");
 });
 

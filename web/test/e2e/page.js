@@ -71,6 +71,14 @@ globalThis.e2e = {
     return { first, second, again, refused, closed: await code(session.decode(first)) };
   },
 
+  /** The logits after a prompt. @param {number[]} ids */
+  async logits(ids) {
+    const session = await engine.session();
+    const logits = await session.prefill(ids);
+    await session.close();
+    return [...logits];
+  },
+
   /** The code with which a generation ends when its engine goes. @param {number[]} ids */
   async disposeWhileRunning(ids) {
     const pieces = engine.generate(ids, { ignore_eos: true });

@@ -1,5 +1,5 @@
 // One server and one page for a whole test file.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
@@ -13,6 +13,10 @@ const cache = PAGELM_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), 
 
 export const reference = JSON.parse(readFileSync(at("../../../tests/reference/smollm2-135m-chat.json"), "utf8"));
 export const golden = JSON.parse(readFileSync(at("../../../tests/golden/llama.json"), "utf8"));
+/** Where all fixtures are: beside the repository, or nowhere. */
+const shared = at("../../../../shared/golden");
+export const fixtures = existsSync(shared) ? shared : undefined;
+export const fixture = (/** @type {string} */ name) => JSON.parse(readFileSync(join(shared, name), "utf8"));
 export const SMOLLM = `/models/${reference.model}`;
 export const TINY = "/golden/llama.gguf";
 
@@ -36,6 +40,7 @@ export async function start(name) {
       "/": at("."),
       "/dist": at("../../dist"),
       "/golden": at("../../../tests/golden"),
+      ...(fixtures && { "/fixtures": fixtures }),
       "/models": join(cache, "models"),
       "/made": made,
     },
