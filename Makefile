@@ -48,6 +48,7 @@ web:
 lint: web
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --package pagelm
 	cd web && npm run --silent check
 
 fmt:

@@ -1,7 +1,7 @@
 //! Chat templates: Jinja as transformers renders it, by minijinja, within limits.
 //!
 //! A template comes with the model, so it is foreign code. It can call nothing outside of itself and it ends: what it
-//! executes, makes and nests is bounded ([`limits`]), which is checked where the values are made ([`rewrite`]).
+//! executes, makes and nests is bounded (`limits`), which is checked where the values are made (`rewrite`).
 //!
 //! Known differences from Jinja: macros have no `varargs` and `kwargs`, integers have 128 bits, `%` formats no strings,
 //! and a template cannot load another.
