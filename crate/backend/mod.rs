@@ -65,7 +65,7 @@ pub struct Memory {
 }
 
 /// Runs plans. The engine calls `prepare`, then `write_weight` for every byte of every weight, then
-/// `finish_weights`, and then `submit` and `poll_logits` in turn.
+/// `finish_weights`, and then `submit` and `poll_logits` in turn. Recurrent states are saved and restored between steps.
 pub trait Backend {
     /// `reference`, `cpu` or `webgpu`.
     fn name(&self) -> &'static str;
@@ -88,6 +88,12 @@ pub trait Backend {
     /// Copies the logits of the oldest step that was not read yet: `outputs * n_vocab` values. A step without outputs
     /// is read too, with an empty slice: it is how the caller knows that it is over.
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>>;
+
+    /// Keeps a copy of all recurrent states, in place of the one before.
+    fn save_recurrent(&mut self) -> Result<()>;
+
+    /// Puts that copy back.
+    fn restore_recurrent(&mut self) -> Result<()>;
 
     fn counters(&self) -> Counters;
 

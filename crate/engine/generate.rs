@@ -163,12 +163,15 @@ impl Generation {
             let have = session.tokens().len();
             crate::bail!(InvalidState, "the cache holds {have} tokens, not {}: something else used it", self.run);
         }
-        let end = self.tokens.len().min(self.run + session.limits().max_tokens);
+        let mut end = self.tokens.len().min(self.run + session.limits().max_tokens);
+        // The same prompt again, or a longer one, goes back at most to before its last token.
+        let before_last = session.is_recurrent() && end == self.prompt_len && end - self.run > 1;
+        end -= usize::from(before_last);
         let part = &self.tokens[self.run..end];
         if end < self.tokens.len() || self.max_tokens == 0 {
             session.prefill_part(part).await?;
             self.run = end;
-            return Ok(());
+            return if before_last { session.checkpoint() } else { Ok(()) };
         }
         let logits = session.prefill(part).await?;
         self.run = end;

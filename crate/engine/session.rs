@@ -20,6 +20,8 @@ pub struct Session {
     /// the tokens run again before the next step.
     seen: usize,
     recurrent: bool,
+    /// How many tokens the saved copy of the recurrent states has seen.
+    saved: Option<usize>,
     /// `[max_outputs, n_vocab]`.
     logits: Vec<f32>,
     /// Rows of logits of a step that was submitted and not read: a caller dropped its future.
@@ -32,7 +34,7 @@ impl Session {
         let logits = vec![0.0; limits.max_outputs * n_vocab];
         let recurrent = plan.graph.states.iter().any(|s| matches!(s.rows, StateRows::Recurrent(_)));
         let tokens = Vec::with_capacity(limits.n_ctx);
-        Self { backend, limits, n_vocab, tokens, seen: 0, recurrent, logits, unread: None }
+        Self { backend, limits, n_vocab, tokens, seen: 0, recurrent, saved: None, logits, unread: None }
     }
 
     pub fn backend(&self) -> &dyn Backend {
@@ -92,6 +94,21 @@ impl Session {
         Ok(&mut self.logits[..self.n_vocab])
     }
 
+    /// Whether the model has states that cannot go back by themselves.
+    pub fn is_recurrent(&self) -> bool {
+        self.recurrent
+    }
+
+    /// Makes going back to the present position cheap, until another checkpoint. Only models with recurrent states need
+    /// it: without one they run all their tokens again.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        if self.recurrent && self.seen == self.tokens.len() {
+            self.backend.save_recurrent()?;
+            self.saved = Some(self.seen);
+        }
+        Ok(())
+    }
+
     /// Forgets all tokens after the first `n`.
     pub fn rollback(&mut self, n: usize) -> Result<()> {
         if n > self.tokens.len() {
@@ -99,6 +116,7 @@ impl Session {
         }
         if self.recurrent && n < self.tokens.len() {
             self.seen = 0;
+            self.saved = self.saved.filter(|saved| *saved <= n);
         }
         self.tokens.truncate(n);
         self.seen = self.seen.min(n);
@@ -136,11 +154,8 @@ impl Session {
     }
 
     async fn step(&mut self, tokens: &[u32], outputs: usize) -> Result<()> {
-        while self.seen < self.tokens.len() {
-            let end = self.tokens.len().min(self.seen + self.limits.max_tokens);
-            let again = self.tokens[self.seen..end].to_vec();
-            self.run(&again, self.seen, 0).await?;
-            self.seen = end;
+        if self.seen < self.tokens.len() {
+            self.replay().await?;
         }
         let pos = self.tokens.len();
         // A step that fails, or whose future is dropped, may have changed the states.
@@ -148,6 +163,23 @@ impl Session {
         self.run(tokens, pos, outputs).await?;
         self.tokens.extend_from_slice(tokens);
         self.seen = self.tokens.len();
+        Ok(())
+    }
+
+    /// Brings the recurrent states to the present position: from the checkpoint, or from the start.
+    async fn replay(&mut self) -> Result<()> {
+        let mut at = 0;
+        if let Some(saved) = self.saved {
+            self.backend.restore_recurrent()?;
+            at = saved;
+        }
+        while at < self.tokens.len() {
+            let end = self.tokens.len().min(at + self.limits.max_tokens);
+            let again = self.tokens[at..end].to_vec();
+            self.run(&again, at, 0).await?;
+            at = end;
+        }
+        self.seen = at;
         Ok(())
     }
 

@@ -90,6 +90,10 @@ pub enum StateRows {
 }
 
 impl StateRows {
+    pub fn is_recurrent(self) -> bool {
+        matches!(self, StateRows::Recurrent(_))
+    }
+
     /// How many rows there are with a context of `n_ctx`.
     pub fn count(self, n_ctx: usize) -> usize {
         match self {

@@ -54,6 +54,14 @@ impl Backend for Broken {
         ready
     }
 
+    fn save_recurrent(&mut self) -> Result<()> {
+        self.cpu.save_recurrent()
+    }
+
+    fn restore_recurrent(&mut self) -> Result<()> {
+        self.cpu.restore_recurrent()
+    }
+
     fn counters(&self) -> Counters {
         self.cpu.counters()
     }

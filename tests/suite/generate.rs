@@ -297,6 +297,12 @@ impl Backend for Poked {
         (self.poke)(self.inner.counters().steps, logits);
         result
     }
+    fn save_recurrent(&mut self) -> Result<()> {
+        self.inner.save_recurrent()
+    }
+    fn restore_recurrent(&mut self) -> Result<()> {
+        self.inner.restore_recurrent()
+    }
     fn counters(&self) -> Counters {
         self.inner.counters()
     }

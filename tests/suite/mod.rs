@@ -10,6 +10,7 @@ mod load;
 mod quant;
 mod quant_models;
 mod readme;
+mod recurrent;
 mod sampler;
 mod session;
 mod text;

@@ -140,6 +140,12 @@ impl Backend for Slow {
         }
         self.inner.poll_logits(cx, logits)
     }
+    fn save_recurrent(&mut self) -> Result<()> {
+        self.inner.save_recurrent()
+    }
+    fn restore_recurrent(&mut self) -> Result<()> {
+        self.inner.restore_recurrent()
+    }
     fn counters(&self) -> Counters {
         self.inner.counters()
     }

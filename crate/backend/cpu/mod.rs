@@ -114,6 +114,16 @@ impl Backend for Cpu {
         })())
     }
 
+    fn save_recurrent(&mut self) -> Result<()> {
+        self.model()?.save_recurrent();
+        Ok(())
+    }
+
+    fn restore_recurrent(&mut self) -> Result<()> {
+        self.model()?.restore_recurrent();
+        Ok(())
+    }
+
     fn counters(&self) -> Counters {
         self.counters
     }

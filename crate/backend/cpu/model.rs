@@ -11,7 +11,7 @@ use super::rows::{self, RopeTable};
 use crate::backend::{Limits, Memory, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Dim, Graph, Op, Plan, Rope, StateId, StateRows, ValueId, WeightId};
+use crate::graph::{Dim, Graph, Op, Plan, Rope, State, StateId, ValueId, WeightId};
 use crate::quant;
 
 pub struct Model {
@@ -23,6 +23,8 @@ pub struct Model {
     vectors: Vec<Vec<f32>>,
     /// `[n_ctx, cols]`.
     states: Vec<Vec<f32>>,
+    /// Copies of the recurrent ones; empty for the others.
+    saved: Vec<Vec<f32>>,
     /// `[max_tokens | max_outputs, cols]`. A value begins at the start of its slot.
     slots: Vec<Vec<f32>>,
     ropes: Vec<RopeTable>,
@@ -38,13 +40,15 @@ impl Model {
         }
         let weights = g.weights.iter().map(|w| zeros(w.bytes())).collect::<Result<_>>()?;
         let states = g.states.iter().map(|s| zeros(s.rows.count(limits.n_ctx) * s.cols)).collect::<Result<_>>()?;
+        let copy = |s: &State| zeros(if s.rows.is_recurrent() { s.rows.count(0) * s.cols } else { 0 });
+        let saved = g.states.iter().map(copy).collect::<Result<_>>()?;
         let rows = |d: Dim| match d {
             Dim::Tokens => limits.max_tokens,
             Dim::Outputs => limits.max_outputs,
         };
         let slots = plan.slots.slots.iter().map(|s| zeros(rows(s.rows) * s.cols)).collect::<Result<_>>()?;
         let vectors = vec![Vec::new(); g.weights.len()];
-        Ok(Self { weights, vectors, states, slots, ropes: Vec::new(), limits, plan })
+        Ok(Self { weights, vectors, states, saved, slots, ropes: Vec::new(), limits, plan })
     }
 
     pub fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
@@ -107,9 +111,8 @@ impl Model {
         }
         self.ropes.iter_mut().for_each(|r| r.turn(step.pos, step.tokens.len()));
         if step.pos == 0 {
-            let recurrent = |rows| matches!(rows, StateRows::Recurrent(_));
             let states = self.states.iter_mut().zip(&self.plan.graph.states);
-            states.filter(|(_, s)| recurrent(s.rows)).for_each(|(state, _)| state.fill(0.0));
+            states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|(state, _)| state.fill(0.0));
         }
         for i in 0..self.plan.graph.nodes.len() {
             let v = ValueId(i as u32);
@@ -136,6 +139,16 @@ impl Model {
         Ok(())
     }
 
+    pub fn save_recurrent(&mut self) {
+        let recurrent = self.saved.iter_mut().zip(&self.states).filter(|(saved, _)| !saved.is_empty());
+        recurrent.for_each(|(saved, state)| saved.copy_from_slice(state));
+    }
+
+    pub fn restore_recurrent(&mut self) {
+        let recurrent = self.saved.iter().zip(&mut self.states).filter(|(saved, _)| !saved.is_empty());
+        recurrent.for_each(|(saved, state)| state.copy_from_slice(saved));
+    }
+
     /// The logits of the last step.
     pub fn output(&self, step: &Step<'_>) -> &[f32] {
         self.value(self.plan.graph.output, step)
@@ -145,7 +158,7 @@ impl Model {
         let f32s = |all: &[Vec<f32>]| all.iter().map(|v| 4 * v.len() as u64).sum::<u64>();
         Memory {
             weights: self.weights.iter().map(|w| w.len() as u64).sum::<u64>() + f32s(&self.vectors),
-            kv: f32s(&self.states),
+            kv: f32s(&self.states) + f32s(&self.saved),
             scratch: f32s(&self.slots),
         }
     }

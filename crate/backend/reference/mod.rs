@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use super::{Backend, Counters, Limits, Memory, Step};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Graph, Plan, StateRows, ValueId, WeightId};
+use crate::graph::{Graph, Plan, ValueId, WeightId};
 use crate::quant;
 use ops::Run;
 
@@ -22,6 +22,8 @@ pub struct Reference {
     plan: Option<Plan>,
     weights: Vec<Vec<u8>>,
     states: Vec<Vec<f64>>,
+    /// A copy of them; only the recurrent ones are ever put back.
+    saved: Vec<Vec<f64>>,
     /// The value of each node in the last step, `[rows, cols]`.
     values: Vec<Vec<f64>>,
     ready: VecDeque<Vec<f32>>,
@@ -81,9 +83,8 @@ impl Backend for Reference {
     fn submit(&mut self, step: &Step<'_>) -> Result<()> {
         let plan = self.plan.take().expect("prepare comes first");
         if step.pos == 0 {
-            let recurrent = |rows| matches!(rows, StateRows::Recurrent(_));
             let states = self.states.iter_mut().zip(&plan.graph.states);
-            states.filter(|(_, s)| recurrent(s.rows)).for_each(|(state, _)| state.fill(0.0));
+            states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|(state, _)| state.fill(0.0));
         }
         for (i, node) in plan.graph.nodes.iter().enumerate() {
             let run = Run { g: &plan.graph, weights: &self.weights, values: &self.values, step };
@@ -100,6 +101,18 @@ impl Backend for Reference {
         let ready = self.ready.pop_front().expect("a step was submitted");
         logits.copy_from_slice(&ready);
         Poll::Ready(Ok(()))
+    }
+
+    fn save_recurrent(&mut self) -> Result<()> {
+        self.saved = self.states.clone();
+        Ok(())
+    }
+
+    fn restore_recurrent(&mut self) -> Result<()> {
+        let plan = self.plan.as_ref().expect("prepare comes first");
+        let states = self.states.iter_mut().zip(&self.saved).zip(&plan.graph.states);
+        states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|((state, saved), _)| state.clone_from(saved));
+        Ok(())
     }
 
     fn counters(&self) -> Counters {

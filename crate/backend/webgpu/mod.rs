@@ -71,6 +71,12 @@ impl WebGpu {
     pub fn check(&self) -> Result<()> {
         self.gpu.fault.check()
     }
+
+    fn copy_recurrent(&mut self, back: bool) -> Result<()> {
+        let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
+        self.counters.submits += u64::from(loaded.program.copy_recurrent(&self.gpu, back));
+        self.gpu.fault.check()
+    }
 }
 
 fn loaded(l: &Option<Loaded>) -> Result<&Loaded> {
@@ -160,6 +166,14 @@ impl Backend for WebGpu {
             return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step waits to be read")));
         }
         loaded.ring.poll(&self.gpu, cx, logits)
+    }
+
+    fn save_recurrent(&mut self) -> Result<()> {
+        self.copy_recurrent(false)
+    }
+
+    fn restore_recurrent(&mut self) -> Result<()> {
+        self.copy_recurrent(true)
     }
 
     fn counters(&self) -> Counters {

@@ -55,6 +55,8 @@ pub struct Program {
     pub step: wgpu::Buffer,
     slots: Vec<wgpu::Buffer>,
     states: Vec<wgpu::Buffer>,
+    /// Each recurrent state's number, and room for a copy of it.
+    saved: Vec<(usize, wgpu::Buffer)>,
     tables: Vec<(Table, wgpu::Buffer)>,
     pub pipelines: u64,
 }
@@ -69,6 +71,8 @@ impl Program {
         let slots = plan.slots.slots.iter().map(slot).collect::<Result<_>>()?;
         let state = |s: &crate::graph::State| gpu.storage(&s.name, (s.rows.count(limits.n_ctx) * s.cols * 4) as u64);
         let states = g.states.iter().map(state).collect::<Result<_>>()?;
+        let recurrent = g.states.iter().enumerate().filter(|(_, s)| s.rows.is_recurrent());
+        let saved = recurrent.map(|(i, s)| Ok((i, state(s)?))).collect::<Result<_>>()?;
         let step = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
             size: IDS_AT + (limits.max_tokens.max(1) * 4) as u64,
@@ -82,7 +86,7 @@ impl Program {
             }
         }
         let mut program =
-            Self { plan, limits, weights, dispatches: Vec::new(), step, slots, states, tables, pipelines: 0 };
+            Self { plan, limits, weights, dispatches: Vec::new(), step, slots, states, saved, tables, pipelines: 0 };
         program.compile(gpu)?;
         Ok(program)
     }
@@ -100,7 +104,21 @@ impl Program {
     }
 
     pub fn kv_bytes(&self) -> u64 {
-        self.states.iter().map(wgpu::Buffer::size).sum()
+        let saved = self.saved.iter().map(|(_, b)| b);
+        self.states.iter().chain(saved).map(wgpu::Buffer::size).sum()
+    }
+
+    /// Copies the recurrent states to their copies, or back. Says whether there are any.
+    pub fn copy_recurrent(&self, gpu: &Gpu, back: bool) -> bool {
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for (i, saved) in &self.saved {
+            let (from, to) = if back { (saved, &self.states[*i]) } else { (&self.states[*i], saved) };
+            encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());
+        }
+        if !self.saved.is_empty() {
+            gpu.queue.submit([encoder.finish()]);
+        }
+        !self.saved.is_empty()
     }
 
     pub fn scratch_bytes(&self) -> u64 {
