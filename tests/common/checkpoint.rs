@@ -125,13 +125,13 @@ pub fn tokenizer(meta: &Meta) -> Json {
     for (id, (token, kind)) in tokens.iter().zip(&kinds).enumerate() {
         match kind {
             5 => {}
-            3 | 4 => {
-                // As in real files, which have tokens of the vocabulary among the added ones, or not.
-                if id % 2 == 0 {
+            2..=4 => {
+                // Those that follow the vocabulary need not be in it.
+                if kinds[id..].iter().any(|k| !matches!(k, 2..=5)) {
                     vocab[*token] = json!(id);
                 }
                 added.push(json!({
-                    "id": id, "content": token, "special": *kind == 3,
+                    "id": id, "content": token, "special": *kind != 4,
                     "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
                 }));
             }

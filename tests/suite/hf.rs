@@ -243,7 +243,6 @@ fn files<'a>(tokenizer: &'a str, settings: &'a str) -> TokenizerFiles<'a> {
 
 #[test]
 fn tokenizer_json_gives_the_ids_of_the_gguf_file_and_of_its_own_library() {
-    let mut compared = 0;
     for name in ["vocab-llama-bpe", "vocab-qwen2", "vocab-smollm", "vocab-gpt-2", "vocab-spm", "vocab-spm-prefix"] {
         let (Some(file), Some(cases)) = (
             fixtures::shared().then(|| fixtures::bytes(&format!("reference/{name}.gguf"))).flatten(),
@@ -265,17 +264,23 @@ fn tokenizer_json_gives_the_ids_of_the_gguf_file_and_of_its_own_library() {
         for id in 0..want.vocab_size() as u32 {
             assert_eq!(got.piece(id, true), want.piece(id, true), "{name}: token {id}");
         }
+        let mut asked = 0;
         for case in cases["cases"].as_array().unwrap() {
             let text = case["text"].as_str().unwrap();
             for parse_special in [false, true] {
                 let options = EncodeOptions { add_special: true, parse_special };
                 let ids = got.encode(text, options).unwrap();
                 assert_eq!(ids, want.encode(text, options).unwrap(), "{name}: {text:?}");
-                compared += usize::from(parse_special && ids == library.encode(text, true).unwrap().get_ids());
+                // In the middle of a text only the library puts a space after a user-defined token (`text/mod.rs`).
+                let spaced = name == "vocab-spm-prefix" && (text.contains("\n\n") || text.contains("<table>"));
+                if parse_special && !spaced {
+                    assert_eq!(ids, library.encode(text, true).unwrap().get_ids(), "{name}: {text:?}");
+                    asked += 1;
+                }
             }
         }
+        assert!(asked > 380, "{name}: {asked} texts were compared with the library");
     }
-    println!("{compared}");
 }
 
 #[test]
