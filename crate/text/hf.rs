@@ -26,6 +26,9 @@ pub struct TokenizerFiles<'a> {
     pub template: Option<&'a str>,
 }
 
+/// The largest in use (vocabularies of 260 000 tokens) have 35 MB.
+const MAX_TEXT: usize = 1 << 28;
+
 #[derive(Deserialize)]
 struct Tokenizer {
     model: Model,
@@ -95,11 +98,15 @@ impl Keys {
 
     fn tokenizer(&mut self, files: &TokenizerFiles<'_>, n_vocab: usize) -> Result<()> {
         let Some(text) = files.tokenizer else { bail!(BadTokenizer, "the checkpoint has no `tokenizer.json`") };
+        if text.len() > MAX_TEXT {
+            bail!(BadTokenizer, "`tokenizer.json` has {} bytes, at most {MAX_TEXT} are read", text.len());
+        }
         let t: Tokenizer = serde_json::from_str(text).map_err(|e| {
             let detail = format!("is not a tokenizer of the kind that is read here, BPE: {e}");
             Error::new(ErrorKind::BadTokenizer, detail).at("tokenizer.json")
         })?;
-        let settings: Json = files.settings.and_then(|s| serde_json::from_str(s).ok()).unwrap_or_default();
+        let settings: Json = serde_json::from_str(files.settings.unwrap_or("{}"))
+            .map_err(|e| Error::new(ErrorKind::BadTokenizer, format!("is no JSON: {e}")).at("tokenizer_config.json"))?;
         let sentencepiece = t.model.byte_fallback;
         let named = |e: Error| e.at("tokenizer.json");
         let ids = self.tokens(&t, n_vocab, sentencepiece).map_err(named)?;
@@ -152,10 +159,13 @@ impl Keys {
             };
             all.insert(a.id, (&a.content, kind));
         }
-        let len = all.last_key_value().map_or(0, |(id, _)| *id as usize + 1).max(n_vocab);
-        if len > n_vocab.max(1) || len > MAX_TOKENS {
-            bail!(BadTokenizer, "has the id {}, but the model has {n_vocab} tokens", len - 1);
+        // A text model keeps the tokenizer of its family, with tokens for images that it cannot take.
+        all.retain(|id, (_, kind)| (*id as usize) < n_vocab || !matches!(kind, Kind::Control | Kind::UserDefined));
+        let last = all.last_key_value().map_or(0, |(id, _)| *id as usize);
+        if last >= n_vocab || n_vocab > MAX_TOKENS {
+            bail!(BadTokenizer, "has the id {last}, but the model has {n_vocab} tokens");
         }
+        let len = n_vocab;
         let (mut tokens, mut kinds) = (Strings::default(), Vec::with_capacity(len));
         for id in 0..len as u32 {
             match all.get(&id) {

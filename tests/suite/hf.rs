@@ -301,6 +301,15 @@ fn a_tokenizer_that_is_not_known_leaves_a_model_that_runs_on_ids() {
         let e = tokenizer.encode("a", EncodeOptions::default()).unwrap_err();
         assert!(e.kind() == ErrorKind::BadTokenizer && e.detail().contains("ids"), "{e}");
     }
+    // A special token beyond the embedding, as text models of a family with images have one, is left out.
+    let image = json!({
+        "model": { "type": "BPE", "vocab": { "a": 0, "b": 1, "<image>": 2 }, "merges": [] },
+        "added_tokens": [{ "id": 2, "content": "<image>", "special": true }],
+        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false },
+    });
+    let mut meta = pagelm::gguf::Meta::default();
+    tokenizer_from_hf(&files(&image.to_string(), "{}"), 2, &mut meta).unwrap();
+    assert_eq!(Tokenizer::from_gguf(&meta).unwrap().encode("ab", EncodeOptions::default()).unwrap(), [0, 1]);
     // An id beyond the embedding would index past it.
     let beyond = json!({ "model": { "type": "BPE", "vocab": { "a": 4_000_000_000u32 }, "merges": [] } }).to_string();
     let mut meta = pagelm::gguf::Meta::default();
