@@ -18,7 +18,9 @@ pub struct Opened {
 }
 
 pub fn open(path: &Path) -> Result<Opened> {
-    if path.is_dir() { folder(path) } else { file(path) }.map_err(|e| e.at(path.display()))
+    let opened = if path.is_dir() { folder(path) } else { file(path) };
+    // What cannot be read has its own path already.
+    opened.map_err(|e| if e.kind() == ErrorKind::Io && !e.place().is_empty() { e } else { e.at(path.display()) })
 }
 
 fn file(path: &Path) -> Result<Opened> {
