@@ -31,6 +31,8 @@ kinds! {
     GgufTruncated = "gguf-truncated",
     /// A header that contradicts itself or breaks a limit.
     GgufInvalid = "gguf-invalid",
+    /// A file of a checkpoint (safetensors, JSON) that contradicts itself or ends early.
+    BadCheckpoint = "bad-checkpoint",
     /// A metadata key that the model needs is absent.
     MissingKey = "missing-key",
     /// A metadata key has another type than it must.

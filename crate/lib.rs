@@ -7,6 +7,7 @@
 //! engine     load . model . session . sampler . generate
 //! arch | backend | text                 what a model is | how a plan runs | strings <-> ids
 //! graph      ops, builder, inference, verifier, passes, slots, plan
+//! hf                                    checkpoints of Hugging Face, as if they were GGUF
 //! gguf  quant                           headers and metadata | packed blocks
 //! error  dtype
 //! ```
@@ -24,6 +25,7 @@ pub mod dtype;
 pub mod error;
 
 pub mod gguf;
+pub mod hf;
 pub mod quant;
 
 pub mod graph;

@@ -9,7 +9,7 @@ use crate::backend::reference::Reference;
 use crate::backend::{Backend, Limits, Step};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Source};
 use crate::graph::{Builder, Graph, Op, Plan, StateId, StateRows, ValueId, WeightId};
 use crate::quant;
 
@@ -44,14 +44,14 @@ pub struct Stats {
 /// A model that ran on the reference, and its file for the weights of single ops.
 pub struct Checker<'a> {
     gguf: &'a Gguf,
-    file: &'a [u8],
+    source: &'a dyn Source,
     tokens: Vec<u32>,
     reference: Reference,
 }
 
 impl<'a> Checker<'a> {
     /// Runs `tokens` from position 0 on the reference.
-    pub fn new(gguf: &'a Gguf, file: &'a [u8], tokens: &[u32]) -> Result<Self> {
+    pub fn new(gguf: &'a Gguf, source: &'a dyn Source, tokens: &[u32]) -> Result<Self> {
         let plan = Plan::new(arch::build(gguf, &quant::decodable)?);
         let n_vocab = plan.graph.n_vocab();
         if tokens.is_empty() || tokens.iter().any(|t| *t as usize >= n_vocab) {
@@ -60,9 +60,9 @@ impl<'a> Checker<'a> {
         let mut reference = Reference::new();
         let n = tokens.len();
         reference.prepare(plan.clone(), Limits { n_ctx: n, max_tokens: n, max_outputs: n })?;
-        write_weights(&mut reference, gguf, file, &plan.graph)?;
+        write_weights(&mut reference, gguf, source, &plan.graph)?;
         reference.submit(&Step { tokens, pos: 0, outputs: n })?;
-        Ok(Self { gguf, file, tokens: tokens.to_vec(), reference })
+        Ok(Self { gguf, source, tokens: tokens.to_vec(), reference })
     }
 
     /// The ops that make a value, in order.
@@ -82,7 +82,7 @@ impl<'a> Checker<'a> {
             let bytes: Vec<u8> = values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
             candidate.write_weight(i, 0, &bytes)?;
         }
-        write_weights(candidate, self.gguf, self.file, &plan.graph)?;
+        write_weights(candidate, self.gguf, self.source, &plan.graph)?;
         candidate.finish_weights()?;
         let rows: Vec<u32> = (0..n as u32).collect();
         let tokens = if matches!(node.op, Op::Embed { .. }) { &self.tokens } else { &rows };
@@ -170,11 +170,10 @@ fn stored(g: &Graph, state: StateId) -> ValueId {
 }
 
 /// Writes those weights of the graph that are in the file.
-fn write_weights(to: &mut dyn Backend, gguf: &Gguf, file: &[u8], g: &Graph) -> Result<()> {
-    gguf.check_len(file.len() as u64)?;
+fn write_weights(to: &mut dyn Backend, gguf: &Gguf, source: &dyn Source, g: &Graph) -> Result<()> {
     for (w, i) in g.weights.iter().zip(0..) {
         if let Some(t) = gguf.tensor(&w.name) {
-            to.write_weight(WeightId(i), 0, &file[t.offset as usize..(t.offset + t.len) as usize])?;
+            to.write_weight(WeightId(i), 0, &source.tensor(t)?)?;
         }
     }
     Ok(())

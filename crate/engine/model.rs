@@ -1,11 +1,13 @@
 //! From a header to a prepared backend: the graph, the plan, the limits.
 
+use std::collections::HashSet;
+
 use crate::arch;
 use crate::backend::{Backend, Limits};
 use crate::dtype::DType;
 use crate::engine::{Loader, Session};
 use crate::error::Result;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Source};
 use crate::graph::Plan;
 
 /// What a caller may choose.
@@ -67,6 +69,19 @@ impl Model {
             let end = range.end.min(file.len() as u64);
             let bytes = file.get(range.start as usize..end as usize).unwrap_or_default();
             for piece in self.loader.place(range.start, bytes.len()) {
+                backend.write_weight(piece.weight, piece.offset, &bytes[piece.bytes])?;
+            }
+        }
+        self.finish(backend)
+    }
+
+    /// Loads all weights of the header from where its tensors are, one at a time, and opens a session.
+    pub fn load_from(mut self, gguf: &Gguf, source: &dyn Source, mut backend: Box<dyn Backend>) -> Result<Session> {
+        backend.prepare(self.plan.clone(), self.limits)?;
+        let wanted: HashSet<_> = self.plan.graph.weights.iter().map(|w| w.name.as_str()).collect();
+        for t in gguf.tensors.iter().filter(|t| wanted.contains(t.name.as_str())) {
+            let bytes = source.tensor(t)?;
+            for piece in self.loader.place(t.offset, bytes.len()) {
                 backend.write_weight(piece.weight, piece.offset, &bytes[piece.bytes])?;
             }
         }

@@ -94,6 +94,19 @@ fn sorted<'a, K: Ord>(tensors: &'a [TensorInfo], by: impl Fn(&'a TensorInfo) -> 
 }
 
 impl Gguf {
+    /// The header of a file that need not exist: tensors (name, type, dims) one after another, from byte 0 on.
+    pub fn of_parts(meta: Meta, parts: Vec<(String, DType, Vec<u64>)>) -> Result<Gguf> {
+        let alignment = alignment(&meta)?;
+        let mut tensors: Vec<TensorInfo> = Vec::with_capacity(parts.len());
+        for (name, dtype, dims) in parts {
+            let len = tensor_bytes(dtype, &dims).map_err(|e| e.at(tensor(&name)))?;
+            let offset = tensors.last().map_or(0, |t| (t.offset + t.len).next_multiple_of(alignment));
+            tensors.push(TensorInfo { name, dtype, dims, offset, len });
+        }
+        check_names(&tensors)?;
+        Ok(Gguf { version: 3, meta, tensors, alignment, data_offset: 0 })
+    }
+
     /// Refuses a file of `file_len` bytes that ends before its last tensor does.
     pub fn check_len(&self, file_len: u64) -> Result<()> {
         let Some(last) = self.tensors.iter().max_by_key(|t| t.offset + t.len) else { return Ok(()) };

@@ -8,10 +8,12 @@ mod layout;
 mod meta;
 mod parse;
 mod read;
+mod source;
 
 pub use meta::{Array, Meta, Strings, Value, ValueType};
 pub use parse::{MAX_ARRAY, MAX_DIMS, MAX_KEYS, MAX_NAME, MAX_STRING, MAX_TENSORS};
 pub use read::{MAX_HEADER, MEMORY_BASE, MEMORY_FACTOR, Progress, Reader};
+pub use source::Source;
 
 use crate::dtype::DType;
 use crate::error::Result;

@@ -62,6 +62,12 @@ fn rules(pre: &str) -> Option<Rules> {
     })
 }
 
+/// The name of the family that cuts by this one pattern.
+pub fn pre_of(pattern: &str, nfc: bool) -> Option<&'static str> {
+    let names = ["llama-bpe", "qwen2", "qwen35"];
+    names.into_iter().find(|name| rules(name).is_some_and(|r| r.split == [pattern] && r.nfc == nfc))
+}
+
 pub struct Bpe {
     model: BPE,
     split: Vec<SysRegex>,

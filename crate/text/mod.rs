@@ -10,6 +10,7 @@
 //!   one; and user-defined runs of spaces are found in a literal U+2581, which SentencePiece takes for a space.
 
 mod bpe;
+mod hf;
 mod index;
 mod special;
 mod spm;
@@ -18,6 +19,7 @@ pub mod template;
 mod tokenizer;
 mod vocab;
 
+pub use hf::{TokenizerFiles, tokenizer_from_hf};
 pub use stream::{StopStrings, TextStream};
 pub use template::{ChatTemplate, RenderOptions};
 pub use tokenizer::{EncodeOptions, Tokenizer};

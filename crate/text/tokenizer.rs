@@ -19,6 +19,8 @@ pub struct EncodeOptions {
 enum Algorithm {
     Bpe(Box<Bpe>),
     Spm(Box<Spm>),
+    /// The model runs on ids only.
+    None,
 }
 
 pub struct Tokenizer {
@@ -43,6 +45,7 @@ impl Tokenizer {
                 let spm = Spm::new(meta, &vocab)?;
                 (vocab, Algorithm::Spm(Box::new(spm)), true)
             }
+            Some("none") => (Vocab::from_meta(meta, |_, _, _| Ok(()))?, Algorithm::None, false),
             Some(other) => bail!(BadTokenizer, "the tokenizer model `{other}` is not one that this engine knows"),
             None => bail!(BadTokenizer, "the file has no `tokenizer.ggml.model`; is it a whole model?"),
         };
@@ -69,6 +72,9 @@ impl Tokenizer {
                         Fragment::Text(text) => bpe.encode(text, &mut ids)?,
                     }
                 }
+            }
+            Algorithm::None => {
+                bail!(BadTokenizer, "the model has no tokenizer that is known here; give token ids instead")
             }
             Algorithm::Spm(spm) => self.encode_spm(spm, text, options.parse_special, &mut ids)?,
         }

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Meta, Strings};
 
 /// More tokens than any model has; a file with more is broken.
-const MAX_TOKENS: usize = 1 << 22;
+pub const MAX_TOKENS: usize = 1 << 22;
 
 /// Names that end a generation whatever else the file says about them: the union over the families' chat formats, and
 /// the fill-in-the-middle padding, repository and file separators that code models put after their answer.

@@ -5,6 +5,7 @@ mod device;
 mod machine;
 mod mmap;
 mod model;
+mod source;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use commands::{bench, check, golden, inspect, ppl, run};
 
-/// Runs language models from GGUF files.
+/// Runs language models from GGUF files and Hugging Face checkpoints.
 #[derive(Parser)]
 #[command(name = "pagelm", version, arg_required_else_help = true)]
 struct Cli {

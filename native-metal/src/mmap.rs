@@ -29,9 +29,19 @@ impl Deref for Mapped {
     }
 }
 
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+pub fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| io_error(path, &e))
+}
+
 /// A JSON file of a known shape.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|e| io_error(path, &e))?;
+    let text = read_text(path)?;
     serde_json::from_str(&text).map_err(|e| {
         let detail = format!("is not a file of the kind that this command reads: {e}");
         Error::new(ErrorKind::InvalidArgument, detail).at(path.display())

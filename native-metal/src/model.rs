@@ -8,7 +8,7 @@ use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
 
 use crate::device::{self, Kind};
-use crate::mmap::Mapped;
+use crate::source;
 
 /// Flags of all commands that run something.
 #[derive(clap::Args, Clone, Debug)]
@@ -39,8 +39,8 @@ impl DeviceArgs {
 /// Flags of commands that run one model.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// A GGUF file.
-    #[arg(long, value_name = "FILE")]
+    /// A GGUF file, or the folder of a Hugging Face checkpoint (config.json, safetensors, tokenizer.json).
+    #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -60,13 +60,12 @@ pub struct Opened {
 /// Loads a file on the backend that the flags ask for.
 pub fn open(path: &Path, args: &DeviceArgs, options: Options) -> Result<Opened> {
     let start = Instant::now();
-    let file = Mapped::open(path)?;
     let named = |e: pagelm::Error| e.at(path.display());
-    let gguf = Gguf::parse(&file).map_err(named)?;
+    let source::Opened { gguf, source, .. } = source::open(path)?;
     let device = args.device()?;
     let model = Model::new(&gguf, &|d| device.backend.supports(d), &options).map_err(named)?;
     let weight_bytes_per_token = model.plan.weight_bytes_per_token();
-    let session = model.load(&file, device.backend).map_err(named)?;
+    let session = model.load_from(&gguf, &*source, device.backend).map_err(named)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let (name, on) = (session.backend().name(), &device.description);
     tracing::info!("{} on {name} ({on}), loaded in {load_ms:.0} ms", path.display());

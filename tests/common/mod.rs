@@ -5,6 +5,7 @@ pub mod backends;
 #[path = "../fuzz/bodies.rs"]
 pub mod bodies;
 pub mod cases;
+pub mod checkpoint;
 pub mod fixtures;
 pub mod gguf_writer;
 pub mod golden;

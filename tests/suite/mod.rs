@@ -5,6 +5,7 @@ mod generate;
 mod gguf;
 mod golden;
 mod graph;
+mod hf;
 mod kernels;
 mod load;
 mod quant;

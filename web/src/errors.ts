@@ -4,6 +4,7 @@ export const ENGINE_CODES = [
   "gguf-version",
   "gguf-truncated",
   "gguf-invalid",
+  "bad-checkpoint",
   "missing-key",
   "wrong-key-type",
   "bad-config",

@@ -9,8 +9,8 @@ use pollster::block_on;
 use serde_json::json;
 
 use crate::Report;
-use crate::mmap::Mapped;
 use crate::model::ModelArgs;
+use crate::source;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -42,10 +42,9 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let Against::Reference = args.against;
     let path = &args.model.model;
     let named = |e: Error| e.at(path.display());
-    let file = Mapped::open(path)?;
-    let gguf = Gguf::parse(&file).map_err(named)?;
+    let source::Opened { gguf, source, .. } = source::open(path)?;
     let ids = if args.ids.is_empty() { encode(&gguf, &args.prompt)? } else { args.ids.clone() };
-    let checker = Checker::new(&gguf, &file, &ids).map_err(named)?;
+    let checker = Checker::new(&gguf, &*source, &ids).map_err(named)?;
     let layers: Vec<Stats> = if args.layers { checker.layers().collect() } else { Vec::new() };
     if !json {
         for s in &layers {

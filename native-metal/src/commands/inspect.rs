@@ -7,8 +7,8 @@ use pagelm::engine::Model;
 use pagelm::gguf::{Array, Gguf, Value};
 use serde_json::{Map, json};
 
-use crate::mmap::Mapped;
 use crate::model::ModelArgs;
+use crate::source;
 use crate::{Report, error_json};
 
 /// Elements of an array that are shown.
@@ -25,11 +25,10 @@ pub struct Args {
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
     let path = &args.model.model;
-    let file = Mapped::open(path)?;
-    let gguf = Gguf::parse(&file).map_err(|e| e.at(path.display()))?;
+    let source::Opened { gguf, bytes, .. } = source::open(path)?;
     let runs = can_run(&gguf, &args.model)?;
     if !json {
-        print_text(&gguf, file.len(), &runs);
+        print_text(&gguf, bytes, &runs);
     }
     let metadata: Map<_, _> = gguf.meta.iter().map(|(k, v)| (k.to_string(), value_json(v))).collect();
     let tensors: Vec<_> = (gguf.tensors.iter())
@@ -37,7 +36,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         .collect();
     let json = json!({
         "file": path.display().to_string(),
-        "bytes": file.len(),
+        "bytes": bytes,
         "gguf_version": gguf.version,
         "architecture": gguf.meta.architecture().ok(),
         "metadata": metadata,
@@ -74,8 +73,8 @@ fn types(gguf: &Gguf) -> BTreeMap<&'static str, (usize, u64)> {
     types
 }
 
-fn print_text(gguf: &Gguf, bytes: usize, runs: &serde_json::Value) {
-    println!("GGUF version {}, {}", gguf.version, mib(bytes as u64));
+fn print_text(gguf: &Gguf, bytes: u64, runs: &serde_json::Value) {
+    println!("GGUF version {}, {}", gguf.version, mib(bytes));
     for (key, value) in gguf.meta.iter() {
         println!("  {key} = {}", value_json(value));
     }

@@ -1,0 +1,24 @@
+//! Where the bytes of tensors come from, once a header is known.
+
+use std::borrow::Cow;
+
+use super::TensorInfo;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A whole model in memory, or something that stands in for one.
+pub trait Source {
+    /// All bytes of a tensor of the header that belongs to this source.
+    fn tensor(&self, info: &TensorInfo) -> Result<Cow<'_, [u8]>>;
+}
+
+/// A GGUF file.
+impl<T: AsRef<[u8]>> Source for T {
+    fn tensor(&self, info: &TensorInfo) -> Result<Cow<'_, [u8]>> {
+        let file = self.as_ref();
+        let bytes = file.get(info.offset as usize..(info.offset + info.len) as usize);
+        bytes.map(Cow::Borrowed).ok_or_else(|| {
+            let e = Error::new(ErrorKind::GgufTruncated, format!("the file has {} bytes", file.len()));
+            e.at(format!("tensor `{}`", info.name))
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! Checkpoints of Hugging Face, read as if they were a GGUF file: `config.json` becomes metadata, and the tensors of
+//! safetensors files get GGUF names. What a converter would do to their values is done one tensor at a time, when its
+//! bytes are asked for; most are handed on as they lie in memory.
+
+mod config;
+mod json;
+mod names;
+mod rope;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use half::{bf16, f16};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata};
+
+use crate::bail;
+use crate::dtype::DType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gguf::{Gguf, Source, TensorInfo};
+use config::Config;
+use json::Object;
+
+/// A checkpoint whose files lie in memory as `B`.
+pub struct Checkpoint<B> {
+    /// A header as a converter would have written it, without the tokenizer. Its offsets are of no file.
+    pub gguf: Gguf,
+    shards: Vec<B>,
+    places: BTreeMap<String, Place>,
+}
+
+/// Where the bytes of a tensor are, and what becomes of them.
+enum Place {
+    Shard { shard: usize, bytes: Range<usize>, change: Change },
+    Made(Vec<u8>),
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    None,
+    /// To F32, and 1 added where `plus_one`.
+    Widen {
+        from: DType,
+        plus_one: bool,
+    },
+    /// Rows of each head: first half and second half become even and odd.
+    Interleave {
+        d_head: usize,
+        row: usize,
+    },
+}
+
+/// The files that `model.safetensors.index.json` names, in order.
+pub fn shards(index: &str) -> Result<Vec<String>> {
+    const FILE: &str = "model.safetensors.index.json";
+    let value = json::parse(FILE, index)?;
+    let index = Object { file: FILE, value: &value };
+    let Some(map) = index.object("weight_map")?.and_then(|o| o.value.as_object()) else {
+        return Err(Error::new(ErrorKind::MissingKey, "is not in the file").at(index.at("weight_map")));
+    };
+    let mut files = BTreeSet::new();
+    for file in map.values() {
+        match file.as_str() {
+            Some(name) if name.ends_with(".safetensors") && !name.contains(['/', '\\']) => {
+                files.insert(name.to_string())
+            }
+            _ => {
+                let detail = format!("{file} is no name of a safetensors file beside it");
+                return Err(Error::new(ErrorKind::BadCheckpoint, detail).at(index.at("weight_map")));
+            }
+        };
+    }
+    Ok(files.into_iter().collect())
+}
+
+impl<B: AsRef<[u8]>> Checkpoint<B> {
+    /// `config` is the text of `config.json`; each shard is a safetensors file, with its name for errors.
+    pub fn new(config: &str, shards: Vec<(String, B)>) -> Result<Self> {
+        let value = json::parse("config.json", config)?;
+        let (config, meta) = config::read(Object { file: "config.json", value: &value })?;
+        let mut tensors = Tensors { config, infos: Vec::new(), places: BTreeMap::new() };
+        for (i, (name, bytes)) in shards.iter().enumerate() {
+            tensors.read(i, bytes.as_ref()).map_err(|e| e.at(name))?;
+        }
+        let Tensors { config, mut infos, mut places } = tensors;
+        if config.tied == Some(false) && !places.contains_key("output.weight") {
+            bail!(
+                MissingTensor,
+                "the checkpoint lacks `lm_head.weight`, and its configuration says that it is not tied"
+            );
+        }
+        if let Some(freqs) = &config.rope_freqs {
+            infos.push(("rope_freqs.weight".to_string(), DType::F32, vec![freqs.len() as u64]));
+            let bytes = freqs.iter().flat_map(|f| f.to_le_bytes()).collect();
+            places.insert("rope_freqs.weight".to_string(), Place::Made(bytes));
+        }
+        let gguf = Gguf::of_parts(meta, infos)?;
+        Ok(Self { gguf, shards: shards.into_iter().map(|(_, bytes)| bytes).collect(), places })
+    }
+}
+
+impl<B: AsRef<[u8]>> Source for Checkpoint<B> {
+    fn tensor(&self, info: &TensorInfo) -> Result<Cow<'_, [u8]>> {
+        let Some(place) = self.places.get(&info.name) else {
+            return Err(Error::new(ErrorKind::MissingTensor, "is not in the checkpoint").at(&info.name));
+        };
+        Ok(match place {
+            Place::Made(bytes) => bytes.into(),
+            Place::Shard { shard, bytes, change } => change.apply(&self.shards[*shard].as_ref()[bytes.clone()]),
+        })
+    }
+}
+
+/// The tensors of the shards so far.
+struct Tensors {
+    config: Config,
+    infos: Vec<(String, DType, Vec<u64>)>,
+    places: BTreeMap<String, Place>,
+}
+
+impl Tensors {
+    fn read(&mut self, shard: usize, file: &[u8]) -> Result<()> {
+        let (header, metadata) = SafeTensors::read_metadata(file).map_err(|e| broken(&e, file.len()))?;
+        for name in metadata.offset_keys() {
+            self.add(shard, 8 + header, &metadata, &name).map_err(|e| e.at(format!("tensor `{name}`")))?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, shard: usize, data: usize, metadata: &Metadata, name: &str) -> Result<()> {
+        let info = metadata.info(name).expect("a name of this file");
+        let Some(own) = names::gguf_name(name, self.config.family.norms) else {
+            if names::is_derived(name) {
+                return Ok(());
+            }
+            let arch = self.config.family.arch;
+            bail!(BadTensor, "`{arch}` has no tensor of this name; is it a plain checkpoint of a text model?");
+        };
+        // A tied checkpoint may hold the embedding a second time.
+        if own == "output.weight" && self.config.tied == Some(true) {
+            return Ok(());
+        }
+        let stored = match info.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => bail!(UnsupportedType, "is {other:?}; F32, F16 and BF16 are read, or take a quantised GGUF file"),
+        };
+        let dims: Vec<u64> = info.shape.iter().rev().map(|d| *d as u64).collect();
+        if !matches!(dims.len(), 1 | 2) {
+            bail!(BadTensor, "has the shape {:?}; matrices and vectors are read", info.shape);
+        }
+        let rotated = [".attn_q.weight", ".attn_k.weight", ".attn_q.bias", ".attn_k.bias"];
+        let change = if self.config.family.permutes && rotated.iter().any(|s| own.ends_with(s)) {
+            let (rows, d_head) = (info.shape[0], self.config.d_head);
+            if d_head == 0 || d_head % 2 != 0 || !rows.is_multiple_of(d_head) {
+                bail!(BadTensor, "has {rows} rows, which are not heads of an even length ({d_head})");
+            }
+            if dims.len() == 1 {
+                bail!(BadTensor, "this architecture has no biases here");
+            }
+            let row = (dims[0] as usize).saturating_mul(stored.block_bytes());
+            Change::Interleave { d_head, row }
+        } else if dims.len() == 1 {
+            let plus_one = self.config.family.gemma && own.ends_with("norm.weight");
+            if stored == DType::F32 && !plus_one { Change::None } else { Change::Widen { from: stored, plus_one } }
+        } else {
+            Change::None
+        };
+        let dtype = if dims.len() == 1 { DType::F32 } else { stored };
+        // The offsets were checked against the length of the file.
+        let bytes = data + info.data_offsets.0..data + info.data_offsets.1;
+        if self.places.insert(own.clone(), Place::Shard { shard, bytes, change }).is_some() {
+            bail!(BadCheckpoint, "is in the checkpoint twice");
+        }
+        self.infos.push((own, dtype, dims));
+        Ok(())
+    }
+}
+
+impl Change {
+    fn apply(self, bytes: &[u8]) -> Cow<'_, [u8]> {
+        match self {
+            Change::None => bytes.into(),
+            Change::Widen { from, plus_one } => {
+                let wide = |b: &[u8]| {
+                    let v = match from {
+                        DType::F16 => f16::from_le_bytes([b[0], b[1]]).to_f32(),
+                        DType::BF16 => bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+                        _ => f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+                    };
+                    (if plus_one { v + 1.0 } else { v }).to_le_bytes()
+                };
+                bytes.chunks_exact(from.block_bytes()).flat_map(wide).collect()
+            }
+            Change::Interleave { d_head, row } => {
+                let mut out = Vec::with_capacity(bytes.len());
+                for head in bytes.chunks_exact(d_head * row) {
+                    let (first, second) = head.split_at(d_head / 2 * row);
+                    for (a, b) in first.chunks_exact(row).zip(second.chunks_exact(row)) {
+                        out.extend_from_slice(a);
+                        out.extend_from_slice(b);
+                    }
+                }
+                out.into()
+            }
+        }
+    }
+}
+
+fn broken(e: &safetensors::SafeTensorError, len: usize) -> Error {
+    use safetensors::SafeTensorError as E;
+    let detail = match e {
+        E::HeaderTooSmall | E::InvalidHeaderLength | E::MetadataIncompleteBuffer => {
+            format!("the file has {len} bytes, which are not those that its header promises; is the download complete?")
+        }
+        E::InvalidOffset(name) => format!("the offsets of tensor `{name}` leave a gap, overlap or run backwards"),
+        E::TensorInvalidInfo => "a tensor has another length than its shape and type say".to_string(),
+        other => format!("is no safetensors file: {other}"),
+    };
+    Error::new(ErrorKind::BadCheckpoint, detail)
+}
