@@ -62,21 +62,8 @@ impl Model {
         (weights, kv)
     }
 
-    /// Loads all weights from a file that lies in memory, and opens a session.
-    pub fn load(mut self, file: &[u8], mut backend: Box<dyn Backend>) -> Result<Session> {
-        backend.prepare(self.plan.clone(), self.limits)?;
-        for range in self.loader.wanted(0) {
-            let end = range.end.min(file.len() as u64);
-            let bytes = file.get(range.start as usize..end as usize).unwrap_or_default();
-            for piece in self.loader.place(range.start, bytes.len()) {
-                backend.write_weight(piece.weight, piece.offset, &bytes[piece.bytes])?;
-            }
-        }
-        self.finish(backend)
-    }
-
     /// Loads all weights of the header from where its tensors are, one at a time, and opens a session.
-    pub fn load_from(mut self, gguf: &Gguf, source: &dyn Source, mut backend: Box<dyn Backend>) -> Result<Session> {
+    pub fn load(mut self, gguf: &Gguf, source: &dyn Source, mut backend: Box<dyn Backend>) -> Result<Session> {
         backend.prepare(self.plan.clone(), self.limits)?;
         let wanted: HashSet<_> = self.plan.graph.weights.iter().map(|w| w.name.as_str()).collect();
         for t in gguf.tensors.iter().filter(|t| wanted.contains(t.name.as_str())) {

@@ -65,7 +65,7 @@ pub fn open(path: &Path, args: &DeviceArgs, options: Options) -> Result<Opened> 
     let device = args.device()?;
     let model = Model::new(&gguf, &|d| device.backend.supports(d), &options).map_err(named)?;
     let weight_bytes_per_token = model.plan.weight_bytes_per_token();
-    let session = model.load_from(&gguf, &*source, device.backend).map_err(named)?;
+    let session = model.load(&gguf, &*source, device.backend).map_err(named)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let (name, on) = (session.backend().name(), &device.description);
     tracing::info!("{} on {name} ({on}), loaded in {load_ms:.0} ms", path.display());

@@ -71,7 +71,7 @@ pub fn load(name: &str) -> Option<(Golden, Vec<u8>)> {
 /// Opens a session on a whole file.
 pub fn open(file: &[u8], backend: Box<dyn Backend>, options: Options) -> Result<Session> {
     let gguf = Gguf::parse(file)?;
-    Model::new(&gguf, &|d| backend.supports(d), &options)?.load(file, backend)
+    Model::new(&gguf, &|d| backend.supports(d), &options)?.load(&gguf, &file, backend)
 }
 
 /// The largest difference between two rows of the same length; anything that is not finite is infinitely far off.

@@ -5,15 +5,16 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use pagelm::ErrorKind;
+use pagelm::Result;
+use pagelm::backend::Backend;
 use pagelm::backend::reference::Reference;
-use pagelm::backend::{Backend, Counters, Limits, Memory, Step};
 use pagelm::engine::{Event, GenerateParams, Generation, Options, SamplerParams, Session, StopReason, Usage};
 use pagelm::gguf::Gguf;
-use pagelm::graph::{Plan, WeightId};
+use pagelm::graph::Plan;
 use pagelm::text::{EncodeOptions, Tokenizer};
-use pagelm::{DType, Result};
 use pollster::block_on;
 
+use crate::common::faulty::Faulty;
 use crate::common::golden::{self, Golden};
 
 const OPTIONS: Options = Options { n_ctx: Some(64), max_tokens: 16, max_outputs: 1 };
@@ -262,57 +263,9 @@ fn a_session_used_by_something_else_is_noticed() {
 }
 
 /// The reference with logits put in its place in some steps, each read in two polls.
-struct Poked {
-    inner: Reference,
-    poke: fn(u64, &mut [f32]),
-    pending: bool,
-}
-
-impl Backend for Poked {
-    fn name(&self) -> &'static str {
-        "poked"
-    }
-    fn supports(&self, dtype: DType) -> bool {
-        self.inner.supports(dtype)
-    }
-    fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
-        self.inner.prepare(plan, limits)
-    }
-    fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
-        self.inner.write_weight(w, offset, bytes)
-    }
-    fn finish_weights(&mut self) -> Result<()> {
-        self.inner.finish_weights()
-    }
-    fn submit(&mut self, step: &Step<'_>) -> Result<()> {
-        self.pending = true;
-        self.inner.submit(step)
-    }
-    fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
-        if std::mem::take(&mut self.pending) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let result = self.inner.poll_logits(cx, logits);
-        (self.poke)(self.inner.counters().steps, logits);
-        result
-    }
-    fn save_recurrent(&mut self) -> Result<()> {
-        self.inner.save_recurrent()
-    }
-    fn restore_recurrent(&mut self) -> Result<()> {
-        self.inner.restore_recurrent()
-    }
-    fn counters(&self) -> Counters {
-        self.inner.counters()
-    }
-    fn memory(&self) -> Memory {
-        self.inner.memory()
-    }
-}
-
 fn poked(poke: fn(u64, &mut [f32])) -> Option<Bench> {
-    Bench::new(Box::new(Poked { inner: Reference::new(), poke, pending: false }))
+    let poke = move |_: &Plan, step, logits: &mut [f32]| poke(step, logits);
+    Bench::new(Box::new(Faulty::new(Reference::new()).slow().poke(poke)))
 }
 
 #[test]

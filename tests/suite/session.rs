@@ -1,16 +1,16 @@
 //! Step-level work on a small model: what a session accepts, and that it survives what it refuses.
 
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use pagelm::ErrorKind;
+use pagelm::Result;
+use pagelm::backend::Backend;
 use pagelm::backend::reference::Reference;
-use pagelm::backend::{Backend, Counters, Limits, Memory, Step};
 use pagelm::engine::{Options, Session};
-use pagelm::graph::{Plan, WeightId};
-use pagelm::{DType, Result};
 use pollster::block_on;
 
+use crate::common::faulty::Faulty;
 use crate::common::golden;
 
 const OPTIONS: Options = Options { n_ctx: Some(12), max_tokens: 4, max_outputs: 3 };
@@ -98,64 +98,9 @@ fn a_new_prompt_keeps_what_it_shares_with_the_cache() {
     assert_eq!(s.tokens(), [1]);
 }
 
-/// The reference, but a step takes two polls, and some steps fail.
-struct Slow {
-    inner: Reference,
-    pending: bool,
-    /// How many submits from now one fails.
-    fail_in: Option<u32>,
-}
-
-impl Backend for Slow {
-    fn name(&self) -> &'static str {
-        "slow"
-    }
-    fn supports(&self, dtype: DType) -> bool {
-        self.inner.supports(dtype)
-    }
-    fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
-        self.inner.prepare(plan, limits)
-    }
-    fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
-        self.inner.write_weight(w, offset, bytes)
-    }
-    fn finish_weights(&mut self) -> Result<()> {
-        self.inner.finish_weights()
-    }
-    fn submit(&mut self, step: &Step<'_>) -> Result<()> {
-        self.fail_in = match self.fail_in {
-            Some(0) => {
-                self.fail_in = None;
-                return Err(pagelm::Error::new(ErrorKind::GpuError, "refused"));
-            }
-            n => n.map(|n| n - 1),
-        };
-        self.pending = true;
-        self.inner.submit(step)
-    }
-    fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
-        if std::mem::take(&mut self.pending) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.inner.poll_logits(cx, logits)
-    }
-    fn save_recurrent(&mut self) -> Result<()> {
-        self.inner.save_recurrent()
-    }
-    fn restore_recurrent(&mut self) -> Result<()> {
-        self.inner.restore_recurrent()
-    }
-    fn counters(&self) -> Counters {
-        self.inner.counters()
-    }
-    fn memory(&self) -> Memory {
-        self.inner.memory()
-    }
-}
-
+/// The reference, but a step takes two polls, and one may fail.
 fn slow(fail_in: Option<u32>) -> Box<dyn Backend> {
-    Box::new(Slow { inner: Reference::new(), pending: false, fail_in })
+    Box::new(Faulty::new(Reference::new()).slow().fail_in(fail_in))
 }
 
 #[test]

@@ -39,8 +39,8 @@ pub struct Cpu {
 impl Cpu {
     /// Runs on `threads` threads, the caller's among them; where the target has no threads, on one.
     pub fn new(threads: usize) -> Self {
-        // Level 2 is left to those who ask: on Zen 4, which runs 512 bits in two halves, level 1 measured 1.4 times as
-        // fast in prefill and 1.15 times in decode.
+        // Level 2 is left to those who ask: on the one machine that had both (a server of AMD's), level 1 was faster.
+        // Why, and whether it is so elsewhere, is not known.
         Self::with_level(threads, 1)
     }
 

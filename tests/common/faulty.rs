@@ -1,0 +1,100 @@
+//! A backend that runs another one and does something wrong, or slowly.
+
+use std::task::{Context, Poll};
+
+use pagelm::backend::{Backend, Counters, Limits, Memory, Step};
+use pagelm::graph::{Plan, WeightId};
+use pagelm::{DType, Error, ErrorKind, Result};
+
+/// Changes the logits of a step; gets the plan, and how many steps were submitted.
+pub type Poke = Box<dyn Fn(&Plan, u64, &mut [f32])>;
+
+pub struct Faulty<B> {
+    inner: B,
+    /// The logits of each step go through it.
+    poke: Poke,
+    /// How many submits from now one is refused.
+    fail_in: Option<u32>,
+    /// A step is not ready when it is asked for the first time.
+    slow: bool,
+    pending: bool,
+    plan: Option<Plan>,
+}
+
+impl<B: Backend> Faulty<B> {
+    /// Nothing is wrong with it yet.
+    pub fn new(inner: B) -> Self {
+        Self { inner, poke: Box::new(|_, _, _| ()), fail_in: None, slow: false, pending: false, plan: None }
+    }
+
+    pub fn poke(self, poke: impl Fn(&Plan, u64, &mut [f32]) + 'static) -> Self {
+        Self { poke: Box::new(poke), ..self }
+    }
+
+    pub fn fail_in(self, fail_in: Option<u32>) -> Self {
+        Self { fail_in, ..self }
+    }
+
+    pub fn slow(self) -> Self {
+        Self { slow: true, ..self }
+    }
+}
+
+impl<B: Backend> Backend for Faulty<B> {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn supports(&self, dtype: DType) -> bool {
+        self.inner.supports(dtype)
+    }
+
+    fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
+        self.plan = Some(plan.clone());
+        self.inner.prepare(plan, limits)
+    }
+
+    fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.inner.write_weight(w, offset, bytes)
+    }
+
+    fn finish_weights(&mut self) -> Result<()> {
+        self.inner.finish_weights()
+    }
+
+    fn submit(&mut self, step: &Step<'_>) -> Result<()> {
+        if self.fail_in == Some(0) {
+            self.fail_in = None;
+            return Err(Error::new(ErrorKind::GpuError, "refused"));
+        }
+        self.fail_in = self.fail_in.map(|n| n - 1);
+        self.pending = self.slow;
+        self.inner.submit(step)
+    }
+
+    fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
+        if std::mem::take(&mut self.pending) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let ready = self.inner.poll_logits(cx, logits);
+        (self.poke)(self.plan.as_ref().expect("prepare comes first"), self.inner.counters().steps, logits);
+        ready
+    }
+
+    fn save_recurrent(&mut self) -> Result<()> {
+        self.inner.save_recurrent()
+    }
+
+    fn restore_recurrent(&mut self) -> Result<()> {
+        self.inner.restore_recurrent()
+    }
+
+    fn counters(&self) -> Counters {
+        self.inner.counters()
+    }
+
+    fn memory(&self) -> Memory {
+        self.inner.memory()
+    }
+}
