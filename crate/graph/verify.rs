@@ -26,17 +26,16 @@ pub fn verify(g: &Graph) -> Result<(), String> {
         if let Some(w) = node.op.weights().find(|w| w.index() >= g.weights.len()) {
             return Err(at(format!("reads {w}, which is not declared")));
         }
-        match node.op {
-            Op::KvStore { state, .. } => match stored.get_mut(state.index()) {
+        for state in node.op.stores() {
+            match stored.get_mut(state.index()) {
                 Some(s) => *s = true,
                 None => return Err(at(format!("writes {state}, which is not declared"))),
-            },
-            Op::Attention { k, v, .. } => {
-                if let Some(s) = [k, v].iter().find(|s| !stored.get(s.index()).is_some_and(|&s| s)) {
-                    return Err(at(format!("reads {s} before this step's rows are stored")));
-                }
             }
-            _ => {}
+        }
+        if let Op::Attention { k, v, .. } = node.op
+            && let Some(s) = [k, v].iter().find(|s| !stored.get(s.index()).is_some_and(|&s| s))
+        {
+            return Err(at(format!("reads {s} before this step's rows are stored")));
         }
         let shape = infer(g, &node.op).map_err(at)?;
         if shape != node.shape {

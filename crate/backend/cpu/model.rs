@@ -218,7 +218,7 @@ impl Run<'_> {
                 table.apply(pool, isa, value(x), cols, y);
             }
             Op::KvStore { .. } => unreachable!("`run` stores"),
-            Op::Attention { q, k, v, attn } => {
+            Op::Attention { q, k, v, attn, .. } => {
                 let (k, v) = (&m.states[k.index()], &m.states[v.index()]);
                 attention(pool, isa, &Attend { attn, q: value(q), k, v, pos: step.pos }, y);
             }
@@ -239,6 +239,7 @@ impl Run<'_> {
                 let (x, route) = ((value(x), m.cols(x)), (value(route), m.cols(route) / 2));
                 moe::moe_matmul((pool, isa), m.matrix(w), x, route, (y, cols));
             }
+            Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } => unreachable!("`prepare` takes fused ops apart"),
             Op::MoeSum { x, route } => moe::moe_sum(isa, value(x), value(route), m.cols(route) / 2, y, cols),
             Op::LastRows { x } => {
                 let x = value(x);

@@ -50,7 +50,7 @@ impl Run<'_> {
                 states[state.index()][self.step.pos * self.cols(x)..][..rows.len()].copy_from_slice(rows);
                 Vec::new()
             }
-            Op::Attention { q, k, v, ref attn } => self.attention(q, states, k, v, attn),
+            Op::Attention { q, k, v, ref attn, .. } => self.attention(q, states, k, v, attn),
             Op::Add { a, b } => zip(a, b, &|a, b| a + b),
             Op::Glu { gate, up, act } => zip(gate, up, &|g, u| activate(act, g) * u),
             Op::Softcap { x, cap } => self.value(x).iter().map(|&x| softcap(x, cap)).collect(),
@@ -70,6 +70,7 @@ impl Run<'_> {
             Op::DeltaRule { state, .. } => self.delta_rule(op, &mut states[state.index()])?,
             Op::MoeRoute { x, n_used } => self.moe_route(x, n_used),
             Op::MoeMatMul { w, x, route, n_expert } => self.moe_matmul(w, x, route, n_expert)?,
+            Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } => unreachable!("`prepare` takes fused ops apart"),
             Op::MoeSum { x, route } => self.moe_sum(x, route),
             Op::LastRows { x } => {
                 let x = self.value(x);

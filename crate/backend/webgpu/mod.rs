@@ -5,6 +5,7 @@
 
 mod device;
 mod kernels;
+mod lower;
 mod program;
 mod readback;
 mod tables;
@@ -99,7 +100,7 @@ impl Backend for WebGpu {
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
         self.gpu.fault.check()?;
         self.loaded = None; // Frees what an earlier plan held, before this one needs memory.
-        let program = Program::new(&self.gpu, plan, limits)?;
+        let program = Program::new(&self.gpu, plan.fused(), limits)?;
         let logits = limits.max_outputs * program.plan.graph.n_vocab() * 4;
         let ring = Ring::new(&self.gpu, logits as u64)?;
         self.counters = Counters {
