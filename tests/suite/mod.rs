@@ -1,6 +1,7 @@
 mod arch;
 mod check;
 mod cpu;
+mod fusion;
 mod generate;
 mod gguf;
 mod golden;

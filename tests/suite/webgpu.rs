@@ -181,7 +181,7 @@ fn a_step_is_one_pass_and_one_submit_and_makes_no_pipeline_and_no_buffer() {
         let c = b.counters();
         assert_eq!((c.steps, c.passes, c.submits), (before.steps + 1, before.passes + 1, before.submits + 1));
         assert_eq!((c.pipelines, c.buffers), (made.pipelines, made.buffers), "made at step {}", c.steps);
-        assert_eq!(c.dispatches - before.dispatches, case.plan.graph.nodes.len() as u64, "one dispatch a node");
+        assert!(c.dispatches - before.dispatches <= case.plan.graph.nodes.len() as u64, "at most one dispatch a node");
         assert!(c.bytes_written - before.bytes_written < 400, "{c:?}");
         assert_eq!(c.bytes_read - before.bytes_read, 4 * case.cols() as u64);
         before = c;

@@ -9,26 +9,24 @@ use crate::graph::op::Op;
 /// The projection adds its result to the residual stream; where a norm comes between them, the norm does.
 pub fn sums(g: Graph) -> Graph {
     let mut e = Edit::new(g);
-    for i in 0..e.g.nodes.len() {
-        let Op::Add { a, mut b } = e.g.nodes[i].op else { continue };
-        let mut to = a;
+    // Outer sums first: they say what inner ones become.
+    for i in (0..e.g.nodes.len()).rev() {
+        let Op::Add { a, b } = e.g.nodes[i].op else { continue };
         // a + (b1 + b2) where both are projections: (a + b1) + b2, the inner sum in place of b1 + b2.
         if let &Op::Add { a: b1, b: b2 } = e.op(b)
             && e.only_reader(b)
             && a < b
-            && let (Some(first), Some(_)) = (summand(&e, b1), summand(&e, b2))
+            && let (Some(first), Some(last)) = (summand(&e, b1), summand(&e, b2))
         {
-            let inner = b;
-            e.set(inner.index(), add(a, first));
-            (to, b) = (inner, b2);
-        }
-        if let Some(last) = summand(&e, b) {
-            e.set(i, add(to, last));
+            e.set(b.index(), add(a, first));
+            e.set(i, add(b, last));
+        } else if let Some(last) = summand(&e, b) {
+            e.set(i, add(a, last));
         } else if let &Op::RmsNorm { x: y, w, eps } = e.op(b)
             && e.only_reader(b)
             && e.g.weight(w).cols == e.cols(y)
         {
-            e.set(i, Op::NormAdd { x: to, y, w, eps });
+            e.set(i, Op::NormAdd { x: a, y, w, eps });
         }
     }
     e.finish()
