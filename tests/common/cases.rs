@@ -26,7 +26,7 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
         DType::Q6_K => &[208],
         DType::TQ1_0 => &[52],
         DType::TQ2_0 => &[64],
-        DType::MXFP4 | DType::NVFP4 => &[],
+        DType::MXFP4 | DType::NVFP4 | DType::IQ1_M => &[],
         _ => return None,
     };
     let mut bytes: Vec<u8> = (0..n).map(|_| rng.next() as u8).collect();
@@ -37,6 +37,13 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
         }
         if dtype == DType::MXFP4 {
             block[0] = 120 + rng.below(8) as u8; // a power of two from 2^-7
+        }
+        if dtype == DType::IQ1_M {
+            let scale = f16::from_f32(rng.range(0.002, 0.05)).to_bits();
+            for i in 0..4 {
+                let high = &mut block[49 + i * 2]; // its upper half is nibble i of the scale
+                *high = *high & 15 | ((scale >> (4 * i) & 15) << 4) as u8;
+            }
         }
         if dtype == DType::NVFP4 {
             block[..4].fill_with(|| rng.below(64) as u8); // floats of 8 bits, below 2
