@@ -72,13 +72,18 @@ fn a_weight_that_is_split_by_rows_gives_the_same_result() {
         let got = run(&mut split, &case).expect("runs split");
         same(&got, &want, "split");
     }
-    let case = Case::new("embedding in parts", &[60], |p| {
-        let w = p.weight(DType::Q6_K, p.vocab, 256);
-        p.g.embed(w, 1.0)
-    });
-    let mut split = gpu(Options { max_binding: Some(60 * 1024 + 7), ..Options::default() });
-    let want = run(&mut gpu(Options::default()), &case).expect("runs whole");
-    same(&run(&mut split, &case).expect("runs split"), &want, "embedding");
+    // Parts that end in the midst of a word; the second type has its grid behind each of them.
+    for (dtype, parts) in [(DType::Q6_K, 4), (DType::IQ3_S, 3)] {
+        let case = Case::new(format!("embedding of {dtype} in parts"), &[1; 60], |p| {
+            let w = p.weight(dtype, p.vocab, 256);
+            p.g.embed(w, 1.0)
+        });
+        let mut whole = gpu(Options::default());
+        let mut split = gpu(Options { max_binding: Some(4100), ..Options::default() });
+        let want = run(&mut whole, &case).expect("runs whole");
+        same(&run(&mut split, &case).expect("runs split"), &want, &case.name);
+        assert_eq!(split.counters().buffers - whole.counters().buffers, parts - 1, "{}", case.name);
+    }
 }
 
 #[test]
