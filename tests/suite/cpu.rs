@@ -68,6 +68,26 @@ fn any_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
+fn threads_of_the_host_may_come_late_or_never() {
+    let case = layer(&[21, 1, 9, 1]);
+    let want = rows(&mut Cpu::new(1), &case);
+    let mut workers = Vec::new();
+    let mut cpu = Cpu::with_lent(4, |worker| {
+        workers.push(worker);
+        workers.len() < 3
+    });
+    assert_eq!((cpu.threads(), cpu.running()), (3, 1), "the third worker was refused");
+    assert_eq!(want, rows(&mut cpu, &case), "nobody came");
+    let late: Vec<_> = workers.drain(..2).map(|worker| std::thread::spawn(move || worker.run())).collect();
+    while cpu.running() < 3 {
+        std::thread::yield_now();
+    }
+    assert_eq!(want, rows(&mut cpu, &case), "both came");
+    drop(cpu);
+    late.into_iter().for_each(|thread| thread.join().expect("a worker ends with its pool"));
+}
+
+#[test]
 fn a_prompt_gives_the_same_bits_wherever_it_is_cut() {
     let whole = layer(&[12]);
     let want = rows(&mut Cpu::new(2), &whole);
