@@ -87,6 +87,93 @@ fn golden_exits_with_1_where_numbers_disagree() {
     assert_eq!(differ["ok"], false);
 }
 
+/// The backends that this machine is expected to have.
+fn backends() -> Vec<&'static str> {
+    let gpu = std::env::var_os("PAGELM_NO_GPU").is_none_or(|v| v != "1");
+    ["reference", "cpu"].into_iter().chain(gpu.then_some("gpu")).collect()
+}
+
+#[test]
+fn golden_runs_every_fixture_and_names_what_it_skips() {
+    let Some(folder) = golden("").filter(|f| PathBuf::from(f).join("gemma.json").exists()) else { return };
+    let listed = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let mut files: Vec<_> = listed.filter(|p| p.extension().is_some_and(|e| e == "json")).collect();
+    files.sort();
+    let paths: Vec<&str> = files.iter().map(|p| p.to_str().unwrap()).collect();
+    assert!(paths.len() >= 15, "{paths:?}");
+    for backend in backends() {
+        let out = json(&[&["golden", "--backend", backend][..], &paths].concat(), 0);
+        let results = out["files"].as_array().unwrap();
+        assert_eq!(results.len(), paths.len());
+        for (path, file) in paths.iter().zip(results) {
+            assert_eq!((file["file"].as_str(), file["ok"].as_bool()), (Some(*path), Some(true)), "{backend}");
+            let name = PathBuf::from(path).file_stem().unwrap().to_str().unwrap().to_string();
+            let skipped: Vec<&str> = file["skipped"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+            let ran = |key: &str| file["result"][key].as_array().map_or(0, Vec::len);
+            match name.as_str() {
+                "smart_resize" => assert!(skipped[0].contains("sizes of images"), "{skipped:?}"),
+                "qwen3vl" => {
+                    assert!(skipped[0].contains("no vision tower"), "{skipped:?}");
+                    assert!(skipped[1].contains("architecture `qwen3vl`"), "{skipped:?}");
+                }
+                "qwen35vl" => {
+                    assert!(skipped[0].contains("no vision tower"), "{skipped:?}");
+                    assert_eq!(ran("texts"), 2, "the text before the images runs: {file}");
+                }
+                _ => {
+                    assert!(skipped.is_empty(), "{name}: {skipped:?}");
+                    assert_eq!(ran("prompts"), 3, "{name}");
+                    let all = file["result"]["prompts"].as_array().unwrap().iter();
+                    let steps = all.map(|p| (p["greedy_matched"].as_u64(), p["greedy_total"].as_u64()));
+                    assert_eq!(steps.collect::<Vec<_>>(), [16, 16, 0].map(|n| (Some(n), Some(n))), "{name}");
+                    assert_eq!(ran("mtp"), if name == "qwen35_mtp" { 2 } else { 0 }, "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn golden_refuses_a_file_that_is_no_whole_fixture_and_runs_the_others() {
+    let (Some(model), Some(good)) = (golden("llama.gguf"), golden("llama.json")) else { return };
+    let folder = Folder::new("malformed");
+    folder.write("llama.gguf", std::fs::read(model).unwrap());
+    let whole: Value = serde_json::from_str(&std::fs::read_to_string(&good).unwrap()).unwrap();
+    let with = |change: fn(&mut Value)| {
+        let mut v = whole.clone();
+        change(&mut v);
+        v.to_string()
+    };
+    let broken = [
+        ("cut", whole.to_string()[..5000].to_string()),
+        ("no keys", "{}".to_string()),
+        ("a list of numbers", "[1, 2]".to_string()),
+        ("no prompts", with(|v| v["prompts"] = serde_json::json!([]))),
+        ("no logits", with(|v| drop(v["prompts"][0].as_object_mut().unwrap().remove("logits_last")))),
+        ("no ids", with(|v| v["prompts"][1]["ids"] = serde_json::json!([]))),
+        ("a row short", with(|v| v["prompts"][0]["ids"].as_array_mut().unwrap().push(3.into()))),
+        ("values short", with(|v| drop(v["prompts"][0]["logits_all"]["data"].as_array_mut().unwrap().pop()))),
+        (
+            "an empty block",
+            with(|v| {
+                v["mtp"] = serde_json::json!([{ "ids": [], "next_ids": [], "argmax": [],
+            "logits_all": { "shape": [0, 5], "data": [] } }])
+            }),
+        ),
+    ];
+    for (what, text) in broken {
+        folder.write("broken.json", text);
+        let path = format!("{}/broken.json", folder.path());
+        let out = json(&["golden", &path, &good, "--backend", "cpu"], 1);
+        let files = out["files"].as_array().unwrap();
+        assert_eq!(files[0]["result"]["error"]["code"], "invalid-argument", "{what}: {out}");
+        assert_eq!(files[0]["result"]["error"]["place"], path, "{what}");
+        assert_eq!((&files[0]["ok"], &files[1]["ok"]), (&false.into(), &true.into()), "{what}");
+    }
+    let missing = json(&["golden", "no/such.json", "--backend", "cpu"], 1);
+    assert_eq!(missing["files"][0]["result"]["error"]["code"], "io");
+}
+
 #[test]
 fn bench_counts_what_a_token_costs() {
     let Some(model) = golden("llama.gguf") else { return };

@@ -1,13 +1,15 @@
 //! Real models: the reference's tokens are fed one by one, and ours are compared wherever the reference's choice was
 //! clear.
 
+use std::path::Path;
+
 use pagelm::engine::{Options, Session};
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Args, Outcome};
+use super::{Args, Outcome, malformed};
 use crate::commands::{argmax, log_sum_exp};
 use crate::model;
 
@@ -35,6 +37,20 @@ struct Reference {
     top: Vec<Vec<(u32, f64)>>,
 }
 
+impl Greedy {
+    /// Refuses numbers that would be compared with nothing.
+    fn check(&self) -> Result<(), String> {
+        if self.prompts.is_empty() {
+            return Err("there are no prompts".to_string());
+        }
+        let whole = |r: &Reference| !r.tokens.is_empty() && r.margins.len() == r.tokens.len();
+        match self.prompts.iter().find(|p| p.ids.is_empty() || !whole(&p.f32)) {
+            Some(p) => Err(format!("prompt `{}` must have ids, and a margin for each token", p.name)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Steps of one prompt.
 #[derive(Default)]
 struct Steps {
@@ -45,7 +61,8 @@ struct Steps {
     first_miss: Option<usize>,
 }
 
-pub fn run(args: &Args, greedy: &Greedy, json: bool) -> Result<Outcome> {
+pub fn run(args: &Args, path: &Path, greedy: &Greedy, json: bool) -> Result<Outcome> {
+    greedy.check().map_err(|what| malformed(path, what))?;
     let Some(file) = &args.model else {
         let detail = "these numbers belong to a real model: give its file with --model";
         return Err(Error::new(ErrorKind::InvalidArgument, detail));
@@ -83,7 +100,8 @@ pub fn run(args: &Args, greedy: &Greedy, json: bool) -> Result<Outcome> {
             "ok": agrees,
         }));
     }
-    Ok(Outcome { json: json!({ "backend": session.backend().name(), "clear_margin": CLEAR, "prompts": rows }), ok })
+    let json = json!({ "backend": session.backend().name(), "clear_margin": CLEAR, "prompts": rows });
+    Ok(Outcome { json, ok, skipped: Vec::new() })
 }
 
 fn follow(session: &mut Session, prompt: &Prompt) -> Result<Steps> {
