@@ -213,6 +213,33 @@ fn errors_have_a_code_and_exit_with_1_and_wrong_usage_exits_with_2() {
     }
 }
 
+#[test]
+fn a_model_that_does_not_fit_says_what_it_needs_and_what_there_is() {
+    let Some(model) = golden("llama.gguf") else { return };
+    for command in [&["run", "--ids", "5"][..], &["bench", "--pp", "8", "--tg", "1", "--reps", "1"]] {
+        let args = [command, &["--model", &model, "--backend", "cpu", "--ctx", "100000", "--memory", "20"]].concat();
+        let out = json(&args, 1);
+        assert_eq!((&out["error"]["code"], &out["error"]["place"]), (&"out-of-memory".into(), &model.as_str().into()));
+        let message = out["error"]["message"].as_str().unwrap();
+        for part in ["MiB of weights", "of cache for 100000 tokens", "there are 20.0 MiB", "a context of "] {
+            assert!(message.contains(part), "`{part}` is not in: {message}");
+        }
+    }
+    // The context that it names fits.
+    let flags = ["--model", &model, "--backend", "cpu", "--memory", "20", "--ctx"];
+    let inspect = |ctx: &str| json(&[&["inspect"], &flags[..], &[ctx]].concat(), 0)["runs"].clone();
+    let refused = inspect("100000")["error"]["message"].as_str().unwrap().to_string();
+    let most = refused.split("a context of ").nth(1).unwrap().split(' ').next().unwrap();
+    assert_eq!(inspect(most)["ok"], true);
+    let more = (most.parse::<usize>().unwrap() + 1).to_string();
+    assert_eq!(inspect(&more)["error"]["code"], "out-of-memory");
+    // Without a limit, what is free decides: no machine has this much.
+    let endless = json(&["inspect", "--model", &model, "--backend", "cpu", "--ctx", "100000000000"], 0);
+    if cfg!(target_os = "linux") {
+        assert_eq!(endless["runs"]["error"]["code"], "out-of-memory", "{endless}");
+    }
+}
+
 const SMOLLM: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
 /// Feeds the reference's greedy tokens and checks ours wherever its choice was clear.

@@ -96,6 +96,7 @@ const ARCHITECTURES = [
   "gemma3",
   "qwen35",
   "qwen35moe",
+  "qwen35_mtp",
 ];
 
 /** Two f32 implementations are 1e-4 apart; a GPU's exp, sin and tanh are looser. */
@@ -120,6 +121,27 @@ export async function models(t, c, backend) {
       }
     });
   }
+  await t.test("a checkpoint is gone back to without running a token again", async () => {
+    const { gguf, prompts } = fixture("qwen35.json");
+    await c.call("load", { model: `/fixtures/${gguf}`, backend });
+    const { before, again, ran } = await c.call("checkpoint", prompts[1].ids, 20);
+    assert.deepEqual(again, before);
+    assert.equal(ran, 1);
+  });
+  await t.test("multi-token prediction gives the reference's logits", async () => {
+    const { gguf, mtp } = fixture("qwen35_mtp.json");
+    const [{ ids, next_ids, logits_all, argmax }] = mtp;
+    await c.call("load", { model: `/fixtures/${gguf}`, backend });
+    await assert.rejects(c.call("mtp", ids, next_ids), { code: "invalid-state" });
+    await c.call("load", { model: `/fixtures/${gguf}`, backend, mtp: true });
+    const rows = await c.call("mtp", ids, next_ids);
+    const off = rows
+      .flat()
+      .map((/** @type {number} */ got, /** @type {number} */ i) => Math.abs(got - logits_all.data[i]));
+    assert.ok(Math.max(...off) <= TOLERANCE[backend], `logits are off by ${Math.max(...off)}`);
+    const best = (/** @type {number[]} */ row) => row.indexOf(Math.max(...row));
+    assert.deepEqual(rows.map(best), argmax);
+  });
   const { prompts, variants } = fixture("quants/models.json");
   for (const [name, { gguf, outputs }] of Object.entries(variants)) {
     await t.test(`${name} gives the logits of its widened weights`, async () => {
@@ -151,6 +173,19 @@ export async function faults(t, c, backend) {
       });
     });
   }
+  await t.test("a model that does not fit is refused with the sum, whatever limits it", async () => {
+    const small = { model: TINY, backend, contextLength: 4000, memoryLimit: 1e6 };
+    await assert.rejects(c.call("load", small), {
+      code: "out-of-memory",
+      message: /of weights.* of cache for 4000 tokens .*there are 1\.0 MiB/,
+    });
+    // A cache of 9 GB: more than the memory of wasm, or than a GPU binds.
+    const limit = backend === "cpu" ? /there are \d+\.\d MiB/ : /GPU binds \d+ at most/;
+    await assert.rejects(c.call("load", { model: TINY, backend, contextLength: 12_000_000 }), {
+      code: "out-of-memory",
+      message: limit,
+    });
+  });
   await t.test("a load can be stopped", async () => {
     const model = `/fault/slow${TINY}?bytes=2000&ms=20`;
     await assert.rejects(c.call("load", { model, backend, stopAfterMs: 300 }), { code: "aborted" });
