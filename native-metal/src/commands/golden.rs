@@ -32,6 +32,9 @@ pub struct Args {
     /// Only the first N prompts of each file.
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     prompts: usize,
+    /// Of a real model, only the first N tokens after each prompt.
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    steps: usize,
 }
 
 impl Args {

@@ -1,6 +1,6 @@
 // What must hold in every browser, on every backend.
 import assert from "node:assert/strict";
-import { fixture, fixtures, golden, reference, SMOLLM, TINY } from "./setup.mjs";
+import { fixture, fixtures, golden, real, reference, SMOLLM, TINY } from "./setup.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof import("./setup.mjs").start>>} Context */
 /** @typedef {"webgpu" | "cpu"} Backend */
@@ -237,6 +237,29 @@ export async function realModel(t, c, backend) {
     assert.equal(usage.prompt_tokens_details.cached_tokens, reference.ids.length - 1);
     assert.ok(usage.extra.decode_tokens_per_s > 0);
   });
+}
+
+/**
+ * Bigger models of other families, for some tokens. What they run through is also tested natively, for longer.
+ * @param {T} t @param {Context} c @param {Backend} backend @param {number} tokens
+ */
+export async function biggerModels(t, c, backend, tokens) {
+  for (const [file, numbers] of /** @type {const} */ ([
+    ["gemma-3-270m-q4_k_m.gguf", "gemma-3-270m"],
+    ["qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "qwen2.5-coder-0.5b"],
+  ])) {
+    await t.test(`${file} continues as the reference does`, { timeout: 900_000 }, async (t) => {
+      const found = real(file, numbers);
+      if (!found) return t.skip(`${file} or its numbers are not here`);
+      await c.call("load", { model: found.url, backend, contextLength: 256 });
+      // A prompt at all of whose steps the best token is clearly ahead of the second.
+      const { ids: prompt, f32 } = found.prompts[1];
+      assert.ok(Math.min(...f32.margins) > 0.05);
+      const { ids, usage } = await c.call("generate", prompt, { ...greedy, max_tokens: tokens });
+      t.diagnostic(JSON.stringify(usage));
+      assert.deepEqual(ids, f32.tokens.slice(0, tokens));
+    });
+  }
 }
 
 /** Not with the others: the browser tells of these errors too, in its own words. @param {Context} c */

@@ -1,7 +1,7 @@
 // Headless Firefox: WebGPU (naga) on a software adapter.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { brokenStarts, faults, generation, models, realModel } from "./cases.mjs";
+import { biggerModels, brokenStarts, faults, generation, models, realModel } from "./cases.mjs";
 import { start } from "./setup.mjs";
 
 const context = await start("firefox");
@@ -15,6 +15,7 @@ test("WebGPU", async (t) => {
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await realModel(t, context, "webgpu");
+  await biggerModels(t, context, "webgpu", 8);
 });
 
 test("nothing went wrong unnoticed", () => {

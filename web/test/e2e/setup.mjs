@@ -17,6 +17,12 @@ export const golden = JSON.parse(readFileSync(at("../../../tests/golden/llama.js
 const shared = at("../../../../shared/golden");
 export const fixtures = existsSync(shared) ? shared : undefined;
 export const fixture = (/** @type {string} */ name) => JSON.parse(readFileSync(join(shared, name), "utf8"));
+/** The reference's numbers for a real model, where they and the model are here. @param {string} file @param {string} numbers */
+export function real(file, numbers) {
+  const path = join(shared, "../reference", `greedy-${numbers}.json`);
+  if (!existsSync(path) || !existsSync(join(cache, "models", file))) return undefined;
+  return { url: `/models/${file}`, prompts: JSON.parse(readFileSync(path, "utf8")).prompts };
+}
 export const SMOLLM = `/models/${reference.model}`;
 export const TINY = "/golden/llama.gguf";
 

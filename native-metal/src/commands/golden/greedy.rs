@@ -73,9 +73,9 @@ pub fn run(args: &Args, path: &Path, greedy: &Greedy, json: bool) -> Result<Outc
     let mut session = model::open(file, &args.device, options)?.session;
     let (mut rows, mut ok) = (Vec::new(), true);
     for prompt in prompts {
-        let steps = follow(&mut session, prompt)?;
+        let total = prompt.f32.tokens.len().min(args.steps);
+        let steps = follow(&mut session, prompt, total)?;
         let agrees = steps.clear_matched == steps.clear;
-        let total = prompt.f32.tokens.len();
         ok &= agrees;
         if !json {
             let miss = steps.first_miss.map_or(String::new(), |i| format!("  MISS at step {i}"));
@@ -104,12 +104,13 @@ pub fn run(args: &Args, path: &Path, greedy: &Greedy, json: bool) -> Result<Outc
     Ok(Outcome { json, ok, skipped: Vec::new() })
 }
 
-fn follow(session: &mut Session, prompt: &Prompt) -> Result<Steps> {
+/// Along the first `total` tokens.
+fn follow(session: &mut Session, prompt: &Prompt, total: usize) -> Result<Steps> {
     let mut steps = Steps::default();
     let r = &prompt.f32;
     session.rollback(0)?;
     let mut row = block_on(session.prefill(&prompt.ids))?;
-    for (i, &want) in r.tokens.iter().enumerate() {
+    for (i, &want) in r.tokens[..total].iter().enumerate() {
         let matches = argmax(row) == want;
         let clear = r.margins.get(i).is_some_and(|m| *m > CLEAR);
         steps.matched += usize::from(matches);
@@ -121,7 +122,7 @@ fn follow(session: &mut Session, prompt: &Prompt) -> Result<Steps> {
         if let Some(top) = r.top.get(i) {
             steps.max_diff = steps.max_diff.max(largest_difference(row, top));
         }
-        if i + 1 < r.tokens.len() {
+        if i + 1 < total {
             row = block_on(session.decode(want))?;
         }
     }
