@@ -1,5 +1,6 @@
 // What must hold in every browser, on every backend.
 import assert from "node:assert/strict";
+import { TYPES } from "./retyped.mjs";
 import { fixture, fixtures, golden, real, reference, SMOLLM, TINY } from "./setup.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof import("./setup.mjs").start>>} Context */
@@ -147,6 +148,24 @@ export async function models(t, c, backend) {
     await t.test(`${name} gives the logits of its widened weights`, async () => {
       await c.call("load", { model: `/fixtures/quants/${gguf}`, backend });
       for (const [i, { logits_last }] of outputs.entries()) await near(prompts[i], logits_last.data);
+    });
+  }
+}
+
+/** Types without a fixture, in a model of random blocks. @param {T} t @param {Context} c */
+export async function types(t, c) {
+  if (!fixtures) return t.skip("the model to start from is not in this clone");
+  const ids = fixture("quants/models.json").prompts[1];
+  for (const type of Object.keys(TYPES)) {
+    await t.test(`${type} gives the same logits on both backends`, async () => {
+      const logits = async (/** @type {Backend} */ backend) => {
+        await c.call("load", { model: `/made/${type}.gguf`, backend });
+        return /** @type {number[]} */ (await c.call("logits", ids));
+      };
+      const [got, want] = [await logits("webgpu"), await logits("cpu")];
+      const size = Math.max(...want.map(Math.abs));
+      const off = Math.max(...want.map((w, i) => Math.abs(w - Number(got[i]))));
+      assert.ok(size > 0.1 && off <= TOLERANCE.webgpu * Math.max(size, 1), `off by ${off}, of size ${size}`);
     });
   }
 }

@@ -6,6 +6,7 @@ import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { launch } from "../browsers.mjs";
 import { serve } from "../serve.mjs";
+import { retyped, TYPES } from "./retyped.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 const { PAGELM_CACHE, XDG_CACHE_HOME } = process.env;
@@ -40,6 +41,10 @@ export async function start(name) {
   const where = other.indexOf("general.architecture");
   other.write("mamba", other.indexOf("llama", where));
   writeFileSync(join(made, "other.gguf"), other);
+  if (fixtures) {
+    const whole = readFileSync(join(fixtures, "quants/qwen3_q8_0.gguf"));
+    for (const [name, type] of Object.entries(TYPES)) writeFileSync(join(made, `${name}.gguf`), retyped(whole, type));
+  }
 
   const server = await serve({
     mounts: {
