@@ -31,7 +31,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let share = choose_expert(wid.z, e);
         var more = rows_of(at.x, first + group * OUT, lane);
         for (var i = 0u; i < NR * T; i++) {
-            acc[i] = fma(share, more[i], acc[i]);
+            acc[i] = fma(select(0.0, share, counted(first + group * OUT + i % NR / HALVES)), more[i], acc[i]);
         }
     }
     for (var i = 0u; i < NR * T; i++) {

@@ -27,6 +27,7 @@ const keepUrls: Plugin = {
   },
   closeBundle() {
     copyFileSync(at("pkg/pagelm_bg.wasm"), at("dist/pagelm_bg.wasm"));
+    copyFileSync(at("../THIRD-PARTY.md"), at("dist/THIRD-PARTY.md"));
   },
 };
 

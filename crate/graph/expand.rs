@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::builder::Builder;
-use super::fused::{Part, Place, Post, Pre, Project};
+use super::fused::{Place, Post, Pre, Project, Term};
 use super::ir::{Graph, ValueId};
 use super::op::Op;
 
@@ -19,8 +19,11 @@ pub fn expand(g: &Graph) -> Graph {
         if let (Some(name), Some(v)) = (&node.name, v) {
             e.b.name(v, name);
         }
+        if let (true, Some(_), Some(v)) = (i == g.output.index(), g.mtp, v) {
+            e.b.end_trunk(v);
+        }
     }
-    let output = e.value(g.output);
+    let output = e.value(g.mtp.unwrap_or(g.output));
     e.b.finish(output)
 }
 
@@ -110,7 +113,7 @@ impl Expand<'_> {
         }
     }
 
-    fn product(&mut self, x: ValueId, p: &Project, part: &Part) -> ValueId {
+    fn product(&mut self, x: ValueId, p: &Project, part: &Term) -> ValueId {
         let y = match p.experts {
             Some(e) => self.b.moe_matmul(part.w, x, self.value(e.route), e.n),
             None => self.b.matmul(part.w, x),

@@ -12,14 +12,14 @@ use super::op::{Act, Rope};
 pub struct Project {
     pub x: ValueId,
     pub pre: Pre,
-    pub parts: Vec<Part>,
+    pub parts: Vec<Term>,
     pub post: Post,
     pub experts: Option<Experts>,
 }
 
 /// One matrix, and what is added to each row of its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct Term {
     pub w: WeightId,
     pub bias: Option<WeightId>,
 }
@@ -36,9 +36,17 @@ pub struct Experts {
 pub enum Pre {
     None,
     /// `rms_norm(x)`.
-    Norm { w: WeightId, eps: f32 },
+    Norm {
+        w: WeightId,
+        eps: f32,
+    },
     /// `act(gate) * rms_norm(x)`, the norm over each run of `w.cols` values.
-    GatedNorm { w: WeightId, eps: f32, gate: ValueId, act: Act },
+    GatedNorm {
+        w: WeightId,
+        eps: f32,
+        gate: ValueId,
+        act: Act,
+    },
 }
 
 /// What happens to the result.
@@ -49,7 +57,10 @@ pub enum Post {
     Glu(Act),
     /// `to + result`, the result times `sigmoid(gate)` where there is a gate (of one column). With experts the result
     /// is the sum of theirs, each times its share.
-    Add { to: ValueId, gate: Option<ValueId> },
+    Add {
+        to: ValueId,
+        gate: Option<ValueId>,
+    },
 }
 
 /// Puts the rows of a step where attention wants them: q normed per head, rotated, and given back; k the same and

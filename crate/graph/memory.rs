@@ -40,7 +40,8 @@ pub fn assign(g: &Graph, views: bool) -> Slots {
             [x, y].iter().for_each(|v| last_use[v.index()] = i + 1);
         }
     }
-    last_use[g.output.index()] = usize::MAX;
+    // What a part gives back is read before another part runs.
+    g.parts().for_each(|p| last_use[p.output.index()] = p.nodes.end - 1);
     for (i, node) in g.nodes.iter().enumerate().rev().filter(|(i, _)| in_place[*i]) {
         node.op.operands().for_each(|x| last_use[x.index()] = last_use[x.index()].max(last_use[i]));
     }
@@ -86,7 +87,7 @@ pub fn assign(g: &Graph, views: bool) -> Slots {
 
 fn in_place(g: &Graph, views: bool) -> Vec<bool> {
     let mut all: Vec<bool> = g.nodes.iter().map(|n| views && matches!(n.op, Op::Slice { .. })).collect();
-    all[g.output.index()] = false;
+    g.parts().for_each(|p| all[p.output.index()] = false);
     for (i, node) in g.nodes.iter().enumerate().rev() {
         for x in node.op.operands() {
             // A slice that is made reads its operand like any op; one that is not leaves it to its own readers.

@@ -17,8 +17,8 @@ mod verify;
 
 pub use builder::Builder;
 pub use expand::expand;
-pub use fused::{Experts, Part, Place, Post, Pre, Project, QkNorm};
-pub use ir::{Dim, Graph, Node, Shape, State, StateId, StateRows, ValueId, Weight, WeightId};
+pub use fused::{Experts, Place, Post, Pre, Project, QkNorm, Term};
+pub use ir::{Dim, Entry, Graph, Node, Part, Shape, State, StateId, StateRows, ValueId, Weight, WeightId};
 pub use memory::{Slot, SlotId, Slots, assign};
 pub use op::{Act, Attention, Delta, Op, Rope, RopePairs};
 pub use plan::{Plan, View};

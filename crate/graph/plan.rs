@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::expand::expand;
-use super::ir::{Graph, ValueId};
+use super::ir::{Entry, Graph, ValueId};
 use super::memory::{self, SlotId, Slots};
 use super::op::Op;
 use super::passes;
@@ -77,14 +77,15 @@ impl Plan {
         self.slots.in_place[v.index()]
     }
 
-    /// Bytes of packed weights that one decode step reads: every matrix once, and one row of each embedding.
+    /// Bytes of packed weights that one decode step of the trunk reads: every matrix once, and one row of each embedding.
     pub fn weight_bytes_per_token(&self) -> usize {
         let g = &self.graph;
         let node_bytes = |op: &Op| match op {
             Op::Embed { w, .. } => g.weight(*w).row_bytes(),
             _ => op.weights().map(|w| g.weight(w).bytes()).sum(),
         };
-        g.nodes.iter().map(|n| node_bytes(&n.op)).sum()
+        let trunk = g.part(Entry::Trunk).map_or(0..0, |p| p.nodes);
+        g.nodes[trunk].iter().map(|n| node_bytes(&n.op)).sum()
     }
 }
 

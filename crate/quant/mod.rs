@@ -5,6 +5,8 @@
 mod encode;
 mod float;
 mod fp4;
+mod grids;
+mod iq;
 mod iq4;
 mod kquant;
 mod legacy;
@@ -14,6 +16,7 @@ use std::ops::Range;
 
 pub use encode::{encodable, encode};
 pub use float::f16_to_f32;
+pub use iq::grid;
 
 use crate::bail;
 use crate::dtype::DType;
@@ -27,7 +30,7 @@ pub struct BlockFormat {
     decode: fn(&[u8], &mut [f32]),
 }
 
-/// Every type that can be decoded. The IQ1, IQ2 and IQ3 types are not among them: they need their codebooks.
+/// Every type that can be decoded: all but integers and f64, of which no weight is made.
 pub const FORMATS: &[BlockFormat] = {
     const fn f(dtype: DType, decode: fn(&[u8], &mut [f32])) -> BlockFormat {
         BlockFormat { dtype, decode }
@@ -47,6 +50,13 @@ pub const FORMATS: &[BlockFormat] = {
         f(DType::Q4_K, kquant::q4_k),
         f(DType::Q5_K, kquant::q5_k),
         f(DType::Q6_K, kquant::q6_k),
+        f(DType::IQ1_S, iq::iq1_s),
+        f(DType::IQ1_M, iq::iq1_m),
+        f(DType::IQ2_XXS, iq::iq2_xxs),
+        f(DType::IQ2_XS, iq::iq2_xs),
+        f(DType::IQ2_S, iq::iq2_s),
+        f(DType::IQ3_XXS, iq::iq3_xxs),
+        f(DType::IQ3_S, iq::iq3_s),
         f(DType::IQ4_NL, iq4::iq4_nl),
         f(DType::IQ4_XS, iq4::iq4_xs),
         f(DType::TQ1_0, ternary::tq1_0),

@@ -11,4 +11,5 @@ fn choose_rows(z: u32) {
     x_last = y_last;
 }
 fn choose_expert(z: u32, e: u32) -> f32 { return 1.0; }
+fn counted(row: u32) -> bool { return true; }
 fn stored(segment: u32, row: u32) -> bool { return row < rows_in(segment); }

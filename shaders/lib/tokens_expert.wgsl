@@ -23,4 +23,6 @@ fn choose_expert(z: u32, e: u32) -> f32 {
     x_last = x_row;
     return route[(token * 2u + 1u) * USED + slot];
 }
-fn stored(segment: u32, row: u32) -> bool { return row < Y_ROWS && here(expert * Y_ROWS + row); }
+// Of a sum, this part of the matrix gives what its rows give, and another part the rest.
+fn counted(row: u32) -> bool { return !SUM || here(expert * Y_ROWS + min(row, Y_ROWS - 1u)); }
+fn stored(segment: u32, row: u32) -> bool { return row < Y_ROWS && (SUM || here(expert * Y_ROWS + row)); }

@@ -26,7 +26,7 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
         DType::Q6_K => &[208],
         DType::TQ1_0 => &[52],
         DType::TQ2_0 => &[64],
-        DType::MXFP4 | DType::NVFP4 => &[],
+        DType::MXFP4 | DType::NVFP4 | DType::IQ1_M => &[],
         _ => return None,
     };
     let mut bytes: Vec<u8> = (0..n).map(|_| rng.next() as u8).collect();
@@ -38,8 +38,16 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
         if dtype == DType::MXFP4 {
             block[0] = 120 + rng.below(8) as u8; // a power of two from 2^-7
         }
+        if dtype == DType::IQ1_M {
+            let scale = f16::from_f32(rng.range(0.002, 0.05)).to_bits();
+            for i in 0..4 {
+                let high = &mut block[49 + i * 2]; // its upper half is nibble i of the scale
+                *high = *high & 15 | ((scale >> (4 * i) & 15) << 4) as u8;
+            }
+        }
         if dtype == DType::NVFP4 {
-            block[..4].fill_with(|| rng.below(64) as u8); // floats of 8 bits, below 2
+            // Floats of 8 bits, below 2 or the one that is no number, with a sign that does not count.
+            block[..4].fill_with(|| (if rng.below(9) == 0 { 127 } else { rng.below(64) } | rng.below(2) << 7) as u8);
         }
     }
     Some(bytes)

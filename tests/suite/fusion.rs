@@ -6,7 +6,7 @@ use pagelm::backend::webgpu::Options as GpuOptions;
 use pagelm::backend::{Backend, Counters};
 use pagelm::engine::{Model, Options};
 use pagelm::gguf::Gguf;
-use pagelm::graph::{Act, Attention, Delta, Op, Plan, Rope, RopePairs, ValueId, expand};
+use pagelm::graph::{Act, Attention, Delta, Entry, Op, Plan, Rope, RopePairs, ValueId, expand};
 use pollster::block_on;
 
 use crate::common::backends::{self, gpu, gpu_wanted, parity, run};
@@ -14,24 +14,14 @@ use crate::common::cases::{Case, Parts};
 use crate::common::{fixtures, golden, tol};
 
 /// The architectures.
-const FIXTURES: &[&str] = &[
-    "llama",
-    "llama32",
-    "qwen2",
-    "qwen3",
-    "qwen3moe",
-    "gemma",
-    "gemma2",
-    "gemma3",
-    "qwen35",
-    "qwen35moe",
-];
+const FIXTURES: &[&str] =
+    &["llama", "llama32", "qwen2", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "qwen35", "qwen35moe"];
 
 /// Dispatches outside of the layers: embedding, the last sum of a layer with norms after it, last rows, norm, head,
 /// soft cap.
 const OUTSIDE: u64 = 6;
 
-const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 40, max_outputs: 1 };
+const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 40, max_outputs: 1, ..Options::DEFAULT };
 
 fn plan(name: &str) -> Option<Plan> {
     let file = fixtures::bytes(&format!("golden/{name}.gguf"))?;
@@ -80,9 +70,9 @@ fn each_kind_of_layer_becomes_the_ops_that_were_looked_at() {
     let gemma3 = layers("gemma3").unwrap();
     let normed = "project place attention matmul norm_add project matmul norm_add";
     assert!(gemma3.starts_with(&format!("embed {normed} {normed}")), "{gemma3}");
-    let qwen35moe = layers("qwen35moe").unwrap();
-    let experts = "project moe_route project project project project";
-    assert!(qwen35moe.starts_with(&format!("embed project ssm_conv delta_rule project {experts}")), "{qwen35moe}");
+    let qwen3moe = layers("qwen3moe").unwrap();
+    let experts = "project place attention project project moe_route project project";
+    assert!(qwen3moe.starts_with(&format!("embed {experts} {experts}")), "{qwen3moe}");
 }
 
 #[test]
@@ -126,7 +116,11 @@ fn a_token_takes_few_dispatches_one_pass_one_submit_one_small_write_and_makes_no
         let dispatches = after.dispatches - before.dispatches;
         let g = plan(name).unwrap().graph;
         let count = |is: fn(&Op) -> bool| g.nodes.iter().filter(|n| is(&n.op)).count() as u64;
-        let (attention, delta) = (count(|op| matches!(op, Op::Attention { .. })), count(|op| matches!(op, Op::DeltaRule { .. })));
+        let (attention, delta) =
+            (count(|op| matches!(op, Op::Attention { .. })), count(|op| matches!(op, Op::DeltaRule { .. })));
+        if *name == "qwen35moe" {
+            continue; // Rows of its shared expert are 48 wide, no whole runs: see `experts_are_the_same_fused`.
+        }
         let moe = count(|op| matches!(op, Op::MoeRoute { .. }));
         // The past of these prompts is short: attention needs no second kernel.
         let most = 6 * attention + 6 * delta + 4 * moe + OUTSIDE;
@@ -272,7 +266,7 @@ fn a_past_of_several_chunks_is_joined_with_one_more_dispatch_for_each_layer() {
     backends::load(&mut b, &case).unwrap();
     let mut count = |pos: usize, n: usize| {
         let before = b.counters().dispatches;
-        let s = pagelm::backend::Step { tokens: &case.tokens[..n], pos, outputs: 1 };
+        let s = pagelm::backend::Step { tokens: &case.tokens[..n], pos, outputs: 1, entry: Entry::Trunk };
         backends::step(&mut b, &s, case.cols()).unwrap();
         b.counters().dispatches - before
     };
@@ -355,6 +349,8 @@ fn experts_are_the_same_fused_with_and_without_a_shared_one() {
             p.g.add(x, y)
         });
         all_fused(&case, &["project", "moe_route"]);
+        let dispatches = started(&case.plan.fused()).len();
+        assert_eq!(dispatches, if shared { 8 } else { 6 }, "embedding, four to six, last rows");
         parity(&case, tol::LAYER);
         if !gpu_wanted() {
             continue;

@@ -9,6 +9,8 @@ mod graph;
 mod hf;
 mod kernels;
 mod load;
+mod model;
+mod mtp;
 mod quant;
 mod quant_models;
 mod readme;

@@ -1,4 +1,4 @@
-//! The CPU backend: exact f32 arithmetic on packed weights, natively on several threads and in wasm on one.
+//! The CPU backend: exact f32 arithmetic on packed weights, on several threads.
 //!
 //! `pool` shares out work, `lanes` chooses instructions; `matmul`, `attention` and `rows` hold the ops.
 
@@ -25,6 +25,7 @@ use crate::quant;
 use lanes::Isa;
 use model::Model;
 use pool::Pool;
+pub use pool::Worker;
 
 pub struct Cpu {
     pool: Pool,
@@ -37,7 +38,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Runs on `threads` threads, the caller's among them; where the target has no threads, on one.
+    /// Runs on `threads` threads, the caller's among them; where the target cannot make threads, on one.
     pub fn new(threads: usize) -> Self {
         // Level 2 is left to those who ask: on the one machine that had both (a server of AMD's), level 1 was faster.
         // Why, and whether it is so elsewhere, is not known.
@@ -46,13 +47,29 @@ impl Cpu {
 
     /// With no wider instructions than a level: 0 for what every machine of the target has, 1 for AVX2, 2 for AVX-512.
     pub fn with_level(threads: usize, level: u8) -> Self {
-        let isa = Isa::at_most(level);
-        let (model, ready, spare, counters) = Default::default();
-        Self { pool: Pool::new(threads), isa, model, ready, spare, counters }
+        Self::with_pool(Pool::new(threads), level)
     }
 
+    /// Runs on the caller's thread and on those that the host lends: `lend` gets a worker for each of the others, and
+    /// says whether there is a thread for it. The thread may come at any time, or never: nobody waits for it.
+    pub fn with_lent(threads: usize, lend: impl FnMut(Worker) -> bool) -> Self {
+        Self::with_pool(Pool::lent(threads, lend), 1)
+    }
+
+    fn with_pool(pool: Pool, level: u8) -> Self {
+        let isa = Isa::at_most(level);
+        let (model, ready, spare, counters) = Default::default();
+        Self { pool, isa, model, ready, spare, counters }
+    }
+
+    /// The most threads that will work, the caller's among them.
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// Those of them that are there by now.
+    pub fn running(&self) -> usize {
+        self.pool.running()
     }
 
     fn model(&mut self) -> Result<&mut Model> {

@@ -11,7 +11,7 @@ use super::rows::{self, RopeTable};
 use crate::backend::{Limits, Memory, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Dim, Graph, Op, Plan, Rope, State, StateId, ValueId, WeightId};
+use crate::graph::{Dim, Entry, Graph, Op, Plan, Rope, State, StateId, ValueId, WeightId};
 use crate::quant;
 
 pub struct Model {
@@ -100,7 +100,7 @@ impl Model {
         g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0)
     }
 
-    /// Runs all nodes.
+    /// Runs the nodes of the step's entry.
     pub fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>) -> Result<()> {
         let Limits { n_ctx, max_tokens, max_outputs } = self.limits;
         if step.tokens.len() > max_tokens || step.outputs > max_outputs.min(step.tokens.len()) {
@@ -110,11 +110,12 @@ impl Model {
             bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.pos + step.tokens.len());
         }
         self.ropes.iter_mut().for_each(|r| r.turn(step.pos, step.tokens.len()));
-        if step.pos == 0 {
+        let part = step.part(&self.plan.graph)?;
+        if step.pos == 0 && step.entry == Entry::Trunk {
             let states = self.states.iter_mut().zip(&self.plan.graph.states);
             states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|(state, _)| state.fill(0.0));
         }
-        for i in 0..self.plan.graph.nodes.len() {
+        for i in part.nodes {
             let v = ValueId(i as u32);
             let node = self.plan.graph.node(v);
             match (&node.op, node.shape) {
@@ -151,7 +152,8 @@ impl Model {
 
     /// The logits of the last step.
     pub fn output(&self, step: &Step<'_>) -> &[f32] {
-        self.value(self.plan.graph.output, step)
+        let part = self.plan.graph.part(step.entry).expect("`run` refuses entries that are not there");
+        self.value(part.output, step)
     }
 
     pub fn memory(&self) -> Memory {
@@ -218,11 +220,13 @@ impl Run<'_> {
                 table.apply(pool, isa, value(x), cols, y);
             }
             Op::KvStore { .. } => unreachable!("`run` stores"),
+            Op::KvLoad { state } => y.copy_from_slice(&m.states[state.index()][step.pos * cols..][..y.len()]),
             Op::Attention { q, k, v, attn, .. } => {
                 let (k, v) = (&m.states[k.index()], &m.states[v.index()]);
                 attention(pool, isa, &Attend { attn, q: value(q), k, v, pos: step.pos }, y);
             }
             Op::Add { a, b } => rows::add(pool, isa, value(a), value(b), y),
+            Op::Concat { a, b } => rows::concat(value(a), value(b), m.cols(a), y),
             Op::Glu { gate, up, act } => rows::glu(pool, isa, value(gate), value(up), act, y),
             Op::Softcap { x, cap } => rows::softcap(pool, isa, value(x), cap, y),
             Op::SigmoidGate { x, gate } => rows::sigmoid_gate(pool, isa, value(x), value(gate), y),

@@ -161,7 +161,9 @@ impl<'a> Lower<'a, '_, '_> {
                 let gate = gate.map(|v| (program.slot(v), self.view(v)));
                 self.attention(&states, gate, attn);
             }
+            Op::KvLoad { state } => self.simple(kernels::kv_load(cols), &[&program.states[state.index()]]),
             Op::Add { .. } => self.simple(kernels::add(cols), &[]),
+            Op::Concat { a, b } => self.simple(kernels::concat(g.shape(*a).cols, g.shape(*b).cols), &[]),
             Op::Glu { act, .. } => self.simple(kernels::glu(cols, *act), &[]),
             Op::Softcap { cap, .. } => self.simple(kernels::softcap(cols, *cap), &[]),
             Op::LastRows { .. } => self.simple(kernels::last_rows(cols), &[]),

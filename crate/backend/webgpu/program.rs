@@ -78,7 +78,8 @@ pub struct Program {
     pub plan: Plan,
     pub limits: Limits,
     pub weights: Weights,
-    pub dispatches: Vec<Dispatch>,
+    /// Of the trunk, and of the block for multi-token prediction.
+    dispatches: [Vec<Dispatch>; 2],
     /// The step uniform, and from [`IDS_AT`] the token ids.
     pub step: wgpu::Buffer,
     slots: Vec<wgpu::Buffer>,
@@ -117,7 +118,7 @@ impl Program {
             }
         }
         let scratch = gpu.storage("scratch", lower::scratch_bytes(g, limits, gpu.tuning))?;
-        let dispatches = Vec::new();
+        let dispatches = Default::default();
         let mut program =
             Self { plan, limits, weights, dispatches, step, slots, states, saved, tables, scratch, pipelines: 0 };
         program.compile(gpu)?;
@@ -132,8 +133,10 @@ impl Program {
         }
     }
 
-    pub fn logits(&self) -> &wgpu::Buffer {
-        self.slot(self.plan.graph.output)
+    /// What a step runs, and the buffer of its logits.
+    pub fn entry(&self, step: &Step<'_>) -> Result<(&[Dispatch], &wgpu::Buffer)> {
+        let part = step.part(&self.plan.graph)?;
+        Ok((&self.dispatches[step.entry as usize], self.slot(part.output)))
     }
 
     pub fn kv_bytes(&self) -> u64 {
@@ -174,12 +177,14 @@ impl Program {
 
     fn compile(&mut self, gpu: &Gpu) -> Result<()> {
         let mut compiler = Compiler { gpu, layouts: HashMap::new(), pipelines: HashMap::new() };
-        let mut all = Vec::new();
-        for i in 0..self.plan.graph.nodes.len() {
-            lower::node(self, i, &mut compiler, &mut all);
+        for (entry, part) in self.plan.graph.parts().enumerate() {
+            let mut all = Vec::new();
+            for i in part.nodes {
+                lower::node(self, i, &mut compiler, &mut all);
+            }
+            self.dispatches[entry] = all;
         }
         self.pipelines = compiler.pipelines.len() as u64;
-        self.dispatches = all;
         gpu.fault.check()
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::device::Gpu;
+use super::tables::Table;
 use crate::bail;
 use crate::error::Result;
-use super::tables::Table;
 use crate::graph::{Graph, Op, Post, Weight, WeightId};
+use crate::quant;
 
 /// Bytes past the end that kernels may read: they load aligned words, and one too many.
 const SLACK: u64 = 16;
@@ -186,13 +187,15 @@ fn target_in(parts: &[Part], offset: usize, len: usize) -> Option<Target<'_>> {
 
 /// Rows of each part: as many as a binding holds, and the same for the two halves of a gated linear unit.
 fn rows_of_parts(gpu: &Gpu, g: &Graph, w: WeightId) -> Result<usize> {
-    let room = usize::try_from(gpu.max_binding.saturating_sub(SLACK + 16)).unwrap_or(usize::MAX);
     let halves = g.nodes.iter().find_map(|n| match &n.op {
         Op::Project(p) if matches!(p.post, Post::Glu(_)) && p.parts.iter().any(|p| p.w == w) => Some(&p.parts[..]),
         _ => None,
     });
     let widest = halves.unwrap_or_default().iter().map(|p| p.w).chain([w]).map(|w| g.weight(w).row_bytes()).max();
     let row_bytes = widest.unwrap_or(0);
+    let grids = halves.unwrap_or_default().iter().map(|p| p.w).chain([w]).map(|w| grid(g.weight(w)).len()).max();
+    let behind = grids.unwrap_or(0) as u64 + SLACK;
+    let room = usize::try_from(gpu.max_binding.saturating_sub(behind + 16)).unwrap_or(usize::MAX);
     let most = room / row_bytes.max(1);
     if most == 0 {
         bail!(OutOfMemory, "a row of weight `{}` has {row_bytes} bytes, more than the GPU binds", g.weight(w).name);
@@ -200,14 +203,22 @@ fn rows_of_parts(gpu: &Gpu, g: &Graph, w: WeightId) -> Result<usize> {
     Ok(most)
 }
 
-/// Allocates the parts of a weight.
+fn grid(w: &Weight) -> &'static [u8] {
+    bytemuck::cast_slice(quant::grid(w.dtype).unwrap_or_default())
+}
+
+/// Allocates the parts of a weight. Behind the rows of each part lies the grid of its type, from the next whole word on.
 fn split(gpu: &Gpu, w: &Weight, most: usize) -> Result<Vec<Part>> {
-    let row_bytes = w.row_bytes();
+    let (row_bytes, grid) = (w.row_bytes(), grid(w));
     let mut parts = Vec::new();
     for row0 in (0..w.rows).step_by(most) {
         let rows = most.min(w.rows - row0);
         let len = rows * row_bytes;
-        let buffer = gpu.storage(&w.name, len as u64 + SLACK)?;
+        let end = len.next_multiple_of(4) as u64;
+        let buffer = gpu.storage(&w.name, end + grid.len() as u64 + SLACK)?;
+        if !grid.is_empty() {
+            gpu.queue.write_buffer(&buffer, end, grid);
+        }
         parts.push(Part { buffer, row0, rows, start: row0 * row_bytes, len });
     }
     Ok(parts)

@@ -36,7 +36,7 @@ impl Edit {
 
     /// Whether nothing but one op reads a value.
     pub fn only_reader(&self, v: ValueId) -> bool {
-        self.readers(v).len() == 1 && v != self.g.output
+        self.readers(v).len() == 1 && v != self.g.output && Some(v) != self.g.mtp
     }
 
     /// Node i computes `op` from now on.
@@ -77,7 +77,8 @@ impl Edit {
             node.op.map_operands(|v| *v = new_id[v.index()]);
             nodes.push(node);
         }
-        let output = new_id[self.g.output.index()];
-        dce(Graph { output, nodes, weights: self.g.weights, states: self.g.states })
+        let new = |v: ValueId| new_id[v.index()];
+        let (output, mtp) = (new(self.g.output), self.g.mtp.map(new));
+        dce(Graph { output, mtp, nodes, weights: self.g.weights, states: self.g.states })
     }
 }

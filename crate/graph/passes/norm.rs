@@ -13,7 +13,7 @@ pub fn norms(g: Graph) -> Graph {
     for i in 0..e.g.nodes.len() {
         let Op::RmsNorm { x, w, eps } = e.g.nodes[i].op else { continue };
         let normed = ValueId(i as u32);
-        if e.g.weight(w).cols != e.cols(x) || e.g.shape(x).rows == Dim::Outputs || normed == e.g.output {
+        if e.g.weight(w).cols != e.cols(x) || e.g.shape(x).rows == Dim::Outputs {
             continue;
         }
         let projects: Option<Vec<_>> = (e.readers(normed).iter())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::RUN;
 use super::edit::Edit;
-use crate::graph::fused::{Experts, Part, Post, Pre, Project};
+use crate::graph::fused::{Experts, Post, Pre, Project, Term};
 use crate::graph::infer::infer;
 use crate::graph::ir::{Graph, Node, ValueId};
 use crate::graph::op::Op;
@@ -15,7 +15,7 @@ const MAX_PARTS: usize = 4;
 /// The projection that an op is, if it may become part of a larger one.
 pub fn as_project(g: &Graph, op: &Op) -> Option<Project> {
     let plain = |x, w, experts| {
-        let parts = vec![Part { w, bias: None }];
+        let parts = vec![Term { w, bias: None }];
         (g.weight(w).cols % RUN == 0).then_some(Project { x, pre: Pre::None, parts, post: Post::None, experts })
     };
     match op {
@@ -97,5 +97,6 @@ pub fn merge(g: Graph) -> Graph {
         new_id.push(id);
     }
     new.output = new_id[g.output.index()];
+    new.mtp = g.mtp.map(|v| new_id[v.index()]);
     new
 }

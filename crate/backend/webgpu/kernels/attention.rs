@@ -51,7 +51,11 @@ pub fn place(p: &Place, tuning: Tuning) -> Kernel {
 }
 
 /// Constants, bindings and parts that all kernels of attention share; `gate` is that of the result.
-fn common(a: &Attention, gate: Option<View>, states: bool) -> (Vec<(&'static str, Const)>, Bindings, Vec<&'static str>) {
+fn common(
+    a: &Attention,
+    gate: Option<View>,
+    states: bool,
+) -> (Vec<(&'static str, Const)>, Bindings, Vec<&'static str>) {
     let (v, n) = vectors(a.d_head);
     let consts = vec![
         ("N", U(n)),
@@ -106,7 +110,13 @@ pub fn attention_split(a: &Attention, gate: Option<View>, chunks: usize) -> Kern
     let (heads, keys) = split_of(a).expect("the caller asked");
     let whole = chunks == 1;
     let (mut consts, mut bindings, mut libs) = common(a, gate.filter(|_| whole), true);
-    consts.extend([("WG", U(THREADS)), ("LANES", U(LANES)), ("G", U(heads)), ("CHUNK", U(keys)), ("CHUNKS", U(chunks))]);
+    consts.extend([
+        ("WG", U(THREADS)),
+        ("LANES", U(LANES)),
+        ("G", U(heads)),
+        ("CHUNK", U(keys)),
+        ("CHUNKS", U(chunks)),
+    ]);
     libs.push(if whole { "attention_whole" } else { "attention_partial" });
     if !whole {
         bindings.rename("y", "partial");

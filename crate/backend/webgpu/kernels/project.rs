@@ -40,10 +40,20 @@ pub struct Segment {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Input {
     Plain,
-    Norm { eps: f32 },
+    Norm {
+        eps: f32,
+    },
     /// The norm of a sum that the kernel makes, and writes.
-    SumNorm { eps: f32, added_eps: f32 },
-    GatedNorm { eps: f32, head: usize, gate: View, act: Act },
+    SumNorm {
+        eps: f32,
+        added_eps: f32,
+    },
+    GatedNorm {
+        eps: f32,
+        head: usize,
+        gate: View,
+        act: Act,
+    },
 }
 
 /// What happens to the result, as in `Post`.
@@ -51,7 +61,9 @@ pub enum Input {
 pub enum Output {
     Plain,
     Glu(Act),
-    Add { gate: Option<View> },
+    Add {
+        gate: Option<View>,
+    },
     /// To what is in y already.
     AddToItself,
 }
@@ -188,7 +200,11 @@ impl Projection {
             None => "0.0".into(),
         }));
         if let Some(s) = self.segments.first().filter(|_| self.experts.is_some()) {
-            say(format!("fn here(row: u32) -> bool {{ return row >= {}u && row < {}u; }}", s.m.row0, s.m.row0 + s.m.rows));
+            say(format!(
+                "fn here(row: u32) -> bool {{ return row >= {}u && row < {}u; }}",
+                s.m.row0,
+                s.m.row0 + s.m.rows
+            ));
         }
         say("fn store(segment: u32, t: u32, row: u32, low: f32, high: f32) {".into());
         say("    let o = t * Y_COLS + column(segment) + row;".into());
@@ -198,7 +214,9 @@ impl Projection {
             Output::Glu(_) => "    y[o] = act(v) * (high + bias(1u, row));".into(),
             Output::Add { gate: None } => "    y[o] = to[o] + v;".into(),
             // The clamp keeps exp finite.
-            Output::Add { gate: Some(_) } => "    y[o] = to[o] + v / (1.0 + exp(min(-to_gate_at(t, 0u), 80.0)));".into(),
+            Output::Add { gate: Some(_) } => {
+                "    y[o] = to[o] + v / (1.0 + exp(min(-to_gate_at(t, 0u), 80.0)));".into()
+            }
             Output::AddToItself => "    y[o] += v;".into(),
         });
         say("}".into());
@@ -319,8 +337,7 @@ pub fn gemm_flat(p: &Projection, columns: usize) -> Kernel {
     let (grid, grid_x) = fold(all);
     let shared = [&["run", "dot"][..], &p.act_libs()].concat();
     let copies = p.matrices(&shared, Some("flat_one"), Some("flat_pair"));
-    let choice =
-        p.choice("flat", "row: u32, t0: u32, n: u32", "row, t0, n", "array<vec4<f32>, T>");
+    let choice = p.choice("flat", "row: u32, t0: u32, n: u32", "row, t0, n", "array<vec4<f32>, T>");
     let consts = [&p.consts(grid_x)[..], &[("WG", U(threads)), ("T", U(columns))]].concat();
     let bindings = p.bindings();
     let own = copies + &frame + &choice;

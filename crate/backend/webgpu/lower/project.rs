@@ -5,7 +5,7 @@ use super::super::program::When;
 use super::super::tables::{Table, taken_in};
 use super::Lower;
 use crate::dtype::DType;
-use crate::graph::{self, Op, Part, Post, Pre, Project, ValueId};
+use crate::graph::{self, Op, Post, Pre, Project, Term, ValueId};
 
 /// Rows of x that a gemv takes at once, and the most rows of a step that it runs for.
 const COLUMNS: [(usize, usize); 3] = [(1, 1), (4, 4), (8, FEW)];
@@ -14,7 +14,7 @@ impl<'a> Lower<'a, '_, '_> {
     pub(super) fn project(&mut self) {
         let node = &self.g.nodes[self.i];
         let plain = |x, w, experts| {
-            let parts = vec![Part { w, bias: None }];
+            let parts = vec![Term { w, bias: None }];
             Project { x, pre: Pre::None, parts, post: Post::None, experts }
         };
         let p = match &node.op {
@@ -105,12 +105,13 @@ impl<'a> Lower<'a, '_, '_> {
             (_, Pre::GatedNorm { gate, .. }, _) => (x, Some(program.slot(gate)), None),
             _ => (x, None, None),
         };
-        let whole: Vec<_> = (matrices().chain([of_x]).chain(route).chain(table.filter(|_| input != Input::Plain || has_bias)))
-            .chain(of_pre)
-            .chain(added.iter().copied())
-            .chain([out])
-            .chain(of_sum)
-            .collect();
+        let whole: Vec<_> =
+            (matrices().chain([of_x]).chain(route).chain(table.filter(|_| input != Input::Plain || has_bias)))
+                .chain(of_pre)
+                .chain(added.iter().copied())
+                .chain([out])
+                .chain(of_sum)
+                .collect();
         let from = if input == Input::Plain { x } else { scratch };
         let simple: Vec<_> = (matrices().chain([from]).chain(route).chain(table.filter(|_| has_bias)))
             .chain(added.iter().copied())
