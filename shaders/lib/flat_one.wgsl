@@ -1,5 +1,6 @@
 fn flat(row: u32, t0: u32, n: u32) -> array<vec4<f32>, T> {
-    let base = min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(ROWS - 1u)) * ROW_BYTES;
+    let base = vec4<u32>(
+        row_base(row_at(row)), row_base(row_at(row + 1u)), row_base(row_at(row + 2u)), row_base(row_at(row + 3u)));
     var acc: array<vec4<f32>, T>;
     for (var run = 0u; run < RUNS; run++) {
         let a = load_run(base.x, run);

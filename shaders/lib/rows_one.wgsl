@@ -5,12 +5,12 @@ fn rows(first: u32, lane: u32) -> array<f32, NR * T> {
         if (T == 1u) {
             let v = load_x(0u, run);
             for (var r = 0u; r < NR; r++) {
-                acc[r] += dot_run(load_run(row_at(first + r) * ROW_BYTES, run), v);
+                acc[r] += dot_run(load_run(row_base(row_at(first + r)), run), v);
             }
         } else {
             var p: array<Run, NR>;
             for (var r = 0u; r < NR; r++) {
-                p[r] = load_run(row_at(first + r) * ROW_BYTES, run);
+                p[r] = load_run(row_base(row_at(first + r)), run);
             }
             for (var t = 0u; t < T; t++) {
                 let v = load_x(t, run);

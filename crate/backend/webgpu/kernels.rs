@@ -73,6 +73,7 @@ impl Matrix {
             ("COLS", U(self.cols)),
             ("RUNS", U(self.cols / 32)),
             ("ROW_BYTES", U(row_bytes)),
+            ("BLOCKS", U(self.cols / self.dtype.block_elems())),
             ("ROW0", U(self.row0)),
             ("ROWS", U(self.rows)),
             ("Y_COLS", U(self.total_rows)),
@@ -83,33 +84,33 @@ impl Matrix {
 /// The parts of `lib` that unpack a run of this type; `None` where there is no kernel for it.
 pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
     Some(match dtype {
-        DType::F32 => &["run", "quant_f32"],
-        DType::F16 => &["run", "quant_f16"],
-        DType::BF16 => &["run", "quant_bf16"],
-        DType::Q4_0 => &["run", "half", "bytes", "quant_q4_0"],
-        DType::Q4_1 => &["run", "half", "bytes", "quant_q4_1"],
-        DType::Q5_0 => &["run", "half", "bytes", "quant_q5_0"],
-        DType::Q5_1 => &["run", "half", "bytes", "quant_q5_1"],
-        DType::Q8_0 => &["run", "half", "bytes", "quant_q8_0"],
-        DType::Q2_K => &["run", "half", "bytes", "quant_q2_k"],
-        DType::Q3_K => &["run", "half", "bytes", "quant_q3_k"],
-        DType::Q4_K => &["run", "half", "bytes", "scales_k", "quant_q4_k"],
-        DType::Q5_K => &["run", "half", "bytes", "scales_k", "quant_q5_k"],
-        DType::Q6_K => &["run", "half", "bytes", "quant_q6_k"],
-        DType::IQ4_NL => &["run", "half", "bytes", "codebook4", "quant_iq4_nl"],
-        DType::IQ4_XS => &["run", "half", "bytes", "codebook4", "quant_iq4_xs"],
-        DType::IQ1_S => &["run", "half", "bytes", "grid", "grid1", "quant_iq1_s"],
-        DType::IQ1_M => &["run", "half", "grid", "grid1", "quant_iq1_m"],
-        DType::IQ2_XXS => &["run", "half", "bytes", "grid", "signs", "grid2", "quant_iq2_xxs"],
-        DType::IQ2_XS => &["run", "half", "bytes", "grid", "signs", "grid2", "quant_iq2_xs"],
-        DType::IQ2_S => &["run", "half", "bytes", "grid", "signs", "grid2", "quant_iq2_s"],
-        DType::IQ3_XXS => &["run", "half", "bytes", "grid", "signs", "grid3", "quant_iq3_xxs"],
-        DType::IQ3_S => &["run", "half", "bytes", "grid", "signs", "grid3", "quant_iq3_s"],
-        DType::TQ1_0 => &["run", "half", "bytes", "quant_tq1_0"],
-        DType::TQ2_0 => &["run", "half", "bytes", "quant_tq2_0"],
-        DType::Q1_0 => &["run", "half", "bytes", "quant_q1_0"],
-        DType::MXFP4 => &["run", "half", "bytes", "fp4", "quant_mxfp4"],
-        DType::NVFP4 => &["run", "fp4", "quant_nvfp4"],
+        DType::F32 => &["run", "vectors", "quant_f32"],
+        DType::F16 => &["run", "vectors", "quant_f16"],
+        DType::BF16 => &["run", "vectors", "quant_bf16"],
+        DType::Q4_0 => &["run", "half", "planes", "nibbles", "quant_q4_0"],
+        DType::Q4_1 => &["run", "half", "planes", "nibbles", "quant_q4_1"],
+        DType::Q5_0 => &["run", "half", "planes", "nibbles", "quant_q5_0"],
+        DType::Q5_1 => &["run", "half", "planes", "nibbles", "quant_q5_1"],
+        DType::Q8_0 => &["run", "half", "planes", "quant_q8_0"],
+        DType::Q2_K => &["run", "half", "planes", "quant_q2_k"],
+        DType::Q3_K => &["run", "half", "planes", "quant_q3_k"],
+        DType::Q4_K => &["run", "half", "vectors", "nibbles", "scales_k", "quant_q4_k"],
+        DType::Q5_K => &["run", "half", "vectors", "nibbles", "scales_k", "quant_q5_k"],
+        DType::Q6_K => &["run", "half", "planes", "quant_q6_k"],
+        DType::IQ4_NL => &["run", "half", "planes", "codebook4", "quant_iq4_nl"],
+        DType::IQ4_XS => &["run", "half", "planes", "codebook4", "quant_iq4_xs"],
+        DType::IQ1_S => &["run", "half", "raw", "bytes", "grid", "grid1", "quant_iq1_s"],
+        DType::IQ1_M => &["run", "half", "raw", "grid", "grid1", "quant_iq1_m"],
+        DType::IQ2_XXS => &["run", "half", "raw", "bytes", "grid", "signs", "grid2", "quant_iq2_xxs"],
+        DType::IQ2_XS => &["run", "half", "raw", "bytes", "grid", "signs", "grid2", "quant_iq2_xs"],
+        DType::IQ2_S => &["run", "half", "raw", "bytes", "grid", "signs", "grid2", "quant_iq2_s"],
+        DType::IQ3_XXS => &["run", "half", "raw", "bytes", "grid", "signs", "grid3", "quant_iq3_xxs"],
+        DType::IQ3_S => &["run", "half", "raw", "bytes", "grid", "signs", "grid3", "quant_iq3_s"],
+        DType::TQ1_0 => &["run", "half", "raw", "bytes", "quant_tq1_0"],
+        DType::TQ2_0 => &["run", "half", "raw", "bytes", "quant_tq2_0"],
+        DType::Q1_0 => &["run", "half", "raw", "bytes", "quant_q1_0"],
+        DType::MXFP4 => &["run", "half", "planes", "fp4", "quant_mxfp4"],
+        DType::NVFP4 => &["run", "raw", "fp4", "quant_nvfp4"],
         DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => return None,
     })
 }
@@ -122,6 +123,11 @@ pub fn value_libs(dtype: DType) -> Option<&'static [&'static str]> {
         DType::BF16 => &["at_bf16"],
         _ => return None,
     })
+}
+
+/// The type of the elements of a buffer of weights that these parts read.
+fn element(dtype: DType) -> &'static str {
+    if quant(dtype).contains(&"raw") { "u32" } else { "vec4<u32>" }
 }
 
 fn quant(dtype: DType) -> Vec<&'static str> {
@@ -146,10 +152,18 @@ fn fold(n: usize) -> ([u32; 2], usize) {
 
 pub fn embed(m: Matrix, scale: f32) -> Kernel {
     let consts = [m.consts(), vec![("SCALE", F(scale))]].concat();
-    let (name, libs, threads) =
-        if m.in_runs() { ("embed", quant(m.dtype), m.cols / 32) } else { ("embed_any", value(m.dtype), m.cols) };
-    let grid = [threads.div_ceil(THREADS) as u32, 1];
-    Kernel { name, source: assemble(name, &libs, &consts), bind: vec![Read, Read, Write], grid, rows: 1, z: 1 }
+    if !m.in_runs() {
+        let source = assemble("embed_any", &value(m.dtype), &consts);
+        let grid = [m.cols.div_ceil(THREADS) as u32, 1];
+        return Kernel { name: "embed_any", source, bind: vec![Read, Read, Write], grid, rows: 1, z: 1 };
+    }
+    let mut bindings = Bindings::default();
+    bindings.buffer(Read, "ids", "u32");
+    bindings.buffer(Read, "w", element(m.dtype));
+    bindings.buffer(Write, "y", "vec4<f32>");
+    let source = assemble_with("embed", &bindings, &quant(m.dtype), &consts, "");
+    let grid = [(m.cols / 32).div_ceil(THREADS) as u32, 1];
+    Kernel { name: "embed", source, bind: bindings.access, grid, rows: 1, z: 1 }
 }
 
 /// A kernel with a thread for each vector of a row.

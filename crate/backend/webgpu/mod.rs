@@ -8,6 +8,7 @@ mod kernels;
 mod lower;
 mod program;
 mod readback;
+mod repack;
 mod tables;
 mod variants;
 mod weights;

@@ -1,6 +1,7 @@
 //! Every variant of every shader, for tests that compile them all.
 
 use super::kernels::{self, Experts, Finish, Input, Kernel, Matrix, Output, Projection, Segment, Tuning};
+use super::repack;
 use crate::dtype::DType;
 use crate::graph::{Act, Attention, Delta, Dim, QkNorm, Rope, RopePairs, View};
 
@@ -15,6 +16,10 @@ pub fn shader_sources() -> Vec<(String, String)> {
             .chain(attentions(tuning))
             .chain(deltas(tuning));
         all.extend(kernels.map(|(what, k)| (format!("{} {what} {kind}", k.name), k.source)));
+    }
+    for (dtype, fields) in DType::ALL.iter().filter_map(|d| Some((*d, repack::fields(*d)?))) {
+        let tile = repack::TILE * 3 * dtype.block_bytes();
+        all.push((format!("repack {dtype}"), repack::source(dtype, 3 * dtype.block_elems(), tile, fields)));
     }
     all
 }

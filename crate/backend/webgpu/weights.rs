@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::device::Gpu;
+use super::repack::{self, Repacker, TILE};
 use super::tables::Table;
 use crate::bail;
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::{Graph, Op, Post, Weight, WeightId};
 use crate::quant;
@@ -39,6 +41,8 @@ pub enum Target<'a> {
 
 struct Store {
     name: String,
+    dtype: DType,
+    cols: usize,
     parts: Vec<Part>,
     /// Kept here (and maybe nowhere else): it goes into a table when all weights are there.
     host: Option<Vec<u8>>,
@@ -49,6 +53,8 @@ pub struct Weights {
     /// Words of which only some bytes came yet: bytes, and a mask of those that are there.
     edges: BTreeMap<(u32, usize, usize), ([u8; 4], u8)>,
     staged: usize,
+    /// Whether the bytes lie as kernels read them, and no longer as in the file.
+    packed: bool,
 }
 
 impl Weights {
@@ -63,9 +69,9 @@ impl Weights {
             let bound = g.nodes.iter().zip(&tables).any(|(n, t)| n.op.weights().any(|x| x == id) && !t.contains(&id));
             let rows = rows_of_parts(gpu, g, id)?;
             let parts = if bound { split(gpu, w, rows)? } else { Vec::new() };
-            all.push(Store { name: w.name.clone(), parts, host });
+            all.push(Store { name: w.name.clone(), dtype: w.dtype, cols: w.cols, parts, host });
         }
-        Ok(Self { all, edges: BTreeMap::new(), staged: 0 })
+        Ok(Self { all, edges: BTreeMap::new(), staged: 0, packed: false })
     }
 
     /// The parts of a weight, in the order of their rows.
@@ -100,7 +106,7 @@ impl Weights {
     }
 
     pub fn write(&mut self, gpu: &Gpu, w: WeightId, mut offset: usize, mut bytes: &[u8]) -> Result<()> {
-        let Store { name, parts, host } = &mut self.all[w.index()];
+        let Store { name, parts, host, .. } = &mut self.all[w.index()];
         if let Some(to) = host {
             let Some(to) = offset.checked_add(bytes.len()).and_then(|end| to.get_mut(offset..end)) else {
                 bail!(InvalidArgument, "weight `{name}` has {} bytes, a piece ends after them", to.len());
@@ -137,6 +143,12 @@ impl Weights {
         }
         gpu.queue.submit([]);
         self.staged = 0;
+        if !std::mem::replace(&mut self.packed, true) {
+            let mut repacker = Repacker::new(gpu);
+            for s in &self.all {
+                s.parts.iter().try_for_each(|p| repacker.repack(&p.buffer, s.dtype, s.cols, tiled(s.dtype, p.rows)))?;
+            }
+        }
         gpu.wait()
     }
 
@@ -191,16 +203,27 @@ fn rows_of_parts(gpu: &Gpu, g: &Graph, w: WeightId) -> Result<usize> {
         Op::Project(p) if matches!(p.post, Post::Glu(_)) && p.parts.iter().any(|p| p.w == w) => Some(&p.parts[..]),
         _ => None,
     });
-    let widest = halves.unwrap_or_default().iter().map(|p| p.w).chain([w]).map(|w| g.weight(w).row_bytes()).max();
-    let row_bytes = widest.unwrap_or(0);
-    let grids = halves.unwrap_or_default().iter().map(|p| p.w).chain([w]).map(|w| grid(g.weight(w)).len()).max();
-    let behind = grids.unwrap_or(0) as u64 + SLACK;
+    let together = || halves.unwrap_or_default().iter().map(|p| p.w).chain([w]).map(|w| g.weight(w));
+    let row_bytes = together().map(Weight::row_bytes).max().unwrap_or(0);
+    let behind = together().map(|w| grid(w).len()).max().unwrap_or(0) as u64 + SLACK;
     let room = usize::try_from(gpu.max_binding.saturating_sub(behind + 16)).unwrap_or(usize::MAX);
     let most = room / row_bytes.max(1);
+    // Parts begin with a tile.
+    let in_tiles = most < g.weight(w).rows && together().any(|w| repack::fields(w.dtype).is_some());
+    let most = if in_tiles { most / TILE * TILE } else { most };
     if most == 0 {
-        bail!(OutOfMemory, "a row of weight `{}` has {row_bytes} bytes, more than the GPU binds", g.weight(w).name);
+        bail!(
+            OutOfMemory,
+            "{TILE} rows of weight `{}` have {row_bytes} bytes each, more than the GPU binds",
+            g.weight(w).name
+        );
     }
     Ok(most)
+}
+
+/// Rows with those that fill up the last tile.
+fn tiled(dtype: DType, rows: usize) -> usize {
+    if repack::fields(dtype).is_some() { rows.next_multiple_of(TILE) } else { rows }
 }
 
 fn grid(w: &Weight) -> &'static [u8] {
@@ -214,7 +237,7 @@ fn split(gpu: &Gpu, w: &Weight, most: usize) -> Result<Vec<Part>> {
     for row0 in (0..w.rows).step_by(most) {
         let rows = most.min(w.rows - row0);
         let len = rows * row_bytes;
-        let end = len.next_multiple_of(4) as u64;
+        let end = (tiled(w.dtype, rows) * row_bytes).next_multiple_of(4) as u64;
         let buffer = gpu.storage(&w.name, end + grid.len() as u64 + SLACK)?;
         if !grid.is_empty() {
             gpu.queue.write_buffer(&buffer, end, grid);

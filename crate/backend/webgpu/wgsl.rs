@@ -37,6 +37,7 @@ const FILES: &[(&str, &str)] = files![
     "moe_route.wgsl",
     "moe_sum.wgsl",
     "place.wgsl",
+    "repack.wgsl",
     "rms_norm.wgsl",
     "rope.wgsl",
     "sigmoid_gate.wgsl",
@@ -71,6 +72,8 @@ const FILES: &[(&str, &str)] = files![
     "lib/kv.wgsl",
     "lib/kv_f32.wgsl",
     "lib/math.wgsl",
+    "lib/nibbles.wgsl",
+    "lib/planes.wgsl",
     "lib/pre_gated_norm.wgsl",
     "lib/pre_none.wgsl",
     "lib/pre_norm.wgsl",
@@ -102,6 +105,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/quant_q8_0.wgsl",
     "lib/quant_tq1_0.wgsl",
     "lib/quant_tq2_0.wgsl",
+    "lib/raw.wgsl",
     "lib/row_expert.wgsl",
     "lib/row_plain.wgsl",
     "lib/rows_one.wgsl",
@@ -119,6 +123,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/v4.wgsl",
     "lib/vector1.wgsl",
     "lib/vector4.wgsl",
+    "lib/vectors.wgsl",
     "lib/x_run.wgsl",
 ];
 

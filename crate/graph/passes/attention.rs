@@ -57,14 +57,17 @@ fn place(e: &Edit, i: usize, (q, keys, values): (ValueId, StateId, StateId)) -> 
     // Rows are read and stored four values at a time, and all three lie in the value of one projection.
     let from = |v: ValueId| under(e, v);
     let one = from(q).is_some() && from(q) == from(k) && from(q) == from(*v);
-    if rope != rope_k || rope.d_head % 4 != 0 || !one {
+    if rope != rope_k || !rope.d_head.is_multiple_of(4) || !one {
         return None;
     }
     Some((Place { q, k, v: *v, norms, eps, rope, keys, values }, [of_k, of_v]))
 }
 
+/// A norm per head and its epsilon, if there is one.
+type Norm = Option<(WeightId, f32)>;
+
 /// What lies before a rotation, and before a norm per head before that.
-fn chain(e: &Edit, v: ValueId) -> Option<(ValueId, Option<(WeightId, f32)>, Rope)> {
+fn chain(e: &Edit, v: ValueId) -> Option<(ValueId, Norm, Rope)> {
     let &Op::Rope { x, rope } = e.op(v) else { return None };
     if !e.only_reader(v) {
         return None;
@@ -80,7 +83,7 @@ fn chain(e: &Edit, v: ValueId) -> Option<(ValueId, Option<(WeightId, f32)>, Rope
 /// The projection that a value is a slice of, with starts and lengths that are whole vectors.
 fn under(e: &Edit, v: ValueId) -> Option<ValueId> {
     match *e.op(v) {
-        Op::Slice { x, group, start, len } if [group, start, len].iter().all(|n| n % 4 == 0) => under(e, x),
+        Op::Slice { x, group, start, len } if [group, start, len].iter().all(|n| n.is_multiple_of(4)) => under(e, x),
         Op::Project(_) => Some(v),
         _ => None,
     }

@@ -37,7 +37,7 @@ pub fn gated_norms(g: Graph) -> Graph {
         let Op::Glu { gate, up, act } = e.g.nodes[i].op else { continue };
         let (v, &Op::RmsNorm { x, w, eps }) = (ValueId(i as u32), e.op(up)) else { continue };
         // Factors are applied four values at a time.
-        if !e.only_reader(up) || !e.only_reader(v) || e.g.weight(w).cols % 4 != 0 {
+        if !e.only_reader(up) || !e.only_reader(v) || !e.g.weight(w).cols.is_multiple_of(4) {
             continue;
         }
         let r = e.readers(v)[0];

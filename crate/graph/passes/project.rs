@@ -16,7 +16,7 @@ const MAX_PARTS: usize = 4;
 pub fn as_project(g: &Graph, op: &Op) -> Option<Project> {
     let plain = |x, w, experts| {
         let parts = vec![Term { w, bias: None }];
-        (g.weight(w).cols % RUN == 0).then_some(Project { x, pre: Pre::None, parts, post: Post::None, experts })
+        g.weight(w).cols.is_multiple_of(RUN).then_some(Project { x, pre: Pre::None, parts, post: Post::None, experts })
     };
     match op {
         Op::MatMul { w, x } => plain(*x, *w, None),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::super::wgsl::Const::{B, F, U};
 use super::super::wgsl::{Bindings, Const, Copies, assemble, assemble_with, file};
-use super::{Kernel, Matrix, Read, THREADS, Tuning, Write as Written, fold, quant, value};
+use super::{Kernel, Matrix, Read, THREADS, Tuning, Write as Written, element, fold, quant, value};
 use crate::graph::{Act, Dim, View};
 
 /// Rows of x up to which the kernel for few of them runs.
@@ -99,8 +99,8 @@ impl Projection {
     /// Bound after the step: the matrices, x, and what of the rest there is, in this order.
     fn bindings(&self) -> Bindings {
         let mut b = Bindings::default();
-        for i in 0..self.segments.len() {
-            b.buffer(Read, &format!("w_{i}"), "u32");
+        for (i, s) in self.segments.iter().enumerate() {
+            b.buffer(Read, &format!("w_{i}"), element(s.m.dtype));
         }
         b.buffer(Read, "x", "vec4<f32>");
         if self.experts.is_some() {
@@ -154,8 +154,8 @@ impl Projection {
         for (i, s) in self.segments.iter().enumerate() {
             let body = if self.halves() == 1 { body } else { None };
             let libs = [quant(s.m.dtype), vec![row], body.into_iter().collect()].concat();
-            let row_bytes = s.m.dtype.row_bytes(s.m.cols).expect("the reader refuses rows that are no whole blocks");
-            let consts = [("ROWS", U(s.m.rows)), ("ROW0", U(s.m.row0)), ("ROW_BYTES", U(row_bytes))];
+            let own = |key: &str| ["ROWS", "ROW0", "ROW_BYTES", "BLOCKS"].contains(&key);
+            let consts: Vec<_> = s.m.consts().into_iter().filter(|(key, _)| own(key)).collect();
             copies.add(i, &libs, &consts);
         }
         let text = copies.finish();
@@ -313,7 +313,7 @@ pub fn gemm(p: &Projection) -> Kernel {
     let (grid, grid_x) = fold(all);
     let copies = p.matrices(&[&["run"][..], &p.act_libs()].concat(), None, None);
     let mut choice = "fn load_w(segment: u32, row0: u32, i: u32, run: u32) -> Run {\n".to_string();
-    let load = |i: usize, row: &str| format!("return load_run_{i}(row_at_{i}(row0 + {row}) * ROW_BYTES_{i}, run);");
+    let load = |i: usize, row: &str| format!("return load_run_{i}(row_base_{i}(row_at_{i}(row0 + {row})), run);");
     if p.halves() == 2 {
         writeln!(choice, "    if (i >= 32u) {{ {} }}", load(1, "i - 32u")).expect("writing to a string does not fail");
     } else {
