@@ -8,6 +8,8 @@ use super::lanes::{Ints, Isa, Job};
 use super::packed::{Packed, Panel};
 use super::pool::{Pool, Tile};
 
+const AHEAD: usize = 4096;
+
 /// `y` [tokens, rows] from `x` [tokens, cols / 32], with matrix `part` of `w`.
 pub fn matmul(pool: &Pool, isa: Isa, (w, part): (&Packed, usize), x: &[Block], y: &mut [f32]) {
     let tokens = x.len() / (w.cols / COLS);
@@ -126,6 +128,11 @@ fn sums<L: Ints, F: Format, const S: usize, const T: usize>(
         }
         for b in 0..per_span {
             let block = &blocks[b * F::Bits::BYTES..][..F::Bits::BYTES];
+            if T == 1 {
+                for line in 0..F::Bits::BYTES / 64 {
+                    L::prefetch(block, AHEAD + 64 * line);
+                }
+            }
             let xs: [&Block; T] = std::array::from_fn(|t| &x[t][i * per_span + b]);
             for g in 0..groups {
                 let which = if groups == 1 { 2 } else { g };
