@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use serde::Serialize;
 
 use crate::dtype::DType;
-use crate::error::Result;
-use crate::graph::{Dim, Plan, Shape, WeightId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Dim, Entry, Graph, Part, Plan, Shape, WeightId};
 #[cfg(doc)]
 use crate::quant;
 
@@ -37,15 +37,21 @@ pub enum Activations {
     Q8,
 }
 
-/// One run of the plan: `tokens` at positions `pos`, `pos + 1`, …, with logits for the last `outputs` of them.
+/// One run of a part of the plan: `tokens` at positions `pos`, `pos + 1`, …, with logits for the last `outputs` of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     pub tokens: &'a [u32],
     pub pos: usize,
     pub outputs: usize,
+    pub entry: Entry,
 }
 
 impl Step<'_> {
+    /// What of the graph runs.
+    pub fn part(&self, g: &Graph) -> Result<Part> {
+        g.part(self.entry).ok_or_else(|| Error::new(ErrorKind::InvalidState, "the plan has no such entry"))
+    }
+
     /// The rows of a value in this step.
     pub fn rows(&self, shape: Shape) -> usize {
         match shape.rows {

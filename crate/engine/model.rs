@@ -19,11 +19,13 @@ pub struct Options {
     pub max_tokens: usize,
     /// Rows of logits of one step: more than 1 only for callers that want all of them.
     pub max_outputs: usize,
+    /// Loads the block for multi-token prediction too, where the file has one.
+    pub mtp: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { n_ctx: None, max_tokens: 128, max_outputs: 1 }
+        Self { n_ctx: None, max_tokens: 128, max_outputs: 1, mtp: false }
     }
 }
 
@@ -42,7 +44,7 @@ const DEFAULT_CTX: usize = 4096;
 impl Model {
     /// Reads the configuration. Finds everything that is wrong with it before a byte of weights is fetched.
     pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &Options) -> Result<Self> {
-        let graph = arch::build(gguf, supports)?;
+        let graph = if options.mtp { arch::build_with_mtp(gguf, supports) } else { arch::build(gguf, supports) }?;
         let trained = gguf.meta.u32(&gguf.meta.arch_key("context_length")?)? as usize;
         let n_ctx = options.n_ctx.unwrap_or(trained.min(DEFAULT_CTX));
         if n_ctx == 0 || options.max_tokens == 0 || options.max_outputs == 0 {

@@ -2,10 +2,10 @@
 
 use clap::ValueEnum;
 use pagelm::Result;
-use pagelm::backend::{self, Backend};
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, WebGpu};
+use pagelm::backend::{self, Backend};
 use pollster::block_on;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

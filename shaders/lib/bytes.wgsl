@@ -2,7 +2,8 @@
 fn u8_at(b: u32) -> u32 { return (w[b >> 2u] >> ((b & 3u) * 8u)) & 0xffu; }
 fn i8_at(b: u32) -> f32 { return f32((i32(w[b >> 2u] << (24u - (b & 3u) * 8u))) >> 24u); }
 // `b` is even.
-fn half_at(b: u32) -> f32 { return half((w[b >> 2u] >> ((b & 2u) * 8u)) & 0xffffu); }
+fn u16_at(b: u32) -> u32 { return (w[b >> 2u] >> ((b & 2u) * 8u)) & 0xffffu; }
+fn half_at(b: u32) -> f32 { return half(u16_at(b)); }
 // `b` is even. Reads one word too far where it is no multiple of four: weights have slack at their end.
 fn u32_at(b: u32) -> u32 {
     let i = b >> 2u;

@@ -1,9 +1,9 @@
 //! The CPU backend with activations of 8 bits: packed matrices and dot products of bytes, at every level of instructions.
 
 use pagelm::DType;
+use pagelm::backend::Activations;
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
-use pagelm::backend::Activations;
 use pagelm::quant;
 
 use crate::common::backends::run;

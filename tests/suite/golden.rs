@@ -6,6 +6,7 @@ use pagelm::backend::reference::Reference;
 use pagelm::backend::{Backend, Step};
 use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
+use pagelm::graph::Entry;
 use pollster::block_on;
 
 use crate::common::backends::{self, Candidate};
@@ -27,7 +28,7 @@ const FIXTURES: &[&str] = &[
 ];
 
 /// Room for the longest prompt and what follows it.
-const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 70, max_outputs: 70 };
+const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 70, max_outputs: 70, mtp: false };
 
 /// Two f32 implementations are 1e-4 apart; a GPU's exp, sin and tanh are looser.
 fn logit_tolerance(backend: &str) -> f32 {
@@ -135,7 +136,7 @@ fn run_once(backend: &mut Reference, file: &[u8], ids: &[u32]) {
     for piece in model.loader.clone().place(0, file.len()) {
         backend.write_weight(piece.weight, piece.offset, &file[piece.bytes]).unwrap();
     }
-    backend.submit(&Step { tokens: ids, pos: 0, outputs: ids.len() }).unwrap();
+    backend.submit(&Step { tokens: ids, pos: 0, outputs: ids.len(), entry: Entry::Trunk }).unwrap();
     let mut logits = vec![0.0; ids.len() * model.plan.graph.n_vocab()];
     block_on(poll_fn(|cx| backend.poll_logits(cx, &mut logits))).unwrap();
 }

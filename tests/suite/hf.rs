@@ -54,7 +54,7 @@ fn backends() -> [Box<dyn Backend>; 2] {
 }
 
 fn logits(gguf: &Gguf, source: &dyn Source, backend: Box<dyn Backend>, prompt: &[u32]) -> Vec<f32> {
-    let options = Options { n_ctx: Some(96), max_tokens: 70, max_outputs: 70 };
+    let options = Options { n_ctx: Some(96), max_tokens: 70, max_outputs: 70, mtp: false };
     let model = Model::new(gguf, &|d| backend.supports(d), &options).unwrap();
     let mut session: Session = model.load(gguf, source, backend).unwrap();
     let mut rows = Vec::new();

@@ -224,7 +224,7 @@ pub trait Format {
     const HEADER: usize = Self::SMALL + PANEL * Self::GROUPS * (1 + (Self::MIN && !Self::SHARED) as usize);
 }
 
-macro_rules! format {
+macro_rules! packed_format {
     ($name:ident, $bits:ident, $($item:tt)*) => {
         #[allow(non_camel_case_types, reason = "the format's name")]
         pub struct $name;
@@ -236,18 +236,18 @@ macro_rules! format {
     };
 }
 
-format!(Q4_0, U4, const SPAN: usize = 32; const OFFSET: i32 = 8;);
-format!(Q4_1, U4, const SPAN: usize = 32; const MIN: bool = true;);
-format!(Q5_0, U5, const SPAN: usize = 32; const OFFSET: i32 = 16;);
-format!(Q5_1, U5, const SPAN: usize = 32; const MIN: bool = true;);
-format!(Q8_0, U8, const SPAN: usize = 32; const OFFSET: i32 = 128;);
-format!(IQ4_NL, Levels, const SPAN: usize = 32; const OFFSET: i32 = 128;);
-format!(Q2_K, U2, const SPAN: usize = 256; const GROUP: usize = 16; const MIN: bool = true;);
-format!(Q3_K, U3, const SPAN: usize = 256; const GROUP: usize = 16; const SIGNED: bool = true; const OFFSET: i32 = 4;);
-format!(Q4_K, U4, const SPAN: usize = 256; const MIN: bool = true;);
-format!(Q5_K, U5, const SPAN: usize = 256; const MIN: bool = true;);
-format!(Q6_K, U6, const SPAN: usize = 256; const GROUP: usize = 16; const SIGNED: bool = true; const OFFSET: i32 = 32;);
-format!(IQ4_XS, Levels, const SPAN: usize = 256; const SIGNED: bool = true; const OFFSET: i32 = 128;);
+packed_format! { Q4_0, U4, const SPAN: usize = 32; const OFFSET: i32 = 8; }
+packed_format! { Q4_1, U4, const SPAN: usize = 32; const MIN: bool = true; }
+packed_format! { Q5_0, U5, const SPAN: usize = 32; const OFFSET: i32 = 16; }
+packed_format! { Q5_1, U5, const SPAN: usize = 32; const MIN: bool = true; }
+packed_format! { Q8_0, U8, const SPAN: usize = 32; const OFFSET: i32 = 128; }
+packed_format! { IQ4_NL, Levels, const SPAN: usize = 32; const OFFSET: i32 = 128; }
+packed_format! { Q2_K, U2, const SPAN: usize = 256; const GROUP: usize = 16; const MIN: bool = true; }
+packed_format! { Q3_K, U3, const SPAN: usize = 256; const GROUP: usize = 16; const SIGNED: bool = true; const OFFSET: i32 = 4; }
+packed_format! { Q4_K, U4, const SPAN: usize = 256; const MIN: bool = true; }
+packed_format! { Q5_K, U5, const SPAN: usize = 256; const MIN: bool = true; }
+packed_format! { Q6_K, U6, const SPAN: usize = 256; const GROUP: usize = 16; const SIGNED: bool = true; const OFFSET: i32 = 32; }
+packed_format! { IQ4_XS, Levels, const SPAN: usize = 256; const SIGNED: bool = true; const OFFSET: i32 = 128; }
 
 /// Evaluates `$body` with `$f` being the packed format of a type; `None` where it has none.
 macro_rules! with_format {

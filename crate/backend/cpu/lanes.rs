@@ -76,7 +76,7 @@ pub trait Ints: Lanes {
     fn f_nibbles(x: &[u8]) -> (Self::F, Self::F);
     fn i_splat(x: i32) -> Self::I;
     fn i_to_f(v: Self::I) -> Self::F;
-    /// Asks for the line of memory `ahead` bytes after the start of `x`, which may lie past its end.
+    /// Asks for the line of memory `ahead` bytes after the start of `x`, which may lie past its end, to be brought near.
     #[inline(always)]
     fn prefetch(_x: &[u8], _ahead: usize) {}
     /// The first 4W bytes.
@@ -126,9 +126,8 @@ impl Isa {
     pub fn at_most(level: u8) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c");
+            let avx2 =
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
             let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")

@@ -3,27 +3,31 @@
 //! The result of a row and a token is the same sequence of operations whatever the other rows and tokens are.
 
 use super::activations::Block;
+use super::arena::LINE;
 use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
 use super::lanes::{Ints, Isa, Job};
 use super::packed::{Packed, Panel};
 use super::pool::{Pool, Tile};
 
-const AHEAD: usize = 4096;
+/// How far ahead of a single token the weights are asked for, in bytes: processors look less far by themselves, and wait
+/// for memory then.
+const AHEAD: usize = 16 << 10;
 
-/// `y` [tokens, rows] from `x` [tokens, cols / 32], with matrix `part` of `w`.
-pub fn matmul(pool: &Pool, isa: Isa, (w, part): (&Packed, usize), x: &[Block], y: &mut [f32]) {
+/// `y` [tokens, rows] from `x` [tokens, cols / 32], with matrix `part` of `w`, which lies in `memory`.
+pub fn matmul(pool: &Pool, isa: Isa, (w, memory, part): (&Packed, &[u8], usize), x: &[Block], y: &mut [f32]) {
     let tokens = x.len() / (w.cols / COLS);
     if tokens == 0 {
         return;
     }
     // At least four tiles a thread, where there is so much: a thread that comes late then takes fewer.
     let panels = (w.rows.div_ceil(PANEL) / (pool.threads() * 4)).clamp(1, 8);
-    pool.tiles(y, w.rows, (tokens, panels * PANEL), |tile, _| isa.run(Part { w, part, x, tile }));
+    pool.tiles(y, w.rows, (tokens, panels * PANEL), |tile, _| isa.run(Part { w, memory, part, x, tile }));
 }
 
 /// Some panels of W times all tokens.
 struct Part<'a> {
     w: &'a Packed,
+    memory: &'a [u8],
     part: usize,
     x: &'a [Block],
     tile: Tile<'a>,
@@ -42,7 +46,7 @@ impl Part<'_> {
     #[inline(always)]
     fn panels<L: Ints, F: Format>(mut self) {
         for at in self.tile.cols.clone().step_by(PANEL) {
-            let panel = self.w.panel(self.part, at / PANEL);
+            let panel = self.w.panel(self.memory, self.part, at / PANEL);
             let tokens = self.tile.rows.end;
             let mut t = 0;
             // As many sums as there are registers for.
@@ -82,13 +86,7 @@ impl Part<'_> {
 
     /// Stores what S registers from `sub` on hold of the panel whose first row is `at`.
     #[inline(always)]
-    fn put<L: Ints, const S: usize, const T: usize>(
-        &mut self,
-        at: usize,
-        sub: usize,
-        t: usize,
-        sums: [[L::F; T]; S],
-    ) {
+    fn put<L: Ints, const S: usize, const T: usize>(&mut self, at: usize, sub: usize, t: usize, sums: [[L::F; T]; S]) {
         for s in 0..S {
             let from = at - self.tile.cols.start + (sub + s) * L::W;
             for i in 0..T {
@@ -129,8 +127,8 @@ fn sums<L: Ints, F: Format, const S: usize, const T: usize>(
         for b in 0..per_span {
             let block = &blocks[b * F::Bits::BYTES..][..F::Bits::BYTES];
             if T == 1 {
-                for line in 0..F::Bits::BYTES / 64 {
-                    L::prefetch(block, AHEAD + 64 * line);
+                for line in 0..F::Bits::BYTES / LINE {
+                    L::prefetch(block, AHEAD + LINE * line);
                 }
             }
             let xs: [&Block; T] = std::array::from_fn(|t| &x[t][i * per_span + b]);

@@ -1,8 +1,9 @@
-//! The CPU backend: exact f32 arithmetic on packed weights, natively on several threads and in wasm on one.
+//! The CPU backend: exact f32 arithmetic on packed weights, on several threads.
 //!
 //! `pool` shares out work, `lanes` chooses instructions; `matmul`, `attention` and `rows` hold the ops.
 
 mod activations;
+mod arena;
 mod attention;
 mod decode;
 mod delta;
@@ -29,6 +30,7 @@ use crate::quant;
 use lanes::Isa;
 use model::Model;
 use pool::Pool;
+pub use pool::Worker;
 
 pub struct Cpu {
     pool: Pool,
@@ -41,19 +43,19 @@ pub struct Cpu {
     counters: Counters,
 }
 
+/// The level of instructions that is used where nobody asks for another.
+const WIDEST: u8 = 3;
+
 impl Cpu {
-    /// Runs on `threads` threads, the caller's among them; where the target has no threads, on one.
+    /// Runs on `threads` threads, the caller's among them; where the target cannot make threads, on one.
     pub fn new(threads: usize) -> Self {
-        Self::with_level(threads, 2)
+        Self::with_level(threads, WIDEST)
     }
 
     /// With no wider instructions than a level: 0 for what every machine of the target has, 1 for AVX2, 2 for dot
     /// products of bytes (VNNI) on registers of the same size, 3 for AVX-512.
     pub fn with_level(threads: usize, level: u8) -> Self {
-        let isa = Isa::at_most(level);
-        let (model, ready, spare, counters) = Default::default();
-        let activations = Activations::F32;
-        Self { pool: Pool::new(threads), isa, activations, model, ready, spare, counters }
+        Self::with_pool(Pool::new(threads), level)
     }
 
     /// Exact in f32 unless this says otherwise, before `prepare`.
@@ -62,8 +64,27 @@ impl Cpu {
         Self { activations, ..self }
     }
 
+    /// Runs on the caller's thread and on those that the host lends: `lend` gets a worker for each of the others, and
+    /// says whether there is a thread for it. The thread may come at any time, or never: nobody waits for it.
+    pub fn with_lent(threads: usize, lend: impl FnMut(Worker) -> bool) -> Self {
+        Self::with_pool(Pool::lent(threads, lend), WIDEST)
+    }
+
+    fn with_pool(pool: Pool, level: u8) -> Self {
+        let isa = Isa::at_most(level);
+        let (model, ready, spare, counters) = Default::default();
+        let activations = Activations::F32;
+        Self { pool, isa, activations, model, ready, spare, counters }
+    }
+
+    /// The most threads that will work, the caller's among them.
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// Those of them that are there by now.
+    pub fn running(&self) -> usize {
+        self.pool.running()
     }
 
     fn model(&mut self) -> Result<&mut Model> {

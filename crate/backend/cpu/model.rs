@@ -1,6 +1,7 @@
 //! A prepared plan: packed weights, states and slots in memory, and the walk over the nodes.
 
 use super::activations::{self, Block};
+use super::arena::{Arena, Place};
 use super::attention::{Attend, attention};
 use super::decode::decode_row;
 use super::delta::{self, Rule};
@@ -14,13 +15,14 @@ use super::rows::{self, RopeTable};
 use crate::backend::{Activations, Limits, Memory, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Dim, Graph, Op, Plan, Rope, State, StateId, ValueId, WeightId};
+use crate::graph::{Dim, Entry, Graph, Op, Plan, Rope, State, StateId, ValueId, WeightId};
 use crate::quant;
 
 pub struct Model {
     plan: Plan,
     limits: Limits,
     weights: Vec<Weight>,
+    memory: Arena,
     /// Decoded: the short ones that are read value by value (norms, biases, frequencies). Others are empty.
     vectors: Vec<Vec<f32>>,
     /// `[n_ctx, cols]`.
@@ -34,11 +36,10 @@ pub struct Model {
     ropes: Vec<RopeTable>,
 }
 
-enum Weight {
-    /// As in the file.
-    Raw(Vec<u8>),
-    /// Meets whole numbers.
-    Packed(Packed),
+struct Weight {
+    place: Place,
+    /// Where it meets whole numbers; else it lies there as in the file.
+    packed: Option<Packed>,
 }
 
 impl Model {
@@ -49,18 +50,12 @@ impl Model {
                 return Err(Error::new(ErrorKind::UnsupportedType, format!("no kernel reads {}", w.dtype)).at(&w.name));
             }
         }
-        let parts = parts(g, activations);
-        let weights = (g.weights.iter().zip(&parts))
-            .map(|(w, &parts)| {
-                let lines = parts.and_then(|parts| Packed::lines(w.dtype, parts, w.rows / parts, w.cols));
-                Ok(match (parts, lines) {
-                    (Some(parts), Some(lines)) => {
-                        Weight::Packed(Packed::new(w.dtype, parts, w.rows / parts, w.cols, zeros(lines)?))
-                    }
-                    _ => Weight::Raw(zeros(w.bytes())?),
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let packed: Vec<_> = (g.weights.iter().zip(parts(g, activations)))
+            .map(|(w, parts)| parts.and_then(|parts| Packed::new(w.dtype, parts, w.rows / parts, w.cols)))
+            .collect();
+        let sizes = g.weights.iter().zip(&packed).map(|(w, p)| p.as_ref().map_or(w.bytes(), Packed::bytes));
+        let (memory, places) = Arena::new(sizes)?;
+        let weights: Vec<_> = places.into_iter().zip(packed).map(|(place, packed)| Weight { place, packed }).collect();
         let states = g.states.iter().map(|s| zeros(s.rows.count(limits.n_ctx) * s.cols)).collect::<Result<_>>()?;
         let copy = |s: &State| zeros(if s.rows.is_recurrent() { s.rows.count(0) * s.cols } else { 0 });
         let saved = g.states.iter().map(copy).collect::<Result<_>>()?;
@@ -71,30 +66,29 @@ impl Model {
         let slots = plan.slots.slots.iter().map(|s| zeros(rows(s.rows) * s.cols)).collect::<Result<_>>()?;
         let vectors = vec![Vec::new(); g.weights.len()];
         let whole = g.nodes.iter().filter_map(|n| match n.op {
-            Op::MatMul { w, x } | Op::MoeMatMul { w, x, .. } if matches!(weights[w.index()], Weight::Packed(_)) => {
+            Op::MatMul { w, x } | Op::MoeMatMul { w, x, .. } if weights[w.index()].packed.is_some() => {
                 let shape = g.shape(x);
                 Some(rows(shape.rows) * shape.cols / quant::Q8_COLS)
             }
             _ => None,
         });
         let blocks = (None, zeros(whole.max().unwrap_or(0))?);
-        Ok(Self { weights, vectors, states, saved, slots, blocks, ropes: Vec::new(), limits, plan })
+        Ok(Self { weights, memory, vectors, states, saved, slots, blocks, ropes: Vec::new(), limits, plan })
     }
 
     pub fn write_weight(&mut self, pool: &Pool, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
-        let Some(place) = self.weights.get_mut(w.index()) else {
-            bail!(InvalidArgument, "the plan has no weight {w}")
-        };
+        let Some(place) = self.weights.get_mut(w.index()) else { bail!(InvalidArgument, "the plan has no weight {w}") };
         let weight = self.plan.graph.weight(w);
         let bad = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what).at(&weight.name));
         let len = weight.bytes();
         let Some(end) = offset.checked_add(bytes.len()).filter(|&end| end <= len) else {
             return bad(format!("{} bytes at {offset} do not fit into the {len} bytes of the weight", bytes.len()));
         };
-        match place {
-            Weight::Raw(all) => all[offset..end].copy_from_slice(bytes),
-            Weight::Packed(packed) => {
-                if !packed.write(pool, offset, bytes) {
+        let memory = self.memory.get_mut(place.place);
+        match &mut place.packed {
+            None => memory[offset..end].copy_from_slice(bytes),
+            Some(packed) => {
+                if !packed.write(pool, memory, offset, bytes) {
                     return bad(format!("some of the {} bytes at {offset} came before", bytes.len()));
                 }
             }
@@ -138,7 +132,7 @@ impl Model {
         g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0)
     }
 
-    /// Runs all nodes.
+    /// Runs the nodes of the step's entry.
     pub fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>) -> Result<()> {
         let Limits { n_ctx, max_tokens, max_outputs } = self.limits;
         if step.tokens.len() > max_tokens || step.outputs > max_outputs.min(step.tokens.len()) {
@@ -149,18 +143,19 @@ impl Model {
         }
         self.ropes.iter_mut().for_each(|r| r.turn(step.pos, step.tokens.len()));
         self.blocks.0 = None;
-        if step.pos == 0 {
+        let part = step.part(&self.plan.graph)?;
+        if step.pos == 0 && step.entry == Entry::Trunk {
             let states = self.states.iter_mut().zip(&self.plan.graph.states);
             states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|(state, _)| state.fill(0.0));
         }
-        for i in 0..self.plan.graph.nodes.len() {
+        for i in part.nodes {
             let v = ValueId(i as u32);
             let node = self.plan.graph.node(v);
             match (&node.op, node.shape) {
                 (&Op::KvStore { x, state }, _) => self.store(x, state, step),
                 (_, Some(shape)) => {
                     if let &Op::MatMul { w, x } | &Op::MoeMatMul { w, x, .. } = &node.op
-                        && matches!(self.weights[w.index()], Weight::Packed(_))
+                        && self.weights[w.index()].packed.is_some()
                     {
                         self.quantize(pool, isa, x, step);
                     }
@@ -196,13 +191,14 @@ impl Model {
 
     /// The logits of the last step.
     pub fn output(&self, step: &Step<'_>) -> &[f32] {
-        self.value(self.plan.graph.output, step)
+        let part = self.plan.graph.part(step.entry).expect("`run` refuses entries that are not there");
+        self.value(part.output, step)
     }
 
     pub fn memory(&self) -> Memory {
         let f32s = |all: &[Vec<f32>]| all.iter().map(|v| 4 * v.len() as u64).sum::<u64>();
         Memory {
-            weights: self.weights.iter().map(Weight::bytes).sum::<u64>() + f32s(&self.vectors),
+            weights: self.memory.bytes() as u64 + f32s(&self.vectors),
             kv: f32s(&self.states) + f32s(&self.saved),
             scratch: f32s(&self.slots) + size_of_val(&*self.blocks.1) as u64,
         }
@@ -241,16 +237,21 @@ impl Model {
         self.plan.graph.shape(v).cols
     }
 
-    fn matrix<'a>(&self, w: WeightId, bytes: &'a [u8]) -> Matrix<'a> {
+    /// A weight as in the file.
+    fn matrix(&self, w: WeightId) -> Matrix<'_> {
         let weight = self.graph().weight(w);
-        Matrix { dtype: weight.dtype, bytes, cols: weight.cols }
+        Matrix { dtype: weight.dtype, bytes: self.bytes(w), cols: weight.cols }
+    }
+
+    fn bytes(&self, w: WeightId) -> &[u8] {
+        self.memory.get(self.weights[w.index()].place)
     }
 
     /// Row `row` of a weight.
     fn decode_row(&self, isa: Isa, w: WeightId, row: usize, y: &mut [f32]) {
-        match &self.weights[w.index()] {
-            Weight::Raw(bytes) => decode_row(isa, self.matrix(w, bytes), row, y),
-            Weight::Packed(packed) => packed.decode_row(row, y),
+        match &self.weights[w.index()].packed {
+            None => decode_row(isa, self.matrix(w), row, y),
+            Some(packed) => packed.decode_row(self.bytes(w), row, y),
         }
     }
 
@@ -260,15 +261,6 @@ impl Model {
 
     fn graph(&self) -> &Graph {
         &self.plan.graph
-    }
-}
-
-impl Weight {
-    fn bytes(&self) -> u64 {
-        match self {
-            Weight::Raw(bytes) => bytes.len() as u64,
-            Weight::Packed(packed) => packed.bytes() as u64,
-        }
     }
 }
 
@@ -307,9 +299,9 @@ impl Run<'_> {
         let vector = |w: WeightId| &*m.vectors[w.index()];
         match *op {
             Op::Embed { w, scale } => self.embed(w, scale, cols, y)?,
-            Op::MatMul { w, x } => match &m.weights[w.index()] {
-                Weight::Raw(bytes) => matmul_f32(pool, isa, m.matrix(w, bytes), value(x), y),
-                Weight::Packed(packed) => matmul(pool, isa, (packed, 0), m.blocks(x, step), y),
+            Op::MatMul { w, x } => match &m.weights[w.index()].packed {
+                None => matmul_f32(pool, isa, m.matrix(w), value(x), y),
+                Some(packed) => matmul(pool, isa, (packed, m.bytes(w), 0), m.blocks(x, step), y),
             },
             Op::AddBias { x, b } => rows::add_bias(pool, isa, value(x), vector(b), y),
             Op::RmsNorm { x, w, eps } => rows::rms_norm(pool, isa, value(x), vector(w), eps, y),
@@ -318,11 +310,13 @@ impl Run<'_> {
                 table.apply(pool, isa, value(x), cols, y);
             }
             Op::KvStore { .. } => unreachable!("`run` stores"),
+            Op::KvLoad { state } => y.copy_from_slice(&m.states[state.index()][step.pos * cols..][..y.len()]),
             Op::Attention { q, k, v, attn } => {
                 let (k, v) = (&m.states[k.index()], &m.states[v.index()]);
                 attention(pool, isa, &Attend { attn, q: value(q), k, v, pos: step.pos }, y);
             }
             Op::Add { a, b } => rows::add(pool, isa, value(a), value(b), y),
+            Op::Concat { a, b } => rows::concat(value(a), value(b), m.cols(a), y),
             Op::Glu { gate, up, act } => rows::glu(pool, isa, value(gate), value(up), act, y),
             Op::Softcap { x, cap } => rows::softcap(pool, isa, value(x), cap, y),
             Op::SigmoidGate { x, gate } => rows::sigmoid_gate(pool, isa, value(x), value(gate), y),
@@ -337,16 +331,18 @@ impl Run<'_> {
             Op::MoeRoute { x, n_used } => moe::moe_route(value(x), m.cols(x), n_used, y),
             Op::MoeMatMul { w, x, route, .. } => {
                 let (k, route) = (m.graph().weight(w).cols, (value(route), m.cols(route) / 2));
-                moe::moe_matmul(route, m.cols(x) != k, (y, cols), |expert, row, y| match &m.weights[w.index()] {
-                    Weight::Raw(bytes) => {
-                        let all = m.matrix(w, bytes);
-                        let len = y.len() * all.row_bytes();
-                        let expert = Matrix { bytes: &bytes[expert * len..][..len], ..all };
-                        matmul_f32(pool, isa, expert, &value(x)[row * k..][..k], y);
-                    }
-                    Weight::Packed(packed) => {
-                        let n = k / quant::Q8_COLS;
-                        matmul(pool, isa, (packed, expert), &m.blocks(x, step)[row * n..][..n], y);
+                moe::moe_matmul(route, m.cols(x) != k, (y, cols), |expert, row, y| {
+                    match &m.weights[w.index()].packed {
+                        None => {
+                            let all = m.matrix(w);
+                            let len = y.len() * all.row_bytes();
+                            let one = Matrix { bytes: &all.bytes[expert * len..][..len], ..all };
+                            matmul_f32(pool, isa, one, &value(x)[row * k..][..k], y);
+                        }
+                        Some(packed) => {
+                            let n = k / quant::Q8_COLS;
+                            matmul(pool, isa, (packed, m.bytes(w), expert), &m.blocks(x, step)[row * n..][..n], y);
+                        }
                     }
                 });
             }

@@ -1,24 +1,18 @@
 //! A matrix in panels (see `format`), packed in place as its bytes arrive.
 
+use super::arena::LINE;
 use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
 use super::pool::Pool;
 use crate::dtype::DType;
 use crate::quant::{self, Split, f16_to_f32};
 
-/// What the widest register takes. Panels and their blocks begin at multiples of it.
-#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(64))]
-pub struct Line([u8; 64]);
-
-const LINE: usize = size_of::<Line>();
-
-/// `parts` matrices [rows, cols] one after another (the experts of a layer, or one), each padded to whole panels.
+/// How `parts` matrices [rows, cols] lie one after another (the experts of a layer, or one), each padded to whole panels.
 pub struct Packed {
     pub dtype: DType,
     pub rows: usize,
     pub cols: usize,
+    parts: usize,
     shape: Shape,
-    lines: Vec<Line>,
     /// Raw bytes that each panel still waits for. Until they all came they lie at the start of its place.
     missing: Vec<usize>,
 }
@@ -53,22 +47,17 @@ pub struct Panel<'a> {
 }
 
 impl Packed {
-    /// Lines of memory that a matrix takes; `None` where its type has no packed format.
-    pub fn lines(dtype: DType, parts: usize, rows: usize, cols: usize) -> Option<usize> {
-        Some(parts * rows.div_ceil(PANEL) * Shape::new(dtype, cols)?.panel / LINE)
-    }
-
-    /// A matrix without its bytes, in as many lines of zeros as it takes.
-    pub fn new(dtype: DType, parts: usize, rows: usize, cols: usize, lines: Vec<Line>) -> Self {
-        let shape = Shape::new(dtype, cols).expect("the type has a packed format");
+    /// `None` where the type has no packed format.
+    pub fn new(dtype: DType, parts: usize, rows: usize, cols: usize) -> Option<Self> {
+        let shape = Shape::new(dtype, cols)?;
         let panels = rows.div_ceil(PANEL);
         let missing = (0..parts * panels).map(|p| PANEL.min(rows - p % panels * PANEL) * shape.raw_row).collect();
-        Self { dtype, rows, cols, shape, lines, missing }
+        Some(Self { dtype, rows, cols, parts, shape, missing })
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory that it takes.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.lines)
+        self.parts * self.rows.div_ceil(PANEL) * self.shape.panel
     }
 
     /// Takes bytes as they are in the file, from `offset` on, and packs the panels that are whole now. `false` where
@@ -77,7 +66,7 @@ impl Packed {
     /// # Panics
     /// Where they lie past the end.
     #[must_use]
-    pub fn write(&mut self, pool: &Pool, mut offset: usize, mut bytes: &[u8]) -> bool {
+    pub fn write(&mut self, pool: &Pool, memory: &mut [u8], mut offset: usize, mut bytes: &[u8]) -> bool {
         let Shape { panel, raw_row, .. } = self.shape;
         let per_part = self.rows.div_ceil(PANEL);
         let mut whole = Vec::new();
@@ -89,20 +78,19 @@ impl Packed {
             let n = bytes.len().min(self.raw_rows(p) * raw_row - at);
             let Some(left) = self.missing[p].checked_sub(n) else { return false };
             self.missing[p] = left;
-            bytemuck::cast_slice_mut(&mut self.lines)[p * panel + at..][..n].copy_from_slice(&bytes[..n]);
+            memory[p * panel + at..][..n].copy_from_slice(&bytes[..n]);
             if left == 0 {
-                whole.push(p);
+                whole.push(p); // in order, as offsets are
             }
             (offset, bytes) = (offset + n, &bytes[n..]);
         }
-        // Without other order than theirs in memory: each is one tile.
-        let Some((&first, &last)) = whole.iter().min().zip(whole.iter().max()) else { return true };
-        let (shape, dtype, rows) = (self.shape, self.dtype, (first..=last).map(|p| self.raw_rows(p)).collect::<Vec<_>>());
-        let lines = &mut self.lines[first * panel / LINE..(last + 1) * panel / LINE];
-        pool.tiles(lines, panel / LINE, (1, panel / LINE), |mut tile, _| {
-            let i = tile.rows.start;
-            if whole.contains(&(first + i)) {
-                pack(dtype, shape, rows[i], bytemuck::cast_slice_mut(tile.row(i)));
+        let (Some(&first), Some(&last)) = (whole.iter().min(), whole.iter().max()) else { return true };
+        let (this, whole) = (&*self, &whole);
+        pool.tiles(&mut memory[first * panel..(last + 1) * panel], panel, (1, panel), |mut tile, _| {
+            let p = first + tile.rows.start;
+            // What lies between is whole already, or still waits.
+            if whole.binary_search(&p).is_ok() {
+                pack(this.dtype, this.shape, this.raw_rows(p), tile.row(p - first));
             }
         });
         true
@@ -115,16 +103,16 @@ impl Packed {
 
     /// Panel `p` of matrix `part`.
     #[inline(always)]
-    pub fn panel(&self, part: usize, p: usize) -> Panel<'_> {
+    pub fn panel<'a>(&self, memory: &'a [u8], part: usize, p: usize) -> Panel<'a> {
         let Shape { blocks, panel, .. } = self.shape;
         let index = part * self.rows.div_ceil(PANEL) + p;
-        let (headers, blocks) = bytemuck::cast_slice(&self.lines)[index * panel..][..panel].split_at(blocks);
+        let (headers, blocks) = memory[index * panel..][..panel].split_at(blocks);
         Panel { headers, blocks }
     }
 
     /// The values of row `row` of the first matrix.
-    pub fn decode_row(&self, row: usize, y: &mut [f32]) {
-        let panel = self.panel(0, row / PANEL);
+    pub fn decode_row(&self, memory: &[u8], row: usize, y: &mut [f32]) {
+        let panel = self.panel(memory, 0, row / PANEL);
         with_format!(self.dtype, F => decode::<F>(panel, row % PANEL, y));
     }
 }
@@ -179,7 +167,13 @@ fn decode<F: Format>(panel: Panel<'_>, r: usize, y: &mut [f32]) {
             } else {
                 let at = F::SMALL + g * PANEL + r;
                 let s = header[at];
-                let min = if F::SHARED { s >> 4 } else if F::MIN { header[at + F::GROUPS * PANEL] } else { 0 };
+                let min = if F::SHARED {
+                    s >> 4
+                } else if F::MIN {
+                    header[at + F::GROUPS * PANEL]
+                } else {
+                    0
+                };
                 let scale = if F::SHARED { s & 15 } else { s };
                 (d * if F::SIGNED { f32::from(scale as i8) } else { f32::from(scale) }, -(m * f32::from(min)))
             };

@@ -3,15 +3,18 @@
 //! A job is a function of a chunk number. Threads take chunks from one counter, so a slow one takes fewer; the caller
 //! works too. A worker that wakes up after the last chunk is taken does not join, and nobody waits for it: on a busy
 //! machine a step never waits for a thread that has no core.
+//!
+//! The pool makes its threads itself, or a host lends them: in a web page only JavaScript can start one, and it begins
+//! to work at some later time or never. A thread that is not there is a thread that does not join.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often a worker looks for the next job before it sleeps: about 30 µs.
-const SPINS: u32 = 4000;
+/// How often a worker looks for the next job before it sleeps: about 30 µs. wasm has no instruction that pauses.
+const SPINS: u32 = if cfg!(target_arch = "wasm32") { 30_000 } else { 4000 };
 /// The lowest bit of `Shared::state`: chunks may be taken.
 const OPEN: u64 = 1 << 16;
 /// Above it the number of the job, below it the number of workers that are in it.
@@ -26,6 +29,8 @@ struct Shared {
     chunks: AtomicUsize,
     /// Written only while no job is open and no worker is in one.
     job: std::cell::UnsafeCell<Option<*const Job<'static>>>,
+    /// Workers that a thread runs now.
+    running: AtomicUsize,
     sleepers: AtomicUsize,
     sleep: Mutex<()>,
     wake: Condvar,
@@ -44,31 +49,54 @@ pub struct Pool {
     shared: Arc<Shared>,
     /// Only one job at a time.
     caller: Mutex<()>,
-    workers: Vec<JoinHandle<()>>,
+    /// Threads that the pool made itself.
+    own: Vec<JoinHandle<()>>,
+    /// One for each worker and one for the caller.
     scratch: Vec<Mutex<Vec<f32>>>,
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the caller's among them.
+    /// A pool of `threads` threads, the caller's among them; fewer where the system has no thread left.
     pub fn new(threads: usize) -> Self {
+        let mut own = Vec::new();
+        let mut pool = Self::lent(threads, |worker| {
+            let name = format!("pagelm-{}", worker.number);
+            let thread = std::thread::Builder::new().name(name).spawn(move || worker.run());
+            thread.map(|t| own.push(t)).is_ok()
+        });
+        pool.own = own;
+        pool
+    }
+
+    /// A pool on threads of the host: `lend` gets the workers, for threads that run them at some time, and says whether
+    /// there is such a thread.
+    pub fn lent(threads: usize, mut lend: impl FnMut(Worker) -> bool) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             next: AtomicUsize::new(0),
             chunks: AtomicUsize::new(0),
             job: std::cell::UnsafeCell::new(None),
+            running: AtomicUsize::new(0),
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         });
-        let workers: Vec<_> = (1..allowed(threads)).map_while(|i| spawn(&shared, i)).collect();
-        let scratch = (0..=workers.len()).map(|_| Mutex::default()).collect();
-        Self { shared, caller: Mutex::new(()), workers, scratch }
+        let worker = |number| Worker { shared: Arc::clone(&shared), number, state: AtomicU8::new(Worker::OUT) };
+        let workers = (1..threads.clamp(1, 256)).take_while(|&number| lend(worker(number))).count();
+        let scratch = (0..=workers).map(|_| Mutex::default()).collect();
+        Self { shared, caller: Mutex::new(()), own: Vec::new(), scratch }
     }
 
+    /// The most threads that a job can have.
     pub fn threads(&self) -> usize {
-        self.workers.len() + 1
+        self.scratch.len()
+    }
+
+    /// Threads that are there now, the caller's among them.
+    pub fn running(&self) -> usize {
+        self.shared.running.load(Ordering::Relaxed) + 1
     }
 
     /// Room for a worker's own use, as long as was reserved.
@@ -96,7 +124,7 @@ impl Pool {
     /// # Panics
     /// Where a call of `f` panicked.
     pub fn run(&self, chunks: usize, f: &Job<'_>) {
-        if chunks <= 1 || self.workers.is_empty() {
+        if chunks <= 1 || self.running() == 1 {
             (0..chunks).for_each(|c| f(c, 0));
             return;
         }
@@ -122,7 +150,13 @@ impl Pool {
     }
 
     /// Cuts `y` [rows, cols] into tiles of at most `grain` and calls `f(tile, worker)` for each.
-    pub fn tiles<T: Send>(&self, y: &mut [T], cols: usize, grain: (usize, usize), f: impl Fn(Tile<'_, T>, usize) + Sync) {
+    pub fn tiles<T: Send>(
+        &self,
+        y: &mut [T],
+        cols: usize,
+        grain: (usize, usize),
+        f: impl Fn(Tile<'_, T>, usize) + Sync,
+    ) {
         if y.is_empty() {
             return;
         }
@@ -143,8 +177,8 @@ impl Drop for Pool {
         self.shared.stop.store(true, Ordering::SeqCst);
         drop(self.shared.sleep.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.wake.notify_all();
-        for worker in self.workers.drain(..) {
-            let _ = worker.join(); // its panic was reported by `run`
+        for thread in self.own.drain(..) {
+            let _ = thread.join(); // its panic was reported by `run`
         }
     }
 }
@@ -184,18 +218,6 @@ impl Drop for Close<'_> {
             spins += 1;
             if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-    }
-}
-
-/// Leaves a job, also by a panic.
-struct Leave<'a>(&'a Shared);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.panicked.store(true, Ordering::Relaxed);
-        }
-        self.0.state.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -244,24 +266,58 @@ impl Shared {
     }
 }
 
-/// Threads that this target has: wasm32 runs on one until it is built with shared memory.
-fn allowed(threads: usize) -> usize {
-    if cfg!(target_arch = "wasm32") { 1 } else { threads.clamp(1, 256) }
+/// One thread's part in the pool.
+pub struct Worker {
+    shared: Arc<Shared>,
+    number: usize,
+    state: AtomicU8,
 }
 
-/// A worker, or none where the system has no thread left: the pool is smaller then.
-fn spawn(shared: &Arc<Shared>, worker: usize) -> Option<JoinHandle<()>> {
-    let shared = Arc::clone(shared);
-    let body = move || {
+impl Worker {
+    /// Not running, waiting for a job, in a job.
+    const OUT: u8 = 0;
+    const IDLE: u8 = 1;
+    const BUSY: u8 = 2;
+
+    /// Works until the pool is gone. To be called once.
+    pub fn run(&self) {
+        let shared = &*self.shared;
+        self.state.store(Self::IDLE, Ordering::Relaxed);
+        shared.running.fetch_add(1, Ordering::Relaxed);
+        let end = End(self);
         let mut seen = u64::MAX;
         while let Some(number) = shared.join(seen) {
             seen = number;
-            let leave = Leave(&shared);
-            // SAFETY: joined, so the pointer is set and the caller waits until `leave` is dropped.
+            self.state.store(Self::BUSY, Ordering::Relaxed);
+            // SAFETY: joined, so the pointer is set and the caller waits until this worker leaves.
             let job = unsafe { &*(*shared.job.get()).expect("an open job") };
-            shared.take_chunks(job, worker);
-            drop(leave);
+            shared.take_chunks(job, self.number);
+            self.state.store(Self::IDLE, Ordering::Relaxed);
+            shared.state.fetch_sub(1, Ordering::Release);
         }
-    };
-    std::thread::Builder::new().name(format!("pagelm-{worker}")).spawn(body).ok()
+        drop(end);
+    }
+
+    /// Takes the worker out of the pool, and out of a job in which it failed, which the pool then reports. Where panics
+    /// do not unwind, who started the thread must call this on it after `run` ended by a panic: else the pool waits
+    /// for that job for ever.
+    pub fn leave(&self) {
+        let state = self.state.swap(Self::OUT, Ordering::Relaxed);
+        if state != Self::OUT {
+            self.shared.running.fetch_sub(1, Ordering::Relaxed);
+        }
+        if state == Self::BUSY {
+            self.shared.panicked.store(true, Ordering::Relaxed);
+            self.shared.state.fetch_sub(1, Ordering::Release);
+        }
+    }
+}
+
+/// Leaves at the end, also by a panic.
+struct End<'a>(&'a Worker);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }

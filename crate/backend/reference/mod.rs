@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use super::{Activations, Backend, Counters, Limits, Memory, Step};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Graph, Plan, ValueId, WeightId};
+use crate::graph::{Entry, Graph, Plan, ValueId, WeightId};
 use crate::quant;
 use ops::Run;
 
@@ -87,17 +87,18 @@ impl Backend for Reference {
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<()> {
-        let plan = self.plan.take().expect("prepare comes first");
-        if step.pos == 0 {
+        let part = step.part(self.graph())?;
+        let plan = self.plan.take().expect("`graph` has seen it");
+        if step.pos == 0 && step.entry == Entry::Trunk {
             let states = self.states.iter_mut().zip(&plan.graph.states);
             states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|(state, _)| state.fill(0.0));
         }
-        for (i, node) in plan.graph.nodes.iter().enumerate() {
+        for i in part.nodes {
             let activations = self.activations;
             let run = Run { activations, g: &plan.graph, weights: &self.weights, values: &self.values, step };
-            self.values[i] = run.op(&node.op, &mut self.states)?;
+            self.values[i] = run.op(&plan.graph.nodes[i].op, &mut self.states)?;
         }
-        let logits = self.values[plan.graph.output.index()].iter().map(|&x| x as f32).collect();
+        let logits = self.values[part.output.index()].iter().map(|&x| x as f32).collect();
         self.ready.push_back(logits);
         self.counters.steps += 1;
         self.plan = Some(plan);

@@ -53,8 +53,16 @@ impl Run<'_> {
                 states[state.index()][self.step.pos * self.cols(x)..][..rows.len()].copy_from_slice(rows);
                 Vec::new()
             }
+            Op::KvLoad { state } => {
+                let cols = self.g.state(state).cols;
+                states[state.index()][self.step.pos * cols..][..self.step.tokens.len() * cols].to_vec()
+            }
             Op::Attention { q, k, v, ref attn } => self.attention(q, states, k, v, attn),
             Op::Add { a, b } => zip(a, b, &|a, b| a + b),
+            Op::Concat { a, b } => {
+                let rows = self.value(a).chunks_exact(self.cols(a)).zip(self.value(b).chunks_exact(self.cols(b)));
+                rows.flat_map(|(a, b)| [a, b].concat()).collect()
+            }
             Op::Glu { gate, up, act } => zip(gate, up, &|g, u| activate(act, g) * u),
             Op::Softcap { x, cap } => self.value(x).iter().map(|&x| softcap(x, cap)).collect(),
             Op::SigmoidGate { x, gate } => {

@@ -91,8 +91,19 @@ pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
         DType::Q6_K => &["run", "half", "bytes", "quant_q6_k"],
         DType::IQ4_NL => &["run", "half", "bytes", "codebook4", "quant_iq4_nl"],
         DType::IQ4_XS => &["run", "half", "bytes", "codebook4", "quant_iq4_xs"],
-        DType::MXFP4 => &["run", "bytes", "half", "quant_mxfp4"],
-        _ => return None,
+        DType::IQ1_S => &["run", "half", "bytes", "grid", "grid1", "quant_iq1_s"],
+        DType::IQ1_M => &["run", "half", "grid", "grid1", "quant_iq1_m"],
+        DType::IQ2_XXS => &["run", "half", "bytes", "grid", "signs", "grid2", "quant_iq2_xxs"],
+        DType::IQ2_XS => &["run", "half", "bytes", "grid", "signs", "grid2", "quant_iq2_xs"],
+        DType::IQ2_S => &["run", "half", "bytes", "grid", "signs", "grid2", "quant_iq2_s"],
+        DType::IQ3_XXS => &["run", "half", "bytes", "grid", "signs", "grid3", "quant_iq3_xxs"],
+        DType::IQ3_S => &["run", "half", "bytes", "grid", "signs", "grid3", "quant_iq3_s"],
+        DType::TQ1_0 => &["run", "half", "bytes", "quant_tq1_0"],
+        DType::TQ2_0 => &["run", "half", "bytes", "quant_tq2_0"],
+        DType::Q1_0 => &["run", "half", "bytes", "quant_q1_0"],
+        DType::MXFP4 => &["run", "half", "bytes", "fp4", "quant_mxfp4"],
+        DType::NVFP4 => &["run", "fp4", "quant_nvfp4"],
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => return None,
     })
 }
 
@@ -267,6 +278,18 @@ pub fn slice(from: usize, group: usize, start: usize, len: usize) -> Kernel {
 
 pub fn last_rows(cols: usize) -> Kernel {
     by_vector("last_rows", cols, &[], &[], &[Read, Write])
+}
+
+pub fn kv_load(cols: usize) -> Kernel {
+    by_vector("kv_load", cols, &["kv"], &[], &[Read, Write])
+}
+
+/// Rows of `left` columns, each followed by one of `right`.
+pub fn concat(left: usize, right: usize) -> Kernel {
+    let (v, width) = if (left | right).is_multiple_of(4) { ("v4", 4) } else { ("v1", 1) };
+    let n = (left + right) / width;
+    let source = assemble("concat", &[v], &[("N", U(n)), ("LEFT", U(left / width))]);
+    Kernel { name: "concat", source, bind: &[Read, Read, Write], grid: [n.div_ceil(THREADS) as u32, 1], rows: 1 }
 }
 
 pub fn kv_store(cols: usize) -> Kernel {

@@ -6,6 +6,7 @@ use super::device::Gpu;
 use crate::bail;
 use crate::error::Result;
 use crate::graph::{Graph, Op, Weight, WeightId};
+use crate::quant;
 
 /// Bytes past the end that kernels may read: they load aligned words, and one too many.
 const SLACK: u64 = 16;
@@ -178,10 +179,12 @@ impl Weights {
     }
 }
 
-/// Allocates the parts of a weight.
+/// Allocates the parts of a weight. Behind the rows of each part lies the grid of its type, from the next whole word on.
 fn split(gpu: &Gpu, w: &Weight) -> Result<Store> {
     let row_bytes = w.row_bytes();
-    let room = usize::try_from(gpu.max_binding.saturating_sub(SLACK + 16)).unwrap_or(usize::MAX);
+    let grid: &[u8] = bytemuck::cast_slice(quant::grid(w.dtype).unwrap_or_default());
+    let behind = grid.len() as u64 + SLACK;
+    let room = usize::try_from(gpu.max_binding.saturating_sub(behind + 16)).unwrap_or(usize::MAX);
     let most = room / row_bytes.max(1);
     if most == 0 {
         bail!(OutOfMemory, "a row of weight `{}` has {row_bytes} bytes, more than the GPU binds", w.name);
@@ -190,7 +193,11 @@ fn split(gpu: &Gpu, w: &Weight) -> Result<Store> {
     for row0 in (0..w.rows).step_by(most) {
         let rows = most.min(w.rows - row0);
         let len = rows * row_bytes;
-        let buffer = gpu.storage(&w.name, len as u64 + SLACK)?;
+        let end = len.next_multiple_of(4) as u64;
+        let buffer = gpu.storage(&w.name, end + behind)?;
+        if !grid.is_empty() {
+            gpu.queue.write_buffer(&buffer, end, grid);
+        }
         parts.push(Part { buffer, row0, rows, start: row0 * row_bytes, len });
     }
     Ok(Store::Gpu(parts))

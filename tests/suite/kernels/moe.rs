@@ -75,12 +75,12 @@ fn experts_that_are_split_between_buffers_give_the_same_result() {
         return;
     }
     for software in [true, false] {
-        for (dtype, cols) in [(DType::Q8_0, 96), (DType::F16, 50)] {
+        for (dtype, cols) in [(DType::Q8_0, 96), (DType::F16, 50), (DType::IQ2_XXS, 256)] {
             let case = matmul_case(dtype, 7, 3, (cols, 37), false);
             let options = Options { software: Some(software), ..Options::default() };
             let run = |mut b: WebGpu| backends::run(&mut b, &case).expect("runs");
             let want = run(gpu(options));
-            // Some 50 rows a part: each expert but the first begins in the midst of one.
+            // 50 to 70 rows a part: each expert but the first begins in the midst of one.
             let got = run(gpu(Options { max_binding: Some(5200), ..options }));
             assert_eq!(got, want, "{}", case.name);
         }

@@ -87,7 +87,7 @@ impl<const DOT: u8> Ints for Avx2<DOT> {
     #[inline(always)]
     fn prefetch(x: &[u8], ahead: usize) {
         // SAFETY: as in `f_zero`; a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(ahead).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().wrapping_add(ahead).cast()) }
     }
 
     #[inline(always)]
@@ -233,7 +233,7 @@ impl Ints for Avx512 {
     #[inline(always)]
     fn prefetch(x: &[u8], ahead: usize) {
         // SAFETY: as in `f_zero`; a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(ahead).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().wrapping_add(ahead).cast()) }
     }
 
     #[inline(always)]

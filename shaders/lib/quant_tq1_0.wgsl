@@ -1,0 +1,27 @@
+// 54 bytes: 32 bytes of five digits of base 3, whose digit n is run n; 16 bytes of five more, and 4 bytes of four for the
+// last 16 values; f16 scale. A byte is a fraction of 256: each digit is what three times the fraction carries over.
+fn trits(b: u32, digit: u32) -> vec4<f32> {
+    let power = select(1u, 3u, (digit & 1u) != 0u) * select(1u, 9u, (digit & 2u) != 0u) * select(1u, 81u, digit > 3u);
+    let rest = (unpack4xU8(u32_at(b)) * power) & vec4<u32>(255u);
+    return vec4<f32>((rest * 3u) >> vec4<u32>(8u)) - 1.0;
+}
+fn load_run(row: u32, run: u32) -> Run {
+    let b = row + (run >> 3u) * 54u;
+    let n = run & 7u;
+    let d = half_at(b + 52u);
+    if (n < 5u) {
+        return Run(
+            trits(b, n) * d, trits(b + 4u, n) * d, trits(b + 8u, n) * d, trits(b + 12u, n) * d,
+            trits(b + 16u, n) * d, trits(b + 20u, n) * d, trits(b + 24u, n) * d, trits(b + 28u, n) * d);
+    }
+    // Twice the digit n of 16 bytes, or the last of them and then all of the last 4 bytes.
+    let c = b + 32u;
+    let m = n * 2u - 10u;
+    let last = n == 7u;
+    let step = select(4u, 0u, last);
+    let e = select(c, b + 48u, last);
+    let k = select(vec4<u32>(m + 1u), vec4<u32>(0u, 1u, 2u, 3u), last);
+    return Run(
+        trits(c, m) * d, trits(c + 4u, m) * d, trits(c + 8u, m) * d, trits(c + 12u, m) * d,
+        trits(e, k.x) * d, trits(e + step, k.y) * d, trits(e + step * 2u, k.z) * d, trits(e + step * 3u, k.w) * d);
+}
