@@ -63,9 +63,8 @@ pub fn split(dtype: DType, b: &[u8], s: &mut Split) {
         }
         DType::Q2_K => {
             (s.d, s.m) = (two(80), two(82));
-            for g in 0..16 {
-                (s.scales[g], s.mins[g]) = ((b[g] & 15) as i8, b[g] >> 4);
-            }
+            s.scales = part::<16>(b, 0).map(|v| (v & 15) as i8);
+            s.mins = part::<16>(b, 0).map(|v| v >> 4);
             for i in 0..256 {
                 s.q[i] = b[16 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
             }

@@ -23,6 +23,8 @@ pub enum Kind {
 pub struct Device {
     pub backend: Box<dyn Backend>,
     pub description: String,
+    /// Whether weights and cache lie where the programs of this machine lie.
+    pub in_main_memory: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,10 +66,11 @@ pub fn open(kind: Kind, cpu: CpuArgs) -> Result<Device> {
         },
         Kind::Gpu => Ok(on_gpu(block_on(WebGpu::new(webgpu::Options::default()))?)),
         Kind::Cpu => Ok(on_cpu(cpu)),
-        Kind::Reference => {
-            let reference = Reference::with_activations(cpu.activations.into());
-            Ok(Device { backend: Box::new(reference), description: "one thread, f64".to_string() })
-        }
+        Kind::Reference => Ok(Device {
+            backend: Box::new(Reference::with_activations(cpu.activations.into())),
+            description: "one thread, f64".to_string(),
+            in_main_memory: true,
+        }),
     }
 }
 
@@ -75,12 +78,13 @@ fn on_gpu(gpu: WebGpu) -> Device {
     let a = gpu.adapter();
     let software = if a.software { ", software" } else { "" };
     let description = format!("{} ({}, {}{software})", a.name, a.backend, a.driver);
-    Device { backend: Box::new(gpu), description }
+    let in_main_memory = a.software;
+    Device { backend: Box::new(gpu), description, in_main_memory }
 }
 
 fn on_cpu(args: CpuArgs) -> Device {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let cpu = Cpu::new(args.threads.unwrap_or(cores)).activations(args.activations.into());
     let description = format!("{} threads", cpu.threads());
-    Device { backend: Box::new(cpu), description }
+    Device { backend: Box::new(cpu), description, in_main_memory: true }
 }

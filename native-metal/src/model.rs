@@ -8,7 +8,7 @@ use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
 
 use crate::device::{self, Kind};
-use crate::source;
+use crate::{machine, source};
 
 /// What a model is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub struct DeviceArgs {
     /// Tokens of one prefill step, at most.
     #[arg(long, value_name = "N", default_value_t = Options::default().max_tokens)]
     pub batch: usize,
+    /// What the model may take of memory, in MiB; what the system says is free where not given. Of a GPU with memory of
+    /// its own nothing is known.
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
 }
 
 impl DeviceArgs {
@@ -44,6 +48,16 @@ impl DeviceArgs {
         let fallback = if fast { device::Activations::Q8 } else { device::Activations::F32 };
         let activations = self.activations.unwrap_or(fallback);
         device::open(self.backend, device::CpuArgs { threads: self.threads.map(usize::from), activations })
+    }
+
+    /// The options with the memory that a model may take on this device.
+    pub fn options_on(&self, device: &device::Device) -> Options {
+        self.within(device, self.options())
+    }
+
+    fn within(&self, device: &device::Device, options: Options) -> Options {
+        let free = || if device.in_main_memory { machine::available_memory() } else { None };
+        Options { memory: self.memory.map(|mib| mib.saturating_mul(1 << 20)).or_else(free), ..options }
     }
 
     pub fn options(&self) -> Options {
@@ -78,6 +92,7 @@ pub fn open(path: &Path, args: &DeviceArgs, options: Options, purpose: Purpose) 
     let named = |e: pagelm::Error| e.at(path.display());
     let source::Opened { gguf, source, .. } = source::open(path)?;
     let device = args.device(purpose)?;
+    let options = args.within(&device, options);
     let model = Model::new(&gguf, &|d| device.backend.supports(d), &options).map_err(named)?;
     let weight_bytes_per_token = model.plan.weight_bytes_per_token();
     let session = model.load(&gguf, &*source, device.backend).map_err(named)?;

@@ -37,7 +37,8 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
             }
         }
         if dtype == DType::NVFP4 {
-            block[..4].fill_with(|| rng.below(64) as u8); // floats of 8 bits, below 2
+            // Floats of 8 bits, below 2 or the one that is no number, with a sign that does not count.
+            block[..4].fill_with(|| (if rng.below(9) == 0 { 127 } else { rng.below(64) } | rng.below(2) << 7) as u8);
         }
     }
     Some(bytes)

@@ -28,7 +28,7 @@ const FIXTURES: &[&str] = &[
 ];
 
 /// Room for the longest prompt and what follows it.
-const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 70, max_outputs: 70, mtp: false };
+const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 70, max_outputs: 70, ..Options::DEFAULT };
 
 /// Two f32 implementations are 1e-4 apart; a GPU's exp, sin and tanh are looser.
 fn logit_tolerance(backend: &str) -> f32 {

@@ -9,6 +9,7 @@ mod graph;
 mod hf;
 mod kernels;
 mod load;
+mod model;
 mod mtp;
 mod quant;
 mod quant_models;

@@ -17,7 +17,7 @@ use crate::common::faulty::Faulty;
 use crate::common::golden::{self, Mtp, argmax, max_diff};
 
 /// Steps of a length that divides no prompt.
-const OPTIONS: Options = Options { n_ctx: Some(30), max_tokens: 7, max_outputs: 5, mtp: true };
+const OPTIONS: Options = Options { n_ctx: Some(30), max_tokens: 7, max_outputs: 5, mtp: true, ..Options::DEFAULT };
 
 /// Two f32 implementations are 1e-4 apart; a GPU's exp, sin and tanh are looser.
 fn tolerance(session: &Session) -> f32 {

@@ -45,6 +45,11 @@ export class Host {
         return this.#ready.prefill(r.ids);
       case "decode":
         return this.#ready.decode(r.token);
+      case "mtp":
+        return this.#ready.mtp(r.next);
+      case "checkpoint":
+        this.#ready.checkpoint();
+        return null;
       case "rollback":
         this.#ready.rollback(r.length);
         return null;
@@ -87,7 +92,7 @@ export class Host {
     let opened: { engine: Engine; placer: Placer; info: EngineInfo } | null = null;
     try {
       for await (const bytes of source.pieces()) {
-        if (!opened && header.push(bytes)) opened = await open(header, r.backend, r.contextLength);
+        if (!opened && header.push(bytes)) opened = await open(header, r);
         if (opened) await opened.placer.take(offset, bytes);
         offset += bytes.length;
         if (!opened) {
@@ -121,7 +126,7 @@ export class Host {
     try {
       for await (const bytes of source.pieces()) {
         if (!header.push(bytes)) continue;
-        return { info: header.info(r.contextLength), size: source.size ?? null };
+        return { info: header.info(r.contextLength, false), size: source.size ?? null };
       }
       throw header.truncated();
     } catch (e) {
@@ -162,8 +167,8 @@ export class Host {
 const GPU_REFUSALS = ["no-gpu", "gpu-error", "unsupported-type", "unsupported-architecture", "out-of-memory"];
 
 /** Opens the engine on the backend that was asked for, or on the best that there is. */
-async function open(header: Header, wanted: "auto" | BackendName, contextLength: number | undefined) {
-  const model = header.info(contextLength) as ModelInfo;
+async function open(header: Header, { backend: wanted, contextLength, mtp, memoryLimit }: In<"load">) {
+  const model = header.info(contextLength, mtp) as ModelInfo;
   if (model.problem) throw model.problem;
   let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
   let adapterName = "";
@@ -179,11 +184,11 @@ async function open(header: Header, wanted: "auto" | BackendName, contextLength:
   }
   let engine: Engine;
   try {
-    engine = await header.open(backend, contextLength);
+    engine = await header.open(backend, contextLength, mtp, memoryLimit);
   } catch (e) {
     const { code, message } = errorData(e);
     if (wanted !== "auto" || backend === "cpu" || !GPU_REFUSALS.includes(code)) throw e;
-    engine = await header.open("cpu", contextLength);
+    engine = await header.open("cpu", contextLength, mtp, memoryLimit);
     [backend, backendReason] = ["cpu", message];
   }
   const seen = stats(engine);

@@ -29,6 +29,13 @@ export interface EngineOptions extends AssetOptions {
   backend?: "auto" | BackendName;
   /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
   contextLength?: number;
+  /** Loads the block for multi-token prediction too, where the model has one: for `session.mtp`. */
+  mtp?: boolean;
+  /**
+   * Bytes that weights, cache and scratch may take together: a model that needs more is refused before its weights are
+   * fetched. On the CPU it is at most what is left of 4 GiB; of a GPU no limit is known but that of each buffer.
+   */
+  memoryLimit?: number;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }

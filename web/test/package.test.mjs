@@ -9,7 +9,7 @@ import { gzipSync } from "node:zlib";
 const web = fileURLToPath(new URL("..", import.meta.url));
 const gz = (/** @type {string} */ file) => gzipSync(readFileSync(`${web}/dist/${file}`), { level: 9 }).length;
 
-test("the package holds its four parts and nothing of the sources", () => {
+test("the package holds its parts and the notice, and nothing of the sources", () => {
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: web, encoding: "utf8" }));
   const names = files.map((/** @type {{ path: string }} */ f) => f.path);
   for (const name of ["index.js", "index.d.ts", "worker.js", "pagelm_bg.wasm", "THIRD-PARTY.md"])

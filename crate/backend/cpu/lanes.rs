@@ -133,13 +133,13 @@ impl Isa {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni");
-            return Self(match level {
+            Self(match level {
                 3.. if avx2 && avx512 => Kind::Avx512,
                 2.. if avx2 && avx512 => Kind::Avx512Short,
                 2.. if avx2 && is_x86_feature_detected!("avxvnni") => Kind::AvxVnni,
                 1.. if avx2 => Kind::Avx2,
                 _ => Kind::Plain,
-            });
+            })
         }
         #[cfg(not(target_arch = "x86_64"))]
         {

@@ -87,15 +87,15 @@ impl Part<'_> {
     /// Stores what S registers from `sub` on hold of the panel whose first row is `at`.
     #[inline(always)]
     fn put<L: Ints, const S: usize, const T: usize>(&mut self, at: usize, sub: usize, t: usize, sums: [[L::F; T]; S]) {
-        for s in 0..S {
+        for (s, sums) in sums.iter().enumerate() {
             let from = at - self.tile.cols.start + (sub + s) * L::W;
-            for i in 0..T {
+            for (i, &sums) in sums.iter().enumerate() {
                 let y = self.tile.row(t + i);
                 if let Some(y) = y.get_mut(from..from + L::W) {
-                    L::f_store(sums[s][i], y);
+                    L::f_store(sums, y);
                 } else if let Some(y) = y.get_mut(from..) {
                     let mut all = [0.0; PANEL];
-                    L::f_store(sums[s][i], &mut all);
+                    L::f_store(sums, &mut all);
                     y.copy_from_slice(&all[..y.len()]);
                 }
             }

@@ -278,7 +278,7 @@ fn parts(g: &Graph, activations: Activations) -> Vec<Option<usize>> {
         }
     }
     for n in g.nodes.iter().filter(|n| !matches!(n.op, Op::MatMul { .. } | Op::MoeMatMul { .. } | Op::Embed { .. })) {
-        n.op.weights().into_iter().for_each(|w| parts[w.index()] = None);
+        n.op.weights().for_each(|w| parts[w.index()] = None);
     }
     parts
 }

@@ -52,11 +52,18 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
 fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
     let device = args.device.device(Purpose::Run)?;
     let (backend, on) = (device.backend.name(), &device.description);
-    Ok(match Model::new(gguf, &|d| device.backend.supports(d), &args.device.options()) {
+    Ok(match Model::new(gguf, &|d| device.backend.supports(d), &args.device.options_on(&device)) {
         Ok(model) => {
-            let (weights, kv) = model.bytes();
-            let ctx = model.limits.n_ctx;
-            json!({ "ok": true, "backend": backend, "device": on, "ctx": ctx, "weights": weights, "kv": kv })
+            let (m, ctx) = (model.memory(), model.limits.n_ctx);
+            json!({
+                "ok": true,
+                "backend": backend,
+                "device": on,
+                "ctx": ctx,
+                "weights": m.weights,
+                "kv": m.kv,
+                "scratch": m.scratch,
+            })
         }
         Err(e) => json!({ "ok": false, "backend": backend, "device": on, "error": error_json(&e) }),
     })
@@ -93,6 +100,7 @@ fn print_text(gguf: &Gguf, bytes: u64, runs: &serde_json::Value) {
             let size = |key: &str| mib(runs[key].as_u64().unwrap_or(0));
             println!("runs on {backend} ({device}) with {} of weights", size("weights"));
             println!("and {} of cache for {} positions, at f32", size("kv"), runs["ctx"]);
+            println!("and {} of scratch", size("scratch"));
         }
     }
 }

@@ -59,7 +59,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         return Err(Error::new(ErrorKind::InvalidArgument, "there are no chunks to run").at(args.file.display()));
     };
     let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options() };
-    let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
+    let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Compare)?;
     let start = Instant::now();
     let mut all = Sums::default();
     for (i, chunk) in chunks.iter().enumerate() {

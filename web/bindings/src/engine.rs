@@ -66,6 +66,14 @@ impl Engine {
             }
             other => pagelm::bail!(InvalidArgument, "`{other}` is not a backend; there are webgpu and cpu"),
         };
+        let options = match device {
+            // Weights and cache lie in this module's memory, of which there is 4 GiB at most.
+            Device::Cpu(_) => {
+                let room = (1 << 32) - wasm_bytes();
+                Options { memory: Some(options.memory.map_or(room, |limit| limit.min(room))), ..options }
+            }
+            Device::Gpu(_) => options,
+        };
         let backend = device.backend();
         let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
         backend.prepare(model.plan.clone(), model.limits)?;
@@ -188,6 +196,16 @@ impl Engine {
         Ok(Float32Array::from(&*self.session()?.decode(id).await.map_err(thrown)?))
     }
 
+    /// The logits of the token after `next`, by the block for multi-token prediction. The cache stays as it is.
+    pub async fn mtp(&mut self, next: u32) -> Result<Float32Array, JsValue> {
+        Ok(Float32Array::from(&*self.session()?.mtp(next).await.map_err(thrown)?))
+    }
+
+    /// Makes going back to the present position cheap.
+    pub fn checkpoint(&mut self) -> Result<(), JsValue> {
+        self.session()?.checkpoint().map_err(thrown)
+    }
+
     /// Forgets all tokens after the first `n`.
     pub fn rollback(&mut self, n: usize) -> Result<(), JsValue> {
         self.session()?.rollback(n).map_err(thrown)
@@ -209,8 +227,7 @@ impl Engine {
             State::Loading(_, device) => device.backend(),
             State::Failed => return Err(wrong_state("loading failed")),
         };
-        let (counters, memory, wasm_bytes) =
-            (device.counters(), device.memory(), core::arch::wasm32::memory_size(0) as u64 * 65536);
+        let (counters, memory, wasm_bytes) = (device.counters(), device.memory(), wasm_bytes());
         let adapter = self.adapter.as_ref();
         to_js(&Stats { backend, adapter, context_length, counters, memory, weight_bytes_copied, wasm_bytes })
     }
@@ -227,6 +244,11 @@ struct Stats<'a> {
     weight_bytes_copied: u64,
     /// Bytes of this module's memory. It never shrinks, so this is the peak too.
     wasm_bytes: u64,
+}
+
+/// Bytes of this module's memory.
+fn wasm_bytes() -> u64 {
+    core::arch::wasm32::memory_size(0) as u64 * 65536
 }
 
 fn wrong_state(detail: &str) -> JsValue {

@@ -62,15 +62,15 @@ impl Header {
     }
 
     /// What the model is, and whether the engine can run it.
-    pub fn info(&self, context_length: Option<usize>) -> Result<JsValue, JsValue> {
+    pub fn info(&self, context_length: Option<usize>, mtp: bool) -> Result<JsValue, JsValue> {
         let gguf = self.gguf()?;
         let mut types = BTreeMap::new();
         for t in &gguf.tensors {
             *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
         }
         let cpu = cpu();
-        let model = Model::new(gguf, &|d| cpu.supports(d), &choice(context_length));
-        let (weights, cache) = model.as_ref().map(Model::bytes).ok().unzip();
+        let model = Model::new(gguf, &|d| cpu.supports(d), &choice(context_length, mtp, None));
+        let memory = model.as_ref().map(Model::memory).ok();
         let meta = &gguf.meta;
         to_js(&Info {
             architecture: meta.architecture().map_err(thrown)?.to_owned(),
@@ -82,15 +82,21 @@ impl Header {
             trained_context: meta.arch_key("context_length").and_then(|k| meta.opt_u32(&k)).map_err(thrown)?,
             chat_template: meta.get("tokenizer.chat_template").is_some(),
             context_length: model.as_ref().ok().map(|m| m.limits.n_ctx),
-            weight_bytes: weights,
-            cache_bytes: cache,
+            weight_bytes: memory.map(|m| m.weights),
+            cache_bytes: memory.map(|m| m.kv),
             problem: model.as_ref().err().map(Problem::from),
         })
     }
 
-    /// Makes the engine on `webgpu` or `cpu`, ready to take weights.
-    pub async fn open(&self, backend: String, context_length: Option<usize>) -> Result<Engine, JsValue> {
-        Engine::open(self.gguf()?, &backend, choice(context_length)).await.map_err(thrown)
+    /// Makes the engine on `webgpu` or `cpu`, ready to take weights. `memory_limit`: bytes that it may take.
+    pub async fn open(
+        &self,
+        backend: String,
+        context_length: Option<usize>,
+        mtp: bool,
+        memory_limit: Option<f64>,
+    ) -> Result<Engine, JsValue> {
+        Engine::open(self.gguf()?, &backend, choice(context_length, mtp, memory_limit)).await.map_err(thrown)
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {
@@ -99,6 +105,6 @@ impl Header {
     }
 }
 
-fn choice(n_ctx: Option<usize>) -> Options {
-    Options { n_ctx, ..Options::default() }
+fn choice(n_ctx: Option<usize>, mtp: bool, memory_limit: Option<f64>) -> Options {
+    Options { n_ctx, mtp, memory: memory_limit.map(|bytes| bytes as u64), ..Options::default() }
 }
