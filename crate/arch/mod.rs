@@ -24,6 +24,7 @@ pub const REGISTRY: &[(&str, Description)] = &[
     ("qwen2", qwen::qwen2),
     ("qwen3", qwen::qwen3),
     ("qwen3moe", qwen::qwen3moe),
+    ("qwen3vl", qwen::qwen3),
     ("qwen35", qwen35::qwen35),
     ("qwen35moe", qwen35::qwen35moe),
     ("gemma", gemma::gemma),

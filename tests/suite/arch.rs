@@ -132,7 +132,8 @@ fn a_tensor_of_a_layer_that_nothing_reads_is_refused() {
 #[test]
 fn a_type_that_the_backend_lacks_is_refused_with_the_tensors_that_have_it() {
     let gguf = Gguf::parse(&llama(&[], &[]).finish()).unwrap();
-    let e = arch::build(&gguf, &|d| d != DType::F32).unwrap_err();
+    let model = Model::new(&gguf, &|d| d != DType::F32, &Options::default());
+    let e = model.and_then(|m| m.load(&gguf, &Unread, Box::new(Reference::new()))).err().expect("must be refused");
     assert_eq!(e.kind(), ErrorKind::UnsupportedType);
     assert!(e.to_string().contains("of 8 tensors (`blk.0.attn_k.weight` is F32"), "{e}");
 }
