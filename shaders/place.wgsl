@@ -1,11 +1,5 @@
 // One head of one token a workgroup: query heads are normed, rotated and given back, key heads normed, rotated and
 // stored, value heads stored. The table has the norm of q, then that of k.
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> turns: array<vec2<u32>>;
-@group(0) @binding(3) var<storage, read> table: array<f32>;
-@group(0) @binding(4) var<storage, read_write> keys: array<V>;
-@group(0) @binding(5) var<storage, read_write> values: array<V>;
-@group(0) @binding(6) var<storage, read_write> y: array<V>;
 
 var<workgroup> head: array<f32, D>;
 var<workgroup> part: array<f32, WG>;
@@ -48,15 +42,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         workgroupBarrier();
     }
-    let row = (kv_row(now.pos + wid.z) * KV_HEADS + number) * N;
+    let row_head = kv_row(now.pos + wid.z) * KV_HEADS + number;
     for (var i = tid; i < N; i += WG) {
         let v = V(head[4u * i], head[4u * i + 1u], head[4u * i + 2u], head[4u * i + 3u]);
         if (is_q) {
             y[(wid.z * HEADS + number) * N + i] = v;
         } else if (is_v) {
-            values[row + i] = v;
+            store_value(row_head, i, v);
         } else {
-            keys[row + i] = v;
+            store_key(row_head, i, v);
         }
     }
 }

@@ -134,7 +134,7 @@ impl Model {
 
     /// Runs the nodes of the step's entry.
     pub fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>) -> Result<()> {
-        let Limits { n_ctx, max_tokens, max_outputs } = self.limits;
+        let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
         if step.tokens.len() > max_tokens || step.outputs > max_outputs.min(step.tokens.len()) {
             bail!(InvalidArgument, "{} tokens with {} outputs are over the limits", step.tokens.len(), step.outputs);
         }

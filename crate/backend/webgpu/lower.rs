@@ -2,11 +2,11 @@
 
 mod project;
 
-use super::kernels::{self, Experts, Finish, Kernel, Matrix, Tuning};
+use super::kernels::{self, Experts, Finish, Kernel, Kv, Matrix, Tuning};
 use super::program::{Chunks, Compiler, Dispatch, Program, When};
 use super::tables::{Table, taken_in};
-use crate::backend::Limits;
-use crate::graph::{Attention, Dim, Graph, Op, Pre, ValueId, View, WeightId};
+use crate::backend::{KvType, Limits};
+use crate::graph::{Attention, Dim, Graph, Op, Pre, StateId, StateRows, ValueId, View, WeightId};
 
 /// Tokens of a step up to which attention is split over the past.
 const FEW_QUERIES: usize = 8;
@@ -36,6 +36,33 @@ pub fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
         _ => 0,
     };
     g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0).max(16) as u64
+}
+
+/// Bytes of a state.
+pub fn state_bytes(g: &Graph, s: StateId, limits: Limits) -> u64 {
+    let state = g.state(s);
+    let rows = state.rows.count(limits.n_ctx);
+    let kv = kv_of(g, s, limits);
+    let heads = g.nodes.iter().find_map(|n| match &n.op {
+        Op::Place(p) if p.keys == s || p.values == s => Some(state.cols / p.rope.d_head),
+        _ => None,
+    });
+    match (kv.kind, heads) {
+        (KvType::F32, _) | (_, None) => (rows * state.cols * 4) as u64,
+        (_, Some(n)) => kv.bytes(n, state.cols / n) as u64,
+    }
+}
+
+/// How the rows of a state are kept: as the limits say where `place` writes them and only attention reads them.
+fn kv_of(g: &Graph, s: StateId, limits: Limits) -> Kv {
+    let users = g.nodes.iter().filter(|n| {
+        let mut uses = false;
+        n.op.clone().map_states(|x| uses |= *x == s);
+        uses
+    });
+    let narrow = g.state(s).rows == StateRows::Ctx
+        && users.into_iter().all(|n| matches!(n.op, Op::Place(_) | Op::Attention { .. }));
+    Kv { kind: if narrow { limits.kv } else { KvType::F32 }, n_ctx: limits.n_ctx }
 }
 
 /// How attention of few tokens is split over the past.
@@ -147,6 +174,7 @@ impl<'a> Lower<'a, '_, '_> {
                     rope: p.rope,
                     views: [p.q, p.k, p.v].map(|v| self.view(v)),
                     eps: p.norms.map(|_| p.eps),
+                    kv: kv_of(g, p.keys, program.limits),
                 };
                 let norms = table(usize::from(p.norms.is_some()));
                 let states = [p.keys, p.values].map(|s| &program.states[s.index()]);
@@ -159,7 +187,7 @@ impl<'a> Lower<'a, '_, '_> {
             Op::Attention { q, k, v, gate, attn } => {
                 let states = [program.slot(*q), &program.states[k.index()], &program.states[v.index()]];
                 let gate = gate.map(|v| (program.slot(v), self.view(v)));
-                self.attention(&states, gate, attn);
+                self.attention(&states, gate, attn, kv_of(g, *k, program.limits));
             }
             Op::KvLoad { state } => self.simple(kernels::kv_load(cols), &[&program.states[state.index()]]),
             Op::Add { .. } => self.simple(kernels::add(cols), &[]),
@@ -203,23 +231,29 @@ impl<'a> Lower<'a, '_, '_> {
         }
     }
 
-    fn attention(&mut self, read: &[&'a wgpu::Buffer], gate: Option<(&'a wgpu::Buffer, View)>, attn: &Attention) {
+    fn attention(
+        &mut self,
+        read: &[&'a wgpu::Buffer],
+        gate: Option<(&'a wgpu::Buffer, View)>,
+        attn: &Attention,
+        kv: Kv,
+    ) {
         let (out, tuning) = (self.out(), self.tuning);
         let (gate, view) = (gate.map(|g| g.0), gate.map(|g| g.1));
         let all: Vec<_> = read.iter().copied().chain(gate).chain([out]).collect();
         let Some(split) = Split::of(attn, self.program.limits, tuning) else {
-            self.push(|| kernels::attention(attn, view, tuning), When::ALWAYS, &all);
+            self.push(|| kernels::attention(attn, view, kv, tuning), When::ALWAYS, &all);
             return;
         };
         // Within a window the past never gets longer than that.
         let short = if split.chunks == 1 { usize::MAX } else { split.keys };
         let few = When::rows(1, split.tokens);
-        self.push(|| kernels::attention_split(attn, view, 1), few.and_keys(0, short), &all);
+        self.push(|| kernels::attention_split(attn, view, kv, 1), few.and_keys(0, short), &all);
         if split.chunks > 1 {
             let scratch = &self.program.scratch;
             let long = few.and_keys(short + 1, usize::MAX);
             let parts = [read[0], read[1], read[2], scratch];
-            let k = || kernels::attention_split(attn, view, split.chunks);
+            let k = || kernels::attention_split(attn, view, kv, split.chunks);
             if let Some(d) = self.push(k, long, &parts) {
                 d.chunks = Some(Chunks { keys: split.keys, window: attn.window });
             }
@@ -227,7 +261,7 @@ impl<'a> Lower<'a, '_, '_> {
             self.push(|| kernels::attention_join(attn, view, split.chunks), long, &joined);
         }
         let many = When::rows(split.tokens + 1, usize::MAX);
-        self.push(|| kernels::attention(attn, view, tuning), many, &all);
+        self.push(|| kernels::attention(attn, view, kv, tuning), many, &all);
     }
 
     fn experts(&self, x: ValueId, w: WeightId, route: ValueId, n_expert: usize) -> Experts {

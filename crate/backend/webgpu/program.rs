@@ -10,7 +10,7 @@ use super::weights::Weights;
 use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Op, Plan, Shape, ValueId};
+use crate::graph::{Dim, Graph, Op, Plan, Shape, StateId, ValueId};
 
 /// Bytes from the start of the step buffer to the token ids: bindings start at multiples of this.
 pub const IDS_AT: u64 = 256;
@@ -100,10 +100,10 @@ impl Program {
         let rows = |d: Dim| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
         let slot = |s: &crate::graph::Slot| gpu.storage("slot", (rows(s.rows) * s.cols * 4) as u64);
         let slots = plan.slots.slots.iter().map(slot).collect::<Result<_>>()?;
-        let state = |s: &crate::graph::State| gpu.storage(&s.name, (s.rows.count(limits.n_ctx) * s.cols * 4) as u64);
-        let states = g.states.iter().map(state).collect::<Result<_>>()?;
-        let recurrent = g.states.iter().enumerate().filter(|(_, s)| s.rows.is_recurrent());
-        let saved = recurrent.map(|(i, s)| Ok((i, state(s)?))).collect::<Result<_>>()?;
+        let state = |i: usize| gpu.storage(&g.states[i].name, lower::state_bytes(g, StateId(i as u32), limits));
+        let states = (0..g.states.len()).map(state).collect::<Result<_>>()?;
+        let recurrent = (0..g.states.len()).filter(|i| g.states[*i].rows.is_recurrent());
+        let saved = recurrent.map(|i| Ok((i, state(i)?))).collect::<Result<_>>()?;
         let step = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
             size: IDS_AT + (limits.max_tokens.max(1) * 4) as u64,

@@ -1,7 +1,8 @@
 //! Every variant of every shader, for tests that compile them all.
 
-use super::kernels::{self, Experts, Finish, Input, Kernel, Matrix, Output, Projection, Segment, Tuning};
+use super::kernels::{self, Experts, Finish, Input, Kernel, Kv, Matrix, Output, Projection, Segment, Tuning};
 use super::repack;
+use crate::backend::KvType;
 use crate::dtype::DType;
 use crate::graph::{Act, Attention, Delta, Dim, QkNorm, Rope, RopePairs, View};
 
@@ -161,22 +162,30 @@ fn attentions(tuning: Tuning) -> Vec<(String, Kernel)> {
     for d_head in [6, 64, 96, 256, 512] {
         for (window, softcap) in [(None, None), (Some(16), None), (None, Some(50.0)), (Some(4), Some(50.0))] {
             let a = Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, window, softcap };
-            for gate in [None, Some(gaps(12 * d_head))] {
-                let mut kernels = vec![kernels::attention(&a, gate, tuning)];
+            let gates = [None, Some(gaps(12 * d_head))];
+            let kinds =
+                [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|k| *k == KvType::F32 || d_head % 4 == 0);
+            for (gate, kind) in kinds.flat_map(|k| gates.map(|g| (g, k))) {
+                let kv = Kv { kind, n_ctx: 1000 };
+                let mut kernels = vec![kernels::attention(&a, gate, kv, tuning)];
                 if kernels::split_of(&a).is_some() {
-                    kernels.extend([1, 7].map(|chunks| kernels::attention_split(&a, gate, chunks)));
+                    kernels.extend([1, 7].map(|chunks| kernels::attention_split(&a, gate, kv, chunks)));
                     kernels.push(kernels::attention_join(&a, gate, 7));
                 }
-                all.extend(kernels.into_iter().map(|k| (format!("{d_head} {window:?} {softcap:?} {gate:?}"), k)));
+                all.extend(
+                    kernels.into_iter().map(|k| (format!("{d_head} {window:?} {softcap:?} {gate:?} {kind:?}"), k)),
+                );
             }
         }
         for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
             let rope = Rope { d_head, n_rot: 4, pairs, base: 1e4, scale: 1.0, freqs: None };
             all.push((format!("{d_head} {pairs:?}"), kernels::rope(d_head * 3, &rope)));
-            for eps in [None, Some(1e-5)].into_iter().filter(|_| d_head % 4 == 0) {
+            let kinds = [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|_| d_head % 4 == 0);
+            for (kind, eps) in kinds.flat_map(|k| [(k, None), (k, Some(1e-5))]) {
                 let views = [gaps(d_head), view(d_head), view(d_head)];
-                let place = kernels::Place { n_head: 12, n_kv_head: 2, rope, views, eps };
-                all.push((format!("{d_head} {pairs:?} {eps:?}"), kernels::place(&place, tuning)));
+                let kv = Kv { kind, n_ctx: 1000 };
+                let place = kernels::Place { n_head: 12, n_kv_head: 2, rope, views, eps, kv };
+                all.push((format!("{d_head} {pairs:?} {eps:?} {kind:?}"), kernels::place(&place, tuning)));
             }
         }
     }

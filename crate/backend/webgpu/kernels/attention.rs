@@ -1,8 +1,9 @@
 //! Attention and what prepares it.
 
 use super::super::wgsl::Const::{B, F, U};
-use super::super::wgsl::{Bindings, Const, assemble, assemble_with};
+use super::super::wgsl::{Bindings, Const, assemble_with};
 use super::{Kernel, Read, Tuning, Write, vectors};
+use crate::backend::KvType;
 use crate::graph::{Attention, Rope, RopePairs, View};
 
 /// Bytes of workgroup memory that every device has.
@@ -22,6 +23,41 @@ pub struct Place {
     pub views: [View; 3],
     /// The epsilon of the norms, where there are any.
     pub eps: Option<f32>,
+    pub kv: Kv,
+}
+
+/// How keys and values lie in their states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kv {
+    pub kind: KvType,
+    /// Positions of the context.
+    pub n_ctx: usize,
+}
+
+impl Kv {
+    /// Bytes of a state with `n_head` heads of `d_head` values in a row.
+    pub fn bytes(self, n_head: usize, d_head: usize) -> usize {
+        let heads = self.n_ctx * n_head;
+        match self.kind {
+            KvType::F32 => heads * d_head * 4,
+            KvType::F16 => heads * d_head * 2,
+            KvType::Q8_0 => heads * (d_head + d_head.div_ceil(64) * 4),
+        }
+    }
+
+    /// The element of a buffer, and the ends of the names of what reads and writes it.
+    fn parts(self, vector: &'static str) -> (&'static str, &'static str, &'static str) {
+        match self.kind {
+            KvType::F32 => (vector, "kv_f32", "store_f32"),
+            KvType::F16 => ("vec2<u32>", "kv_f16", "store_f16"),
+            KvType::Q8_0 => ("u32", "kv_q8_0", "store_q8_0"),
+        }
+    }
+
+    /// The word where the scales start.
+    fn scales_at(self, n_head: usize, d_head: usize) -> Const {
+        U(self.n_ctx * n_head * d_head / 4)
+    }
 }
 
 pub fn place(p: &Place, tuning: Tuning) -> Kernel {
@@ -44,20 +80,29 @@ pub fn place(p: &Place, tuning: Tuning) -> Kernel {
         ("V_AT", U(v.at)),
         ("NORMED", B(p.eps.is_some())),
         ("EPS", F(p.eps.unwrap_or(0.0))),
+        ("SCALES_AT", p.kv.scales_at(p.n_kv_head, d)),
     ];
-    let source = assemble("place", &["v4", "turn", "kv"], &consts);
+    let (element, _, store) = p.kv.parts("vec4<f32>");
+    let mut b = Bindings::default();
+    b.buffer(Read, "x", "f32");
+    b.buffer(Read, "turns", "vec2<u32>");
+    b.buffer(Read, "table", "f32");
+    b.buffer(Write, "keys", element);
+    b.buffer(Write, "values", element);
+    b.buffer(Write, "y", "vec4<f32>");
+    let source = assemble_with("place", &b, &["v4", "turn", "kv", store], &consts, "");
     let grid = [(p.n_head + 2 * p.n_kv_head) as u32, 1];
-    Kernel { name: "place", source, bind: vec![Read, Read, Read, Write, Write, Write], grid, rows: 1, z: 1 }
+    Kernel { name: "place", source, bind: b.access, grid, rows: 1, z: 1 }
 }
 
 /// Constants, bindings and parts that all kernels of attention share; `gate` is that of the result.
 fn common(
     a: &Attention,
     gate: Option<View>,
-    states: bool,
+    states: Option<Kv>,
 ) -> (Vec<(&'static str, Const)>, Bindings, Vec<&'static str>) {
     let (v, n) = vectors(a.d_head);
-    let consts = vec![
+    let mut consts = vec![
         ("N", U(n)),
         ("HEADS", U(a.n_head)),
         ("KV_HEADS", U(a.n_kv_head)),
@@ -68,9 +113,12 @@ fn common(
     let (width, element) = if v == "v4" { (4, "vec4<f32>") } else { (1, "f32") };
     let mut bindings = Bindings::default();
     let mut libs = vec![v];
-    if states {
-        ["q", "k", "v"].iter().for_each(|name| bindings.buffer(Read, name, element));
-        libs.extend(["kv", "kv_f32"]);
+    if let Some(kv) = states {
+        let (row, read, _) = kv.parts(element);
+        consts.push(("SCALES_AT", kv.scales_at(a.n_kv_head, a.d_head)));
+        bindings.buffer(Read, "q", element);
+        ["k", "v"].iter().for_each(|name| bindings.buffer(Read, name, row));
+        libs.extend(["kv", read]);
         libs.extend(if a.softcap.is_some() { &["math", "cap_tanh"][..] } else { &["cap_none"] });
     } else {
         bindings.buffer(Read, "partial", element);
@@ -82,8 +130,8 @@ fn common(
 }
 
 /// Binds q, k, v, the gate, y.
-pub fn attention(a: &Attention, gate: Option<View>, tuning: Tuning) -> Kernel {
-    let (mut consts, bindings, libs) = common(a, gate, true);
+pub fn attention(a: &Attention, gate: Option<View>, kv: Kv, tuning: Tuning) -> Kernel {
+    let (mut consts, bindings, libs) = common(a, gate, Some(kv));
     let n = vectors(a.d_head).1;
     let threads = if tuning.software { n.next_multiple_of(16) } else { n.next_multiple_of(64) };
     consts.extend([("WG", U(threads)), ("PER", U(4))]);
@@ -106,10 +154,10 @@ pub fn split_of(a: &Attention) -> Option<(usize, usize)> {
 
 /// Attention of few tokens: all query heads of a key in one workgroup. Binds q, k, v, the gate, y, or with more than one
 /// of `chunks` (of the whole context) q, k, v, the partial results.
-pub fn attention_split(a: &Attention, gate: Option<View>, chunks: usize) -> Kernel {
+pub fn attention_split(a: &Attention, gate: Option<View>, kv: Kv, chunks: usize) -> Kernel {
     let (heads, keys) = split_of(a).expect("the caller asked");
     let whole = chunks == 1;
-    let (mut consts, mut bindings, mut libs) = common(a, gate.filter(|_| whole), true);
+    let (mut consts, mut bindings, mut libs) = common(a, gate.filter(|_| whole), Some(kv));
     consts.extend([
         ("WG", U(THREADS)),
         ("LANES", U(LANES)),
@@ -128,7 +176,7 @@ pub fn attention_split(a: &Attention, gate: Option<View>, chunks: usize) -> Kern
 
 /// Joins the partial results. Binds those, the gate, y.
 pub fn attention_join(a: &Attention, gate: Option<View>, chunks: usize) -> Kernel {
-    let (mut consts, bindings, libs) = common(a, gate, false);
+    let (mut consts, bindings, libs) = common(a, gate, None);
     let keys = split_of(a).expect("the caller asked").1;
     let threads = (a.d_head / 4).next_multiple_of(32);
     consts.extend([("WG", U(threads)), ("CHUNK", U(keys)), ("CHUNKS", U(chunks))]);
