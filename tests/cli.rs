@@ -313,6 +313,20 @@ fn perplexity_is_the_reference_s_within_half_a_percent() {
 }
 
 #[test]
+fn activations_of_8_bits_change_the_perplexity_by_less_than_a_percent() {
+    for (file, reference) in PERPLEXITIES {
+        let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/ppl-{reference}.json"))) else {
+            return;
+        };
+        let chunks = ["--backend", "cpu", "--activations", "q8", "--chunks", "4"];
+        let out = json(&[&["ppl", &numbers, "--model", &model][..], &chunks].concat(), 0);
+        let ratio = out["ratio"].as_f64().unwrap_or_else(|| panic!("no ratio in {out}"));
+        // Not one to the last digit: that would be the exact mode.
+        assert!((ratio - 1.0).abs() < 0.01 && ratio != 1.0, "{out}");
+    }
+}
+
+#[test]
 #[ignore = "takes minutes: make test-slow"]
 fn perplexity_over_the_whole_text_is_the_reference_s_within_half_a_percent() {
     for (file, reference) in PERPLEXITIES {
