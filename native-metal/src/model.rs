@@ -10,6 +10,14 @@ use pagelm::gguf::Gguf;
 use crate::device::{self, Kind};
 use crate::{machine, source};
 
+/// What a model is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Run,
+    /// To compare numbers with others.
+    Compare,
+}
+
 /// Flags of all commands that run something.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DeviceArgs {
@@ -18,6 +26,10 @@ pub struct DeviceArgs {
     /// Threads of the cpu backend; one per core where not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// In which numbers the cpu backend multiplies by quantised weights: f32 is exact, q8 is several times faster. Where
+    /// not given, q8 to run and f32 to compare.
+    #[arg(long, value_enum)]
+    activations: Option<device::Activations>,
     /// Positions of the cache; what the model was trained for, at most 4096, where not given.
     #[arg(long, value_name = "N")]
     pub ctx: Option<usize>,
@@ -31,8 +43,11 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    pub fn device(&self) -> Result<device::Device> {
-        device::open(self.backend, self.threads.map(usize::from))
+    pub fn device(&self, purpose: Purpose) -> Result<device::Device> {
+        let fast = purpose == Purpose::Run && self.backend != Kind::Reference;
+        let fallback = if fast { device::Activations::Q8 } else { device::Activations::F32 };
+        let activations = self.activations.unwrap_or(fallback);
+        device::open(self.backend, device::CpuArgs { threads: self.threads.map(usize::from), activations })
     }
 
     /// The options with the memory that a model may take on this device.
@@ -72,11 +87,11 @@ pub struct Opened {
 }
 
 /// Loads a file on the backend that the flags ask for.
-pub fn open(path: &Path, args: &DeviceArgs, options: Options) -> Result<Opened> {
+pub fn open(path: &Path, args: &DeviceArgs, options: Options, purpose: Purpose) -> Result<Opened> {
     let start = Instant::now();
     let named = |e: pagelm::Error| e.at(path.display());
     let source::Opened { gguf, source, .. } = source::open(path)?;
-    let device = args.device()?;
+    let device = args.device(purpose)?;
     let options = args.within(&device, options);
     let model = Model::new(&gguf, &|d| device.backend.supports(d), &options).map_err(named)?;
     let weight_bytes_per_token = model.plan.weight_bytes_per_token();

@@ -1,6 +1,7 @@
 mod arch;
 mod check;
 mod cpu;
+mod cpu_q8;
 mod generate;
 mod gguf;
 mod golden;

@@ -10,7 +10,7 @@ mod ops;
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use super::{Backend, Counters, Limits, Memory, Step};
+use super::{Activations, Backend, Counters, Limits, Memory, Step};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Entry, Graph, Plan, ValueId, WeightId};
@@ -20,6 +20,7 @@ use ops::Run;
 #[derive(Default)]
 pub struct Reference {
     plan: Option<Plan>,
+    activations: Activations,
     weights: Vec<Vec<u8>>,
     states: Vec<Vec<f64>>,
     /// A copy of them; only the recurrent ones are ever put back.
@@ -33,6 +34,11 @@ pub struct Reference {
 impl Reference {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// With activations of matrices as they are in the given numbers, else exact.
+    pub fn with_activations(activations: Activations) -> Self {
+        Self { activations, ..Self::default() }
     }
 
     /// A value of the last step, row-major.
@@ -88,7 +94,8 @@ impl Backend for Reference {
             states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|(state, _)| state.fill(0.0));
         }
         for i in part.nodes {
-            let run = Run { g: &plan.graph, weights: &self.weights, values: &self.values, step };
+            let activations = self.activations;
+            let run = Run { activations, g: &plan.graph, weights: &self.weights, values: &self.values, step };
             self.values[i] = run.op(&plan.graph.nodes[i].op, &mut self.states)?;
         }
         let logits = self.values[part.output.index()].iter().map(|&x| x as f32).collect();

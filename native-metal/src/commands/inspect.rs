@@ -7,7 +7,7 @@ use pagelm::engine::Model;
 use pagelm::gguf::{Array, Gguf, Value};
 use serde_json::{Map, json};
 
-use crate::model::ModelArgs;
+use crate::model::{ModelArgs, Purpose};
 use crate::source;
 use crate::{Report, error_json};
 
@@ -50,7 +50,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
 /// Whether the chosen backend runs it, and the memory that it then takes. A model that cannot run is an answer here,
 /// not a failure.
 fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
-    let device = args.device.device()?;
+    let device = args.device.device(Purpose::Run)?;
     let (backend, on) = (device.backend.name(), &device.description);
     Ok(match Model::new(gguf, &|d| device.backend.supports(d), &args.device.options_on(&device)) {
         Ok(model) => {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Args, Outcome, malformed};
 use crate::commands::argmax;
-use crate::model;
+use crate::model::{self, Purpose};
 
 #[derive(Deserialize)]
 pub struct Fixture {
@@ -105,7 +105,7 @@ pub fn run(args: &Args, path: &Path, fixture: &Fixture, json: bool) -> Result<Ou
     let mtp = !fixture.mtp.is_empty();
     let options = Options { n_ctx: Some(need), max_outputs: options.max_tokens, mtp, ..options };
     let file = path.with_file_name(&fixture.gguf);
-    let mut session = model::open(&file, &args.device, options)?.session;
+    let mut session = model::open(&file, &args.device, options, Purpose::Compare)?.session;
     let tol = args.tolerance(session.backend().name());
     let (mut rows, mut ok) = (Vec::new(), true);
     for (i, prompt) in prompts.iter().enumerate() {

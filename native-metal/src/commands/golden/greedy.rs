@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Args, Outcome, malformed};
 use crate::commands::{argmax, log_sum_exp};
-use crate::model;
+use crate::model::{self, Purpose};
 
 /// Below this lead of the best logit over the second an exact implementation may choose the other.
 const CLEAR: f32 = 0.05;
@@ -70,7 +70,7 @@ pub fn run(args: &Args, path: &Path, greedy: &Greedy, json: bool) -> Result<Outc
     let prompts = &greedy.prompts[..greedy.prompts.len().min(args.prompts)];
     let need = prompts.iter().map(|p| p.ids.len() + p.f32.tokens.len()).max().unwrap_or(1);
     let options = Options { n_ctx: Some(need), ..args.device.options() };
-    let mut session = model::open(file, &args.device, options)?.session;
+    let mut session = model::open(file, &args.device, options, Purpose::Compare)?.session;
     let (mut rows, mut ok) = (Vec::new(), true);
     for prompt in prompts {
         let total = prompt.f32.tokens.len().min(args.steps);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::fixture::{Array, Prompt, largest_difference};
 use super::{Args, Outcome, malformed};
-use crate::model;
+use crate::model::{self, Purpose};
 
 #[derive(Deserialize)]
 pub struct Images {
@@ -50,7 +50,7 @@ pub fn run(args: &Args, path: &Path, images: &Images, json: bool) -> Result<Outc
     let Some(longest) = longest else { return Err(malformed(path, "there are no cases")) };
     let options = args.device.options();
     let options = Options { n_ctx: Some(longest), max_outputs: options.max_tokens, ..options };
-    let mut session = match model::open(&path.with_file_name(&images.gguf), &args.device, options) {
+    let mut session = match model::open(&path.with_file_name(&images.gguf), &args.device, options, Purpose::Compare) {
         Ok(opened) => opened.session,
         Err(e) if e.kind() == ErrorKind::UnsupportedArchitecture => {
             skipped.push(format!("the text before the images: {}", e.detail()));
