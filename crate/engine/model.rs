@@ -119,6 +119,12 @@ impl Model {
 
     /// Loads all weights of the header from where its tensors are, one at a time, and opens a session.
     pub fn load(mut self, gguf: &Gguf, source: &dyn Source, mut backend: Box<dyn Backend>) -> Result<Session> {
+        self.write(gguf, source, &mut *backend)?;
+        self.finish(backend)
+    }
+
+    /// Prepares a backend and gives it all weights.
+    pub fn write(&mut self, gguf: &Gguf, source: &dyn Source, backend: &mut dyn Backend) -> Result<()> {
         backend.prepare(self.plan.clone(), self.limits)?;
         let wanted: HashSet<_> = self.plan.graph.weights.iter().map(|w| w.name.as_str()).collect();
         for t in gguf.tensors.iter().filter(|t| wanted.contains(t.name.as_str())) {
@@ -131,7 +137,7 @@ impl Model {
                 source.used(t, start..start + bytes.len());
             }
         }
-        self.finish(backend)
+        Ok(())
     }
 
     /// Opens a session on a backend that was prepared with this plan and has all weights.

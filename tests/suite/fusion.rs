@@ -365,12 +365,12 @@ fn experts_are_the_same_fused_with_and_without_a_shared_one() {
     }
 }
 
-/// Rounding to f16 moves a value by up to 2^-11 of it, to q8_0 by up to 1/254 of the largest of its 32, eight times as
-/// much. What attention makes of values moves by as much, and its weights by the error of a score: scores of these heads
-/// reach some ten, so by ten times that and more. The second layer works on what the first one changed.
+/// Rounding to f16 moves a value by up to 2^-11 of it; to q8_0 by up to 1/254 of the largest of its 32, which is some
+/// twenty times as much for a usual one. What attention makes of values moves by as much, and its weights by the error
+/// of a score: scores of these heads reach some ten, so by ten times that.
 const NARROW: [(KvType, tol::Tol); 3] = [
     (KvType::F32, tol::Tol { abs: 0.0, rel: 2e-4 }),
-    (KvType::F16, tol::Tol { abs: 0.0, rel: 1e-2 }),
+    (KvType::F16, tol::Tol { abs: 0.0, rel: 5e-3 }),
     (KvType::Q8_0, tol::Tol { abs: 0.0, rel: 1e-1 }),
 ];
 
@@ -382,9 +382,8 @@ fn narrow_keys_and_values_change_as_much_as_their_rounding_and_take_less_memory(
     for (d_head, heads) in [(32, (3, 1)), (96, (2, 2))] {
         let types = [DType::Q8_0; 3];
         let l = Layer { types, d_head, heads, norms: true, biases: false, gated: false, post_norm: true };
-        let mut case = Case::new(format!("two layers with heads of {d_head}"), &[1, 13, 260, 1, 4], |p| {
+        let mut case = Case::new(format!("a layer with heads of {d_head}"), &[1, 13, 260, 1, 4], |p| {
             let x = p.input(96);
-            let x = attention_layer(p, x, &l);
             attention_layer(p, x, &l)
         });
         let want = run(&mut Reference::new(), &case).unwrap();
@@ -398,7 +397,7 @@ fn narrow_keys_and_values_change_as_much_as_their_rounding_and_take_less_memory(
             }
             assert_eq!(bytes[1] * 2, bytes[0]);
             // A byte for each value, and for each 64 a word of two scales, behind all values; sizes are of 16 bytes.
-            let of_head = |bytes: u64| bytes / (4 * case.limits.n_ctx * heads.1) as u64;
+            let of_head = |bytes: u64| bytes / (2 * case.limits.n_ctx * heads.1) as u64;
             assert_eq!(of_head(bytes[2]), (d_head + 4 * d_head.div_ceil(64)) as u64);
         }
     }

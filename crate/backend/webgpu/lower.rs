@@ -23,7 +23,7 @@ pub fn node(program: &Program, i: usize, compiler: &mut Compiler<'_>, all: &mut 
     let rows = g.nodes[i].shape.map_or(Dim::Tokens, |s| s.rows);
     let most = if rows == Dim::Tokens { program.limits.max_tokens } else { program.limits.max_outputs };
     let tuning = compiler.gpu.tuning;
-    Lower { program, g, i, rows, most, tuning, compiler, all }.run();
+    Lower { program, g, i, rows, most, weight_bytes: 0, tuning, compiler, all }.run();
 }
 
 /// Bytes of the buffer that kernels of one node share: normed rows of x, or partial results of attention.
@@ -93,6 +93,8 @@ struct Lower<'a, 'c, 'g> {
     rows: Dim,
     /// Rows of a step, at most.
     most: usize,
+    /// What the next dispatches read of packed weights.
+    weight_bytes: u64,
     tuning: Tuning,
     compiler: &'c mut Compiler<'g>,
     all: &'c mut Vec<Dispatch>,
@@ -104,7 +106,7 @@ impl<'a> Lower<'a, '_, '_> {
             return None;
         }
         let mut d = self.compiler.dispatch(k(), self.rows, &self.program.step, buffers);
-        d.when = when;
+        (d.when, d.weight_bytes) = (when, self.weight_bytes);
         self.all.push(d);
         self.all.last_mut()
     }

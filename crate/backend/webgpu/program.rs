@@ -50,6 +50,9 @@ pub struct Chunks {
 }
 
 pub struct Dispatch {
+    pub name: &'static str,
+    /// Bytes of packed weights that it reads.
+    pub weight_bytes: u64,
     pub pipeline: wgpu::ComputePipeline,
     pub group: wgpu::BindGroup,
     grid: [u32; 2],
@@ -242,9 +245,20 @@ impl Compiler<'_> {
         }
         let desc = wgpu::BindGroupDescriptor { label: Some(k.name), layout: &layout, entries: &entries };
         let group = self.gpu.device.create_bind_group(&desc);
-        let (grid, z, rows_per_group) = (k.grid, k.z, k.rows);
+        let (name, grid, z, rows_per_group) = (k.name, k.grid, k.z, k.rows);
         let pipeline = self.pipeline(k, &layout);
-        Dispatch { pipeline, group, grid, z, rows, rows_per_group, when: When::ALWAYS, chunks: None }
+        Dispatch {
+            name,
+            weight_bytes: 0,
+            pipeline,
+            group,
+            grid,
+            z,
+            rows,
+            rows_per_group,
+            when: When::ALWAYS,
+            chunks: None,
+        }
     }
 
     fn layout(&mut self, bind: &[Access]) -> wgpu::BindGroupLayout {

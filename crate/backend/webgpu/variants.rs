@@ -18,6 +18,7 @@ pub fn shader_sources() -> Vec<(String, String)> {
             .chain(deltas(tuning));
         all.extend(kernels.map(|(what, k)| (format!("{} {what} {kind}", k.name), k.source)));
     }
+    all.push(("read".to_string(), super::wgsl::file("read").to_string()));
     for (dtype, fields) in DType::ALL.iter().filter_map(|d| Some((*d, repack::fields(*d)?))) {
         let tile = repack::TILE * 3 * dtype.block_bytes();
         all.push((format!("repack {dtype}"), repack::source(dtype, 3 * dtype.block_elems(), tile, fields)));

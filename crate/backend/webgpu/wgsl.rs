@@ -37,6 +37,7 @@ const FILES: &[(&str, &str)] = files![
     "moe_route.wgsl",
     "moe_sum.wgsl",
     "place.wgsl",
+    "read.wgsl",
     "repack.wgsl",
     "rms_norm.wgsl",
     "rope.wgsl",

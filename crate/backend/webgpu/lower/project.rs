@@ -79,6 +79,8 @@ impl<'a> Lower<'a, '_, '_> {
         };
         let experts = p.experts.map(|e| self.experts(p.x, p.parts[0].w, e.route, e.n));
         let cols = bound[0].0.m.cols;
+        let bytes: usize = bound.iter().map(|(s, _)| s.m.rows * s.m.dtype.row_bytes(cols).unwrap_or(0)).sum();
+        self.weight_bytes = experts.map_or(bytes, |e| bytes / e.n_expert * e.n_used) as u64;
         let y_cols = match experts {
             Some(e) if !matches!(p.post, Post::Add { .. }) => g.shape(ValueId(self.i as u32)).cols / e.n_used,
             _ => g.shape(ValueId(self.i as u32)).cols,
@@ -153,9 +155,11 @@ impl<'a> Lower<'a, '_, '_> {
         let (cols, len) = (self.g.shape(p.x).cols, self.g.weight(w).cols);
         let finish = gate.map_or(Finish::None, |(v, act)| Finish::Gate(self.view(v), act));
         let gate = gate.map(|(v, _)| program.slot(v));
+        let weight_bytes = std::mem::take(&mut self.weight_bytes);
         let buffers: Vec<_> = [program.slot(p.x), table].into_iter().chain(gate).chain([&program.scratch]).collect();
         // The table starts with the weight of the norm.
         self.push(|| kernels::rms_norm(cols, len, DType::F32, eps, finish, tuning), when, &buffers);
+        self.weight_bytes = weight_bytes;
     }
 
     /// Rows that are no whole number of runs: no pass makes a projection of these.
