@@ -44,6 +44,8 @@ pub fn decode<L: Lanes>(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         DType::Q4_0 => each!(q4_0, bytes, out),
         DType::Q4_1 => each!(q4_1, bytes, out),
+        DType::Q5_0 => each!(q5_0, bytes, out),
+        DType::Q5_1 => each!(q5_1, bytes, out),
         DType::Q8_0 => each!(q8_0, bytes, out),
         DType::Q4_K => each!(q4_k, bytes, out),
         DType::Q6_K => each!(q6_k, bytes, out),
@@ -80,6 +82,34 @@ fn q4_1<L: Lanes>(b: &[u8; 20], y: &mut [f32; 32]) {
     let (d, m, (low, high)) = (half(b, 0), half(b, 2), L::nibbles(bytes16(b, 4)));
     put::<L>(y, 0, low, d, m);
     put::<L>(y, 16, high, d, m);
+}
+
+#[inline(always)]
+fn q5_0<L: Lanes>(b: &[u8; 22], y: &mut [f32; 32]) {
+    let d = half(b, 0);
+    let (low, high) = five_bits(b, 2);
+    put::<L>(y, 0, L::unsigned(&low), d, -16.0 * d);
+    put::<L>(y, 16, L::unsigned(&high), d, -16.0 * d);
+}
+
+#[inline(always)]
+fn q5_1<L: Lanes>(b: &[u8; 24], y: &mut [f32; 32]) {
+    let (d, m) = (half(b, 0), half(b, 2));
+    let (low, high) = five_bits(b, 4);
+    put::<L>(y, 0, L::unsigned(&low), d, m);
+    put::<L>(y, 16, L::unsigned(&high), d, m);
+}
+
+/// The word of fifth bits at `at`, and the nibbles after it.
+#[inline(always)]
+fn five_bits(b: &[u8], at: usize) -> ([u8; 16], [u8; 16]) {
+    let fifth = u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
+    let (nibbles, mut low, mut high) = (bytes16(b, at + 4), [0; 16], [0; 16]);
+    for j in 0..16 {
+        low[j] = nibbles[j] & 15 | ((fifth >> j & 1) << 4) as u8;
+        high[j] = nibbles[j] >> 4 | ((fifth >> (j + 16) & 1) << 4) as u8;
+    }
+    (low, high)
 }
 
 #[inline(always)]
