@@ -7,6 +7,7 @@ use super::x86::{Avx2, Avx512, MADD, VNNI};
 
 impl<const DOT: u8> Ints for Avx2<DOT> {
     const W: usize = 8;
+    const TOKENS: usize = 4;
     /// VNNI multiplies unsigned by signed bytes; AVX2 would overflow its 16 bits, so there they become signed ones.
     const WIDE_BIAS: i32 = if DOT == MADD { 128 } else { 0 };
     type F = __m256;
@@ -154,6 +155,7 @@ impl<const DOT: u8> Ints for Avx2<DOT> {
 
 impl Ints for Avx512 {
     const W: usize = 16;
+    const TOKENS: usize = 8;
     const WIDE_BIAS: i32 = 0;
     type F = __m512;
     type I = __m512i;
