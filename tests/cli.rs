@@ -181,6 +181,10 @@ fn golden_refuses_a_file_that_is_no_whole_fixture_and_runs_the_others() {
     folder.write("text.json", whole.to_string());
     let out = json(&["golden", &at("text"), "--backend", "cpu"], 1);
     assert_eq!(out["files"][0]["result"]["error"]["code"], "unsupported-architecture");
+    for nothing in ["--prompts", "--steps"] {
+        let out = json(&["golden", &good, nothing, "0", "--backend", "cpu"], 1);
+        assert_eq!(out["error"]["code"], "invalid-argument");
+    }
     let missing = json(&["golden", "no/such.json", "--backend", "cpu"], 1);
     assert_eq!(missing["files"][0]["result"]["error"]["code"], "io");
 }
