@@ -53,8 +53,8 @@ pub trait Lanes: Copy + 'static {
 pub trait Ints: Lanes {
     /// Rows of a register: 4, 8 or 16.
     const W: usize;
-    /// Tokens whose sums fit in registers, with W rows: 4 or 8.
-    const TOKENS: usize;
+    /// Tokens whose sums, of W rows each, fit in registers: 4 or 8.
+    const TOKENS: usize = 4;
     /// `dot_wide` leaves out this many times the sum of x.
     const WIDE_BIAS: i32;
     /// W values.

@@ -7,7 +7,6 @@ use super::x86::{Avx2, Avx512, MADD, VNNI};
 
 impl<const DOT: u8> Ints for Avx2<DOT> {
     const W: usize = 8;
-    const TOKENS: usize = 4;
     /// VNNI multiplies unsigned by signed bytes; AVX2 would overflow its 16 bits, so there they become signed ones.
     const WIDE_BIAS: i32 = if DOT == MADD { 128 } else { 0 };
     type F = __m256;
