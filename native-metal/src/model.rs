@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use pagelm::Result;
+use pagelm::backend::KvType;
 use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
 
@@ -36,6 +37,9 @@ pub struct DeviceArgs {
     /// Tokens of one prefill step, at most.
     #[arg(long, value_name = "N", default_value_t = Options::default().max_tokens)]
     pub batch: usize,
+    /// How the GPU keeps keys and values: f32, f16 or q8_0. The other backends keep f32.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    kv_type: KvType,
     /// What the model may take of memory, in MiB; what the system says is free where not given. Of a GPU with memory of
     /// its own nothing is known.
     #[arg(long, value_name = "MIB")]
@@ -43,11 +47,16 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// Threads of the cpu backend.
+    pub fn threads(&self) -> usize {
+        self.threads.map_or_else(device::cores, usize::from)
+    }
+
     pub fn device(&self, purpose: Purpose) -> Result<device::Device> {
         let fast = purpose == Purpose::Run && self.backend != Kind::Reference;
         let fallback = if fast { device::Activations::Q8 } else { device::Activations::F32 };
         let activations = self.activations.unwrap_or(fallback);
-        device::open(self.backend, device::CpuArgs { threads: self.threads.map(usize::from), activations })
+        device::open(self.backend, device::CpuArgs { threads: self.threads(), activations })
     }
 
     /// The options with the memory that a model may take on this device.
@@ -61,7 +70,7 @@ impl DeviceArgs {
     }
 
     pub fn options(&self) -> Options {
-        Options { n_ctx: self.ctx, max_tokens: self.batch, ..Options::default() }
+        Options { n_ctx: self.ctx, max_tokens: self.batch, kv_type: self.kv_type, ..Options::default() }
     }
 }
 

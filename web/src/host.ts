@@ -167,7 +167,7 @@ export class Host {
 const GPU_REFUSALS = ["no-gpu", "gpu-error", "unsupported-type", "unsupported-architecture", "out-of-memory"];
 
 /** Opens the engine on the backend that was asked for, or on the best that there is. */
-async function open(header: Header, { backend: wanted, contextLength, mtp, memoryLimit }: In<"load">) {
+async function open(header: Header, { backend: wanted, contextLength, mtp, memoryLimit, kvType }: In<"load">) {
   const model = header.info(contextLength, mtp) as ModelInfo;
   if (model.problem) throw model.problem;
   let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
@@ -184,11 +184,11 @@ async function open(header: Header, { backend: wanted, contextLength, mtp, memor
   }
   let engine: Engine;
   try {
-    engine = await header.open(backend, contextLength, mtp, memoryLimit);
+    engine = await header.open(backend, contextLength, mtp, memoryLimit, kvType);
   } catch (e) {
     const { code, message } = errorData(e);
     if (wanted !== "auto" || backend === "cpu" || !GPU_REFUSALS.includes(code)) throw e;
-    engine = await header.open("cpu", contextLength, mtp, memoryLimit);
+    engine = await header.open("cpu", contextLength, mtp, memoryLimit, kvType);
     [backend, backendReason] = ["cpu", message];
   }
   const seen = stats(engine);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pagelm::backend::KvType;
 use pagelm::engine::{Model, Options};
 use pagelm::gguf::{Gguf, Progress, Reader};
 use pagelm::{Error, ErrorKind};
@@ -88,15 +89,19 @@ impl Header {
         })
     }
 
-    /// Makes the engine on `webgpu` or `cpu`, ready to take weights. `memory_limit`: bytes that it may take.
+    /// Makes the engine on `webgpu` or `cpu`, ready to take weights. `memory_limit`: bytes that it may take; `kv_type`:
+    /// how the cache is kept on WebGPU.
     pub async fn open(
         &self,
         backend: String,
         context_length: Option<usize>,
         mtp: bool,
         memory_limit: Option<f64>,
+        kv_type: Option<String>,
     ) -> Result<Engine, JsValue> {
-        Engine::open(self.gguf()?, &backend, choice(context_length, mtp, memory_limit)).await.map_err(thrown)
+        let kv_type = kv_type.map_or(Ok(KvType::F32), |name| name.parse()).map_err(thrown)?;
+        let options = Options { kv_type, ..choice(context_length, mtp, memory_limit) };
+        Engine::open(self.gguf()?, &backend, options).await.map_err(thrown)
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {
