@@ -2,8 +2,10 @@
 //!
 //! All sums run over 16 lanes in the same order whatever the instructions are, so machines with fused multiply-add agree
 //! to the last bit. Code generic over [`Lanes`] must be `#[inline(always)]` down to the methods here: only then does it
-//! become part of the one function per instruction set (`avx512`, `avx2`) that may use wide registers.
+//! become part of the one function per instruction set (`avx512`, `dotprod`) that may use wide registers.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod plain;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -18,7 +20,7 @@ pub type Chunk = [f32; 16];
 /// Arithmetic on 16 values at once.
 pub trait Lanes: Copy + 'static {
     type V: Copy;
-    /// Whether 16 accumulators fit in registers (else 12 half ones are all there is room for).
+    /// Whether 16 accumulators fit in registers (else 6 are all there is room for).
     const ROOMY: bool;
     fn zero() -> Self::V;
     fn load(x: &Chunk) -> Self::V;
@@ -51,6 +53,8 @@ pub trait Lanes: Copy + 'static {
 pub trait Ints: Lanes {
     /// Rows of a register: 4, 8 or 16.
     const W: usize;
+    /// Tokens whose sums, of W rows each, fit in registers: 4 or 8.
+    const TOKENS: usize = 4;
     /// `dot_wide` leaves out this many times the sum of x.
     const WIDE_BIAS: i32;
     /// W values.
@@ -114,12 +118,19 @@ enum Kind {
     Avx512Short,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    Dotprod,
+    #[cfg(target_arch = "aarch64")]
+    I8mm,
 }
 
 impl Isa {
-    /// Level 0 is what every machine of the target has, 1 is AVX2 with FMA and F16C, 2 adds VNNI (dot products of bytes)
-    /// on registers of 256 bits, 3 is AVX-512 with VNNI. What this machine lacks is left out, so the highest level is
-    /// always its widest.
+    /// Level 0 is what the compiler makes of plain loops for every machine of the target. On x86-64, 1 is AVX2 with FMA
+    /// and F16C, 2 adds VNNI (dot products of bytes) on registers of 256 bits, 3 is AVX-512 with VNNI. On aarch64, 1 is
+    /// NEON, 2 adds dot products of signed bytes (DotProd), 3 those of unsigned with signed ones (I8MM). What this
+    /// machine lacks is left out, so the highest level is always its widest.
     pub fn at_most(level: u8) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -138,7 +149,19 @@ impl Isa {
                 _ => Kind::Plain,
             })
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected as has;
+            let neon = has!("neon");
+            let dotprod = neon && has!("dotprod");
+            Self(match level {
+                3.. if dotprod && has!("i8mm") => Kind::I8mm,
+                2.. if dotprod => Kind::Dotprod,
+                1.. if neon => Kind::Neon,
+                _ => Kind::Plain,
+            })
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         {
             let _ = level; // the other targets choose when they are compiled
             Self(Kind::Plain)
@@ -162,6 +185,15 @@ impl Isa {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => unsafe { x86::avx512(job) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => unsafe { neon::neon(job) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Kind::Dotprod => unsafe { neon::dotprod(job) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Kind::I8mm => unsafe { neon::i8mm(job) },
         }
     }
 

@@ -44,8 +44,7 @@ impl Part<'_> {
             let panel = self.w.panel(self.memory, self.part, at / PANEL);
             let tokens = self.tile.rows.end;
             let mut t = 0;
-            // As many sums as there are registers for.
-            if L::W == 16 {
+            if L::TOKENS == 8 {
                 t = self.tokens::<L, F, 8>(panel, at, t);
             }
             t = self.tokens::<L, F, 4>(panel, at, t);

@@ -52,8 +52,16 @@ impl Cpu {
         Self::with_level(threads, WIDEST)
     }
 
-    /// With no wider instructions than a level: 0 for what every machine of the target has, 1 for AVX2, 2 for dot
-    /// products of bytes (VNNI) on registers of the same size, 3 for AVX-512.
+    /// With no wider instructions than a level, of those that this machine has.
+    ///
+    /// | Level | x86-64 | aarch64 |
+    /// |---|---|---|
+    /// | 0 | plain loops | plain loops |
+    /// | 1 | AVX2 | NEON |
+    /// | 2 | and dot products of bytes (VNNI) | and dot products of signed bytes (DotProd) |
+    /// | 3 | AVX-512 with VNNI | and of unsigned with signed ones (I8MM) |
+    ///
+    /// Other targets choose when they are compiled.
     pub fn with_level(threads: usize, level: u8) -> Self {
         Self::with_pool(Pool::new(threads), level)
     }

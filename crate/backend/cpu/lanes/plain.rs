@@ -60,6 +60,7 @@ impl Lanes for Plain {
 
 impl Ints for Plain {
     const W: usize = 16;
+    const TOKENS: usize = 8;
     const WIDE_BIAS: i32 = 0;
     type F = Chunk;
     type I = [i32; 16];

@@ -148,6 +148,7 @@ impl<const DOT: u8> Ints for Avx2<DOT> {
 
 impl Ints for Avx512 {
     const W: usize = 16;
+    const TOKENS: usize = 8;
     const WIDE_BIAS: i32 = 0;
     type F = __m512;
     type I = __m512i;
