@@ -1,7 +1,6 @@
 //! One model on one backend: first it takes weights, then it runs.
 
 use js_sys::{Array, Float32Array};
-use pagelm::backend::cpu::Cpu;
 use pagelm::backend::webgpu::{self, Target, WebGpu};
 use pagelm::backend::{Backend, Counters, Memory};
 use pagelm::engine::{Generation, Model, Options, Session};
@@ -12,13 +11,8 @@ use pagelm::{Error, ErrorKind, Result};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
+use crate::threads::{cpu, running};
 use crate::value::{thrown, to_js};
-
-/// The backend that runs without a GPU.
-pub fn cpu() -> Box<dyn Backend> {
-    // This build has no threads: it must run on pages that are not cross-origin isolated.
-    Box::new(Cpu::new(1))
-}
 
 #[wasm_bindgen]
 pub struct Engine {
@@ -56,9 +50,9 @@ impl Device {
 }
 
 impl Engine {
-    pub(crate) async fn open(gguf: &Gguf, backend: &str, options: Options) -> Result<Engine> {
+    pub(crate) async fn open(gguf: &Gguf, backend: &str, threads: usize, options: Options) -> Result<Engine> {
         let (mut device, adapter) = match backend {
-            "cpu" => (Device::Cpu(cpu()), None),
+            "cpu" => (Device::Cpu(Box::new(cpu(threads))), None),
             "webgpu" => {
                 let gpu = WebGpu::new(webgpu::Options::default()).await?;
                 let adapter = gpu.adapter().clone();
@@ -212,7 +206,8 @@ impl Engine {
         let (counters, memory, wasm_bytes) =
             (device.counters(), device.memory(), core::arch::wasm32::memory_size(0) as u64 * 65536);
         let adapter = self.adapter.as_ref();
-        to_js(&Stats { backend, adapter, context_length, counters, memory, weight_bytes_copied, wasm_bytes })
+        let threads = running();
+        to_js(&Stats { backend, adapter, context_length, threads, counters, memory, weight_bytes_copied, wasm_bytes })
     }
 }
 
@@ -221,6 +216,8 @@ struct Stats<'a> {
     backend: &'static str,
     adapter: Option<&'a webgpu::AdapterInfo>,
     context_length: usize,
+    /// Threads that compute now.
+    threads: usize,
     counters: Counters,
     memory: Memory,
     /// Bytes of weights that came through this module's memory: nearly none on a GPU.

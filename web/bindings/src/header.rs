@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use pagelm::backend::Backend;
 use pagelm::engine::{Model, Options};
 use pagelm::gguf::{Gguf, Progress, Reader};
 use pagelm::{Error, ErrorKind};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
-use crate::engine::{Engine, cpu};
+use crate::engine::Engine;
+use crate::threads::cpu;
 use crate::value::{Problem, thrown, to_js};
 
 /// Takes the start of a file, piece by piece.
@@ -68,7 +70,7 @@ impl Header {
         for t in &gguf.tensors {
             *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
         }
-        let cpu = cpu();
+        let cpu = cpu(1);
         let model = Model::new(gguf, &|d| cpu.supports(d), &choice(context_length));
         let (weights, cache) = model.as_ref().map(Model::bytes).ok().unzip();
         let meta = &gguf.meta;
@@ -88,9 +90,15 @@ impl Header {
         })
     }
 
-    /// Makes the engine on `webgpu` or `cpu`, ready to take weights.
-    pub async fn open(&self, backend: String, context_length: Option<usize>) -> Result<Engine, JsValue> {
-        Engine::open(self.gguf()?, &backend, choice(context_length)).await.map_err(thrown)
+    /// Makes the engine on `webgpu` or `cpu`, ready to take weights. On the CPU it has one thread, and room for others
+    /// that JavaScript may lend it, `threads` in all.
+    pub async fn open(
+        &self,
+        backend: String,
+        threads: usize,
+        context_length: Option<usize>,
+    ) -> Result<Engine, JsValue> {
+        Engine::open(self.gguf()?, &backend, threads, choice(context_length)).await.map_err(thrown)
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {
