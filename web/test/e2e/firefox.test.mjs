@@ -1,7 +1,7 @@
-// Headless Firefox: WebGPU (naga) on a software adapter.
+// Headless Firefox: WebGPU (naga) on a software adapter, and the CPU.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { brokenStarts, faults, generation, models, realModel } from "./cases.mjs";
+import { brokenStarts, builds, faults, generation, models, realModel } from "./cases.mjs";
 import { start } from "./setup.mjs";
 
 const context = await start("firefox");
@@ -15,6 +15,11 @@ test("WebGPU", async (t) => {
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await realModel(t, context, "webgpu");
+});
+
+test("CPU", async (t) => {
+  await builds(t, context);
+  await generation(t, context, "cpu");
 });
 
 test("nothing went wrong unnoticed", () => {

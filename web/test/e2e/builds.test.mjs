@@ -1,0 +1,43 @@
+// The builds of the module, in pages that may share memory and in pages that may not.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { builds, models } from "./cases.mjs";
+import { start } from "./setup.mjs";
+
+const isolated = await start("chromium");
+const base = await start("chromium", { isolated: false, load: { wasmBuild: "base" } });
+const open = await start("chromium", { isolated: false });
+
+test("Chromium has everything in an isolated page", async (t) => {
+  const { wasm } = await isolated.call("capabilities");
+  assert.deepEqual(wasm, { simd: true, relaxedSimd: true, threads: true, whyOneThread: null });
+  await builds(t, isolated);
+});
+
+test("Chromium has one thread in another page, and says why", async (t) => {
+  const { wasm, crossOriginIsolated } = await open.call("capabilities");
+  assert.equal(crossOriginIsolated, false);
+  assert.equal(wasm.threads, false);
+  assert.match(wasm.whyOneThread, /COOP and COEP/);
+  await builds(t, open);
+});
+
+test("the build without relaxed SIMD computes every model", (t) => models(t, base, "cpu"));
+
+test("threads end with their engine", async () => {
+  const session = await isolated.browser.debug();
+  /** Workers that the browser has. */
+  const workers = async () => {
+    const { targetInfos } = await session.send("Target.getTargets");
+    return targetInfos.filter((/** @type {{ type: string }} */ i) => i.type === "worker").length;
+  };
+  await isolated.call("dispose");
+  const before = await workers();
+  const model = "/golden/llama.gguf";
+  await isolated.call("load", { model, backend: "cpu", threads: 4 });
+  assert.equal(await workers(), before + 4, "an engine and three threads");
+  await isolated.call("dispose");
+  const end = performance.now() + 10_000;
+  while ((await workers()) > before && performance.now() < end) await new Promise((done) => setTimeout(done, 50));
+  assert.equal(await workers(), before);
+});
