@@ -1,5 +1,5 @@
 # make demo    the demo page; HEADLESS=1 answers one PROMPT in a browser without a window and prints it
-# make test    everything that must hold
+# make test    everything that must hold; make test-slow, what takes too long for every change
 # make bench   speed of this machine with a small model; MODEL=FILE for another
 # Each one first gets what it needs and this machine lacks (tests/tools/setup.sh).
 SHELL := /bin/bash
@@ -10,7 +10,7 @@ PROMPT ?= What is the capital of France?
 export PROMPT
 MODEL ?=
 
-.PHONY: demo test bench build web lint fmt apple test-rust test-web clean
+.PHONY: demo test test-slow bench build web lint fmt apple models test-rust test-web clean
 .DEFAULT_GOAL := build
 
 demo: web
@@ -23,6 +23,11 @@ test:
 	$(MAKE) apple
 	$(MAKE) test-rust
 	$(MAKE) test-web
+
+# Perplexities over a whole text, of all models that the tests know.
+test-slow: models
+	$(setup) rust
+	cargo test --locked -p pagelm-cli --test cli -- --ignored
 
 # Natively on the CPU and the GPU, then in a browser on both; on a machine without a GPU the GPU is software.
 bench: web
@@ -56,16 +61,21 @@ fmt:
 	cargo fmt --all
 	cd web && npm run --silent format
 
+# The bigger ones are not needed: tests that miss one say so.
+models:
+	$(setup) models
+	-$(setup) model:gemma model:qwen >/dev/null
+
 # Type-checks the Metal code without a Mac.
 apple:
 	tests/tools/check-apple.sh
 
-test-rust:
-	$(setup) rust vulkan models
+test-rust: models
+	$(setup) rust vulkan
 	cargo test --locked --workspace
 
-test-web: web
-	$(setup) browsers models
+test-web: web models
+	$(setup) browsers
 	node --test --test-concurrency=1 --test-reporter=spec web/test/*.test.mjs web/test/*/*.test.mjs
 
 clean:

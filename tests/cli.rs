@@ -87,6 +87,104 @@ fn golden_exits_with_1_where_numbers_disagree() {
     assert_eq!(differ["ok"], false);
 }
 
+/// The backends that this machine is expected to have.
+fn backends() -> Vec<&'static str> {
+    let gpu = std::env::var_os("PAGELM_NO_GPU").is_none_or(|v| v != "1");
+    ["reference", "cpu"].into_iter().chain(gpu.then_some("gpu")).collect()
+}
+
+#[test]
+fn golden_runs_every_fixture_and_names_what_it_skips() {
+    let Some(folder) = golden("").filter(|f| PathBuf::from(f).join("gemma.json").exists()) else { return };
+    let listed = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let mut files: Vec<_> = listed.filter(|p| p.extension().is_some_and(|e| e == "json")).collect();
+    files.sort();
+    let paths: Vec<&str> = files.iter().map(|p| p.to_str().unwrap()).collect();
+    assert!(paths.len() >= 15, "{paths:?}");
+    for backend in backends() {
+        let out = json(&[&["golden", "--backend", backend][..], &paths].concat(), 0);
+        let results = out["files"].as_array().unwrap();
+        assert_eq!(results.len(), paths.len());
+        for (path, file) in paths.iter().zip(results) {
+            assert_eq!((file["file"].as_str(), file["ok"].as_bool()), (Some(*path), Some(true)), "{backend}");
+            let name = PathBuf::from(path).file_stem().unwrap().to_str().unwrap().to_string();
+            let skipped: Vec<&str> = file["skipped"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+            let ran = |key: &str| file["result"][key].as_array().map_or(0, Vec::len);
+            match name.as_str() {
+                "smart_resize" => assert!(skipped[0].contains("sizes of images"), "{skipped:?}"),
+                "qwen3vl" | "qwen35vl" => {
+                    assert!(skipped[0].contains("no vision tower") && skipped.len() == 1, "{skipped:?}");
+                    assert_eq!(ran("texts"), 2, "the text before the images runs: {file}");
+                }
+                _ => {
+                    assert!(skipped.is_empty(), "{name}: {skipped:?}");
+                    assert_eq!(ran("prompts"), 3, "{name}");
+                    let all = file["result"]["prompts"].as_array().unwrap().iter();
+                    let steps = all.map(|p| (p["greedy_matched"].as_u64(), p["greedy_total"].as_u64()));
+                    assert_eq!(steps.collect::<Vec<_>>(), [16, 16, 0].map(|n| (Some(n), Some(n))), "{name}");
+                    assert_eq!(ran("mtp"), if name == "qwen35_mtp" { 2 } else { 0 }, "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn golden_refuses_a_file_that_is_no_whole_fixture_and_runs_the_others() {
+    let (Some(model), Some(good)) = (golden("llama.gguf"), golden("llama.json")) else { return };
+    let folder = Folder::new("malformed");
+    folder.write("llama.gguf", std::fs::read(model).unwrap());
+    let whole: Value = serde_json::from_str(&std::fs::read_to_string(&good).unwrap()).unwrap();
+    let with = |change: fn(&mut Value)| {
+        let mut v = whole.clone();
+        change(&mut v);
+        v.to_string()
+    };
+    let broken = [
+        ("cut", whole.to_string()[..5000].to_string()),
+        ("no keys", "{}".to_string()),
+        ("a list of numbers", "[1, 2]".to_string()),
+        ("no prompts", with(|v| v["prompts"] = serde_json::json!([]))),
+        ("no logits", with(|v| drop(v["prompts"][0].as_object_mut().unwrap().remove("logits_last")))),
+        ("no ids", with(|v| v["prompts"][1]["ids"] = serde_json::json!([]))),
+        ("a row short", with(|v| v["prompts"][0]["ids"].as_array_mut().unwrap().push(3.into()))),
+        ("values short", with(|v| drop(v["prompts"][0]["logits_all"]["data"].as_array_mut().unwrap().pop()))),
+        (
+            "an empty block",
+            with(|v| {
+                v["mtp"] = serde_json::json!([{ "ids": [], "next_ids": [], "argmax": [],
+            "logits_all": { "shape": [0, 5], "data": [] } }])
+            }),
+        ),
+    ];
+    for (what, text) in broken {
+        folder.write("broken.json", text);
+        let path = format!("{}/broken.json", folder.path());
+        let out = json(&["golden", &path, &good, "--backend", "cpu"], 1);
+        let files = out["files"].as_array().unwrap();
+        assert_eq!(files[0]["result"]["error"]["code"], "invalid-argument", "{what}: {out}");
+        assert_eq!(files[0]["result"]["error"]["place"], path, "{what}");
+        assert_eq!((&files[0]["ok"], &files[1]["ok"]), (&false.into(), &true.into()), "{what}");
+    }
+    // An architecture that does not run: fine where there are only images to lose, but not for a model of text.
+    let mut bytes = std::fs::read(golden("llama.gguf").unwrap()).unwrap();
+    let at = bytes.windows(20).position(|w| w == b"general.architecture").unwrap();
+    let value = at + bytes[at..].windows(5).position(|w| w == b"llama").unwrap();
+    bytes[value..value + 5].copy_from_slice(b"mamba");
+    folder.write("llama.gguf", bytes);
+    let images = serde_json::json!({ "gguf": "llama.gguf", "mmproj": "none.gguf", "image_token_id": 2, "cases": [
+        { "ids": [1, 2], "logits_all": { "shape": [2, 1], "data": [0.0, 0.0] } }] });
+    folder.write("images.json", images.to_string());
+    let at = |name: &str| format!("{}/{name}.json", folder.path());
+    let out = json(&["golden", &at("images"), "--backend", "cpu"], 0);
+    assert!(out["files"][0]["skipped"][1].as_str().unwrap().contains("architecture `mamba`"), "{out}");
+    folder.write("text.json", whole.to_string());
+    let out = json(&["golden", &at("text"), "--backend", "cpu"], 1);
+    assert_eq!(out["files"][0]["result"]["error"]["code"], "unsupported-architecture");
+    let missing = json(&["golden", "no/such.json", "--backend", "cpu"], 1);
+    assert_eq!(missing["files"][0]["result"]["error"]["code"], "io");
+}
+
 #[test]
 fn bench_counts_what_a_token_costs() {
     let Some(model) = golden("llama.gguf") else { return };
@@ -126,37 +224,100 @@ fn errors_have_a_code_and_exit_with_1_and_wrong_usage_exits_with_2() {
     }
 }
 
+#[test]
+fn a_model_that_does_not_fit_says_what_it_needs_and_what_there_is() {
+    let Some(model) = golden("llama.gguf") else { return };
+    for command in [&["run", "--ids", "5"][..], &["bench", "--pp", "8", "--tg", "1", "--reps", "1"]] {
+        let args = [command, &["--model", &model, "--backend", "cpu", "--ctx", "100000", "--memory", "20"]].concat();
+        let out = json(&args, 1);
+        assert_eq!((&out["error"]["code"], &out["error"]["place"]), (&"out-of-memory".into(), &model.as_str().into()));
+        let message = out["error"]["message"].as_str().unwrap();
+        for part in ["MiB of weights", "of cache for 100000 tokens", "there are 20.0 MiB", "a context of "] {
+            assert!(message.contains(part), "`{part}` is not in: {message}");
+        }
+    }
+    // The context that it names fits.
+    let flags = ["--model", &model, "--backend", "cpu", "--memory", "20", "--ctx"];
+    let inspect = |ctx: &str| json(&[&["inspect"], &flags[..], &[ctx]].concat(), 0)["runs"].clone();
+    let refused = inspect("100000")["error"]["message"].as_str().unwrap().to_string();
+    let most = refused.split("a context of ").nth(1).unwrap().split(' ').next().unwrap();
+    assert_eq!(inspect(most)["ok"], true);
+    let more = (most.parse::<usize>().unwrap() + 1).to_string();
+    assert_eq!(inspect(&more)["error"]["code"], "out-of-memory");
+    // Without a limit, what is free decides: no machine has this much.
+    let endless = json(&["inspect", "--model", &model, "--backend", "cpu", "--ctx", "100000000000"], 0);
+    if cfg!(target_os = "linux") {
+        assert_eq!(endless["runs"]["error"]["code"], "out-of-memory", "{endless}");
+    }
+}
+
 const SMOLLM: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
-/// Feeds the reference's greedy tokens and checks ours wherever its choice was clear.
-fn follows(file: &str, reference: &str, backend: &str, prompts: &str) {
-    let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/{reference}"))) else { return };
-    let out = json(&["golden", &numbers, "--model", &model, "--backend", backend, "--prompts", prompts], 0);
+const GEMMA: &str = "gemma-3-270m-q4_k_m.gguf";
+const QWEN: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
+
+/// Feeds the reference's greedy tokens, and checks ours wherever its choice was clear.
+fn follows(file: &str, reference: &str, backend: &str, limits: &[&str]) {
+    let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/greedy-{reference}.json"))) else {
+        return;
+    };
+    let out = json(&[&["golden", &numbers, "--model", &model, "--backend", backend], limits].concat(), 0);
     assert_eq!(out["ok"], true, "{out}");
+    let prompts = out["files"][0]["result"]["prompts"].as_array().unwrap();
+    assert!(prompts.iter().all(|p| p["clear_steps"].as_u64() > Some(5)), "{out}");
 }
 
 #[test]
 fn a_real_model_follows_the_reference_s_tokens_on_every_backend() {
     // Fewer prompts where the backend is slow; the first is the same for all.
-    follows(SMOLLM, "greedy-smollm2-135m.json", "cpu", "7");
-    follows(SMOLLM, "greedy-smollm2-135m.json", "reference", "1");
-    if std::env::var_os("PAGELM_NO_GPU").is_none_or(|v| v != "1") {
-        follows(SMOLLM, "greedy-smollm2-135m.json", "gpu", "1");
+    follows(SMOLLM, "smollm2-135m", "cpu", &[]);
+    follows(SMOLLM, "smollm2-135m", "reference", &["--prompts", "1"]);
+    if backends().contains(&"gpu") {
+        follows(SMOLLM, "smollm2-135m", "gpu", &["--prompts", "1"]);
     }
 }
 
 #[test]
-fn bigger_models_follow_the_reference_s_tokens() {
-    follows("gemma-3-270m-q4_k_m.gguf", "greedy-gemma-3-270m.json", "cpu", "3");
-    follows("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "greedy-qwen2.5-coder-0.5b.json", "cpu", "2");
+fn gemma_3_and_qwen_2_5_follow_the_reference_s_tokens() {
+    for (file, reference) in [(GEMMA, "gemma-3-270m"), (QWEN, "qwen2.5-coder-0.5b")] {
+        follows(file, reference, "cpu", &[]);
+        if backends().contains(&"gpu") {
+            follows(file, reference, "gpu", &["--prompts", "2", "--steps", "12"]);
+        }
+    }
 }
+
+/// Compares the perplexity over the first chunks of a text.
+fn perplexity(file: &str, reference: &str, backend: &str, chunks: u64) {
+    let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/ppl-{reference}.json"))) else {
+        return;
+    };
+    let n = chunks.to_string();
+    let out = json(&["ppl", &numbers, "--model", &model, "--backend", backend, "--chunks", &n], 0);
+    let ratio = out["ratio"].as_f64().unwrap_or_else(|| panic!("no ratio in {out}"));
+    assert!((ratio - 1.0).abs() < 0.005, "{out}");
+    assert!(out["chunks"].as_u64() <= Some(chunks) && out["tokens"].as_u64() >= Some(511), "{out}");
+}
+
+const PERPLEXITIES: [(&str, &str); 3] =
+    [(SMOLLM, "smollm2-135m"), (GEMMA, "gemma-3-270m"), (QWEN, "qwen2.5-coder-0.5b")];
 
 #[test]
 fn perplexity_is_the_reference_s_within_half_a_percent() {
-    let (Some(model), Some(numbers)) = (model(SMOLLM), fixture("reference/ppl-smollm2-135m.json")) else { return };
-    let out = json(&["ppl", &numbers, "--model", &model, "--backend", "cpu", "--chunks", "2"], 0);
-    let ratio = out["ratio"].as_f64().unwrap_or_else(|| panic!("no ratio in {out}"));
-    assert!((ratio - 1.0).abs() < 0.005, "{out}");
+    for (file, reference) in PERPLEXITIES {
+        perplexity(file, reference, "cpu", 2);
+        if backends().contains(&"gpu") {
+            perplexity(file, reference, "gpu", 1);
+        }
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: make test-slow"]
+fn perplexity_over_the_whole_text_is_the_reference_s_within_half_a_percent() {
+    for (file, reference) in PERPLEXITIES {
+        perplexity(file, reference, "cpu", u64::MAX);
+    }
 }
 
 /// A folder that goes when the test ends.

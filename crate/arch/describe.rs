@@ -12,6 +12,8 @@ use crate::graph::{Builder, Graph, ValueId, WeightId};
 /// in with the shape that it should have, so that one look at a file finds everything that is wrong with it.
 pub struct Describe<'a> {
     pub gguf: &'a Gguf,
+    /// Whether the block for multi-token prediction is wanted.
+    pub mtp: bool,
     builder: Builder,
     tensors: HashMap<&'a str, &'a TensorInfo>,
     taken: HashMap<&'a str, (WeightId, Use)>,
@@ -28,9 +30,10 @@ enum Use {
 }
 
 impl<'a> Describe<'a> {
-    pub fn new(gguf: &'a Gguf) -> Self {
+    pub fn new(gguf: &'a Gguf, mtp: bool) -> Self {
         Self {
             gguf,
+            mtp,
             builder: Builder::new(),
             tensors: gguf.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
             taken: HashMap::new(),

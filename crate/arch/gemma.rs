@@ -14,7 +14,12 @@ pub fn gemma(d: &mut Describe<'_>) -> Result<Graph> {
     let c = Config::read(d.gguf)?;
     let attn = AttnSpec::causal(&c, c.rope_halves());
     let layer = |_| LayerSpec::plain(attn.clone(), Act::GeluTanh);
-    decoder(d, &c, &DecoderSpec { embed_scale: (c.d_model as f32).sqrt(), final_softcap: None }, layer)
+    decoder(
+        d,
+        &c,
+        &DecoderSpec { embed_scale: (c.d_model as f32).sqrt(), final_softcap: None, ..DecoderSpec::default() },
+        layer,
+    )
 }
 
 /// Soft-caps on scores and logits; every second layer sees a window only.
@@ -34,7 +39,12 @@ pub fn gemma2(d: &mut Describe<'_>) -> Result<Graph> {
         attn.attn.window = window.filter(|_| local(i));
         LayerSpec { post_norms: true, ..LayerSpec::plain(attn, Act::GeluTanh) }
     };
-    decoder(d, &c, &DecoderSpec { embed_scale: (c.d_model as f32).sqrt(), final_softcap }, layer)
+    decoder(
+        d,
+        &c,
+        &DecoderSpec { embed_scale: (c.d_model as f32).sqrt(), final_softcap, ..DecoderSpec::default() },
+        layer,
+    )
 }
 
 /// Normed q and k; five of six layers see a window, and rotate with a base of their own, unscaled.
@@ -54,7 +64,12 @@ pub fn gemma3(d: &mut Describe<'_>) -> Result<Graph> {
         attn.attn.window = window.filter(|_| local(i));
         LayerSpec { post_norms: true, ..LayerSpec::plain(attn, Act::GeluTanh) }
     };
-    decoder(d, &c, &DecoderSpec { embed_scale: (c.d_model as f32).sqrt(), final_softcap }, layer)
+    decoder(
+        d,
+        &c,
+        &DecoderSpec { embed_scale: (c.d_model as f32).sqrt(), final_softcap, ..DecoderSpec::default() },
+        layer,
+    )
 }
 
 /// Which layers see a window: all but the last of each `period`, unless `attention.sliding_window_pattern` says

@@ -24,6 +24,7 @@ pub const REGISTRY: &[(&str, Description)] = &[
     ("qwen2", qwen::qwen2),
     ("qwen3", qwen::qwen3),
     ("qwen3moe", qwen::qwen3moe),
+    ("qwen3vl", qwen::qwen3),
     ("qwen35", qwen35::qwen35),
     ("qwen35moe", qwen35::qwen35moe),
     ("gemma", gemma::gemma),
@@ -33,8 +34,17 @@ pub const REGISTRY: &[(&str, Description)] = &[
 
 /// Builds the graph of the model in a file. All that can be wrong with its configuration is found here, before any
 /// weight is fetched: unknown architecture, missing keys, missing tensors (all listed), wrong shapes, and matrix types
-/// that the backend does not have.
+/// that the backend does not have. A block for multi-token prediction is left out.
 pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool) -> Result<Graph> {
+    describe(gguf, supports, false)
+}
+
+/// The same with the block for multi-token prediction, where the file has one.
+pub fn build_with_mtp(gguf: &Gguf, supports: &dyn Fn(DType) -> bool) -> Result<Graph> {
+    describe(gguf, supports, true)
+}
+
+fn describe(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, mtp: bool) -> Result<Graph> {
     let name = gguf.meta.architecture()?;
     let Some((_, describe)) = REGISTRY.iter().find(|(n, _)| *n == name) else {
         let known: Vec<_> = REGISTRY.iter().map(|(n, _)| *n).collect();
@@ -43,7 +53,7 @@ pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool) -> Result<Graph> {
             format!("architecture `{name}` is not one of those that run here: {}", known.join(", ")),
         ));
     };
-    let mut d = Describe::new(gguf);
+    let mut d = Describe::new(gguf, mtp);
     let graph = describe(&mut d)?;
     d.check(supports)?;
     Ok(graph)

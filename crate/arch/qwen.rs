@@ -1,7 +1,8 @@
-//! `qwen2` (Qwen 2, 2.5), `qwen3` and `qwen3moe`: llama with halves rotated, and a difference each.
+//! `qwen2` (Qwen 2, 2.5), `qwen3`, `qwen3moe` and `qwen3vl`: llama with halves rotated, and a difference each.
 //!
 //! Tensors as llama's; qwen2 adds `attn_{q,k,v}.bias`, qwen3 and qwen3moe `attn_{q,k}_norm.weight`; qwen3moe has
 //! `ffn_gate_inp` and `ffn_{gate,up,down}_exps` in place of the feed-forward network.
+//! The text part of qwen3vl is qwen3: for text the three positions of M-RoPE are equal, and nothing is added to layers.
 
 use super::blocks::{AttnSpec, DecoderSpec, Ffn, LayerSpec, MoeSpec, decoder};
 use super::{Config, Describe};

@@ -24,18 +24,24 @@ pub fn qwen35moe(d: &mut Describe<'_>) -> Result<Graph> {
 fn build(d: &mut Describe<'_>, ffn: Ffn) -> Result<Graph> {
     let meta = &d.gguf.meta;
     let mut c = Config::read(d.gguf)?;
-    // The last blocks predict further tokens from this pass's result; they are no part of it.
+    // The last blocks predict further tokens from the result of those before.
     let n_nextn = opt_size_or_zero(meta, "nextn_predict_layers")?;
     if n_nextn >= c.n_layer {
         crate::bail!(BadConfig, "`nextn_predict_layers` is {n_nextn}, but there are {} blocks", c.n_layer);
     }
     c.n_layer -= n_nextn;
-    (c.n_layer..c.n_layer + n_nextn).for_each(|layer| d.ignore(format!("blk.{layer}.")));
+    let mtp = d.mtp && n_nextn > 0;
+    if mtp && n_nextn > 1 {
+        crate::bail!(BadConfig, "there are {n_nextn} blocks for multi-token prediction, 1 can run; open it without");
+    }
+    if !mtp {
+        (c.n_layer..c.n_layer + n_nextn).for_each(|layer| d.ignore(format!("blk.{layer}.")));
+    }
     let delta = DeltaSpec::read(meta)?;
     let attn = AttnSpec { qk_norm: true, gated: true, ..AttnSpec::causal(&c, c.rope_halves()) };
     let recurrent = recurrent_layers(meta)?;
-    decoder(d, &c, &DecoderSpec::default(), |i| LayerSpec {
-        mixer: if recurrent(i) { Mixer::DeltaNet(delta) } else { Mixer::Attention(attn.clone()) },
+    decoder(d, &c, &DecoderSpec { mtp, ..DecoderSpec::default() }, |i| LayerSpec {
+        mixer: if recurrent(i) && i < c.n_layer { Mixer::DeltaNet(delta) } else { Mixer::Attention(attn.clone()) },
         ffn,
         ffn_norm: "post_attention_norm",
         post_norms: false,

@@ -10,8 +10,10 @@ use std::task::{Context, Poll};
 use serde::Serialize;
 
 use crate::dtype::DType;
-use crate::error::Result;
-use crate::graph::{Dim, Plan, Shape, WeightId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Dim, Entry, Graph, Part, Plan, Shape, WeightId};
+#[cfg(doc)]
+use crate::quant;
 
 /// Sizes that are fixed when a plan is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,15 +26,32 @@ pub struct Limits {
     pub max_outputs: usize,
 }
 
-/// One run of the plan: `tokens` at positions `pos`, `pos + 1`, …, with logits for the last `outputs` of them.
+/// In which numbers activations meet the weights of a matrix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// As they are: what the reference figures are about.
+    #[default]
+    F32,
+    /// Whole numbers of 8 bits with a scale for every 32 columns, where the matrix is of a type that
+    /// [`quant::splits`]: several times faster on a CPU, and as exact as the weights deserve.
+    Q8,
+}
+
+/// One run of a part of the plan: `tokens` at positions `pos`, `pos + 1`, …, with logits for the last `outputs` of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     pub tokens: &'a [u32],
     pub pos: usize,
     pub outputs: usize,
+    pub entry: Entry,
 }
 
 impl Step<'_> {
+    /// What of the graph runs.
+    pub fn part(&self, g: &Graph) -> Result<Part> {
+        g.part(self.entry).ok_or_else(|| Error::new(ErrorKind::InvalidState, "the plan has no such entry"))
+    }
+
     /// The rows of a value in this step.
     pub fn rows(&self, shape: Shape) -> usize {
         match shape.rows {

@@ -10,7 +10,7 @@ use crate::backend::{Backend, Limits, Step};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::gguf::{Gguf, Source};
-use crate::graph::{Builder, Graph, Op, Plan, StateId, StateRows, ValueId, WeightId};
+use crate::graph::{Builder, Entry, Graph, Op, Plan, StateId, StateRows, ValueId, WeightId};
 use crate::quant;
 
 /// How one op did. Differences are relative to the largest value of their row, or to the root mean square of all rows
@@ -46,13 +46,15 @@ pub struct Checker<'a> {
     gguf: &'a Gguf,
     source: &'a dyn Source,
     tokens: Vec<u32>,
+    /// The tokens after them, and the first one again: what a block for multi-token prediction is given.
+    next: Vec<u32>,
     reference: Reference,
 }
 
 impl<'a> Checker<'a> {
-    /// Runs `tokens` from position 0 on the reference.
+    /// Runs `tokens` from position 0 on the reference, through all parts of the model.
     pub fn new(gguf: &'a Gguf, source: &'a dyn Source, tokens: &[u32]) -> Result<Self> {
-        let plan = Plan::new(arch::build(gguf, &quant::decodable)?);
+        let plan = Plan::new(arch::build_with_mtp(gguf, &quant::decodable)?);
         let n_vocab = plan.graph.n_vocab();
         if tokens.is_empty() || tokens.iter().any(|t| *t as usize >= n_vocab) {
             crate::bail!(InvalidArgument, "give at least one token, each below {n_vocab}");
@@ -61,8 +63,12 @@ impl<'a> Checker<'a> {
         let n = tokens.len();
         reference.prepare(plan.clone(), Limits { n_ctx: n, max_tokens: n, max_outputs: n })?;
         write_weights(&mut reference, gguf, source, &plan.graph)?;
-        reference.submit(&Step { tokens, pos: 0, outputs: n })?;
-        Ok(Self { gguf, source, tokens: tokens.to_vec(), reference })
+        reference.submit(&Step { tokens, pos: 0, outputs: n, entry: Entry::Trunk })?;
+        let next = [&tokens[1..], &tokens[..1]].concat();
+        if plan.graph.mtp.is_some() {
+            reference.submit(&Step { tokens: &next, pos: 0, outputs: n, entry: Entry::Mtp })?;
+        }
+        Ok(Self { gguf, source, tokens: tokens.to_vec(), next, reference })
     }
 
     /// The ops that make a value, in order.
@@ -85,8 +91,12 @@ impl<'a> Checker<'a> {
         write_weights(candidate, self.gguf, self.source, &plan.graph)?;
         candidate.finish_weights()?;
         let rows: Vec<u32> = (0..n as u32).collect();
-        let tokens = if matches!(node.op, Op::Embed { .. }) { &self.tokens } else { &rows };
-        candidate.submit(&Step { tokens, pos: 0, outputs: n })?;
+        let tokens = match node.op {
+            Op::Embed { .. } if v <= self.graph().output => &self.tokens,
+            Op::Embed { .. } => &self.next,
+            _ => &rows,
+        };
+        candidate.submit(&Step { tokens, pos: 0, outputs: n, entry: Entry::Trunk })?;
         let want = self.reference.value(v);
         let mut got = vec![0.0; want.len()];
         poll_fn(|cx| candidate.poll_logits(cx, &mut got)).await?;
@@ -198,7 +208,9 @@ fn nan_max(a: f64, b: f64) -> f64 {
 fn tolerance(op: &Op) -> f64 {
     match op {
         // One or two roundings of f32, of 6e-8 each.
-        Op::Embed { .. } | Op::AddBias { .. } | Op::Add { .. } | Op::LastRows { .. } | Op::Slice { .. } => 1e-6,
+        Op::Embed { .. } | Op::AddBias { .. } | Op::Add { .. } => 1e-6,
+        // Copies.
+        Op::LastRows { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::KvLoad { .. } => 1e-6,
         // Sums of squares, a root, a division.
         Op::RmsNorm { .. } | Op::L2Norm { .. } | Op::MoeSum { .. } => 5e-6,
         // exp and tanh of devices are good to some units in the last place.

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use crate::arch;
-use crate::backend::{Backend, Limits};
+use crate::backend::{Backend, Limits, Memory};
 use crate::dtype::DType;
 use crate::engine::{Loader, Session};
 use crate::error::Result;
 use crate::gguf::{Gguf, Source};
-use crate::graph::Plan;
+use crate::graph::{Dim, Plan};
 
 /// What a caller may choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +19,19 @@ pub struct Options {
     pub max_tokens: usize,
     /// Rows of logits of one step: more than 1 only for callers that want all of them.
     pub max_outputs: usize,
+    /// Loads the block for multi-token prediction too, where the file has one.
+    pub mtp: bool,
+    /// Bytes that weights, cache and scratch may take together, as far as the host knows.
+    pub memory: Option<u64>,
+}
+
+impl Options {
+    pub const DEFAULT: Self = Self { n_ctx: None, max_tokens: 128, max_outputs: 1, mtp: false, memory: None };
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { n_ctx: None, max_tokens: 128, max_outputs: 1 }
+        Self::DEFAULT
     }
 }
 
@@ -42,7 +50,7 @@ const DEFAULT_CTX: usize = 4096;
 impl Model {
     /// Reads the configuration. Finds everything that is wrong with it before a byte of weights is fetched.
     pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &Options) -> Result<Self> {
-        let graph = arch::build(gguf, supports)?;
+        let graph = if options.mtp { arch::build_with_mtp(gguf, supports) } else { arch::build(gguf, supports) }?;
         let trained = gguf.meta.u32(&gguf.meta.arch_key("context_length")?)? as usize;
         let n_ctx = options.n_ctx.unwrap_or(trained.min(DEFAULT_CTX));
         if n_ctx == 0 || options.max_tokens == 0 || options.max_outputs == 0 {
@@ -51,15 +59,55 @@ impl Model {
         let max_tokens = options.max_tokens.min(n_ctx);
         let limits = Limits { n_ctx, max_tokens, max_outputs: options.max_outputs.min(max_tokens) };
         let loader = Loader::new(gguf, &graph);
-        Ok(Self { plan: Plan::new(graph), limits, loader })
+        let model = Self { plan: Plan::new(graph), limits, loader };
+        options.memory.map_or(Ok(()), |room| model.fits(room))?;
+        Ok(model)
     }
 
-    /// Bytes of weights, and bytes of the cache with f32 rows.
-    pub fn bytes(&self) -> (u64, u64) {
+    /// What a backend with f32 rows will hold, about: it may add some for its own use.
+    pub fn memory(&self) -> Memory {
         let g = &self.plan.graph;
-        let weights = g.weights.iter().map(|w| w.bytes() as u64).sum();
-        let kv = g.states.iter().map(|s| 4 * self.limits.n_ctx as u64 * s.cols as u64).sum();
-        (weights, kv)
+        let Limits { n_ctx, max_tokens, max_outputs } = self.limits;
+        let rows = |d| if d == Dim::Tokens { max_tokens } else { max_outputs };
+        let scratch = self.plan.slots.slots.iter().map(|s| f32s(rows(s.rows), s.cols));
+        Memory {
+            weights: g.weights.iter().map(|w| w.bytes() as u64).sum(),
+            kv: self.recurrent_bytes().saturating_add(self.row_bytes().saturating_mul(n_ctx as u64)),
+            scratch: scratch.fold(0, u64::saturating_add),
+        }
+    }
+
+    /// Bytes of the cache for one position.
+    fn row_bytes(&self) -> u64 {
+        let states = self.plan.graph.states.iter();
+        states.filter(|s| !s.rows.is_recurrent()).map(|s| f32s(1, s.cols)).sum()
+    }
+
+    /// Bytes of the states that do not grow, and of their copies.
+    fn recurrent_bytes(&self) -> u64 {
+        let states = self.plan.graph.states.iter();
+        states.filter(|s| s.rows.is_recurrent()).map(|s| 2 * f32s(s.rows.count(0), s.cols)).sum()
+    }
+
+    /// Refuses a model that needs more than `room` bytes, with the sum.
+    fn fits(&self, room: u64) -> Result<()> {
+        let Memory { weights, kv, scratch } = self.memory();
+        let need = weights.saturating_add(kv).saturating_add(scratch);
+        if need <= room {
+            return Ok(());
+        }
+        let left = room.saturating_sub(weights + scratch + self.recurrent_bytes());
+        let remedy = match left.checked_div(self.row_bytes()) {
+            Some(most @ 1..) => format!("a context of {most} tokens would fit"),
+            _ => "take a smaller model or quantisation".to_string(),
+        };
+        let n_ctx = self.limits.n_ctx;
+        let [need, room, weights, kv, scratch] = [need, room, weights, kv, scratch].map(mib);
+        crate::bail!(
+            OutOfMemory,
+            "the model needs {need}: {weights} of weights, {kv} of cache for {n_ctx} tokens and {scratch} of scratch; \
+             there are {room} for it: {remedy}"
+        );
     }
 
     /// Loads all weights of the header from where its tensors are, one at a time, and opens a session.
@@ -81,4 +129,13 @@ impl Model {
         backend.finish_weights()?;
         Ok(Session::new(backend, &self.plan, self.limits))
     }
+}
+
+/// Bytes of a matrix.
+fn f32s(rows: usize, cols: usize) -> u64 {
+    4u64.saturating_mul(rows as u64).saturating_mul(cols as u64)
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

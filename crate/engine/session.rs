@@ -4,7 +4,7 @@ use std::future::poll_fn;
 
 use crate::backend::{Backend, Limits, Step};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Plan, StateRows};
+use crate::graph::{Entry, Plan, StateRows};
 
 /// A sequence of tokens in the cache of one backend.
 ///
@@ -22,6 +22,12 @@ pub struct Session {
     recurrent: bool,
     /// How many tokens the saved copy of the recurrent states has seen.
     saved: Option<usize>,
+    /// Whether there is a block for multi-token prediction.
+    mtp: bool,
+    /// The token of each row in that block's cache: the one after the row's position.
+    mtp_tokens: Vec<u32>,
+    /// How many of those rows belong to tokens that are in the cache still.
+    mtp_seen: usize,
     /// `[max_outputs, n_vocab]`.
     logits: Vec<f32>,
     /// Rows of logits of a step that was submitted and not read: a caller dropped its future.
@@ -33,8 +39,21 @@ impl Session {
         let n_vocab = plan.graph.n_vocab();
         let logits = vec![0.0; limits.max_outputs * n_vocab];
         let recurrent = plan.graph.states.iter().any(|s| matches!(s.rows, StateRows::Recurrent(_)));
-        let tokens = Vec::with_capacity(limits.n_ctx);
-        Self { backend, limits, n_vocab, tokens, seen: 0, recurrent, saved: None, logits, unread: None }
+        let mtp = plan.graph.mtp.is_some();
+        Self {
+            backend,
+            limits,
+            n_vocab,
+            tokens: Vec::with_capacity(limits.n_ctx),
+            seen: 0,
+            recurrent,
+            saved: None,
+            mtp,
+            mtp_tokens: Vec::with_capacity(if mtp { limits.n_ctx } else { 0 }),
+            mtp_seen: 0,
+            logits,
+            unread: None,
+        }
     }
 
     pub fn backend(&self) -> &dyn Backend {
@@ -94,6 +113,26 @@ impl Session {
         Ok(&mut self.logits[..self.n_vocab])
     }
 
+    /// Whether the model was opened with a block for multi-token prediction.
+    pub fn has_mtp(&self) -> bool {
+        self.mtp
+    }
+
+    /// What the block for multi-token prediction says of the token after `next`, were `next` to follow the tokens in the
+    /// cache: its logits. Those tokens stay as they are; the block has rows of its own, and runs only those that are
+    /// new since the last call.
+    pub async fn mtp(&mut self, next: u32) -> Result<&mut [f32]> {
+        self.mtp_steps(next, false, &mut |_| ()).await?;
+        Ok(&mut self.logits[..self.n_vocab])
+    }
+
+    /// Runs the block for all tokens in the cache, each with the one after it, and shows its logits: row j is for the
+    /// token at position j + 2.
+    pub async fn mtp_all(&mut self, next: u32, mut each: impl FnMut(&[f32])) -> Result<()> {
+        self.mtp_seen = 0;
+        self.mtp_steps(next, true, &mut each).await
+    }
+
     /// Whether the model has states that cannot go back by themselves.
     pub fn is_recurrent(&self) -> bool {
         self.recurrent
@@ -120,6 +159,7 @@ impl Session {
         }
         self.tokens.truncate(n);
         self.seen = self.seen.min(n);
+        self.mtp_seen = self.mtp_seen.min(n);
         Ok(())
     }
 
@@ -160,7 +200,7 @@ impl Session {
         let pos = self.tokens.len();
         // A step that fails, or whose future is dropped, may have changed the states.
         self.seen = if self.recurrent { 0 } else { pos };
-        self.run(tokens, pos, outputs).await?;
+        self.run(Entry::Trunk, tokens, pos, outputs).await?;
         self.tokens.extend_from_slice(tokens);
         self.seen = self.tokens.len();
         Ok(())
@@ -176,18 +216,53 @@ impl Session {
         while at < self.tokens.len() {
             let end = self.tokens.len().min(at + self.limits.max_tokens);
             let again = self.tokens[at..end].to_vec();
-            self.run(&again, at, 0).await?;
+            self.run(Entry::Trunk, &again, at, 0).await?;
             at = end;
         }
         self.seen = at;
         Ok(())
     }
 
-    async fn run(&mut self, tokens: &[u32], pos: usize, outputs: usize) -> Result<()> {
+    /// Brings the rows of the block for multi-token prediction to the present position. Makes the logits of the last
+    /// row, or shows `each` those of all that run.
+    async fn mtp_steps(&mut self, next: u32, all: bool, each: &mut dyn FnMut(&[f32])) -> Result<()> {
+        if !self.mtp {
+            crate::bail!(InvalidState, "there is no block for multi-token prediction; was the model opened with it?");
+        }
+        if self.tokens.is_empty() {
+            crate::bail!(EmptyPrompt, "multi-token prediction follows a token of the cache: run one first");
+        }
+        self.check(0, &[next])?;
+        let n = self.tokens.len();
+        // Taken out so that steps can read it. A dropped future loses it, and then all rows run again.
+        let mut after = std::mem::take(&mut self.mtp_tokens);
+        after.truncate(self.mtp_seen);
+        let wanted = self.tokens[1..].iter().chain([&next]);
+        let same = after.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+        self.mtp_seen = same.min(n - 1); // the last row always runs: its logits are wanted
+        after.truncate(self.mtp_seen);
+        after.extend_from_slice(&self.tokens[self.mtp_seen + 1..]);
+        after.push(next);
+        let mut result = Ok(());
+        while self.mtp_seen < n && result.is_ok() {
+            let at = self.mtp_seen;
+            let end = n.min(at + if all { self.limits.max_outputs } else { self.limits.max_tokens });
+            let outputs = if all { end - at } else { usize::from(end == n) };
+            result = self.run(Entry::Mtp, &after[at..end], at, outputs).await;
+            if result.is_ok() {
+                self.mtp_seen = end;
+                self.logits[..outputs * self.n_vocab].chunks_exact(self.n_vocab).for_each(&mut *each);
+            }
+        }
+        self.mtp_tokens = after;
+        result
+    }
+
+    async fn run(&mut self, entry: Entry, tokens: &[u32], pos: usize, outputs: usize) -> Result<()> {
         if let Some(rows) = self.unread {
             self.read(rows).await?;
         }
-        self.backend.submit(&Step { tokens, pos, outputs })?;
+        self.backend.submit(&Step { tokens, pos, outputs, entry })?;
         self.unread = Some(outputs);
         self.read(outputs).await
     }

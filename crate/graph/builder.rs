@@ -13,6 +13,8 @@ use crate::dtype::DType;
 /// the file before it builds, so a misfit here is a mistake in its description.
 pub struct Builder {
     g: Graph,
+    /// The output of the trunk, once that is over.
+    trunk: Option<ValueId>,
 }
 
 impl Default for Builder {
@@ -24,7 +26,7 @@ impl Default for Builder {
 impl Builder {
     pub fn new() -> Self {
         let (weights, states, nodes) = Default::default();
-        Self { g: Graph { weights, states, nodes, output: ValueId(0) } }
+        Self { g: Graph { weights, states, nodes, output: ValueId(0), mtp: None }, trunk: None }
     }
 
     pub fn weight(&mut self, name: &str, dtype: DType, rows: usize, cols: usize) -> WeightId {
@@ -70,12 +72,21 @@ impl Builder {
         self.push(Op::KvStore { x, state });
     }
 
+    /// The rows of a state at the step's positions.
+    pub fn kv_load(&mut self, state: StateId) -> ValueId {
+        self.push(Op::KvLoad { state })
+    }
+
     pub fn attention(&mut self, q: ValueId, k: StateId, v: StateId, attn: Attention) -> ValueId {
         self.push(Op::Attention { q, k, v, attn })
     }
 
     pub fn add(&mut self, a: ValueId, b: ValueId) -> ValueId {
         self.push(Op::Add { a, b })
+    }
+
+    pub fn concat(&mut self, a: ValueId, b: ValueId) -> ValueId {
+        self.push(Op::Concat { a, b })
     }
 
     pub fn glu(&mut self, gate: ValueId, up: ValueId, act: Act) -> ValueId {
@@ -128,9 +139,17 @@ impl Builder {
         self.g.nodes[v.index()].name = Some(name.into());
     }
 
+    /// Ends the trunk. What is built from here on is the block for multi-token prediction.
+    pub fn end_trunk(&mut self, output: ValueId) {
+        self.trunk = Some(output);
+    }
+
     /// The finished graph, verified.
     pub fn finish(mut self, output: ValueId) -> Graph {
-        self.g.output = output;
+        (self.g.output, self.g.mtp) = match self.trunk {
+            Some(trunk) => (trunk, Some(output)),
+            None => (output, None),
+        };
         verify(&self.g).unwrap_or_else(|e| panic!("the builder made a broken graph: {e}\n{}", self.g));
         self.g
     }

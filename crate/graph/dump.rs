@@ -40,7 +40,8 @@ impl fmt::Display for Graph {
                 None => writeln!(f)?,
             }
         }
-        writeln!(f, "output {}", self.output)
+        writeln!(f, "output {}", self.output)?;
+        self.mtp.map_or(Ok(()), |mtp| writeln!(f, "mtp {mtp}"))
     }
 }
 
@@ -60,7 +61,7 @@ impl Graph {
             Op::Rope { rope: r, .. } => {
                 write!(f, " d_head={} n_rot={} {:?} base={} scale={}", r.d_head, r.n_rot, r.pairs, r.base, r.scale)
             }
-            Op::KvStore { state, .. } => write!(f, " {}", self.state(*state).name),
+            Op::KvStore { state, .. } | Op::KvLoad { state } => write!(f, " {}", self.state(*state).name),
             Op::Attention { k, v, attn: a, .. } => {
                 write!(f, " {} {}", self.state(*k).name, self.state(*v).name)?;
                 write!(f, " heads={}/{} d_head={} scale={}", a.n_head, a.n_kv_head, a.d_head, a.scale)?;
@@ -80,6 +81,7 @@ impl Graph {
             Op::MatMul { .. }
             | Op::AddBias { .. }
             | Op::Add { .. }
+            | Op::Concat { .. }
             | Op::SigmoidGate { .. }
             | Op::MoeSum { .. }
             | Op::LastRows { .. } => Ok(()),

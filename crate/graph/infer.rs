@@ -47,6 +47,12 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             rows_are_tokens(op, shape(*x))?;
             return Ok(None);
         }
+        Op::KvLoad { state } => {
+            if g.state(*state).rows != StateRows::Ctx {
+                return Err("kv_load: the state must have a row for each position".to_string());
+            }
+            Shape { rows: Dim::Tokens, cols: g.state(*state).cols }
+        }
         Op::Attention { q, k, v, attn } => {
             expect("columns of q", attn.n_head * attn.d_head, shape(*q).cols)?;
             expect("columns of k", attn.n_kv_head * attn.d_head, g.state(*k).cols)?;
@@ -55,6 +61,11 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             rows_are_tokens(op, shape(*q))?
         }
         Op::Add { a, b } => same(shape(*a), shape(*b))?,
+        Op::Concat { a, b } => {
+            let (a, b) = (shape(*a), shape(*b));
+            same(Shape { cols: b.cols, ..a }, b)?;
+            Shape { cols: a.cols + b.cols, ..a }
+        }
         Op::Glu { gate, up, .. } => same(shape(*gate), shape(*up))?,
         Op::Softcap { x, .. } => shape(*x),
         Op::SigmoidGate { x, gate } => {

@@ -1,6 +1,7 @@
 //! The graph: values, weights, states, and the nodes in the order in which they run.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::op::Op;
 use crate::dtype::DType;
@@ -119,6 +120,26 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// The value that a step gives back: `[outputs, vocab]`.
     pub output: ValueId,
+    /// The same of the block for multi-token prediction, where there is one. The nodes after `output` are its own.
+    pub mtp: Option<ValueId>,
+}
+
+/// Where a step enters the graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// From the tokens of the step to the logits of the tokens after them.
+    #[default]
+    Trunk,
+    /// Multi-token prediction. Row j takes what the trunk stored for position j, and as its token the one at position
+    /// j + 1; its logits are those of the token at j + 2.
+    Mtp,
+}
+
+/// The nodes that run from one entry, and the value that they give back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub nodes: Range<usize>,
+    pub output: ValueId,
 }
 
 impl Graph {
@@ -140,6 +161,20 @@ impl Graph {
     /// Where the node is an effect: `verify` refuses graphs that read one.
     pub fn shape(&self, v: ValueId) -> Shape {
         self.node(v).shape.expect("an effect has no value")
+    }
+
+    /// What runs from an entry; `None` where the model has no such part.
+    pub fn part(&self, entry: Entry) -> Option<Part> {
+        let end = if self.mtp.is_some() { self.output.index() + 1 } else { self.nodes.len() };
+        match entry {
+            Entry::Trunk => Some(Part { nodes: 0..end, output: self.output }),
+            Entry::Mtp => self.mtp.map(|output| Part { nodes: end..self.nodes.len(), output }),
+        }
+    }
+
+    /// All parts, in order.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        [Entry::Trunk, Entry::Mtp].into_iter().filter_map(|e| self.part(e))
     }
 
     pub fn n_vocab(&self) -> usize {

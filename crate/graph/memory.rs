@@ -30,7 +30,8 @@ pub fn assign(g: &Graph) -> Slots {
     for (i, node) in g.nodes.iter().enumerate() {
         node.op.operands().for_each(|x| last_use[x.index()] = i);
     }
-    last_use[g.output.index()] = usize::MAX;
+    // What a part gives back is read before another part runs.
+    g.parts().for_each(|p| last_use[p.output.index()] = p.nodes.end - 1);
 
     let mut slots: Vec<Slot> = Vec::new();
     let mut free: Vec<usize> = Vec::new();

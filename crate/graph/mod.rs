@@ -14,7 +14,7 @@ mod plan;
 mod verify;
 
 pub use builder::Builder;
-pub use ir::{Dim, Graph, Node, Shape, State, StateId, StateRows, ValueId, Weight, WeightId};
+pub use ir::{Dim, Entry, Graph, Node, Part, Shape, State, StateId, StateRows, ValueId, Weight, WeightId};
 pub use memory::{Slot, SlotId, Slots, assign};
 pub use op::{Act, Attention, Delta, Op, Rope, RopePairs};
 pub use plan::Plan;

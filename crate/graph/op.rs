@@ -91,6 +91,10 @@ pub enum Op {
         x: ValueId,
         state: StateId,
     },
+    /// The rows of a state at the step's positions.
+    KvLoad {
+        state: StateId,
+    },
     Attention {
         q: ValueId,
         k: StateId,
@@ -98,6 +102,11 @@ pub enum Op {
         attn: Attention,
     },
     Add {
+        a: ValueId,
+        b: ValueId,
+    },
+    /// The columns of a, then those of b.
+    Concat {
         a: ValueId,
         b: ValueId,
     },
@@ -186,8 +195,10 @@ impl Op {
             Op::RmsNorm { .. } => "rms_norm",
             Op::Rope { .. } => "rope",
             Op::KvStore { .. } => "kv_store",
+            Op::KvLoad { .. } => "kv_load",
             Op::Attention { .. } => "attention",
             Op::Add { .. } => "add",
+            Op::Concat { .. } => "concat",
             Op::Glu { .. } => "glu",
             Op::Softcap { .. } => "softcap",
             Op::SigmoidGate { .. } => "sigmoid_gate",
@@ -217,7 +228,7 @@ impl Op {
     /// Gives each operand to `f`, which may point it at another value.
     pub fn map_operands(&mut self, mut f: impl FnMut(&mut ValueId)) {
         match self {
-            Op::Embed { .. } => {}
+            Op::Embed { .. } | Op::KvLoad { .. } => {}
             Op::MatMul { x, .. }
             | Op::AddBias { x, .. }
             | Op::RmsNorm { x, .. }
@@ -230,7 +241,7 @@ impl Op {
             | Op::MoeRoute { x, .. }
             | Op::LastRows { x } => f(x),
             Op::Attention { q, .. } => f(q),
-            Op::Add { a, b } => [a, b].into_iter().for_each(f),
+            Op::Add { a, b } | Op::Concat { a, b } => [a, b].into_iter().for_each(f),
             Op::Glu { gate, up, .. } => [gate, up].into_iter().for_each(f),
             Op::SigmoidGate { x, gate } => [x, gate].into_iter().for_each(f),
             Op::DeltaRule { q, k, v, alpha, beta, .. } => [q, k, v, alpha, beta].into_iter().for_each(f),
@@ -270,8 +281,10 @@ impl Op {
             Op::Rope { rope, .. } => rope.freqs.iter_mut().for_each(f),
             Op::DeltaRule { a, dt, .. } => [a, dt].into_iter().for_each(f),
             Op::KvStore { .. }
+            | Op::KvLoad { .. }
             | Op::Attention { .. }
             | Op::Add { .. }
+            | Op::Concat { .. }
             | Op::Glu { .. }
             | Op::Softcap { .. }
             | Op::SigmoidGate { .. }
@@ -286,7 +299,10 @@ impl Op {
     /// Gives each state to `f`, which may point it at another.
     pub fn map_states(&mut self, mut f: impl FnMut(&mut StateId)) {
         match self {
-            Op::KvStore { state, .. } | Op::SsmConv { state, .. } | Op::DeltaRule { state, .. } => f(state),
+            Op::KvStore { state, .. }
+            | Op::KvLoad { state }
+            | Op::SsmConv { state, .. }
+            | Op::DeltaRule { state, .. } => f(state),
             Op::Attention { k, v, .. } => [k, v].into_iter().for_each(f),
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ir::{Graph, ValueId};
+use super::ir::{Entry, Graph, ValueId};
 use super::memory::{self, SlotId, Slots};
 use super::passes;
 
@@ -27,7 +27,7 @@ impl Plan {
         self.slots.slot_of[v.index()].expect("an effect has no slot")
     }
 
-    /// Bytes of packed weights that one decode step reads: every matrix once, and one row of each embedding.
+    /// Bytes of packed weights that one decode step of the trunk reads: every matrix once, and one row of each embedding.
     pub fn weight_bytes_per_token(&self) -> usize {
         use super::op::Op;
         let g = &self.graph;
@@ -35,7 +35,8 @@ impl Plan {
             Op::Embed { w, .. } => g.weight(*w).row_bytes(),
             _ => op.weights().map(|w| g.weight(w).bytes()).sum(),
         };
-        g.nodes.iter().map(|n| node_bytes(&n.op)).sum()
+        let trunk = g.part(Entry::Trunk).map_or(0..0, |p| p.nodes);
+        g.nodes[trunk].iter().map(|n| node_bytes(&n.op)).sum()
     }
 }
 

@@ -29,6 +29,7 @@ const FAMILIES: &[Family] = {
         Family { permutes: true, ..plain("llama") },
         plain("qwen2"),
         plain("qwen3"),
+        Family { model_type: "qwen3_moe", ..plain("qwen3moe") },
         Family { gemma: true, ..plain("gemma") },
         Family { gemma: true, norms: SANDWICH_NORMS, ..plain("gemma2") },
         Family { model_type: "gemma3_text", gemma: true, norms: SANDWICH_NORMS, ..plain("gemma3") },
@@ -42,6 +43,8 @@ pub struct Config {
     pub d_head: usize,
     /// `tie_word_embeddings`, where the file says it.
     pub tied: Option<bool>,
+    /// Of each layer; 0 where there are none.
+    pub n_expert: usize,
     /// Divisors of the angles.
     pub rope_freqs: Option<Vec<f32>>,
 }
@@ -113,11 +116,33 @@ pub fn read(c: Object<'_>) -> Result<(Config, Meta)> {
         }
         _ => no_windows(c)?,
     }
+    let n_expert = if family.arch == "qwen3moe" { experts(c, &mut keys)? } else { 0 };
     if rope.freqs.is_some() && !family.permutes {
         return Err(c.bad("rope_scaling", format!("`llama3` scaling is not supported for `{model_type}`")));
     }
     let tied = c.opt_bool("tie_word_embeddings")?;
-    Ok((Config { family, d_head: d_head as usize, tied, rope_freqs: rope.freqs }, keys.meta))
+    Ok((Config { family, d_head: d_head as usize, tied, n_expert, rope_freqs: rope.freqs }, keys.meta))
+}
+
+/// How many there are, and how they are used: in every layer, with shares that add up to 1.
+fn experts(c: Object<'_>, keys: &mut Keys) -> Result<usize> {
+    let n = match c.opt_u32("num_experts")? {
+        Some(n) => n,
+        None => c.u32("num_local_experts")?, // since transformers 5
+    };
+    if c.opt_bool("norm_topk_prob")? == Some(false) {
+        return Err(c.bad("norm_topk_prob", "shares that do not add up to 1 are not supported"));
+    }
+    if c.list("mlp_only_layers")?.is_some_and(|list| !list.is_empty()) {
+        return Err(c.bad("mlp_only_layers", "layers without experts are not supported"));
+    }
+    if c.opt_u32("decoder_sparse_step")?.is_some_and(|step| step != 1) {
+        return Err(c.bad("decoder_sparse_step", "layers without experts are not supported"));
+    }
+    keys.uint("expert_count", n);
+    keys.uint("expert_used_count", c.u32("num_experts_per_tok")?);
+    keys.uint("expert_feed_forward_length", c.u32("moe_intermediate_size")?);
+    Ok(n as usize)
 }
 
 fn activation(c: Object<'_>, family: &Family) -> Result<()> {

@@ -3,6 +3,7 @@
 //! bytes are asked for; most are handed on as they lie in memory.
 
 mod config;
+mod experts;
 mod json;
 mod names;
 mod rope;
@@ -20,6 +21,7 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Gguf, Source, TensorInfo};
 use config::Config;
+use experts::Piece;
 use json::Object;
 
 /// A checkpoint whose files lie in memory as `B`.
@@ -32,8 +34,14 @@ pub struct Checkpoint<B> {
 
 /// Where the bytes of a tensor are, and what becomes of them.
 enum Place {
-    Shard { shard: usize, bytes: Range<usize>, change: Change },
+    Shard {
+        shard: usize,
+        bytes: Range<usize>,
+        change: Change,
+    },
     Made(Vec<u8>),
+    /// One after another.
+    Pieces(Vec<Piece>),
 }
 
 #[derive(Clone, Copy)]
@@ -79,11 +87,16 @@ impl<B: AsRef<[u8]>> Checkpoint<B> {
     pub fn new(config: &str, shards: Vec<(String, B)>) -> Result<Self> {
         let value = json::parse("config.json", config)?;
         let (config, meta) = config::read(Object { file: "config.json", value: &value })?;
-        let mut tensors = Tensors { config, infos: Vec::new(), places: BTreeMap::new() };
+        let mut tensors =
+            Tensors { config, infos: Vec::new(), places: BTreeMap::new(), experts: experts::All::default() };
         for (i, (name, bytes)) in shards.iter().enumerate() {
             tensors.read(i, bytes.as_ref()).map_err(|e| e.at(name))?;
         }
-        let Tensors { config, mut infos, mut places } = tensors;
+        let Tensors { config, mut infos, mut places, experts } = tensors;
+        for (own, dtype, dims, pieces) in experts.finish(config.n_expert)? {
+            infos.push((own.clone(), dtype, dims));
+            places.insert(own, Place::Pieces(pieces));
+        }
         if config.tied == Some(false) && !places.contains_key("output.weight") {
             bail!(
                 MissingTensor,
@@ -107,6 +120,9 @@ impl<B: AsRef<[u8]>> Source for Checkpoint<B> {
         };
         Ok(match place {
             Place::Made(bytes) => bytes.into(),
+            Place::Pieces(pieces) => {
+                pieces.iter().flat_map(|p| &self.shards[p.shard].as_ref()[p.bytes.clone()]).copied().collect()
+            }
             Place::Shard { shard, bytes, change } => change.apply(&self.shards[*shard].as_ref()[bytes.clone()]),
         })
     }
@@ -117,6 +133,7 @@ struct Tensors {
     config: Config,
     infos: Vec<(String, DType, Vec<u64>)>,
     places: BTreeMap<String, Place>,
+    experts: experts::All,
 }
 
 impl Tensors {
@@ -130,6 +147,12 @@ impl Tensors {
 
     fn add(&mut self, shard: usize, data: usize, metadata: &Metadata, name: &str) -> Result<()> {
         let info = metadata.info(name).expect("a name of this file");
+        // The offsets were checked against the length of the file.
+        let bytes = data + info.data_offsets.0..data + info.data_offsets.1;
+        let dims: Vec<u64> = info.shape.iter().rev().map(|d| *d as u64).collect();
+        if let Some(expert) = names::expert(name).filter(|_| self.config.n_expert > 0) {
+            return self.experts.add(expert, dtype(info.dtype)?, dims, Piece { shard, bytes });
+        }
         let Some(own) = names::gguf_name(name, self.config.family.norms) else {
             if names::is_derived(name) {
                 return Ok(());
@@ -141,16 +164,12 @@ impl Tensors {
         if own == "output.weight" && self.config.tied == Some(true) {
             return Ok(());
         }
-        let stored = match info.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => bail!(UnsupportedType, "is {other:?}; F32, F16 and BF16 are read, or take a quantised GGUF file"),
-        };
-        let dims: Vec<u64> = info.shape.iter().rev().map(|d| *d as u64).collect();
+        let stored = dtype(info.dtype)?;
         if !matches!(dims.len(), 1 | 2) {
             bail!(BadTensor, "has the shape {:?}; matrices and vectors are read", info.shape);
         }
+        // The router stays in F32 as vectors do.
+        let widened = dims.len() == 1 || own.ends_with("ffn_gate_inp.weight");
         let rotated = [".attn_q.weight", ".attn_k.weight", ".attn_q.bias", ".attn_k.bias"];
         let change = if self.config.family.permutes && rotated.iter().any(|s| own.ends_with(s)) {
             let (rows, d_head) = (info.shape[0], self.config.d_head);
@@ -162,15 +181,13 @@ impl Tensors {
             }
             let row = (dims[0] as usize).saturating_mul(stored.block_bytes());
             Change::Interleave { d_head, row }
-        } else if dims.len() == 1 {
+        } else if widened {
             let plus_one = self.config.family.gemma && own.ends_with("norm.weight");
             if stored == DType::F32 && !plus_one { Change::None } else { Change::Widen { from: stored, plus_one } }
         } else {
             Change::None
         };
-        let dtype = if dims.len() == 1 { DType::F32 } else { stored };
-        // The offsets were checked against the length of the file.
-        let bytes = data + info.data_offsets.0..data + info.data_offsets.1;
+        let dtype = if widened { DType::F32 } else { stored };
         if self.places.insert(own.clone(), Place::Shard { shard, bytes, change }).is_some() {
             bail!(BadCheckpoint, "is in the checkpoint twice");
         }
@@ -207,6 +224,15 @@ impl Change {
             }
         }
     }
+}
+
+fn dtype(stored: Dtype) -> Result<DType> {
+    Ok(match stored {
+        Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        other => bail!(UnsupportedType, "is {other:?}; F32, F16 and BF16 are read, or take a quantised GGUF file"),
+    })
 }
 
 fn broken(e: &safetensors::SafeTensorError, len: usize) -> Error {

@@ -15,6 +15,7 @@ const LAYER: &[(&str, &str)] = &[
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
     ("mlp.down_proj", "ffn_down"),
+    ("mlp.gate", "ffn_gate_inp"),
 ];
 
 /// The norm before the feed-forward network is called after what comes before it.
@@ -38,6 +39,15 @@ pub fn gguf_name(name: &str, norms: &[(&str, &str)]) -> Option<String> {
     let layer: u32 = layer.parse().ok()?;
     let (_, own) = LAYER.iter().chain(norms).find(|(hf, _)| *hf == stem)?;
     Some(format!("blk.{layer}.{own}.{kind}"))
+}
+
+/// The GGUF name of the tensor that holds all experts' matrices, and which of them this is.
+pub fn expert(name: &str) -> Option<(String, usize)> {
+    let (layer, stem) =
+        name.strip_prefix("model.layers.")?.strip_suffix("_proj.weight")?.split_once(".mlp.experts.")?;
+    let (expert, part) = stem.split_once('.')?;
+    let (layer, expert): (u32, usize) = (layer.parse().ok()?, expert.parse().ok()?);
+    matches!(part, "gate" | "up" | "down").then(|| (format!("blk.{layer}.ffn_{part}_exps.weight"), expert))
 }
 
 /// Buffers that old checkpoints hold and that follow from the configuration.

@@ -6,10 +6,6 @@ use super::grids::{IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
 use super::{each_block, f16_to_f32, half, part};
 use crate::dtype::DType;
 
-const IQ2_LEVELS: [f32; 4] = [8.0, 25.0, 43.0, 0.0];
-const IQ3_XXS_LEVELS: [f32; 8] = [4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];
-const IQ3_S_LEVELS: [f32; 8] = [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0];
-
 /// The points of the grid of a type: levels as digits from the lowest bit on, eight of two bits (IQ1, IQ2) or four of
 /// three bits (IQ3). `None` for types without a grid.
 pub fn grid(dtype: DType) -> Option<&'static [u16]> {
@@ -67,7 +63,7 @@ pub fn iq2_s(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// `d` f16, a byte of point number for each four values, and for each group of 32 a word of sign codes and scale as in
-/// IQ2_XXS: `(0.5 + s) * d / 2`.
+/// IQ2_XXS: `(0.5 + s) * d / 2`. The levels are 4, 12, 20 … 52 and 62.
 pub fn iq3_xxs(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 98], y: &mut [f32; 256]| {
         let (d, qs) = (half(b, 0), part::<64>(b, 2));
@@ -75,13 +71,14 @@ pub fn iq3_xxs(bytes: &[u8], out: &mut [f32]) {
             let s = u32::from_le_bytes(*part(b, 66 + i / 4 * 4));
             let d = d * (0.5 + (s >> 28) as f32) * 0.5;
             let points = [qs[i * 2], qs[i * 2 + 1]].map(|q| IQ3_XXS[usize::from(q)]);
-            three(points, &IQ3_XXS_LEVELS, even(s >> (i % 4 * 7)), d, y);
+            three(points, |q| 8 * q + 4 + (q + 1) / 8 * 2, even(s >> (i % 4 * 7)), d, y);
         }
     });
 }
 
 /// `d` f16, a byte of point number for each four values, 8 bytes with the ninth bits of these numbers, a byte of signs
-/// for each eight values, 4 bytes of scales: a nibble `s` for each 32 values, `(1 + 2s) * d`.
+/// for each eight values, 4 bytes of scales: a nibble `s` for each 32 values, `(1 + 2s) * d`. The levels are
+/// 1, 3, 5 … 15.
 pub fn iq3_s(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 110], y: &mut [f32; 256]| {
         let (d, qs, high) = (half(b, 0), part::<64>(b, 2), part::<8>(b, 66));
@@ -92,7 +89,7 @@ pub fn iq3_s(bytes: &[u8], out: &mut [f32]) {
                 let high = usize::from(high[j / 8] >> (j % 8) & 1);
                 IQ3_S[usize::from(qs[j]) | high << 8]
             });
-            three(points, &IQ3_S_LEVELS, signs[i], d, y);
+            three(points, |q| 2 * q + 1, signs[i], d, y);
         }
     });
 }
@@ -147,6 +144,7 @@ fn signed(d: f32, signs: u8, i: usize) -> f32 {
     f32::from_bits(d.to_bits() ^ u32::from(signs >> i & 1) << 31)
 }
 
+/// Levels -1, 0 and 1, and an eighth down or up.
 #[inline(always)]
 fn one(point: u16, down: bool, d: f32, y: &mut [f32; 8]) {
     let shift = if down { -1.125 } else { -0.875 };
@@ -155,16 +153,18 @@ fn one(point: u16, down: bool, d: f32, y: &mut [f32; 8]) {
     }
 }
 
+/// Levels 8, 25 and 43. Computed and not looked up, here and in `three`: that becomes vector code.
 #[inline(always)]
 fn two(point: u16, signs: u8, d: f32, y: &mut [f32; 8]) {
     for (i, y) in y.iter_mut().enumerate() {
-        *y = signed(d, signs, i) * IQ2_LEVELS[usize::from(point >> (2 * i) & 3)];
+        let q = point >> (2 * i) & 3;
+        *y = signed(d, signs, i) * f32::from(17 * q + 8 + q / 2);
     }
 }
 
 #[inline(always)]
-fn three(points: [u16; 2], levels: &[f32; 8], signs: u8, d: f32, y: &mut [f32; 8]) {
+fn three(points: [u16; 2], level: impl Fn(u16) -> u16, signs: u8, d: f32, y: &mut [f32; 8]) {
     for (i, y) in y.iter_mut().enumerate() {
-        *y = signed(d, signs, i) * levels[usize::from(points[i / 4] >> (i % 4 * 3) & 7)];
+        *y = signed(d, signs, i) * f32::from(level(points[i / 4] >> (i % 4 * 3) & 7));
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{each_block, half, part};
 
-const LEVELS: [f32; 16] =
+/// Levels of the IQ4 types.
+pub const LEVELS: [f32; 16] =
     [-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0];
 
 /// `d` f16, 16 bytes of nibbles as in Q4_0: `LEVELS[q] * d`.

@@ -41,7 +41,7 @@ pub fn q3_k(bytes: &[u8], out: &mut [f32]) {
 
 /// Scale i: its low four bits lie in the nibbles of bytes 0..8 (low halves first), its high two in bytes 8..12.
 #[inline(always)]
-fn q3_scales(s: &[u8; 12]) -> [i8; 16] {
+pub fn q3_scales(s: &[u8; 12]) -> [i8; 16] {
     std::array::from_fn(|i| {
         let low = s[i % 8] >> (i / 8 * 4) & 15;
         let high = s[8 + i % 4] >> (i / 4 * 2) & 3;
@@ -82,7 +82,7 @@ pub fn q5_k(bytes: &[u8], out: &mut [f32]) {
 /// Eight pairs of 6 bits: the first four whole in bytes 0..4 (scales) and 4..8 (minima); of the last four the low bits
 /// in the nibbles of bytes 8..12, the high ones on top of the first four.
 #[inline(always)]
-fn scales_and_mins(s: &[u8; 12]) -> [(u8, u8); 8] {
+pub fn scales_and_mins(s: &[u8; 12]) -> [(u8, u8); 8] {
     std::array::from_fn(|i| match i {
         0..4 => (s[i] & 63, s[i + 4] & 63),
         _ => (s[i + 4] & 15 | s[i - 4] >> 6 << 4, s[i + 4] >> 4 | s[i] >> 6 << 4),

@@ -50,7 +50,7 @@ pub fn q5_1(bytes: &[u8], out: &mut [f32]) {
 }
 
 #[inline(always)]
-fn five_bits(high: [u8; 4], qs: &[u8; 16]) -> [u8; 32] {
+pub fn five_bits(high: [u8; 4], qs: &[u8; 16]) -> [u8; 32] {
     let high = u32::from_le_bytes(high);
     let mut q = [0; 32];
     for j in 0..16 {

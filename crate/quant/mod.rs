@@ -10,6 +10,7 @@ mod iq;
 mod iq4;
 mod kquant;
 mod legacy;
+mod split;
 mod ternary;
 
 use std::ops::Range;
@@ -17,6 +18,8 @@ use std::ops::Range;
 pub use encode::{encodable, encode};
 pub use float::f16_to_f32;
 pub use iq::grid;
+pub use iq4::LEVELS as IQ4_LEVELS;
+pub use split::{Q8_COLS, Split, offset, q8, split, splits};
 
 use crate::bail;
 use crate::dtype::DType;

@@ -2,10 +2,10 @@
 
 use clap::ValueEnum;
 use pagelm::Result;
-use pagelm::backend::Backend;
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, WebGpu};
+use pagelm::backend::{self, Backend};
 use pollster::block_on;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,27 +23,54 @@ pub enum Kind {
 pub struct Device {
     pub backend: Box<dyn Backend>,
     pub description: String,
+    /// Whether weights and cache lie where the programs of this machine lie.
+    pub in_main_memory: bool,
 }
 
-/// Makes the backend. `threads` is for the CPU; `None` is one per core.
-pub fn open(kind: Kind, threads: Option<usize>) -> Result<Device> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Activations {
+    F32,
+    Q8,
+}
+
+/// What the CPU runs with.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuArgs {
+    /// One per core where `None`.
+    pub threads: Option<usize>,
+    pub activations: Activations,
+}
+
+impl From<Activations> for backend::Activations {
+    fn from(a: Activations) -> Self {
+        match a {
+            Activations::F32 => Self::F32,
+            Activations::Q8 => Self::Q8,
+        }
+    }
+}
+
+/// Makes the backend.
+pub fn open(kind: Kind, cpu: CpuArgs) -> Result<Device> {
     match kind {
         Kind::Auto => match block_on(WebGpu::new(webgpu::Options::default())) {
             Ok(gpu) if !gpu.adapter().software => Ok(on_gpu(gpu)),
             Ok(gpu) => {
                 tracing::info!("the GPU {} is software: the cpu backend is faster", gpu.adapter().name);
-                Ok(on_cpu(threads))
+                Ok(on_cpu(cpu))
             }
             Err(e) => {
                 tracing::info!("{e}");
-                Ok(on_cpu(threads))
+                Ok(on_cpu(cpu))
             }
         },
         Kind::Gpu => Ok(on_gpu(block_on(WebGpu::new(webgpu::Options::default()))?)),
-        Kind::Cpu => Ok(on_cpu(threads)),
-        Kind::Reference => {
-            Ok(Device { backend: Box::new(Reference::new()), description: "one thread, f64".to_string() })
-        }
+        Kind::Cpu => Ok(on_cpu(cpu)),
+        Kind::Reference => Ok(Device {
+            backend: Box::new(Reference::with_activations(cpu.activations.into())),
+            description: "one thread, f64".to_string(),
+            in_main_memory: true,
+        }),
     }
 }
 
@@ -51,12 +78,13 @@ fn on_gpu(gpu: WebGpu) -> Device {
     let a = gpu.adapter();
     let software = if a.software { ", software" } else { "" };
     let description = format!("{} ({}, {}{software})", a.name, a.backend, a.driver);
-    Device { backend: Box::new(gpu), description }
+    let in_main_memory = a.software;
+    Device { backend: Box::new(gpu), description, in_main_memory }
 }
 
-fn on_cpu(threads: Option<usize>) -> Device {
+fn on_cpu(args: CpuArgs) -> Device {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let cpu = Cpu::new(threads.unwrap_or(cores));
+    let cpu = Cpu::new(args.threads.unwrap_or(cores)).activations(args.activations.into());
     let description = format!("{} threads", cpu.threads());
-    Device { backend: Box::new(cpu), description }
+    Device { backend: Box::new(cpu), description, in_main_memory: true }
 }

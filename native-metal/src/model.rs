@@ -8,7 +8,15 @@ use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
 
 use crate::device::{self, Kind};
-use crate::source;
+use crate::{machine, source};
+
+/// What a model is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Run,
+    /// To compare numbers with others.
+    Compare,
+}
 
 /// Flags of all commands that run something.
 #[derive(clap::Args, Clone, Debug)]
@@ -18,17 +26,38 @@ pub struct DeviceArgs {
     /// Threads of the cpu backend; one per core where not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// In which numbers the cpu backend multiplies by quantised weights: f32 is exact, q8 is several times faster. Where
+    /// not given, q8 to run and f32 to compare.
+    #[arg(long, value_enum)]
+    activations: Option<device::Activations>,
     /// Positions of the cache; what the model was trained for, at most 4096, where not given.
     #[arg(long, value_name = "N")]
     pub ctx: Option<usize>,
     /// Tokens of one prefill step, at most.
     #[arg(long, value_name = "N", default_value_t = Options::default().max_tokens)]
     pub batch: usize,
+    /// What the model may take of memory, in MiB; what the system says is free where not given. Of a GPU with memory of
+    /// its own nothing is known.
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
 }
 
 impl DeviceArgs {
-    pub fn device(&self) -> Result<device::Device> {
-        device::open(self.backend, self.threads.map(usize::from))
+    pub fn device(&self, purpose: Purpose) -> Result<device::Device> {
+        let fast = purpose == Purpose::Run && self.backend != Kind::Reference;
+        let fallback = if fast { device::Activations::Q8 } else { device::Activations::F32 };
+        let activations = self.activations.unwrap_or(fallback);
+        device::open(self.backend, device::CpuArgs { threads: self.threads.map(usize::from), activations })
+    }
+
+    /// The options with the memory that a model may take on this device.
+    pub fn options_on(&self, device: &device::Device) -> Options {
+        self.within(device, self.options())
+    }
+
+    fn within(&self, device: &device::Device, options: Options) -> Options {
+        let free = || if device.in_main_memory { machine::available_memory() } else { None };
+        Options { memory: self.memory.map(|mib| mib.saturating_mul(1 << 20)).or_else(free), ..options }
     }
 
     pub fn options(&self) -> Options {
@@ -58,11 +87,12 @@ pub struct Opened {
 }
 
 /// Loads a file on the backend that the flags ask for.
-pub fn open(path: &Path, args: &DeviceArgs, options: Options) -> Result<Opened> {
+pub fn open(path: &Path, args: &DeviceArgs, options: Options, purpose: Purpose) -> Result<Opened> {
     let start = Instant::now();
     let named = |e: pagelm::Error| e.at(path.display());
     let source::Opened { gguf, source, .. } = source::open(path)?;
-    let device = args.device()?;
+    let device = args.device(purpose)?;
+    let options = args.within(&device, options);
     let model = Model::new(&gguf, &|d| device.backend.supports(d), &options).map_err(named)?;
     let weight_bytes_per_token = model.plan.weight_bytes_per_token();
     let session = model.load(&gguf, &*source, device.backend).map_err(named)?;

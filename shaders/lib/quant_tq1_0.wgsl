@@ -5,22 +5,19 @@ fn trits(b: u32, digit: u32) -> vec4<f32> {
     let rest = (unpack4xU8(u32_at(b)) * power) & vec4<u32>(255u);
     return vec4<f32>((rest * 3u) >> vec4<u32>(8u)) - 1.0;
 }
+// The first half of a run is digit `m` of 16 bytes. So is the second for runs 0 to 4, and the next digit of the same bytes
+// for 5 and 6; for 7 it is all of the last 4 bytes. One way for all of them, without a branch that threads would part at.
 fn load_run(row: u32, run: u32) -> Run {
     let b = row + (run >> 3u) * 54u;
     let n = run & 7u;
     let d = half_at(b + 52u);
-    if (n < 5u) {
-        return Run(
-            trits(b, n) * d, trits(b + 4u, n) * d, trits(b + 8u, n) * d, trits(b + 12u, n) * d,
-            trits(b + 16u, n) * d, trits(b + 20u, n) * d, trits(b + 24u, n) * d, trits(b + 28u, n) * d);
-    }
-    // Twice the digit n of 16 bytes, or the last of them and then all of the last 4 bytes.
-    let c = b + 32u;
-    let m = n * 2u - 10u;
+    let long = n < 5u;
     let last = n == 7u;
+    let m = select(n * 2u - 10u, n, long);
+    let c = select(b + 32u, b, long);
+    let e = select(select(b + 32u, b + 48u, last), b + 16u, long);
     let step = select(4u, 0u, last);
-    let e = select(c, b + 48u, last);
-    let k = select(vec4<u32>(m + 1u), vec4<u32>(0u, 1u, 2u, 3u), last);
+    let k = select(vec4<u32>(select(m + 1u, m, long)), vec4<u32>(0u, 1u, 2u, 3u), last);
     return Run(
         trits(c, m) * d, trits(c + 4u, m) * d, trits(c + 8u, m) * d, trits(c + 12u, m) * d,
         trits(e, k.x) * d, trits(e + step, k.y) * d, trits(e + step * 2u, k.z) * d, trits(e + step * 3u, k.w) * d);

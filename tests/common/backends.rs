@@ -7,7 +7,7 @@ use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{Options, WebGpu};
 use pagelm::backend::{Backend, Step};
-use pagelm::graph::WeightId;
+use pagelm::graph::{Entry, WeightId};
 
 use super::cases::Case;
 use super::tol::Tol;
@@ -87,7 +87,11 @@ pub fn run(backend: &mut dyn Backend, case: &Case) -> Result<Vec<f32>> {
     let mut done = 0;
     for &n in &case.steps {
         let tokens = &case.tokens[done..done + n];
-        rows.extend(step(backend, &Step { tokens, pos: case.start + done, outputs: n }, case.cols())?);
+        rows.extend(step(
+            backend,
+            &Step { tokens, pos: case.start + done, outputs: n, entry: Entry::Trunk },
+            case.cols(),
+        )?);
         done += n;
     }
     Ok(rows)

@@ -18,16 +18,7 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
         DType::BF16 => {
             return Some(rng.values(rows * cols).iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect());
         }
-        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::Q1_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
-        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S | DType::IQ1_S => &[0],
-        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
-        DType::Q2_K => &[80, 82],
-        DType::Q3_K => &[108],
-        DType::Q6_K => &[208],
-        DType::TQ1_0 => &[52],
-        DType::TQ2_0 => &[64],
-        DType::MXFP4 | DType::NVFP4 | DType::IQ1_M => &[],
-        _ => return None,
+        _ => scales(dtype)?,
     };
     let mut bytes: Vec<u8> = (0..n).map(|_| rng.next() as u8).collect();
     for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
@@ -46,10 +37,27 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
             }
         }
         if dtype == DType::NVFP4 {
-            block[..4].fill_with(|| rng.below(64) as u8); // floats of 8 bits, below 2
+            // Floats of 8 bits, below 2 or the one that is no number, with a sign that does not count.
+            block[..4].fill_with(|| (if rng.below(9) == 0 { 127 } else { rng.below(64) } | rng.below(2) << 7) as u8);
         }
     }
     Some(bytes)
+}
+
+/// Where the blocks of a type have f16 scales. `None` for types that are not known here.
+fn scales(dtype: DType) -> Option<&'static [usize]> {
+    Some(match dtype {
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::Q1_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S | DType::IQ1_S => &[0],
+        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
+        DType::Q2_K => &[80, 82],
+        DType::Q3_K => &[108],
+        DType::Q6_K => &[208],
+        DType::TQ1_0 => &[52],
+        DType::TQ2_0 => &[64],
+        DType::MXFP4 | DType::NVFP4 | DType::IQ1_M => &[],
+        _ => return None,
+    })
 }
 
 /// A plan, the bytes of its weights, and the steps to run: how many tokens each, from position `start` on.
@@ -123,6 +131,22 @@ impl Parts {
     pub fn weight(&mut self, dtype: DType, rows: usize, cols: usize) -> WeightId {
         let bytes = packed(&mut self.rng, dtype, rows, cols);
         self.push(dtype, rows, cols, bytes.unwrap_or_else(|| panic!("no random blocks for {dtype}: add its scales")))
+    }
+
+    /// A weight whose rows' blocks are of one byte each but for their scales, which are those of random blocks.
+    pub fn weight_filled(&mut self, dtype: DType, rows: usize, cols: usize, byte: impl Fn(usize) -> u8) -> WeightId {
+        let mut bytes = packed(&mut self.rng, dtype, rows, cols).expect("random blocks");
+        let (row_bytes, scales) = (bytes.len() / rows, scales(dtype).expect("a known type"));
+        for (r, row) in bytes.chunks_exact_mut(row_bytes).enumerate() {
+            for block in row.chunks_exact_mut(dtype.block_bytes()) {
+                for (i, b) in block.iter_mut().enumerate() {
+                    if !scales.iter().any(|&at| (at..at + 2).contains(&i)) {
+                        *b = byte(r);
+                    }
+                }
+            }
+        }
+        self.push(dtype, rows, cols, bytes)
     }
 
     /// Activations of any values: the rows of an f32 table that the tokens pick.

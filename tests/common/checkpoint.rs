@@ -37,7 +37,16 @@ pub fn tensors(gguf: &Gguf, file: &[u8]) -> Vec<Tensor> {
             dtype = "BF16";
             bytes = bytes.chunks(4).flat_map(|b| [b[2], b[3]]).collect();
         }
-        let shape = t.dims.iter().rev().copied().collect();
+        let shape: Vec<u64> = t.dims.iter().rev().copied().collect();
+        if let Some((layer, part)) = t.name.split_once(".ffn_").filter(|(_, part)| part.ends_with("_exps.weight")) {
+            // A tensor for each expert.
+            let (layer, part) = (layer.replace("blk", "model.layers"), part.replace("exps", "proj"));
+            for (i, bytes) in bytes.chunks(bytes.len() / shape[0] as usize).enumerate() {
+                let name = format!("{layer}.mlp.experts.{i}.{part}");
+                out.push(Tensor { name, dtype, shape: shape[1..].to_vec(), bytes: bytes.to_vec() });
+            }
+            continue;
+        }
         out.push(Tensor { name: name(arch, &t.name), dtype, shape, bytes });
     }
     out
@@ -83,6 +92,7 @@ fn name(arch: &str, gguf: &str) -> String {
         "ffn_norm" if four_norms => "pre_feedforward_layernorm",
         "ffn_norm" | "post_attention_norm" => "post_attention_layernorm",
         "post_ffw_norm" => "post_feedforward_layernorm",
+        "ffn_gate_inp" => "mlp.gate",
         "ffn_gate" => "mlp.gate_proj",
         "ffn_up" => "mlp.up_proj",
         "ffn_down" => "mlp.down_proj",

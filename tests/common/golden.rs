@@ -12,6 +12,9 @@ use super::fixtures;
 pub struct Golden {
     pub gguf: String,
     pub prompts: Vec<Prompt>,
+    /// Of models with a block for multi-token prediction.
+    #[serde(default)]
+    pub mtp: Vec<Mtp>,
 }
 
 #[derive(Deserialize)]
@@ -21,6 +24,17 @@ pub struct Prompt {
     pub logits_all: Option<Array>,
     pub greedy: Option<Greedy>,
     pub hidden: Option<Hidden>,
+}
+
+/// Row j is made from the trunk's row j and `next_ids[j]`.
+#[derive(Deserialize)]
+pub struct Mtp {
+    pub ids: Vec<u32>,
+    pub next_ids: Vec<u32>,
+    pub trunk_hidden: Array,
+    pub fused: Array,
+    pub logits_all: Array,
+    pub argmax: Vec<u32>,
 }
 
 /// Row-major.

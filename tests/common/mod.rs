@@ -12,3 +12,4 @@ pub mod gguf_writer;
 pub mod golden;
 pub mod rng;
 pub mod tol;
+pub mod unread;

@@ -1,12 +1,14 @@
 //! Descriptions: what is wrong with a file is found, and named, before a byte of weights is read.
 
 use pagelm::arch;
+use pagelm::backend::reference::Reference;
 use pagelm::engine::{Model, Options};
 use pagelm::gguf::{Gguf, Value};
 use pagelm::{DType, Error, ErrorKind};
 
 use crate::common::fixtures;
 use crate::common::gguf_writer::GgufWriter;
+use crate::common::unread::Unread;
 
 /// A llama with one layer, in which some keys are other than they should be and some tensors are left out.
 fn llama(keys: &[(&str, u32)], without: &[&str]) -> GgufWriter {
@@ -52,7 +54,9 @@ fn build(w: GgufWriter) -> Result<pagelm::graph::Graph, Error> {
 }
 
 fn refused(w: GgufWriter, kind: ErrorKind, parts: &[&str]) {
-    let e = build(w).expect_err("must be refused");
+    let gguf = Gguf::parse(&w.finish()).unwrap();
+    let model = Model::new(&gguf, &|_| true, &Options::default());
+    let e = model.and_then(|m| m.load(&gguf, &Unread, Box::new(Reference::new()))).err().expect("must be refused");
     assert_eq!(e.kind(), kind, "{e}");
     parts.iter().for_each(|p| assert!(e.to_string().contains(p), "`{p}` is not in: {e}"));
 }
@@ -128,7 +132,8 @@ fn a_tensor_of_a_layer_that_nothing_reads_is_refused() {
 #[test]
 fn a_type_that_the_backend_lacks_is_refused_with_the_tensors_that_have_it() {
     let gguf = Gguf::parse(&llama(&[], &[]).finish()).unwrap();
-    let e = arch::build(&gguf, &|d| d != DType::F32).unwrap_err();
+    let model = Model::new(&gguf, &|d| d != DType::F32, &Options::default());
+    let e = model.and_then(|m| m.load(&gguf, &Unread, Box::new(Reference::new()))).err().expect("must be refused");
     assert_eq!(e.kind(), ErrorKind::UnsupportedType);
     assert!(e.to_string().contains("of 8 tensors (`blk.0.attn_k.weight` is F32"), "{e}");
 }

@@ -23,7 +23,7 @@ const TOKENS: &[u32] = &[5, 9, 77, 3, 200, 17];
 
 #[test]
 fn every_op_of_a_right_backend_is_within_its_tolerance() {
-    for name in ["llama", "gemma2", "qwen35moe"] {
+    for name in ["llama", "gemma2", "qwen35moe", "qwen35_mtp"] {
         let Some(file) = fixtures::bytes(&format!("golden/{name}.gguf")) else { continue };
         let gguf = Gguf::parse(&file).unwrap();
         let checker = Checker::new(&gguf, &file, TOKENS).unwrap();

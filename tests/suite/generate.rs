@@ -17,7 +17,7 @@ use pollster::block_on;
 use crate::common::faulty::Faulty;
 use crate::common::golden::{self, Golden};
 
-const OPTIONS: Options = Options { n_ctx: Some(64), max_tokens: 16, max_outputs: 1 };
+const OPTIONS: Options = Options { n_ctx: Some(64), max_tokens: 16, max_outputs: 1, ..Options::DEFAULT };
 
 /// A model, its tokenizer and a clock that advances 10 ms per look.
 struct Bench {

@@ -6,9 +6,11 @@ use pagelm::backend::reference::Reference;
 use pagelm::backend::{Backend, Step};
 use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
+use pagelm::graph::Entry;
 use pollster::block_on;
 
 use crate::common::backends::{self, Candidate};
+use crate::common::fixtures;
 use crate::common::golden::{self, argmax, max_diff};
 
 const FIXTURES: &[&str] = &[
@@ -27,7 +29,7 @@ const FIXTURES: &[&str] = &[
 ];
 
 /// Room for the longest prompt and what follows it.
-const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 70, max_outputs: 70 };
+const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 70, max_outputs: 70, ..Options::DEFAULT };
 
 /// Two f32 implementations are 1e-4 apart; a GPU's exp, sin and tanh are looser.
 fn logit_tolerance(backend: &str) -> f32 {
@@ -89,6 +91,30 @@ fn greedy_tokens_are_the_reference_s_by_cached_decode_and_by_recompute() {
 }
 
 #[test]
+fn models_that_see_say_of_text_before_an_image_what_the_reference_says() {
+    for name in ["qwen3vl", "qwen35vl"] {
+        let Some(numbers) = fixtures::json(&format!("golden/{name}.json")) else { return };
+        let file = fixtures::bytes(&format!("golden/{name}.gguf")).expect("it is beside its numbers");
+        for c in backends::all() {
+            let mut session = golden::open(&file, (c.make)(), OPTIONS).unwrap();
+            for case in numbers["cases"].as_array().unwrap() {
+                let text = case["ids"].as_array().unwrap().iter().take_while(|id| **id != numbers["image_token_id"]);
+                let ids: Vec<u32> = text.map(|id| id.as_u64().unwrap() as u32).collect();
+                assert!(ids.len() > 3);
+                let all = case["logits_all"]["data"].as_array().unwrap().iter();
+                let want: Vec<f32> = all.map(|v| v.as_f64().unwrap() as f32).collect();
+                let mut rows = Vec::new();
+                session.rollback(0).unwrap();
+                block_on(session.prefill_all(&ids, |row| rows.extend_from_slice(row))).unwrap();
+                let diff = max_diff(&rows, &want[..rows.len()]);
+                let tol = logit_tolerance(session.backend().name());
+                assert!(diff <= tol, "{name} on {}: off by {diff:e}", c.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_prompt_cut_anywhere_gives_the_logits_of_one_step() {
     everywhere(|what, numbers, session| {
         let tol = logit_tolerance(session.backend().name());
@@ -135,7 +161,7 @@ fn run_once(backend: &mut Reference, file: &[u8], ids: &[u32]) {
     for piece in model.loader.clone().place(0, file.len()) {
         backend.write_weight(piece.weight, piece.offset, &file[piece.bytes]).unwrap();
     }
-    backend.submit(&Step { tokens: ids, pos: 0, outputs: ids.len() }).unwrap();
+    backend.submit(&Step { tokens: ids, pos: 0, outputs: ids.len(), entry: Entry::Trunk }).unwrap();
     let mut logits = vec![0.0; ids.len() * model.plan.graph.n_vocab()];
     block_on(poll_fn(|cx| backend.poll_logits(cx, &mut logits))).unwrap();
 }

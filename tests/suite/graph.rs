@@ -1,7 +1,9 @@
 //! The graph: shapes, invariants, passes, slots.
 
 use pagelm::DType;
-use pagelm::graph::{Act, Attention, Builder, Dim, Graph, Op, Plan, Rope, RopePairs, ValueId, assign, passes, verify};
+use pagelm::graph::{
+    Act, Attention, Builder, Dim, Entry, Graph, Op, Plan, Rope, RopePairs, ValueId, assign, passes, verify,
+};
 use proptest::prelude::*;
 
 /// A decoder layer with everything that `llama` uses: width 8, 2 heads over 1 kv head.
@@ -100,6 +102,74 @@ fn dead_values_are_removed_and_effects_stay() {
     let names: Vec<_> = g.nodes.iter().map(|n| n.op.name()).collect();
     assert_eq!(names, ["embed", "softcap", "kv_store", "last_rows"]);
     assert_eq!(g.output, ValueId(3));
+}
+
+/// A trunk that stores its rows, and a second part that reads them; `more` adds to the latter.
+fn two_parts(more: impl FnOnce(&mut Builder, ValueId, ValueId) -> ValueId) -> Graph {
+    let mut b = Builder::new();
+    let embd = b.weight("token_embd.weight", DType::F32, 11, 8);
+    let x = b.embed(embd, 1.0);
+    let hidden = b.state("hidden", 8);
+    b.kv_store(x, hidden);
+    let y = b.last_rows(x);
+    b.end_trunk(y);
+    let h = b.kv_load(hidden);
+    let z = more(&mut b, x, h);
+    let z = b.last_rows(z);
+    b.finish(z)
+}
+
+#[test]
+fn each_part_keeps_its_nodes_and_its_output_when_dead_values_go() {
+    let g = passes::run(two_parts(|b, _, h| {
+        b.softcap(h, 1.0);
+        let both = b.concat(h, h);
+        b.slice(both, 16, 3, 5)
+    }));
+    let names = |p: pagelm::graph::Part| g.nodes[p.nodes].iter().map(|n| n.op.name()).collect::<Vec<_>>();
+    assert_eq!(names(g.part(Entry::Trunk).unwrap()), ["embed", "kv_store", "last_rows"]);
+    assert_eq!(names(g.part(Entry::Mtp).unwrap()), ["kv_load", "concat", "slice", "last_rows"]);
+    assert_eq!((g.output, g.mtp), (ValueId(2), Some(ValueId(6))));
+    // What the trunk gave back was read before the other part runs.
+    let plan = Plan::new(g);
+    assert_eq!(plan.slots.slots.iter().filter(|s| s.rows == Dim::Outputs).count(), 1, "{plan}");
+    assert_eq!(layer().part(Entry::Mtp), None);
+}
+
+#[test]
+#[should_panic(expected = "reads %0 of another part")]
+fn the_verifier_refuses_a_value_of_another_part() {
+    two_parts(|b, x, h| b.add(x, h));
+}
+
+#[test]
+#[should_panic(expected = "before this step's rows are stored")]
+fn the_verifier_refuses_attention_over_rows_of_another_part_s_step() {
+    two_parts(|b, _, h| {
+        let hidden = pagelm::graph::StateId(0);
+        let attn = Attention { n_head: 1, n_kv_head: 1, d_head: 8, scale: 1.0, window: None, softcap: None };
+        b.attention(h, hidden, hidden, attn)
+    });
+}
+
+#[test]
+#[should_panic(expected = "only the trunk may have recurrent states")]
+fn the_verifier_refuses_a_recurrent_state_outside_the_trunk() {
+    two_parts(|b, _, h| {
+        let w = b.weight("taps", DType::F32, 8, 4);
+        let state = b.recurrent_state("conv", 3, 8);
+        b.ssm_conv(h, w, state)
+    });
+}
+
+#[test]
+#[should_panic(expected = "reads s0, which nothing stores")]
+fn the_verifier_refuses_to_load_rows_that_nothing_stores() {
+    let mut b = Builder::new();
+    let state = b.state("s", 8);
+    let x = b.kv_load(state);
+    let y = b.last_rows(x);
+    b.finish(y);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::common::checkpoint::{self, Tensor, raw_safetensors, safetensors};
 use crate::common::fixtures;
 
-const NAMES: &[&str] = &["llama", "llama32", "qwen2", "qwen3", "qwen3_tied", "gemma", "gemma2", "gemma3"];
+const NAMES: &[&str] = &["llama", "llama32", "qwen2", "qwen3", "qwen3_tied", "qwen3moe", "gemma", "gemma2", "gemma3"];
 
 /// A fixture in both forms.
 struct Pair {
@@ -54,7 +54,7 @@ fn backends() -> [Box<dyn Backend>; 2] {
 }
 
 fn logits(gguf: &Gguf, source: &dyn Source, backend: Box<dyn Backend>, prompt: &[u32]) -> Vec<f32> {
-    let options = Options { n_ctx: Some(96), max_tokens: 70, max_outputs: 70 };
+    let options = Options { n_ctx: Some(96), max_tokens: 70, max_outputs: 70, ..Options::DEFAULT };
     let model = Model::new(gguf, &|d| backend.supports(d), &options).unwrap();
     let mut session: Session = model.load(gguf, source, backend).unwrap();
     let mut rows = Vec::new();
@@ -155,6 +155,11 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
         ("qwen2", "rope_parameters", json!({ "rope_type": "llama3", "factor": 8.0 }), BadConfig),
         ("qwen2", "use_sliding_window", json!(true), BadConfig),
         ("qwen3", "layer_types", json!(["sliding_attention"]), BadConfig),
+        ("qwen3moe", "norm_topk_prob", json!(false), BadConfig),
+        ("qwen3moe", "mlp_only_layers", json!([0]), BadConfig),
+        ("qwen3moe", "decoder_sparse_step", json!(2), BadConfig),
+        ("qwen3moe", "num_local_experts", Value::Null, MissingKey),
+        ("qwen3moe", "moe_intermediate_size", Value::Null, MissingKey),
         ("gemma", "hidden_act", json!("silu"), BadConfig),
         ("gemma2", "query_pre_attn_scalar", json!(144), BadConfig),
         ("gemma3", "layer_types", json!(["linear_attention"]), BadConfig),
@@ -206,6 +211,33 @@ fn tensors_that_lack_are_too_many_or_of_another_type_are_named() {
     let Some(mut p) = pair("llama") else { return };
     p.config["head_dim"] = json!(20);
     assert_eq!(p.refused().kind(), BadTensor);
+}
+
+#[test]
+fn experts_are_found_under_either_key_and_one_that_lacks_or_differs_is_named() {
+    use ErrorKind::*;
+    const LAST: &str = "model.layers.2.mlp.experts.7.down_proj.weight";
+    let Some(mut p) = pair("qwen3moe") else { return };
+    let config = p.config.as_object_mut().unwrap();
+    let n = config.remove("num_local_experts").unwrap();
+    config.insert("num_experts".to_string(), n);
+    same("qwen3moe of older transformers", &p, &p.open().unwrap());
+    for missing in [LAST, "model.layers.2.mlp.experts.3.down_proj.weight"] {
+        let Some(mut p) = pair("qwen3moe") else { return };
+        p.tensors.retain(|t| t.name != missing);
+        let e = p.refused();
+        assert_eq!((e.kind(), e.place()), (MissingTensor, "blk.2.ffn_down_exps.weight"), "{e}");
+        assert!(e.detail().contains("7 experts") && e.detail().contains("there must be 8"), "{e}");
+    }
+    let Some(mut p) = pair("qwen3moe") else { return };
+    p.tensor(LAST).shape.reverse();
+    let e = p.refused();
+    assert_eq!((e.kind(), e.place()), (BadTensor, &*format!("model.safetensors, tensor `{LAST}`")), "{e}");
+    let Some(mut p) = pair("qwen3moe") else { return };
+    p.tensor(LAST).name = LAST.replace(".7.", ".07.");
+    let again = Tensor { name: LAST.to_string(), ..p.tensor(&LAST.replace(".7.", ".07.")).clone() };
+    p.tensors.push(again);
+    assert_eq!(p.refused().kind(), BadCheckpoint);
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod moe;
 use pagelm::DType;
 use pagelm::backend::Backend;
 use pagelm::backend::reference::Reference;
-use pagelm::graph::{Act, Attention, Rope, RopePairs};
+use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs};
 
 use crate::common::backends::{self, parity};
 use crate::common::cases::{Case, Parts, packed};
@@ -95,6 +95,33 @@ fn add_bias_adds_the_row_to_each_row() {
             p.g.add_bias(x, b)
         });
         parity(&case, tol::ELEMENT);
+    }
+}
+
+#[test]
+fn concat_puts_two_rows_side_by_side() {
+    for (rows, cols) in sizes() {
+        for other in [1, 4, 33] {
+            let case = Case::new(format!("concat [{rows}, {cols}] and {other}"), &[rows], |p| {
+                let a = p.input(cols);
+                let b = p.input(other);
+                p.g.concat(a, b)
+            });
+            parity(&case, tol::COPY);
+        }
+    }
+}
+
+#[test]
+fn kv_load_gives_the_rows_of_a_step_back_wherever_the_step_begins() {
+    for (rows, cols) in sizes() {
+        let case = Case::new(format!("kv_load [{rows}, {cols}]"), &[rows, 1, rows], |p| {
+            let x = p.input(cols);
+            let state = p.g.state("s", cols);
+            p.g.kv_store(x, state);
+            p.g.kv_load(state)
+        });
+        parity(&case.starting_at(3), tol::COPY);
     }
 }
 
@@ -208,7 +235,7 @@ fn last_rows_gives_the_last_rows_in_order() {
     use pagelm::backend::Step;
     for (tokens, outputs) in [(1, 1), (5, 1), (17, 3), (65, 0)] {
         let case = Case::new(format!("last_rows {outputs} of {tokens}"), &[tokens], |p| p.input(33));
-        let s = Step { tokens: &case.tokens, pos: 0, outputs };
+        let s = Step { tokens: &case.tokens, pos: 0, outputs, entry: Entry::Trunk };
         let result = |b: &mut dyn Backend| backends::load(b, &case).and_then(|()| backends::step(b, &s, case.cols()));
         let want = result(&mut Reference::new()).expect("the reference runs it");
         for c in backends::all() {
@@ -275,7 +302,7 @@ fn a_position_that_is_stored_again_is_seen_with_its_new_row() {
         backends::load(b, &case).expect("loads");
         let mut rows = Vec::new();
         for (range, pos) in [(0..6, 0), (6..9, 2), (1..2, 5)] {
-            let s = Step { tokens: &case.tokens[range.clone()], pos, outputs: range.len() };
+            let s = Step { tokens: &case.tokens[range.clone()], pos, outputs: range.len(), entry: Entry::Trunk };
             rows.extend(backends::step(b, &s, case.cols()).expect("runs"));
         }
         rows

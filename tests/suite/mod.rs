@@ -1,6 +1,7 @@
 mod arch;
 mod check;
 mod cpu;
+mod cpu_q8;
 mod generate;
 mod gguf;
 mod golden;
@@ -8,6 +9,8 @@ mod graph;
 mod hf;
 mod kernels;
 mod load;
+mod model;
+mod mtp;
 mod quant;
 mod quant_models;
 mod readme;

@@ -6,7 +6,7 @@ use pollster::block_on;
 use crate::common::backends;
 use crate::common::golden;
 
-const OPTIONS: Options = Options { n_ctx: Some(64), max_tokens: 8, max_outputs: 1 };
+const OPTIONS: Options = Options { n_ctx: Some(64), max_tokens: 8, max_outputs: 1, ..Options::DEFAULT };
 
 /// Tokens that ran as one step may run again as several: other kernels on a GPU, whose curves are loose.
 const TOL: f32 = 2e-3;

@@ -13,7 +13,7 @@ use pollster::block_on;
 use crate::common::faulty::Faulty;
 use crate::common::golden;
 
-const OPTIONS: Options = Options { n_ctx: Some(12), max_tokens: 4, max_outputs: 3 };
+const OPTIONS: Options = Options { n_ctx: Some(12), max_tokens: 4, max_outputs: 3, ..Options::DEFAULT };
 
 fn session(backend: Box<dyn Backend>) -> Option<Session> {
     let (_, file) = golden::load("llama")?;

@@ -117,7 +117,13 @@ fn every_shader_is_named_by_one_kernel_file() {
 #[test]
 fn unsafe_code_stays_where_it_is_explained() {
     // Each of these places states the contract of what it calls.
-    let homes = ["crate/backend/cpu/lanes", "crate/backend/cpu/pool", "crate/backend/webgpu/", "native-metal/src/mmap"];
+    let homes = [
+        "crate/backend/cpu/lanes",
+        "crate/backend/cpu/pool",
+        "crate/backend/cpu/arena",
+        "crate/backend/webgpu/",
+        "native-metal/src/mmap",
+    ];
     for path in files("crate", "rs").into_iter().chain(files("native-metal", "rs")).chain(files("web/bindings", "rs")) {
         let name = path.to_string_lossy().into_owned();
         let text = read(&path);

@@ -27,7 +27,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       model: wireModel(options.model),
       wasm,
       backend: options.backend ?? "auto",
+      activations: options.activations ?? "q8",
       contextLength: options.contextLength,
+      mtp: options.mtp ?? false,
+      memoryLimit: options.memoryLimit,
     };
     const info = await client.call("load", input, { signal, onPiece: onProgress });
     return new Engine(client, info, label(options.model));
@@ -172,6 +175,22 @@ export class Session {
   /** Appends one token and gives the logits after it. */
   decode(token: number): Promise<Float32Array> {
     return this.#call("decode", { token });
+  }
+
+  /**
+   * What the model's block for multi-token prediction says of the token after `next`, were `next` to follow: its logits.
+   * Nothing is appended. The engine must have been made with `mtp: true`, of a model that has the block.
+   */
+  mtp(next: number): Promise<Float32Array> {
+    return this.#call("mtp", { next });
+  }
+
+  /**
+   * Makes it cheap to roll back to the present length, until the next checkpoint. Only models with recurrent states need
+   * it: without one they run all their tokens again.
+   */
+  async checkpoint(): Promise<void> {
+    await this.#call("checkpoint", {});
   }
 
   /** Forgets all tokens after the first `length`. */

@@ -47,6 +47,11 @@ export class Host {
         return this.#ready.prefill(r.ids);
       case "decode":
         return this.#ready.decode(r.token);
+      case "mtp":
+        return this.#ready.mtp(r.next);
+      case "checkpoint":
+        this.#ready.checkpoint();
+        return null;
       case "rollback":
         this.#ready.rollback(r.length);
         return null;
@@ -84,7 +89,7 @@ export class Host {
     let opened: Awaited<ReturnType<typeof open>> | null = null;
     try {
       for await (const bytes of source.pieces()) {
-        if (!opened && header.push(bytes)) opened = await open(started, header, r.backend, r.contextLength);
+        if (!opened && header.push(bytes)) opened = await open(started, header, r);
         if (opened) await opened.placer.take(offset, bytes);
         offset += bytes.length;
         if (!opened) {
@@ -119,7 +124,7 @@ export class Host {
     try {
       for await (const bytes of source.pieces()) {
         if (!header.push(bytes)) continue;
-        return { info: header.info(r.contextLength), size: source.size ?? null };
+        return { info: header.info(r.contextLength, false), size: source.size ?? null };
       }
       throw header.truncated();
     } catch (e) {
@@ -160,12 +165,17 @@ export class Host {
 const GPU_REFUSALS = ["no-gpu", "gpu-error", "unsupported-type", "unsupported-architecture", "out-of-memory"];
 
 /** Opens the engine on the backend that was asked for, or on the best that there is. */
-async function open(started: Started, header: Header, wanted: "auto" | BackendName, contextLength?: number) {
-  const model = header.info(contextLength) as ModelInfo;
+async function open(
+  started: Started,
+  header: Header,
+  { backend: wanted, activations, contextLength, mtp, memoryLimit }: In<"load">,
+) {
+  const { threads } = started.options;
+  const model = header.info(contextLength, mtp) as ModelInfo;
   if (model.problem) throw model.problem;
   let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
   let adapterName = "";
-  if (wanted === "cpu") backend = "cpu";
+  if (wanted === "cpu" || wanted === "reference") backend = wanted;
   else {
     const found = await adapter();
     if ("name" in found) adapterName = found.name;
@@ -177,11 +187,11 @@ async function open(started: Started, header: Header, wanted: "auto" | BackendNa
   }
   let engine: Engine;
   try {
-    engine = await header.open(backend, started.options.threads, contextLength);
+    engine = await header.open(backend, threads, activations, contextLength, mtp, memoryLimit);
   } catch (e) {
     const { code, message } = errorData(e);
     if (wanted !== "auto" || backend === "cpu" || !GPU_REFUSALS.includes(code)) throw e;
-    engine = await header.open("cpu", started.options.threads, contextLength);
+    engine = await header.open("cpu", threads, activations, contextLength, mtp, memoryLimit);
     [backend, backendReason] = ["cpu", message];
   }
   const seen = stats(engine);
@@ -194,8 +204,8 @@ async function open(started: Started, header: Header, wanted: "auto" | BackendNa
     wasm: { build: started.options.build, whyOneThread: started.options.whyOneThread },
   };
   // While the weights come.
-  const threads = startThreads(started);
-  return { engine, placer: new Placer(engine), info, threads };
+  const starting = startThreads(started);
+  return { engine, placer: new Placer(engine), info, threads: starting };
 }
 
 function stats(engine: Engine): EngineStats {

@@ -34,7 +34,10 @@ export interface Operations {
       model: string | Blob;
       wasm: WasmOptions;
       backend: "auto" | BackendName;
+      activations: "q8" | "f32";
       contextLength: number | undefined;
+      mtp: boolean;
+      memoryLimit: number | undefined;
     };
     out: EngineInfo;
     piece: LoadProgress;
@@ -49,6 +52,8 @@ export interface Operations {
   closeSession: { in: object; out: null; piece: never };
   prefill: { in: { ids: Uint32Array }; out: Float32Array; piece: never };
   decode: { in: { token: number }; out: Float32Array; piece: never };
+  mtp: { in: { next: number }; out: Float32Array; piece: never };
+  checkpoint: { in: object; out: null; piece: never };
   rollback: { in: { length: number }; out: null; piece: never };
   tokenize: { in: { text: string; addSpecial: boolean; parseSpecial: boolean }; out: Uint32Array; piece: never };
   detokenize: { in: { ids: Uint32Array; showSpecial: boolean }; out: string; piece: never };

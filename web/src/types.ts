@@ -3,7 +3,8 @@ import type { ErrorData } from "./errors.ts";
 /** Where a model is: a URL, or a file that the user chose. */
 export type ModelRef = string | URL | Blob;
 
-export type BackendName = "webgpu" | "cpu";
+/** `reference` is slow, and exact: other backends are tested against it. */
+export type BackendName = "webgpu" | "cpu" | "reference";
 
 export interface LoadProgress {
   /** `header`: reading what the model is. `weights`: the long part. `ready`: the engine can be used. */
@@ -38,10 +39,22 @@ export interface EngineOptions extends AssetOptions {
   /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
   contextLength?: number;
   /**
+   * In which numbers activations meet the weights of a matrix on the CPU: whole numbers of 8 bits with a scale for every
+   * 32 (`q8`, the default), or `f32`, which is several times slower and for comparisons.
+   */
+  activations?: "q8" | "f32";
+  /**
    * Threads on the CPU, where the page is cross-origin isolated; by default as many as the processor runs at once, at
    * most 8.
    */
   threads?: number;
+  /** Loads the block for multi-token prediction too, where the model has one: for `session.mtp`. */
+  mtp?: boolean;
+  /**
+   * Bytes that weights, cache and scratch may take together: a model that needs more is refused before its weights are
+   * fetched. On the CPU it is at most what is left of 4 GiB; of a GPU no limit is known but that of each buffer.
+   */
+  memoryLimit?: number;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }

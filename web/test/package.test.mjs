@@ -11,7 +11,7 @@ const gz = (/** @type {string} */ file) => gzipSync(readFileSync(`${web}/dist/${
 
 const builds = ["base", "relaxed", "threads", "threads-relaxed"];
 
-test("the package holds its parts and nothing of the sources", () => {
+test("the package holds its parts and the notice, and nothing of the sources", () => {
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: web, encoding: "utf8" }));
   const names = files.map((/** @type {{ path: string }} */ f) => f.path);
   const parts = ["index.js", "index.d.ts", "worker.js", "worker-threads.js", "THIRD-PARTY.md"];

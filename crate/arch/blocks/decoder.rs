@@ -1,6 +1,6 @@
 //! The pre-norm decoder: embedding, layers of attention and feed-forward with residuals, head.
 
-use super::{AttnSpec, DeltaSpec, MoeSpec, attention, delta_net, ffn, moe};
+use super::{AttnSpec, DeltaSpec, MoeSpec, attention, delta_net, ffn, moe, mtp};
 use crate::arch::{Config, Describe};
 use crate::error::Result;
 use crate::graph::{Act, Graph, ValueId};
@@ -12,11 +12,13 @@ pub struct DecoderSpec {
     pub embed_scale: f32,
     /// The logits become `cap * tanh(logit / cap)`.
     pub final_softcap: Option<f32>,
+    /// A block for multi-token prediction follows the layers.
+    pub mtp: bool,
 }
 
 impl Default for DecoderSpec {
     fn default() -> Self {
-        Self { embed_scale: 1.0, final_softcap: None }
+        Self { embed_scale: 1.0, final_softcap: None, mtp: false }
     }
 }
 
@@ -59,39 +61,58 @@ pub fn decoder(
     spec: &DecoderSpec,
     layer_spec: impl Fn(usize) -> LayerSpec,
 ) -> Result<Graph> {
-    let norm = |d: &mut Describe<'_>, name: &str, x: ValueId| {
-        let w = d.vector(&format!("{name}.weight"), c.d_model);
-        d.rms_norm(x, w, c.eps)
-    };
     let token_embd = d.matrix("token_embd.weight", c.d_model, c.n_vocab);
     let mut x = d.embed(token_embd, spec.embed_scale);
     d.name(x, "embd");
-    for layer in 0..c.n_layer {
-        let spec = layer_spec(layer);
-        let h = norm(d, &format!("blk.{layer}.attn_norm"), x);
-        let h = match &spec.mixer {
-            Mixer::Attention(attn) => attention(d, c, layer, h, attn),
-            Mixer::DeltaNet(delta) => delta_net(d, c, layer, h, delta),
-        };
-        d.name(h, format!("blk.{layer}.attn_out"));
-        let h = if spec.post_norms { norm(d, &format!("blk.{layer}.post_attention_norm"), h) } else { h };
-        x = d.add(x, h);
-        let h = norm(d, &format!("blk.{layer}.{}", spec.ffn_norm), x);
-        let h = match &spec.ffn {
-            Ffn::Gated(act) => ffn(d, c, layer, h, *act),
-            Ffn::Moe(experts) => moe(d, c, layer, h, experts),
-        };
-        d.name(h, format!("blk.{layer}.mlp_out"));
-        let h = if spec.post_norms { norm(d, &format!("blk.{layer}.post_ffw_norm"), h) } else { h };
-        x = d.add(x, h);
-        d.name(x, format!("blk.{layer}.out"));
+    for i in 0..c.n_layer {
+        x = layer(d, c, i, x, &layer_spec(i));
     }
-    let x = d.last_rows(x); // only the rows whose logits are wanted go through the head
-    let x = norm(d, "output_norm", x);
+    // Only the rows whose logits are wanted go through the head; multi-token prediction wants the norm of all.
+    let hidden = spec.mtp.then(|| {
+        x = norm(d, c, "output_norm", x);
+        let hidden = d.state("mtp.hidden", c.d_model);
+        d.kv_store(x, hidden);
+        hidden
+    });
+    x = d.last_rows(x);
+    if hidden.is_none() {
+        x = norm(d, c, "output_norm", x);
+    }
     d.name(x, "norm");
     // Tied embeddings: the file has no output matrix.
     let output = if d.has("output.weight") { d.matrix("output.weight", c.d_model, c.n_vocab) } else { token_embd };
     let logits = d.matmul(output, x);
     let logits = spec.final_softcap.map_or(logits, |cap| d.softcap(logits, cap));
+    let Some(hidden) = hidden else { return Ok(d.finish(logits)) };
+    d.end_trunk(logits);
+    let logits = mtp(d, c, hidden, (token_embd, output), &layer_spec(c.n_layer));
     Ok(d.finish(logits))
+}
+
+/// A norm over whole rows.
+pub(super) fn norm(d: &mut Describe<'_>, c: &Config, name: &str, x: ValueId) -> ValueId {
+    let w = d.vector(&format!("{name}.weight"), c.d_model);
+    d.rms_norm(x, w, c.eps)
+}
+
+/// One layer, with its residuals.
+pub(super) fn layer(d: &mut Describe<'_>, c: &Config, i: usize, x: ValueId, spec: &LayerSpec) -> ValueId {
+    let h = norm(d, c, &format!("blk.{i}.attn_norm"), x);
+    let h = match &spec.mixer {
+        Mixer::Attention(attn) => attention(d, c, i, h, attn),
+        Mixer::DeltaNet(delta) => delta_net(d, c, i, h, delta),
+    };
+    d.name(h, format!("blk.{i}.attn_out"));
+    let h = if spec.post_norms { norm(d, c, &format!("blk.{i}.post_attention_norm"), h) } else { h };
+    let x = d.add(x, h);
+    let h = norm(d, c, &format!("blk.{i}.{}", spec.ffn_norm), x);
+    let h = match &spec.ffn {
+        Ffn::Gated(act) => ffn(d, c, i, h, *act),
+        Ffn::Moe(experts) => moe(d, c, i, h, experts),
+    };
+    d.name(h, format!("blk.{i}.mlp_out"));
+    let h = if spec.post_norms { norm(d, c, &format!("blk.{i}.post_ffw_norm"), h) } else { h };
+    let x = d.add(x, h);
+    d.name(x, format!("blk.{i}.out"));
+    x
 }

@@ -5,9 +5,11 @@ mod decoder;
 mod delta;
 mod ffn;
 mod moe;
+mod mtp;
 
 pub use attention::{AttnSpec, attention};
 pub use decoder::{DecoderSpec, Ffn, LayerSpec, Mixer, decoder};
 pub use delta::{DeltaSpec, delta_net};
 pub use ffn::ffn;
 pub use moe::{MoeSpec, moe};
+use mtp::mtp;

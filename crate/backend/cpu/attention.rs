@@ -1,8 +1,8 @@
 //! Causal attention over the rows of the cache. A task is one head for a few tokens.
 
-use super::lanes::{Isa, Job, Lanes};
+use super::lanes::{Ints, Isa, Job, Lanes};
 use super::math;
-use super::matmul::dots;
+use super::matmul_f32::dots;
 use super::pool::{Pool, Tile};
 use crate::graph::Attention;
 
@@ -36,7 +36,7 @@ impl Job for Part<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<L: Ints>(self) {
         let Part { a, mut tile, scores } = self;
         let Attention { n_head, n_kv_head, d_head: d, window, .. } = a.attn;
         let head = tile.cols.start / d;

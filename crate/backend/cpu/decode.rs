@@ -4,8 +4,8 @@
 //! with the sum changes nothing. Written with [`Lanes`] and not as plain loops, because the compiler then vectorises
 //! over blocks, with scattered stores.
 
-use super::lanes::{Chunk, Isa, Job, Lanes};
-use super::matmul::Matrix;
+use super::lanes::{Chunk, Ints, Isa, Job, Lanes};
+use super::matmul_f32::Matrix;
 use crate::dtype::DType;
 use crate::quant::{self, BlockFormat};
 
@@ -24,7 +24,7 @@ impl Job for Row<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<L: Ints>(self) {
         self.w.decode::<L>(self.row, self.out);
     }
 }

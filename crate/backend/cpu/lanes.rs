@@ -4,6 +4,18 @@
 //! to the last bit. Code generic over [`Lanes`] must be `#[inline(always)]` down to the methods here: only then does it
 //! become part of the one function per instruction set (`avx512`, `avx2`) that may use wide registers.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod plain;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_ints;
+
+#[cfg(not(target_arch = "wasm32"))]
+use plain::Plain;
+
 /// What 16 values take in memory.
 pub type Chunk = [f32; 16];
 
@@ -39,11 +51,60 @@ pub trait Lanes: Copy + 'static {
     }
 }
 
+/// Dot products of bytes, for `W` rows of a matrix side by side: each lane of 32 bits belongs to one row.
+pub trait Ints: Lanes {
+    /// Rows of a register: 4, 8 or 16.
+    const W: usize;
+    /// `dot_wide` leaves out this many times the sum of x.
+    const WIDE_BIAS: i32;
+    /// And this many times the sum of the magnitudes of negative x.
+    const WIDE_NEGATIVE: i32 = 0;
+    /// W values.
+    type F: Copy;
+    /// W whole numbers.
+    type I: Copy;
+    /// 4 bytes of each of W rows.
+    type B: Copy;
+    fn f_zero() -> Self::F;
+    fn f_splat(x: f32) -> Self::F;
+    fn f_mul(a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`.
+    fn f_fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// Stores W values at the start of `y`.
+    fn f_store(v: Self::F, y: &mut [f32]);
+    /// The first W f16 of `x`, little-endian.
+    fn f_halves(x: &[u8]) -> Self::F;
+    /// The first W bytes as numbers from 0.
+    fn f_unsigned(x: &[u8]) -> Self::F;
+    /// The first W bytes as numbers from -128.
+    fn f_signed(x: &[u8]) -> Self::F;
+    /// The low and the high halves of the first W bytes.
+    fn f_nibbles(x: &[u8]) -> (Self::F, Self::F);
+    fn i_splat(x: i32) -> Self::I;
+    fn i_to_f(v: Self::I) -> Self::F;
+    /// Asks for the line of memory `ahead` bytes after the start of `x`, which may lie past its end, to be brought near.
+    #[inline(always)]
+    fn prefetch(_x: &[u8], _ahead: usize) {}
+    /// The first 4W bytes.
+    fn b_load(x: &[u8]) -> Self::B;
+    fn b_or(a: Self::B, b: Self::B) -> Self::B;
+    /// `v >> n & mask` of each byte; `mask` has none of the `n` high bits.
+    fn b_shr(v: Self::B, n: u32, mask: u8) -> Self::B;
+    /// `v << n & mask` of each byte; `mask` has none of the `n` low bits.
+    fn b_shl(v: Self::B, n: u32, mask: u8) -> Self::B;
+    /// `table[v]` for bytes below 16.
+    fn b_lookup(table: &[u8; 16], v: Self::B) -> Self::B;
+    /// Adds the dot product of each row's four bytes, which are from 0 to 127, with those of x, from -127 to 127.
+    fn dot(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
+    /// The same for rows of bytes from 0 to 255, except for what `WIDE_BIAS` and `WIDE_NEGATIVE` say.
+    fn dot_wide(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
+}
+
 /// Work that is compiled once per instruction set.
 pub trait Job {
     type Out;
     /// Must be `#[inline(always)]`.
-    fn run<L: Lanes>(self) -> Self::Out;
+    fn run<L: Ints>(self) -> Self::Out;
 }
 
 /// Instructions that this machine has. Only this file can make one, and it asks the machine first.
@@ -52,38 +113,73 @@ pub struct Isa(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// What the compiler may use everywhere: SSE2, NEON, simd128 or none.
+    /// What the compiler may use everywhere: SSE2, NEON or none.
+    #[cfg(not(target_arch = "wasm32"))]
     Plain,
+    #[cfg(target_arch = "wasm32")]
+    Wasm,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Short,
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
 impl Isa {
-    /// Level 0 is what every machine of the target has, 1 is AVX2 with FMA, 2 is AVX-512. What this machine lacks is
-    /// left out, so the highest level is always its best.
+    /// Level 0 is what every machine of the target has, 1 is AVX2 with FMA and F16C, 2 adds VNNI (dot products of bytes)
+    /// on registers of 256 bits, 3 is AVX-512 with VNNI. What this machine lacks is left out, so the highest level is
+    /// always its widest.
     pub fn at_most(level: u8) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if level >= 1 && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            let wide = is_x86_feature_detected!("avx512f")
+        {
+            let avx2 =
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+            let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl");
-            return Self(if level >= 2 && wide { Kind::Avx512 } else { Kind::Avx2 });
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni");
+            Self(match level {
+                3.. if avx2 && avx512 => Kind::Avx512,
+                2.. if avx2 && avx512 => Kind::Avx512Short,
+                2.. if avx2 && is_x86_feature_detected!("avxvnni") => Kind::AvxVnni,
+                1.. if avx2 => Kind::Avx2,
+                _ => Kind::Plain,
+            })
         }
-        let _ = level; // the other targets choose when they are compiled
-        Self(Kind::Plain)
+        // The other targets choose when they are compiled.
+        #[cfg(target_arch = "wasm32")]
+        {
+            let _ = level;
+            Self(Kind::Wasm)
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "wasm32")))]
+        {
+            let _ = level;
+            Self(Kind::Plain)
+        }
     }
 
     /// Runs the job with these instructions.
     #[inline]
     pub fn run<J: Job>(self, job: J) -> J::Out {
         match self.0 {
+            #[cfg(not(target_arch = "wasm32"))]
             Kind::Plain => job.run::<Plain>(),
+            #[cfg(target_arch = "wasm32")]
+            Kind::Wasm => wasm::wasm(job),
             // SAFETY: only `at_most` makes this, and only where the machine has the instructions.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { x86::avx2(job) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => unsafe { x86::avx_vnni(job) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Short => unsafe { x86::avx512_short(job) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => unsafe { x86::avx512(job) },
@@ -103,65 +199,7 @@ impl<R, F: FnOnce() -> R> Job for Wide<F> {
     type Out = R;
 
     #[inline(always)]
-    fn run<L: Lanes>(self) -> R {
+    fn run<L: Ints>(self) -> R {
         (self.0)()
     }
 }
-
-/// Sixteen plain values; the compiler finds the instructions.
-#[derive(Clone, Copy)]
-pub struct Plain;
-
-impl Lanes for Plain {
-    type V = Chunk;
-    const ROOMY: bool = false;
-
-    #[inline(always)]
-    fn zero() -> Chunk {
-        [0.0; 16]
-    }
-
-    #[inline(always)]
-    fn load(x: &Chunk) -> Chunk {
-        *x
-    }
-
-    #[inline(always)]
-    fn store(v: Chunk) -> Chunk {
-        v
-    }
-
-    #[inline(always)]
-    fn splat(x: f32) -> Chunk {
-        [x; 16]
-    }
-
-    #[inline(always)]
-    fn unsigned(x: &[u8; 16]) -> Chunk {
-        x.map(f32::from)
-    }
-
-    #[inline(always)]
-    fn signed(x: &[u8; 16]) -> Chunk {
-        x.map(|x| f32::from(x as i8))
-    }
-
-    #[inline(always)]
-    fn nibbles(x: &[u8; 16]) -> (Chunk, Chunk) {
-        (x.map(|x| f32::from(x & 15)), x.map(|x| f32::from(x >> 4)))
-    }
-
-    #[inline(always)]
-    fn fma(a: Chunk, b: Chunk, c: Chunk) -> Chunk {
-        std::array::from_fn(|i| Self::fma1(a[i], b[i], c[i]))
-    }
-
-    #[inline(always)]
-    fn fma1(a: f32, b: f32, c: f32) -> f32 {
-        // Without the instruction `mul_add` is a slow library call; aarch64 always has it.
-        if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86;

@@ -1,176 +1,185 @@
-//! `y = W x` with packed W: rows are decoded to f32, a few at a time, and each meets all tokens of the step.
+//! `y = W x` with W in panels and x in whole numbers of 8 bits: dot products of bytes, scaled group by group.
 //!
-//! The dot product of a row and a token is the same sequence of operations whatever the other rows and tokens are, so a
-//! token's result does not depend on how the prompt is cut.
+//! The result of a row and a token is the same sequence of operations whatever the other rows and tokens are.
 
-use super::decode::decode;
-use super::lanes::{Chunk, Isa, Job, Lanes};
+use super::activations::Block;
+use super::arena::LINE;
+use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
+use super::lanes::{Ints, Isa, Job};
+use super::packed::{Packed, Panel};
 use super::pool::{Pool, Tile};
-use crate::dtype::DType;
 
-/// Bytes of decoded rows that are kept while the tokens pass: half of a usual second-level cache's share.
-const DECODED: usize = 128 << 10;
+/// How far ahead of a single token the weights are asked for, in bytes: processors look less far by themselves, and wait
+/// for memory then.
+const AHEAD: usize = 16 << 10;
 
-/// A packed matrix [rows, cols].
-#[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    pub dtype: DType,
-    pub bytes: &'a [u8],
-    pub cols: usize,
-}
-
-impl Matrix<'_> {
-    pub fn row_bytes(&self) -> usize {
-        self.dtype.row_bytes(self.cols).expect("`prepare` refuses rows that are no whole number of blocks")
-    }
-
-    /// Decodes rows from `first` on, as many as `out` holds.
-    #[inline(always)]
-    pub fn decode<L: Lanes>(&self, first: usize, out: &mut [f32]) {
-        let rows = out.len() / self.cols;
-        let bytes = &self.bytes[first * self.row_bytes()..][..rows * self.row_bytes()];
-        decode::<L>(self.dtype, bytes, out);
-    }
-}
-
-/// Rows of length `k` that are decoded together when there are many tokens.
-fn group(k: usize) -> usize {
-    (DECODED / 4 / k).next_multiple_of(4).clamp(4, 64)
-}
-
-/// What a worker needs of its scratch for rows of length `k`.
-pub fn scratch_len(k: usize) -> usize {
-    group(k) * k
-}
-
-/// `y` [tokens, rows] from `x` [tokens, cols].
-pub fn matmul(pool: &Pool, isa: Isa, w: Matrix<'_>, x: &[f32], y: &mut [f32]) {
-    let tokens = x.len() / w.cols;
+/// `y` [tokens, rows] from `x` [tokens, cols / 32], with matrix `part` of `w`, which lies in `memory`.
+pub fn matmul(pool: &Pool, isa: Isa, (w, memory, part): (&Packed, &[u8], usize), x: &[Block], y: &mut [f32]) {
+    let tokens = x.len() / (w.cols / COLS);
     if tokens == 0 {
         return;
     }
-    let rows = y.len() / tokens;
-    let grain = (rows / (pool.threads() * 4)).next_multiple_of(4).clamp(4, 64);
-    pool.tiles(y, rows, (tokens, grain), |tile, worker| {
-        let scratch = &mut *pool.scratch(worker);
-        isa.run(Part { w, x, tile, scratch });
-    });
+    // At least four tiles a thread, where there is so much: a thread that comes late then takes fewer.
+    let panels = (w.rows.div_ceil(PANEL) / (pool.threads() * 4)).clamp(1, 8);
+    pool.tiles(y, w.rows, (tokens, panels * PANEL), |tile, _| isa.run(Part { w, memory, part, x, tile }));
 }
 
-/// Some rows of W times all tokens.
+/// Some panels of W times all tokens.
 struct Part<'a> {
-    w: Matrix<'a>,
-    x: &'a [f32],
+    w: &'a Packed,
+    memory: &'a [u8],
+    part: usize,
+    x: &'a [Block],
     tile: Tile<'a>,
-    scratch: &'a mut Vec<f32>,
 }
 
 impl Job for Part<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
-        let Part { w, x, mut tile, scratch } = self;
-        let k = w.cols;
-        let group = if tile.rows.len() > 4 { group(k) } else { 4 };
-        let mut first = tile.cols.start;
-        while first < tile.cols.end {
-            let n = group.min(tile.cols.end - first);
-            let decoded = &mut scratch[..n * k];
-            w.decode::<L>(first, decoded);
-            let at = first - tile.cols.start;
-            if L::ROOMY {
-                group_times_tokens::<L, 4, 4>(decoded, x, k, &mut tile, at);
-            } else {
-                group_times_tokens::<L, 2, 3>(decoded, x, k, &mut tile, at);
+    fn run<L: Ints>(self) {
+        with_format!(self.w.dtype, F => self.panels::<L, F>()).expect("it was packed");
+    }
+}
+
+impl Part<'_> {
+    #[inline(always)]
+    fn panels<L: Ints, F: Format>(mut self) {
+        for at in self.tile.cols.clone().step_by(PANEL) {
+            let panel = self.w.panel(self.memory, self.part, at / PANEL);
+            let tokens = self.tile.rows.end;
+            let mut t = 0;
+            // As many sums as there are registers for.
+            if L::W == 16 {
+                t = self.tokens::<L, F, 8>(panel, at, t);
             }
-            first += n;
-        }
-    }
-}
-
-/// Decoded rows [n, k] times all tokens, R rows and T tokens at a time: `R * T` sums stay in registers.
-#[inline(always)]
-fn group_times_tokens<L: Lanes, const R: usize, const T: usize>(
-    w: &[f32],
-    x: &[f32],
-    k: usize,
-    tile: &mut Tile<'_>,
-    at: usize,
-) {
-    let tokens = x.len() / k;
-    let whole = tokens / T * T;
-    for t in (0..whole).step_by(T) {
-        rows_times_tokens::<L, R, T>(w, x, k, tile, at, t);
-    }
-    for t in whole..tokens {
-        rows_times_tokens::<L, 4, 1>(w, x, k, tile, at, t);
-    }
-}
-
-/// Decoded rows times the T tokens from `t` on.
-#[inline(always)]
-fn rows_times_tokens<L: Lanes, const R: usize, const T: usize>(
-    w: &[f32],
-    x: &[f32],
-    k: usize,
-    tile: &mut Tile<'_>,
-    at: usize,
-    t: usize,
-) {
-    let n = w.len() / k;
-    let x: [&[f32]; T] = std::array::from_fn(|i| &x[(t + i) * k..][..k]);
-    let whole = n / R * R;
-    for r in (0..whole).step_by(R) {
-        let rows: [&[f32]; R] = std::array::from_fn(|i| &w[(r + i) * k..][..k]);
-        put(tile, t, at + r, dots::<L, R, T>(rows, x));
-    }
-    for r in whole..n {
-        put(tile, t, at + r, dots::<L, 1, T>([&w[r * k..][..k]], x));
-    }
-}
-
-#[inline(always)]
-fn put<const R: usize, const T: usize>(tile: &mut Tile<'_>, t: usize, at: usize, sums: [[f32; T]; R]) {
-    for i in 0..T {
-        let y = &mut tile.row(t + i)[at..at + R];
-        y.iter_mut().zip(&sums).for_each(|(y, row)| *y = row[i]);
-    }
-}
-
-/// All dot products of R rows and T tokens.
-#[inline(always)]
-pub fn dots<L: Lanes, const R: usize, const T: usize>(w: [&[f32]; R], x: [&[f32]; T]) -> [[f32; T]; R] {
-    let n = x[0].len() / 16;
-    let mut wc: [&[Chunk]; R] = [&[]; R];
-    let mut xc: [&[Chunk]; T] = [&[]; T];
-    for r in 0..R {
-        wc[r] = &w[r].as_chunks().0[..n];
-    }
-    for t in 0..T {
-        xc[t] = &x[t].as_chunks().0[..n];
-    }
-    let mut acc = [[L::zero(); T]; R];
-    for i in 0..n {
-        let mut xs = [L::zero(); T];
-        for t in 0..T {
-            xs[t] = L::load(&xc[t][i]);
-        }
-        for r in 0..R {
-            let ws = L::load(&wc[r][i]);
-            for t in 0..T {
-                acc[r][t] = L::fma(ws, xs[t], acc[r][t]);
+            t = self.tokens::<L, F, 4>(panel, at, t);
+            for t in t..tokens {
+                match L::W {
+                    16 => self.put::<L, 1, 1>(at, 0, t, sums::<L, F, 1, 1>(panel, 0, self.rows(t))),
+                    8 => self.put::<L, 2, 1>(at, 0, t, sums::<L, F, 2, 1>(panel, 0, self.rows(t))),
+                    _ => self.put::<L, 4, 1>(at, 0, t, sums::<L, F, 4, 1>(panel, 0, self.rows(t))),
+                }
             }
         }
     }
-    let mut sums = [[0.0; T]; R];
-    for r in 0..R {
-        for t in 0..T {
-            sums[r][t] = L::sum(acc[r][t]);
-            for i in n * 16..x[t].len() {
-                sums[r][t] = L::fma1(w[r][i], x[t][i], sums[r][t]);
+
+    /// T tokens at a time from token `t` on, as long as there are so many. The first that is left.
+    #[inline(always)]
+    fn tokens<L: Ints, F: Format, const T: usize>(&mut self, panel: Panel<'_>, at: usize, mut t: usize) -> usize {
+        while t + T <= self.tile.rows.end {
+            for sub in 0..PANEL / L::W {
+                let sums = sums::<L, F, 1, T>(panel, sub, self.rows(t));
+                self.put::<L, 1, T>(at, sub, t, sums);
+            }
+            t += T;
+        }
+        t
+    }
+
+    /// The activations of T tokens.
+    #[inline(always)]
+    fn rows<const T: usize>(&self, t: usize) -> [&[Block]; T] {
+        let n = self.w.cols / COLS;
+        std::array::from_fn(|i| &self.x[(t + i) * n..][..n])
+    }
+
+    /// Stores what S registers from `sub` on hold of the panel whose first row is `at`.
+    #[inline(always)]
+    fn put<L: Ints, const S: usize, const T: usize>(&mut self, at: usize, sub: usize, t: usize, sums: [[L::F; T]; S]) {
+        for (s, sums) in sums.iter().enumerate() {
+            let from = at - self.tile.cols.start + (sub + s) * L::W;
+            for (i, &sums) in sums.iter().enumerate() {
+                let y = self.tile.row(t + i);
+                if let Some(y) = y.get_mut(from..from + L::W) {
+                    L::f_store(sums, y);
+                } else if let Some(y) = y.get_mut(from..) {
+                    let mut all = [0.0; PANEL];
+                    L::f_store(sums, &mut all);
+                    y.copy_from_slice(&all[..y.len()]);
+                }
+            }
+        }
+    }
+}
+
+/// All dot products of `S * W` rows of a panel, from register `sub` on, with T tokens.
+#[inline(always)]
+fn sums<L: Ints, F: Format, const S: usize, const T: usize>(
+    panel: Panel<'_>,
+    sub: usize,
+    x: [&[Block]; T],
+) -> [[L::F; T]; S] {
+    let groups = COLS / F::GROUP;
+    let per_span = F::SPAN / COLS;
+    let bias = if F::Bits::WIDE { L::WIDE_BIAS - F::OFFSET } else { -F::OFFSET };
+    let negative = if F::Bits::WIDE { L::WIDE_NEGATIVE } else { 0 };
+    let mut sums = [[L::f_zero(); T]; S];
+    let spans = panel.headers.chunks_exact(F::HEADER).zip(panel.blocks.chunks_exact(per_span * F::Bits::BYTES));
+    for (i, (header, blocks)) in spans.enumerate() {
+        let (mut d, mut m) = ([L::f_zero(); S], [L::f_zero(); S]);
+        for s in 0..S {
+            let from = 2 * L::W * (sub + s);
+            d[s] = L::f_halves(&header[from..]);
+            if F::MIN {
+                m[s] = L::f_halves(&header[2 * PANEL + from..]);
+            }
+        }
+        for b in 0..per_span {
+            let block = &blocks[b * F::Bits::BYTES..][..F::Bits::BYTES];
+            if T == 1 {
+                for line in 0..F::Bits::BYTES / LINE {
+                    L::prefetch(block, AHEAD + LINE * line);
+                }
+            }
+            let xs: [&Block; T] = std::array::from_fn(|t| &x[t][i * per_span + b]);
+            for g in 0..groups {
+                let which = if groups == 1 { 2 } else { g };
+                for s in 0..S {
+                    let mut acc = [L::i_splat(0); T];
+                    if bias != 0 || negative != 0 {
+                        for t in 0..T {
+                            let (sum, below) = (i32::from(xs[t].sums[which]), i32::from(xs[t].negative[which]));
+                            acc[t] = L::i_splat(sum * bias + below * negative);
+                        }
+                    }
+                    for j in g * CHUNKS / groups..(g + 1) * CHUNKS / groups {
+                        let w = F::Bits::chunk::<L>(block, j, 4 * L::W * (sub + s));
+                        for t in 0..T {
+                            let x = *xs[t].q[4 * j..].first_chunk().expect("four columns");
+                            acc[t] = if F::Bits::WIDE { L::dot_wide(acc[t], w, x) } else { L::dot(acc[t], w, x) };
+                        }
+                    }
+                    let (scale, min) = scales::<L, F>(header, b * groups + g, sub + s, (d[s], m[s]));
+                    for t in 0..T {
+                        let sum = L::f_mul(L::i_to_f(acc[t]), scale);
+                        sums[s][t] = L::f_fma(sum, L::f_splat(xs[t].d), sums[s][t]);
+                        if F::MIN {
+                            sums[s][t] = L::f_fma(min, L::f_splat(xs[t].scaled[which]), sums[s][t]);
+                        }
+                    }
+                }
             }
         }
     }
     sums
+}
+
+/// Scale and minimum of group `g` of a header, for the rows of register `sub`.
+#[inline(always)]
+fn scales<L: Ints, F: Format>(header: &[u8], g: usize, sub: usize, (d, m): (L::F, L::F)) -> (L::F, L::F) {
+    if F::GROUPS == 0 {
+        return (d, m);
+    }
+    let small = &header[F::SMALL + g * PANEL + sub * L::W..];
+    if F::SHARED {
+        let (low, high) = L::f_nibbles(small);
+        return (L::f_mul(d, low), L::f_mul(m, L::f_mul(L::f_splat(-1.0), high)));
+    }
+    let scale = if F::SIGNED { L::f_signed(small) } else { L::f_unsigned(small) };
+    if !F::MIN {
+        return (L::f_mul(d, scale), m);
+    }
+    let min = L::f_unsigned(&small[F::GROUPS * PANEL..]);
+    (L::f_mul(d, scale), L::f_mul(m, L::f_mul(L::f_splat(-1.0), min)))
 }

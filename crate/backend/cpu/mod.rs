@@ -2,21 +2,26 @@
 //!
 //! `pool` shares out work, `lanes` chooses instructions; `matmul`, `attention` and `rows` hold the ops.
 
+mod activations;
+mod arena;
 mod attention;
 mod decode;
 mod delta;
+mod format;
 mod lanes;
 mod math;
 mod matmul;
+mod matmul_f32;
 mod model;
 mod moe;
+mod packed;
 mod pool;
 mod rows;
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use super::{Backend, Counters, Limits, Memory, Step};
+use super::{Activations, Backend, Counters, Limits, Memory, Step};
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +35,7 @@ pub use pool::Worker;
 pub struct Cpu {
     pool: Pool,
     isa: Isa,
+    activations: Activations,
     model: Option<Model>,
     ready: VecDeque<Vec<f32>>,
     /// Buffers of logits that were read, to be used again.
@@ -37,29 +43,38 @@ pub struct Cpu {
     counters: Counters,
 }
 
+/// The level of instructions that is used where nobody asks for another.
+const WIDEST: u8 = 3;
+
 impl Cpu {
     /// Runs on `threads` threads, the caller's among them; where the target cannot make threads, on one.
     pub fn new(threads: usize) -> Self {
-        // Level 2 is left to those who ask: on the one machine that had both (a server of AMD's), level 1 was faster.
-        // Why, and whether it is so elsewhere, is not known.
-        Self::with_level(threads, 1)
+        Self::with_level(threads, WIDEST)
     }
 
-    /// With no wider instructions than a level: 0 for what every machine of the target has, 1 for AVX2, 2 for AVX-512.
+    /// With no wider instructions than a level: 0 for what every machine of the target has, 1 for AVX2, 2 for dot
+    /// products of bytes (VNNI) on registers of the same size, 3 for AVX-512.
     pub fn with_level(threads: usize, level: u8) -> Self {
         Self::with_pool(Pool::new(threads), level)
+    }
+
+    /// Exact in f32 unless this says otherwise, before `prepare`.
+    #[must_use]
+    pub fn activations(self, activations: Activations) -> Self {
+        Self { activations, ..self }
     }
 
     /// Runs on the caller's thread and on those that the host lends: `lend` gets a worker for each of the others, and
     /// says whether there is a thread for it. The thread may come at any time, or never: nobody waits for it.
     pub fn with_lent(threads: usize, lend: impl FnMut(Worker) -> bool) -> Self {
-        Self::with_pool(Pool::lent(threads, lend), 1)
+        Self::with_pool(Pool::lent(threads, lend), WIDEST)
     }
 
     fn with_pool(pool: Pool, level: u8) -> Self {
         let isa = Isa::at_most(level);
         let (model, ready, spare, counters) = Default::default();
-        Self { pool, isa, model, ready, spare, counters }
+        let activations = Activations::F32;
+        Self { pool, isa, activations, model, ready, spare, counters }
     }
 
     /// The most threads that will work, the caller's among them.
@@ -73,9 +88,12 @@ impl Cpu {
     }
 
     fn model(&mut self) -> Result<&mut Model> {
-        let missing = || Error::new(ErrorKind::InvalidState, "no plan is prepared; call `prepare` first");
-        self.model.as_mut().ok_or_else(missing)
+        self.model.as_mut().ok_or_else(unprepared)
     }
+}
+
+fn unprepared() -> Error {
+    Error::new(ErrorKind::InvalidState, "no plan is prepared; call `prepare` first")
 }
 
 impl Backend for Cpu {
@@ -92,14 +110,15 @@ impl Backend for Cpu {
         self.spare.clear();
         self.counters = Counters::default();
         self.model = None; // frees the old one before the new one is allocated
-        let model = Model::new(plan, limits)?;
+        let model = Model::new(plan, limits, self.activations)?;
         self.pool.reserve(model.scratch_len());
         self.model = Some(model);
         Ok(())
     }
 
     fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
-        self.model()?.write_weight(w, offset, bytes)
+        let Some(model) = &mut self.model else { return Err(unprepared()) };
+        model.write_weight(&self.pool, w, offset, bytes)
     }
 
     fn finish_weights(&mut self) -> Result<()> {
@@ -109,7 +128,7 @@ impl Backend for Cpu {
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<()> {
-        let Some(model) = &mut self.model else { bail!(InvalidState, "no plan is prepared; call `prepare` first") };
+        let Some(model) = &mut self.model else { return Err(unprepared()) };
         model.run(&self.pool, self.isa, step)?;
         let mut logits = self.spare.pop().unwrap_or_default();
         logits.clear();

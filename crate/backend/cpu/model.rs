@@ -1,24 +1,28 @@
 //! A prepared plan: packed weights, states and slots in memory, and the walk over the nodes.
 
+use super::activations::{self, Block};
+use super::arena::{Arena, Place};
 use super::attention::{Attend, attention};
 use super::decode::decode_row;
 use super::delta::{self, Rule};
 use super::lanes::Isa;
-use super::matmul::{Matrix, matmul, scratch_len};
+use super::matmul::matmul;
+use super::matmul_f32::{Matrix, matmul_f32, scratch_len};
 use super::moe;
+use super::packed::Packed;
 use super::pool::Pool;
 use super::rows::{self, RopeTable};
-use crate::backend::{Limits, Memory, Step};
+use crate::backend::{Activations, Limits, Memory, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Dim, Graph, Op, Plan, Rope, State, StateId, ValueId, WeightId};
+use crate::graph::{Dim, Entry, Graph, Op, Plan, Rope, State, StateId, ValueId, WeightId};
 use crate::quant;
 
 pub struct Model {
     plan: Plan,
     limits: Limits,
-    /// As in the file.
-    weights: Vec<Vec<u8>>,
+    weights: Vec<Weight>,
+    memory: Arena,
     /// Decoded: the short ones that are read value by value (norms, biases, frequencies). Others are empty.
     vectors: Vec<Vec<f32>>,
     /// `[n_ctx, cols]`.
@@ -27,18 +31,31 @@ pub struct Model {
     saved: Vec<Vec<f32>>,
     /// `[max_tokens | max_outputs, cols]`. A value begins at the start of its slot.
     slots: Vec<Vec<f32>>,
+    /// The value that was last turned into whole numbers, and those.
+    blocks: (Option<ValueId>, Vec<Block>),
     ropes: Vec<RopeTable>,
 }
 
+struct Weight {
+    place: Place,
+    /// Where it meets whole numbers; else it lies there as in the file.
+    packed: Option<Packed>,
+}
+
 impl Model {
-    pub fn new(plan: Plan, limits: Limits) -> Result<Self> {
+    pub fn new(plan: Plan, limits: Limits, activations: Activations) -> Result<Self> {
         let g = &plan.graph;
         for w in g.nodes.iter().flat_map(|n| n.op.weights()).map(|w| g.weight(w)) {
             if !quant::decodable(w.dtype) {
                 return Err(Error::new(ErrorKind::UnsupportedType, format!("no kernel reads {}", w.dtype)).at(&w.name));
             }
         }
-        let weights = g.weights.iter().map(|w| zeros(w.bytes())).collect::<Result<_>>()?;
+        let packed: Vec<_> = (g.weights.iter().zip(parts(g, activations)))
+            .map(|(w, parts)| parts.and_then(|parts| Packed::new(w.dtype, parts, w.rows / parts, w.cols)))
+            .collect();
+        let sizes = g.weights.iter().zip(&packed).map(|(w, p)| p.as_ref().map_or(w.bytes(), Packed::bytes));
+        let (memory, places) = Arena::new(sizes)?;
+        let weights: Vec<_> = places.into_iter().zip(packed).map(|(place, packed)| Weight { place, packed }).collect();
         let states = g.states.iter().map(|s| zeros(s.rows.count(limits.n_ctx) * s.cols)).collect::<Result<_>>()?;
         let copy = |s: &State| zeros(if s.rows.is_recurrent() { s.rows.count(0) * s.cols } else { 0 });
         let saved = g.states.iter().map(copy).collect::<Result<_>>()?;
@@ -48,19 +65,34 @@ impl Model {
         };
         let slots = plan.slots.slots.iter().map(|s| zeros(rows(s.rows) * s.cols)).collect::<Result<_>>()?;
         let vectors = vec![Vec::new(); g.weights.len()];
-        Ok(Self { weights, vectors, states, saved, slots, ropes: Vec::new(), limits, plan })
+        let whole = g.nodes.iter().filter_map(|n| match n.op {
+            Op::MatMul { w, x } | Op::MoeMatMul { w, x, .. } if weights[w.index()].packed.is_some() => {
+                let shape = g.shape(x);
+                Some(rows(shape.rows) * shape.cols / quant::Q8_COLS)
+            }
+            _ => None,
+        });
+        let blocks = (None, zeros(whole.max().unwrap_or(0))?);
+        Ok(Self { weights, memory, vectors, states, saved, slots, blocks, ropes: Vec::new(), limits, plan })
     }
 
-    pub fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
-        let Some(weight) = self.weights.get_mut(w.index()) else {
-            bail!(InvalidArgument, "the plan has no weight {w}")
+    pub fn write_weight(&mut self, pool: &Pool, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
+        let Some(place) = self.weights.get_mut(w.index()) else { bail!(InvalidArgument, "the plan has no weight {w}") };
+        let weight = self.plan.graph.weight(w);
+        let bad = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what).at(&weight.name));
+        let len = weight.bytes();
+        let Some(end) = offset.checked_add(bytes.len()).filter(|&end| end <= len) else {
+            return bad(format!("{} bytes at {offset} do not fit into the {len} bytes of the weight", bytes.len()));
         };
-        let len = weight.len();
-        let Some(place) = offset.checked_add(bytes.len()).and_then(|end| weight.get_mut(offset..end)) else {
-            let what = format!("{} bytes at {offset} do not fit into the {len} bytes of the weight", bytes.len());
-            return Err(Error::new(ErrorKind::InvalidArgument, what).at(&self.plan.graph.weight(w).name));
-        };
-        place.copy_from_slice(bytes);
+        let memory = self.memory.get_mut(place.place);
+        match &mut place.packed {
+            None => memory[offset..end].copy_from_slice(bytes),
+            Some(packed) => {
+                if !packed.write(pool, memory, offset, bytes) {
+                    return bad(format!("some of the {} bytes at {offset} came before", bytes.len()));
+                }
+            }
+        }
         Ok(())
     }
 
@@ -74,7 +106,7 @@ impl Model {
                     let weight = self.plan.graph.weight(w);
                     let mut values = vec![0.0; weight.rows * weight.cols];
                     for (r, row) in values.chunks_exact_mut(weight.cols).enumerate() {
-                        decode_row(isa, self.matrix(w), r, row);
+                        self.decode_row(isa, w, r, row);
                     }
                     self.vectors[w.index()] = values;
                 }
@@ -100,7 +132,7 @@ impl Model {
         g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0)
     }
 
-    /// Runs all nodes.
+    /// Runs the nodes of the step's entry.
     pub fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>) -> Result<()> {
         let Limits { n_ctx, max_tokens, max_outputs } = self.limits;
         if step.tokens.len() > max_tokens || step.outputs > max_outputs.min(step.tokens.len()) {
@@ -110,16 +142,24 @@ impl Model {
             bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.pos + step.tokens.len());
         }
         self.ropes.iter_mut().for_each(|r| r.turn(step.pos, step.tokens.len()));
-        if step.pos == 0 {
+        self.blocks.0 = None;
+        let part = step.part(&self.plan.graph)?;
+        if step.pos == 0 && step.entry == Entry::Trunk {
             let states = self.states.iter_mut().zip(&self.plan.graph.states);
             states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|(state, _)| state.fill(0.0));
         }
-        for i in 0..self.plan.graph.nodes.len() {
+        for i in part.nodes {
             let v = ValueId(i as u32);
             let node = self.plan.graph.node(v);
             match (&node.op, node.shape) {
                 (&Op::KvStore { x, state }, _) => self.store(x, state, step),
                 (_, Some(shape)) => {
+                    if let &Op::MatMul { w, x } | &Op::MoeMatMul { w, x, .. } = &node.op
+                        && self.weights[w.index()].packed.is_some()
+                    {
+                        self.quantize(pool, isa, x, step);
+                    }
+                    let node = self.plan.graph.node(v);
                     // The slot of a value is never that of an operand, so it can be taken out while those are read.
                     let slot = self.plan.slot(v).0 as usize;
                     let mut y = std::mem::take(&mut self.slots[slot]);
@@ -151,15 +191,16 @@ impl Model {
 
     /// The logits of the last step.
     pub fn output(&self, step: &Step<'_>) -> &[f32] {
-        self.value(self.plan.graph.output, step)
+        let part = self.plan.graph.part(step.entry).expect("`run` refuses entries that are not there");
+        self.value(part.output, step)
     }
 
     pub fn memory(&self) -> Memory {
         let f32s = |all: &[Vec<f32>]| all.iter().map(|v| 4 * v.len() as u64).sum::<u64>();
         Memory {
-            weights: self.weights.iter().map(|w| w.len() as u64).sum::<u64>() + f32s(&self.vectors),
+            weights: self.memory.bytes() as u64 + f32s(&self.vectors),
             kv: f32s(&self.states) + f32s(&self.saved),
-            scratch: f32s(&self.slots),
+            scratch: f32s(&self.slots) + size_of_val(&*self.blocks.1) as u64,
         }
     }
 
@@ -171,6 +212,22 @@ impl Model {
         self.states[state.index()] = rows;
     }
 
+    /// Has a value in whole numbers. Matrices that share it share them.
+    fn quantize(&mut self, pool: &Pool, isa: Isa, x: ValueId, step: &Step<'_>) {
+        if self.blocks.0 != Some(x) {
+            let mut blocks = std::mem::take(&mut self.blocks.1);
+            let x = self.value(x, step);
+            activations::quantize(pool, isa, x, &mut blocks[..x.len() / quant::Q8_COLS]);
+            self.blocks.1 = blocks;
+        }
+        self.blocks.0 = Some(x);
+    }
+
+    /// A value in whole numbers.
+    fn blocks(&self, x: ValueId, step: &Step<'_>) -> &[Block] {
+        &self.blocks.1[..self.value(x, step).len() / quant::Q8_COLS]
+    }
+
     fn value(&self, v: ValueId, step: &Step<'_>) -> &[f32] {
         let shape = self.plan.graph.shape(v);
         &self.slots[self.plan.slot(v).0 as usize][..step.rows(shape) * shape.cols]
@@ -180,9 +237,22 @@ impl Model {
         self.plan.graph.shape(v).cols
     }
 
+    /// A weight as in the file.
     fn matrix(&self, w: WeightId) -> Matrix<'_> {
         let weight = self.graph().weight(w);
-        Matrix { dtype: weight.dtype, bytes: &self.weights[w.index()], cols: weight.cols }
+        Matrix { dtype: weight.dtype, bytes: self.bytes(w), cols: weight.cols }
+    }
+
+    fn bytes(&self, w: WeightId) -> &[u8] {
+        self.memory.get(self.weights[w.index()].place)
+    }
+
+    /// Row `row` of a weight.
+    fn decode_row(&self, isa: Isa, w: WeightId, row: usize, y: &mut [f32]) {
+        match &self.weights[w.index()].packed {
+            None => decode_row(isa, self.matrix(w), row, y),
+            Some(packed) => packed.decode_row(self.bytes(w), row, y),
+        }
     }
 
     fn table(&self, rope: &Rope) -> Option<&RopeTable> {
@@ -192,6 +262,25 @@ impl Model {
     fn graph(&self) -> &Graph {
         &self.plan.graph
     }
+}
+
+/// Of how many matrices each weight is that may be packed: all that is done with it is multiply, or take rows.
+fn parts(g: &Graph, activations: Activations) -> Vec<Option<usize>> {
+    let mut parts = vec![None; g.weights.len()];
+    if activations == Activations::F32 {
+        return parts;
+    }
+    for n in &g.nodes {
+        match n.op {
+            Op::MatMul { w, .. } => parts[w.index()] = Some(1),
+            Op::MoeMatMul { w, n_expert, .. } => parts[w.index()] = Some(n_expert),
+            _ => {}
+        }
+    }
+    for n in g.nodes.iter().filter(|n| !matches!(n.op, Op::MatMul { .. } | Op::MoeMatMul { .. } | Op::Embed { .. })) {
+        n.op.weights().for_each(|w| parts[w.index()] = None);
+    }
+    parts
 }
 
 /// What an op reads.
@@ -210,7 +299,10 @@ impl Run<'_> {
         let vector = |w: WeightId| &*m.vectors[w.index()];
         match *op {
             Op::Embed { w, scale } => self.embed(w, scale, cols, y)?,
-            Op::MatMul { w, x } => matmul(pool, isa, m.matrix(w), value(x), y),
+            Op::MatMul { w, x } => match &m.weights[w.index()].packed {
+                None => matmul_f32(pool, isa, m.matrix(w), value(x), y),
+                Some(packed) => matmul(pool, isa, (packed, m.bytes(w), 0), m.blocks(x, step), y),
+            },
             Op::AddBias { x, b } => rows::add_bias(pool, isa, value(x), vector(b), y),
             Op::RmsNorm { x, w, eps } => rows::rms_norm(pool, isa, value(x), vector(w), eps, y),
             Op::Rope { x, ref rope } => {
@@ -218,11 +310,13 @@ impl Run<'_> {
                 table.apply(pool, isa, value(x), cols, y);
             }
             Op::KvStore { .. } => unreachable!("`run` stores"),
+            Op::KvLoad { state } => y.copy_from_slice(&m.states[state.index()][step.pos * cols..][..y.len()]),
             Op::Attention { q, k, v, attn } => {
                 let (k, v) = (&m.states[k.index()], &m.states[v.index()]);
                 attention(pool, isa, &Attend { attn, q: value(q), k, v, pos: step.pos }, y);
             }
             Op::Add { a, b } => rows::add(pool, isa, value(a), value(b), y),
+            Op::Concat { a, b } => rows::concat(value(a), value(b), m.cols(a), y),
             Op::Glu { gate, up, act } => rows::glu(pool, isa, value(gate), value(up), act, y),
             Op::Softcap { x, cap } => rows::softcap(pool, isa, value(x), cap, y),
             Op::SigmoidGate { x, gate } => rows::sigmoid_gate(pool, isa, value(x), value(gate), y),
@@ -236,8 +330,21 @@ impl Run<'_> {
             }
             Op::MoeRoute { x, n_used } => moe::moe_route(value(x), m.cols(x), n_used, y),
             Op::MoeMatMul { w, x, route, .. } => {
-                let (x, route) = ((value(x), m.cols(x)), (value(route), m.cols(route) / 2));
-                moe::moe_matmul((pool, isa), m.matrix(w), x, route, (y, cols));
+                let (k, route) = (m.graph().weight(w).cols, (value(route), m.cols(route) / 2));
+                moe::moe_matmul(route, m.cols(x) != k, (y, cols), |expert, row, y| {
+                    match &m.weights[w.index()].packed {
+                        None => {
+                            let all = m.matrix(w);
+                            let len = y.len() * all.row_bytes();
+                            let one = Matrix { bytes: &all.bytes[expert * len..][..len], ..all };
+                            matmul_f32(pool, isa, one, &value(x)[row * k..][..k], y);
+                        }
+                        Some(packed) => {
+                            let n = k / quant::Q8_COLS;
+                            matmul(pool, isa, (packed, m.bytes(w), expert), &m.blocks(x, step)[row * n..][..n], y);
+                        }
+                    }
+                });
             }
             Op::MoeSum { x, route } => moe::moe_sum(isa, value(x), value(route), m.cols(route) / 2, y, cols),
             Op::LastRows { x } => {
@@ -254,7 +361,7 @@ impl Run<'_> {
             if token as usize >= rows {
                 bail!(TokenOutOfRange, "token {token}, the embedding has {rows} rows");
             }
-            decode_row(self.isa, self.m.matrix(w), token as usize, y);
+            self.m.decode_row(self.isa, w, token as usize, y);
             y.iter_mut().for_each(|v| *v *= scale);
         }
         Ok(())

@@ -1,8 +1,6 @@
 //! Mixture of experts, one token after another.
 
 use super::lanes::Isa;
-use super::matmul::{Matrix, matmul};
-use super::pool::Pool;
 
 /// `x` [tokens, n_expert] router logits; `y` [tokens, 2 * n_used]: the best experts, and their shares.
 pub fn moe_route(x: &[f32], n_expert: usize, n_used: usize, y: &mut [f32]) {
@@ -20,23 +18,17 @@ pub fn moe_route(x: &[f32], n_expert: usize, n_used: usize, y: &mut [f32]) {
     }
 }
 
-/// `w` holds the experts one after another; `x` has a row for each token or for each expert of it, as `x_cols` tells;
-/// `y` [tokens, n_used * rows of an expert].
+/// Calls `multiply(expert, row of x, row of y)` for all experts of all tokens. `x` has a row for each token, or one for
+/// each expert of it (`own_rows`); `y` [tokens, n_used * rows of an expert].
 pub fn moe_matmul(
-    (pool, isa): (&Pool, Isa),
-    w: Matrix<'_>,
-    (x, x_cols): (&[f32], usize),
     (route, n_used): (&[f32], usize),
+    own_rows: bool,
     (y, y_cols): (&mut [f32], usize),
+    multiply: impl Fn(usize, usize, &mut [f32]),
 ) {
-    let n = y_cols / n_used;
-    let expert_bytes = n * w.row_bytes();
-    let tokens = x.chunks_exact(x_cols).zip(route.chunks_exact(2 * n_used)).zip(y.chunks_exact_mut(y_cols));
-    for ((x, route), y) in tokens {
-        for (i, y) in y.chunks_exact_mut(n).enumerate() {
-            let bytes = &w.bytes[route[i] as usize * expert_bytes..][..expert_bytes];
-            let x = if x_cols == w.cols { x } else { &x[i * w.cols..][..w.cols] };
-            matmul(pool, isa, Matrix { bytes, ..w }, x, y);
+    for (t, (route, y)) in route.chunks_exact(2 * n_used).zip(y.chunks_exact_mut(y_cols)).enumerate() {
+        for (i, y) in y.chunks_exact_mut(y_cols / n_used).enumerate() {
+            multiply(route[i] as usize, if own_rows { t * n_used + i } else { t }, y);
         }
     }
 }

@@ -150,7 +150,13 @@ impl Pool {
     }
 
     /// Cuts `y` [rows, cols] into tiles of at most `grain` and calls `f(tile, worker)` for each.
-    pub fn tiles(&self, y: &mut [f32], cols: usize, grain: (usize, usize), f: impl Fn(Tile<'_>, usize) + Sync) {
+    pub fn tiles<T: Send>(
+        &self,
+        y: &mut [T],
+        cols: usize,
+        grain: (usize, usize),
+        f: impl Fn(Tile<'_, T>, usize) + Sync,
+    ) {
         if y.is_empty() {
             return;
         }
@@ -178,22 +184,22 @@ impl Drop for Pool {
 }
 
 /// Where a matrix begins that several threads write at once.
-struct Base(*mut f32);
+struct Base<T>(*mut T);
 
 // SAFETY: only tiles use the pointer, each chunk has one tile, tiles do not overlap.
-unsafe impl Sync for Base {}
+unsafe impl<T: Send> Sync for Base<T> {}
 
 /// A part of a matrix that one thread writes.
-pub struct Tile<'a> {
-    y: &'a Base,
+pub struct Tile<'a, T = f32> {
+    y: &'a Base<T>,
     stride: usize,
     pub rows: Range<usize>,
     pub cols: Range<usize>,
 }
 
-impl Tile<'_> {
+impl<T> Tile<'_, T> {
     /// The tile's columns of matrix row `r`.
-    pub fn row(&mut self, r: usize) -> &mut [f32] {
+    pub fn row(&mut self, r: usize) -> &mut [T] {
         assert!(self.rows.contains(&r), "row {r} is not in {:?}", self.rows);
         // SAFETY: `tiles` borrows the matrix mutably until all tiles are done, the range lies in it, and no other tile
         // has this row with these columns; `&mut self` keeps a second slice of this tile away.

@@ -120,6 +120,16 @@ pub fn sigmoid_gate(pool: &Pool, isa: Isa, x: &[f32], gate: &[f32], y: &mut [f32
     );
 }
 
+/// Rows of a, of `cols` columns, each followed by its row of b.
+pub fn concat(a: &[f32], b: &[f32], cols: usize, y: &mut [f32]) {
+    let rows = a.len() / cols;
+    for (r, y) in y.chunks_exact_mut(cols + b.len() / rows.max(1)).enumerate() {
+        let (left, right) = y.split_at_mut(cols);
+        left.copy_from_slice(&a[r * cols..][..cols]);
+        right.copy_from_slice(&b[r * right.len()..][..right.len()]);
+    }
+}
+
 /// Columns `start .. start + len` of each run of `group`.
 pub fn slice(x: &[f32], group: usize, start: usize, len: usize, y: &mut [f32]) {
     for (x, y) in x.chunks_exact(group).zip(y.chunks_exact_mut(len)) {

@@ -10,16 +10,17 @@ mod ops;
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use super::{Backend, Counters, Limits, Memory, Step};
+use super::{Activations, Backend, Counters, Limits, Memory, Step};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Graph, Plan, ValueId, WeightId};
+use crate::graph::{Entry, Graph, Plan, ValueId, WeightId};
 use crate::quant;
 use ops::Run;
 
 #[derive(Default)]
 pub struct Reference {
     plan: Option<Plan>,
+    activations: Activations,
     weights: Vec<Vec<u8>>,
     states: Vec<Vec<f64>>,
     /// A copy of them; only the recurrent ones are ever put back.
@@ -33,6 +34,11 @@ pub struct Reference {
 impl Reference {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// With activations of matrices as they are in the given numbers, else exact.
+    pub fn with_activations(activations: Activations) -> Self {
+        Self { activations, ..Self::default() }
     }
 
     /// A value of the last step, row-major.
@@ -81,16 +87,18 @@ impl Backend for Reference {
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<()> {
-        let plan = self.plan.take().expect("prepare comes first");
-        if step.pos == 0 {
+        let part = step.part(self.graph())?;
+        let plan = self.plan.take().expect("`graph` has seen it");
+        if step.pos == 0 && step.entry == Entry::Trunk {
             let states = self.states.iter_mut().zip(&plan.graph.states);
             states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|(state, _)| state.fill(0.0));
         }
-        for (i, node) in plan.graph.nodes.iter().enumerate() {
-            let run = Run { g: &plan.graph, weights: &self.weights, values: &self.values, step };
-            self.values[i] = run.op(&node.op, &mut self.states)?;
+        for i in part.nodes {
+            let activations = self.activations;
+            let run = Run { activations, g: &plan.graph, weights: &self.weights, values: &self.values, step };
+            self.values[i] = run.op(&plan.graph.nodes[i].op, &mut self.states)?;
         }
-        let logits = self.values[plan.graph.output.index()].iter().map(|&x| x as f32).collect();
+        let logits = self.values[part.output.index()].iter().map(|&x| x as f32).collect();
         self.ready.push_back(logits);
         self.counters.steps += 1;
         self.plan = Some(plan);

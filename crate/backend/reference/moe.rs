@@ -24,7 +24,8 @@ impl Run<'_> {
         let (n_used, k, n) = (self.cols(route) / 2, self.g.weight(w).cols, self.g.weight(w).rows / n_expert);
         let own_rows = self.cols(x) != k;
         let mut y = Vec::new();
-        for (route, x) in self.value(route).chunks_exact(2 * n_used).zip(self.value(x).chunks_exact(self.cols(x))) {
+        let rows = self.activations(w, x);
+        for (route, x) in self.value(route).chunks_exact(2 * n_used).zip(rows.chunks_exact(self.cols(x))) {
             for (i, &expert) in route[..n_used].iter().enumerate() {
                 let x = if own_rows { &x[i * k..(i + 1) * k] } else { x };
                 for r in 0..n {

@@ -1,6 +1,8 @@
 //! The formula of each op over f64 rows.
 
-use crate::backend::Step;
+use std::borrow::Cow;
+
+use crate::backend::{Activations, Step};
 use crate::error::Result;
 use crate::graph::{Act, Attention, Graph, Op, Rope, RopePairs, StateId, ValueId, WeightId};
 use crate::quant;
@@ -8,6 +10,7 @@ use crate::quant;
 /// What the ops of one step read.
 pub(super) struct Run<'a> {
     pub g: &'a Graph,
+    pub activations: Activations,
     pub weights: &'a [Vec<u8>],
     pub values: &'a [Vec<f64>],
     pub step: &'a Step<'a>,
@@ -50,8 +53,16 @@ impl Run<'_> {
                 states[state.index()][self.step.pos * self.cols(x)..][..rows.len()].copy_from_slice(rows);
                 Vec::new()
             }
+            Op::KvLoad { state } => {
+                let cols = self.g.state(state).cols;
+                states[state.index()][self.step.pos * cols..][..self.step.tokens.len() * cols].to_vec()
+            }
             Op::Attention { q, k, v, ref attn } => self.attention(q, states, k, v, attn),
             Op::Add { a, b } => zip(a, b, &|a, b| a + b),
+            Op::Concat { a, b } => {
+                let rows = self.value(a).chunks_exact(self.cols(a)).zip(self.value(b).chunks_exact(self.cols(b)));
+                rows.flat_map(|(a, b)| [a, b].concat()).collect()
+            }
             Op::Glu { gate, up, act } => zip(gate, up, &|g, u| activate(act, g) * u),
             Op::Softcap { x, cap } => self.value(x).iter().map(|&x| softcap(x, cap)).collect(),
             Op::SigmoidGate { x, gate } => {
@@ -89,7 +100,7 @@ impl Run<'_> {
 
     fn matmul(&self, w: WeightId, x: ValueId) -> Result<Vec<f64>> {
         let n = self.g.weight(w).rows;
-        let x = self.value(x);
+        let x = self.activations(w, x);
         let k = self.g.weight(w).cols;
         let mut y = vec![0.0; x.len() / k * n];
         if x.is_empty() {
@@ -102,6 +113,21 @@ impl Run<'_> {
             }
         }
         Ok(y)
+    }
+
+    /// The rows that meet a matrix.
+    pub fn activations(&self, w: WeightId, x: ValueId) -> Cow<'_, [f64]> {
+        let x = self.value(x);
+        if self.activations == Activations::F32 || !quant::splits(self.g.weight(w).dtype) {
+            return Cow::Borrowed(x);
+        }
+        let mut y = Vec::new();
+        for x in x.as_chunks::<{ quant::Q8_COLS }>().0 {
+            let mut q = [0; quant::Q8_COLS];
+            let d = f64::from(quant::q8(&x.map(|x| x as f32), &mut q));
+            y.extend(q.map(|q| d * f64::from(q)));
+        }
+        Cow::Owned(y)
     }
 
     fn rms_norm(&self, x: ValueId, w: WeightId, eps: f64) -> Result<Vec<f64>> {

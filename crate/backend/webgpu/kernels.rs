@@ -280,6 +280,18 @@ pub fn last_rows(cols: usize) -> Kernel {
     by_vector("last_rows", cols, &[], &[], &[Read, Write])
 }
 
+pub fn kv_load(cols: usize) -> Kernel {
+    by_vector("kv_load", cols, &["kv"], &[], &[Read, Write])
+}
+
+/// Rows of `left` columns, each followed by one of `right`.
+pub fn concat(left: usize, right: usize) -> Kernel {
+    let (v, width) = if (left | right).is_multiple_of(4) { ("v4", 4) } else { ("v1", 1) };
+    let n = (left + right) / width;
+    let source = assemble("concat", &[v], &[("N", U(n)), ("LEFT", U(left / width))]);
+    Kernel { name: "concat", source, bind: &[Read, Read, Write], grid: [n.div_ceil(THREADS) as u32, 1], rows: 1 }
+}
+
 pub fn kv_store(cols: usize) -> Kernel {
     by_vector("kv_store", cols, &["kv"], &[], &[Read, Write])
 }

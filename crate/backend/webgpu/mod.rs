@@ -132,10 +132,11 @@ impl Backend for WebGpu {
         words.extend_from_slice(step.tokens);
 
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let (run, output) = program.entry(step)?;
         let mut dispatches = 0;
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for d in &program.dispatches {
+            for d in run {
                 let Some([x, y, z]) = d.grid(step) else { continue };
                 pass.set_pipeline(&d.pipeline);
                 pass.set_bind_group(0, &d.group, &[]);
@@ -144,7 +145,7 @@ impl Backend for WebGpu {
             }
         }
         let logits = (step.outputs * program.plan.graph.n_vocab() * 4) as u64;
-        ring.take(&mut encoder, program.logits(), logits)?;
+        ring.take(&mut encoder, output, logits)?;
         self.gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(words));
         self.gpu.queue.submit([encoder.finish()]);
         ring.listen(&self.gpu.queue);

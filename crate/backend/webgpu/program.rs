@@ -50,7 +50,8 @@ pub struct Program {
     pub plan: Plan,
     pub limits: Limits,
     pub weights: Weights,
-    pub dispatches: Vec<Dispatch>,
+    /// Of the trunk, and of the block for multi-token prediction.
+    dispatches: [Vec<Dispatch>; 2],
     /// The step uniform, and from [`IDS_AT`] the token ids.
     pub step: wgpu::Buffer,
     slots: Vec<wgpu::Buffer>,
@@ -85,8 +86,18 @@ impl Program {
                 tables.push((table, gpu.storage("table", table.bytes(g))?));
             }
         }
-        let mut program =
-            Self { plan, limits, weights, dispatches: Vec::new(), step, slots, states, saved, tables, pipelines: 0 };
+        let mut program = Self {
+            plan,
+            limits,
+            weights,
+            dispatches: Default::default(),
+            step,
+            slots,
+            states,
+            saved,
+            tables,
+            pipelines: 0,
+        };
         program.compile(gpu)?;
         Ok(program)
     }
@@ -99,8 +110,10 @@ impl Program {
         }
     }
 
-    pub fn logits(&self) -> &wgpu::Buffer {
-        self.slot(self.plan.graph.output)
+    /// What a step runs, and the buffer of its logits.
+    pub fn entry(&self, step: &Step<'_>) -> Result<(&[Dispatch], &wgpu::Buffer)> {
+        let part = step.part(&self.plan.graph)?;
+        Ok((&self.dispatches[step.entry as usize], self.slot(part.output)))
     }
 
     pub fn kv_bytes(&self) -> u64 {
@@ -136,12 +149,14 @@ impl Program {
 
     fn compile(&mut self, gpu: &Gpu) -> Result<()> {
         let mut compiler = Compiler { gpu, layouts: HashMap::new(), pipelines: HashMap::new() };
-        let mut all = Vec::new();
-        for i in 0..self.plan.graph.nodes.len() {
-            self.node(i, &mut compiler, &mut all);
+        for (entry, part) in self.plan.graph.parts().enumerate() {
+            let mut all = Vec::new();
+            for i in part.nodes {
+                self.node(i, &mut compiler, &mut all);
+            }
+            self.dispatches[entry] = all;
         }
         self.pipelines = compiler.pipelines.len() as u64;
-        self.dispatches = all;
         gpu.fault.check()
     }
 
@@ -191,11 +206,13 @@ impl Program {
             }
             Op::Rope { rope, .. } => simple(kernels::rope(cols, rope), &[self.table(&node.op)]),
             Op::KvStore { state, .. } => simple(kernels::kv_store(cols), &[&self.states[state.index()]]),
+            Op::KvLoad { state } => simple(kernels::kv_load(cols), &[&self.states[state.index()]]),
             Op::Attention { k, v, attn, .. } => {
                 let states = [&self.states[k.index()], &self.states[v.index()]];
                 simple(kernels::attention(attn, tuning), &states);
             }
             Op::Add { .. } => simple(kernels::add(cols), &[]),
+            Op::Concat { a, b } => simple(kernels::concat(g.shape(*a).cols, g.shape(*b).cols), &[]),
             Op::Glu { act, .. } => simple(kernels::glu(cols, *act), &[]),
             Op::Softcap { cap, .. } => simple(kernels::softcap(cols, *cap), &[]),
             Op::LastRows { .. } => simple(kernels::last_rows(cols), &[]),

@@ -48,6 +48,8 @@ fn vectors(tuning: Tuning) -> Vec<(String, Kernel)> {
             kernels::kv_store(cols),
             kernels::sigmoid_gate(cols, cols),
             kernels::sigmoid_gate(cols, 1),
+            kernels::kv_load(cols),
+            kernels::concat(cols, cols + 4),
             kernels::slice(cols * 3, cols, 0, cols),
             kernels::l2_norm(cols * 3, cols, (1e-6, 0.5), tuning),
             kernels::moe_route(cols, 8, tuning),

@@ -11,7 +11,7 @@ use crate::graph::ir::{Graph, Node, ValueId};
 /// ```
 pub fn dce(g: Graph) -> Graph {
     let mut live = vec![false; g.nodes.len()];
-    live[g.output.index()] = true;
+    g.parts().for_each(|p| live[p.output.index()] = true);
     for (i, node) in g.nodes.iter().enumerate().rev() {
         if live[i] || node.shape.is_none() {
             live[i] = true;
@@ -25,5 +25,6 @@ pub fn dce(g: Graph) -> Graph {
         node.op.map_operands(|v| *v = new_id[v.index()]);
         nodes.push(node);
     }
-    Graph { output: new_id[g.output.index()], nodes, weights: g.weights, states: g.states }
+    let new = |v: ValueId| new_id[v.index()];
+    Graph { output: new(g.output), mtp: g.mtp.map(new), nodes, weights: g.weights, states: g.states }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Report;
 use crate::machine;
-use crate::model::{self, ModelArgs};
+use crate::model::{self, ModelArgs, Purpose};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -53,7 +53,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     };
     let mut options = args.model.device.options();
     options.n_ctx = Some(options.n_ctx.unwrap_or(need));
-    let mut opened = model::open(&args.model.model, &args.model.device, options)?;
+    let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
     let mut results = Vec::new();
     let mut decoded = None;
     for test in tests {

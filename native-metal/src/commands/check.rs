@@ -9,7 +9,7 @@ use pollster::block_on;
 use serde_json::json;
 
 use crate::Report;
-use crate::model::ModelArgs;
+use crate::model::{ModelArgs, Purpose};
 use crate::source;
 
 #[derive(clap::Args)]
@@ -54,7 +54,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
             );
         }
     }
-    let mut device = args.model.device.device()?;
+    let mut device = args.model.device.device(Purpose::Compare)?;
     tracing::info!("{} tokens, {} ops, on {}", ids.len(), checker.nodes().count(), device.description);
     let (mut seen, mut bad) = (Vec::new(), 0);
     for v in checker.nodes() {

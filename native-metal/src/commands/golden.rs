@@ -1,13 +1,16 @@
 //! `pagelm golden`: compares a backend with reference numbers, of tiny models whose file lies beside the numbers (all
 //! logits and greedy tokens), or of a real model given by `--model` (greedy tokens along the reference's).
+//!
+//! What is not about text is named as skipped, and what is no fixture is an error: nothing passes unseen.
 
 mod fixture;
 mod greedy;
+mod images;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use pagelm::{Error, Result};
-use serde::Deserialize;
+use pagelm::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::mmap::read_json;
@@ -29,6 +32,9 @@ pub struct Args {
     /// Only the first N prompts of each file.
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     prompts: usize,
+    /// Of a real model, only the first N tokens after each prompt.
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    steps: usize,
 }
 
 impl Args {
@@ -38,43 +44,81 @@ impl Args {
     }
 }
 
-/// Files of either kind.
-#[derive(Deserialize)]
-#[serde(untagged)]
+/// Files of every kind.
 enum Numbers {
     Fixture(fixture::Fixture),
     Greedy(greedy::Greedy),
+    Images(images::Images),
+    Sizes,
+}
+
+impl Numbers {
+    /// Knows a file by its keys, and then holds it to its kind.
+    fn read(path: &Path) -> Result<Self> {
+        let value: Value = read_json(path)?;
+        Ok(if value.get("mmproj").is_some() {
+            Numbers::Images(parse(path, value)?)
+        } else if value.get("gguf").is_some() {
+            Numbers::Fixture(parse(path, value)?)
+        } else if value.get("prompts").is_some() {
+            Numbers::Greedy(parse(path, value)?)
+        } else if value.get(0).is_some_and(|size| size.get("resized").is_some()) {
+            parse::<Vec<images::Size>>(path, value)?;
+            Numbers::Sizes
+        } else {
+            return Err(malformed(path, "it has none of the keys of a fixture: `gguf`, `prompts`, `mmproj`"));
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, value: Value) -> Result<T> {
+    serde_json::from_value(value).map_err(|e| malformed(path, e))
+}
+
+/// The error for a file whose contents contradict what they should be.
+fn malformed(path: &Path, what: impl std::fmt::Display) -> Error {
+    let detail = format!("is not a file of the kind that this command reads: {what}");
+    Error::new(ErrorKind::InvalidArgument, detail).at(path.display())
 }
 
 /// The outcome for one file.
 struct Outcome {
     json: Value,
     ok: bool,
+    /// What of the file was not run, and why.
+    skipped: Vec<String>,
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
-    let (mut files, mut ok) = (Vec::new(), true);
+    let (mut files, mut ok, mut skips) = (Vec::new(), true, 0);
     for path in &args.files {
-        let numbers: Numbers = read_json(path)?;
         if !json {
             println!("{}", path.display());
         }
-        let outcome = match &numbers {
+        let outcome = Numbers::read(path).and_then(|numbers| match &numbers {
             Numbers::Fixture(f) => fixture::run(args, path, f, json),
-            Numbers::Greedy(g) => greedy::run(args, g, json),
-        };
+            Numbers::Greedy(g) => greedy::run(args, path, g, json),
+            Numbers::Images(i) => images::run(args, path, i, json),
+            Numbers::Sizes => Ok(images::sizes()),
+        });
         let outcome = outcome.unwrap_or_else(|e| failed(&e));
+        if !json {
+            outcome.skipped.iter().for_each(|why| println!("  skipped: {why}"));
+        }
         ok &= outcome.ok;
-        files.push(json!({ "file": path.display().to_string(), "ok": outcome.ok, "result": outcome.json }));
+        skips += outcome.skipped.len();
+        let (file, skipped) = (path.display().to_string(), outcome.skipped);
+        files.push(json!({ "file": file, "ok": outcome.ok, "skipped": skipped, "result": outcome.json }));
     }
     if !json {
-        println!("{}", if ok { "all agree" } else { "NOT all agree" });
+        let skipped = if skips > 0 { format!("; {skips} parts skipped") } else { String::new() };
+        println!("{}{skipped}", if ok { "all agree" } else { "NOT all agree" });
     }
-    Ok(Report { json: json!({ "ok": ok, "files": files }), ok })
+    Ok(Report { json: json!({ "ok": ok, "skipped": skips, "files": files }), ok })
 }
 
 /// A file that cannot run is a miss; the others still run.
 fn failed(e: &Error) -> Outcome {
     tracing::error!("{e}");
-    Outcome { json: json!({ "error": error_json(e) }), ok: false }
+    Outcome { json: json!({ "error": error_json(e) }), ok: false, skipped: Vec::new() }
 }

@@ -7,7 +7,7 @@ use pagelm::engine::Model;
 use pagelm::gguf::{Array, Gguf, Value};
 use serde_json::{Map, json};
 
-use crate::model::ModelArgs;
+use crate::model::{ModelArgs, Purpose};
 use crate::source;
 use crate::{Report, error_json};
 
@@ -50,13 +50,20 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
 /// Whether the chosen backend runs it, and the memory that it then takes. A model that cannot run is an answer here,
 /// not a failure.
 fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
-    let device = args.device.device()?;
+    let device = args.device.device(Purpose::Run)?;
     let (backend, on) = (device.backend.name(), &device.description);
-    Ok(match Model::new(gguf, &|d| device.backend.supports(d), &args.device.options()) {
+    Ok(match Model::new(gguf, &|d| device.backend.supports(d), &args.device.options_on(&device)) {
         Ok(model) => {
-            let (weights, kv) = model.bytes();
-            let ctx = model.limits.n_ctx;
-            json!({ "ok": true, "backend": backend, "device": on, "ctx": ctx, "weights": weights, "kv": kv })
+            let (m, ctx) = (model.memory(), model.limits.n_ctx);
+            json!({
+                "ok": true,
+                "backend": backend,
+                "device": on,
+                "ctx": ctx,
+                "weights": m.weights,
+                "kv": m.kv,
+                "scratch": m.scratch,
+            })
         }
         Err(e) => json!({ "ok": false, "backend": backend, "device": on, "error": error_json(&e) }),
     })
@@ -93,6 +100,7 @@ fn print_text(gguf: &Gguf, bytes: u64, runs: &serde_json::Value) {
             let size = |key: &str| mib(runs[key].as_u64().unwrap_or(0));
             println!("runs on {backend} ({device}) with {} of weights", size("weights"));
             println!("and {} of cache for {} positions, at f32", size("kv"), runs["ctx"]);
+            println!("and {} of scratch", size("scratch"));
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::Report;
 use crate::mmap::read_json;
-use crate::model::{self, ModelArgs};
+use crate::model::{self, ModelArgs, Purpose};
 
 /// Rows of logits that one step makes.
 const ROWS: usize = 32;
@@ -59,7 +59,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         return Err(Error::new(ErrorKind::InvalidArgument, "there are no chunks to run").at(args.file.display()));
     };
     let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options() };
-    let mut opened = model::open(&args.model.model, &args.model.device, options)?;
+    let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Compare)?;
     let start = Instant::now();
     let mut all = Sums::default();
     for (i, chunk) in chunks.iter().enumerate() {

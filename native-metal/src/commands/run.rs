@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::Report;
 use crate::machine;
-use crate::model::{self, ModelArgs, Opened};
+use crate::model::{self, ModelArgs, Opened, Purpose};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -78,7 +78,7 @@ struct Output {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
-    let mut opened = model::open(&args.model.model, &args.model.device, args.model.device.options())?;
+    let mut opened = model::open(&args.model.model, &args.model.device, args.model.device.options(), Purpose::Run)?;
     let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
     let prompt = prompt_ids(args, &opened.gguf.meta, &tokenizer)?;
     let out = generate(&mut opened, &tokenizer, &prompt, args.params(), |text| {

@@ -1,8 +1,9 @@
 //! One model on one backend: first it takes weights, then it runs.
 
 use js_sys::{Array, Float32Array};
+use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, Target, WebGpu};
-use pagelm::backend::{Backend, Counters, Memory};
+use pagelm::backend::{Activations, Backend, Counters, Memory};
 use pagelm::engine::{Generation, Model, Options, Session};
 use pagelm::gguf::Gguf;
 use pagelm::graph::WeightId;
@@ -50,15 +51,35 @@ impl Device {
 }
 
 impl Engine {
-    pub(crate) async fn open(gguf: &Gguf, backend: &str, threads: usize, options: Options) -> Result<Engine> {
+    pub(crate) async fn open(
+        gguf: &Gguf,
+        backend: &str,
+        threads: usize,
+        activations: &str,
+        options: Options,
+    ) -> Result<Engine> {
+        let activations = match activations {
+            "q8" => Activations::Q8,
+            "f32" => Activations::F32,
+            other => pagelm::bail!(InvalidArgument, "`{other}` are no activations; there are q8 and f32"),
+        };
         let (mut device, adapter) = match backend {
-            "cpu" => (Device::Cpu(Box::new(cpu(threads))), None),
+            "cpu" => (Device::Cpu(Box::new(cpu(threads).activations(activations))), None),
+            "reference" => (Device::Cpu(Box::new(Reference::with_activations(activations))), None),
             "webgpu" => {
                 let gpu = WebGpu::new(webgpu::Options::default()).await?;
                 let adapter = gpu.adapter().clone();
                 (Device::Gpu(Box::new(gpu)), Some(adapter))
             }
-            other => pagelm::bail!(InvalidArgument, "`{other}` is not a backend; there are webgpu and cpu"),
+            other => pagelm::bail!(InvalidArgument, "`{other}` is not a backend; there are webgpu, cpu and reference"),
+        };
+        let options = match device {
+            // Weights and cache lie in this module's memory, of which there is 4 GiB at most.
+            Device::Cpu(_) => {
+                let room = (1 << 32) - wasm_bytes();
+                Options { memory: Some(options.memory.map_or(room, |limit| limit.min(room))), ..options }
+            }
+            Device::Gpu(_) => options,
         };
         let backend = device.backend();
         let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
@@ -182,6 +203,16 @@ impl Engine {
         Ok(Float32Array::from(&*self.session()?.decode(id).await.map_err(thrown)?))
     }
 
+    /// The logits of the token after `next`, by the block for multi-token prediction. The cache stays as it is.
+    pub async fn mtp(&mut self, next: u32) -> Result<Float32Array, JsValue> {
+        Ok(Float32Array::from(&*self.session()?.mtp(next).await.map_err(thrown)?))
+    }
+
+    /// Makes going back to the present position cheap.
+    pub fn checkpoint(&mut self) -> Result<(), JsValue> {
+        self.session()?.checkpoint().map_err(thrown)
+    }
+
     /// Forgets all tokens after the first `n`.
     pub fn rollback(&mut self, n: usize) -> Result<(), JsValue> {
         self.session()?.rollback(n).map_err(thrown)
@@ -203,8 +234,7 @@ impl Engine {
             State::Loading(_, device) => device.backend(),
             State::Failed => return Err(wrong_state("loading failed")),
         };
-        let (counters, memory, wasm_bytes) =
-            (device.counters(), device.memory(), core::arch::wasm32::memory_size(0) as u64 * 65536);
+        let (counters, memory, wasm_bytes) = (device.counters(), device.memory(), wasm_bytes());
         let adapter = self.adapter.as_ref();
         let threads = running();
         to_js(&Stats { backend, adapter, context_length, threads, counters, memory, weight_bytes_copied, wasm_bytes })
@@ -224,6 +254,11 @@ struct Stats<'a> {
     weight_bytes_copied: u64,
     /// Bytes of this module's memory. It never shrinks, so this is the peak too.
     wasm_bytes: u64,
+}
+
+/// Bytes of this module's memory.
+fn wasm_bytes() -> u64 {
+    core::arch::wasm32::memory_size(0) as u64 * 65536
 }
 
 fn wrong_state(detail: &str) -> JsValue {

@@ -64,15 +64,15 @@ impl Header {
     }
 
     /// What the model is, and whether the engine can run it.
-    pub fn info(&self, context_length: Option<usize>) -> Result<JsValue, JsValue> {
+    pub fn info(&self, context_length: Option<usize>, mtp: bool) -> Result<JsValue, JsValue> {
         let gguf = self.gguf()?;
         let mut types = BTreeMap::new();
         for t in &gguf.tensors {
             *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
         }
         let cpu = cpu(1);
-        let model = Model::new(gguf, &|d| cpu.supports(d), &choice(context_length));
-        let (weights, cache) = model.as_ref().map(Model::bytes).ok().unzip();
+        let model = Model::new(gguf, &|d| cpu.supports(d), &choice(context_length, mtp, None));
+        let memory = model.as_ref().map(Model::memory).ok();
         let meta = &gguf.meta;
         to_js(&Info {
             architecture: meta.architecture().map_err(thrown)?.to_owned(),
@@ -84,21 +84,26 @@ impl Header {
             trained_context: meta.arch_key("context_length").and_then(|k| meta.opt_u32(&k)).map_err(thrown)?,
             chat_template: meta.get("tokenizer.chat_template").is_some(),
             context_length: model.as_ref().ok().map(|m| m.limits.n_ctx),
-            weight_bytes: weights,
-            cache_bytes: cache,
+            weight_bytes: memory.map(|m| m.weights),
+            cache_bytes: memory.map(|m| m.kv),
             problem: model.as_ref().err().map(Problem::from),
         })
     }
 
-    /// Makes the engine on `webgpu` or `cpu`, ready to take weights. On the CPU it has one thread, and room for others
-    /// that JavaScript may lend it, `threads` in all.
+    /// Makes the engine on `webgpu`, `cpu` or `reference`, ready to take weights. On the CPU it has one thread, and room
+    /// for others that JavaScript may lend it, `threads` in all. `activations`: `q8` or `f32`, except on a GPU.
+    /// `memory_limit`: bytes that it may take.
     pub async fn open(
         &self,
         backend: String,
         threads: usize,
+        activations: String,
         context_length: Option<usize>,
+        mtp: bool,
+        memory_limit: Option<f64>,
     ) -> Result<Engine, JsValue> {
-        Engine::open(self.gguf()?, &backend, threads, choice(context_length)).await.map_err(thrown)
+        let options = choice(context_length, mtp, memory_limit);
+        Engine::open(self.gguf()?, &backend, threads, &activations, options).await.map_err(thrown)
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {
@@ -107,6 +112,6 @@ impl Header {
     }
 }
 
-fn choice(n_ctx: Option<usize>) -> Options {
-    Options { n_ctx, ..Options::default() }
+fn choice(n_ctx: Option<usize>, mtp: bool, memory_limit: Option<f64>) -> Options {
+    Options { n_ctx, mtp, memory: memory_limit.map(|bytes| bytes as u64), ..Options::default() }
 }

@@ -1,7 +1,7 @@
 // The builds of the module, in pages that may share memory and in pages that may not.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { builds, models } from "./cases.mjs";
+import { builds, bytes, models } from "./cases.mjs";
 import { start } from "./setup.mjs";
 
 const isolated = await start("chromium");
@@ -22,7 +22,12 @@ test("Chromium has one thread in another page, and says why", async (t) => {
   await builds(t, open);
 });
 
-test("the build without relaxed SIMD computes every model", (t) => models(t, base, "cpu"));
+test("the build without relaxed SIMD computes every model", async (t) => {
+  await models(t, base, "cpu");
+  await bytes(t, base);
+});
+
+test("the build with relaxed SIMD computes every type", (t) => bytes(t, isolated, { threads: 2 }));
 
 test("threads end with their engine", async () => {
   const session = await isolated.browser.debug();

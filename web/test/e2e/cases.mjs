@@ -1,6 +1,7 @@
 // What must hold in every browser, on every backend.
 import assert from "node:assert/strict";
-import { fixture, fixtures, golden, reference, SMOLLM, TINY } from "./setup.mjs";
+import { TYPES } from "./retyped.mjs";
+import { fixture, fixtures, golden, real, reference, SMOLLM, TINY } from "./setup.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof import("./setup.mjs").start>>} Context */
 /** @typedef {"webgpu" | "cpu"} Backend */
@@ -96,6 +97,7 @@ const ARCHITECTURES = [
   "gemma3",
   "qwen35",
   "qwen35moe",
+  "qwen35_mtp",
 ];
 
 /** Two f32 implementations are 1e-4 apart; a GPU's exp, sin and tanh are looser. */
@@ -120,11 +122,75 @@ export async function models(t, c, backend) {
       }
     });
   }
+  await t.test("a checkpoint is gone back to without running a token again", async () => {
+    const { gguf, prompts } = fixture("qwen35.json");
+    await c.call("load", { model: `/fixtures/${gguf}`, backend });
+    const { before, again, ran } = await c.call("checkpoint", prompts[1].ids, 20);
+    assert.deepEqual(again, before);
+    assert.equal(ran, 1);
+  });
+  await t.test("multi-token prediction gives the reference's logits", async () => {
+    const { gguf, mtp } = fixture("qwen35_mtp.json");
+    const [{ ids, next_ids, logits_all, argmax }] = mtp;
+    await c.call("load", { model: `/fixtures/${gguf}`, backend });
+    await assert.rejects(c.call("mtp", ids, next_ids), { code: "invalid-state" });
+    await c.call("load", { model: `/fixtures/${gguf}`, backend, mtp: true });
+    const rows = await c.call("mtp", ids, next_ids);
+    const off = rows
+      .flat()
+      .map((/** @type {number} */ got, /** @type {number} */ i) => Math.abs(got - logits_all.data[i]));
+    assert.ok(Math.max(...off) <= TOLERANCE[backend], `logits are off by ${Math.max(...off)}`);
+    const best = (/** @type {number[]} */ row) => row.indexOf(Math.max(...row));
+    assert.deepEqual(rows.map(best), argmax);
+  });
   const { prompts, variants } = fixture("quants/models.json");
   for (const [name, { gguf, outputs }] of Object.entries(variants)) {
     await t.test(`${name} gives the logits of its widened weights`, async () => {
       await c.call("load", { model: `/fixtures/quants/${gguf}`, backend });
       for (const [i, { logits_last }] of outputs.entries()) await near(prompts[i], logits_last.data);
+    });
+  }
+}
+
+/** Types without a fixture, in a model of random blocks. @param {T} t @param {Context} c */
+export async function types(t, c) {
+  if (!fixtures) return t.skip("the model to start from is not in this clone");
+  const ids = fixture("quants/models.json").prompts[1];
+  for (const type of Object.keys(TYPES)) {
+    await t.test(`${type} gives the same logits on both backends`, async () => {
+      const logits = async (/** @type {Backend} */ backend) => {
+        await c.call("load", { model: `/made/${type}.gguf`, backend });
+        return /** @type {number[]} */ (await c.call("logits", ids));
+      };
+      const [got, want] = [await logits("webgpu"), await logits("cpu")];
+      const size = Math.max(...want.map(Math.abs));
+      const off = Math.max(...want.map((w, i) => Math.abs(w - Number(got[i]))));
+      assert.ok(size > 0.1 && off <= TOLERANCE.webgpu * Math.max(size, 1), `off by ${off}, of size ${size}`);
+    });
+  }
+}
+
+/**
+ * Kernels of bytes against the plain loops of the reference with the same activations: every packed type.
+ * @param {T} t @param {Context} c @param {object} load
+ */
+export async function bytes(t, c, load = {}) {
+  if (!fixtures) return t.skip("models of other types are not in this clone");
+  const { prompts, variants } = fixture("quants/models.json");
+  const made = Object.keys(TYPES).map((type) => [type, `/made/${type}.gguf`]);
+  const models = Object.entries(variants).map(([name, { gguf }]) => [name, `/fixtures/quants/${gguf}`]);
+  for (const [name, model] of [...models, ...made]) {
+    await t.test(`${name} gives the logits of the reference with activations of 8 bits`, async () => {
+      const logits = async (/** @type {string} */ backend) => {
+        await c.call("load", { model, backend, activations: "q8", ...load });
+        return /** @type {number[]} */ (await c.call("logits", prompts[1]));
+      };
+      const [got, want] = [await logits("cpu"), await logits("reference")];
+      const size = Math.max(...want.map(Math.abs));
+      const off = Math.max(...want.map((w, i) => Math.abs(w - Number(got[i]))));
+      // The sums of bytes are exact, but an activation at the border between two steps of 1/127 may fall on the other
+      // side where f32 rounds another way than f64.
+      assert.ok(size > 0.1 && off <= 1e-2 * Math.max(size, 1), `off by ${off}, of size ${size}`);
     });
   }
 }
@@ -210,6 +276,19 @@ export async function faults(t, c, backend) {
       });
     });
   }
+  await t.test("a model that does not fit is refused with the sum, whatever limits it", async () => {
+    const small = { model: TINY, backend, contextLength: 4000, memoryLimit: 1e6 };
+    await assert.rejects(c.call("load", small), {
+      code: "out-of-memory",
+      message: /of weights.* of cache for 4000 tokens .*there are 1\.0 MiB/,
+    });
+    // A cache of 9 GB: more than the memory of wasm, or than a GPU binds.
+    const limit = backend === "cpu" ? /there are \d+\.\d MiB/ : /GPU binds \d+ at most/;
+    await assert.rejects(c.call("load", { model: TINY, backend, contextLength: 12_000_000 }), {
+      code: "out-of-memory",
+      message: limit,
+    });
+  });
   await t.test("a load can be stopped", async () => {
     const model = `/fault/slow${TINY}?bytes=2000&ms=20`;
     await assert.rejects(c.call("load", { model, backend, stopAfterMs: 300 }), { code: "aborted" });
@@ -261,6 +340,29 @@ export async function realModel(t, c, backend) {
     assert.equal(usage.prompt_tokens_details.cached_tokens, reference.ids.length - 1);
     assert.ok(usage.extra.decode_tokens_per_s > 0);
   });
+}
+
+/**
+ * Bigger models of other families, for some tokens. What they run through is also tested natively, for longer.
+ * @param {T} t @param {Context} c @param {Backend} backend @param {number} tokens
+ */
+export async function biggerModels(t, c, backend, tokens) {
+  for (const [file, numbers] of /** @type {const} */ ([
+    ["gemma-3-270m-q4_k_m.gguf", "gemma-3-270m"],
+    ["qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "qwen2.5-coder-0.5b"],
+  ])) {
+    await t.test(`${file} continues as the reference does`, { timeout: 900_000 }, async (t) => {
+      const found = real(file, numbers);
+      if (!found) return t.skip(`${file} or its numbers are not here`);
+      await c.call("load", { model: found.url, backend, contextLength: 256 });
+      // A prompt at all of whose steps the best token is clearly ahead of the second.
+      const { ids: prompt, f32 } = found.prompts[1];
+      assert.ok(Math.min(...f32.margins) > 0.05);
+      const { ids, usage } = await c.call("generate", prompt, { ...greedy, max_tokens: tokens });
+      t.diagnostic(JSON.stringify(usage));
+      assert.deepEqual(ids, f32.tokens.slice(0, tokens));
+    });
+  }
 }
 
 /** Not with the others: the browser tells of these errors too, in its own words. @param {Context} c */

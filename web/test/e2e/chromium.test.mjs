@@ -1,7 +1,7 @@
 // Headless Chromium: WebGPU (Tint) on a software adapter, and the CPU.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { brokenStarts, faults, generation, models, realModel } from "./cases.mjs";
+import { biggerModels, brokenStarts, faults, generation, models, realModel, types } from "./cases.mjs";
 import { SMOLLM, start } from "./setup.mjs";
 
 const context = await start("chromium");
@@ -34,7 +34,9 @@ test("WebGPU", async (t) => {
   await generation(t, context, "webgpu");
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
+  await types(t, context);
   await realModel(t, context, "webgpu");
+  await biggerModels(t, context, "webgpu", 8);
 });
 
 test("CPU", async (t) => {
@@ -42,6 +44,7 @@ test("CPU", async (t) => {
   await faults(t, context, "cpu");
   await models(t, context, "cpu");
   await realModel(t, context, "cpu");
+  await biggerModels(t, context, "cpu", 24);
 });
 
 test("nothing went wrong unnoticed", () => {

@@ -1,7 +1,7 @@
 // Headless Firefox: WebGPU (naga) on a software adapter, and the CPU.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { brokenStarts, builds, faults, generation, models, realModel } from "./cases.mjs";
+import { biggerModels, brokenStarts, builds, faults, generation, models, realModel, types } from "./cases.mjs";
 import { start } from "./setup.mjs";
 
 const context = await start("firefox");
@@ -14,7 +14,9 @@ test("WebGPU", async (t) => {
   await generation(t, context, "webgpu");
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
+  await types(t, context);
   await realModel(t, context, "webgpu");
+  await biggerModels(t, context, "webgpu", 8);
 });
 
 test("CPU", async (t) => {

@@ -71,6 +71,38 @@ globalThis.e2e = {
     return { first, second, again, refused, closed: await code(session.decode(first)) };
   },
 
+  /**
+   * Goes back to a checkpoint: the logits of the token after it both times, and the steps that the second time took.
+   * @param {number[]} ids @param {number} keep
+   */
+  async checkpoint(ids, keep) {
+    const session = await engine.session();
+    await session.prefill(ids.slice(0, keep));
+    await session.checkpoint();
+    const before = await session.prefill(ids.slice(keep));
+    await session.rollback(keep);
+    const { steps } = (await engine.stats()).counters;
+    const again = await session.prefill(ids.slice(keep));
+    const ran = (await engine.stats()).counters.steps - steps;
+    await session.close();
+    return { before: [...before], again: [...again], ran };
+  },
+
+  /** Multi-token prediction along given tokens, row by row. @param {number[]} ids @param {number[]} next */
+  async mtp(ids, next) {
+    const session = await engine.session();
+    const rows = [];
+    try {
+      for (const [i, id] of ids.entries()) {
+        await session.decode(id);
+        rows.push([...(await session.mtp(next[i]))]);
+      }
+    } finally {
+      await session.close();
+    }
+    return rows;
+  },
+
   /** The logits after a prompt. @param {number[]} ids */
   async logits(ids) {
     const session = await engine.session();

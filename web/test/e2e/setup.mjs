@@ -6,6 +6,7 @@ import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { launch } from "../browsers.mjs";
 import { serve } from "../serve.mjs";
+import { retyped, TYPES } from "./retyped.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 const { PAGELM_CACHE, XDG_CACHE_HOME } = process.env;
@@ -17,11 +18,18 @@ export const golden = JSON.parse(readFileSync(at("../../../tests/golden/llama.js
 const shared = at("../../../../shared/golden");
 export const fixtures = existsSync(shared) ? shared : undefined;
 export const fixture = (/** @type {string} */ name) => JSON.parse(readFileSync(join(shared, name), "utf8"));
+/** The reference's numbers for a real model, where they and the model are here. @param {string} file @param {string} numbers */
+export function real(file, numbers) {
+  const path = join(shared, "../reference", `greedy-${numbers}.json`);
+  if (!existsSync(path) || !existsSync(join(cache, "models", file))) return undefined;
+  return { url: `/models/${file}`, prompts: JSON.parse(readFileSync(path, "utf8")).prompts };
+}
 export const SMOLLM = `/models/${reference.model}`;
 export const TINY = "/golden/llama.gguf";
 
 /**
- * Serves the package, models and broken models, and opens the page.
+ * Serves the package, models and broken models, and opens the page. Loads are with exact activations unless they say
+ * otherwise: figures of another implementation are about these.
  * @param {import("../browsers.mjs").Browser} name
  * @param {{ isolated?: boolean, load?: object }} options isolated: with COOP and COEP; load: for every load
  */
@@ -38,6 +46,10 @@ export async function start(name, { isolated = true, load = {} } = {}) {
   const where = other.indexOf("general.architecture");
   other.write("mamba", other.indexOf("llama", where));
   writeFileSync(join(made, "other.gguf"), other);
+  if (fixtures) {
+    const whole = readFileSync(join(fixtures, "quants/qwen3_q8_0.gguf"));
+    for (const [name, type] of Object.entries(TYPES)) writeFileSync(join(made, `${name}.gguf`), retyped(whole, type));
+  }
 
   const server = await serve({
     isolated,
@@ -66,7 +78,7 @@ export async function start(name, { isolated = true, load = {} } = {}) {
   async function call(method, ...args) {
     const answer = await page.evaluate(
       (/** @type {[string, unknown[]]} */ [method, args]) => e2e.failure?.(() => e2e[method]?.(...args)),
-      [method, method === "load" ? [{ ...load, .../** @type {object} */ (args[0]) }] : args],
+      [method, method === "load" ? [{ activations: "f32", ...load, .../** @type {object} */ (args[0]) }] : args],
     );
     if (!("value" in answer) && answer.code !== undefined) throw Object.assign(new Error(answer.message), answer);
     if (!("value" in answer) && answer.message !== undefined) throw new Error(`${answer.name}: ${answer.message}`);

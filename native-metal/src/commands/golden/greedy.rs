@@ -1,15 +1,17 @@
 //! Real models: the reference's tokens are fed one by one, and ours are compared wherever the reference's choice was
 //! clear.
 
+use std::path::Path;
+
 use pagelm::engine::{Options, Session};
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Args, Outcome};
+use super::{Args, Outcome, malformed};
 use crate::commands::{argmax, log_sum_exp};
-use crate::model;
+use crate::model::{self, Purpose};
 
 /// Below this lead of the best logit over the second an exact implementation may choose the other.
 const CLEAR: f32 = 0.05;
@@ -35,6 +37,20 @@ struct Reference {
     top: Vec<Vec<(u32, f64)>>,
 }
 
+impl Greedy {
+    /// Refuses numbers that would be compared with nothing.
+    fn check(&self) -> Result<(), String> {
+        if self.prompts.is_empty() {
+            return Err("there are no prompts".to_string());
+        }
+        let whole = |r: &Reference| !r.tokens.is_empty() && r.margins.len() == r.tokens.len();
+        match self.prompts.iter().find(|p| p.ids.is_empty() || !whole(&p.f32)) {
+            Some(p) => Err(format!("prompt `{}` must have ids, and a margin for each token", p.name)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Steps of one prompt.
 #[derive(Default)]
 struct Steps {
@@ -45,7 +61,8 @@ struct Steps {
     first_miss: Option<usize>,
 }
 
-pub fn run(args: &Args, greedy: &Greedy, json: bool) -> Result<Outcome> {
+pub fn run(args: &Args, path: &Path, greedy: &Greedy, json: bool) -> Result<Outcome> {
+    greedy.check().map_err(|what| malformed(path, what))?;
     let Some(file) = &args.model else {
         let detail = "these numbers belong to a real model: give its file with --model";
         return Err(Error::new(ErrorKind::InvalidArgument, detail));
@@ -53,12 +70,12 @@ pub fn run(args: &Args, greedy: &Greedy, json: bool) -> Result<Outcome> {
     let prompts = &greedy.prompts[..greedy.prompts.len().min(args.prompts)];
     let need = prompts.iter().map(|p| p.ids.len() + p.f32.tokens.len()).max().unwrap_or(1);
     let options = Options { n_ctx: Some(need), ..args.device.options() };
-    let mut session = model::open(file, &args.device, options)?.session;
+    let mut session = model::open(file, &args.device, options, Purpose::Compare)?.session;
     let (mut rows, mut ok) = (Vec::new(), true);
     for prompt in prompts {
-        let steps = follow(&mut session, prompt)?;
+        let total = prompt.f32.tokens.len().min(args.steps);
+        let steps = follow(&mut session, prompt, total)?;
         let agrees = steps.clear_matched == steps.clear;
-        let total = prompt.f32.tokens.len();
         ok &= agrees;
         if !json {
             let miss = steps.first_miss.map_or(String::new(), |i| format!("  MISS at step {i}"));
@@ -83,15 +100,17 @@ pub fn run(args: &Args, greedy: &Greedy, json: bool) -> Result<Outcome> {
             "ok": agrees,
         }));
     }
-    Ok(Outcome { json: json!({ "backend": session.backend().name(), "clear_margin": CLEAR, "prompts": rows }), ok })
+    let json = json!({ "backend": session.backend().name(), "clear_margin": CLEAR, "prompts": rows });
+    Ok(Outcome { json, ok, skipped: Vec::new() })
 }
 
-fn follow(session: &mut Session, prompt: &Prompt) -> Result<Steps> {
+/// Along the first `total` tokens.
+fn follow(session: &mut Session, prompt: &Prompt, total: usize) -> Result<Steps> {
     let mut steps = Steps::default();
     let r = &prompt.f32;
     session.rollback(0)?;
     let mut row = block_on(session.prefill(&prompt.ids))?;
-    for (i, &want) in r.tokens.iter().enumerate() {
+    for (i, &want) in r.tokens[..total].iter().enumerate() {
         let matches = argmax(row) == want;
         let clear = r.margins.get(i).is_some_and(|m| *m > CLEAR);
         steps.matched += usize::from(matches);
@@ -103,7 +122,7 @@ fn follow(session: &mut Session, prompt: &Prompt) -> Result<Steps> {
         if let Some(top) = r.top.get(i) {
             steps.max_diff = steps.max_diff.max(largest_difference(row, top));
         }
-        if i + 1 < r.tokens.len() {
+        if i + 1 < total {
             row = block_on(session.decode(want))?;
         }
     }

@@ -1,0 +1,87 @@
+//! The memory of all weights, in few large pieces. A token reads all of it in order, and on pages of 4 KB half of that
+//! time goes into looking up pages, so Linux is asked for large ones.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What the widest register takes. Everything begins at a multiple of it.
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub struct Line([u8; 64]);
+
+pub const LINE: usize = size_of::<Line>();
+
+/// A `Vec` of wasm32 cannot be larger than 2 GiB, and an allocator finds room for smaller pieces more easily.
+const PIECE: usize = (1 << 30) / LINE;
+
+#[derive(Default)]
+pub struct Arena {
+    pieces: Vec<Vec<Line>>,
+}
+
+/// Where some bytes lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    piece: usize,
+    line: usize,
+    bytes: usize,
+}
+
+impl Arena {
+    /// Room for so many bytes each, zero, in this order.
+    pub fn new(sizes: impl Iterator<Item = usize>) -> Result<(Self, Vec<Place>)> {
+        let (mut lens, mut places) = (Vec::new(), Vec::new());
+        for bytes in sizes {
+            let lines = bytes.div_ceil(LINE);
+            match lens.last_mut() {
+                Some(last) if *last + lines <= PIECE => *last += lines,
+                _ => lens.push(lines),
+            }
+            places.push(Place { piece: lens.len() - 1, line: lens[lens.len() - 1] - lines, bytes });
+        }
+        let pieces = lens.into_iter().map(zeros).collect::<Result<_>>()?;
+        Ok((Self { pieces }, places))
+    }
+
+    #[inline(always)]
+    pub fn get(&self, p: Place) -> &[u8] {
+        &bytemuck::cast_slice(&self.pieces[p.piece][p.line..])[..p.bytes]
+    }
+
+    pub fn get_mut(&mut self, p: Place) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.pieces[p.piece][p.line..])[..p.bytes]
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.pieces.iter().map(|p| size_of_val(&**p)).sum()
+    }
+}
+
+fn zeros(lines: usize) -> Result<Vec<Line>> {
+    let mut piece = Vec::new();
+    let too_much =
+        |_| Error::new(ErrorKind::OutOfMemory, format!("cannot allocate {} bytes for weights", lines * LINE));
+    piece.try_reserve_exact(lines).map_err(too_much)?;
+    large_pages(piece.spare_capacity_mut());
+    piece.resize(lines, bytemuck::Zeroable::zeroed());
+    Ok(piece)
+}
+
+/// Asks for large pages before the memory is touched. It is a wish: without them everything works, only slower.
+#[cfg(target_os = "linux")]
+fn large_pages<T>(memory: &mut [T]) {
+    unsafe extern "C" {
+        fn madvise(start: *mut std::ffi::c_void, len: usize, advice: i32) -> i32;
+    }
+    const MADV_HUGEPAGE: i32 = 14;
+    const LARGE: usize = 2 << 20;
+    let start = memory.as_mut_ptr().cast::<u8>();
+    let skip = start.align_offset(LARGE);
+    let len = size_of_val(memory).saturating_sub(skip) / LARGE * LARGE;
+    if len > 0 {
+        // SAFETY: the range lies in `memory`, which is borrowed, and this advice changes no byte of it.
+        unsafe { madvise(start.add(skip).cast(), len, MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn large_pages<T>(_: &mut [T]) {}

@@ -1,0 +1,176 @@
+//! `y = W x` with packed W: rows are decoded to f32, a few at a time, and each meets all tokens of the step.
+//!
+//! The dot product of a row and a token is the same sequence of operations whatever the other rows and tokens are, so a
+//! token's result does not depend on how the prompt is cut.
+
+use super::decode::decode;
+use super::lanes::{Chunk, Ints, Isa, Job, Lanes};
+use super::pool::{Pool, Tile};
+use crate::dtype::DType;
+
+/// Bytes of decoded rows that are kept while the tokens pass: half of a usual second-level cache's share.
+const DECODED: usize = 128 << 10;
+
+/// A packed matrix [rows, cols].
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    pub dtype: DType,
+    pub bytes: &'a [u8],
+    pub cols: usize,
+}
+
+impl Matrix<'_> {
+    pub fn row_bytes(&self) -> usize {
+        self.dtype.row_bytes(self.cols).expect("`prepare` refuses rows that are no whole number of blocks")
+    }
+
+    /// Decodes rows from `first` on, as many as `out` holds.
+    #[inline(always)]
+    pub fn decode<L: Lanes>(&self, first: usize, out: &mut [f32]) {
+        let rows = out.len() / self.cols;
+        let bytes = &self.bytes[first * self.row_bytes()..][..rows * self.row_bytes()];
+        decode::<L>(self.dtype, bytes, out);
+    }
+}
+
+/// Rows of length `k` that are decoded together when there are many tokens.
+fn group(k: usize) -> usize {
+    (DECODED / 4 / k).next_multiple_of(4).clamp(4, 64)
+}
+
+/// What a worker needs of its scratch for rows of length `k`.
+pub fn scratch_len(k: usize) -> usize {
+    group(k) * k
+}
+
+/// `y` [tokens, rows] from `x` [tokens, cols].
+pub fn matmul_f32(pool: &Pool, isa: Isa, w: Matrix<'_>, x: &[f32], y: &mut [f32]) {
+    let tokens = x.len() / w.cols;
+    if tokens == 0 {
+        return;
+    }
+    let rows = y.len() / tokens;
+    let grain = (rows / (pool.threads() * 4)).next_multiple_of(4).clamp(4, 64);
+    pool.tiles(y, rows, (tokens, grain), |tile, worker| {
+        let scratch = &mut *pool.scratch(worker);
+        isa.run(Part { w, x, tile, scratch });
+    });
+}
+
+/// Some rows of W times all tokens.
+struct Part<'a> {
+    w: Matrix<'a>,
+    x: &'a [f32],
+    tile: Tile<'a>,
+    scratch: &'a mut Vec<f32>,
+}
+
+impl Job for Part<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Ints>(self) {
+        let Part { w, x, mut tile, scratch } = self;
+        let k = w.cols;
+        let group = if tile.rows.len() > 4 { group(k) } else { 4 };
+        let mut first = tile.cols.start;
+        while first < tile.cols.end {
+            let n = group.min(tile.cols.end - first);
+            let decoded = &mut scratch[..n * k];
+            w.decode::<L>(first, decoded);
+            let at = first - tile.cols.start;
+            if L::ROOMY {
+                group_times_tokens::<L, 4, 4>(decoded, x, k, &mut tile, at);
+            } else {
+                group_times_tokens::<L, 2, 3>(decoded, x, k, &mut tile, at);
+            }
+            first += n;
+        }
+    }
+}
+
+/// Decoded rows [n, k] times all tokens, R rows and T tokens at a time: `R * T` sums stay in registers.
+#[inline(always)]
+fn group_times_tokens<L: Lanes, const R: usize, const T: usize>(
+    w: &[f32],
+    x: &[f32],
+    k: usize,
+    tile: &mut Tile<'_>,
+    at: usize,
+) {
+    let tokens = x.len() / k;
+    let whole = tokens / T * T;
+    for t in (0..whole).step_by(T) {
+        rows_times_tokens::<L, R, T>(w, x, k, tile, at, t);
+    }
+    for t in whole..tokens {
+        rows_times_tokens::<L, 4, 1>(w, x, k, tile, at, t);
+    }
+}
+
+/// Decoded rows times the T tokens from `t` on.
+#[inline(always)]
+fn rows_times_tokens<L: Lanes, const R: usize, const T: usize>(
+    w: &[f32],
+    x: &[f32],
+    k: usize,
+    tile: &mut Tile<'_>,
+    at: usize,
+    t: usize,
+) {
+    let n = w.len() / k;
+    let x: [&[f32]; T] = std::array::from_fn(|i| &x[(t + i) * k..][..k]);
+    let whole = n / R * R;
+    for r in (0..whole).step_by(R) {
+        let rows: [&[f32]; R] = std::array::from_fn(|i| &w[(r + i) * k..][..k]);
+        put(tile, t, at + r, dots::<L, R, T>(rows, x));
+    }
+    for r in whole..n {
+        put(tile, t, at + r, dots::<L, 1, T>([&w[r * k..][..k]], x));
+    }
+}
+
+#[inline(always)]
+fn put<const R: usize, const T: usize>(tile: &mut Tile<'_>, t: usize, at: usize, sums: [[f32; T]; R]) {
+    for i in 0..T {
+        let y = &mut tile.row(t + i)[at..at + R];
+        y.iter_mut().zip(&sums).for_each(|(y, row)| *y = row[i]);
+    }
+}
+
+/// All dot products of R rows and T tokens.
+#[inline(always)]
+pub fn dots<L: Lanes, const R: usize, const T: usize>(w: [&[f32]; R], x: [&[f32]; T]) -> [[f32; T]; R] {
+    let n = x[0].len() / 16;
+    let mut wc: [&[Chunk]; R] = [&[]; R];
+    let mut xc: [&[Chunk]; T] = [&[]; T];
+    for r in 0..R {
+        wc[r] = &w[r].as_chunks().0[..n];
+    }
+    for t in 0..T {
+        xc[t] = &x[t].as_chunks().0[..n];
+    }
+    let mut acc = [[L::zero(); T]; R];
+    for i in 0..n {
+        let mut xs = [L::zero(); T];
+        for t in 0..T {
+            xs[t] = L::load(&xc[t][i]);
+        }
+        for r in 0..R {
+            let ws = L::load(&wc[r][i]);
+            for t in 0..T {
+                acc[r][t] = L::fma(ws, xs[t], acc[r][t]);
+            }
+        }
+    }
+    let mut sums = [[0.0; T]; R];
+    for r in 0..R {
+        for t in 0..T {
+            sums[r][t] = L::sum(acc[r][t]);
+            for i in n * 16..x[t].len() {
+                sums[r][t] = L::fma1(w[r][i], x[t][i], sums[r][t]);
+            }
+        }
+    }
+    sums
+}

@@ -1,0 +1,189 @@
+//! A matrix in panels (see `format`), packed in place as its bytes arrive.
+
+use super::arena::LINE;
+use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
+use super::pool::Pool;
+use crate::dtype::DType;
+use crate::quant::{self, Split, f16_to_f32};
+
+/// How `parts` matrices [rows, cols] lie one after another (the experts of a layer, or one), each padded to whole panels.
+pub struct Packed {
+    pub dtype: DType,
+    pub rows: usize,
+    pub cols: usize,
+    parts: usize,
+    shape: Shape,
+    /// Raw bytes that each panel still waits for. Until they all came they lie at the start of its place.
+    missing: Vec<usize>,
+}
+
+/// Sizes in bytes.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Where the blocks of a panel begin, after its headers.
+    blocks: usize,
+    /// Of a panel.
+    panel: usize,
+    /// Of a row as it is in the file.
+    raw_row: usize,
+}
+
+impl Shape {
+    fn new(dtype: DType, cols: usize) -> Option<Self> {
+        let raw_row = dtype.row_bytes(cols)?;
+        with_format!(dtype, F => {
+            let blocks = (cols / F::SPAN * F::HEADER).next_multiple_of(LINE);
+            let panel = (blocks + cols / COLS * <F as Format>::Bits::BYTES).next_multiple_of(LINE);
+            Self { blocks, panel, raw_row }
+        })
+    }
+}
+
+/// A panel as the kernels read it.
+#[derive(Clone, Copy)]
+pub struct Panel<'a> {
+    pub headers: &'a [u8],
+    pub blocks: &'a [u8],
+}
+
+impl Packed {
+    /// `None` where the type has no packed format.
+    pub fn new(dtype: DType, parts: usize, rows: usize, cols: usize) -> Option<Self> {
+        let shape = Shape::new(dtype, cols)?;
+        let panels = rows.div_ceil(PANEL);
+        let missing = (0..parts * panels).map(|p| PANEL.min(rows - p % panels * PANEL) * shape.raw_row).collect();
+        Some(Self { dtype, rows, cols, parts, shape, missing })
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> usize {
+        self.parts * self.rows.div_ceil(PANEL) * self.shape.panel
+    }
+
+    /// Takes bytes as they are in the file, from `offset` on, and packs the panels that are whole now. `false` where
+    /// some of them came before.
+    ///
+    /// # Panics
+    /// Where they lie past the end.
+    #[must_use]
+    pub fn write(&mut self, pool: &Pool, memory: &mut [u8], mut offset: usize, mut bytes: &[u8]) -> bool {
+        let Shape { panel, raw_row, .. } = self.shape;
+        let per_part = self.rows.div_ceil(PANEL);
+        let mut whole = Vec::new();
+        while !bytes.is_empty() {
+            let row = offset / raw_row;
+            let (part, row) = (row / self.rows, row % self.rows);
+            let p = part * per_part + row / PANEL;
+            let at = row % PANEL * raw_row + offset % raw_row;
+            let n = bytes.len().min(self.raw_rows(p) * raw_row - at);
+            let Some(left) = self.missing[p].checked_sub(n) else { return false };
+            self.missing[p] = left;
+            memory[p * panel + at..][..n].copy_from_slice(&bytes[..n]);
+            if left == 0 {
+                whole.push(p); // in order, as offsets are
+            }
+            (offset, bytes) = (offset + n, &bytes[n..]);
+        }
+        let (Some(&first), Some(&last)) = (whole.iter().min(), whole.iter().max()) else { return true };
+        let (this, whole) = (&*self, &whole);
+        pool.tiles(&mut memory[first * panel..(last + 1) * panel], panel, (1, panel), |mut tile, _| {
+            let p = first + tile.rows.start;
+            // What lies between is whole already, or still waits.
+            if whole.binary_search(&p).is_ok() {
+                pack(this.dtype, this.shape, this.raw_rows(p), tile.row(p - first));
+            }
+        });
+        true
+    }
+
+    /// Rows of panel `p` that are not padding.
+    fn raw_rows(&self, p: usize) -> usize {
+        PANEL.min(self.rows - p % self.rows.div_ceil(PANEL) * PANEL)
+    }
+
+    /// Panel `p` of matrix `part`.
+    #[inline(always)]
+    pub fn panel<'a>(&self, memory: &'a [u8], part: usize, p: usize) -> Panel<'a> {
+        let Shape { blocks, panel, .. } = self.shape;
+        let index = part * self.rows.div_ceil(PANEL) + p;
+        let (headers, blocks) = memory[index * panel..][..panel].split_at(blocks);
+        Panel { headers, blocks }
+    }
+
+    /// The values of row `row` of the first matrix.
+    pub fn decode_row(&self, memory: &[u8], row: usize, y: &mut [f32]) {
+        let panel = self.panel(memory, 0, row / PANEL);
+        with_format!(self.dtype, F => decode::<F>(panel, row % PANEL, y));
+    }
+}
+
+/// Packs one panel in place.
+fn pack(dtype: DType, shape: Shape, rows: usize, panel: &mut [u8]) {
+    let raw = panel[..rows * shape.raw_row].to_vec();
+    panel.fill(0);
+    let (headers, blocks) = panel.split_at_mut(shape.blocks);
+    with_format!(dtype, F => {
+        for (r, raw) in raw.chunks_exact(shape.raw_row).enumerate() {
+            pack_row::<F>(raw, r, headers, blocks);
+        }
+    });
+}
+
+fn pack_row<F: Format>(raw: &[u8], r: usize, headers: &mut [u8], blocks: &mut [u8]) {
+    let mut s = Split::default();
+    let per_span = F::SPAN / COLS;
+    let spans = headers.chunks_exact_mut(F::HEADER).zip(blocks.chunks_mut(per_span * F::Bits::BYTES));
+    for (raw, (header, blocks)) in raw.chunks_exact(F::DTYPE.block_bytes()).zip(spans) {
+        quant::split(F::DTYPE, raw, &mut s);
+        header[2 * r..][..2].copy_from_slice(&s.d);
+        if F::MIN {
+            header[2 * (PANEL + r)..][..2].copy_from_slice(&s.m);
+        }
+        for g in 0..F::GROUPS {
+            let at = F::SMALL + g * PANEL + r;
+            header[at] = if F::SHARED { s.scales[g] as u8 | s.mins[g] << 4 } else { s.scales[g] as u8 };
+            if F::MIN && !F::SHARED {
+                header[at + F::GROUPS * PANEL] = s.mins[g];
+            }
+        }
+        for (block, q) in blocks.chunks_exact_mut(F::Bits::BYTES).zip(s.q.as_chunks::<COLS>().0) {
+            for (j, q) in q.as_chunks().0.iter().enumerate() {
+                F::Bits::put(block, j, r, u32::from_le_bytes(*q));
+            }
+        }
+    }
+}
+
+/// Row `r` of a panel.
+fn decode<F: Format>(panel: Panel<'_>, r: usize, y: &mut [f32]) {
+    let half = |b: &[u8], at: usize| f16_to_f32(u16::from_le_bytes([b[at], b[at + 1]]));
+    let spans = panel.headers.chunks_exact(F::HEADER).zip(panel.blocks.chunks(F::SPAN / COLS * F::Bits::BYTES));
+    for (y, (header, blocks)) in y.chunks_exact_mut(F::SPAN).zip(spans) {
+        let d = half(header, 2 * r);
+        let m = if F::MIN { half(header, 2 * (PANEL + r)) } else { 0.0 };
+        for (g, y) in y.chunks_exact_mut(F::GROUP).enumerate() {
+            let (scale, min) = if F::GROUPS == 0 {
+                (d, m)
+            } else {
+                let at = F::SMALL + g * PANEL + r;
+                let s = header[at];
+                let min = if F::SHARED {
+                    s >> 4
+                } else if F::MIN {
+                    header[at + F::GROUPS * PANEL]
+                } else {
+                    0
+                };
+                let scale = if F::SHARED { s & 15 } else { s };
+                (d * if F::SIGNED { f32::from(scale as i8) } else { f32::from(scale) }, -(m * f32::from(min)))
+            };
+            for (i, y) in y.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                let col = g * F::GROUP + 4 * i;
+                let block = &blocks[col / COLS * F::Bits::BYTES..];
+                let q = F::Bits::get(block, col % COLS / 4, r).to_le_bytes();
+                *y = q.map(|q| (i32::from(q) - F::OFFSET) as f32 * scale + min);
+            }
+        }
+    }
+    const { assert!(CHUNKS * 4 == COLS) };
+}

@@ -1,0 +1,143 @@
+//! The CPU backend with activations of 8 bits: packed matrices and dot products of bytes, at every level of instructions.
+
+use pagelm::DType;
+use pagelm::backend::Activations;
+use pagelm::backend::cpu::Cpu;
+use pagelm::backend::reference::Reference;
+use pagelm::quant;
+
+use crate::common::backends::run;
+use crate::common::cases::Case;
+use crate::common::tol::{self, Tol};
+
+/// Runs the case at every level, and on several threads, and compares with the reference on the same whole numbers.
+fn parity(case: &Case, tol: Tol) {
+    let want = run(&mut Reference::with_activations(Activations::Q8), case).expect("runs on the reference");
+    for (threads, level) in [(1, 0), (1, 1), (1, 2), (1, 3), (3, 2)] {
+        let mut cpu = Cpu::with_level(threads, level).activations(Activations::Q8);
+        let what = format!("{} at level {level} on {threads} threads", case.name);
+        let got = run(&mut cpu, case).unwrap_or_else(|e| panic!("{what}: {e}"));
+        tol.check(&what, &got, &want, case.cols());
+    }
+}
+
+/// The types whose matrices meet whole numbers.
+fn packed() -> impl Iterator<Item = DType> {
+    DType::ALL.iter().copied().filter(|&d| quant::splits(d))
+}
+
+#[test]
+fn matmul_of_every_packed_type_is_its_dot_products_in_whole_numbers() {
+    for dtype in packed() {
+        let block = dtype.block_elems();
+        // Rows that fill no panel, tokens for every number of them that kernels take at a time.
+        for (tokens, blocks, out) in [(1, 1, 1), (1, 3, 33), (4, 1, 16), (5, 2, 17), (13, 1, 31), (21, 5, 49)] {
+            let cols = blocks * block;
+            let case = Case::new(format!("q8 matmul {dtype} [{tokens}, {cols}] to {out}"), &[tokens], |p| {
+                let x = p.input(cols);
+                let w = p.weight(dtype, out, cols);
+                p.g.matmul(w, x)
+            });
+            parity(&case, tol::DOT);
+        }
+    }
+}
+
+#[test]
+fn the_largest_whole_numbers_do_not_overflow() {
+    for dtype in packed() {
+        let cols = 2 * dtype.block_elems();
+        for sign in [1.0, -1.0] {
+            // All activations are 127 or -127, and the weights' bytes are all ones or all zeros.
+            let case = Case::new(format!("q8 extremes {dtype} {sign}"), &[5], |p| {
+                let x: Vec<f32> = (0..p.vocab * cols).map(|i| if i % 3 == 0 { -sign } else { sign }).collect();
+                let x = p.input_of(&x);
+                let w = p.weight_filled(dtype, 32, cols, |row| if row % 2 == 0 { 0xff } else { 0 });
+                p.g.matmul(w, x)
+            });
+            parity(&case, tol::DOT);
+        }
+    }
+}
+
+#[test]
+fn experts_whose_rows_fill_no_panel_are_kept_apart() {
+    for dtype in [DType::Q4_0, DType::Q6_K] {
+        let (cols, n_expert, n_used, rows) = (dtype.block_elems(), 5, 2, 19);
+        let case = Case::new(format!("q8 moe {dtype}"), &[7, 1], |p| {
+            let x = p.input(cols);
+            let router = p.weight(DType::F32, n_expert, cols);
+            let logits = p.g.matmul(router, x);
+            let route = p.g.moe_route(logits, n_used);
+            let w = p.weight(dtype, n_expert * rows, cols);
+            let y = p.g.moe_matmul(w, x, route, n_expert);
+            p.g.moe_sum(y, route)
+        });
+        parity(&case, tol::DOT);
+    }
+}
+
+#[test]
+fn a_matrix_that_is_also_the_embedding_gives_the_same_rows_packed() {
+    for dtype in packed() {
+        let cols = 2 * dtype.block_elems();
+        let case = Case::new(format!("q8 tied {dtype}"), &[9], |p| {
+            let w = p.weight(dtype, p.vocab, cols);
+            let x = p.g.embed(w, 1.5);
+            p.g.matmul(w, x)
+        });
+        parity(&case, tol::DOT);
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_so() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let case = Case::new(format!("q8 of {bad}"), &[3], |p| {
+            let mut x = vec![1.0; p.vocab * 64];
+            x.iter_mut().step_by(64).for_each(|v| *v = bad);
+            let x = p.input_of(&x);
+            let w = p.weight(DType::Q4_0, 4, 64);
+            p.g.matmul(w, x)
+        });
+        let mut cpu = Cpu::new(1).activations(Activations::Q8);
+        let y = run(&mut cpu, &case).expect("runs");
+        assert!(y.iter().all(|v| !v.is_finite()), "{bad} became {y:?}");
+    }
+}
+
+#[test]
+fn tiny_and_zero_activations_are_zero_and_not_noise() {
+    for size in [0.0, 1e-42] {
+        let case = Case::new(format!("q8 of {size}"), &[1], |p| {
+            let x = p.input_of(&vec![size; p.vocab * 32]);
+            let w = p.weight(DType::Q8_0, 4, 32);
+            p.g.matmul(w, x)
+        });
+        let mut cpu = Cpu::new(1).activations(Activations::Q8);
+        let y = run(&mut cpu, &case).expect("runs");
+        assert!(y.iter().all(|v| v.abs() < 1e-30), "{y:?}");
+    }
+}
+
+#[test]
+fn a_prompt_gives_the_same_bits_wherever_it_is_cut_and_on_any_threads() {
+    let case = |steps: &[usize]| {
+        // The name seeds the numbers.
+        Case::new("q8 cuts", &[12], |p| {
+            let x = p.input(256);
+            let [a, b] = [DType::Q4_K, DType::Q8_0].map(|d| p.weight(d, 256, 256));
+            let x = p.g.matmul(a, x);
+            p.g.matmul(b, x)
+        })
+        .cut(steps)
+    };
+    let bits = |threads, steps: &[usize]| {
+        let mut cpu = Cpu::new(threads).activations(Activations::Q8);
+        run(&mut cpu, &case(steps)).expect("runs")
+    };
+    let want = bits(1, &[12]);
+    for (threads, steps) in [(2, &[12][..]), (3, &[5, 7]), (1, &[1; 12]), (2, &[3, 9])] {
+        assert_eq!(want, bits(threads, steps), "{threads} threads, cut {steps:?}");
+    }
+}

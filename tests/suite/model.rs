@@ -1,0 +1,91 @@
+//! Whether a model fits: known before a byte of weights is read, and said with the numbers.
+
+use pagelm::backend::cpu::Cpu;
+use pagelm::backend::{Backend, Memory, webgpu};
+use pagelm::engine::{Model, Options, Session};
+use pagelm::gguf::Gguf;
+use pagelm::{Error, ErrorKind, Result};
+
+use crate::common::backends;
+use crate::common::golden;
+use crate::common::unread::Unread;
+
+const MIB: u64 = 1 << 20;
+
+/// Loads the header's model from weights that must not be read.
+fn open(gguf: &Gguf, backend: Box<dyn Backend>, options: &Options) -> Result<Session> {
+    Model::new(gguf, &|d| backend.supports(d), options)?.load(gguf, &Unread, backend)
+}
+
+fn refused(result: Result<Session>) -> Error {
+    let e = result.err().expect("must be refused");
+    assert_eq!(e.kind(), ErrorKind::OutOfMemory, "{e}");
+    e
+}
+
+#[test]
+fn a_model_that_needs_more_than_there_is_says_the_sum_and_the_context_that_fits() {
+    // One of attention only, and one with recurrent states, whose cache has a part that does not grow.
+    for name in ["llama", "qwen35"] {
+        let Some((_, file)) = golden::load(name) else { return };
+        let gguf = Gguf::parse(&file).unwrap();
+        let with = |n_ctx, memory| Options { n_ctx: Some(n_ctx), memory, ..Options::DEFAULT };
+        let supports = |_| true;
+        let Memory { weights, kv, scratch } = Model::new(&gguf, &supports, &with(9000, None)).unwrap().memory();
+        let sum = weights + kv + scratch;
+        assert!(Model::new(&gguf, &supports, &with(9000, Some(sum))).is_ok());
+        let e = refused(open(&gguf, Box::new(Cpu::new(1)), &with(9000, Some(sum - 1))));
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MIB as f64);
+        let said = format!(
+            "the model needs {}: {} of weights, {} of cache for 9000 tokens and {} of scratch; there are {} for it",
+            mib(sum),
+            mib(weights),
+            mib(kv),
+            mib(scratch),
+            mib(sum - 1)
+        );
+        assert!(e.detail().starts_with(&said), "{e}\n{said}");
+        assert!(e.detail().ends_with("a context of 8999 tokens would fit"), "{e}");
+        // Not even the weights: no context helps.
+        let e = refused(open(&gguf, Box::new(Cpu::new(1)), &with(9000, Some(weights - 1))));
+        assert!(e.detail().ends_with("take a smaller model or quantisation"), "{e}");
+        // Sums beyond all numbers are refused like others.
+        refused(open(&gguf, Box::new(Cpu::new(1)), &with(usize::MAX, Some(u64::MAX - 1))));
+    }
+}
+
+#[test]
+fn a_cache_larger_than_what_the_gpu_binds_is_refused_before_weights_are_read() {
+    if !backends::gpu_wanted() {
+        return;
+    }
+    let Some((_, file)) = golden::load("llama") else { return };
+    let gguf = Gguf::parse(&file).unwrap();
+    let gpu = || Box::new(backends::gpu(webgpu::Options { spec_limits: true, ..webgpu::Options::default() }));
+    let e = refused(open(&gguf, gpu(), &Options { n_ctx: Some(1 << 22), ..Options::DEFAULT }));
+    assert!(e.detail().contains("the GPU binds 134217728 at most; lower the context length"), "{e}");
+    let tight = webgpu::Options { max_binding: Some(100), ..webgpu::Options::default() };
+    let e = refused(open(&gguf, Box::new(backends::gpu(tight)), &Options::DEFAULT));
+    assert!(e.detail().contains("more than the GPU binds"), "{e}");
+}
+
+#[test]
+fn what_a_model_is_said_to_need_is_what_backends_hold() {
+    for name in ["llama", "gemma3", "qwen35", "qwen35moe", "qwen35_mtp"] {
+        let Some((_, file)) = golden::load(name) else { return };
+        let gguf = Gguf::parse(&file).unwrap();
+        let options = Options { n_ctx: Some(2000), mtp: true, ..Options::DEFAULT };
+        for c in backends::all() {
+            let mut backend = (c.make)();
+            let model = Model::new(&gguf, &|d| backend.supports(d), &options).unwrap();
+            backend.prepare(model.plan.clone(), model.limits).unwrap();
+            let (said, held) = (model.memory(), backend.memory());
+            let what = format!("{name} on {}: {held:?}, said {said:?}", c.name);
+            assert_eq!(held.kv, said.kv, "{what}");
+            // Ends of buffers, tables, and what threads decode into: some hundred KiB, however large the model is.
+            for (held, said) in [(held.weights, said.weights), (held.scratch, said.scratch)] {
+                assert!(held >= said && held <= said + MIB / 2, "{what}");
+            }
+        }
+    }
+}

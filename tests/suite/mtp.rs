@@ -1,0 +1,219 @@
+//! Multi-token prediction: against the numbers of another implementation, and its cache against itself.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use pagelm::ErrorKind;
+use pagelm::backend::reference::Reference;
+use pagelm::backend::{Backend, Step};
+use pagelm::engine::{Model, Options, Session};
+use pagelm::gguf::Gguf;
+use pagelm::graph::Entry;
+use pollster::block_on;
+
+use crate::common::backends::{self, Candidate};
+use crate::common::faulty::Faulty;
+use crate::common::golden::{self, Mtp, argmax, max_diff};
+
+/// Steps of a length that divides no prompt.
+const OPTIONS: Options = Options { n_ctx: Some(30), max_tokens: 7, max_outputs: 5, mtp: true, ..Options::DEFAULT };
+
+/// Two f32 implementations are 1e-4 apart; a GPU's exp, sin and tanh are looser.
+fn tolerance(session: &Session) -> f32 {
+    if session.backend().name() == "webgpu" { 2e-3 } else { 3e-4 }
+}
+
+/// Runs `check` on both prompts of the fixture on every backend.
+fn everywhere(check: impl Fn(&str, &Mtp, &mut Session)) {
+    let Some((numbers, file)) = golden::load("qwen35_mtp") else { return };
+    assert_eq!(numbers.mtp.len(), 2);
+    let reference = Candidate { name: "reference", make: || Box::new(Reference::new()), slack: 1.0 };
+    for Candidate { name, make, .. } in backends::all().into_iter().chain([reference]) {
+        let mut session = golden::open(&file, make(), OPTIONS).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for (i, case) in numbers.mtp.iter().enumerate() {
+            session.rollback(0).unwrap();
+            check(&format!("prompt {i} on {name}"), case, &mut session);
+        }
+    }
+}
+
+/// Row j of the reference.
+fn want(case: &Mtp, j: usize) -> &[f32] {
+    let cols = case.logits_all.data.len() / case.ids.len();
+    &case.logits_all.data[j * cols..][..cols]
+}
+
+/// That the block says for the token after `next` what the reference says in row j.
+fn agrees(what: &str, case: &Mtp, j: usize, session: &mut Session) {
+    let tol = tolerance(session);
+    let row = block_on(session.mtp(case.next_ids[j])).unwrap();
+    let diff = max_diff(row, want(case, j));
+    assert!(diff <= tol, "{what}: row {j} is off by {diff:e}");
+    assert_eq!(argmax(row), case.argmax[j], "{what}: row {j}");
+}
+
+#[test]
+fn every_row_has_the_logits_and_the_greedy_token_of_the_reference() {
+    everywhere(|what, case, s| {
+        let tol = tolerance(s);
+        block_on(s.prefill(&case.ids)).unwrap();
+        let (mut rows, mut greedy) = (Vec::new(), Vec::new());
+        let all = |row: &[f32]| {
+            rows.extend_from_slice(row);
+            greedy.push(argmax(row));
+        };
+        block_on(s.mtp_all(*case.next_ids.last().unwrap(), all)).unwrap();
+        let diff = max_diff(&rows, &case.logits_all.data);
+        assert!(diff <= tol, "{what}: off by {diff:e}");
+        assert_eq!(greedy, case.argmax, "{what}");
+    });
+}
+
+#[test]
+fn the_values_between_are_those_of_the_reference() {
+    let Some((numbers, file)) = golden::load("qwen35_mtp") else { return };
+    let gguf = Gguf::parse(&file).unwrap();
+    let options = Options { max_tokens: 24, max_outputs: 24, ..OPTIONS };
+    let mut backend = Reference::new();
+    let model = Model::new(&gguf, &|d| backend.supports(d), &options).unwrap();
+    backend.prepare(model.plan.clone(), model.limits).unwrap();
+    for piece in model.loader.clone().place(0, file.len()) {
+        backend.write_weight(piece.weight, piece.offset, &file[piece.bytes]).unwrap();
+    }
+    for case in &numbers.mtp {
+        let outputs = case.ids.len();
+        for (entry, tokens) in [(Entry::Trunk, &case.ids), (Entry::Mtp, &case.next_ids)] {
+            backend.submit(&Step { tokens, pos: 0, outputs, entry }).unwrap();
+            let mut logits = vec![0.0; outputs * model.plan.graph.n_vocab()];
+            block_on(poll_fn(|cx| backend.poll_logits(cx, &mut logits))).unwrap();
+        }
+        for (name, want) in [("norm", &case.trunk_hidden), ("mtp.fused", &case.fused)] {
+            let got = backend.value(backend.graph().named(name).unwrap());
+            let got: Vec<f32> = got.iter().map(|&v| v as f32).collect();
+            let largest = want.data.iter().fold(0f32, |m, v| m.max(v.abs()));
+            // As for the hidden states of the trunk.
+            let diff = max_diff(&got, &want.data);
+            assert!(diff <= 1e-4 * largest, "{name} is off by {diff:e}, its largest value is {largest}");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_cut_anywhere_has_the_same_rows_before_and_after_the_cut() {
+    everywhere(|what, case, s| {
+        let n = case.ids.len();
+        for cut in 1..n {
+            s.rollback(0).unwrap();
+            block_on(s.prefill_part(&case.ids[..cut])).unwrap();
+            agrees(&format!("{what}, cut after {cut}"), case, cut - 1, s);
+            block_on(s.prefill_part(&case.ids[cut..])).unwrap();
+            agrees(&format!("{what}, cut after {cut}"), case, n - 1, s);
+        }
+    });
+}
+
+#[test]
+fn token_by_token_each_call_runs_one_row_and_leaves_the_trunk_as_it_was() {
+    everywhere(|what, case, s| {
+        let without: Vec<Vec<f32>> = case.ids.iter().map(|id| block_on(s.decode(*id)).unwrap().to_vec()).collect();
+        s.rollback(0).unwrap();
+        for (j, id) in case.ids.iter().enumerate() {
+            assert_eq!(block_on(s.decode(*id)).unwrap(), without[j], "{what}: the trunk's row {j}");
+            let before = s.backend().counters().steps;
+            agrees(what, case, j, s);
+            assert_eq!(s.backend().counters().steps - before, 1, "{what}: row {j}");
+        }
+        assert_eq!(s.tokens(), case.ids);
+    });
+}
+
+#[test]
+fn after_a_wrong_guess_or_a_rollback_the_right_rows_come_again() {
+    everywhere(|what, case, s| {
+        let n = case.ids.len();
+        block_on(s.prefill(&case.ids)).unwrap();
+        // A guess that does not come true: nothing of it may be left.
+        block_on(s.mtp(case.next_ids[n - 1] + 1)).unwrap();
+        agrees(what, case, n - 1, s);
+        for keep in [n - 1, n / 2, 1] {
+            // Other tokens write the rows in between, in the trunk and in the block.
+            s.rollback(keep).unwrap();
+            block_on(s.prefill(&[7, 300])).unwrap();
+            block_on(s.mtp(11)).unwrap();
+            s.rollback(keep).unwrap();
+            agrees(&format!("{what}, back to {keep}"), case, keep - 1, s);
+            block_on(s.prefill(&case.ids[keep..])).unwrap();
+            agrees(&format!("{what}, on from {keep}"), case, n - 1, s);
+        }
+    });
+}
+
+#[test]
+fn the_trunk_of_a_model_that_is_opened_with_its_block_gives_the_same_logits() {
+    let Some((numbers, file)) = golden::load("qwen35_mtp") else { return };
+    for c in backends::all() {
+        let open = |mtp| golden::open(&file, (c.make)(), Options { mtp, ..OPTIONS }).unwrap();
+        let (mut with, mut without) = (open(true), open(false));
+        for prompt in &numbers.mtp {
+            with.rollback(0).unwrap();
+            without.rollback(0).unwrap();
+            let want = block_on(without.prefill(&prompt.ids)).unwrap();
+            assert_eq!(block_on(with.prefill(&prompt.ids)).unwrap(), want, "{}", c.name);
+        }
+    }
+}
+
+#[test]
+fn a_model_pays_for_the_block_only_where_it_is_there_and_wanted() {
+    let plan = |name: &str, mtp| {
+        let (_, file) = golden::load(name)?;
+        let model = Model::new(&Gguf::parse(&file).unwrap(), &|_| true, &Options { mtp, ..OPTIONS }).unwrap();
+        Some(model.plan)
+    };
+    for name in ["llama", "qwen35"] {
+        let Some(wanted) = plan(name, true) else { return };
+        assert_eq!(Some(wanted), plan(name, false), "{name}");
+    }
+    let (with, without) = (plan("qwen35_mtp", true).unwrap(), plan("qwen35_mtp", false).unwrap());
+    let extra = |names: Vec<&String>, less: Vec<&String>| names.into_iter().filter(|n| !less.contains(n)).count();
+    let states = |p: &pagelm::graph::Plan| p.graph.states.len();
+    assert_eq!(states(&with) - states(&without), 3, "keys, values, and the trunk's rows");
+    let weights = |p: &'_ pagelm::graph::Plan| p.graph.weights.iter().map(|w| w.name.clone()).collect::<Vec<_>>();
+    let (a, b) = (weights(&with), weights(&without));
+    assert_eq!(extra(a.iter().collect(), b.iter().collect()), a.len() - b.len());
+    assert!(b.iter().all(|n| !n.starts_with("blk.4.")), "{b:?}");
+    assert_eq!(with.weight_bytes_per_token(), without.weight_bytes_per_token());
+}
+
+#[test]
+fn what_cannot_be_predicted_is_refused_by_name() {
+    let Some((_, file)) = golden::load("qwen35_mtp") else { return };
+    let open = |mtp| golden::open(&file, Box::new(Reference::new()), Options { mtp, ..OPTIONS }).unwrap();
+    let mut without = open(false);
+    block_on(without.prefill(&[1])).unwrap();
+    assert!(!without.has_mtp());
+    assert_eq!(block_on(without.mtp(1)).unwrap_err().kind(), ErrorKind::InvalidState);
+    let mut s = open(true);
+    assert!(s.has_mtp());
+    assert_eq!(block_on(s.mtp(1)).unwrap_err().kind(), ErrorKind::EmptyPrompt);
+    block_on(s.prefill(&[1])).unwrap();
+    assert_eq!(block_on(s.mtp(384)).unwrap_err().kind(), ErrorKind::TokenOutOfRange);
+}
+
+#[test]
+fn a_dropped_or_failed_prediction_leaves_the_session_usable() {
+    let Some((numbers, file)) = golden::load("qwen35_mtp") else { return };
+    let case = &numbers.mtp[1];
+    let n = case.ids.len();
+    // The prompt takes four steps; the second of the block is refused.
+    let backend = Faulty::new(Reference::new()).slow().fail_in(Some(5));
+    let mut s = golden::open(&file, Box::new(backend), OPTIONS).unwrap();
+    block_on(s.prefill(&case.ids)).unwrap();
+    assert_eq!(block_on(s.mtp(case.next_ids[n - 1])).unwrap_err().kind(), ErrorKind::GpuError);
+    {
+        let mut dropped = pin!(s.mtp(case.next_ids[n - 1]));
+        assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    agrees("after a failure and a dropped future", case, n - 1, &mut s);
+}

@@ -1,0 +1,91 @@
+// Models with weights of any type: a small GGUF file whose matrices are swapped for random blocks.
+
+/**
+ * Types that no fixture has: number in the file, values and bytes of a block, and what makes its scales small.
+ * @type {Record<string, { id: number, elems: number, bytes: number, scale: (block: Buffer) => void }>}
+ */
+export const TYPES = {
+  IQ2_XXS: { id: 16, elems: 256, bytes: 66, scale: halfAt(0) },
+  IQ2_XS: { id: 17, elems: 256, bytes: 74, scale: halfAt(0) },
+  IQ3_XXS: { id: 18, elems: 256, bytes: 98, scale: halfAt(0) },
+  IQ1_S: { id: 19, elems: 256, bytes: 50, scale: halfAt(0) },
+  IQ3_S: { id: 21, elems: 256, bytes: 110, scale: halfAt(0) },
+  IQ2_S: { id: 22, elems: 256, bytes: 82, scale: halfAt(0) },
+  IQ1_M: { id: 29, elems: 256, bytes: 56, scale: inNibbles },
+  TQ1_0: { id: 34, elems: 256, bytes: 54, scale: halfAt(52) },
+  TQ2_0: { id: 35, elems: 256, bytes: 66, scale: halfAt(64) },
+  NVFP4: { id: 40, elems: 64, bytes: 36, scale: (block) => block.fill(0x18, 0, 4) },
+  Q1_0: { id: 41, elems: 128, bytes: 18, scale: halfAt(0) },
+};
+
+/** 2^-9 as f16. */
+const HALF = 0x1800;
+
+function halfAt(/** @type {number} */ at) {
+  return (/** @type {Buffer} */ block) => void block.writeUInt16LE(HALF, at);
+}
+
+/** The scale of IQ1_M: a nibble of it on top of each of the last four u16. */
+function inNibbles(/** @type {Buffer} */ block) {
+  for (let i = 0; i < 4; i++) block[49 + i * 2] = (Number(block[49 + i * 2]) & 15) | (((HALF >> (4 * i)) & 15) << 4);
+}
+
+/**
+ * The file with every matrix whose rows are whole blocks in this type.
+ * @param {Buffer} file @param {{ id: number, elems: number, bytes: number, scale: (block: Buffer) => void }} type
+ */
+export function retyped(file, { id, elems, bytes, scale }) {
+  const out = Buffer.from(file);
+  let at = 8;
+  const u32 = () => {
+    at += 4;
+    return out.readUInt32LE(at - 4);
+  };
+  const u64 = () => {
+    at += 8;
+    return Number(out.readBigUInt64LE(at - 8));
+  };
+  const sizes = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
+  const skip = (/** @type {number} */ kind) => {
+    const elements = kind === 9 ? u32() : 0;
+    const size = kind === 8 || kind === 9 ? u64() : Number(sizes[kind]);
+    if (kind === 9) for (let i = 0; i < size; i++) skip(elements);
+    else at += size;
+  };
+  const [tensors, pairs] = [u64(), u64()];
+  for (let i = 0; i < pairs; i++) {
+    skip(8);
+    skip(u32());
+  }
+  const found = Array.from({ length: tensors }, () => {
+    skip(8);
+    const dims = Array.from({ length: u32() }, u64);
+    at += 12;
+    return { dims, info: at - 12, start: out.readUInt32LE(at - 8) };
+  });
+  const align = (/** @type {number} */ n) => Math.ceil(n / 32) * 32;
+  const data = align(at);
+  let offset = 0;
+  let seed = id;
+  const parts = found.map(({ dims, info, start }, i) => {
+    const end = found[i + 1]?.start ?? file.length - data;
+    let part = file.subarray(data + start, data + end);
+    if (dims.length > 1 && Number(dims[0]) % elems === 0) {
+      part = Buffer.alloc(align((dims.reduce((a, b) => a * b) / elems) * bytes));
+      for (let b = 0; b + bytes <= part.length; b += bytes) {
+        const block = part.subarray(b, b + bytes);
+        // Numbers of a linear congruential generator; the high bits are the random ones.
+        for (let j = 0; j < bytes; j++) {
+          seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+          block[j] = seed >>> 24;
+        }
+        scale(block);
+      }
+      out.writeUInt32LE(id, info);
+    }
+    out.writeUInt32LE(offset, info + 4);
+    offset += part.length;
+    return part;
+  });
+  return Buffer.concat([out.subarray(0, data), ...parts]);
+}
