@@ -183,14 +183,21 @@ export async function bytes(t, c, load = {}) {
     await t.test(`${name} gives the logits of the reference with activations of 8 bits`, async () => {
       const logits = async (/** @type {string} */ backend) => {
         await c.call("load", { model, backend, activations: "q8", ...load });
-        return /** @type {number[]} */ (await c.call("logits", prompts[1]));
+        const rows = /** @type {number[][]} */ ([]);
+        for (const ids of [[7], [3, 60], [11, 5, 80], prompts[1]]) rows.push(await c.call("logits", ids));
+        return rows;
       };
       const [got, want] = [await logits("cpu"), await logits("reference")];
-      const size = Math.max(...want.map(Math.abs));
-      const off = Math.max(...want.map((w, i) => Math.abs(w - Number(got[i]))));
-      // The sums of bytes are exact, but an activation at the border between two steps of 1/127 may fall on the other
-      // side where f32 rounds another way than f64.
-      assert.ok(size > 0.1 && off <= 1e-2 * Math.max(size, 1), `off by ${off}, of size ${size}`);
+      const off = want.map((row, p) => {
+        const size = Math.max(...row.map(Math.abs));
+        return Math.max(...row.map((w, i) => Math.abs(w - Number(got[p]?.[i])))) / Math.max(size, 1);
+      });
+      t.diagnostic(`${name}: off by ${off}`);
+      // The sums of bytes are exact. But an activation at the border between two steps of 1/127 may fall on the other
+      // side where f32 rounds another way than f64: seldom, and then all that follows differs. A wrong kernel is wrong
+      // for every prompt.
+      assert.ok(Math.min(...off) <= 1e-5, `off by ${off} of the largest`);
+      assert.ok(Math.max(...off) <= 5e-2, `off by ${off} of the largest`);
     });
   }
 }
@@ -231,6 +238,7 @@ export async function builds(t, c) {
       assert.equal(info.wasm.build, wasmBuild);
       assert.equal((await c.call("stats")).threads, wasmBuild.includes("threads") ? 2 : 1);
       for (const { ids, greedy: want } of golden.prompts) {
+        if (!want) continue;
         const got = await c.call("generate", ids, { ...greedy, max_tokens: want.tokens.length });
         assert.deepEqual(got.ids, want.tokens);
       }
