@@ -181,6 +181,10 @@ fn golden_refuses_a_file_that_is_no_whole_fixture_and_runs_the_others() {
     folder.write("text.json", whole.to_string());
     let out = json(&["golden", &at("text"), "--backend", "cpu"], 1);
     assert_eq!(out["files"][0]["result"]["error"]["code"], "unsupported-architecture");
+    for nothing in ["--prompts", "--steps"] {
+        let out = json(&["golden", &good, nothing, "0", "--backend", "cpu"], 1);
+        assert_eq!(out["error"]["code"], "invalid-argument");
+    }
     let missing = json(&["golden", "no/such.json", "--backend", "cpu"], 1);
     assert_eq!(missing["files"][0]["result"]["error"]["code"], "io");
 }
@@ -309,6 +313,20 @@ fn perplexity_is_the_reference_s_within_half_a_percent() {
         if backends().contains(&"gpu") {
             perplexity(file, reference, "gpu", 1);
         }
+    }
+}
+
+#[test]
+fn activations_of_8_bits_change_the_perplexity_by_less_than_a_percent() {
+    for (file, reference) in PERPLEXITIES {
+        let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/ppl-{reference}.json"))) else {
+            return;
+        };
+        let chunks = ["--backend", "cpu", "--activations", "q8", "--chunks", "4"];
+        let out = json(&[&["ppl", &numbers, "--model", &model][..], &chunks].concat(), 0);
+        let ratio = out["ratio"].as_f64().unwrap_or_else(|| panic!("no ratio in {out}"));
+        // Not one to the last digit: that would be the exact mode.
+        assert!((ratio - 1.0).abs() < 0.01 && ratio != 1.0, "{out}");
     }
 }
 

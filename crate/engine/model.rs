@@ -47,6 +47,9 @@ pub struct Model {
 /// the weights.
 const DEFAULT_CTX: usize = 4096;
 
+/// Bytes that are handed to a backend at once: a tensor need not be in memory twice.
+const PIECE: usize = 8 << 20;
+
 impl Model {
     /// Reads the configuration. Finds everything that is wrong with it before a byte of weights is fetched.
     pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &Options) -> Result<Self> {
@@ -116,8 +119,12 @@ impl Model {
         let wanted: HashSet<_> = self.plan.graph.weights.iter().map(|w| w.name.as_str()).collect();
         for t in gguf.tensors.iter().filter(|t| wanted.contains(t.name.as_str())) {
             let bytes = source.tensor(t)?;
-            for piece in self.loader.place(t.offset, bytes.len()) {
-                backend.write_weight(piece.weight, piece.offset, &bytes[piece.bytes])?;
+            for (i, bytes) in bytes.chunks(PIECE).enumerate() {
+                let start = i * PIECE;
+                for piece in self.loader.place(t.offset + start as u64, bytes.len()) {
+                    backend.write_weight(piece.weight, piece.offset, &bytes[piece.bytes])?;
+                }
+                source.used(t, start..start + bytes.len());
             }
         }
         self.finish(backend)

@@ -1,6 +1,7 @@
 //! Where the bytes of tensors come from, once a header is known.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::TensorInfo;
 use crate::error::{Error, ErrorKind, Result};
@@ -9,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub trait Source {
     /// All bytes of a tensor of the header that belongs to this source.
     fn tensor(&self, info: &TensorInfo) -> Result<Cow<'_, [u8]>>;
+
+    /// These bytes of a tensor were used and will not be asked for again soon: memory may be let go.
+    fn used(&self, _: &TensorInfo, _: Range<usize>) {}
 }
 
 /// A GGUF file.

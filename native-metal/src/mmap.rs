@@ -1,10 +1,14 @@
 //! Files: models in memory without a copy, and reference numbers.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
+use pagelm::gguf::{Source, TensorInfo};
 use pagelm::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 
@@ -18,6 +22,27 @@ impl Mapped {
         // someone who writes to it changes weights: both are theirs to avoid, as with any program that maps a file.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| io_error(path, &e))?;
         Ok(Self(map))
+    }
+}
+
+/// A mapped GGUF file, which lets go of the memory of what was used: the file stays where it is.
+pub struct MappedModel(pub Mapped);
+
+impl Source for MappedModel {
+    fn tensor(&self, info: &TensorInfo) -> Result<Cow<'_, [u8]>> {
+        self.0.tensor(info)
+    }
+
+    fn used(&self, info: &TensorInfo, bytes: Range<usize>) {
+        #[cfg(unix)]
+        {
+            let start = info.offset as usize + bytes.start;
+            // SAFETY: the map is read-only and of a file, so pages that are read again come back as they were. It is
+            // only advice: where it fails nothing changes.
+            let _ = unsafe { self.0.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, bytes.len()) };
+        }
+        #[cfg(not(unix))]
+        let _ = (info, bytes);
     }
 }
 

@@ -7,7 +7,7 @@ use pagelm::hf::{self, Checkpoint};
 use pagelm::text::{self, TokenizerFiles};
 use pagelm::{Error, ErrorKind, Result};
 
-use crate::mmap::{Mapped, read_text};
+use crate::mmap::{Mapped, MappedModel, read_text};
 
 /// A header, and where its tensors are.
 pub struct Opened {
@@ -26,7 +26,7 @@ pub fn open(path: &Path) -> Result<Opened> {
 fn file(path: &Path) -> Result<Opened> {
     let file = Mapped::open(path)?;
     let gguf = Gguf::parse(&file)?;
-    Ok(Opened { gguf, bytes: file.len() as u64, source: Box::new(file) })
+    Ok(Opened { gguf, bytes: file.len() as u64, source: Box::new(MappedModel(file)) })
 }
 
 fn folder(path: &Path) -> Result<Opened> {

@@ -6,6 +6,7 @@ use std::cell::Cell;
 thread_local! {
     static HELD: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
+    static MADE: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -17,6 +18,7 @@ fn count(bytes: isize) {
     // A thread that ends may free after its counters are gone; those bytes belong to no measurement.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + bytes);
+        let _ = MADE.try_with(|made| made.set(made.get() + usize::from(bytes > 0)));
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
     });
 }
@@ -52,4 +54,11 @@ pub fn peak<T>(f: impl FnOnce() -> T) -> (T, usize) {
     PEAK.set(before);
     let value = f();
     (value, (PEAK.get() - before) as usize)
+}
+
+/// What `f` returns, and how many blocks this thread allocated meanwhile.
+pub fn made<T>(f: impl FnOnce() -> T) -> (T, usize) {
+    let before = MADE.get();
+    let value = f();
+    (value, MADE.get() - before)
 }

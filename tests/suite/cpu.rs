@@ -1,14 +1,20 @@
 //! The CPU backend beyond parity.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
-use pagelm::backend::{Backend, Step};
+use pagelm::backend::{Activations, Backend, Step};
+use pagelm::engine::Options;
 use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs, WeightId};
 use pagelm::{DType, ErrorKind};
 
+use crate::common::alloc;
 use crate::common::backends::{load, run, step};
 use crate::common::cases::Case;
 use crate::common::tol;
+use crate::common::{fixtures, golden};
 
 const WIDTH: usize = 256;
 
@@ -152,4 +158,31 @@ fn memory_and_steps_are_counted() {
     step(&mut cpu, &Step { tokens: &[1], pos: 3, outputs: 1, entry: Entry::Trunk }, case.cols()).expect("runs");
     assert_eq!(cpu.counters().steps, 2);
     assert_eq!(cpu.memory(), memory, "a step allocates nothing after the first");
+}
+
+/// What a future gives that is never pending, without an executor's own allocations.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("the CPU never makes wait"),
+    }
+}
+
+#[test]
+fn decoding_a_token_allocates_nothing_after_the_first() {
+    let models = ["llama", "gemma3", "qwen3moe", "qwen35", "quants/qwen3_q4_k", "quants/qwen3_q8_0"];
+    for (model, activations) in models.into_iter().flat_map(|m| [(m, Activations::F32), (m, Activations::Q8)]) {
+        let Some(file) = fixtures::bytes(&format!("golden/{model}.gguf")) else { return };
+        for threads in [1, 2] {
+            let cpu = Box::new(Cpu::new(threads).activations(activations));
+            let mut session = golden::open(&file, cpu, Options { n_ctx: Some(64), ..Options::DEFAULT }).expect(model);
+            ready(session.prefill(&[1, 2, 3])).expect(model);
+            ready(session.decode(4)).expect(model);
+            for id in 5..20 {
+                let (logits, made) = alloc::made(|| ready(session.decode(id)).map(|l| l[0]));
+                assert!(logits.is_ok_and(f32::is_finite));
+                assert_eq!(made, 0, "{model} with {activations:?} on {threads} threads, token {id}");
+            }
+        }
+    }
 }

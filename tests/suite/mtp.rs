@@ -4,17 +4,19 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use pagelm::ErrorKind;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::{Backend, Step};
 use pagelm::engine::{Model, Options, Session};
-use pagelm::gguf::Gguf;
+use pagelm::gguf::{Gguf, Value};
 use pagelm::graph::Entry;
+use pagelm::{DType, ErrorKind};
 use pollster::block_on;
 
 use crate::common::backends::{self, Candidate};
 use crate::common::faulty::Faulty;
+use crate::common::gguf_writer::GgufWriter;
 use crate::common::golden::{self, Mtp, argmax, max_diff};
+use crate::common::rng::Rng;
 
 /// Steps of a length that divides no prompt.
 const OPTIONS: Options = Options { n_ctx: Some(30), max_tokens: 7, max_outputs: 5, mtp: true, ..Options::DEFAULT };
@@ -216,4 +218,85 @@ fn a_dropped_or_failed_prediction_leaves_the_session_usable() {
         assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
     agrees("after a failure and a dropped future", case, n - 1, &mut s);
+}
+
+/// The qwen35moe fixture with blocks for multi-token prediction behind its layers: copies of its attention layer with
+/// random tensors of their own, among them an embedding and an output matrix. Those named in `without` are left out.
+fn with_blocks(n: usize, without: &[&str]) -> Option<Vec<u8>> {
+    let (_, file) = golden::load("qwen35moe")?;
+    let gguf = Gguf::parse(&file).unwrap();
+    let mut w = GgufWriter::new();
+    for (key, value) in gguf.meta.iter() {
+        w = match (key, value) {
+            ("qwen35moe.block_count", Value::Uint(layers)) => w.u32(key, *layers as u32 + n as u32),
+            _ => w.kv(key, value.clone()),
+        };
+    }
+    w = w.u32("qwen35moe.nextn_predict_layers", n as u32);
+    for t in &gguf.tensors {
+        let bytes = &file[t.offset as usize..(t.offset + t.len) as usize];
+        w = w.tensor(&t.name, t.dtype, &t.dims, bytes);
+        for i in 0..n {
+            if let Some(part) = t.name.strip_prefix("blk.3.").filter(|part| !without.contains(part)) {
+                w = w.tensor(&format!("blk.{}.{part}", 4 + i), t.dtype, &t.dims, bytes);
+            }
+        }
+    }
+    let embd = &gguf.tensor("token_embd.weight").unwrap().dims;
+    let (d, vocab) = (embd[0], embd[1]);
+    let mut rng = Rng::named("blocks");
+    let own: [(&str, &[u64]); 6] = [
+        ("nextn.eh_proj.weight", &[2 * d, d]),
+        ("nextn.enorm.weight", &[d]),
+        ("nextn.hnorm.weight", &[d]),
+        ("nextn.shared_head_norm.weight", &[d]),
+        ("nextn.embed_tokens.weight", &[d, vocab]),
+        ("nextn.shared_head_head.weight", &[d, vocab]),
+    ];
+    for (part, dims) in own.into_iter().filter(|(part, _)| !without.contains(part)) {
+        let values = (0..dims.iter().product()).map(|_| rng.range(-0.2, 0.2));
+        let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+        for i in 0..n {
+            w = w.tensor(&format!("blk.{}.{part}", 4 + i), DType::F32, dims, &bytes);
+        }
+    }
+    Some(w.finish())
+}
+
+#[test]
+fn a_block_of_experts_with_matrices_of_its_own_runs_like_on_the_reference() {
+    let ids = [5, 9, 77, 3, 200, 17, 40, 41, 8];
+    let rows = |file: &[u8], backend: Box<dyn Backend>| {
+        let mut s = golden::open(file, backend, OPTIONS).unwrap();
+        let mut rows = Vec::new();
+        block_on(s.prefill(&ids)).unwrap();
+        block_on(s.mtp_all(11, |row| rows.extend_from_slice(row))).unwrap();
+        rows
+    };
+    let Some(file) = with_blocks(1, &[]) else { return };
+    let want = rows(&file, Box::new(Reference::new()));
+    for c in backends::all() {
+        let tol = if c.name.starts_with("webgpu") { 2e-3 } else { 3e-4 };
+        let diff = max_diff(&rows(&file, (c.make)()), &want);
+        assert!(diff <= tol, "{}: off by {diff:e}", c.name);
+    }
+    for part in ["nextn.embed_tokens.weight", "nextn.shared_head_head.weight"] {
+        let shared = rows(&with_blocks(1, &[part]).unwrap(), Box::new(Reference::new()));
+        assert!(max_diff(&shared, &want) > 0.1, "without {part} the trunk's matrix must be used");
+    }
+}
+
+#[test]
+fn a_block_that_is_not_whole_or_one_of_several_is_refused_where_it_is_wanted() {
+    let open = |file: &[u8], mtp| golden::open(file, Box::new(Reference::new()), Options { mtp, ..OPTIONS });
+    let Some(file) = with_blocks(1, &["nextn.enorm.weight", "attn_k.weight"]) else { return };
+    let e = open(&file, true).err().expect("must be refused");
+    assert_eq!(e.kind(), ErrorKind::MissingTensor);
+    for name in ["`blk.4.nextn.enorm.weight`", "`blk.4.attn_k.weight`"] {
+        assert!(e.detail().contains(name), "{e}");
+    }
+    assert!(open(&file, false).is_ok());
+    let file = with_blocks(2, &[]).unwrap();
+    assert_eq!(open(&file, true).err().expect("must be refused").kind(), ErrorKind::BadConfig);
+    assert!(open(&file, false).is_ok());
 }

@@ -90,6 +90,9 @@ struct Outcome {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
+    if args.prompts == 0 || args.steps == 0 {
+        return Err(Error::new(ErrorKind::InvalidArgument, "with no prompts or no steps there is nothing to compare"));
+    }
     let (mut files, mut ok, mut skips) = (Vec::new(), true, 0);
     for path in &args.files {
         if !json {
