@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what is missing for the things named, and nothing else; takes no time when all of it is there.
 #
-#   tests/tools/setup.sh rust wasm apple node browsers vulkan models   any of these
+#   tests/tools/setup.sh rust wasm apple node wllama browsers vulkan models   any of these
 #   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
 #   tests/tools/setup.sh peer                                          llama.cpp for benchmarks, its path on stdout
 #   tests/tools/setup.sh env                                           shell lines for building wasm (eval them)
@@ -118,6 +118,13 @@ node() {
   fi
 }
 
+# Another engine, for the bench in browsers.
+wllama() {
+  node
+  [ web/bench/peers/node_modules/.package-lock.json -nt web/bench/peers/package-lock.json ] ||
+    (cd web/bench/peers && npm ci --loglevel=error >&2)
+}
+
 browsers() {
   local missing=()
   command node web/test/browsers.mjs which chromium >/dev/null || missing+=(chromium)
@@ -166,7 +173,7 @@ main() {
   local what
   for what in "$@"; do
     case $what in
-      rust | wasm | apple | node | browsers | vulkan) $what ;;
+      rust | wasm | apple | node | wllama | browsers | vulkan) $what ;;
       peer) peer ;;
       models) model smollm >/dev/null ;;
       model:*) model "${what#model:}" ;;
