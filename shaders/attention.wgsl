@@ -1,10 +1,6 @@
 // One query head of one token against the past: a workgroup. Keys come in tiles of TILE = WG * PER. First each thread
 // scores PER keys; then thread (d, s) adds up vector d of the values for every SPLITS-th key. The softmax runs along:
 // `top` is the largest score so far, and what was summed is rescaled when it grows.
-@group(0) @binding(1) var<storage, read> q: array<V>;
-@group(0) @binding(2) var<storage, read> k: array<V>;
-@group(0) @binding(3) var<storage, read> v: array<V>;
-@group(0) @binding(4) var<storage, read_write> y: array<V>;
 
 // Below every score. Not -inf: fast-math compilers may assume that there is none.
 const NEVER: f32 = -3.4e38;
@@ -18,10 +14,9 @@ var<workgroup> sums: array<V, WG>;
 var<workgroup> weights: array<f32, WG>;
 
 fn score(key: u32, kv_head: u32) -> f32 {
-    let base = (kv_row(key) * KV_HEADS + kv_head) * N;
     var s = V(0.0);
     for (var i = 0u; i < N; i++) {
-        s = fma(query[i], k[base + i], s);
+        s = fma(query[i], k_at(key, kv_head, i), s);
     }
     return capped(sum_v(s));
 }
@@ -69,7 +64,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         top = mine;
         if (split < SPLITS) {
             for (var j = split; j < min(TILE, end - base); j += SPLITS) {
-                sum += probs[j] * v[(kv_row(base + j) * KV_HEADS + kv_head) * N + d];
+                sum += probs[j] * v_at(base + j, kv_head, d);
                 total += probs[j];
             }
         }
@@ -83,6 +78,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             sum += sums[tid + i * N];
             total += weights[tid + i * N];
         }
-        y[at + tid] = sum / total;
+        y[at + tid] = gated(wid.z, wid.x * N + tid, sum / total);
     }
 }

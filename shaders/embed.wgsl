@@ -1,7 +1,4 @@
 // y[t] = SCALE * W[ids[t]], a run of 32 values a thread. W may be one of several parts: it has rows ROW0 to ROW0 + ROWS.
-@group(0) @binding(1) var<storage, read> ids: array<u32>;
-@group(0) @binding(2) var<storage, read> w: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -9,7 +6,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= RUNS || row >= ROWS) {
         return;
     }
-    let r = load_run(row * ROW_BYTES, id.x);
+    let r = load_run(row_base(row), id.x);
     let o = (id.z * RUNS + id.x) * 8u;
     y[o] = r.a * SCALE;
     y[o + 1u] = r.b * SCALE;

@@ -1,14 +1,11 @@
 // y[t][row] = W[row] . x[t], a tile of 64 rows of W and TILE rows of x a workgroup of 64 threads. For each run of 32
 // columns the tiles are unpacked into workgroup memory, k-major, so that the threads of a row read neighbours; then each
-// thread multiplies 8 rows by TILE / 8 columns in registers.
-@group(0) @binding(1) var<storage, read> w: array<u32>;
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-
+// thread multiplies 8 rows by TILE / 8 columns in registers. Where gate and up are multiplied, the tile is 32 rows of
+// each; a thread has the same rows of both.
 const COLUMNS: u32 = TILE / 8u;
 // Threads that share the loading of a row of x, and the vectors that each takes.
-const SHARE: u32 = 64u / TILE;
-const TAKE: u32 = 8u / SHARE;
+const LOADERS: u32 = 64u / TILE;
+const TAKE: u32 = 8u / LOADERS;
 
 // 8 KiB and TILE * 128 bytes: together no more than the 16 KiB that every device has.
 var<workgroup> ws: array<f32, 2048>;
@@ -23,19 +20,19 @@ fn put_w(k: u32, row: u32, v: vec4<f32>) {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let row0 = (wid.x + wid.y * GRID_X) * 64u;
+    let at = segment(wid.x + wid.y * GRID_X);
+    let row0 = at.y * (64u / HALVES);
     let n = select(now.tokens, now.outputs, OF_OUTPUTS);
     let t0 = wid.z * TILE;
-    let w_base = min(row0 + tid, ROWS - 1u) * ROW_BYTES;
     let x_row = tid % TILE;
     let x_part = tid / TILE * TAKE;
     let x_base = min(t0 + x_row, n - 1u) * RUNS * 8u + x_part;
-    let tr = (tid % 8u) * 8u;
+    let tr = (tid % 8u) * 4u;
     let tc = (tid / 8u) * COLUMNS;
     var low: array<vec4<f32>, COLUMNS>;
     var high: array<vec4<f32>, COLUMNS>;
     for (var run = 0u; run < RUNS; run++) {
-        let r = load_run(w_base, run);
+        let r = load_w(at.x, row0, tid, run);
         put_w(0u, tid, r.a);
         put_w(4u, tid, r.b);
         put_w(8u, tid, r.c);
@@ -56,7 +53,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         for (var k = 0u; k < 32u; k++) {
             let p = k * 64u + tr;
             let a = vec4<f32>(ws[p], ws[p + 1u], ws[p + 2u], ws[p + 3u]);
-            let b = vec4<f32>(ws[p + 4u], ws[p + 5u], ws[p + 6u], ws[p + 7u]);
+            let b = vec4<f32>(ws[p + 32u], ws[p + 33u], ws[p + 34u], ws[p + 35u]);
             for (var c = 0u; c < COLUMNS; c++) {
                 let v = vec4<f32>(xs[k * TILE + tc + c]);
                 low[c] = fma(a, v, low[c]);
@@ -66,15 +63,14 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         workgroupBarrier();
     }
     for (var c = 0u; c < COLUMNS; c++) {
-        if (t0 + tc + c < n) {
-            let o = (t0 + tc + c) * Y_COLS + ROW0 + row0 + tr;
-            for (var r = 0u; r < 4u; r++) {
-                if (row0 + tr + r < ROWS) {
-                    y[o + r] = low[c][r];
-                }
-                if (row0 + tr + r + 4u < ROWS) {
-                    y[o + r + 4u] = high[c][r];
-                }
+        let t = t0 + tc + c;
+        for (var r = 0u; r < 4u; r++) {
+            let row = row0 + tr + r;
+            if (t < n && row < rows_in(at.x)) {
+                store(at.x, t, row, low[c][r], high[c][r]);
+            }
+            if (HALVES == 1u && t < n && row + 32u < rows_in(at.x)) {
+                store(at.x, t, row + 32u, high[c][r], 0.0);
             }
         }
     }

@@ -24,7 +24,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     for (var i = 0u; i < USED; i++) {
         var mine = vec2<u32>(0u, 0xffffffffu);
         for (var e = tid; e < EXPERTS; e += WG) {
-            let c = vec2<u32>(key(x[wid.z * EXPERTS + e]), e);
+            let c = vec2<u32>(key(x[wid.z * X_STRIDE + X_AT + e]), e);
             if ((i == 0u || before(last, c)) && before(c, mine)) {
                 mine = c;
             }

@@ -1,8 +1,5 @@
-// y = x / sqrt(mean(x^2) + EPS) * w over each run of N vectors; a workgroup a run, RUNS of them in a row.
-@group(0) @binding(1) var<storage, read> x: array<V>;
-@group(0) @binding(2) var<storage, read> w: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<V>;
-
+// y = x / sqrt(mean(x^2) + EPS) * w over each run of N vectors, and what `finish` makes of it; a workgroup a run, RUNS of
+// them in a row.
 var<workgroup> part: array<f32, WG>;
 
 @compute @workgroup_size(WG)
@@ -22,6 +19,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     let f = 1.0 / sqrt(total / f32(N * VW) + EPS);
     for (var i = tid; i < N; i += WG) {
-        y[base + i] = x[base + i] * f * w_v(i);
+        y[base + i] = finish(wid.z, wid.x * N + i, x[base + i] * f * w_v(i));
     }
 }

@@ -26,7 +26,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         }
     }
     for (var t = 0u; t < now.tokens; t++) {
-        let present = x[t * Y_COLS + c];
+        let present = x[t * X_STRIDE + X_AT + c];
         var s = present * taps[PAST];
         for (var j = 0u; j < PAST; j++) {
             s = fma(past[j], taps[j], s);

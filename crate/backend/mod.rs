@@ -5,15 +5,41 @@ pub mod reference;
 #[cfg(feature = "webgpu")]
 pub mod webgpu;
 
+use std::str::FromStr;
 use std::task::{Context, Poll};
 
 use serde::Serialize;
 
+use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Dim, Entry, Graph, Part, Plan, Shape, WeightId};
 #[cfg(doc)]
 use crate::quant;
+
+/// How rows of keys and values are kept. A backend may keep them wider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvType {
+    #[default]
+    F32,
+    F16,
+    /// Signed bytes, with a scale for each 32.
+    Q8_0,
+}
+
+impl FromStr for KvType {
+    type Err = Error;
+
+    /// `f32`, `f16` or `q8_0`.
+    fn from_str(name: &str) -> Result<Self> {
+        Ok(match name {
+            "f32" => KvType::F32,
+            "f16" => KvType::F16,
+            "q8_0" => KvType::Q8_0,
+            _ => bail!(InvalidArgument, "there is no cache type `{name}`; take f32, f16 or q8_0"),
+        })
+    }
+}
 
 /// Sizes that are fixed when a plan is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +50,7 @@ pub struct Limits {
     pub max_tokens: usize,
     /// The most rows of logits of one step.
     pub max_outputs: usize,
+    pub kv: KvType,
 }
 
 /// In which numbers activations meet the weights of a matrix.

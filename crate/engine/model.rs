@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::arch;
-use crate::backend::{Backend, Limits, Memory};
+use crate::backend::{Backend, KvType, Limits, Memory};
 use crate::dtype::DType;
 use crate::engine::{Loader, Session};
 use crate::error::Result;
@@ -21,12 +21,15 @@ pub struct Options {
     pub max_outputs: usize,
     /// Loads the block for multi-token prediction too, where the file has one.
     pub mtp: bool,
+    /// How the cache keeps keys and values, where the backend has it so; others keep f32.
+    pub kv_type: KvType,
     /// Bytes that weights, cache and scratch may take together, as far as the host knows.
     pub memory: Option<u64>,
 }
 
 impl Options {
-    pub const DEFAULT: Self = Self { n_ctx: None, max_tokens: 128, max_outputs: 1, mtp: false, memory: None };
+    pub const DEFAULT: Self =
+        Self { n_ctx: None, max_tokens: 128, max_outputs: 1, mtp: false, memory: None, kv_type: KvType::F32 };
 }
 
 impl Default for Options {
@@ -60,7 +63,8 @@ impl Model {
             crate::bail!(InvalidArgument, "the context, a step's tokens and its outputs must be at least 1");
         }
         let max_tokens = options.max_tokens.min(n_ctx);
-        let limits = Limits { n_ctx, max_tokens, max_outputs: options.max_outputs.min(max_tokens) };
+        let limits =
+            Limits { n_ctx, max_tokens, max_outputs: options.max_outputs.min(max_tokens), kv: options.kv_type };
         let loader = Loader::new(gguf, &graph);
         let model = Self { plan: Plan::new(graph), limits, loader };
         options.memory.map_or(Ok(()), |room| model.fits(room))?;
@@ -70,7 +74,7 @@ impl Model {
     /// What a backend with f32 rows will hold, about: it may add some for its own use.
     pub fn memory(&self) -> Memory {
         let g = &self.plan.graph;
-        let Limits { n_ctx, max_tokens, max_outputs } = self.limits;
+        let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
         let rows = |d| if d == Dim::Tokens { max_tokens } else { max_outputs };
         let scratch = self.plan.slots.slots.iter().map(|s| f32s(rows(s.rows), s.cols));
         Memory {
@@ -115,6 +119,12 @@ impl Model {
 
     /// Loads all weights of the header from where its tensors are, one at a time, and opens a session.
     pub fn load(mut self, gguf: &Gguf, source: &dyn Source, mut backend: Box<dyn Backend>) -> Result<Session> {
+        self.write(gguf, source, &mut *backend)?;
+        self.finish(backend)
+    }
+
+    /// Prepares a backend and gives it all weights.
+    pub fn write(&mut self, gguf: &Gguf, source: &dyn Source, backend: &mut dyn Backend) -> Result<()> {
         backend.prepare(self.plan.clone(), self.limits)?;
         let wanted: HashSet<_> = self.plan.graph.weights.iter().map(|w| w.name.as_str()).collect();
         for t in gguf.tensors.iter().filter(|t| wanted.contains(t.name.as_str())) {
@@ -127,7 +137,7 @@ impl Model {
                 source.used(t, start..start + bytes.len());
             }
         }
-        self.finish(backend)
+        Ok(())
     }
 
     /// Opens a session on a backend that was prepared with this plan and has all weights.

@@ -29,6 +29,16 @@ impl Builder {
         Self { g: Graph { weights, states, nodes, output: ValueId(0), mtp: None }, trunk: None }
     }
 
+    /// For another graph over the weights and states of this one.
+    pub(super) fn over(g: &Graph) -> Self {
+        let (weights, states) = (g.weights.clone(), g.states.clone());
+        Self { g: Graph { weights, states, nodes: Vec::new(), output: ValueId(0), mtp: None }, trunk: None }
+    }
+
+    pub(super) fn cols(&self, v: ValueId) -> usize {
+        self.g.shape(v).cols
+    }
+
     pub fn weight(&mut self, name: &str, dtype: DType, rows: usize, cols: usize) -> WeightId {
         self.g.weights.push(Weight { name: name.to_string(), dtype, rows, cols });
         WeightId(self.g.weights.len() as u32 - 1)
@@ -78,7 +88,7 @@ impl Builder {
     }
 
     pub fn attention(&mut self, q: ValueId, k: StateId, v: StateId, attn: Attention) -> ValueId {
-        self.push(Op::Attention { q, k, v, attn })
+        self.push(Op::Attention { q, k, v, gate: None, attn })
     }
 
     pub fn add(&mut self, a: ValueId, b: ValueId) -> ValueId {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::fused::{Post, Pre};
 use super::ir::{Dim, Graph, Shape, StateRows, ValueId};
 use super::op::Op;
 
@@ -73,8 +74,27 @@ impl Graph {
             Op::Slice { group, start, len, .. } => write!(f, " group={group} start={start} len={len}"),
             Op::L2Norm { d_head, eps, scale, .. } => write!(f, " d_head={d_head} eps={eps} scale={scale}"),
             Op::SsmConv { state, .. } => write!(f, " {}", self.state(*state).name),
-            Op::DeltaRule { state, delta: d, .. } => {
-                write!(f, " {} heads={}/{} d_head={}", self.state(*state).name, d.n_v_head, d.n_k_head, d.d_head)
+            Op::DeltaRule { state, delta: d, norm, .. } => {
+                write!(f, " {} heads={}/{} d_head={}", self.state(*state).name, d.n_v_head, d.n_k_head, d.d_head)?;
+                norm.map_or(Ok(()), |n| write!(f, " norm={}/{} eps={}", n.q_scale, n.k_scale, n.eps))
+            }
+            Op::NormAdd { eps, .. } => write!(f, " eps={eps}"),
+            Op::Place(p) => {
+                write!(f, " {} {}", self.state(p.keys).name, self.state(p.values).name)?;
+                p.norms.map_or(Ok(()), |_| write!(f, " eps={}", p.eps))
+            }
+            Op::Project(p) => {
+                match p.pre {
+                    Pre::None => {}
+                    Pre::Norm { eps, .. } => write!(f, " norm eps={eps}")?,
+                    Pre::GatedNorm { eps, act, .. } => write!(f, " gated norm {act:?} eps={eps}")?,
+                }
+                match p.post {
+                    Post::None => {}
+                    Post::Glu(act) => write!(f, " {act:?}")?,
+                    Post::Add { .. } => write!(f, " add")?,
+                }
+                p.experts.map_or(Ok(()), |e| write!(f, " n_expert={}", e.n))
             }
             Op::MoeRoute { n_used, .. } => write!(f, " n_used={n_used}"),
             Op::MoeMatMul { n_expert, .. } => write!(f, " n_expert={n_expert}"),

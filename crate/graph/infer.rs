@@ -1,5 +1,6 @@
 //! The shape rule of each op. Refuses with the op, what it expects and what it got.
 
+use super::fused::Post;
 use super::ir::{Dim, Graph, Shape, StateId, StateRows};
 use super::op::{Delta, Op};
 
@@ -53,7 +54,8 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             }
             Shape { rows: Dim::Tokens, cols: g.state(*state).cols }
         }
-        Op::Attention { q, k, v, attn } => {
+        Op::Attention { q, k, v, gate, attn } => {
+            gate.map_or(Ok(shape(*q)), |gate| same(shape(*q), shape(gate)))?;
             expect("columns of q", attn.n_head * attn.d_head, shape(*q).cols)?;
             expect("columns of k", attn.n_kv_head * attn.d_head, g.state(*k).cols)?;
             expect("columns of v", attn.n_kv_head * attn.d_head, g.state(*v).cols)?;
@@ -92,7 +94,7 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             recurrent(g, op, *state, g.weight(*w).cols - 1)?;
             rows_are_tokens(op, shape(*x))?
         }
-        Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta } => {
+        Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta, norm: _ } => {
             let Delta { n_k_head, n_v_head, d_head } = *delta;
             expect("value heads left over by the key heads", 0, n_v_head % n_k_head)?;
             expect("columns of q", n_k_head * d_head, shape(*q).cols)?;
@@ -126,6 +128,26 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             Shape { cols: shape(*x).cols / n_used, ..shape(*x) }
         }
         Op::LastRows { x } => Shape { rows: Dim::Outputs, ..rows_are_tokens(op, shape(*x))? },
+        Op::NormAdd { x, y, w, .. } => {
+            expect("length of the weight", shape(*x).cols, g.weight(*w).cols)?;
+            same(shape(*x), shape(*y))?
+        }
+        // What they are made of was checked before they were made.
+        Op::Place(p) => rows_are_tokens(op, shape(p.q))?,
+        Op::Project(p) => {
+            let rows: usize = p.parts.iter().map(|p| g.weight(p.w).rows).sum();
+            let n = p.experts.map_or(1, |e| e.n);
+            let used = p.experts.map_or(1, |e| shape(e.route).cols / 2);
+            let cols = match p.post {
+                Post::None => used * rows / n,
+                Post::Glu(_) => used * rows / n / 2,
+                Post::Add { to, .. } => {
+                    expect("columns of the sum", shape(to).cols, rows / n)?;
+                    rows / n
+                }
+            };
+            Shape { cols, ..shape(p.x) }
+        }
     };
     Ok(Some(out))
 }

@@ -1,6 +1,7 @@
 //! From live ranges to slots: which values may share a buffer.
 
 use super::ir::{Dim, Graph};
+use super::op::Op;
 
 /// An index into [`Slots::slots`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,19 +20,31 @@ pub struct Slot {
 pub struct Slots {
     pub slots: Vec<Slot>,
     pub slot_of: Vec<Option<SlotId>>,
+    /// Slices that are read where they are, in the slot of what they are a slice of.
+    pub in_place: Vec<bool>,
 }
 
 /// Gives each value a slot such that no two live values share one, and no step writes a slot that it reads.
 ///
 /// The second rule is WebGPU's: a buffer may not be bound as read-only and as writable in one dispatch, whatever the
 /// ranges. It follows from keeping the operands of a step alive until the step is over.
-pub fn assign(g: &Graph) -> Slots {
+///
+/// With `views`, slices get no slot where all their readers can read them in place.
+pub fn assign(g: &Graph, views: bool) -> Slots {
+    let in_place = in_place(g, views);
     let mut last_use: Vec<usize> = (0..g.nodes.len()).collect();
     for (i, node) in g.nodes.iter().enumerate() {
         node.op.operands().for_each(|x| last_use[x.index()] = i);
+        if let Op::NormAdd { x, y, .. } = node.op {
+            // The next step may do this one's work along with its own.
+            [x, y].iter().for_each(|v| last_use[v.index()] = i + 1);
+        }
     }
     // What a part gives back is read before another part runs.
     g.parts().for_each(|p| last_use[p.output.index()] = p.nodes.end - 1);
+    for (i, node) in g.nodes.iter().enumerate().rev().filter(|(i, _)| in_place[*i]) {
+        node.op.operands().for_each(|x| last_use[x.index()] = last_use[x.index()].max(last_use[i]));
+    }
 
     let mut slots: Vec<Slot> = Vec::new();
     let mut free: Vec<usize> = Vec::new();
@@ -46,6 +59,10 @@ pub fn assign(g: &Graph) -> Slots {
             !over
         });
         let Some(shape) = node.shape else { continue };
+        if let (true, Op::Slice { x, .. }) = (in_place[i], &node.op) {
+            slot_of[i] = slot_of[x.index()];
+            continue;
+        }
         let same_rows = |s: usize| slots[s].rows == shape.rows;
         // Smallest slot that holds it, else the largest to grow, else a new one.
         let fits = free.iter().copied().filter(|&s| same_rows(s) && slots[s].cols >= shape.cols);
@@ -65,5 +82,18 @@ pub fn assign(g: &Graph) -> Slots {
         slot_of[i] = Some(SlotId(slot as u32));
         live.push((last_use[i], slot));
     }
-    Slots { slots, slot_of }
+    Slots { slots, slot_of, in_place }
+}
+
+fn in_place(g: &Graph, views: bool) -> Vec<bool> {
+    let mut all: Vec<bool> = g.nodes.iter().map(|n| views && matches!(n.op, Op::Slice { .. })).collect();
+    g.parts().for_each(|p| all[p.output.index()] = false);
+    for (i, node) in g.nodes.iter().enumerate().rev() {
+        for x in node.op.operands() {
+            // A slice that is made reads its operand like any op; one that is not leaves it to its own readers.
+            let made_slice = matches!(node.op, Op::Slice { .. }) && !all[i];
+            all[x.index()] &= node.op.reads_in_place(x) && !made_slice;
+        }
+    }
+    all
 }

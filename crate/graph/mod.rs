@@ -5,6 +5,8 @@
 
 mod builder;
 mod dump;
+mod expand;
+mod fused;
 mod infer;
 mod ir;
 mod memory;
@@ -14,8 +16,10 @@ mod plan;
 mod verify;
 
 pub use builder::Builder;
+pub use expand::expand;
+pub use fused::{Experts, Place, Post, Pre, Project, QkNorm, Term};
 pub use ir::{Dim, Entry, Graph, Node, Part, Shape, State, StateId, StateRows, ValueId, Weight, WeightId};
 pub use memory::{Slot, SlotId, Slots, assign};
 pub use op::{Act, Attention, Delta, Op, Rope, RopePairs};
-pub use plan::Plan;
+pub use plan::{Plan, View};
 pub use verify::verify;

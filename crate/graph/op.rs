@@ -1,5 +1,6 @@
 //! The ops: what one node computes, and which values and weights it reads.
 
+use super::fused::{Place, Post, Pre, Project, QkNorm};
 use super::ir::{StateId, ValueId, WeightId};
 
 /// The gate of a gated linear unit.
@@ -99,6 +100,8 @@ pub enum Op {
         q: ValueId,
         k: StateId,
         v: StateId,
+        /// The result times `sigmoid(gate)`; passes put a gate here.
+        gate: Option<ValueId>,
         attn: Attention,
     },
     Add {
@@ -159,6 +162,8 @@ pub enum Op {
         dt: WeightId,
         state: StateId,
         delta: Delta,
+        /// Norms that passes took in: q and k are then what they were before those.
+        norm: Option<QkNorm>,
     },
     /// The experts of each token: softmax over the router's logits x, the `n_used` largest, divided by their sum. A row
     /// is the expert numbers (as floats), best first, and then their shares.
@@ -182,6 +187,17 @@ pub enum Op {
     /// The last rows of x: those for which logits are wanted.
     LastRows {
         x: ValueId,
+    },
+    /// Made by passes, as all that follow. A backend runs them only if it asks for fused plans.
+    Project(Box<Project>),
+    /// An effect on two states, and a value: q.
+    Place(Box<Place>),
+    /// `x + rms_norm(y)`. Where a projection norms the value and comes next, both may run at once.
+    NormAdd {
+        x: ValueId,
+        y: ValueId,
+        w: WeightId,
+        eps: f32,
     },
 }
 
@@ -210,19 +226,17 @@ impl Op {
             Op::MoeMatMul { .. } => "moe_matmul",
             Op::MoeSum { .. } => "moe_sum",
             Op::LastRows { .. } => "last_rows",
+            Op::Project(_) => "project",
+            Op::Place(_) => "place",
+            Op::NormAdd { .. } => "norm_add",
         }
     }
 
     /// The values that the op reads.
     pub fn operands(&self) -> impl Iterator<Item = ValueId> {
-        let mut op = self.clone();
-        let mut all = [None; 5];
-        let mut n = 0;
-        op.map_operands(|v| {
-            all[n] = Some(*v);
-            n += 1;
-        });
-        all.into_iter().flatten()
+        let mut all = Vec::new();
+        self.clone().map_operands(|v| all.push(*v));
+        all.into_iter()
     }
 
     /// Gives each operand to `f`, which may point it at another value.
@@ -240,12 +254,24 @@ impl Op {
             | Op::SsmConv { x, .. }
             | Op::MoeRoute { x, .. }
             | Op::LastRows { x } => f(x),
-            Op::Attention { q, .. } => f(q),
+            Op::Attention { q, gate, .. } => [q].into_iter().chain(gate).for_each(f),
             Op::Add { a, b } | Op::Concat { a, b } => [a, b].into_iter().for_each(f),
             Op::Glu { gate, up, .. } => [gate, up].into_iter().for_each(f),
             Op::SigmoidGate { x, gate } => [x, gate].into_iter().for_each(f),
             Op::DeltaRule { q, k, v, alpha, beta, .. } => [q, k, v, alpha, beta].into_iter().for_each(f),
             Op::MoeMatMul { x, route, .. } | Op::MoeSum { x, route } => [x, route].into_iter().for_each(f),
+            Op::NormAdd { x, y, .. } => [x, y].into_iter().for_each(f),
+            Op::Place(p) => [&mut p.q, &mut p.k, &mut p.v].into_iter().for_each(f),
+            Op::Project(p) => {
+                f(&mut p.x);
+                if let Pre::GatedNorm { gate, .. } = &mut p.pre {
+                    f(gate);
+                }
+                if let Post::Add { to, gate } = &mut p.post {
+                    [to].into_iter().chain(gate).for_each(&mut f);
+                }
+                p.experts.iter_mut().for_each(|e| f(&mut e.route));
+            }
         }
     }
 
@@ -259,14 +285,9 @@ impl Op {
 
     /// The weights that the op reads.
     pub fn weights(&self) -> impl Iterator<Item = WeightId> {
-        let mut op = self.clone();
-        let mut all = [None; 2];
-        let mut n = 0;
-        op.map_weights(|w| {
-            all[n] = Some(*w);
-            n += 1;
-        });
-        all.into_iter().flatten()
+        let mut all = Vec::new();
+        self.clone().map_weights(|w| all.push(*w));
+        all.into_iter()
     }
 
     /// Gives each weight to `f`, which may point it at another.
@@ -276,10 +297,18 @@ impl Op {
             | Op::MatMul { w, .. }
             | Op::RmsNorm { w, .. }
             | Op::SsmConv { w, .. }
-            | Op::MoeMatMul { w, .. } => f(w),
+            | Op::MoeMatMul { w, .. }
+            | Op::NormAdd { w, .. } => f(w),
             Op::AddBias { b, .. } => f(b),
             Op::Rope { rope, .. } => rope.freqs.iter_mut().for_each(f),
             Op::DeltaRule { a, dt, .. } => [a, dt].into_iter().for_each(f),
+            Op::Place(p) => p.norms.iter_mut().flatten().chain(&mut p.rope.freqs).for_each(f),
+            Op::Project(p) => {
+                if let Pre::Norm { w, .. } | Pre::GatedNorm { w, .. } = &mut p.pre {
+                    f(w);
+                }
+                p.parts.iter_mut().flat_map(|p| [&mut p.w].into_iter().chain(&mut p.bias)).for_each(f);
+            }
             Op::KvStore { .. }
             | Op::KvLoad { .. }
             | Op::Attention { .. }
@@ -304,7 +333,42 @@ impl Op {
             | Op::SsmConv { state, .. }
             | Op::DeltaRule { state, .. } => f(state),
             Op::Attention { k, v, .. } => [k, v].into_iter().for_each(f),
+            Op::Place(p) => [&mut p.keys, &mut p.values].into_iter().for_each(f),
             _ => {}
+        }
+    }
+
+    /// Whether the op does something besides making a value, so that it stays though nothing reads that.
+    pub fn is_effect(&self) -> bool {
+        matches!(self, Op::KvStore { .. } | Op::Place(_))
+    }
+
+    /// The states whose rows of this step the op writes.
+    pub fn stores(&self) -> impl Iterator<Item = StateId> + use<> {
+        let stored = match self {
+            Op::KvStore { state, .. } => [Some(*state), None],
+            Op::Place(p) => [Some(p.keys), Some(p.values)],
+            _ => [None, None],
+        };
+        stored.into_iter().flatten()
+    }
+
+    /// Whether the op can read `v` out of the wider value that `v` is a slice of.
+    pub fn reads_in_place(&self, v: ValueId) -> bool {
+        match self {
+            Op::Place(_) | Op::DeltaRule { norm: Some(_), .. } => true,
+            Op::Slice { x, .. } | Op::MoeRoute { x, .. } | Op::SsmConv { x, .. } => *x == v,
+            Op::Attention { q, gate, .. } => *gate == Some(v) && *q != v,
+            Op::Project(p) => {
+                let of_gate = match p.pre {
+                    Pre::GatedNorm { gate, .. } => gate == v,
+                    _ => false,
+                };
+                let of_sum = matches!(p.post, Post::Add { gate: Some(gate), .. } if gate == v);
+                let as_whole = p.x == v || matches!(p.post, Post::Add { to, .. } if to == v);
+                (of_gate || of_sum) && !as_whole
+            }
+            _ => false,
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use super::expand::expand;
 use super::ir::{Entry, Graph, ValueId};
 use super::memory::{self, SlotId, Slots};
+use super::op::Op;
 use super::passes;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -12,11 +14,39 @@ pub struct Plan {
     pub slots: Slots,
 }
 
+/// Where a value lies in rows of its slot: value i of a row at `at + i / len * group + i % len`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Values from one row to the next.
+    pub stride: usize,
+    pub at: usize,
+    pub group: usize,
+    pub len: usize,
+}
+
 impl Plan {
     pub fn new(graph: Graph) -> Self {
         let graph = passes::run(graph);
-        let slots = memory::assign(&graph);
+        let slots = memory::assign(&graph, false);
         Self { graph, slots }
+    }
+
+    /// The same with ops fused, for a backend that runs them. Weights and states keep their numbers.
+    #[must_use]
+    pub fn fused(&self) -> Self {
+        let graph = passes::fuse(self.graph.clone());
+        let slots = memory::assign(&graph, true);
+        Self { graph, slots }
+    }
+
+    /// The same without fused ops, for a backend that does not run them.
+    #[must_use]
+    pub fn expanded(self) -> Self {
+        let is_fused = |op: &Op| {
+            matches!(op, Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } | Op::DeltaRule { norm: Some(_), .. })
+                || matches!(op, Op::Attention { gate: Some(_), .. })
+        };
+        if self.graph.nodes.iter().any(|n| is_fused(&n.op)) { Self::new(expand(&self.graph)) } else { self }
     }
 
     /// The slot of a value.
@@ -27,9 +57,28 @@ impl Plan {
         self.slots.slot_of[v.index()].expect("an effect has no slot")
     }
 
+    /// Where a value lies in its slot.
+    pub fn view(&self, v: ValueId) -> View {
+        let g = &self.graph;
+        let cols = g.shape(v).cols;
+        match g.node(v).op {
+            Op::Slice { x, group, start, len } if self.slots.in_place[v.index()] => {
+                let under = self.view(x);
+                assert_eq!(under.len, under.group, "a slice of a slice with gaps\n{g}");
+                let group = if group == g.shape(x).cols { len } else { group };
+                View { at: under.at + start, group, len, ..under }
+            }
+            _ => View { stride: cols, at: 0, group: cols, len: cols },
+        }
+    }
+
+    /// Whether a value is read where another one has it, and nothing makes it.
+    pub fn in_place(&self, v: ValueId) -> bool {
+        self.slots.in_place[v.index()]
+    }
+
     /// Bytes of packed weights that one decode step of the trunk reads: every matrix once, and one row of each embedding.
     pub fn weight_bytes_per_token(&self) -> usize {
-        use super::op::Op;
         let g = &self.graph;
         let node_bytes = |op: &Op| match op {
             Op::Embed { w, .. } => g.weight(*w).row_bytes(),

@@ -32,11 +32,13 @@ pub fn verify(g: &Graph) -> Result<(), String> {
         if let Some(w) = node.op.weights().find(|w| w.index() >= g.weights.len()) {
             return Err(at(format!("reads {w}, which is not declared")));
         }
-        match node.op {
-            Op::KvStore { state, .. } => match stored.get_mut(state.index()) {
+        for state in node.op.stores() {
+            match stored.get_mut(state.index()) {
                 Some(s) => *s = Some(part),
                 None => return Err(at(format!("writes {state}, which is not declared"))),
-            },
+            }
+        }
+        match node.op {
             Op::KvLoad { state } if !stored.get(state.index()).is_some_and(Option::is_some) => {
                 return Err(at(format!("reads {state}, which nothing stores")));
             }

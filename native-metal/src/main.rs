@@ -15,7 +15,7 @@ use pagelm::Error;
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
-use commands::{bench, check, golden, inspect, ppl, run};
+use commands::{bench, check, golden, inspect, ppl, run, synth};
 
 /// Runs language models from GGUF files and Hugging Face checkpoints.
 #[derive(Parser)]
@@ -42,6 +42,8 @@ enum Command {
     Bench(bench::Args),
     /// Compare the perplexity on a text with the reference's.
     Ppl(ppl::Args),
+    /// Write a file with the shape of a real model and made-up weights, to measure with.
+    Synth(synth::Args),
 }
 
 /// What a command has to say in the end.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, cli.json),
         Command::Bench(args) => bench::run(&args, cli.json),
         Command::Ppl(args) => ppl::run(&args, cli.json),
+        Command::Synth(args) => synth::run(&args, cli.json),
     };
     let report = result.unwrap_or_else(|e| {
         tracing::error!("{e}");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use pagelm::Result;
+use pagelm::backend::KvType;
 use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
 
@@ -36,6 +37,9 @@ pub struct DeviceArgs {
     /// Tokens of one prefill step, at most.
     #[arg(long, value_name = "N", default_value_t = Options::default().max_tokens)]
     pub batch: usize,
+    /// How the GPU keeps keys and values: f32, f16 or q8_0. The other backends keep f32.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    kv_type: KvType,
     /// What the model may take of memory, in MiB; what the system says is free where not given. Of a GPU with memory of
     /// its own nothing is known.
     #[arg(long, value_name = "MIB")]
@@ -66,7 +70,7 @@ impl DeviceArgs {
     }
 
     pub fn options(&self) -> Options {
-        Options { n_ctx: self.ctx, max_tokens: self.batch, ..Options::default() }
+        Options { n_ctx: self.ctx, max_tokens: self.batch, kv_type: self.kv_type, ..Options::default() }
     }
 }
 

@@ -1,4 +1,4 @@
-fn load_x(base: u32) -> Run {
+fn load_x_at(base: u32) -> Run {
     return Run(x[base], x[base + 1u], x[base + 2u], x[base + 3u], x[base + 4u], x[base + 5u], x[base + 6u], x[base + 7u]);
 }
 fn dot_run(p: Run, q: Run) -> f32 {

@@ -1,5 +1,10 @@
-fn f16x4(i: u32) -> vec4<f32> { return vec4<f32>(unpack2x16float(w[i]), unpack2x16float(w[i + 1u])); }
+fn f16x4(p: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(p.x), unpack2x16float(p.y)); }
 fn load_run(row: u32, run: u32) -> Run {
-    let i = (row >> 2u) + run * 16u;
-    return Run(f16x4(i), f16x4(i + 2u), f16x4(i + 4u), f16x4(i + 6u), f16x4(i + 8u), f16x4(i + 10u), f16x4(i + 12u), f16x4(i + 14u));
+    let i = row + run * 4u;
+    let p = w[i];
+    let q = w[i + 1u];
+    let r = w[i + 2u];
+    let s = w[i + 3u];
+    return Run(
+        f16x4(p.xy), f16x4(p.zw), f16x4(q.xy), f16x4(q.zw), f16x4(r.xy), f16x4(r.zw), f16x4(s.xy), f16x4(s.zw));
 }

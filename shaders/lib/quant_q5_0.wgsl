@@ -1,11 +1,12 @@
-// 22 bytes: f16 scale, 32 fifth bits, 16 bytes as in Q4_0.
+// 16 bytes as in Q4_0; 32 fifth bits; f16 scale.
 fn five(q: u32, bits: u32) -> vec4<f32> { return vec4<f32>(unpack4xU8((q & 0x0f0f0f0fu) | spread5(bits))); }
 fn load_run(row: u32, run: u32) -> Run {
-    let b = row + run * 22u;
-    let d = half_at(b);
+    let t = tile_at(row);
+    let b = block_at(row, run);
+    let d = half_at(t + BLOCKS * 20u, b);
     let m = vec4<f32>(-16.0 * d);
-    let h = u32_at(b + 2u);
-    let q = vec4<u32>(u32_at(b + 6u), u32_at(b + 10u), u32_at(b + 14u), u32_at(b + 18u));
+    let h = word_at(t + BLOCKS * 16u, b);
+    let q = w[t + b];
     let p = q >> vec4<u32>(4u);
     return Run(
         five(q.x, h) * d + m, five(q.y, h >> 4u) * d + m, five(q.z, h >> 8u) * d + m, five(q.w, h >> 12u) * d + m,

@@ -3,17 +3,18 @@ fn five(q: u32, h: u32) -> vec4<f32> {
     return vec4<f32>(unpack4xU8((q & 0x0f0f0f0fu) | ((h & 0x01010101u) << 4u)));
 }
 fn load_run(row: u32, run: u32) -> Run {
-    let i = (row >> 2u) + (run >> 3u) * 44u;
+    let i = row + (run >> 3u) * 11u;
     let n = run & 7u;
-    let sm = scale_min(i + 1u, n);
-    let d = half(w[i] & 0xffffu) * sm.x;
-    let m = vec4<f32>(-half(w[i] >> 16u) * sm.y);
-    let h = i + 4u;
-    let j = i + 12u + (n >> 1u) * 8u;
-    let s = (n & 1u) * 4u;
+    let head = w[i];
+    let sm = scale_min(head.yzw, n);
+    let d = half(head.x & 0xffffu) * sm.x;
+    let m = vec4<f32>(-half(head.x >> 16u) * sm.y);
+    let h = w[i + 1u] >> vec4<u32>(n);
+    let g = w[i + 2u] >> vec4<u32>(n);
+    let s = vec4<u32>((n & 1u) * 4u);
+    let q = w[i + 3u + (n >> 1u) * 2u] >> s;
+    let p = w[i + 4u + (n >> 1u) * 2u] >> s;
     return Run(
-        five(w[j] >> s, w[h] >> n) * d + m, five(w[j + 1u] >> s, w[h + 1u] >> n) * d + m,
-        five(w[j + 2u] >> s, w[h + 2u] >> n) * d + m, five(w[j + 3u] >> s, w[h + 3u] >> n) * d + m,
-        five(w[j + 4u] >> s, w[h + 4u] >> n) * d + m, five(w[j + 5u] >> s, w[h + 5u] >> n) * d + m,
-        five(w[j + 6u] >> s, w[h + 6u] >> n) * d + m, five(w[j + 7u] >> s, w[h + 7u] >> n) * d + m);
+        five(q.x, h.x) * d + m, five(q.y, h.y) * d + m, five(q.z, h.z) * d + m, five(q.w, h.w) * d + m,
+        five(p.x, g.x) * d + m, five(p.y, g.y) * d + m, five(p.z, g.z) * d + m, five(p.w, g.w) * d + m);
 }

@@ -1,9 +1,12 @@
-// 34 bytes: f16 scale, 32 signed bytes.
-fn bytes4(b: u32) -> vec4<f32> { return vec4<f32>(unpack4xI8(u32_at(b))); }
+// 32 signed bytes; f16 scale.
 fn load_run(row: u32, run: u32) -> Run {
-    let b = row + run * 34u;
-    let d = half_at(b);
+    let t = tile_at(row);
+    let b = block_at(row, run);
+    let d = half_at(t + BLOCKS * 32u, b);
+    let q = w[t + b * 2u];
+    let p = w[t + b * 2u + 1u];
     return Run(
-        bytes4(b + 2u) * d, bytes4(b + 6u) * d, bytes4(b + 10u) * d, bytes4(b + 14u) * d,
-        bytes4(b + 18u) * d, bytes4(b + 22u) * d, bytes4(b + 26u) * d, bytes4(b + 30u) * d);
+        vec4<f32>(unpack4xI8(q.x)) * d, vec4<f32>(unpack4xI8(q.y)) * d, vec4<f32>(unpack4xI8(q.z)) * d,
+        vec4<f32>(unpack4xI8(q.w)) * d, vec4<f32>(unpack4xI8(p.x)) * d, vec4<f32>(unpack4xI8(p.y)) * d,
+        vec4<f32>(unpack4xI8(p.z)) * d, vec4<f32>(unpack4xI8(p.w)) * d);
 }

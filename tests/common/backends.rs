@@ -47,7 +47,7 @@ pub fn gpu_wanted() -> bool {
 /// The kernels that this machine's adapter would not get by itself, and the limits that every device has.
 fn other_gpu() -> WebGpu {
     let software = Some(!gpu(Options::default()).adapter().software);
-    gpu(Options { spec_limits: true, software, max_binding: None })
+    gpu(Options { spec_limits: true, software, ..Options::default() })
 }
 
 /// A GPU backend.

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use pagelm::DType;
-use pagelm::backend::Limits;
+use pagelm::backend::{KvType, Limits};
 use pagelm::graph::{Builder, Plan, StateId, ValueId, WeightId};
 
 use super::rng::Rng;
@@ -82,7 +82,7 @@ impl Case {
         let out = p.g.last_rows(out);
         let most = steps.iter().copied().max().expect("at least one step");
         let tokens = (0..total).map(|_| p.rng.below(p.vocab) as u32).collect();
-        let limits = Limits { n_ctx: total, max_tokens: most, max_outputs: most };
+        let limits = Limits { n_ctx: total, max_tokens: most, max_outputs: most, kv: KvType::F32 };
         let plan = Plan::new(p.g.finish(out));
         Self { name, plan, limits, weights: p.weights, tokens, steps: steps.to_vec(), start: 0 }
     }

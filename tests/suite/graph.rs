@@ -63,9 +63,9 @@ fn the_verifier_refuses_attention_over_rows_that_the_step_did_not_store() {
     let is_store = |n: &&pagelm::graph::Node| matches!(n.op, Op::KvStore { .. });
     let at = g.nodes.iter().position(|n| is_store(&n)).unwrap();
     let attention = g.nodes.iter().position(|n| matches!(n.op, Op::Attention { .. })).unwrap();
-    let Op::Attention { q, k, v, attn } = g.nodes[attention].op.clone() else { unreachable!() };
+    let Op::Attention { q, k, v, gate, attn } = g.nodes[attention].op.clone() else { unreachable!() };
     // Move the attention before the stores: the operands are there, the rows are not.
-    let node = pagelm::graph::Node { op: Op::Attention { q, k, v, attn }, ..g.nodes[attention].clone() };
+    let node = pagelm::graph::Node { op: Op::Attention { q, k, v, gate, attn }, ..g.nodes[attention].clone() };
     g.nodes.insert(at, node);
     assert!(verify(&g).unwrap_err().contains("before this step's rows are stored"));
 }
@@ -213,7 +213,7 @@ fn random_graph() -> impl Strategy<Value = Graph> {
 proptest! {
     #[test]
     fn no_two_live_values_share_a_slot_and_no_step_writes_a_slot_that_it_reads(g in random_graph()) {
-        let slots = assign(&g);
+        let slots = assign(&g, false);
         let mut last_use: Vec<usize> = (0..g.nodes.len()).collect();
         for (i, node) in g.nodes.iter().enumerate() {
             node.op.operands().for_each(|x| last_use[x.index()] = i);

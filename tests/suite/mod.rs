@@ -2,6 +2,7 @@ mod arch;
 mod check;
 mod cpu;
 mod cpu_q8;
+mod fusion;
 mod generate;
 mod gguf;
 mod golden;

@@ -68,12 +68,12 @@ fn a_weight_that_is_split_by_rows_gives_the_same_result() {
         let case = layer(&[3, 1, 20]);
         let want = run(&mut gpu(options), &case).expect("runs whole");
         // Slots and states of this case stay below this; the weights do not.
-        let mut split = gpu(Options { max_binding: Some(9000), ..options });
+        let mut split = gpu(Options { max_binding: Some(10_400), ..options });
         let got = run(&mut split, &case).expect("runs split");
         same(&got, &want, "split");
     }
-    // Parts that end in the midst of a word; the second type has its grid behind each of them.
-    for (dtype, parts) in [(DType::Q6_K, 4), (DType::IQ3_S, 3)] {
+    // Parts of whole tiles, and parts that end in the midst of a word with the grid of their type behind each of them.
+    for (dtype, parts) in [(DType::Q6_K, 5), (DType::IQ3_S, 3)] {
         let case = Case::new(format!("embedding of {dtype} in parts"), &[1; 60], |p| {
             let w = p.weight(dtype, p.vocab, 256);
             p.g.embed(w, 1.0)
@@ -94,7 +94,7 @@ fn pieces_of_any_size_in_any_order_make_the_same_weights() {
     let case = layer(&[5]);
     let want = run(&mut gpu(Options::default()), &case).expect("runs");
     for (piece, reverse) in [(1, true), (3, false), (6, true)] {
-        let mut b = gpu(Options { max_binding: Some(2500), ..Options::default() });
+        let mut b = gpu(Options { max_binding: Some(3000), ..Options::default() });
         b.prepare(case.plan.clone(), case.limits).expect("prepares");
         for (i, bytes) in case.weights.iter().enumerate() {
             // Tiny pieces at first, then larger ones: each costs some memory until the queue runs.
@@ -186,7 +186,7 @@ fn a_step_is_one_pass_and_one_submit_and_makes_no_pipeline_and_no_buffer() {
         let c = b.counters();
         assert_eq!((c.steps, c.passes, c.submits), (before.steps + 1, before.passes + 1, before.submits + 1));
         assert_eq!((c.pipelines, c.buffers), (made.pipelines, made.buffers), "made at step {}", c.steps);
-        assert_eq!(c.dispatches - before.dispatches, case.plan.graph.nodes.len() as u64, "one dispatch a node");
+        assert!(c.dispatches - before.dispatches <= case.plan.graph.nodes.len() as u64, "at most one dispatch a node");
         assert!(c.bytes_written - before.bytes_written < 400, "{c:?}");
         assert_eq!(c.bytes_read - before.bytes_read, 4 * case.cols() as u64);
         before = c;

@@ -31,6 +31,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       contextLength: options.contextLength,
       mtp: options.mtp ?? false,
       memoryLimit: options.memoryLimit,
+      kvType: options.kvType,
     };
     const info = await client.call("load", input, { signal, onPiece: onProgress });
     return new Engine(client, info, label(options.model));

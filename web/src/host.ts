@@ -168,7 +168,7 @@ const GPU_REFUSALS = ["no-gpu", "gpu-error", "unsupported-type", "unsupported-ar
 async function open(
   started: Started,
   header: Header,
-  { backend: wanted, activations, contextLength, mtp, memoryLimit }: In<"load">,
+  { backend: wanted, activations, contextLength, mtp, memoryLimit, kvType }: In<"load">,
 ) {
   const { threads } = started.options;
   const model = header.info(contextLength, mtp) as ModelInfo;
@@ -187,11 +187,11 @@ async function open(
   }
   let engine: Engine;
   try {
-    engine = await header.open(backend, threads, activations, contextLength, mtp, memoryLimit);
+    engine = await header.open(backend, threads, activations, contextLength, mtp, memoryLimit, kvType);
   } catch (e) {
     const { code, message } = errorData(e);
     if (wanted !== "auto" || backend === "cpu" || !GPU_REFUSALS.includes(code)) throw e;
-    engine = await header.open("cpu", threads, activations, contextLength, mtp, memoryLimit);
+    engine = await header.open("cpu", threads, activations, contextLength, mtp, memoryLimit, kvType);
     [backend, backendReason] = ["cpu", message];
   }
   const seen = stats(engine);

@@ -1,7 +1,16 @@
 // What page and worker say to each other. Every request settles exactly once, with `done` or `error`; between, a
 // generation sends pieces while it has credit. `credit` and `abort` are notes about another request and get no answer.
 import type { ErrorData } from "./errors.ts";
-import type { BackendName, EngineInfo, EngineStats, LoadProgress, ModelInfo, Piece, WasmBuild } from "./types.ts";
+import type {
+  BackendName,
+  EngineInfo,
+  EngineStats,
+  KvType,
+  LoadProgress,
+  ModelInfo,
+  Piece,
+  WasmBuild,
+} from "./types.ts";
 
 /** What a chat template gets. */
 export interface Message {
@@ -38,6 +47,7 @@ export interface Operations {
       contextLength: number | undefined;
       mtp: boolean;
       memoryLimit: number | undefined;
+      kvType: KvType | undefined;
     };
     out: EngineInfo;
     piece: LoadProgress;

@@ -29,6 +29,8 @@ export interface AssetOptions {
   workerUrl?: string | URL;
 }
 
+export type KvType = "f32" | "f16" | "q8_0";
+
 export interface EngineOptions extends AssetOptions {
   model: ModelRef;
   /**
@@ -55,6 +57,8 @@ export interface EngineOptions extends AssetOptions {
    * fetched. On the CPU it is at most what is left of 4 GiB; of a GPU no limit is known but that of each buffer.
    */
   memoryLimit?: number;
+  /** How WebGPU keeps keys and values, by default `f32`: `f16` takes half of that, `q8_0` about a quarter. */
+  kvType?: KvType;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }

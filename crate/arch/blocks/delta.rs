@@ -53,7 +53,7 @@ pub fn delta_net(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spe
     let (alpha, beta) = (d.matmul(w_alpha, x), d.matmul(w_beta, x)); // [tokens, n_v_head]
     let (a, dt) = (d.vector(&name("ssm_a"), n_v_head), d.vector(&name("ssm_dt.bias"), n_v_head));
     let state = d.recurrent_state(&name("delta"), d_v, d_head);
-    let o = d.op(Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta: spec.delta });
+    let o = d.op(Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta: spec.delta, norm: None });
     let norm = d.vector(&name("ssm_norm.weight"), d_head);
     let o = d.rms_norm(o, norm, c.eps);
     let w_z = d.matrix(&name("attn_gate.weight"), c.d_model, d_v);

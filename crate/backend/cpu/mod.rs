@@ -110,7 +110,7 @@ impl Backend for Cpu {
         self.spare.clear();
         self.counters = Counters::default();
         self.model = None; // frees the old one before the new one is allocated
-        let model = Model::new(plan, limits, self.activations)?;
+        let model = Model::new(plan.expanded(), limits, self.activations)?;
         self.pool.reserve(model.scratch_len());
         self.model = Some(model);
         Ok(())

@@ -134,7 +134,7 @@ impl Model {
 
     /// Runs the nodes of the step's entry.
     pub fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>) -> Result<()> {
-        let Limits { n_ctx, max_tokens, max_outputs } = self.limits;
+        let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
         if step.tokens.len() > max_tokens || step.outputs > max_outputs.min(step.tokens.len()) {
             bail!(InvalidArgument, "{} tokens with {} outputs are over the limits", step.tokens.len(), step.outputs);
         }
@@ -311,7 +311,7 @@ impl Run<'_> {
             }
             Op::KvStore { .. } => unreachable!("`run` stores"),
             Op::KvLoad { state } => y.copy_from_slice(&m.states[state.index()][step.pos * cols..][..y.len()]),
-            Op::Attention { q, k, v, attn } => {
+            Op::Attention { q, k, v, attn, .. } => {
                 let (k, v) = (&m.states[k.index()], &m.states[v.index()]);
                 attention(pool, isa, &Attend { attn, q: value(q), k, v, pos: step.pos }, y);
             }
@@ -346,6 +346,7 @@ impl Run<'_> {
                     }
                 });
             }
+            Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } => unreachable!("`prepare` takes fused ops apart"),
             Op::MoeSum { x, route } => moe::moe_sum(isa, value(x), value(route), m.cols(route) / 2, y, cols),
             Op::LastRows { x } => {
                 let x = value(x);

@@ -65,6 +65,7 @@ impl Backend for Reference {
     }
 
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
+        let plan = plan.expanded();
         let g = &plan.graph;
         self.weights = g.weights.iter().map(|w| vec![0; w.bytes()]).collect();
         self.states = g.states.iter().map(|s| vec![0.0; s.rows.count(limits.n_ctx) * s.cols]).collect();

@@ -57,7 +57,7 @@ impl Run<'_> {
                 let cols = self.g.state(state).cols;
                 states[state.index()][self.step.pos * cols..][..self.step.tokens.len() * cols].to_vec()
             }
-            Op::Attention { q, k, v, ref attn } => self.attention(q, states, k, v, attn),
+            Op::Attention { q, k, v, ref attn, .. } => self.attention(q, states, k, v, attn),
             Op::Add { a, b } => zip(a, b, &|a, b| a + b),
             Op::Concat { a, b } => {
                 let rows = self.value(a).chunks_exact(self.cols(a)).zip(self.value(b).chunks_exact(self.cols(b)));
@@ -81,6 +81,7 @@ impl Run<'_> {
             Op::DeltaRule { state, .. } => self.delta_rule(op, &mut states[state.index()])?,
             Op::MoeRoute { x, n_used } => self.moe_route(x, n_used),
             Op::MoeMatMul { w, x, route, n_expert } => self.moe_matmul(w, x, route, n_expert)?,
+            Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } => unreachable!("`prepare` takes fused ops apart"),
             Op::MoeSum { x, route } => self.moe_sum(x, route),
             Op::LastRows { x } => {
                 let x = self.value(x);

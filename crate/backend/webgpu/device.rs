@@ -17,6 +17,8 @@ pub struct Options {
     pub max_binding: Option<u64>,
     /// Uses the kernels for software adapters (or, if false, those for hardware) whatever the adapter is.
     pub software: Option<bool>,
+    /// Asks for the clock of the GPU, which `WebGpu::profile` needs.
+    pub timestamps: bool,
 }
 
 /// What the adapter is, for reports.
@@ -62,6 +64,8 @@ pub struct Gpu {
     pub fault: Fault,
     /// Bytes of one binding, at most.
     pub max_binding: u64,
+    /// Whether passes can be timed.
+    pub timestamps: bool,
 }
 
 impl Gpu {
@@ -77,10 +81,13 @@ impl Gpu {
             .await
             .map_err(|e| Error::new(ErrorKind::NoGpu, format!("no GPU adapter: {e}; {REMEDY}")))?;
         let limits = wanted_limits(&adapter.limits(), options);
+        let timestamps = options.timestamps && adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let required_features = if timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("pagelm"),
                 required_limits: limits.clone(),
+                required_features,
                 memory_hints: wgpu::MemoryHints::MemoryUsage,
                 ..Default::default()
             })
@@ -90,7 +97,7 @@ impl Gpu {
         let info = describe(&adapter, &limits);
         let tuning = Tuning { software: options.software.unwrap_or(info.software) };
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
-        Ok(Self { device, queue, info, tuning, fault, max_binding })
+        Ok(Self { device, queue, info, tuning, fault, max_binding, timestamps })
     }
 
     /// A buffer that kernels bind whole.

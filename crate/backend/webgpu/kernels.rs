@@ -1,15 +1,21 @@
 //! The face of each kernel: its shader with constants, what it binds after the step uniform, and its grid.
 
+mod attention;
 mod delta;
 mod moe;
+mod project;
 
-pub use delta::{delta_rule, l2_norm, ssm_conv};
-pub use moe::{Experts, moe_matmul, moe_route, moe_sum};
+pub use attention::{Kv, Place, attention, attention_join, attention_split, place, split_of};
+pub use delta::{DeltaRule, delta_rule, l2_norm, ssm_conv};
+pub use moe::{moe_route, moe_sum};
+pub use project::{Experts, FEW, Input, Output, Projection, Segment};
+pub use project::{gemm, gemm_flat, gemv, matmul_any, moe_matmul_any};
 
 use super::wgsl::Const::{B, F, U};
-use super::wgsl::{Const, assemble};
+use super::wgsl::{Bindings, Const, assemble, assemble_with};
 use crate::dtype::DType;
-use crate::graph::{Act, Attention, Dim, Rope, RopePairs};
+use crate::graph::{Act, Rope, RopePairs, View};
+use project::act_lib;
 
 /// Workgroups in one dimension of a grid, at most.
 pub const MAX_GRID: usize = 65535;
@@ -30,11 +36,12 @@ use Access::{Read, Write};
 pub struct Kernel {
     pub name: &'static str,
     pub source: String,
-    pub bind: &'static [Access],
+    pub bind: Vec<Access>,
     /// Workgroups along x and y.
     pub grid: [u32; 2],
-    /// Rows of the result that one workgroup makes: the grid along z is the rows of the step, divided by this.
+    /// Rows of the step that one workgroup takes: the grid along z is `z` times the rows, divided by this.
     pub rows: usize,
+    pub z: usize,
 }
 
 /// What of the adapter decides between variants of a kernel.
@@ -56,7 +63,7 @@ pub struct Matrix {
 
 impl Matrix {
     /// Whether rows are whole runs of 32 values, which every quantised row is.
-    fn in_runs(&self) -> bool {
+    pub fn in_runs(&self) -> bool {
         self.cols.is_multiple_of(32)
     }
 
@@ -66,6 +73,7 @@ impl Matrix {
             ("COLS", U(self.cols)),
             ("RUNS", U(self.cols / 32)),
             ("ROW_BYTES", U(row_bytes)),
+            ("BLOCKS", U(self.cols / self.dtype.block_elems())),
             ("ROW0", U(self.row0)),
             ("ROWS", U(self.rows)),
             ("Y_COLS", U(self.total_rows)),
@@ -76,33 +84,33 @@ impl Matrix {
 /// The parts of `lib` that unpack a run of this type; `None` where there is no kernel for it.
 pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
     Some(match dtype {
-        DType::F32 => &["run", "quant_f32"],
-        DType::F16 => &["run", "quant_f16"],
-        DType::BF16 => &["run", "quant_bf16"],
-        DType::Q4_0 => &["run", "half", "bytes", "quant_q4_0"],
-        DType::Q4_1 => &["run", "half", "bytes", "quant_q4_1"],
-        DType::Q5_0 => &["run", "half", "bytes", "quant_q5_0"],
-        DType::Q5_1 => &["run", "half", "bytes", "quant_q5_1"],
-        DType::Q8_0 => &["run", "half", "bytes", "quant_q8_0"],
-        DType::Q2_K => &["run", "half", "bytes", "quant_q2_k"],
-        DType::Q3_K => &["run", "half", "bytes", "quant_q3_k"],
-        DType::Q4_K => &["run", "half", "bytes", "scales_k", "quant_q4_k"],
-        DType::Q5_K => &["run", "half", "bytes", "scales_k", "quant_q5_k"],
-        DType::Q6_K => &["run", "half", "bytes", "quant_q6_k"],
-        DType::IQ4_NL => &["run", "half", "bytes", "codebook4", "quant_iq4_nl"],
-        DType::IQ4_XS => &["run", "half", "bytes", "codebook4", "quant_iq4_xs"],
-        DType::IQ1_S => &["run", "half", "bytes", "grid", "grid1", "quant_iq1_s"],
-        DType::IQ1_M => &["run", "half", "grid", "grid1", "quant_iq1_m"],
-        DType::IQ2_XXS => &["run", "half", "bytes", "grid", "signs", "grid2", "quant_iq2_xxs"],
-        DType::IQ2_XS => &["run", "half", "bytes", "grid", "signs", "grid2", "quant_iq2_xs"],
-        DType::IQ2_S => &["run", "half", "bytes", "grid", "signs", "grid2", "quant_iq2_s"],
-        DType::IQ3_XXS => &["run", "half", "bytes", "grid", "signs", "grid3", "quant_iq3_xxs"],
-        DType::IQ3_S => &["run", "half", "bytes", "grid", "signs", "grid3", "quant_iq3_s"],
-        DType::TQ1_0 => &["run", "half", "bytes", "quant_tq1_0"],
-        DType::TQ2_0 => &["run", "half", "bytes", "quant_tq2_0"],
-        DType::Q1_0 => &["run", "half", "bytes", "quant_q1_0"],
-        DType::MXFP4 => &["run", "half", "bytes", "fp4", "quant_mxfp4"],
-        DType::NVFP4 => &["run", "fp4", "quant_nvfp4"],
+        DType::F32 => &["run", "vectors", "quant_f32"],
+        DType::F16 => &["run", "vectors", "quant_f16"],
+        DType::BF16 => &["run", "vectors", "quant_bf16"],
+        DType::Q4_0 => &["run", "half", "planes", "nibbles", "quant_q4_0"],
+        DType::Q4_1 => &["run", "half", "planes", "nibbles", "quant_q4_1"],
+        DType::Q5_0 => &["run", "half", "planes", "nibbles", "quant_q5_0"],
+        DType::Q5_1 => &["run", "half", "planes", "nibbles", "quant_q5_1"],
+        DType::Q8_0 => &["run", "half", "planes", "quant_q8_0"],
+        DType::Q2_K => &["run", "half", "planes", "quant_q2_k"],
+        DType::Q3_K => &["run", "half", "planes", "quant_q3_k"],
+        DType::Q4_K => &["run", "half", "vectors", "nibbles", "scales_k", "quant_q4_k"],
+        DType::Q5_K => &["run", "half", "vectors", "nibbles", "scales_k", "quant_q5_k"],
+        DType::Q6_K => &["run", "half", "planes", "quant_q6_k"],
+        DType::IQ4_NL => &["run", "half", "planes", "codebook4", "quant_iq4_nl"],
+        DType::IQ4_XS => &["run", "half", "planes", "codebook4", "quant_iq4_xs"],
+        DType::IQ1_S => &["run", "half", "raw", "bytes", "grid", "grid1", "quant_iq1_s"],
+        DType::IQ1_M => &["run", "half", "raw", "grid", "grid1", "quant_iq1_m"],
+        DType::IQ2_XXS => &["run", "half", "raw", "bytes", "grid", "signs", "grid2", "quant_iq2_xxs"],
+        DType::IQ2_XS => &["run", "half", "raw", "bytes", "grid", "signs", "grid2", "quant_iq2_xs"],
+        DType::IQ2_S => &["run", "half", "raw", "bytes", "grid", "signs", "grid2", "quant_iq2_s"],
+        DType::IQ3_XXS => &["run", "half", "raw", "bytes", "grid", "signs", "grid3", "quant_iq3_xxs"],
+        DType::IQ3_S => &["run", "half", "raw", "bytes", "grid", "signs", "grid3", "quant_iq3_s"],
+        DType::TQ1_0 => &["run", "half", "raw", "bytes", "quant_tq1_0"],
+        DType::TQ2_0 => &["run", "half", "raw", "bytes", "quant_tq2_0"],
+        DType::Q1_0 => &["run", "half", "raw", "bytes", "quant_q1_0"],
+        DType::MXFP4 => &["run", "half", "planes", "fp4", "quant_mxfp4"],
+        DType::NVFP4 => &["run", "raw", "fp4", "quant_nvfp4"],
         DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => return None,
     })
 }
@@ -115,6 +123,11 @@ pub fn value_libs(dtype: DType) -> Option<&'static [&'static str]> {
         DType::BF16 => &["at_bf16"],
         _ => return None,
     })
+}
+
+/// The type of the elements of a buffer of weights that these parts read.
+fn element(dtype: DType) -> &'static str {
+    if quant(dtype).contains(&"raw") { "u32" } else { "vec4<u32>" }
 }
 
 fn quant(dtype: DType) -> Vec<&'static str> {
@@ -139,79 +152,18 @@ fn fold(n: usize) -> ([u32; 2], usize) {
 
 pub fn embed(m: Matrix, scale: f32) -> Kernel {
     let consts = [m.consts(), vec![("SCALE", F(scale))]].concat();
-    let (name, libs, threads) =
-        if m.in_runs() { ("embed", quant(m.dtype), m.cols / 32) } else { ("embed_any", value(m.dtype), m.cols) };
-    let grid = [threads.div_ceil(THREADS) as u32, 1];
-    Kernel { name, source: assemble(name, &libs, &consts), bind: &[Read, Read, Write], grid, rows: 1 }
-}
-
-/// matmul for one row of x.
-pub fn gemv(m: Matrix, of: Dim, tuning: Tuning) -> Kernel {
     if !m.in_runs() {
-        return matmul_any(m);
+        let source = assemble("embed_any", &value(m.dtype), &consts);
+        let grid = [m.cols.div_ceil(THREADS) as u32, 1];
+        return Kernel { name: "embed_any", source, bind: vec![Read, Read, Write], grid, rows: 1, z: 1 };
     }
-    if tuning.software {
-        return gemm_flat(m, of, 1);
-    }
-    let lanes = lanes(m.cols / 32);
-    let groups = 64 / lanes;
-    let per_thread = 2;
-    let (grid, grid_x) = fold(m.rows.div_ceil(groups * per_thread));
-    let own = [("LANES", U(lanes)), ("GROUPS", U(groups)), ("NR", U(per_thread)), ("GRID_X", U(grid_x))];
-    let libs = [quant(m.dtype), vec!["dot"]].concat();
-    let source = assemble("gemv", &libs, &[m.consts(), own.to_vec()].concat());
-    Kernel { name: "gemv", source, bind: &[Read, Read, Write], grid, rows: 1 }
-}
-
-/// Threads that share the runs of a row: the most that leave at most a quarter of them idle, else those that leave the
-/// fewest.
-fn lanes(runs: usize) -> usize {
-    let busy = |lanes: usize| runs as f32 / (runs.div_ceil(lanes) * lanes) as f32;
-    [32, 16, 8].into_iter().find(|&l| busy(l) >= 0.75).unwrap_or(8)
-}
-
-/// matmul for several rows of x: for up to [`FEW`] of them, or for more.
-pub fn gemm(m: Matrix, of: Dim, few: bool, tuning: Tuning) -> Kernel {
-    if !m.in_runs() {
-        return matmul_any(m);
-    }
-    if tuning.software {
-        return gemm_flat(m, of, 8);
-    }
-    let tile = if few { FEW } else { 64 };
-    let (grid, grid_x) = fold(m.rows.div_ceil(64));
-    gemm_of("gemm", m, of, grid, tile, &[("TILE", U(tile)), ("GRID_X", U(grid_x))])
-}
-
-/// Rows of x up to which the kernel with the smaller tile runs.
-pub const FEW: usize = 16;
-
-/// The gemm, and with one row the gemv, of software adapters.
-fn gemm_flat(m: Matrix, of: Dim, rows: usize) -> Kernel {
-    // Narrow workgroups, so that matrices with few rows still occupy all cores.
-    let threads = 16;
-    let (grid, grid_x) = fold(m.rows.div_ceil(threads * 4));
-    gemm_of("gemm_flat", m, of, grid, rows, &[("WG", U(threads)), ("T", U(rows)), ("GRID_X", U(grid_x))])
-}
-
-fn gemm_of(
-    name: &'static str,
-    m: Matrix,
-    of: Dim,
-    grid: [u32; 2],
-    rows: usize,
-    own: &[(&'static str, Const)],
-) -> Kernel {
-    let libs = [quant(m.dtype), vec!["dot"]].concat();
-    let consts = [&m.consts(), own, &[("OF_OUTPUTS", B(of == Dim::Outputs))]].concat();
-    Kernel { name, source: assemble(name, &libs, &consts), bind: &[Read, Read, Write], grid, rows }
-}
-
-fn matmul_any(m: Matrix) -> Kernel {
-    let (grid, grid_x) = fold(m.rows.div_ceil(THREADS));
-    let consts = [m.consts(), vec![("GRID_X", U(grid_x))]].concat();
-    let source = assemble("matmul_any", &value(m.dtype), &consts);
-    Kernel { name: "matmul_any", source, bind: &[Read, Read, Write], grid, rows: 1 }
+    let mut bindings = Bindings::default();
+    bindings.buffer(Read, "ids", "u32");
+    bindings.buffer(Read, "w", element(m.dtype));
+    bindings.buffer(Write, "y", "vec4<f32>");
+    let source = assemble_with("embed", &bindings, &quant(m.dtype), &consts, "");
+    let grid = [(m.cols / 32).div_ceil(THREADS) as u32, 1];
+    Kernel { name: "embed", source, bind: bindings.access, grid, rows: 1, z: 1 }
 }
 
 /// A kernel with a thread for each vector of a row.
@@ -226,7 +178,7 @@ fn by_vector(
     let libs = [&[v], libs].concat();
     let consts = [&[("N", U(n))], consts].concat();
     let grid = [n.div_ceil(THREADS) as u32, 1];
-    Kernel { name, source: assemble(name, &libs, &consts), bind, grid, rows: 1 }
+    Kernel { name, source: assemble(name, &libs, &consts), bind: bind.to_vec(), grid, rows: 1, z: 1 }
 }
 
 pub fn add_bias(cols: usize, dtype: DType) -> Kernel {
@@ -240,11 +192,7 @@ pub fn add(cols: usize) -> Kernel {
 }
 
 pub fn glu(cols: usize, act: Act) -> Kernel {
-    let act = match act {
-        Act::Silu => "act_silu",
-        Act::GeluTanh => "act_gelu_tanh",
-    };
-    by_vector("glu", cols, &["math", act], &[], &[Read, Read, Write])
+    by_vector("glu", cols, &["math", act_lib(act)], &[], &[Read, Read, Write])
 }
 
 pub fn softcap(cols: usize, cap: f32) -> Kernel {
@@ -257,7 +205,7 @@ pub fn sigmoid_gate(cols: usize, gate_cols: usize) -> Kernel {
     let gates = if gate_cols == cols { n } else { 1 };
     let source = assemble("sigmoid_gate", &[v], &[("N", U(n)), ("GATES", U(gates))]);
     let grid = [n.div_ceil(THREADS) as u32, 1];
-    Kernel { name: "sigmoid_gate", source, bind: &[Read, Read, Write], grid, rows: 1 }
+    Kernel { name: "sigmoid_gate", source, bind: vec![Read, Read, Write], grid, rows: 1, z: 1 }
 }
 
 /// Columns `start .. start + len` of each `group` of x, which has rows of `from` columns.
@@ -273,7 +221,7 @@ pub fn slice(from: usize, group: usize, start: usize, len: usize) -> Kernel {
         ("LEN", U(len / width)),
     ];
     let grid = [n.div_ceil(THREADS) as u32, 1];
-    Kernel { name: "slice", source: assemble("slice", &[v], &consts), bind: &[Read, Write], grid, rows: 1 }
+    Kernel { name: "slice", source: assemble("slice", &[v], &consts), bind: vec![Read, Write], grid, rows: 1, z: 1 }
 }
 
 pub fn last_rows(cols: usize) -> Kernel {
@@ -289,24 +237,58 @@ pub fn concat(left: usize, right: usize) -> Kernel {
     let (v, width) = if (left | right).is_multiple_of(4) { ("v4", 4) } else { ("v1", 1) };
     let n = (left + right) / width;
     let source = assemble("concat", &[v], &[("N", U(n)), ("LEFT", U(left / width))]);
-    Kernel { name: "concat", source, bind: &[Read, Read, Write], grid: [n.div_ceil(THREADS) as u32, 1], rows: 1 }
+    Kernel {
+        name: "concat",
+        source,
+        bind: vec![Read, Read, Write],
+        grid: [n.div_ceil(THREADS) as u32, 1],
+        rows: 1,
+        z: 1,
+    }
 }
 
 pub fn kv_store(cols: usize) -> Kernel {
     by_vector("kv_store", cols, &["kv"], &[], &[Read, Write])
 }
 
-/// `cols` values in runs of `len`.
-pub fn rms_norm(cols: usize, len: usize, dtype: DType, eps: f32, tuning: Tuning) -> Kernel {
+/// What happens to the result of a norm.
+#[derive(Clone, Copy, Debug)]
+pub enum Finish {
+    None,
+    /// It is added to another value.
+    Add,
+    /// It is multiplied by the activation of one.
+    Gate(View, Act),
+}
+
+/// `cols` values in runs of `len`; binds x, w, the other value, y.
+pub fn rms_norm(cols: usize, len: usize, dtype: DType, eps: f32, finish: Finish, tuning: Tuning) -> Kernel {
     let (v, n) = vectors(len);
+    let (width, element) = if v == "v4" { (4, "vec4<f32>") } else { (1, "f32") };
+    let mut bindings = Bindings::default();
+    bindings.buffer(Read, "x", element);
+    bindings.buffer(Read, "w", "u32");
     let mut libs = vec![v];
     libs.extend(value(dtype));
     libs.push(if v == "v4" { "vector4" } else { "vector1" });
+    match finish {
+        Finish::None => libs.push("finish_none"),
+        Finish::Add => {
+            bindings.buffer(Read, "to", element);
+            libs.push("finish_add");
+        }
+        Finish::Gate(view, act) => {
+            bindings.viewed("gate", view, width);
+            libs.extend([act_lib(act), "finish_gate"]);
+        }
+    }
+    bindings.buffer(Write, "y", element);
     let threads = if tuning.software || n <= 256 { 32.min(n.next_power_of_two().max(8)) } else { 128 };
     let threads = if tuning.software { threads } else { threads.max(64) };
     let consts = [("N", U(n)), ("RUNS", U(cols / len)), ("WG", U(threads)), ("EPS", F(eps))];
-    let source = assemble("rms_norm", &libs, &consts);
-    Kernel { name: "rms_norm", source, bind: &[Read, Read, Write], grid: [(cols / len) as u32, 1], rows: 1 }
+    let source = assemble_with("rms_norm", &bindings, &libs, &consts, "");
+    let grid = [(cols / len) as u32, 1];
+    Kernel { name: "rms_norm", source, bind: bindings.access, grid, rows: 1, z: 1 }
 }
 
 pub fn rope(cols: usize, r: &Rope) -> Kernel {
@@ -319,24 +301,12 @@ pub fn rope(cols: usize, r: &Rope) -> Kernel {
     ];
     let threads = heads * (r.d_head - r.n_rot / 2);
     let grid = [threads.div_ceil(THREADS) as u32, 1];
-    Kernel { name: "rope", source: assemble("rope", &[], &consts), bind: &[Read, Read, Write], grid, rows: 1 }
-}
-
-pub fn attention(a: &Attention, tuning: Tuning) -> Kernel {
-    let (v, n) = vectors(a.d_head);
-    let threads = if tuning.software { n.next_multiple_of(16) } else { n.next_multiple_of(64) };
-    let mut libs = vec![v, "kv"];
-    libs.extend(if a.softcap.is_some() { &["math", "cap_tanh"][..] } else { &["cap_none"] });
-    let consts = [
-        ("N", U(n)),
-        ("WG", U(threads)),
-        ("PER", U(4)),
-        ("HEADS", U(a.n_head)),
-        ("KV_HEADS", U(a.n_kv_head)),
-        ("SCALE", F(a.scale)),
-        ("WINDOW", U(a.window.unwrap_or(0))),
-        ("CAP", F(a.softcap.unwrap_or(0.0))),
-    ];
-    let source = assemble("attention", &libs, &consts);
-    Kernel { name: "attention", source, bind: &[Read, Read, Read, Write], grid: [a.n_head as u32, 1], rows: 1 }
+    Kernel {
+        name: "rope",
+        source: assemble("rope", &["turn"], &consts),
+        bind: vec![Read, Read, Write],
+        grid,
+        rows: 1,
+        z: 1,
+    }
 }

@@ -5,8 +5,11 @@
 
 mod device;
 mod kernels;
+mod lower;
+mod profile;
 mod program;
 mod readback;
+mod repack;
 mod tables;
 mod variants;
 mod weights;
@@ -15,6 +18,7 @@ mod wgsl;
 use std::task::{Context, Poll};
 
 pub use device::{AdapterInfo, Options};
+pub use profile::Timed;
 pub use variants::shader_sources;
 pub use weights::Target;
 
@@ -72,6 +76,21 @@ impl WebGpu {
         self.gpu.fault.check()
     }
 
+    /// Runs a step with each kernel in a pass of its own, and says how long each took. Keys and values are written, and
+    /// recurrent states move on, as in `submit`; logits are not read. Natively only.
+    pub fn profile(&mut self, step: &Step<'_>) -> Result<Vec<Timed>> {
+        let Loaded { program, words, .. } = self.loaded.as_mut().ok_or_else(not_prepared)?;
+        fits(step, program.limits)?;
+        fill(words, step);
+        self.gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(words));
+        profile::run(&self.gpu, program.entry(step)?.0, step)
+    }
+
+    /// Bytes per second at which the GPU reads a large buffer. Natively only.
+    pub fn streaming_read(&self) -> Result<f64> {
+        profile::streaming_read(&self.gpu)
+    }
+
     fn copy_recurrent(&mut self, back: bool) -> Result<()> {
         let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
         self.counters.submits += u64::from(loaded.program.copy_recurrent(&self.gpu, back));
@@ -99,7 +118,7 @@ impl Backend for WebGpu {
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
         self.gpu.fault.check()?;
         self.loaded = None; // Frees what an earlier plan held, before this one needs memory.
-        let program = Program::new(&self.gpu, plan, limits)?;
+        let program = Program::new(&self.gpu, plan.fused(), limits)?;
         let logits = limits.max_outputs * program.plan.graph.n_vocab() * 4;
         let ring = Ring::new(&self.gpu, logits as u64)?;
         self.counters = Counters {
@@ -126,10 +145,7 @@ impl Backend for WebGpu {
         self.gpu.fault.check()?;
         let Loaded { program, ring, words } = self.loaded.as_mut().ok_or_else(not_prepared)?;
         fits(step, program.limits)?;
-        words.clear();
-        words.extend([step.tokens.len() as u32, step.pos as u32, step.outputs as u32]);
-        words.resize(IDS_AT as usize / 4, 0);
-        words.extend_from_slice(step.tokens);
+        fill(words, step);
 
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let (run, output) = program.entry(step)?;
@@ -188,6 +204,14 @@ impl Backend for WebGpu {
             scratch: l.program.scratch_bytes(),
         })
     }
+}
+
+/// The step buffer of a step.
+fn fill(words: &mut Vec<u32>, step: &Step<'_>) {
+    words.clear();
+    words.extend([step.tokens.len() as u32, step.pos as u32, step.outputs as u32]);
+    words.resize(IDS_AT as usize / 4, 0);
+    words.extend_from_slice(step.tokens);
 }
 
 /// Kernels run without bounds checks, so a step that does not fit must not start.

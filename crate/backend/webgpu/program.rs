@@ -3,46 +3,77 @@
 use std::collections::HashMap;
 
 use super::device::Gpu;
-use super::kernels::{self, Access, Experts, Kernel, Matrix};
+use super::kernels::{self, Access, Kernel};
+use super::lower;
 use super::tables::Table;
 use super::weights::Weights;
 use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Op, Plan, Shape, ValueId, WeightId};
+use crate::graph::{Dim, Graph, Op, Plan, Shape, StateId, ValueId};
 
 /// Bytes from the start of the step buffer to the token ids: bindings start at multiples of this.
 pub const IDS_AT: u64 = 256;
 
-/// When a dispatch runs.
+/// When a dispatch runs: for so many rows, and so many keys at the end of the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum When {
-    Always,
-    OneRow,
-    FewRows,
-    ManyRows,
+pub struct When {
+    rows: [usize; 2],
+    keys: [usize; 2],
+}
+
+impl When {
+    pub const ALWAYS: Self = Self { rows: [1, usize::MAX], keys: [0, usize::MAX] };
+
+    /// For `least` to `most` rows.
+    pub fn rows(least: usize, most: usize) -> Self {
+        Self { rows: [least, most], ..Self::ALWAYS }
+    }
+
+    /// And for `least` to `most` keys.
+    #[must_use]
+    pub fn and_keys(self, least: usize, most: usize) -> Self {
+        Self { keys: [least, most], ..self }
+    }
+
+    /// Whether it never happens in steps of at most `rows` rows.
+    pub fn is_beyond(&self, rows: usize) -> bool {
+        self.rows[0] > rows
+    }
+}
+
+/// Workgroups along y that grow with the keys: one for each `chunk` of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunks {
+    pub keys: usize,
+    pub window: Option<usize>,
 }
 
 pub struct Dispatch {
+    pub name: &'static str,
+    /// Bytes of packed weights that it reads.
+    pub weight_bytes: u64,
     pub pipeline: wgpu::ComputePipeline,
     pub group: wgpu::BindGroup,
     grid: [u32; 2],
+    z: usize,
     rows: Dim,
     rows_per_group: usize,
-    when: When,
+    pub when: When,
+    pub chunks: Option<Chunks>,
 }
 
 impl Dispatch {
     /// The grid in this step, `None` where it does not run.
     pub fn grid(&self, step: &Step<'_>) -> Option<[u32; 3]> {
         let rows = step.rows(Shape { rows: self.rows, cols: 0 });
-        let runs = match self.when {
-            When::Always => rows > 0,
-            When::OneRow => rows == 1,
-            When::FewRows => (2..=kernels::FEW).contains(&rows),
-            When::ManyRows => rows > kernels::FEW,
-        };
-        runs.then(|| [self.grid[0], self.grid[1], rows.div_ceil(self.rows_per_group) as u32])
+        let keys = step.pos + step.tokens.len();
+        let within = |[least, most]: [usize; 2], n: usize| (least..=most).contains(&n);
+        if !within(self.when.rows, rows) || !within(self.when.keys, keys) {
+            return None;
+        }
+        let y = self.chunks.map_or(self.grid[1], |c| keys.min(c.window.unwrap_or(keys)).div_ceil(c.keys) as u32);
+        Some([self.grid[0], y, (rows.div_ceil(self.rows_per_group) * self.z) as u32])
     }
 }
 
@@ -55,10 +86,12 @@ pub struct Program {
     /// The step uniform, and from [`IDS_AT`] the token ids.
     pub step: wgpu::Buffer,
     slots: Vec<wgpu::Buffer>,
-    states: Vec<wgpu::Buffer>,
+    pub states: Vec<wgpu::Buffer>,
     /// Each recurrent state's number, and room for a copy of it.
     saved: Vec<(usize, wgpu::Buffer)>,
     tables: Vec<(Table, wgpu::Buffer)>,
+    /// What kernels pass to each other inside of a node.
+    pub scratch: wgpu::Buffer,
     pub pipelines: u64,
 }
 
@@ -70,10 +103,10 @@ impl Program {
         let rows = |d: Dim| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
         let slot = |s: &crate::graph::Slot| gpu.storage("slot", (rows(s.rows) * s.cols * 4) as u64);
         let slots = plan.slots.slots.iter().map(slot).collect::<Result<_>>()?;
-        let state = |s: &crate::graph::State| gpu.storage(&s.name, (s.rows.count(limits.n_ctx) * s.cols * 4) as u64);
-        let states = g.states.iter().map(state).collect::<Result<_>>()?;
-        let recurrent = g.states.iter().enumerate().filter(|(_, s)| s.rows.is_recurrent());
-        let saved = recurrent.map(|(i, s)| Ok((i, state(s)?))).collect::<Result<_>>()?;
+        let state = |i: usize| gpu.storage(&g.states[i].name, lower::state_bytes(g, StateId(i as u32), limits));
+        let states = (0..g.states.len()).map(state).collect::<Result<_>>()?;
+        let recurrent = (0..g.states.len()).filter(|i| g.states[*i].rows.is_recurrent());
+        let saved = recurrent.map(|i| Ok((i, state(i)?))).collect::<Result<_>>()?;
         let step = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
             size: IDS_AT + (limits.max_tokens.max(1) * 4) as u64,
@@ -81,23 +114,16 @@ impl Program {
             mapped_at_creation: false,
         });
         let mut tables: Vec<(Table, wgpu::Buffer)> = Vec::new();
-        for table in g.nodes.iter().filter_map(|n| Table::of(&n.op)) {
+        for table in (0..g.nodes.len()).flat_map(|i| Table::of(g, i)) {
             if !tables.iter().any(|(t, _)| *t == table) {
-                tables.push((table, gpu.storage("table", table.bytes(g))?));
+                let buffer = gpu.storage("table", table.bytes(g))?;
+                tables.push((table, buffer));
             }
         }
-        let mut program = Self {
-            plan,
-            limits,
-            weights,
-            dispatches: Default::default(),
-            step,
-            slots,
-            states,
-            saved,
-            tables,
-            pipelines: 0,
-        };
+        let scratch = gpu.storage("scratch", lower::scratch_bytes(g, limits, gpu.tuning))?;
+        let dispatches = Default::default();
+        let mut program =
+            Self { plan, limits, weights, dispatches, step, slots, states, saved, tables, scratch, pipelines: 0 };
         program.compile(gpu)?;
         Ok(program)
     }
@@ -136,14 +162,19 @@ impl Program {
 
     pub fn scratch_bytes(&self) -> u64 {
         let tables = self.tables.iter().map(|(_, b)| b);
-        self.slots.iter().chain(tables).chain([&self.step]).map(wgpu::Buffer::size).sum()
+        self.slots.iter().chain(tables).chain([&self.step, &self.scratch]).map(wgpu::Buffer::size).sum()
     }
 
     pub fn buffers(&self) -> u64 {
-        (self.slots.len() + self.states.len() + self.tables.len() + 1) as u64 + self.weights.buffers()
+        (self.slots.len() + self.states.len() + self.tables.len() + 2) as u64 + self.weights.buffers()
     }
 
-    fn slot(&self, v: ValueId) -> &wgpu::Buffer {
+    pub fn table(&self, table: &Table) -> &wgpu::Buffer {
+        let found = self.tables.iter().find(|(t, _)| t == table);
+        &found.expect("each table of the plan was made").1
+    }
+
+    pub fn slot(&self, v: ValueId) -> &wgpu::Buffer {
         &self.slots[self.plan.slot(v).0 as usize]
     }
 
@@ -152,114 +183,12 @@ impl Program {
         for (entry, part) in self.plan.graph.parts().enumerate() {
             let mut all = Vec::new();
             for i in part.nodes {
-                self.node(i, &mut compiler, &mut all);
+                lower::node(self, i, &mut compiler, &mut all);
             }
             self.dispatches[entry] = all;
         }
         self.pipelines = compiler.pipelines.len() as u64;
         gpu.fault.check()
-    }
-
-    /// The dispatches of a node.
-    fn node(&self, i: usize, compiler: &mut Compiler<'_>, all: &mut Vec<Dispatch>) {
-        let g = &self.plan.graph;
-        let node = &g.nodes[i];
-        let operands: Vec<&wgpu::Buffer> = node.op.operands().map(|v| self.slot(v)).collect();
-        let out = node.shape.map(|_| self.slot(ValueId(i as u32)));
-        let cols = match (&node.op, node.shape) {
-            (Op::KvStore { state, .. }, _) => g.state(*state).cols,
-            (_, shape) => shape.map_or(0, |s| s.cols),
-        };
-        let rows = node.shape.map_or(Dim::Tokens, |s| s.rows);
-        let most = if rows == Dim::Tokens { self.limits.max_tokens } else { self.limits.max_outputs };
-        let tuning = compiler.gpu.tuning;
-        let mut push = |k: Kernel, when, buffers: &[&wgpu::Buffer]| {
-            all.push(compiler.dispatch(k, when, rows, &self.step, buffers));
-        };
-        let mut simple = |k: Kernel, between: &[&wgpu::Buffer]| {
-            let buffers: Vec<_> = operands.iter().copied().chain(between.iter().copied()).chain(out).collect();
-            push(k, When::Always, &buffers);
-        };
-        match &node.op {
-            Op::Embed { w, scale } => {
-                for (m, buffer) in self.matrices(*w) {
-                    // The first operand is the ids: the step buffer, bound by `dispatch`.
-                    simple(kernels::embed(m, *scale), &[&self.step, buffer]);
-                }
-            }
-            Op::MatMul { w, x } => {
-                for (m, buffer) in self.matrices(*w) {
-                    let buffers = [buffer, self.slot(*x), self.slot(ValueId(i as u32))];
-                    push(kernels::gemv(m, rows, tuning), When::OneRow, &buffers);
-                    if most > 1 {
-                        push(kernels::gemm(m, rows, true, tuning), When::FewRows, &buffers);
-                    }
-                    if most > kernels::FEW {
-                        push(kernels::gemm(m, rows, false, tuning), When::ManyRows, &buffers);
-                    }
-                }
-            }
-            Op::AddBias { b, .. } => simple(kernels::add_bias(cols, g.weight(*b).dtype), &[self.vector(*b)]),
-            Op::RmsNorm { w, eps, .. } => {
-                let weight = g.weight(*w);
-                simple(kernels::rms_norm(cols, weight.cols, weight.dtype, *eps, tuning), &[self.vector(*w)]);
-            }
-            Op::Rope { rope, .. } => simple(kernels::rope(cols, rope), &[self.table(&node.op)]),
-            Op::KvStore { state, .. } => simple(kernels::kv_store(cols), &[&self.states[state.index()]]),
-            Op::KvLoad { state } => simple(kernels::kv_load(cols), &[&self.states[state.index()]]),
-            Op::Attention { k, v, attn, .. } => {
-                let states = [&self.states[k.index()], &self.states[v.index()]];
-                simple(kernels::attention(attn, tuning), &states);
-            }
-            Op::Add { .. } => simple(kernels::add(cols), &[]),
-            Op::Concat { a, b } => simple(kernels::concat(g.shape(*a).cols, g.shape(*b).cols), &[]),
-            Op::Glu { act, .. } => simple(kernels::glu(cols, *act), &[]),
-            Op::Softcap { cap, .. } => simple(kernels::softcap(cols, *cap), &[]),
-            Op::LastRows { .. } => simple(kernels::last_rows(cols), &[]),
-            Op::SigmoidGate { gate, .. } => simple(kernels::sigmoid_gate(cols, g.shape(*gate).cols), &[]),
-            Op::Slice { x, group, start, len } => {
-                simple(kernels::slice(g.shape(*x).cols, *group, *start, *len), &[]);
-            }
-            Op::L2Norm { d_head, eps, scale, .. } => {
-                simple(kernels::l2_norm(cols, *d_head, (*eps, *scale), tuning), &[]);
-            }
-            Op::SsmConv { w, state, .. } => {
-                for (taps, buffer) in self.matrices(*w) {
-                    simple(kernels::ssm_conv(taps), &[buffer, &self.states[state.index()]]);
-                }
-            }
-            Op::DeltaRule { state, delta, .. } => {
-                let between = [self.table(&node.op), &self.states[state.index()]];
-                simple(kernels::delta_rule(*delta, tuning), &between);
-            }
-            Op::MoeRoute { x, n_used } => simple(kernels::moe_route(g.shape(*x).cols, *n_used, tuning), &[]),
-            Op::MoeMatMul { w, x, route, n_expert } => {
-                let shared_x = g.shape(*x).cols == g.weight(*w).cols;
-                let experts = Experts { n_expert: *n_expert, n_used: g.shape(*route).cols / 2, shared_x };
-                for (m, buffer) in self.matrices(*w) {
-                    let buffers = [buffer, self.slot(*x), self.slot(*route), self.slot(ValueId(i as u32))];
-                    push(kernels::moe_matmul(m, experts, tuning), When::Always, &buffers);
-                }
-            }
-            Op::MoeSum { route, .. } => simple(kernels::moe_sum(cols, g.shape(*route).cols / 2), &[]),
-        }
-    }
-
-    fn matrices(&self, w: WeightId) -> impl Iterator<Item = (Matrix, &wgpu::Buffer)> {
-        let weight = self.plan.graph.weight(w);
-        self.weights.parts(w).iter().map(|p| {
-            let (dtype, cols, total_rows) = (weight.dtype, weight.cols, weight.rows);
-            (Matrix { dtype, cols, row0: p.row0, rows: p.rows, total_rows }, &p.buffer)
-        })
-    }
-
-    fn table(&self, op: &Op) -> &wgpu::Buffer {
-        let found = self.tables.iter().find(|(t, _)| Table::of(op) == Some(*t));
-        &found.expect("each table of the plan was made").1
-    }
-
-    fn vector(&self, w: WeightId) -> &wgpu::Buffer {
-        &self.weights.parts(w)[0].buffer
     }
 }
 
@@ -271,7 +200,11 @@ fn check(g: &Graph, limits: Limits) -> Result<()> {
     }
     for node in &g.nodes {
         for w in node.op.weights().map(|w| g.weight(w)) {
-            let matrix = matches!(node.op, Op::Embed { .. } | Op::MatMul { .. } | Op::MoeMatMul { .. });
+            let matrix = match &node.op {
+                Op::Embed { .. } | Op::MatMul { .. } | Op::MoeMatMul { .. } => true,
+                Op::Project(p) => p.parts.iter().any(|p| g.weight(p.w) == w),
+                _ => false,
+            };
             let known = if matrix && w.cols.is_multiple_of(32) {
                 kernels::quant_libs(w.dtype).is_some()
             } else {
@@ -292,16 +225,17 @@ fn check(g: &Graph, limits: Limits) -> Result<()> {
 }
 
 /// Makes pipelines, each text once.
-struct Compiler<'a> {
-    gpu: &'a Gpu,
-    layouts: HashMap<&'static [Access], wgpu::BindGroupLayout>,
+pub struct Compiler<'a> {
+    pub gpu: &'a Gpu,
+    layouts: HashMap<Vec<Access>, wgpu::BindGroupLayout>,
     pipelines: HashMap<String, wgpu::ComputePipeline>,
 }
 
 impl Compiler<'_> {
-    fn dispatch(&mut self, k: Kernel, when: When, rows: Dim, step: &wgpu::Buffer, bound: &[&wgpu::Buffer]) -> Dispatch {
+    /// The dispatch of a kernel on these buffers, of which `step` stands for the ids.
+    pub fn dispatch(&mut self, k: Kernel, rows: Dim, step: &wgpu::Buffer, bound: &[&wgpu::Buffer]) -> Dispatch {
         assert_eq!(k.bind.len(), bound.len(), "{} binds other buffers than it was given", k.name);
-        let layout = self.layout(k.bind);
+        let layout = self.layout(&k.bind);
         let part = |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
         let uniform = part(step, 0, wgpu::BufferSize::new(16));
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: uniform }];
@@ -311,11 +245,23 @@ impl Compiler<'_> {
         }
         let desc = wgpu::BindGroupDescriptor { label: Some(k.name), layout: &layout, entries: &entries };
         let group = self.gpu.device.create_bind_group(&desc);
-        let (grid, rows_per_group) = (k.grid, k.rows);
-        Dispatch { pipeline: self.pipeline(k, &layout), group, grid, rows, rows_per_group, when }
+        let (name, grid, z, rows_per_group) = (k.name, k.grid, k.z, k.rows);
+        let pipeline = self.pipeline(k, &layout);
+        Dispatch {
+            name,
+            weight_bytes: 0,
+            pipeline,
+            group,
+            grid,
+            z,
+            rows,
+            rows_per_group,
+            when: When::ALWAYS,
+            chunks: None,
+        }
     }
 
-    fn layout(&mut self, bind: &'static [Access]) -> wgpu::BindGroupLayout {
+    fn layout(&mut self, bind: &[Access]) -> wgpu::BindGroupLayout {
         let make = || {
             let entry = |binding: usize, ty| wgpu::BindGroupLayoutEntry {
                 binding: binding as u32,
@@ -330,7 +276,7 @@ impl Compiler<'_> {
             let desc = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
             self.gpu.device.create_bind_group_layout(&desc)
         };
-        self.layouts.entry(bind).or_insert_with(make).clone()
+        self.layouts.entry(bind.to_vec()).or_insert_with(make).clone()
     }
 
     fn pipeline(&mut self, k: Kernel, layout: &wgpu::BindGroupLayout) -> wgpu::ComputePipeline {

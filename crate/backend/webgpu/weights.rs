@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::device::Gpu;
+use super::repack::{self, Repacker, TILE};
+use super::tables::Table;
 use crate::bail;
+use crate::dtype::DType;
 use crate::error::Result;
-use crate::graph::{Graph, Op, Weight, WeightId};
+use crate::graph::{Graph, Op, Post, Weight, WeightId};
 use crate::quant;
 
 /// Bytes past the end that kernels may read: they load aligned words, and one too many.
@@ -36,91 +39,86 @@ pub enum Target<'a> {
     Write { len: usize },
 }
 
-enum Store {
-    Gpu(Vec<Part>),
-    /// Kept here only: it is folded into a table when all weights are there.
-    Host(Vec<u8>),
+struct Store {
+    name: String,
+    dtype: DType,
+    cols: usize,
+    parts: Vec<Part>,
+    /// Kept here (and maybe nowhere else): it goes into a table when all weights are there.
+    host: Option<Vec<u8>>,
 }
 
 pub struct Weights {
-    all: Vec<(String, Store)>,
+    all: Vec<Store>,
     /// Words of which only some bytes came yet: bytes, and a mask of those that are there.
     edges: BTreeMap<(u32, usize, usize), ([u8; 4], u8)>,
     staged: usize,
+    /// Whether the bytes lie as kernels read them, and no longer as in the file.
+    packed: bool,
 }
 
 impl Weights {
     pub fn new(gpu: &Gpu, g: &Graph) -> Result<Self> {
-        let in_table = |w: WeightId| {
-            g.nodes.iter().any(|n| match n.op {
-                Op::Rope { rope, .. } => rope.freqs == Some(w),
-                Op::DeltaRule { a, dt, .. } => a == w || dt == w,
-                _ => false,
-            })
-        };
+        let tables: Vec<Vec<WeightId>> =
+            (0..g.nodes.len()).map(|i| Table::of(g, i).iter().flat_map(Table::weights).collect()).collect();
         let mut all = Vec::with_capacity(g.weights.len());
         for (i, w) in g.weights.iter().enumerate() {
-            let store = if in_table(WeightId(i as u32)) { Store::Host(vec![0; w.bytes()]) } else { split(gpu, w)? };
-            all.push((w.name.clone(), store));
+            let id = WeightId(i as u32);
+            let host = tables.iter().any(|t| t.contains(&id)).then(|| vec![0; w.bytes()]);
+            // Of a sum that a projection takes in, the weight is in the projection's table, but it may run alone too.
+            let bound = g.nodes.iter().zip(&tables).any(|(n, t)| n.op.weights().any(|x| x == id) && !t.contains(&id));
+            let rows = rows_of_parts(gpu, g, id)?;
+            let parts = if bound { split(gpu, w, rows)? } else { Vec::new() };
+            all.push(Store { name: w.name.clone(), dtype: w.dtype, cols: w.cols, parts, host });
         }
-        Ok(Self { all, edges: BTreeMap::new(), staged: 0 })
+        Ok(Self { all, edges: BTreeMap::new(), staged: 0, packed: false })
     }
 
     /// The parts of a weight, in the order of their rows.
     pub fn parts(&self, w: WeightId) -> &[Part] {
-        match &self.all[w.index()].1 {
-            Store::Gpu(parts) => parts,
-            Store::Host(_) => &[],
-        }
+        &self.all[w.index()].parts
     }
 
-    /// The bytes of a weight that stays on the host.
+    /// The bytes of a weight that is kept on the host.
     pub fn host(&self, w: WeightId) -> &[u8] {
-        match &self.all[w.index()].1 {
-            Store::Gpu(_) => &[],
-            Store::Host(bytes) => bytes,
-        }
+        self.all[w.index()].host.as_deref().unwrap_or(&[])
     }
 
     pub fn bytes(&self) -> u64 {
-        let parts = self.all.iter().map(|(_, s)| match s {
-            Store::Gpu(parts) => parts.iter().map(|p| p.buffer.size()).sum(),
-            Store::Host(bytes) => bytes.len() as u64,
-        });
-        parts.sum()
+        let of = |s: &Store| {
+            let parts: u64 = s.parts.iter().map(|p| p.buffer.size()).sum();
+            parts + s.host.as_ref().map_or(0, |h| h.len() as u64)
+        };
+        self.all.iter().map(of).sum()
     }
 
     pub fn buffers(&self) -> u64 {
-        self.all.iter().map(|(_, s)| if let Store::Gpu(parts) = s { parts.len() as u64 } else { 0 }).sum()
+        self.all.iter().map(|s| s.parts.len() as u64).sum()
     }
 
     /// How the next bytes of a piece of `len` bytes at `offset` must be written.
     pub fn target(&self, w: WeightId, offset: usize, len: usize) -> Option<Target<'_>> {
-        let Store::Gpu(parts) = &self.all[w.index()].1 else { return Some(Target::Write { len }) };
-        let p = parts.iter().find(|p| (p.start..p.start + p.len).contains(&offset))?;
-        let at = offset - p.start;
-        let len = len.min(p.len - at);
-        let whole = (at + len) / 4 * 4;
-        Some(if !at.is_multiple_of(4) {
-            Target::Write { len: len.min(4 - at % 4) }
-        } else if whole > at {
-            Target::Raw { buffer: &p.buffer, offset: at as u64, len: whole - at }
-        } else {
-            Target::Write { len }
-        })
+        let store = &self.all[w.index()];
+        if store.host.is_some() {
+            return Some(Target::Write { len });
+        }
+        target_in(&store.parts, offset, len)
     }
 
     pub fn write(&mut self, gpu: &Gpu, w: WeightId, mut offset: usize, mut bytes: &[u8]) -> Result<()> {
-        if let (name, Store::Host(to)) = &mut self.all[w.index()] {
+        let Store { name, parts, host, .. } = &mut self.all[w.index()];
+        if let Some(to) = host {
             let Some(to) = offset.checked_add(bytes.len()).and_then(|end| to.get_mut(offset..end)) else {
                 bail!(InvalidArgument, "weight `{name}` has {} bytes, a piece ends after them", to.len());
             };
             to.copy_from_slice(bytes);
+        }
+        if parts.is_empty() {
             return Ok(());
         }
         while !bytes.is_empty() {
-            let done = match self.target(w, offset, bytes.len().min(MAX_STAGED)) {
-                None => bail!(InvalidArgument, "weight `{}`: a piece ends after it", self.all[w.index()].0),
+            let done = match target_in(&self.all[w.index()].parts, offset, bytes.len().min(MAX_STAGED)) {
+                None => bail!(InvalidArgument, "weight `{}`: a piece ends after it", self.all[w.index()].name),
                 Some(Target::Raw { buffer, offset, len }) => {
                     gpu.queue.write_buffer(buffer, offset, &bytes[..len]);
                     len
@@ -140,17 +138,23 @@ impl Weights {
     /// Every weight must be whole now.
     pub fn finish(&mut self, gpu: &Gpu) -> Result<()> {
         if let Some(((w, _, word), _)) = self.edges.first_key_value() {
-            let name = &self.all[*w as usize].0;
+            let name = &self.all[*w as usize].name;
             bail!(InvalidState, "weight `{name}` is incomplete near byte {} of a part", word * 4);
         }
         gpu.queue.submit([]);
         self.staged = 0;
+        if !std::mem::replace(&mut self.packed, true) {
+            let mut repacker = Repacker::new(gpu);
+            for s in &self.all {
+                s.parts.iter().try_for_each(|p| repacker.repack(&p.buffer, s.dtype, s.cols, tiled(s.dtype, p.rows)))?;
+            }
+        }
         gpu.wait()
     }
 
     /// Collects the bytes of a word until all are there. Words are what a queue can write.
     fn write_edge(&mut self, gpu: &Gpu, w: WeightId, offset: usize, bytes: &[u8]) {
-        let Store::Gpu(parts) = &self.all[w.index()].1 else { return };
+        let parts = &self.all[w.index()].parts;
         let i = parts.partition_point(|p| p.start + p.len <= offset);
         let at = offset - parts[i].start;
         let key = (w.0, i, at / 4);
@@ -179,26 +183,66 @@ impl Weights {
     }
 }
 
-/// Allocates the parts of a weight. Behind the rows of each part lies the grid of its type, from the next whole word on.
-fn split(gpu: &Gpu, w: &Weight) -> Result<Store> {
-    let row_bytes = w.row_bytes();
-    let grid: &[u8] = bytemuck::cast_slice(quant::grid(w.dtype).unwrap_or_default());
-    let behind = grid.len() as u64 + SLACK;
+fn target_in(parts: &[Part], offset: usize, len: usize) -> Option<Target<'_>> {
+    let p = parts.iter().find(|p| (p.start..p.start + p.len).contains(&offset))?;
+    let at = offset - p.start;
+    let len = len.min(p.len - at);
+    let whole = (at + len) / 4 * 4;
+    Some(if !at.is_multiple_of(4) {
+        Target::Write { len: len.min(4 - at % 4) }
+    } else if whole > at {
+        Target::Raw { buffer: &p.buffer, offset: at as u64, len: whole - at }
+    } else {
+        Target::Write { len }
+    })
+}
+
+/// Rows of each part: as many as a binding holds, and the same for the two halves of a gated linear unit.
+fn rows_of_parts(gpu: &Gpu, g: &Graph, w: WeightId) -> Result<usize> {
+    let halves = g.nodes.iter().find_map(|n| match &n.op {
+        Op::Project(p) if matches!(p.post, Post::Glu(_)) && p.parts.iter().any(|p| p.w == w) => Some(&p.parts[..]),
+        _ => None,
+    });
+    let together = || halves.unwrap_or_default().iter().map(|p| p.w).chain([w]).map(|w| g.weight(w));
+    let row_bytes = together().map(Weight::row_bytes).max().unwrap_or(0);
+    let behind = together().map(|w| grid(w).len()).max().unwrap_or(0) as u64 + SLACK;
     let room = usize::try_from(gpu.max_binding.saturating_sub(behind + 16)).unwrap_or(usize::MAX);
     let most = room / row_bytes.max(1);
+    // Parts begin with a tile.
+    let in_tiles = most < g.weight(w).rows && together().any(|w| repack::fields(w.dtype).is_some());
+    let most = if in_tiles { most / TILE * TILE } else { most };
     if most == 0 {
-        bail!(OutOfMemory, "a row of weight `{}` has {row_bytes} bytes, more than the GPU binds", w.name);
+        bail!(
+            OutOfMemory,
+            "{TILE} rows of weight `{}` have {row_bytes} bytes each, more than the GPU binds",
+            g.weight(w).name
+        );
     }
+    Ok(most)
+}
+
+/// Rows with those that fill up the last tile.
+fn tiled(dtype: DType, rows: usize) -> usize {
+    if repack::fields(dtype).is_some() { rows.next_multiple_of(TILE) } else { rows }
+}
+
+fn grid(w: &Weight) -> &'static [u8] {
+    bytemuck::cast_slice(quant::grid(w.dtype).unwrap_or_default())
+}
+
+/// Allocates the parts of a weight. Behind the rows of each part lies the grid of its type, from the next whole word on.
+fn split(gpu: &Gpu, w: &Weight, most: usize) -> Result<Vec<Part>> {
+    let (row_bytes, grid) = (w.row_bytes(), grid(w));
     let mut parts = Vec::new();
     for row0 in (0..w.rows).step_by(most) {
         let rows = most.min(w.rows - row0);
         let len = rows * row_bytes;
-        let end = len.next_multiple_of(4) as u64;
-        let buffer = gpu.storage(&w.name, end + behind)?;
+        let end = (tiled(w.dtype, rows) * row_bytes).next_multiple_of(4) as u64;
+        let buffer = gpu.storage(&w.name, end + grid.len() as u64 + SLACK)?;
         if !grid.is_empty() {
             gpu.queue.write_buffer(&buffer, end, grid);
         }
         parts.push(Part { buffer, row0, rows, start: row0 * row_bytes, len });
     }
-    Ok(Store::Gpu(parts))
+    Ok(parts)
 }

@@ -13,7 +13,7 @@ pub fn dce(g: Graph) -> Graph {
     let mut live = vec![false; g.nodes.len()];
     g.parts().for_each(|p| live[p.output.index()] = true);
     for (i, node) in g.nodes.iter().enumerate().rev() {
-        if live[i] || node.shape.is_none() {
+        if live[i] || node.op.is_effect() {
             live[i] = true;
             node.op.operands().for_each(|x| live[x.index()] = true);
         }

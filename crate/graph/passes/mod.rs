@@ -1,6 +1,12 @@
 //! Rewrites from graph to graph, in the order in which they run. Each is checked by `verify` afterwards.
 
+mod attention;
 mod dce;
+mod delta;
+mod edit;
+mod norm;
+mod project;
+mod residual;
 
 pub use dce::dce;
 
@@ -9,13 +15,43 @@ use super::verify::verify;
 
 type Pass = fn(Graph) -> Graph;
 
-/// Runs all passes.
+/// Columns of a matrix that a projection reads at a time: matrices with other rows stay as they are.
+const RUN: usize = 32;
+
+/// The passes that every plan goes through.
 ///
 /// # Panics
 /// Where a pass leaves a broken graph, which is a mistake in that pass.
-pub fn run(mut g: Graph) -> Graph {
-    const PASSES: &[(&str, Pass)] = &[("dce", dce)];
-    for (name, pass) in PASSES {
+pub fn run(g: Graph) -> Graph {
+    all(g, &[("dce", dce)])
+}
+
+/// Fuses ops for backends on which starting one costs more than the work of a small one.
+///
+/// ```text
+/// %1 = rms_norm %0 n                     %1 = project %0 n q k v norm
+/// %2 = matmul %1 q ... %4 = matmul %1 v  %2 = slice %1 ... %4 = slice %1
+/// ```
+///
+/// # Panics
+/// Where a pass leaves a broken graph, which is a mistake in that pass.
+pub fn fuse(g: Graph) -> Graph {
+    const PASSES: &[(&str, Pass)] = &[
+        ("l2_norms", delta::l2_norms),
+        ("gates", attention::gates),
+        ("biases", project::biases),
+        ("glus", project::glus),
+        ("gated_norms", norm::gated_norms),
+        ("sums", residual::sums),
+        ("merge", project::merge),
+        ("norms", norm::norms),
+        ("places", attention::places),
+    ];
+    all(g, PASSES)
+}
+
+fn all(mut g: Graph, passes: &[(&str, Pass)]) -> Graph {
+    for (name, pass) in passes {
         g = pass(g);
         verify(&g).unwrap_or_else(|e| panic!("pass {name} broke the graph: {e}\n{g}"));
     }

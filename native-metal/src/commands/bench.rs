@@ -1,5 +1,7 @@
 //! `pagelm bench`: prefill and decode speed, and what a token costs in calls and bytes.
 
+mod profile;
+
 use std::time::Instant;
 
 use pagelm::backend::Counters;
@@ -28,6 +30,10 @@ pub struct Args {
     /// How often each test is measured, after one run that is not.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     reps: u16,
+    /// Measures instead how long each kernel of one decoded token takes on the GPU (after the first --depth), and how
+    /// fast it reads weights, beside a kernel that only reads.
+    #[arg(long)]
+    profile: bool,
 }
 
 /// One thing to measure.
@@ -47,6 +53,9 @@ struct Decoded {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
+    if args.profile {
+        return profile::run(&args.model, args.depth.first().copied().unwrap_or(0), usize::from(args.reps), json);
+    }
     let tests = args.tests();
     let Some(need) = tests.iter().map(|t| t.n + t.depth).max() else {
         return Err(Error::new(ErrorKind::InvalidArgument, "there is nothing to measure; give --pp or --tg above 0"));

@@ -6,6 +6,7 @@ pub mod golden;
 pub mod inspect;
 pub mod ppl;
 pub mod run;
+pub mod synth;
 
 /// `ln(sum(exp(row)))`.
 fn log_sum_exp(row: &[f32]) -> f64 {

@@ -85,7 +85,7 @@ fn rule(p: &mut Parts, delta: Delta) -> pagelm::graph::ValueId {
     let dt = p.rng.values(n_v_head);
     let (a, dt) = (p.weight_f32(1, &a), p.weight_f32(1, &dt));
     let state = p.g.recurrent_state("delta", n_v_head * d_head, d_head);
-    p.g.op(Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta })
+    p.g.op(Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta, norm: None })
 }
 
 fn rule_case(delta: Delta, steps: &[usize]) -> Case {
@@ -115,7 +115,7 @@ fn delta_rule_survives_gates_that_overflow_an_exponential() {
         let (alpha, beta) = (p.input_of(&alpha), p.input_of(&beta));
         let (a, dt) = (p.weight_f32(1, &[-0.5, -1e-3, -4.0, 0.0]), p.weight_f32(1, &[0.0, -90.0, 1.0, 3.0]));
         let state = p.g.recurrent_state("delta", n_v_head * d_head, d_head);
-        p.g.op(Op::DeltaRule { q: qk, k: qk, v, alpha, beta, a, dt, state, delta })
+        p.g.op(Op::DeltaRule { q: qk, k: qk, v, alpha, beta, a, dt, state, delta, norm: None })
     });
     parity(&case, tol::RECURRENT);
 }

@@ -1,0 +1,87 @@
+//! What the passes make of several ops: work that one kernel does at once. [`expand`](super::expand()) says what each is
+//! made of.
+
+use super::ir::{StateId, ValueId, WeightId};
+use super::op::{Act, Rope};
+
+/// A product of matrices with one input, what happens to that input first, and to the result.
+///
+/// The value has the rows of all parts side by side; of several parts each is read through a slice of its own. With
+/// experts a row of x serves all experts of a token or there is one for each, as in `MoeMatMul`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Project {
+    pub x: ValueId,
+    pub pre: Pre,
+    pub parts: Vec<Term>,
+    pub post: Post,
+    pub experts: Option<Experts>,
+}
+
+/// One matrix, and what is added to each row of its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    pub w: WeightId,
+    pub bias: Option<WeightId>,
+}
+
+/// The matrices of `n` experts lie one after another in each part; `route` says which of them a token takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Experts {
+    pub route: ValueId,
+    pub n: usize,
+}
+
+/// What happens to the input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pre {
+    None,
+    /// `rms_norm(x)`.
+    Norm {
+        w: WeightId,
+        eps: f32,
+    },
+    /// `act(gate) * rms_norm(x)`, the norm over each run of `w.cols` values.
+    GatedNorm {
+        w: WeightId,
+        eps: f32,
+        gate: ValueId,
+        act: Act,
+    },
+}
+
+/// What happens to the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Post {
+    None,
+    /// `act(first part) * second part`.
+    Glu(Act),
+    /// `to + result`, the result times `sigmoid(gate)` where there is a gate (of one column). With experts the result
+    /// is the sum of theirs, each times its share.
+    Add {
+        to: ValueId,
+        gate: Option<ValueId>,
+    },
+}
+
+/// Puts the rows of a step where attention wants them: q normed per head, rotated, and given back; k the same and
+/// stored; v stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    pub q: ValueId,
+    pub k: ValueId,
+    pub v: ValueId,
+    /// The norms of q and of k.
+    pub norms: Option<[WeightId; 2]>,
+    pub eps: f32,
+    pub rope: Rope,
+    pub keys: StateId,
+    pub values: StateId,
+}
+
+/// Euclidean norms of the heads of q and k, as in `L2Norm`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QkNorm {
+    pub eps: f32,
+    pub q_scale: f32,
+    pub k_scale: f32,
+}

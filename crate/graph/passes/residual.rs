@@ -1,0 +1,59 @@
+//! Sums with what a projection made.
+
+use super::edit::Edit;
+use super::project::as_project;
+use crate::graph::fused::{Post, Project};
+use crate::graph::ir::{Graph, ValueId};
+use crate::graph::op::Op;
+
+/// The projection adds its result to the residual stream; where a norm comes between them, the norm does.
+pub fn sums(g: Graph) -> Graph {
+    let mut e = Edit::new(g);
+    // Outer sums first: they say what inner ones become.
+    for i in (0..e.g.nodes.len()).rev() {
+        let Op::Add { a, b } = e.g.nodes[i].op else { continue };
+        // a + (b1 + b2) where both are projections: (a + b1) + b2, the inner sum in place of b1 + b2.
+        if let &Op::Add { a: b1, b: b2 } = e.op(b)
+            && e.only_reader(b)
+            && a < b
+            && let (Some(first), Some(last)) = (summand(&e, b1), summand(&e, b2))
+        {
+            e.set(b.index(), add(a, first));
+            e.set(i, add(b, last));
+        } else if let Some(last) = summand(&e, b) {
+            e.set(i, add(a, last));
+        } else if let &Op::RmsNorm { x: y, w, eps } = e.op(b)
+            && e.only_reader(b)
+            && e.g.weight(w).cols == e.cols(y)
+        {
+            e.set(i, Op::NormAdd { x: a, y, w, eps });
+        }
+    }
+    e.finish()
+}
+
+fn add(to: ValueId, (mut p, gate): (Project, Option<ValueId>)) -> Op {
+    p.post = Post::Add { to, gate };
+    Op::Project(Box::new(p))
+}
+
+/// A projection that only a sum reads, the sum over its experts, or either behind a gate of one column.
+fn summand(e: &Edit, v: ValueId) -> Option<(Project, Option<ValueId>)> {
+    if !e.only_reader(v) {
+        return None;
+    }
+    match *e.op(v) {
+        Op::SigmoidGate { x, gate } if e.cols(gate) == 1 => {
+            summand(e, x).filter(|(p, _)| p.experts.is_none()).map(|(p, _)| (p, Some(gate)))
+        }
+        Op::MoeSum { x, route } if e.only_reader(x) => {
+            let p = as_project(&e.g, e.op(x))?;
+            (p.experts.is_some_and(|x| x.route == route) && plain(&p)).then_some((p, None))
+        }
+        _ => as_project(&e.g, e.op(v)).filter(|p| p.experts.is_none() && plain(p)).map(|p| (p, None)),
+    }
+}
+
+fn plain(p: &Project) -> bool {
+    p.post == Post::None && p.parts.len() == 1
+}

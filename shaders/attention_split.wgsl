@@ -1,0 +1,113 @@
+// G query heads of one kv head against CHUNK keys: a workgroup. Each key and value is read once for all of them. LANES
+// threads share a key; then a thread adds up one vector of the values, for every KEYS-th key. With more than one chunk
+// the results go to `partial` (sums, then the largest score and the sum of weights) and another kernel joins them.
+const KEYS: u32 = WG / LANES;
+const SPLITS: u32 = WG / N;
+// Threads that find a maximum or a sum together.
+const FOLD: u32 = 8u;
+
+// Below every score. Not -inf: fast-math compilers may assume that there is none.
+const NEVER: f32 = -3.4e38;
+
+var<workgroup> query: array<V, G * N>;
+var<workgroup> scores: array<f32, G * CHUNK>;
+var<workgroup> part: array<f32, G * WG>;
+var<workgroup> folded: array<f32, G * FOLD>;
+var<workgroup> mix: array<V, WG>;
+
+fn decay(x: f32) -> f32 { return exp(max(x, -100.0)); }
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let head0 = wid.x * G;
+    let kv_head = head0 / (HEADS / KV_HEADS);
+    let end = now.pos + wid.z + 1u;
+    let start = select(0u, end - min(WINDOW, end), WINDOW > 0u);
+    let chunk = start + wid.y * CHUNK;
+    if (chunk >= end) {
+        return;
+    }
+    let count = min(CHUNK, end - chunk);
+    for (var i = tid; i < G * N; i += WG) {
+        query[i] = q[(wid.z * HEADS + head0) * N + i] * SCALE;
+    }
+    workgroupBarrier();
+    for (var base = 0u; base < count; base += KEYS) {
+        let j = base + tid / LANES;
+        var s: array<f32, G>;
+        if (j < count) {
+            for (var i = tid % LANES; i < N; i += LANES) {
+                let key = k_at(chunk + j, kv_head, i);
+                for (var g = 0u; g < G; g++) {
+                    s[g] += dot_v(query[g * N + i], key);
+                }
+            }
+        }
+        for (var g = 0u; g < G; g++) {
+            part[g * WG + tid] = s[g];
+        }
+        workgroupBarrier();
+        for (var i = tid; i < G * KEYS; i += WG) {
+            var total = 0.0;
+            for (var l = 0u; l < LANES; l++) {
+                total += part[i * LANES + l];
+            }
+            if (base + i % KEYS < count) {
+                scores[i / KEYS * CHUNK + base + i % KEYS] = capped(total);
+            }
+        }
+        workgroupBarrier();
+    }
+    for (var i = tid; i < G * FOLD; i += WG) {
+        var top = NEVER;
+        for (var j = i % FOLD; j < count; j += FOLD) {
+            top = max(top, scores[i / FOLD * CHUNK + j]);
+        }
+        folded[i] = top;
+    }
+    workgroupBarrier();
+    var tops: array<f32, G>;
+    for (var g = 0u; g < G; g++) {
+        tops[g] = NEVER;
+        for (var i = 0u; i < FOLD; i++) {
+            tops[g] = max(tops[g], folded[g * FOLD + i]);
+        }
+        for (var j = tid; j < count; j += WG) {
+            scores[g * CHUNK + j] = decay(scores[g * CHUNK + j] - tops[g]);
+        }
+    }
+    workgroupBarrier();
+    for (var i = tid; i < G * FOLD; i += WG) {
+        var total = 0.0;
+        for (var j = i % FOLD; j < count; j += FOLD) {
+            total += scores[i / FOLD * CHUNK + j];
+        }
+        folded[i] = total;
+    }
+    let d = tid % N;
+    var o: array<V, G>;
+    if (tid / N < SPLITS) {
+        for (var j = tid / N; j < count; j += SPLITS) {
+            let value = v_at(chunk + j, kv_head, d);
+            for (var g = 0u; g < G; g++) {
+                o[g] += scores[g * CHUNK + j] * value;
+            }
+        }
+    }
+    for (var g = 0u; g < G; g++) {
+        workgroupBarrier();
+        mix[tid] = o[g];
+        workgroupBarrier();
+        if (tid < N) {
+            var sum = mix[tid];
+            for (var i = 1u; i < SPLITS; i++) {
+                sum += mix[tid + i * N];
+            }
+            var total = 0.0;
+            for (var i = 0u; i < FOLD; i++) {
+                total += folded[g * FOLD + i];
+            }
+            finish(wid.z, head0 + g, wid.y, d, sum, tops[g], total);
+        }
+    }
+}

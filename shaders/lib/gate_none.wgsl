@@ -1,0 +1,1 @@
+fn gated(token: u32, i: u32, v: V) -> V { return v; }

@@ -1,0 +1,2 @@
+// Rows as they are in the file, in words.
+fn row_base(row: u32) -> u32 { return row * ROW_BYTES; }

@@ -1,0 +1,1 @@
+fn row_at(row: u32) -> u32 { return min(row, ROWS - 1u); }

@@ -1,0 +1,425 @@
+//! Fused plans: the same numbers as the ops that they are made of, and few dispatches.
+
+use pagelm::DType;
+use pagelm::backend::reference::Reference;
+use pagelm::backend::webgpu::Options as GpuOptions;
+use pagelm::backend::{Backend, Counters, KvType};
+use pagelm::engine::{Model, Options};
+use pagelm::gguf::Gguf;
+use pagelm::graph::{Act, Attention, Delta, Entry, Op, Plan, Rope, RopePairs, ValueId, expand};
+use pollster::block_on;
+
+use crate::common::backends::{self, gpu, gpu_wanted, parity, run};
+use crate::common::cases::{Case, Parts};
+use crate::common::{fixtures, golden, tol};
+
+/// The architectures.
+const FIXTURES: &[&str] =
+    &["llama", "llama32", "qwen2", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "qwen35", "qwen35moe"];
+
+/// Dispatches outside of the layers: embedding, the last sum of a layer with norms after it, last rows, norm, head,
+/// soft cap.
+const OUTSIDE: u64 = 6;
+
+const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 40, max_outputs: 1, ..Options::DEFAULT };
+
+fn plan(name: &str) -> Option<Plan> {
+    let file = fixtures::bytes(&format!("golden/{name}.gguf"))?;
+    Some(Model::new(&Gguf::parse(&file).unwrap(), &|_| true, &OPTIONS).unwrap().plan)
+}
+
+/// The ops of a plan that some backend starts.
+fn started(plan: &Plan) -> Vec<&'static str> {
+    let made = |i: &usize| plan.graph.nodes[*i].shape.is_none() || !plan.in_place(ValueId(*i as u32));
+    (0..plan.graph.nodes.len()).filter(made).map(|i| plan.graph.nodes[i].op.name()).collect()
+}
+
+#[test]
+fn what_fused_ops_are_made_of_gives_the_graph_that_was_fused() {
+    for name in FIXTURES {
+        let Some(plan) = plan(name) else { return };
+        let fused = plan.fused();
+        let again = Plan::new(expand(&fused.graph));
+        let ops = |p: &Plan| {
+            let mut all: Vec<String> = (p.graph.nodes.iter())
+                .map(|n| {
+                    let weights: Vec<_> = n.op.weights().map(|w| p.graph.weight(w).name.clone()).collect();
+                    format!("{} {weights:?} {:?}", n.op.name(), n.shape)
+                })
+                .filter(|text| !text.starts_with("slice"))
+                .collect();
+            // A norm with several readers is part of each of them, and of each once more when they are taken apart.
+            all.sort();
+            all.dedup();
+            all
+        };
+        assert_eq!(ops(&again), ops(&plan), "{name}\n{fused}");
+        assert!(started(&fused).len() * 2 < started(&plan).len() + 16, "{name} is hardly fused\n{fused}");
+    }
+}
+
+#[test]
+fn each_kind_of_layer_becomes_the_ops_that_were_looked_at() {
+    let layers = |name: &str| plan(name).map(|p| started(&p.fused()).join(" "));
+    let Some(llama) = layers("llama") else { return };
+    let attention = "project place attention project project project";
+    assert_eq!(llama, format!("embed {attention} {attention} last_rows rms_norm matmul"));
+    let qwen35 = layers("qwen35").unwrap();
+    let delta = "project ssm_conv delta_rule project project project";
+    assert_eq!(qwen35, format!("embed {delta} {delta} {delta} {attention} last_rows rms_norm matmul"));
+    let gemma3 = layers("gemma3").unwrap();
+    let normed = "project place attention matmul norm_add project matmul norm_add";
+    assert!(gemma3.starts_with(&format!("embed {normed} {normed}")), "{gemma3}");
+    let qwen3moe = layers("qwen3moe").unwrap();
+    let experts = "project place attention project project moe_route project project";
+    assert!(qwen3moe.starts_with(&format!("embed {experts} {experts}")), "{qwen3moe}");
+}
+
+#[test]
+fn the_reference_gives_the_same_logits_for_the_plan_and_the_fused_plan() {
+    for name in FIXTURES {
+        let Some((numbers, file)) = golden::load(name) else { return };
+        let gguf = Gguf::parse(&file).unwrap();
+        let logits = |fuse: bool| {
+            let mut model = Model::new(&gguf, &|_| true, &OPTIONS).unwrap();
+            if fuse {
+                model.plan = model.plan.fused();
+            }
+            let mut session = model.load(&gguf, &&*file, Box::new(Reference::new())).unwrap();
+            block_on(session.prefill(&numbers.prompts[0].ids)).unwrap().to_vec()
+        };
+        // Sums in f64 in another order, rounded to f32.
+        let diff = golden::max_diff(&logits(true), &logits(false));
+        assert!(diff <= 1e-5, "{name}: {diff:e}");
+    }
+}
+
+/// What one decoded token costs after the first one.
+fn token(name: &str, options: GpuOptions) -> Option<(Counters, Counters)> {
+    let (numbers, file) = golden::load(name)?;
+    let mut session = golden::open(&file, Box::new(gpu(options)), OPTIONS).unwrap();
+    let next = block_on(session.prefill(&numbers.prompts[0].ids)).map(|l| golden::argmax(l)).unwrap();
+    block_on(session.decode(next)).unwrap();
+    let before = session.backend().counters();
+    block_on(session.decode(next)).unwrap();
+    Some((before, session.backend().counters()))
+}
+
+#[test]
+fn a_token_takes_few_dispatches_one_pass_one_submit_one_small_write_and_makes_nothing() {
+    if !gpu_wanted() {
+        return;
+    }
+    for name in FIXTURES {
+        let options = GpuOptions { software: Some(false), ..GpuOptions::default() };
+        let Some((before, after)) = token(name, options) else { return };
+        let dispatches = after.dispatches - before.dispatches;
+        let g = plan(name).unwrap().graph;
+        let count = |is: fn(&Op) -> bool| g.nodes.iter().filter(|n| is(&n.op)).count() as u64;
+        let (attention, delta) =
+            (count(|op| matches!(op, Op::Attention { .. })), count(|op| matches!(op, Op::DeltaRule { .. })));
+        if *name == "qwen35moe" {
+            continue; // Rows of its shared expert are 48 wide, no whole runs: see `experts_are_the_same_fused`.
+        }
+        let moe = count(|op| matches!(op, Op::MoeRoute { .. }));
+        // The past of these prompts is short: attention needs no second kernel.
+        let most = 6 * attention + 6 * delta + 4 * moe + OUTSIDE;
+        assert!(dispatches <= most, "{name}: {dispatches} dispatches, {most} are allowed");
+        assert_eq!((after.passes - before.passes, after.submits - before.submits), (1, 1), "{name}");
+        assert_eq!((after.pipelines, after.buffers), (before.pipelines, before.buffers), "{name}");
+        assert!(after.bytes_written - before.bytes_written <= 512, "{name}");
+    }
+}
+
+/// A layer of attention over odd widths: normed heads, biases, several types in one projection.
+struct Layer {
+    types: [DType; 3],
+    d_head: usize,
+    heads: (usize, usize),
+    norms: bool,
+    biases: bool,
+    gated: bool,
+    post_norm: bool,
+}
+
+fn attention_layer(p: &mut Parts, x: ValueId, l: &Layer) -> ValueId {
+    let (n_head, n_kv_head) = l.heads;
+    let d = l.d_head;
+    let cols = 96;
+    let norm = p.weight(DType::F32, 1, cols);
+    let h = p.g.rms_norm(x, norm, 1e-5);
+    let widths = [if l.gated { 2 * n_head * d } else { n_head * d }, n_kv_head * d, n_kv_head * d];
+    let mut qkv = [h; 3];
+    for ((y, dtype), rows) in qkv.iter_mut().zip(l.types).zip(widths) {
+        let w = p.weight(dtype, rows, cols);
+        *y = p.g.matmul(w, h);
+        if l.biases {
+            let b = p.weight(DType::F32, 1, rows);
+            *y = p.g.add_bias(*y, b);
+        }
+    }
+    let [mut q, mut k, v] = qkv;
+    let mut gate = None;
+    if l.gated {
+        gate = Some(p.g.slice(q, 2 * d, d, d));
+        q = p.g.slice(q, 2 * d, 0, d);
+    }
+    if l.norms {
+        let w = p.weight(DType::F32, 1, d);
+        q = p.g.rms_norm(q, w, 1e-6);
+        let w = p.weight(DType::F16, 1, d);
+        k = p.g.rms_norm(k, w, 1e-6);
+    }
+    let pairs = if l.norms { RopePairs::Halves } else { RopePairs::Adjacent };
+    let rope = Rope { d_head: d, n_rot: d / 4 * 2, pairs, base: 1e4, scale: 1.0, freqs: None };
+    let (q, k) = (p.g.rope(q, rope), p.g.rope(k, rope));
+    let (keys, values) = (p.stored(k, n_kv_head * d), p.stored(v, n_kv_head * d));
+    let attn = Attention { n_head, n_kv_head, d_head: d, scale: 0.2, window: None, softcap: None };
+    let mut o = p.g.attention(q, keys, values, attn);
+    if let Some(gate) = gate {
+        o = p.g.sigmoid_gate(o, gate);
+    }
+    residual(p, x, o, (n_head * d, cols), l.post_norm)
+}
+
+/// `x + W y`, maybe with a norm between.
+fn residual(p: &mut Parts, x: ValueId, y: ValueId, (from, to): (usize, usize), post_norm: bool) -> ValueId {
+    let w = p.weight(DType::Q8_0, to, from);
+    let y = p.g.matmul(w, y);
+    if !post_norm {
+        return p.g.add(x, y);
+    }
+    let w = p.weight(DType::F32, 1, to);
+    let y = p.g.rms_norm(y, w, 1e-4);
+    p.g.add(x, y)
+}
+
+fn ffn(p: &mut Parts, x: ValueId, act: Act, types: [DType; 2], d_ff: usize, post_norm: bool) -> ValueId {
+    let norm = p.weight(DType::F32, 1, 96);
+    let h = p.g.rms_norm(x, norm, 1e-5);
+    let [gate, up] = types.map(|dtype| {
+        let w = p.weight(dtype, d_ff, 96);
+        p.g.matmul(w, h)
+    });
+    let y = p.g.glu(gate, up, act);
+    residual(p, x, y, (d_ff, 96), post_norm)
+}
+
+/// Starts ops of the fused plan that single ops of the case would not.
+fn all_fused(case: &Case, names: &[&str]) {
+    let fused = case.plan.fused();
+    for name in names {
+        assert!(started(&fused).contains(name), "{}: no {name}\n{fused}", case.name);
+    }
+    let left = ["rope", "kv_store", "glu", "add_bias", "add", "l2_norm"];
+    let found: Vec<_> = started(&fused).into_iter().filter(|n| left.contains(n)).collect();
+    assert!(found.is_empty(), "{}: {found:?} are left\n{fused}", case.name);
+}
+
+/// One to many rows of x, and a past that is longer than a chunk of split attention.
+const STEPS: &[usize] = &[1, 3, 7, 13, 66, 270, 1, 2, 5, 9];
+
+#[test]
+fn a_layer_of_attention_is_the_same_fused_whatever_its_widths_and_types() {
+    use DType::{BF16, F16, Q4_0, Q5_0, Q5_1, Q8_0};
+    let plain = Layer {
+        types: [Q4_0; 3],
+        d_head: 32,
+        heads: (3, 1),
+        norms: false,
+        biases: false,
+        gated: false,
+        post_norm: false,
+    };
+    let layers = [
+        ("biases, three types", Layer { types: [Q5_1, Q8_0, BF16], biases: true, heads: (2, 2), ..plain }),
+        ("norms, a gate", Layer { types: [Q8_0, Q5_0, Q5_0], norms: true, gated: true, heads: (6, 2), ..plain }),
+        ("norms after", Layer { types: [F16, Q4_0, Q4_0], norms: true, post_norm: true, d_head: 64, ..plain }),
+        ("nothing more", plain),
+    ];
+    for (what, l) in layers {
+        let case = Case::new(format!("a layer with {what}"), STEPS, |p| {
+            let x = p.input(96);
+            let x = attention_layer(p, x, &l);
+            let act = if l.post_norm { Act::GeluTanh } else { Act::Silu };
+            let x = ffn(p, x, act, [Q5_0, Q4_0], 160, l.post_norm);
+            attention_layer(p, x, &l)
+        });
+        all_fused(&case, &["project", "place", "attention"]);
+        // Three blocks, each with the error of a layer; nothing scales their sums down.
+        parity(&case, tol::LAYER.times(4.0));
+    }
+}
+
+#[test]
+fn a_past_of_several_chunks_is_joined_with_one_more_dispatch_for_each_layer() {
+    if !gpu_wanted() {
+        return;
+    }
+    let (types, d_head, heads) = ([DType::Q4_0; 3], 32, (3, 1));
+    let l = Layer { types, d_head, heads, norms: false, biases: false, gated: false, post_norm: false };
+    let case = Case::new("a long past", &[300, 1], |p| {
+        let x = p.input(96);
+        attention_layer(p, x, &l)
+    });
+    let mut b = gpu(GpuOptions { software: Some(false), ..GpuOptions::default() });
+    backends::load(&mut b, &case).unwrap();
+    let mut count = |pos: usize, n: usize| {
+        let before = b.counters().dispatches;
+        let s = pagelm::backend::Step { tokens: &case.tokens[..n], pos, outputs: 1, entry: Entry::Trunk };
+        backends::step(&mut b, &s, case.cols()).unwrap();
+        b.counters().dispatches - before
+    };
+    assert_eq!(count(255, 1) + 1, count(256, 1));
+}
+
+#[test]
+fn a_gated_delta_net_is_the_same_fused() {
+    for (d_head, n_k_head, n_v_head) in [(8, 2, 4), (32, 1, 3), (12, 2, 2)] {
+        let case = Case::new(format!("a delta net with heads of {d_head}"), &[1, 3, 17, 1, 6, 70, 1], |p| {
+            let x = p.input(64);
+            let (d_k, d_v) = (n_k_head * d_head, n_v_head * d_head);
+            let norm = p.weight(DType::F32, 1, 64);
+            let h = p.g.rms_norm(x, norm, 1e-5);
+            let project = |p: &mut Parts, dtype, rows| {
+                let w = p.weight(dtype, rows, 64);
+                p.g.matmul(w, h)
+            };
+            let qkv = project(p, DType::Q8_0, 2 * d_k + d_v);
+            let (alpha, beta) = (project(p, DType::F32, n_v_head), project(p, DType::F32, n_v_head));
+            let z = project(p, DType::Q4_1, d_v);
+            let taps = p.weight(DType::F32, 2 * d_k + d_v, 4);
+            let conv = p.g.recurrent_state("conv", 3, 2 * d_k + d_v);
+            let qkv = p.g.ssm_conv(qkv, taps, conv);
+            let cols = 2 * d_k + d_v;
+            let slices = [(0, d_k), (d_k, d_k), (2 * d_k, d_v)];
+            let [q, k, v] = slices.map(|(start, len)| p.g.slice(qkv, cols, start, len));
+            let (q, k) = (p.g.l2_norm(q, d_head, 1e-6, 0.25), p.g.l2_norm(k, d_head, 1e-6, 1.0));
+            // Gates below one, as in a model: with others the state grows without bound.
+            let a: Vec<f32> = (0..n_v_head).map(|_| p.rng.range(-2.0, -0.01)).collect();
+            let (a, dt) = (p.weight_f32(1, &a), p.weight(DType::F32, 1, n_v_head));
+            let state = p.g.recurrent_state("delta", d_v, d_head);
+            let delta = Delta { n_k_head, n_v_head, d_head };
+            let o = p.g.op(Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta, norm: None });
+            let w = p.weight(DType::F32, 1, d_head);
+            let o = p.g.rms_norm(o, w, 1e-6);
+            let o = p.g.glu(z, o, Act::Silu);
+            // The width of the output projection's rows must be whole runs for it to be fused.
+            let w = if d_v % 32 == 0 { p.weight(DType::Q5_1, 64, d_v) } else { p.weight(DType::F32, 64, d_v) };
+            let y = p.g.matmul(w, o);
+            p.g.add(x, y)
+        });
+        assert!(started(&case.plan.fused()).contains(&"project"));
+        parity(&case, tol::LAYER.times(2.0)); // the roundings of a layer, and those of the state
+    }
+}
+
+#[test]
+fn experts_are_the_same_fused_with_and_without_a_shared_one() {
+    for (shared, types) in [(true, [DType::Q4_0, DType::Q5_1]), (false, [DType::Q8_0; 2])] {
+        let case = Case::new(format!("experts, shared: {shared}"), &[1, 2, 5, 19, 1], |p| {
+            let (n_expert, n_used, d_ff) = (7, 3, 64);
+            let x = p.input(96);
+            let norm = p.weight(DType::F32, 1, 96);
+            let h = p.g.rms_norm(x, norm, 1e-5);
+            let router = p.weight(DType::F32, n_expert, 96);
+            let logits = p.g.matmul(router, h);
+            let route = p.g.moe_route(logits, n_used);
+            let [gate, up] = types.map(|dtype| {
+                let w = p.weight(dtype, n_expert * d_ff, 96);
+                p.g.moe_matmul(w, h, route, n_expert)
+            });
+            let y = p.g.glu(gate, up, Act::Silu);
+            let down = p.weight(DType::Q5_0, n_expert * 96, d_ff);
+            let y = p.g.moe_matmul(down, y, route, n_expert);
+            let mut y = p.g.moe_sum(y, route);
+            if shared {
+                let [gate, up] = types.map(|dtype| {
+                    let w = p.weight(dtype, 160, 96);
+                    p.g.matmul(w, h)
+                });
+                let s = p.g.glu(gate, up, Act::Silu);
+                let down = p.weight(DType::Q4_1, 96, 160);
+                let s = p.g.matmul(down, s);
+                let w = p.weight(DType::F32, 1, 96);
+                let by = p.g.matmul(w, h);
+                let s = p.g.sigmoid_gate(s, by);
+                y = p.g.add(y, s);
+            }
+            p.g.add(x, y)
+        });
+        all_fused(&case, &["project", "moe_route"]);
+        let dispatches = started(&case.plan.fused()).len();
+        assert_eq!(dispatches, if shared { 8 } else { 6 }, "embedding, four to six, last rows");
+        parity(&case, tol::LAYER);
+        if !gpu_wanted() {
+            continue;
+        }
+        // The matrices of the experts in several buffers each.
+        for software in [false, true] {
+            let options = GpuOptions { software: Some(software), ..GpuOptions::default() };
+            let want = run(&mut gpu(options), &case).unwrap();
+            let mut split = gpu(GpuOptions { max_binding: Some(17_000), ..options });
+            tol::LAYER.check("split", &run(&mut split, &case).unwrap(), &want, 96);
+        }
+    }
+}
+
+/// Rounding to f16 moves a value by up to 2^-11 of it; to q8_0 by up to 1/254 of the largest of its 32, which is some
+/// twenty times as much for a usual one. What attention makes of values moves by as much, and its weights by the error
+/// of a score: scores of these heads reach some ten, so by ten times that.
+const NARROW: [(KvType, tol::Tol); 3] = [
+    (KvType::F32, tol::Tol { abs: 0.0, rel: 2e-4 }),
+    (KvType::F16, tol::Tol { abs: 0.0, rel: 5e-3 }),
+    (KvType::Q8_0, tol::Tol { abs: 0.0, rel: 1e-1 }),
+];
+
+#[test]
+fn narrow_keys_and_values_change_as_much_as_their_rounding_and_take_less_memory() {
+    if !gpu_wanted() {
+        return;
+    }
+    for (d_head, heads) in [(32, (3, 1)), (96, (2, 2))] {
+        let types = [DType::Q8_0; 3];
+        let l = Layer { types, d_head, heads, norms: true, biases: false, gated: false, post_norm: true };
+        let mut case = Case::new(format!("a layer with heads of {d_head}"), &[1, 13, 260, 1, 4], |p| {
+            let x = p.input(96);
+            attention_layer(p, x, &l)
+        });
+        let want = run(&mut Reference::new(), &case).unwrap();
+        for software in [false, true] {
+            let mut bytes = Vec::new();
+            for (kind, tol) in NARROW {
+                case.limits.kv = kind;
+                let mut b = gpu(GpuOptions { software: Some(software), ..GpuOptions::default() });
+                tol.check(&format!("{} in {kind:?}", case.name), &run(&mut b, &case).unwrap(), &want, 96);
+                bytes.push(b.memory().kv);
+            }
+            assert_eq!(bytes[1] * 2, bytes[0]);
+            // A byte for each value, and for each 64 a word of two scales, behind all values; sizes are of 16 bytes.
+            let of_head = |bytes: u64| bytes / (2 * case.limits.n_ctx * heads.1) as u64;
+            assert_eq!(of_head(bytes[2]), (d_head + 4 * d_head.div_ceil(64)) as u64);
+        }
+    }
+}
+
+#[test]
+fn the_logits_of_models_stay_near_with_narrow_keys_and_values() {
+    if !gpu_wanted() {
+        return;
+    }
+    // Logits of the fixtures are a few units large; 2e-3 is what f32 on a GPU is allowed, and the rest is the rounding
+    // (2^-11 and 1/254 of each value) through a few layers.
+    for (kv_type, most) in [(KvType::F16, 1e-2), (KvType::Q8_0, 1e-1)] {
+        for name in ["llama", "qwen3", "gemma3", "qwen35"] {
+            let Some((numbers, file)) = golden::load(name) else { return };
+            let options = Options { kv_type, ..OPTIONS };
+            let mut session = golden::open(&file, Box::new(gpu(GpuOptions::default())), options).unwrap();
+            let prompt = &numbers.prompts[0];
+            let logits = block_on(session.prefill(&prompt.ids)).unwrap();
+            let diff = golden::max_diff(logits, &prompt.logits_last.data);
+            assert!(diff <= most, "{name} in {kv_type:?}: off by {diff:e}");
+            eprintln!("{name} {kv_type:?} {diff:e}");
+        }
+    }
+}
