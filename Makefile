@@ -1,6 +1,6 @@
 # make demo    the demo page; HEADLESS=1 answers one PROMPT in a browser without a window and prints it
 # make test    everything that must hold; make test-slow, what takes too long for every change
-# make bench   speed of this machine with a small model; MODEL=FILE for another
+# make bench   speed of this machine with a small model; MODEL=FILE for another, PEERS=0 without other engines
 # Each one first gets what it needs and this machine lacks (tests/tools/setup.sh).
 SHELL := /bin/bash
 setup := tests/tools/setup.sh
@@ -9,6 +9,8 @@ export PAGELM_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pagelm
 PROMPT ?= What is the capital of France?
 export PROMPT
 MODEL ?=
+PEERS ?= 1
+export PEERS
 
 .PHONY: demo test test-slow bench build web lint fmt apple models test-rust test-web clean
 .DEFAULT_GOAL := build
@@ -29,9 +31,10 @@ test-slow: models
 	$(setup) rust
 	cargo test --locked -p pagelm-cli --test cli -- --ignored
 
-# Natively on the CPU and the GPU, then in a browser on both; on a machine without a GPU the GPU is software.
+# Natively on the CPU and the GPU, then in a browser on both, there beside another engine; on a machine without a GPU the
+# GPU is software.
 bench: web
-	$(setup) rust vulkan browsers
+	$(setup) rust vulkan browsers $(if $(filter 0,$(PEERS)),,wllama)
 	model='$(MODEL)'; model="$${model:-$$($(setup) model:smollm)}"; \
 	cargo build --locked --release -p pagelm-cli; \
 	for backend in cpu gpu; do \

@@ -1,6 +1,6 @@
-// The package: index.js, worker.js and the wasm file side by side, found by `new URL(…, import.meta.url)`, which
+// The package: index.js, the workers' scripts and the wasm files side by side, found by `new URL(…, import.meta.url)`, which
 // bundlers of users understand.
-import { copyFileSync } from "node:fs";
+import { copyFileSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin } from "vite";
 
@@ -12,10 +12,13 @@ const keepUrls: Plugin = {
   enforce: "pre",
   transform(code, id) {
     const file = id.split("?")[0] ?? id;
-    const kept = file.endsWith("/pkg/pagelm.js")
-      ? // The worker names the wasm file itself; the generated code has a second way to it, which nothing uses.
+    const kept = file.endsWith("/pagelm.js")
+      ? // The worker names the wasm files itself; the generated code has a second way to one, which nothing uses.
         code.replace(/new URL\(["']pagelm_bg\.wasm["'], import\.meta\.url\)/, "undefined")
-      : code.replaceAll(/new URL\("(\.\/(?:worker\.js|pagelm_bg\.wasm))"/g, 'new URL(/* @vite-ignore */ "$1"');
+      : code.replaceAll(
+          /new URL\("(\.\/(?:worker(?:-threads)?\.js|pagelm-[a-z-]+\.wasm))"/g,
+          'new URL(/* @vite-ignore */ "$1"',
+        );
     return kept === code ? null : { code: kept, map: null };
   },
   // The mark was for this build only: bundlers of users shall find these files.
@@ -26,7 +29,9 @@ const keepUrls: Plugin = {
     }
   },
   closeBundle() {
-    copyFileSync(at("pkg/pagelm_bg.wasm"), at("dist/pagelm_bg.wasm"));
+    for (const file of readdirSync(at("pkg"))) {
+      if (file.endsWith(".wasm")) copyFileSync(at(`pkg/${file}`), at(`dist/${file}`));
+    }
     copyFileSync(at("../THIRD-PARTY.md"), at("dist/THIRD-PARTY.md"));
   },
 };
@@ -39,7 +44,7 @@ export default defineConfig({
     outDir: "dist",
     sourcemap: true,
     minify: true,
-    lib: { entry: { index: at("src/index.ts"), worker: at("src/worker.ts") }, formats: ["es"] },
+    lib: { entry: ["src/index.ts", "src/worker.ts", "src/worker-threads.ts"].map(at), formats: ["es"] },
     rolldownOptions: { output: { chunkFileNames: "[name].js" } },
   },
 });

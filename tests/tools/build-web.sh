@@ -1,27 +1,94 @@
 #!/usr/bin/env bash
-# Builds web/bindings into web/pkg, shrinks it, and prints its size.
-#   tests/tools/build-web.sh [cargo option...]     for example: --features something
-# WASM_PROFILE=dev builds faster and keeps names; WASM_OPT=0 leaves wasm-opt out.
+# Builds web/bindings for each kind of browser into web/pkg, shrinks the results, and prints and checks their size.
+#
+#   base             SIMD, one thread: what every browser has
+#   relaxed          relaxed SIMD
+#   threads          shared memory, for pages that are cross-origin isolated
+#   threads-relaxed  both
+#
+# WASM_BUILDS="base" builds some only, for trying things out: a page then takes the best of those. WASM_OPT=0 leaves
+# wasm-opt out.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 lines=$(tests/tools/setup.sh env)
 eval "$lines"
+builds=${WASM_BUILDS:-base relaxed threads threads-relaxed}
+limit=2000000 # bytes, gzipped
 
 # Beside the native build, not in it: it may be another rustc, and each would throw away the other's work.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/wasm"
-profile=${WASM_PROFILE:-wasm}
+# Lets a stable compiler build its standard library along.
+export RUSTC_BOOTSTRAP=1
+simd='-C target-feature=+simd128'
+shared='-C target-feature=+simd128,+atomics,+bulk-memory,+mutable-globals -C link-arg=--shared-memory
+  -C link-arg=--import-memory -C link-arg=--max-memory=4294967296 -C link-arg=--export=__wasm_init_tls
+  -C link-arg=--export=__tls_size -C link-arg=--export=__tls_align -C link-arg=--export=__tls_base'
+# The features are those that rustc was told to use and those it uses anyway; wasm-opt must not take one away.
+features='--enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals
+  --enable-reference-types --enable-multivalue'
+
 # Built beside the old package and moved over it, so that a failed build leaves that usable.
 out=web/pkg.new
 rm -rf $out
-wasm-pack --log-level error build web/bindings --target web --mode no-install --no-pack --no-gitignore --no-opt \
-  --out-dir ../pkg.new --out-name pagelm --profile "$profile" -- --locked "$@"
-wasm=$out/pagelm_bg.wasm
-if [ "$profile" != dev ] && [ "${WASM_OPT:-1}" = 1 ]; then
-  # The features are those that rustc was told to use and those it uses anyway; wasm-opt must not take one away.
-  node web/node_modules/binaryen/bin/wasm-opt -O3 --enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int \
-    --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue "$wasm" -o "$wasm.opt"
-  mv "$wasm.opt" "$wasm"
-fi
+mkdir -p $out
+
+# build NAME RUSTFLAGS CARGO-OPTIONS WASM-OPT-OPTIONS
+build() {
+  RUSTFLAGS=$2 cargo build --quiet --locked --profile wasm --target wasm32-unknown-unknown \
+    -Z build-std=std,panic_abort --package pagelm-web $3
+  wasm-bindgen --target web --out-dir "$out/$1" --out-name pagelm \
+    "$CARGO_TARGET_DIR/wasm32-unknown-unknown/wasm/pagelm_web.wasm"
+  local wasm=$out/$1/pagelm_bg.wasm small=$out/pagelm-$1.wasm
+  if [ "${WASM_OPT:-1}" = 1 ]; then
+    node web/node_modules/binaryen/bin/wasm-opt -O3 $features $4 "$wasm" -o "$small" & # while the next one compiles
+    optimising="$optimising $!"
+  else
+    cp "$wasm" "$small"
+  fi
+}
+optimising=
+for name in $builds; do
+  case $name in
+    base) build base "$simd" '' '' ;;
+    relaxed) build relaxed "$simd" '--features relaxed-simd' '--enable-relaxed-simd' ;;
+    threads) build threads "$shared" '' '--enable-threads' ;;
+    threads-relaxed)
+      build threads-relaxed "$shared" '--features relaxed-simd' '--enable-threads --enable-relaxed-simd'
+      ;;
+    *) echo "no such build: $name" >&2; exit 2 ;;
+  esac
+done
+for pid in $optimising; do wait "$pid"; done
+
+# The scripts of two builds mostly differ in comments only: then there is one, and the page loads it once.
+code() { grep -v '^ *//' "$out/$1/pagelm.js"; }
+for name in $builds; do
+  plain=${name/relaxed/base} plain=${plain/threads-base/threads}
+  if [ "$plain" != "$name" ] && [ -e "$out/$plain" ] && cmp -s <(code "$plain") <(code "$name"); then
+    printf 'export * from "../%s/pagelm.js";\nexport { default } from "../%s/pagelm.js";\n' "$plain" "$plain" |
+      tee "$out/$name/pagelm.js" >"$out/$name/pagelm.d.ts"
+  fi
+  rm "$out/$name/"*_bg.wasm*
+done
+
+# Which builds there are, for the page, and their scripts by name, for its two kinds of workers.
+scripts() {
+  local i=0 name
+  for name in "$@"; do echo "import * as glue$((i++)) from \"./$name/pagelm.js\";"; done
+  i=0
+  echo 'export const builds = {'
+  for name in "$@"; do echo "  \"$name\": glue$((i++)),"; done
+  echo '};'
+}
+echo "export const available = [$(printf '"%s", ' $builds)];" >$out/builds.js
+echo 'export const available: string[];' >$out/builds.d.ts
+scripts $(printf '%s\n' $builds | grep -v threads) >$out/one.js
+scripts $(printf '%s\n' $builds | grep threads) >$out/threads.js
+
+for name in $builds; do
+  size=$(gzip -9c "$out/pagelm-$name.wasm" | wc -c)
+  echo "pagelm-$name.wasm: $(wc -c <"$out/pagelm-$name.wasm") bytes, $size gzipped"
+  [ "$size" -lt $limit ] || [ "${WASM_OPT:-1}" != 1 ] || { echo "over $limit bytes gzipped" >&2; exit 1; }
+done
 rm -rf web/pkg
 mv $out web/pkg
-echo "web/pkg/pagelm_bg.wasm: $(wc -c <web/pkg/pagelm_bg.wasm) bytes, $(gzip -9c web/pkg/pagelm_bg.wasm | wc -c) gzipped"

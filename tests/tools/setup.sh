@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what is missing for the things named, and nothing else; takes no time when all of it is there.
 #
-#   tests/tools/setup.sh rust wasm apple node browsers vulkan models   any of these
+#   tests/tools/setup.sh rust wasm apple node wllama browsers vulkan models   any of these
 #   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
 #   tests/tools/setup.sh peer                                          llama.cpp for benchmarks, its path on stdout
 #   tests/tools/setup.sh env                                           shell lines for building wasm (eval them)
@@ -12,9 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 cache=${PAGELM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pagelm}
-wasm_triple=wasm32-unknown-unknown
 apple_triple=aarch64-apple-darwin
-wasm_pack_version=0.15.1
 
 say() { echo "setup: $*" >&2; }
 die() { echo "setup: $*" >&2; exit 1; }
@@ -42,19 +40,14 @@ rust() {
   have cc || apt gcc libc6-dev || die 'no C compiler to link with (on macOS: xcode-select --install)'
 }
 
-# Does this rustc have a standard library for the target? One that was built here fits one version only.
-has_target() {
-  local dir
-  dir=$("$1" --print sysroot)/lib/rustlib/$2
-  [ -d "$dir/lib" ] && { [ ! -e "$dir/built-by" ] || [ "$(cat "$dir/built-by")" = "$("$1" --version)" ]; }
-}
-
-# The rustc that builds wasm: the default one if it can, else Debian's with the standard library built below.
+# The rustc that builds wasm: the default one if it has the sources of its standard library, else Debian's. The library
+# must be compiled with the program: nobody ships one for threads.
 debian_rustc=/usr/bin/rustc
+has_library_source() { [ -e "$("$1" --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; }
 wasm_rustc() {
-  if have rustc && has_target rustc $wasm_triple; then
+  if have rustc && has_library_source rustc; then
     command -v rustc
-  elif [ -x $debian_rustc ] && has_target $debian_rustc $wasm_triple; then
+  elif [ -x $debian_rustc ] && has_library_source $debian_rustc; then
     echo $debian_rustc
   else
     return 1
@@ -63,52 +56,23 @@ wasm_rustc() {
 
 wasm() {
   rust
-  if ! wasm_rustc >/dev/null; then
-    if have rustup && rustup target add $wasm_triple >&2; then
-      say "added $wasm_triple with rustup"
-    else
-      wasm_std_from_source
-    fi
-  fi
-  wasm_tool wasm-pack $wasm_pack_version
+  wasm_rustc >/dev/null || { have rustup && rustup component add rust-src >&2; } ||
+    debian_rust 'the sources of its standard library' 'component add rust-src'
   wasm_tool wasm-bindgen-cli "$(sed -n '/^name = "wasm-bindgen"$/{n;s/.*"\(.*\)"/\1/p;}' Cargo.lock)" wasm-bindgen
 }
 
+# Debian's compiler with the sources of its library, where rustup has none of that.
 debian_rust() {
   have_files $debian_rustc /usr/bin/cargo /usr/lib/rustlib/src/rust/library/std/Cargo.toml /usr/bin/lld-22 ||
-    apt rustc-web cargo-web rust-web-src lld-22 || die "rustc has no $1: run 'rustup target add $1'"
-}
-
-# Without rustup's targets: Debian's compiler and library sources, and the library compiled once into its sysroot.
-wasm_std_from_source() {
-  debian_rust $wasm_triple
-  [ "$(id -u)" = 0 ] || die "must be root to add $wasm_triple to $debian_rustc; better: rustup target add $wasm_triple"
-  say "building the standard library for $wasm_triple (about a minute)"
-  local work lib
-  work=$(mktemp -d)
-  mkdir "$work/src"
-  echo '#![no_std]' >"$work/src/lib.rs"
-  printf '[package]\nname = "empty"\nedition = "2024"\n[workspace]\n' >"$work/Cargo.toml"
-  # RUSTC_BOOTSTRAP lets a stable compiler take the unstable flag; panic_unwind and proc_macro are not used by wasm
-  # programs, but cargo wants to find them in a sysroot.
-  (cd "$work" && env -u RUSTFLAGS -u CARGO_BUILD_TARGET CARGO_TARGET_DIR="$work/target" RUSTC=$debian_rustc \
-    RUSTC_BOOTSTRAP=1 /usr/bin/cargo build --quiet --release --target $wasm_triple \
-    -Z build-std=std,panic_abort,panic_unwind,proc_macro)
-  rm "$work/target/$wasm_triple/release/deps/"libempty-*.rlib
-  lib=$($debian_rustc --print sysroot)/lib/rustlib/$wasm_triple
-  # Moved into place whole, so that an interrupted copy is not taken for a library.
-  rm -rf "$lib" "$lib.new"
-  mkdir -p "$lib.new/lib"
-  cp "$work/target/$wasm_triple/release/deps/"*.rlib "$lib.new/lib/"
-  $debian_rustc --version >"$lib.new/built-by"
-  mv "$lib.new" "$lib"
-  rm -rf "$work"
+    apt rustc-web cargo-web rust-web-src lld-22 || die "rustc lacks $1: run 'rustup $2'"
 }
 
 # What type-checks the code for a Mac; check-apple.sh finds it.
 apple() {
   rust
-  has_target rustc $apple_triple || { have rustup && rustup target add $apple_triple >&2; } || debian_rust $apple_triple
+  [ -d "$(rustc --print sysroot)/lib/rustlib/$apple_triple/lib" ] ||
+    { have rustup && rustup target add $apple_triple >&2; } ||
+    debian_rust "a library for $apple_triple" "target add $apple_triple"
 }
 
 # wasm_tool PACKAGE VERSION [PROGRAM]: a program of exactly this version, compiled unless there is one.
@@ -127,7 +91,7 @@ wasm_tool() {
   rm -rf "$build"
 }
 
-# What a shell needs to run wasm-pack. Programs come by PATH because wasm-pack calls plain `cargo` and `rustc`.
+# What a shell needs to build wasm with plain `cargo` and `wasm-bindgen`.
 env_lines() {
   local rustc path=$cache/tools/bin
   rustc=$(wasm_rustc) || die 'no Rust for wasm yet: run setup.sh wasm'
@@ -152,6 +116,13 @@ node() {
     (cd web && { npm ci --loglevel=silent || npm install --no-save --loglevel=error; }) >&2
     touch web/node_modules/.package-lock.json
   fi
+}
+
+# Another engine, for the bench in browsers.
+wllama() {
+  node
+  [ web/bench/peers/node_modules/.package-lock.json -nt web/bench/peers/package-lock.json ] ||
+    (cd web/bench/peers && npm ci --loglevel=error >&2)
 }
 
 browsers() {
@@ -202,7 +173,7 @@ main() {
   local what
   for what in "$@"; do
     case $what in
-      rust | wasm | apple | node | browsers | vulkan) $what ;;
+      rust | wasm | apple | node | wllama | browsers | vulkan) $what ;;
       peer) peer ;;
       models) model smollm >/dev/null ;;
       model:*) model "${what#model:}" ;;

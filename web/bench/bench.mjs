@@ -1,13 +1,18 @@
-// Speed of the built package in headless browsers, on each backend.
-//   node web/bench/bench.mjs [--model FILE] [--browsers chromium,firefox] [--backends webgpu,cpu]
-//                            [--pp 128] [--tg 64] [--reps 3] [--json]
-// Without --json it prints a table. With it, one JSON object a line.
-import { homedir } from "node:os";
+// Speed in headless browsers, by the page's clock: pagelm beside another engine of the same kind, taken in turns.
+//   node web/bench/bench.mjs [--model FILE,FILE…] [--browsers chromium,firefox] [--runs threads,one,webgpu]
+//                            [--threads N] [--build NAME] [--pp 128] [--tg 64] [--reps 3] [--wait SECONDS] [--json]
+// A run is `threads` (page with COOP and COEP, --threads threads, by default one a core), `one` (page without, one
+// thread) or `webgpu`. The peer, wllama, runs on the CPU in Chromium; PEERS=0 leaves it out. --build takes a build of
+// pagelm that is not the best. --wait waits at most so long for a quiet machine before each measurement.
+// "others" is how many cores' worth other programs used: with more than 0.1 on a small machine a row says little.
+import { existsSync } from "node:fs";
+import { availableParallelism, homedir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { BROWSERS, launch } from "../test/browsers.mjs";
 import { serve } from "../test/serve.mjs";
+import { quiet, watch } from "./load.mjs";
 
 const { PAGELM_CACHE, XDG_CACHE_HOME } = process.env;
 const cache = PAGELM_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "pagelm");
@@ -15,78 +20,120 @@ const { values: o } = parseArgs({
   options: {
     model: { type: "string", default: join(cache, "models", "SmolLM2-135M-Instruct.Q4_1.gguf") },
     browsers: { type: "string", default: "chromium" },
-    backends: { type: "string", default: "webgpu,cpu" },
+    runs: { type: "string", default: "threads,one,webgpu" },
+    threads: { type: "string", default: String(Math.min(availableParallelism(), 8)) },
+    build: { type: "string" },
     pp: { type: "string", default: "128" },
     tg: { type: "string", default: "64" },
     reps: { type: "string", default: "3" },
+    wait: { type: "string", default: "0" },
     json: { type: "boolean", default: false },
   },
 });
 const [pp, tg, reps] = [Number(o.pp), Number(o.tg), Number(o.reps)];
-const model = resolve(o.model);
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
+const wllama = at("peers/node_modules/@wllama/wllama/esm");
 
 /** Min, median and max. @param {number[]} all */
 function spread(all) {
   const s = all.toSorted((a, b) => a - b);
-  return { min: s[0] ?? 0, median: s[s.length >> 1] ?? 0, max: s.at(-1) ?? 0 };
+  const middle = ((s[(s.length - 1) >> 1] ?? 0) + (s[s.length >> 1] ?? 0)) / 2;
+  return { min: s[0] ?? 0, median: middle, max: s.at(-1) ?? 0 };
 }
 
-/** @param {string} browserName @param {string} backend */
-async function measure(browserName, backend) {
-  const name = BROWSERS.find((b) => b === browserName);
-  if (!name) throw new Error(`--browsers takes ${BROWSERS.join(", ")}`);
-  const server = await serve({ mounts: { "/": at("."), "/dist": at("../dist"), "/models": dirname(model) } });
-  const browser = await launch(name);
+/** Loads each engine in a page of its own and lets them answer in turns. */
+async function measure(
+  /** @type {string} */ file,
+  /** @type {import("../test/browsers.mjs").Browser} */ browserName,
+  /** @type {string} */ run,
+) {
+  const mounts = { "/": at("."), "/dist": at("../dist"), "/models": dirname(file), "/wllama": wllama };
+  const server = await serve({ mounts, isolated: run !== "one" });
+  const browser = await launch(browserName, { timeout: 600_000 });
   try {
-    const page = await browser.open(`${server.url}/index.html`);
-    await page.waitForFunction(() => "bench" in globalThis);
-    const seen = await page.evaluate(
-      (/** @type {any} */ options) => /** @type {any} */ (globalThis).bench.run(options),
-      { model: `/models/${basename(model)}`, backend, pp, tg, reps },
-    );
-    /** @type {any[]} */
-    const runs = seen.runs;
-    // Prefill steps are few; what is counted below is nearly all decoding.
-    const steps = seen.after.counters.steps - seen.before.counters.steps;
-    const per = (/** @type {string} */ key) => (seen.after.counters[key] - seen.before.counters[key]) / steps;
-    return {
+    const peer = run !== "webgpu" && browserName === "chromium" && process.env.PEERS !== "0" && existsSync(wllama);
+    const names = ["pagelm", ...(peer ? ["wllama"] : [])];
+    const engines = [];
+    for (const name of names) {
+      const page = await browser.open(`${server.url}/${name}.html`);
+      await page.waitForFunction(() => "bench" in globalThis);
+      const call = (/** @type {string} */ method, /** @type {object} */ options) =>
+        page.evaluate(
+          (/** @type {[string, object]} */ [method, options]) => /** @type {any} */ (globalThis).bench[method](options),
+          [method, options],
+        );
+      const info = await call("load", {
+        model: `/models/${basename(file)}`,
+        contextLength: pp + tg + 64,
+        threads: run === "one" ? 1 : Number(o.threads),
+        backend: run === "webgpu" ? "webgpu" : "cpu",
+        ...(o.build && { wasmBuild: o.build }),
+      });
+      // The first answer warms up, and tells how many tokens so many words are.
+      const first = await call("run", { length: pp, tokens: 4, seed: 0 });
+      engines.push({ name, info, page, call, length: pp + pp - first.prompt, runs: /** @type {any[]} */ ([]) });
+    }
+    for (let rep = 1; rep <= reps; rep++) {
+      for (const e of engines) {
+        await quiet(Number(o.wait));
+        await e.page.bringToFront();
+        const end = watch();
+        const seen = await e.call("run", { length: e.length, tokens: tg, seed: rep });
+        e.runs.push({ ...seen, ...end() });
+      }
+    }
+    return engines.map(({ name, info, runs }) => ({
+      model: basename(file),
+      run,
+      engine: name,
       browser: `${browser.name} ${browser.version}`,
-      backend: seen.info.backend,
-      adapter: seen.info.adapter?.name ?? null,
-      load_ms: Math.round(seen.load_ms),
-      time_to_first_token_ms: spread(runs.map((r) => r.time_to_first_token_ms)),
-      [`pp${pp}`]: spread(runs.map((r) => r.prefill_tokens_per_s)),
-      [`tg${tg}`]: spread(runs.map((r) => r.decode_tokens_per_s)),
-      per_step: Object.fromEntries(
-        ["dispatches", "passes", "submits", "bytesWritten", "bytesRead", "buffers"].map((k) => [k, per(k)]),
-      ),
-      memory: seen.after.memory,
-      wasm_bytes: seen.after.wasmBytes,
-    };
+      ...info,
+      firstMs: spread(runs.map((r) => r.firstMs)),
+      prefill: spread(runs.map((r) => r.prefill)),
+      decode: spread(runs.map((r) => r.decode)),
+      others: spread(runs.map((r) => r.others)).max,
+      coreSeconds: spread(runs.map((r) => r.seconds)),
+      prompt: runs[0].prompt,
+      perStep: runs[0].perStep,
+      memory: runs[0].memory,
+      wasmBytes: runs[0].wasmBytes,
+    }));
   } finally {
     await browser.close();
     await server.close();
   }
 }
 
+const cell = (/** @type {{ min: number, median: number, max: number }} */ s) =>
+  `${s.min.toFixed(1)} / **${s.median.toFixed(1)}** / ${s.max.toFixed(1)}`;
 if (!o.json) {
-  console.log(`${basename(model)}, min / median / max of ${reps}`);
+  console.log(`min / median / max of ${reps}; ratios are of medians: pagelm over the row`);
   console.log(
-    `| browser | backend | load ms | first token ms | pp${pp} t/s | tg${tg} t/s | calls per step | MiB wasm |`,
+    `| model | run | engine | threads | load s | pp${pp} t/s | ratio | tg${tg} t/s | ratio | MiB wasm | others |`,
   );
-  console.log("| --- | --- | --- | --- | --- | --- | --- | --- |");
+  console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
 }
-for (const browser of o.browsers.split(",")) {
-  for (const backend of o.backends.split(",")) {
-    const r = /** @type {any} */ (await measure(browser, backend));
-    const cell = (/** @type {any} */ s, digits = 1) =>
-      [s.min, s.median, s.max].map((v) => v.toFixed(digits)).join(" / ");
-    const { dispatches, passes, submits } = r.per_step;
-    console.log(
-      o.json
-        ? JSON.stringify(r)
-        : `| ${r.browser} | ${r.backend} | ${r.load_ms} | ${cell(r.time_to_first_token_ms, 0)} | ${cell(r[`pp${pp}`])} | ${cell(r[`tg${tg}`])} | ${dispatches.toFixed(0)} dispatches, ${passes.toFixed(0)} passes, ${submits.toFixed(0)} submits | ${Math.round(r.wasm_bytes / 2 ** 20)} |`,
-    );
+for (const file of o.model.split(",").map((f) => resolve(f))) {
+  for (const browser of o.browsers.split(",")) {
+    const name = BROWSERS.find((b) => b === browser);
+    if (!name) throw new Error(`--browsers takes ${BROWSERS.join(", ")}`);
+    for (const run of o.runs.split(",")) {
+      const rows = await measure(file, name, run);
+      for (const [i, r] of rows.entries()) {
+        if (o.json) {
+          console.log(JSON.stringify(r));
+          continue;
+        }
+        const ours = rows[0];
+        const ratio = (/** @type {"prefill" | "decode"} */ what) =>
+          i === 0 ? "" : `${(ours[what].median / r[what].median).toFixed(2)}x`;
+        const engine = r.what ? `${r.engine} (${r.what})` : r.engine;
+        const mib = r.wasmBytes ? Math.round(r.wasmBytes / 2 ** 20) : "";
+        const where = `${browser}, ${run}`;
+        console.log(
+          `| ${r.model} | ${where} | ${engine} | ${r.threads} | ${(r.loadMs / 1000).toFixed(1)} | ${cell(r.prefill)} | ${ratio("prefill")} | ${cell(r.decode)} | ${ratio("decode")} | ${mib} | ${r.others.toFixed(2)} |`,
+        );
+      }
+    }
   }
 }

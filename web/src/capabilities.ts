@@ -15,15 +15,27 @@ export interface Capabilities {
       maxComputeWorkgroupStorageSize: number;
     } | null;
   };
-  wasm: { simd: boolean; relaxedSimd: boolean; threads: boolean };
-  /** Whether the page sent COOP and COEP headers: only then can wasm threads share memory. */
+  wasm: {
+    simd: boolean;
+    relaxedSimd: boolean;
+    /** Whether the engine can have several threads. */
+    threads: boolean;
+    /** Why it cannot. */
+    whyOneThread: string | null;
+  };
+  /** Whether the page sent COOP and COEP headers: only then can threads share memory. */
   crossOriginIsolated: boolean;
 }
 
 export async function capabilities(): Promise<Capabilities> {
   return {
     webgpu: await webgpu(),
-    wasm: { simd: validates(SIMD), relaxedSimd: validates(RELAXED_SIMD), threads: validates(THREADS) },
+    wasm: {
+      simd: hasSimd(),
+      relaxedSimd: hasRelaxedSimd(),
+      threads: whyNoThreads() === null,
+      whyOneThread: whyNoThreads(),
+    },
     crossOriginIsolated: globalThis.crossOriginIsolated === true,
   };
 }
@@ -69,6 +81,18 @@ const SIMD = FUNCTION([V128], ZERO);
 /** The last instruction is `i8x16.relaxed_swizzle`. */
 const RELAXED_SIMD = FUNCTION([V128], [...ZERO, ...ZERO, 0xfd, 0x80, 0x02]);
 const THREADS = [5, 4, 1, 3, 1, 1];
+
+export const hasSimd = (): boolean => validates(SIMD);
+export const hasRelaxedSimd = (): boolean => validates(RELAXED_SIMD);
+
+/** Why threads cannot share memory here; null where they can. */
+export function whyNoThreads(): string | null {
+  if (!validates(THREADS)) return "this browser has no shared WASM memory";
+  if (globalThis.crossOriginIsolated !== true || typeof SharedArrayBuffer === "undefined") {
+    return "the page is not cross-origin isolated: its server must send the headers COOP and COEP";
+  }
+  return null;
+}
 
 function validates(sections: number[]): boolean {
   if (typeof WebAssembly === "undefined") return false;

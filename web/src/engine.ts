@@ -1,4 +1,5 @@
 // What a page holds: an engine with one model, and sessions on it.
+import { chooseBuild } from "./builds.ts";
 import { Client, type Port } from "./client.ts";
 import { PagelmError } from "./errors.ts";
 import { Completions } from "./openai.ts";
@@ -13,17 +14,20 @@ import type {
   ModelInfo,
   ModelRef,
   Piece,
+  WasmBuild,
 } from "./types.ts";
 
 /** Loads a model. Rejects with a `PagelmError`; nothing is left behind then. */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const { signal, onProgress } = options;
-  const client = connect(options);
+  const wasm = chooseBuild(options);
+  const client = connect(options, wasm.build);
   try {
     const input = {
       model: wireModel(options.model),
-      wasmUrl: absolute(options.wasmUrl),
+      wasm,
       backend: options.backend ?? "auto",
+      activations: options.activations ?? "q8",
       contextLength: options.contextLength,
       mtp: options.mtp ?? false,
       memoryLimit: options.memoryLimit,
@@ -54,11 +58,12 @@ export async function canRun(
   model: ModelRef,
   options: AssetOptions & { contextLength?: number; signal?: AbortSignal } = {},
 ): Promise<CanRun> {
-  const client = connect(options);
+  const wasm = chooseBuild(options);
+  const client = connect(options, wasm.build);
   try {
     const input = {
       model: wireModel(model),
-      wasmUrl: absolute(options.wasmUrl),
+      wasm,
       contextLength: options.contextLength,
     };
     const { info, size } = await client.call("inspect", input, { signal: options.signal });
@@ -80,9 +85,10 @@ export async function canRun(
 
 /** All GPU programs of the engine, as name and text: for tests that compile them. */
 export async function shaderSources(options: AssetOptions = {}): Promise<[name: string, text: string][]> {
-  const client = connect(options);
+  const wasm = chooseBuild(options);
+  const client = connect(options, wasm.build);
   try {
-    return await client.call("shaders", { wasmUrl: absolute(options.wasmUrl) });
+    return await client.call("shaders", { wasm });
   } finally {
     client.end(new PagelmError("disposed", "the programs were listed"));
   }
@@ -205,24 +211,21 @@ export class Session {
   };
 }
 
-function connect({ workerUrl }: AssetOptions): Client {
+function connect({ workerUrl }: AssetOptions, build: WasmBuild): Client {
   if (typeof Worker === "undefined") {
     throw new PagelmError("engine-not-loaded", "there are no web workers here; models run in browsers only");
   }
   try {
-    // Bundlers look for exactly this expression.
+    // Bundlers look for exactly these expressions.
     const worker = workerUrl
       ? new Worker(workerUrl, { type: "module" })
-      : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+      : build.includes("threads")
+        ? new Worker(new URL("./worker-threads.js", import.meta.url), { type: "module" })
+        : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     return new Client(worker as unknown as Port);
   } catch (e) {
     throw new PagelmError("engine-not-loaded", `the worker could not start: ${e}`, String(workerUrl ?? ""));
   }
-}
-
-/** Relative addresses are the page's, not the worker's. */
-function absolute(url: string | URL | undefined): string | undefined {
-  return url === undefined ? undefined : new URL(url, globalThis.location?.href).href;
 }
 
 function wireModel(model: ModelRef): string | Blob {

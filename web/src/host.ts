@@ -1,23 +1,26 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
-import initWasm, { type Engine, Header, shader_sources, start } from "../pkg/pagelm.js";
+import type { Engine, Header } from "../pkg/base/pagelm.js";
 import { isSoftware } from "./capabilities.ts";
 import { abortError, type ErrorData, errorData, PagelmError } from "./errors.ts";
 import { openSource, type Source } from "./loader/fetch.ts";
 import { Placer } from "./loader/place.ts";
 import { throttled } from "./loader/progress.ts";
-import type { Operations, Prompt, Request } from "./protocol.ts";
+import type { Operations, Prompt, Request, WasmOptions } from "./protocol.ts";
+import type { Task } from "./serve.ts";
 import type { BackendName, EngineInfo, EngineStats, ModelInfo, Piece } from "./types.ts";
-import type { Task } from "./worker.ts";
+import { type Builds, type Started, startThreads, startWasm } from "./wasm.ts";
 
 type In<K extends keyof Operations> = Operations[K]["in"];
 
 export class Host {
+  #builds: Builds;
   #fatal: (message: string) => void;
-  #wasm: Promise<void> | null = null;
+  #started: Promise<Started> | null = null;
   #engine: Engine | null = null;
   #sessionOpen = false;
 
-  constructor(fatal: (message: string) => void) {
+  constructor(builds: Builds, fatal: (message: string) => void) {
+    this.#builds = builds;
     this.#fatal = fatal;
   }
 
@@ -29,8 +32,7 @@ export class Host {
       case "inspect":
         return this.#inspect(r, task);
       case "shaders":
-        await this.#start(r.wasmUrl);
-        return shader_sources();
+        return (await this.#start(r.wasm)).wasm.shader_sources();
       case "generate":
         return this.#generate(r, task);
       case "openSession":
@@ -69,30 +71,25 @@ export class Host {
     return this.#engine;
   }
 
-  #start(url: string | undefined): Promise<void> {
-    this.#wasm ??= (async () => {
-      try {
-        await initWasm({ module_or_path: url ?? new URL("./pagelm_bg.wasm", import.meta.url) });
-      } catch (e) {
-        const message = `the engine did not load (${errorData(e).message}); is the wasm file served, or is wasmUrl right?`;
-        throw new PagelmError("engine-not-loaded", message, url ?? "");
-      }
-      start(this.#fatal);
-    })();
-    return this.#wasm;
+  #start(options: WasmOptions): Promise<Started> {
+    this.#started ??= startWasm(this.#builds, options).then((started) => {
+      started.wasm.start(this.#fatal);
+      return started;
+    });
+    return this.#started;
   }
 
   async #load(r: In<"load">, task: Task): Promise<EngineInfo> {
-    await this.#start(r.wasmUrl);
+    const started = await this.#start(r.wasm);
     if (this.#engine) throw new PagelmError("invalid-state", "this engine has a model already");
     const source = await openSource(r.model, { signal: task.signal });
     const progress = throttled((p) => task.piece(p));
-    const header = new Header(source.size);
+    const header = new started.wasm.Header(source.size);
     let offset = 0;
-    let opened: { engine: Engine; placer: Placer; info: EngineInfo } | null = null;
+    let opened: Awaited<ReturnType<typeof open>> | null = null;
     try {
       for await (const bytes of source.pieces()) {
-        if (!opened && header.push(bytes)) opened = await open(header, r);
+        if (!opened && header.push(bytes)) opened = await open(started, header, r);
         if (opened) await opened.placer.take(offset, bytes);
         offset += bytes.length;
         if (!opened) {
@@ -106,6 +103,7 @@ export class Host {
       if (!opened) throw header.truncated();
       await opened.placer.flush();
       opened.engine.finish();
+      await opened.threads;
       if (task.signal.aborted) throw abortError();
       this.#engine = opened.engine;
       const bytes = opened.info.model.weightBytes ?? 0;
@@ -120,9 +118,9 @@ export class Host {
   }
 
   async #inspect(r: In<"inspect">, task: Task): Promise<Operations["inspect"]["out"]> {
-    await this.#start(r.wasmUrl);
+    const { wasm } = await this.#start(r.wasm);
     const source: Source = await openSource(r.model, { signal: task.signal });
-    const header = new Header(source.size);
+    const header = new wasm.Header(source.size);
     try {
       for await (const bytes of source.pieces()) {
         if (!header.push(bytes)) continue;
@@ -167,12 +165,17 @@ export class Host {
 const GPU_REFUSALS = ["no-gpu", "gpu-error", "unsupported-type", "unsupported-architecture", "out-of-memory"];
 
 /** Opens the engine on the backend that was asked for, or on the best that there is. */
-async function open(header: Header, { backend: wanted, contextLength, mtp, memoryLimit, kvType }: In<"load">) {
+async function open(
+  started: Started,
+  header: Header,
+  { backend: wanted, activations, contextLength, mtp, memoryLimit, kvType }: In<"load">,
+) {
+  const { threads } = started.options;
   const model = header.info(contextLength, mtp) as ModelInfo;
   if (model.problem) throw model.problem;
   let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
   let adapterName = "";
-  if (wanted === "cpu") backend = "cpu";
+  if (wanted === "cpu" || wanted === "reference") backend = wanted;
   else {
     const found = await adapter();
     if ("name" in found) adapterName = found.name;
@@ -184,11 +187,11 @@ async function open(header: Header, { backend: wanted, contextLength, mtp, memor
   }
   let engine: Engine;
   try {
-    engine = await header.open(backend, contextLength, mtp, memoryLimit, kvType);
+    engine = await header.open(backend, threads, activations, contextLength, mtp, memoryLimit, kvType);
   } catch (e) {
     const { code, message } = errorData(e);
     if (wanted !== "auto" || backend === "cpu" || !GPU_REFUSALS.includes(code)) throw e;
-    engine = await header.open("cpu", contextLength, mtp, memoryLimit, kvType);
+    engine = await header.open("cpu", threads, activations, contextLength, mtp, memoryLimit, kvType);
     [backend, backendReason] = ["cpu", message];
   }
   const seen = stats(engine);
@@ -198,8 +201,11 @@ async function open(header: Header, { backend: wanted, contextLength, mtp, memor
     backendReason,
     adapter: seen.adapter && { ...seen.adapter, name: seen.adapter.name || adapterName },
     contextLength: seen.contextLength,
+    wasm: { build: started.options.build, whyOneThread: started.options.whyOneThread },
   };
-  return { engine, placer: new Placer(engine), info };
+  // While the weights come.
+  const starting = startThreads(started);
+  return { engine, placer: new Placer(engine), info, threads: starting };
 }
 
 function stats(engine: Engine): EngineStats {

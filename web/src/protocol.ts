@@ -1,7 +1,16 @@
 // What page and worker say to each other. Every request settles exactly once, with `done` or `error`; between, a
 // generation sends pieces while it has credit. `credit` and `abort` are notes about another request and get no answer.
 import type { ErrorData } from "./errors.ts";
-import type { BackendName, EngineInfo, EngineStats, KvType, LoadProgress, ModelInfo, Piece } from "./types.ts";
+import type {
+  BackendName,
+  EngineInfo,
+  EngineStats,
+  KvType,
+  LoadProgress,
+  ModelInfo,
+  Piece,
+  WasmBuild,
+} from "./types.ts";
 
 /** What a chat template gets. */
 export interface Message {
@@ -17,13 +26,24 @@ export interface WireParams {
 
 export type Prompt = { messages: Message[]; tools?: unknown[] } | { text: string } | { ids: Uint32Array };
 
+/** Which module to load, from where, and for how many threads. */
+export interface WasmOptions {
+  build: WasmBuild;
+  /** By default that of the worker's script. */
+  folder: string | undefined;
+  threads: number;
+  /** Why there is one thread, if there is. */
+  whyOneThread: string | null;
+}
+
 /** Each operation: what it takes, what it gives, and what comes on the way. */
 export interface Operations {
   load: {
     in: {
       model: string | Blob;
-      wasmUrl: string | undefined;
+      wasm: WasmOptions;
       backend: "auto" | BackendName;
+      activations: "q8" | "f32";
       contextLength: number | undefined;
       mtp: boolean;
       memoryLimit: number | undefined;
@@ -33,7 +53,7 @@ export interface Operations {
     piece: LoadProgress;
   };
   inspect: {
-    in: { model: string | Blob; wasmUrl: string | undefined; contextLength: number | undefined };
+    in: { model: string | Blob; wasm: WasmOptions; contextLength: number | undefined };
     out: { info: ModelInfo; size: number | null };
     piece: never;
   };
@@ -49,13 +69,15 @@ export interface Operations {
   detokenize: { in: { ids: Uint32Array; showSpecial: boolean }; out: string; piece: never };
   render: { in: { messages: Message[]; tools?: unknown[] }; out: string; piece: never };
   stats: { in: object; out: EngineStats; piece: never };
-  shaders: { in: { wasmUrl: string | undefined }; out: [name: string, text: string][]; piece: never };
+  shaders: { in: { wasm: WasmOptions }; out: [name: string, text: string][]; piece: never };
 }
 
 export type Op = keyof Operations;
 
 export type Request = { [K in Op]: { id: number; op: K } & Operations[K]["in"] }[Op];
 export type Note = { op: "credit"; target: number; pieces: number } | { op: "abort"; target: number };
+/** Makes the worker a thread of another one's engine. */
+export type StartThread = { op: "thread"; build: WasmBuild; module: WebAssembly.Module; memory: WebAssembly.Memory };
 export type ToWorker = Request | Note;
 
 export type FromWorker =
@@ -64,3 +86,6 @@ export type FromWorker =
   | { op: "piece"; id: number; value: unknown }
   /** The engine is broken for good: every open request fails with this, and every later one. */
   | { op: "fatal"; error: ErrorData };
+
+/** What a thread says to its engine. */
+export type FromThread = { op: "running" } | Extract<FromWorker, { op: "fatal" }>;

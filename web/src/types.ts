@@ -3,7 +3,8 @@ import type { ErrorData } from "./errors.ts";
 /** Where a model is: a URL, or a file that the user chose. */
 export type ModelRef = string | URL | Blob;
 
-export type BackendName = "webgpu" | "cpu";
+/** `reference` is slow, and exact: other backends are tested against it. */
+export type BackendName = "webgpu" | "cpu" | "reference";
 
 export interface LoadProgress {
   /** `header`: reading what the model is. `weights`: the long part. `ready`: the engine can be used. */
@@ -13,10 +14,18 @@ export interface LoadProgress {
   total: number | undefined;
 }
 
+/** The builds of the engine's module: relaxed SIMD is an instruction set, threads need a cross-origin isolated page. */
+export type WasmBuild = "base" | "relaxed" | "threads" | "threads-relaxed";
+
 export interface AssetOptions {
-  /** Where the wasm file is; by default beside the package's own script. */
+  /** The folder of the wasm files; by default that of the package's own script. */
   wasmUrl?: string | URL;
-  /** Where the worker's script is; by default beside the package's own script. */
+  /** Which of them to load; by default the best that the browser has the features for. */
+  wasmBuild?: WasmBuild;
+  /**
+   * Where the worker's script is; by default beside the package's own script, where it is `worker-threads.js` for the
+   * builds with threads and `worker.js` for the others.
+   */
   workerUrl?: string | URL;
 }
 
@@ -31,6 +40,16 @@ export interface EngineOptions extends AssetOptions {
   backend?: "auto" | BackendName;
   /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
   contextLength?: number;
+  /**
+   * In which numbers activations meet the weights of a matrix on the CPU: whole numbers of 8 bits with a scale for every
+   * 32 (`q8`, the default), or `f32`, which is several times slower and for comparisons.
+   */
+  activations?: "q8" | "f32";
+  /**
+   * Threads on the CPU, where the page is cross-origin isolated; by default as many as the processor runs at once, at
+   * most 8.
+   */
+  threads?: number;
   /** Loads the block for multi-token prediction too, where the model has one: for `session.mtp`. */
   mtp?: boolean;
   /**
@@ -84,6 +103,8 @@ export interface EngineInfo {
   backendReason: string;
   adapter: AdapterInfo | null;
   contextLength: number;
+  /** The module that was loaded, and why it has one thread, if it has. */
+  wasm: { build: WasmBuild; whyOneThread: string | null };
 }
 
 /** What the engine did and holds. Counters are deterministic for a given input. */
@@ -91,6 +112,8 @@ export interface EngineStats {
   backend: BackendName;
   adapter: AdapterInfo | null;
   contextLength: number;
+  /** Threads that compute: the engine's own and, on the CPU, those that joined it. */
+  threads: number;
   counters: {
     steps: number;
     dispatches: number;

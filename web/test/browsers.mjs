@@ -83,10 +83,12 @@ export async function launch(name, { args = [], prefs = {}, headless = true, tim
   const cleanUp = () => rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   try {
     const start = name === "chromium" ? startChromium : startFirefox;
-    const { newPage, close, version } = await start({ profile, args, prefs, headless, timeout });
+    const { newPage, close, version, debug } = await start({ profile, args, prefs, headless, timeout });
     return {
       name,
       version,
+      /** The browser's own protocol, in Chromium. */
+      debug: () => /** @type {Promise<any>} */ (debug?.()),
       /** Opens a page; `console` collects what it and its workers print, `errors` what it did not catch. */
       async open(/** @type {string} */ url) {
         const page = await newPage();
@@ -114,7 +116,7 @@ export async function launch(name, { args = [], prefs = {}, headless = true, tim
 }
 
 /** @typedef {{ profile: string, args: string[], prefs: Record<string, unknown>, headless: boolean, timeout: number }} Start */
-/** @typedef {{ newPage: () => Promise<any>, close: () => Promise<void>, version: string }} Started */
+/** @typedef {{ newPage: () => Promise<any>, close: () => Promise<void>, version: string, debug?: () => Promise<any> }} Started */
 
 /** @param {Start} o @returns {Promise<Started>} */
 async function startChromium({ profile, args, headless, timeout }) {
@@ -143,6 +145,7 @@ async function startChromium({ profile, args, headless, timeout }) {
     },
     close: () => context.close(),
     version: context.browser()?.version() ?? "",
+    debug: () => context.newCDPSession(/** @type {any} */ (context.pages()[0])),
   };
 }
 

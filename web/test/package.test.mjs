@@ -9,21 +9,27 @@ import { gzipSync } from "node:zlib";
 const web = fileURLToPath(new URL("..", import.meta.url));
 const gz = (/** @type {string} */ file) => gzipSync(readFileSync(`${web}/dist/${file}`), { level: 9 }).length;
 
+const builds = ["base", "relaxed", "threads", "threads-relaxed"];
+
 test("the package holds its parts and the notice, and nothing of the sources", () => {
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: web, encoding: "utf8" }));
   const names = files.map((/** @type {{ path: string }} */ f) => f.path);
-  for (const name of ["index.js", "index.d.ts", "worker.js", "pagelm_bg.wasm", "THIRD-PARTY.md"])
-    assert.ok(names.includes(`dist/${name}`));
+  const parts = ["index.js", "index.d.ts", "worker.js", "worker-threads.js", "THIRD-PARTY.md"];
+  for (const name of [...parts, ...builds.map((b) => `pagelm-${b}.wasm`)])
+    assert.ok(names.includes(`dist/${name}`), name);
   const odd = names.filter((/** @type {string} */ n) => !/^(dist\/|package\.json$|README|LICENSE)/.test(n));
   assert.deepEqual(odd, []);
 });
 
-test("the wasm file stays below 2 MB and the scripts below 30 KB, compressed", (t) => {
+test("what a page loads stays below 2 MB of wasm and 30 KB of scripts, compressed", (t) => {
   const scripts = readdirSync(`${web}/dist`).filter((f) => f.endsWith(".js"));
-  const sizes = Object.fromEntries([...scripts, "pagelm_bg.wasm"].map((f) => [f, gz(f)]));
+  const sizes = Object.fromEntries([...scripts, ...builds.map((b) => `pagelm-${b}.wasm`)].map((f) => [f, gz(f)]));
   t.diagnostic(JSON.stringify(sizes));
-  assert.ok(gz("pagelm_bg.wasm") < 2e6);
-  assert.ok(scripts.reduce((sum, f) => sum + gz(f), 0) < 30_000);
+  for (const build of builds) assert.ok(gz(`pagelm-${build}.wasm`) < 2e6, build);
+  for (const worker of ["worker.js", "worker-threads.js"]) {
+    const loaded = scripts.filter((f) => !f.startsWith("worker") || f === worker);
+    assert.ok(loaded.reduce((sum, f) => sum + gz(f), 0) < 30_000, worker);
+  }
 });
 
 test("the package can be imported where there is no browser, and says so when used", async () => {

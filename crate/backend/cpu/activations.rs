@@ -10,10 +10,12 @@ use crate::quant::{self, Q8_COLS};
 pub struct Block {
     pub q: [i8; Q8_COLS],
     pub d: f32,
-    /// Of `q`.
-    pub sums: [i32; 3],
-    /// The same times `d`.
+    /// Of `q`, times `d`.
     pub scaled: [f32; 3],
+    /// Of `q`.
+    pub sums: [i16; 3],
+    /// Of the magnitudes of those in `q` that are negative.
+    pub negative: [i16; 3],
     _rest: f32,
 }
 
@@ -30,10 +32,13 @@ pub fn quantize(pool: &Pool, isa: Isa, x: &[f32], blocks: &mut [Block]) {
             || {
                 for (x, b) in x.as_chunks().0.iter().zip(tile.row(0)) {
                     b.d = quant::q8(x, &mut b.q);
-                    let half = |h: usize| b.q[h * 16..][..16].iter().map(|&q| i32::from(q)).sum::<i32>();
-                    let (low, high) = (half(0), half(1));
+                    let half = |h: usize| b.q[h * 16..][..16].iter().map(|&q| i16::from(q));
+                    let (low, high) = (half(0).sum::<i16>(), half(1).sum::<i16>());
                     b.sums = [low, high, low + high];
-                    b.scaled = b.sums.map(|s| b.d * s as f32);
+                    b.scaled = b.sums.map(|s| b.d * f32::from(s));
+                    let negative = |h: usize| half(h).map(|q| (-q).max(0)).sum::<i16>();
+                    let (low, high) = (negative(0), negative(1));
+                    b.negative = [low, high, low + high];
                 }
             },
         );

@@ -6,12 +6,16 @@
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(not(target_arch = "wasm32"))]
 mod plain;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
 mod x86_ints;
 
+#[cfg(not(target_arch = "wasm32"))]
 use plain::Plain;
 
 /// What 16 values take in memory.
@@ -57,6 +61,8 @@ pub trait Ints: Lanes {
     const TOKENS: usize = 4;
     /// `dot_wide` leaves out this many times the sum of x.
     const WIDE_BIAS: i32;
+    /// And this many times the sum of the magnitudes of negative x.
+    const WIDE_NEGATIVE: i32 = 0;
     /// W values.
     type F: Copy;
     /// W whole numbers.
@@ -91,7 +97,7 @@ pub trait Ints: Lanes {
     fn b_lookup(table: &[u8; 16], v: Self::B) -> Self::B;
     /// Adds the dot product of each row's four bytes, which are from 0 to 127, with those of x, from -127 to 127.
     fn dot(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
-    /// The same for rows of bytes from 0 to 255, except that `WIDE_BIAS` is taken from each.
+    /// The same for rows of bytes from 0 to 255, except for what `WIDE_BIAS` and `WIDE_NEGATIVE` say.
     fn dot_wide(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
 }
 
@@ -108,8 +114,11 @@ pub struct Isa(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// What the compiler may use everywhere: SSE2, NEON, simd128 or none.
+    /// What the compiler may use everywhere: SSE2, NEON or none.
+    #[cfg(not(target_arch = "wasm32"))]
     Plain,
+    #[cfg(target_arch = "wasm32")]
+    Wasm,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -161,9 +170,15 @@ impl Isa {
                 _ => Kind::Plain,
             })
         }
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        // The other targets choose when they are compiled.
+        #[cfg(target_arch = "wasm32")]
         {
-            let _ = level; // the other targets choose when they are compiled
+            let _ = level;
+            Self(Kind::Wasm)
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32")))]
+        {
+            let _ = level;
             Self(Kind::Plain)
         }
     }
@@ -172,7 +187,10 @@ impl Isa {
     #[inline]
     pub fn run<J: Job>(self, job: J) -> J::Out {
         match self.0 {
+            #[cfg(not(target_arch = "wasm32"))]
             Kind::Plain => job.run::<Plain>(),
+            #[cfg(target_arch = "wasm32")]
+            Kind::Wasm => wasm::wasm(job),
             // SAFETY: only `at_most` makes this, and only where the machine has the instructions.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { x86::avx2(job) },

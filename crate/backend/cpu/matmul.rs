@@ -129,6 +129,7 @@ fn span<L: Ints, F: Format, const S: usize, const T: usize>(
 ) {
     let groups = COLS / F::GROUP;
     let bias = if F::Bits::WIDE { L::WIDE_BIAS - F::OFFSET } else { -F::OFFSET };
+    let negative = if F::Bits::WIDE { L::WIDE_NEGATIVE } else { 0 };
     let (mut d, mut m) = ([L::f_zero(); S], [L::f_zero(); S]);
     for s in 0..S {
         let from = 2 * L::W * (sub + s);
@@ -142,8 +143,9 @@ fn span<L: Ints, F: Format, const S: usize, const T: usize>(
         for (g, s) in (0..groups * S).map(|i| (i / S, i % S)) {
             let which = if groups == 1 { 2 } else { g };
             let mut acc = [L::i_splat(0); T];
-            if bias != 0 {
-                acc = std::array::from_fn(|t| L::i_splat(xs[t].sums[which] * bias));
+            if bias != 0 || negative != 0 {
+                let sum = |x: &Block| i32::from(x.sums[which]) * bias + i32::from(x.negative[which]) * negative;
+                acc = std::array::from_fn(|t| L::i_splat(sum(xs[t])));
             }
             for j in g * CHUNKS / groups..(g + 1) * CHUNKS / groups {
                 let w = F::Bits::chunk::<L>(block, j, 4 * L::W * (sub + s));

@@ -1,9 +1,9 @@
 //! One model on one backend: first it takes weights, then it runs.
 
 use js_sys::{Array, Float32Array};
-use pagelm::backend::cpu::Cpu;
+use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, Target, WebGpu};
-use pagelm::backend::{Backend, Counters, Memory};
+use pagelm::backend::{Activations, Backend, Counters, Memory};
 use pagelm::engine::{Generation, Model, Options, Session};
 use pagelm::gguf::Gguf;
 use pagelm::graph::WeightId;
@@ -12,13 +12,8 @@ use pagelm::{Error, ErrorKind, Result};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
+use crate::threads::{cpu, running};
 use crate::value::{thrown, to_js};
-
-/// The backend that runs without a GPU.
-pub fn cpu() -> Box<dyn Backend> {
-    // This build has no threads: it must run on pages that are not cross-origin isolated.
-    Box::new(Cpu::new(1))
-}
 
 #[wasm_bindgen]
 pub struct Engine {
@@ -56,15 +51,27 @@ impl Device {
 }
 
 impl Engine {
-    pub(crate) async fn open(gguf: &Gguf, backend: &str, options: Options) -> Result<Engine> {
+    pub(crate) async fn open(
+        gguf: &Gguf,
+        backend: &str,
+        threads: usize,
+        activations: &str,
+        options: Options,
+    ) -> Result<Engine> {
+        let activations = match activations {
+            "q8" => Activations::Q8,
+            "f32" => Activations::F32,
+            other => pagelm::bail!(InvalidArgument, "`{other}` are no activations; there are q8 and f32"),
+        };
         let (mut device, adapter) = match backend {
-            "cpu" => (Device::Cpu(cpu()), None),
+            "cpu" => (Device::Cpu(Box::new(cpu(threads).activations(activations))), None),
+            "reference" => (Device::Cpu(Box::new(Reference::with_activations(activations))), None),
             "webgpu" => {
                 let gpu = WebGpu::new(webgpu::Options::default()).await?;
                 let adapter = gpu.adapter().clone();
                 (Device::Gpu(Box::new(gpu)), Some(adapter))
             }
-            other => pagelm::bail!(InvalidArgument, "`{other}` is not a backend; there are webgpu and cpu"),
+            other => pagelm::bail!(InvalidArgument, "`{other}` is not a backend; there are webgpu, cpu and reference"),
         };
         let options = match device {
             // Weights and cache lie in this module's memory, of which there is 4 GiB at most.
@@ -229,7 +236,8 @@ impl Engine {
         };
         let (counters, memory, wasm_bytes) = (device.counters(), device.memory(), wasm_bytes());
         let adapter = self.adapter.as_ref();
-        to_js(&Stats { backend, adapter, context_length, counters, memory, weight_bytes_copied, wasm_bytes })
+        let threads = running();
+        to_js(&Stats { backend, adapter, context_length, threads, counters, memory, weight_bytes_copied, wasm_bytes })
     }
 }
 
@@ -238,6 +246,8 @@ struct Stats<'a> {
     backend: &'static str,
     adapter: Option<&'a webgpu::AdapterInfo>,
     context_length: usize,
+    /// Threads that compute now.
+    threads: usize,
     counters: Counters,
     memory: Memory,
     /// Bytes of weights that came through this module's memory: nearly none on a GPU.

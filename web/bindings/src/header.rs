@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use pagelm::backend::KvType;
+use pagelm::backend::{Backend, KvType};
 use pagelm::engine::{Model, Options};
 use pagelm::gguf::{Gguf, Progress, Reader};
 use pagelm::{Error, ErrorKind};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
-use crate::engine::{Engine, cpu};
+use crate::engine::Engine;
+use crate::threads::cpu;
 use crate::value::{Problem, thrown, to_js};
 
 /// Takes the start of a file, piece by piece.
@@ -69,7 +70,7 @@ impl Header {
         for t in &gguf.tensors {
             *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
         }
-        let cpu = cpu();
+        let cpu = cpu(1);
         let model = Model::new(gguf, &|d| cpu.supports(d), &choice(context_length, mtp, None));
         let memory = model.as_ref().map(Model::memory).ok();
         let meta = &gguf.meta;
@@ -89,11 +90,14 @@ impl Header {
         })
     }
 
-    /// Makes the engine on `webgpu` or `cpu`, ready to take weights. `memory_limit`: bytes that it may take; `kv_type`:
-    /// how the cache is kept on WebGPU.
+    /// Makes the engine on `webgpu`, `cpu` or `reference`, ready to take weights. On the CPU it has one thread, and room
+    /// for others that JavaScript may lend it, `threads` in all. `activations`: `q8` or `f32`, except on a GPU.
+    /// `memory_limit`: bytes that it may take; `kv_type`: how the cache is kept on WebGPU.
     pub async fn open(
         &self,
         backend: String,
+        threads: usize,
+        activations: String,
         context_length: Option<usize>,
         mtp: bool,
         memory_limit: Option<f64>,
@@ -101,7 +105,7 @@ impl Header {
     ) -> Result<Engine, JsValue> {
         let kv_type = kv_type.map_or(Ok(KvType::F32), |name| name.parse()).map_err(thrown)?;
         let options = Options { kv_type, ..choice(context_length, mtp, memory_limit) };
-        Engine::open(self.gguf()?, &backend, options).await.map_err(thrown)
+        Engine::open(self.gguf()?, &backend, threads, &activations, options).await.map_err(thrown)
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {

@@ -5,6 +5,7 @@
 mod engine;
 mod generate;
 mod header;
+mod threads;
 mod value;
 
 use std::cell::Cell;

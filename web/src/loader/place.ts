@@ -1,5 +1,5 @@
 // Pieces of the file go straight to their place: into GPU buffers by the raw handles, or into the engine's memory.
-import type { Engine } from "../../pkg/pagelm.js";
+import type { Engine } from "../../pkg/base/pagelm.js";
 
 /** Which bytes go to byte `at` of a GPU buffer, or else to byte `offset` of a weight. */
 type Target = [start: number, end: number, buffer: GPUBuffer | null, at: number, weight: number, offset: number];

@@ -10,7 +10,7 @@ test("a browser and a model say what they can", async () => {
   const seen = await context.call("capabilities");
   assert.equal(seen.webgpu.available, true);
   assert.equal(seen.webgpu.adapter.software, true);
-  assert.deepEqual(seen.wasm, { simd: true, relaxedSimd: true, threads: true });
+  assert.deepEqual(seen.wasm, { simd: true, relaxedSimd: true, threads: true, whyOneThread: null });
   assert.equal(seen.crossOriginIsolated, true);
   const before = context.server.requests.length;
   const smollm = await context.call("canRun", SMOLLM);

@@ -1,7 +1,7 @@
-// Headless Firefox: WebGPU (naga) on a software adapter.
+// Headless Firefox: WebGPU (naga) on a software adapter, and the CPU.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { biggerModels, brokenStarts, faults, generation, models, realModel, types } from "./cases.mjs";
+import { biggerModels, brokenStarts, builds, faults, generation, models, realModel, types } from "./cases.mjs";
 import { start } from "./setup.mjs";
 
 const context = await start("firefox");
@@ -17,6 +17,11 @@ test("WebGPU", async (t) => {
   await types(t, context);
   await realModel(t, context, "webgpu");
   await biggerModels(t, context, "webgpu", 8);
+});
+
+test("CPU", async (t) => {
+  await builds(t, context);
+  await generation(t, context, "cpu");
 });
 
 test("nothing went wrong unnoticed", () => {

@@ -27,8 +27,13 @@ export function real(file, numbers) {
 export const SMOLLM = `/models/${reference.model}`;
 export const TINY = "/golden/llama.gguf";
 
-/** Serves the package, models and broken models, and opens the page. @param {import("../browsers.mjs").Browser} name */
-export async function start(name) {
+/**
+ * Serves the package, models and broken models, and opens the page. Loads are with exact activations unless they say
+ * otherwise: figures of another implementation are about these.
+ * @param {import("../browsers.mjs").Browser} name
+ * @param {{ isolated?: boolean, load?: object }} options isolated: with COOP and COEP; load: for every load
+ */
+export async function start(name, { isolated = true, load = {} } = {}) {
   const made = mkdtempSync(join(tmpdir(), "pagelm-e2e-"));
   const tiny = readFileSync(at("../../../tests/golden/llama.gguf"));
   writeFileSync(join(made, "cut.gguf"), tiny.subarray(0, tiny.length - 5000));
@@ -47,6 +52,7 @@ export async function start(name) {
   }
 
   const server = await serve({
+    isolated,
     mounts: {
       "/": at("."),
       "/dist": at("../../dist"),
@@ -72,7 +78,7 @@ export async function start(name) {
   async function call(method, ...args) {
     const answer = await page.evaluate(
       (/** @type {[string, unknown[]]} */ [method, args]) => e2e.failure?.(() => e2e[method]?.(...args)),
-      [method, args],
+      [method, method === "load" ? [{ activations: "f32", ...load, .../** @type {object} */ (args[0]) }] : args],
     );
     if (!("value" in answer) && answer.code !== undefined) throw Object.assign(new Error(answer.message), answer);
     if (!("value" in answer) && answer.message !== undefined) throw new Error(`${answer.name}: ${answer.message}`);

@@ -1,0 +1,43 @@
+// What the bench calls in pagelm's page; everything goes through the built package.
+// @ts-expect-error: only the server knows this path
+import { createEngine } from "/dist/index.js";
+import { Clock, words } from "./words.js";
+
+/** @type {any} */
+let engine;
+
+/** @type {any} */ (globalThis).bench = {
+  /** @param {any} options */
+  async load(options) {
+    const clock = new Clock();
+    engine = await createEngine(options);
+    clock.token();
+    const { threads } = await engine.stats();
+    const { backend, adapter, wasm } = engine.info;
+    return { loadMs: clock.last - clock.start, threads, what: adapter?.name ?? wasm.build, backend };
+  },
+
+  /** @param {{ length: number, tokens: number, seed: number }} options */
+  async run({ length, tokens, seed }) {
+    const params = { temperature: 0, max_tokens: tokens, ignore_eos: true };
+    const before = await engine.stats();
+    const clock = new Clock();
+    let usage;
+    for await (const piece of engine.generate(words(length, seed), params)) {
+      if (piece.kind === "token") clock.token();
+      if (piece.kind === "done") usage = piece.usage;
+    }
+    const after = await engine.stats();
+    // Prefill steps are few; what is counted is nearly all decoding.
+    const steps = after.counters.steps - before.counters.steps;
+    const per = (/** @type {string} */ key) => (after.counters[key] - before.counters[key]) / steps;
+    return {
+      ...clock.speeds(usage.prompt_tokens, usage.completion_tokens),
+      perStep: Object.fromEntries(
+        ["dispatches", "passes", "submits", "bytesWritten", "bytesRead", "buffers"].map((k) => [k, per(k)]),
+      ),
+      memory: after.memory,
+      wasmBytes: after.wasmBytes,
+    };
+  },
+};

@@ -1,0 +1,46 @@
+// What the bench calls in wllama's page, on the CPU: its WebGPU needs shader-f16.
+// @ts-expect-error: only the server knows this path
+import { Wllama } from "/wllama/index.js";
+import { Clock, words } from "./words.js";
+
+/** @type {any} */
+let engine;
+
+/** @type {any} */ (globalThis).bench = {
+  /** @param {{ model: string, threads: number, contextLength: number }} options */
+  async load({ model, threads, contextLength }) {
+    const clock = new Clock();
+    engine = new Wllama({ default: "/wllama/wasm/wllama.wasm" }, { suppressNativeLog: true });
+    await engine.loadModelFromUrl(new URL(model, location.href).href, {
+      useCache: false,
+      n_threads: threads,
+      n_gpu_layers: 0,
+      n_ctx: contextLength,
+      n_parallel: 1,
+    });
+    clock.token();
+    return { loadMs: clock.last - clock.start, threads: engine.getNumThreads(), what: "", backend: "cpu" };
+  },
+
+  /** @param {{ length: number, tokens: number, seed: number }} options */
+  async run({ length, tokens, seed }) {
+    const clock = new Clock();
+    /** @type {any} */
+    let timings;
+    await engine.createCompletion({
+      prompt: words(length, seed),
+      max_tokens: tokens,
+      temperature: 0,
+      top_k: 1,
+      ignore_eos: true,
+      cache_prompt: false,
+      timings_per_token: true,
+      stream: true,
+      onData(/** @type {any} */ chunk) {
+        clock.token();
+        timings = chunk.timings ?? timings;
+      },
+    });
+    return clock.speeds(timings.prompt_n, timings.predicted_n);
+  },
+};

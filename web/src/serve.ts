@@ -1,0 +1,90 @@
+/// <reference lib="webworker" />
+// What a worker does: it owns the wasm module and the engine, and answers one request after the other.
+import { abortError, errorData } from "./errors.ts";
+import { Host } from "./host.ts";
+import type { FromWorker, Request, StartThread, ToWorker } from "./protocol.ts";
+import { type Builds, runThread } from "./wasm.ts";
+
+const post = (message: FromWorker, transfer: Transferable[] = []) => self.postMessage(message, { transfer });
+
+/** A request that waits or runs. */
+export class Task {
+  readonly id: number;
+  readonly abort = new AbortController();
+  #credit: number;
+  #wake: (() => void) | null = null;
+
+  constructor(request: Request) {
+    this.id = request.id;
+    this.#credit = "credit" in request ? request.credit : 0;
+    this.abort.signal.addEventListener("abort", () => this.#wake?.());
+  }
+
+  get signal(): AbortSignal {
+    return this.abort.signal;
+  }
+
+  give(pieces: number): void {
+    this.#credit += pieces;
+    this.#wake?.();
+  }
+
+  /** Waits until the page wants another piece. */
+  async spend(): Promise<void> {
+    while (this.#credit <= 0 && !this.signal.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    if (this.signal.aborted) throw abortError();
+    this.#credit--;
+  }
+
+  piece(value: unknown): void {
+    post({ op: "piece", id: this.id, value });
+  }
+}
+
+let broken = false;
+
+/** Tells the page that nothing more can be expected of this worker. */
+function fatal(message: string): void {
+  if (broken) return;
+  broken = true;
+  post({ op: "fatal", error: { code: "internal", place: "", message: `pagelm broke: ${message}` } });
+}
+
+/** Makes this worker one that has these builds. */
+export function serve(builds: Builds): void {
+  const host = new Host(builds, fatal);
+  const tasks = new Map<number, Task>();
+  let last: Promise<void> = Promise.resolve();
+
+  self.onmessage = (event: MessageEvent<ToWorker | StartThread>) => {
+    const message = event.data;
+    if (message.op === "thread")
+      return runThread(builds, message, (m) => self.postMessage(m)).finally(() => self.close());
+    if (message.op === "abort") return tasks.get(message.target)?.abort.abort();
+    if (message.op === "credit") return tasks.get(message.target)?.give(message.pieces);
+    const task = new Task(message);
+    tasks.set(task.id, task);
+    last = last.then(() => run(host, message, task)).finally(() => tasks.delete(task.id));
+  };
+
+  // A trap inside a promise of the wasm module ends up here, and that promise never settles.
+  self.addEventListener("unhandledrejection", (event) => fatal(errorData(event.reason).message));
+  self.addEventListener("error", (event) => fatal(event.message));
+}
+
+async function run(host: Host, request: Request, task: Task): Promise<void> {
+  try {
+    if (task.signal.aborted) throw abortError();
+    const value: unknown = await host.run(request, task);
+    const buffer = ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : [];
+    post({ op: "done", id: task.id, value }, buffer);
+  } catch (e) {
+    // A trap leaves the memory of the module in the middle of something.
+    if (e instanceof WebAssembly.RuntimeError) return fatal(e.message);
+    post({ op: "error", id: task.id, error: errorData(task.signal.aborted ? abortError() : e) });
+  }
+}

@@ -1,0 +1,64 @@
+// The builds of the module, in pages that may share memory and in pages that may not.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { builds, bytes, models } from "./cases.mjs";
+import { SMOLLM, start } from "./setup.mjs";
+
+const isolated = await start("chromium");
+const base = await start("chromium", { isolated: false, load: { wasmBuild: "base" } });
+const open = await start("chromium", { isolated: false });
+
+test("Chromium has everything in an isolated page", async (t) => {
+  const { wasm } = await isolated.call("capabilities");
+  assert.deepEqual(wasm, { simd: true, relaxedSimd: true, threads: true, whyOneThread: null });
+  await builds(t, isolated);
+});
+
+test("Chromium has one thread in another page, and says why", async (t) => {
+  const { wasm, crossOriginIsolated } = await open.call("capabilities");
+  assert.equal(crossOriginIsolated, false);
+  assert.equal(wasm.threads, false);
+  assert.match(wasm.whyOneThread, /COOP and COEP/);
+  await builds(t, open);
+});
+
+test("the build without relaxed SIMD computes every model", async (t) => {
+  await models(t, base, "cpu");
+  await bytes(t, base);
+});
+
+test("the build with relaxed SIMD computes every type", (t) => bytes(t, isolated, { threads: 2 }));
+
+test("SmolLM2 knows its facts with activations of 8 bits", async (t) => {
+  const { info } = await isolated.call("load", {
+    model: SMOLLM,
+    backend: "cpu",
+    activations: "q8",
+    contextLength: 512,
+  });
+  assert.equal(info.wasm.build, "threads-relaxed");
+  const { text, usage } = await isolated.call("generate", "The capital of France is", { max_tokens: 1 });
+  assert.equal(text, " Paris");
+  t.diagnostic(JSON.stringify(usage));
+});
+
+test("threads end with their engine", async () => {
+  const session = await isolated.browser.debug();
+  /** Workers that the browser has. */
+  const workers = async () => {
+    const { targetInfos } = await session.send("Target.getTargets");
+    return targetInfos.filter((/** @type {{ type: string }} */ i) => i.type === "worker").length;
+  };
+  /** Waits until there are so many: the browser ends them when it likes. @param {number} want */
+  const come = async (want) => {
+    const end = performance.now() + 10_000;
+    while ((await workers()) !== want && performance.now() < end) await new Promise((done) => setTimeout(done, 50));
+    assert.equal(await workers(), want);
+  };
+  await isolated.call("dispose");
+  await come(0);
+  await isolated.call("load", { model: "/golden/llama.gguf", backend: "cpu", threads: 4 });
+  await come(4); // an engine and three threads
+  await isolated.call("dispose");
+  await come(0);
+});
