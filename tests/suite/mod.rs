@@ -15,6 +15,7 @@ mod quant;
 mod quant_models;
 mod readme;
 mod recurrent;
+mod sample;
 mod sampler;
 mod session;
 mod text;

@@ -340,3 +340,10 @@ pub fn attention(a: &Attention, tuning: Tuning) -> Kernel {
     let source = assemble("attention", &libs, &consts);
     Kernel { name: "attention", source, bind: &[Read, Read, Read, Write], grid: [a.n_head as u32, 1], rows: 1 }
 }
+
+/// The choice of a token from a row of `n_vocab` logits, by one workgroup. Made into a pipeline by
+/// [`super::sample::Sampler`].
+pub fn sample(n_vocab: usize, tuning: Tuning) -> String {
+    let threads = if tuning.software { 32 } else { 256 };
+    assemble("sample", &["order", "gumbel"], &[("VOCAB", U(n_vocab)), ("WG", U(threads))])
+}

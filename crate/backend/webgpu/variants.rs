@@ -12,6 +12,7 @@ pub fn shader_sources() -> Vec<(String, String)> {
         let kernels =
             matrices(tuning).into_iter().chain(vectors(tuning)).chain(attentions(tuning)).chain(deltas(tuning));
         all.extend(kernels.map(|(what, k)| (format!("{} {what} {kind}", k.name), k.source)));
+        all.push((format!("sample {kind}"), kernels::sample(1031, tuning)));
     }
     all
 }
