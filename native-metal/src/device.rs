@@ -36,8 +36,7 @@ pub enum Activations {
 /// What the CPU runs with.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuArgs {
-    /// One per core where `None`.
-    pub threads: Option<usize>,
+    pub threads: usize,
     pub activations: Activations,
 }
 
@@ -83,8 +82,12 @@ fn on_gpu(gpu: WebGpu) -> Device {
 }
 
 fn on_cpu(args: CpuArgs) -> Device {
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let cpu = Cpu::new(args.threads.unwrap_or(cores)).activations(args.activations.into());
+    let cpu = Cpu::new(args.threads).activations(args.activations.into());
     let description = format!("{} threads", cpu.threads());
     Device { backend: Box::new(cpu), description, in_main_memory: true }
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
 }

@@ -1,6 +1,8 @@
 //! What a measurement was made on, and when.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use memmap2::MmapMut;
 
 use pagelm::text::template::DateTime;
 use serde_json::{Value, json};
@@ -26,6 +28,35 @@ pub fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Bytes per second that so many threads read from memory, one after another: what decoding cannot exceed.
+pub fn read_bandwidth(threads: usize) -> Result<f64, std::io::Error> {
+    const BYTES: usize = 256 << 20; // more than any cache
+    let mut memory = MmapMut::map_anon(BYTES)?;
+    #[cfg(target_os = "linux")]
+    memory.advise(memmap2::Advice::HugePage)?;
+    memory.fill(1);
+    let part = BYTES / threads / 64 * 64;
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for part in memory.chunks_exact(part) {
+                scope.spawn(|| {
+                    let mut sums = [0u64; 8];
+                    for line in part.as_chunks::<64>().0 {
+                        for (sum, word) in sums.iter_mut().zip(line.as_chunks().0) {
+                            *sum ^= u64::from_ne_bytes(*word);
+                        }
+                    }
+                    std::hint::black_box(sums);
+                });
+            }
+        });
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok((part * threads) as f64 / best)
 }
 
 /// The memory that programs may still take, in bytes, where the system says so.

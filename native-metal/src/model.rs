@@ -43,11 +43,16 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// Threads of the cpu backend.
+    pub fn threads(&self) -> usize {
+        self.threads.map_or_else(device::cores, usize::from)
+    }
+
     pub fn device(&self, purpose: Purpose) -> Result<device::Device> {
         let fast = purpose == Purpose::Run && self.backend != Kind::Reference;
         let fallback = if fast { device::Activations::Q8 } else { device::Activations::F32 };
         let activations = self.activations.unwrap_or(fallback);
-        device::open(self.backend, device::CpuArgs { threads: self.threads.map(usize::from), activations })
+        device::open(self.backend, device::CpuArgs { threads: self.threads(), activations })
     }
 
     /// The options with the memory that a model may take on this device.

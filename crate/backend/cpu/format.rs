@@ -2,12 +2,16 @@
 //!
 //! 16 rows make a panel. Of every 32 columns a panel has a block of whole numbers: chunk j is 64 bytes, of which row r has
 //! bytes 4r to 4r + 3 for columns 4j to 4j + 3. Numbers of fewer bits share bytes with the next chunks: two nibbles, four
-//! bit pairs or eight bits. The scales stand before all blocks of the panel, a header for
-//! each 32 or 256 columns: 16 f16 `d`, 16 f16 `m` where there are minima, then in headers of 256 columns the small
-//! scales and minima of each group, a byte for each of the 16 rows.
+//! bit pairs or eight bits.
+//!
+//! The scales of 32 or 256 columns, as the type has it, are a header: 16 f16 `d`, 16 f16 `m` where there are minima, and
+//! for 256 columns the small scales and minima of each group, a byte for each of the 16 rows. As many headers as fill
+//! whole lines of memory stand before their blocks. So a panel is read from its first byte to its last: where headers lay
+//! apart from blocks, half of the memory's speed was lost.
 //!
 //! Nothing is rounded: it is the same matrix, in another order.
 
+use super::arena::LINE;
 use super::lanes::Ints;
 use crate::dtype::DType;
 use crate::quant::{self, IQ4_LEVELS};
@@ -220,6 +224,14 @@ pub trait Format {
     const SHARED: bool = Self::MIN && Self::GROUP == 16;
     /// Where the small scales begin.
     const SMALL: usize = 2 * PANEL * (1 + Self::MIN as usize);
+    /// Bytes of the blocks of a header.
+    const BLOCKS: usize = Self::SPAN / COLS * Self::Bits::BYTES;
+    /// Headers that stand together.
+    const TOGETHER: usize = if Self::HEADER < LINE { LINE / Self::HEADER } else { 1 };
+    /// Bytes that they take.
+    const HEADERS: usize = (Self::TOGETHER * Self::HEADER).next_multiple_of(LINE);
+    /// Bytes of them and their blocks.
+    const CLUSTER: usize = Self::HEADERS + Self::TOGETHER * Self::BLOCKS;
     /// Bytes of a header.
     const HEADER: usize = Self::SMALL + PANEL * Self::GROUPS * (1 + (Self::MIN && !Self::SHARED) as usize);
 }

@@ -76,9 +76,6 @@ pub trait Ints: Lanes {
     fn f_nibbles(x: &[u8]) -> (Self::F, Self::F);
     fn i_splat(x: i32) -> Self::I;
     fn i_to_f(v: Self::I) -> Self::F;
-    /// Asks for the line of memory `ahead` bytes after the start of `x`, which may lie past its end, to be brought near.
-    #[inline(always)]
-    fn prefetch(_x: &[u8], _ahead: usize) {}
     /// The first 4W bytes.
     fn b_load(x: &[u8]) -> Self::B;
     fn b_or(a: Self::B, b: Self::B) -> Self::B;

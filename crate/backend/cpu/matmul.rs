@@ -3,15 +3,10 @@
 //! The result of a row and a token is the same sequence of operations whatever the other rows and tokens are.
 
 use super::activations::Block;
-use super::arena::LINE;
 use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
 use super::lanes::{Ints, Isa, Job};
-use super::packed::{Packed, Panel};
+use super::packed::Packed;
 use super::pool::{Pool, Tile};
-
-/// How far ahead of a single token the weights are asked for, in bytes: processors look less far by themselves, and wait
-/// for memory then.
-const AHEAD: usize = 16 << 10;
 
 /// `y` [tokens, rows] from `x` [tokens, cols / 32], with matrix `part` of `w`, which lies in `memory`.
 pub fn matmul(pool: &Pool, isa: Isa, (w, memory, part): (&Packed, &[u8], usize), x: &[Block], y: &mut [f32]) {
@@ -66,7 +61,7 @@ impl Part<'_> {
 
     /// T tokens at a time from token `t` on, as long as there are so many. The first that is left.
     #[inline(always)]
-    fn tokens<L: Ints, F: Format, const T: usize>(&mut self, panel: Panel<'_>, at: usize, mut t: usize) -> usize {
+    fn tokens<L: Ints, F: Format, const T: usize>(&mut self, panel: &[u8], at: usize, mut t: usize) -> usize {
         while t + T <= self.tile.rows.end {
             for sub in 0..PANEL / L::W {
                 let sums = sums::<L, F, 1, T>(panel, sub, self.rows(t));
@@ -106,61 +101,68 @@ impl Part<'_> {
 /// All dot products of `S * W` rows of a panel, from register `sub` on, with T tokens.
 #[inline(always)]
 fn sums<L: Ints, F: Format, const S: usize, const T: usize>(
-    panel: Panel<'_>,
+    panel: &[u8],
     sub: usize,
     x: [&[Block]; T],
 ) -> [[L::F; T]; S] {
-    let groups = COLS / F::GROUP;
-    let per_span = F::SPAN / COLS;
-    let bias = if F::Bits::WIDE { L::WIDE_BIAS - F::OFFSET } else { -F::OFFSET };
     let mut sums = [[L::f_zero(); T]; S];
-    let spans = panel.headers.chunks_exact(F::HEADER).zip(panel.blocks.chunks_exact(per_span * F::Bits::BYTES));
-    for (i, (header, blocks)) in spans.enumerate() {
-        let (mut d, mut m) = ([L::f_zero(); S], [L::f_zero(); S]);
-        for s in 0..S {
-            let from = 2 * L::W * (sub + s);
-            d[s] = L::f_halves(&header[from..]);
-            if F::MIN {
-                m[s] = L::f_halves(&header[2 * PANEL + from..]);
-            }
+    let mut first = 0;
+    for cluster in panel.chunks(F::CLUSTER) {
+        let (headers, blocks) = cluster.split_at(F::HEADERS);
+        // The last header of a panel may have no blocks.
+        for (header, blocks) in headers.chunks_exact(F::HEADER).zip(blocks.chunks_exact(F::BLOCKS)) {
+            let x = std::array::from_fn(|t| &x[t][first..first + F::SPAN / COLS]);
+            span::<L, F, S, T>(header, blocks, sub, x, &mut sums);
+            first += F::SPAN / COLS;
         }
-        for b in 0..per_span {
-            let block = &blocks[b * F::Bits::BYTES..][..F::Bits::BYTES];
-            if T == 1 {
-                for line in 0..F::Bits::BYTES / LINE {
-                    L::prefetch(block, AHEAD + LINE * line);
+    }
+    sums
+}
+
+/// The columns of one header.
+#[inline(always)]
+fn span<L: Ints, F: Format, const S: usize, const T: usize>(
+    header: &[u8],
+    blocks: &[u8],
+    sub: usize,
+    x: [&[Block]; T],
+    sums: &mut [[L::F; T]; S],
+) {
+    let groups = COLS / F::GROUP;
+    let bias = if F::Bits::WIDE { L::WIDE_BIAS - F::OFFSET } else { -F::OFFSET };
+    let (mut d, mut m) = ([L::f_zero(); S], [L::f_zero(); S]);
+    for s in 0..S {
+        let from = 2 * L::W * (sub + s);
+        d[s] = L::f_halves(&header[from..]);
+        if F::MIN {
+            m[s] = L::f_halves(&header[2 * PANEL + from..]);
+        }
+    }
+    for (b, block) in blocks.chunks_exact(F::Bits::BYTES).enumerate() {
+        let xs: [&Block; T] = std::array::from_fn(|t| &x[t][b]);
+        for (g, s) in (0..groups * S).map(|i| (i / S, i % S)) {
+            let which = if groups == 1 { 2 } else { g };
+            let mut acc = [L::i_splat(0); T];
+            if bias != 0 {
+                acc = std::array::from_fn(|t| L::i_splat(xs[t].sums[which] * bias));
+            }
+            for j in g * CHUNKS / groups..(g + 1) * CHUNKS / groups {
+                let w = F::Bits::chunk::<L>(block, j, 4 * L::W * (sub + s));
+                for t in 0..T {
+                    let x = *xs[t].q[4 * j..].first_chunk().expect("four columns");
+                    acc[t] = if F::Bits::WIDE { L::dot_wide(acc[t], w, x) } else { L::dot(acc[t], w, x) };
                 }
             }
-            let xs: [&Block; T] = std::array::from_fn(|t| &x[t][i * per_span + b]);
-            for g in 0..groups {
-                let which = if groups == 1 { 2 } else { g };
-                for s in 0..S {
-                    let mut acc = [L::i_splat(0); T];
-                    if bias != 0 {
-                        for t in 0..T {
-                            acc[t] = L::i_splat(xs[t].sums[which] * bias);
-                        }
-                    }
-                    for j in g * CHUNKS / groups..(g + 1) * CHUNKS / groups {
-                        let w = F::Bits::chunk::<L>(block, j, 4 * L::W * (sub + s));
-                        for t in 0..T {
-                            let x = *xs[t].q[4 * j..].first_chunk().expect("four columns");
-                            acc[t] = if F::Bits::WIDE { L::dot_wide(acc[t], w, x) } else { L::dot(acc[t], w, x) };
-                        }
-                    }
-                    let (scale, min) = scales::<L, F>(header, b * groups + g, sub + s, (d[s], m[s]));
-                    for t in 0..T {
-                        let sum = L::f_mul(L::i_to_f(acc[t]), scale);
-                        sums[s][t] = L::f_fma(sum, L::f_splat(xs[t].d), sums[s][t]);
-                        if F::MIN {
-                            sums[s][t] = L::f_fma(min, L::f_splat(xs[t].scaled[which]), sums[s][t]);
-                        }
-                    }
+            let (scale, min) = scales::<L, F>(header, b * groups + g, sub + s, (d[s], m[s]));
+            for t in 0..T {
+                let sum = L::f_mul(L::i_to_f(acc[t]), scale);
+                sums[s][t] = L::f_fma(sum, L::f_splat(xs[t].d), sums[s][t]);
+                if F::MIN {
+                    sums[s][t] = L::f_fma(min, L::f_splat(xs[t].scaled[which]), sums[s][t]);
                 }
             }
         }
     }
-    sums
 }
 
 /// Scale and minimum of group `g` of a header, for the rows of register `sub`.

@@ -1,7 +1,6 @@
 //! A matrix in panels (see `format`), packed in place as its bytes arrive.
 
-use super::arena::LINE;
-use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
+use super::format::{Bits, COLS, Format, PANEL, with_format};
 use super::pool::Pool;
 use crate::dtype::DType;
 use crate::quant::{self, Split, f16_to_f32};
@@ -20,8 +19,6 @@ pub struct Packed {
 /// Sizes in bytes.
 #[derive(Clone, Copy)]
 struct Shape {
-    /// Where the blocks of a panel begin, after its headers.
-    blocks: usize,
     /// Of a panel.
     panel: usize,
     /// Of a row as it is in the file.
@@ -32,18 +29,10 @@ impl Shape {
     fn new(dtype: DType, cols: usize) -> Option<Self> {
         let raw_row = dtype.row_bytes(cols)?;
         with_format!(dtype, F => {
-            let blocks = (cols / F::SPAN * F::HEADER).next_multiple_of(LINE);
-            let panel = (blocks + cols / COLS * <F as Format>::Bits::BYTES).next_multiple_of(LINE);
-            Self { blocks, panel, raw_row }
+            let spans = cols / F::SPAN;
+            Self { panel: spans.div_ceil(F::TOGETHER) * F::HEADERS + spans * F::BLOCKS, raw_row }
         })
     }
-}
-
-/// A panel as the kernels read it.
-#[derive(Clone, Copy)]
-pub struct Panel<'a> {
-    pub headers: &'a [u8],
-    pub blocks: &'a [u8],
 }
 
 impl Packed {
@@ -90,7 +79,7 @@ impl Packed {
             let p = first + tile.rows.start;
             // What lies between is whole already, or still waits.
             if whole.binary_search(&p).is_ok() {
-                pack(this.dtype, this.shape, this.raw_rows(p), tile.row(p - first));
+                pack(this.dtype, raw_row, this.raw_rows(p), tile.row(p - first));
             }
         });
         true
@@ -103,11 +92,9 @@ impl Packed {
 
     /// Panel `p` of matrix `part`.
     #[inline(always)]
-    pub fn panel<'a>(&self, memory: &'a [u8], part: usize, p: usize) -> Panel<'a> {
-        let Shape { blocks, panel, .. } = self.shape;
-        let index = part * self.rows.div_ceil(PANEL) + p;
-        let (headers, blocks) = memory[index * panel..][..panel].split_at(blocks);
-        Panel { headers, blocks }
+    pub fn panel<'a>(&self, memory: &'a [u8], part: usize, p: usize) -> &'a [u8] {
+        let panel = self.shape.panel;
+        &memory[(part * self.rows.div_ceil(PANEL) + p) * panel..][..panel]
     }
 
     /// The values of row `row` of the first matrix.
@@ -118,23 +105,28 @@ impl Packed {
 }
 
 /// Packs one panel in place.
-fn pack(dtype: DType, shape: Shape, rows: usize, panel: &mut [u8]) {
-    let raw = panel[..rows * shape.raw_row].to_vec();
+fn pack(dtype: DType, raw_row: usize, rows: usize, panel: &mut [u8]) {
+    let raw = panel[..rows * raw_row].to_vec();
     panel.fill(0);
-    let (headers, blocks) = panel.split_at_mut(shape.blocks);
     with_format!(dtype, F => {
-        for (r, raw) in raw.chunks_exact(shape.raw_row).enumerate() {
-            pack_row::<F>(raw, r, headers, blocks);
+        for (r, raw) in raw.chunks_exact(raw_row).enumerate() {
+            pack_row::<F>(raw, r, panel);
         }
     });
 }
 
-fn pack_row<F: Format>(raw: &[u8], r: usize, headers: &mut [u8], blocks: &mut [u8]) {
+/// Where header `i` of a panel begins, and where its blocks do.
+fn places<F: Format>(i: usize) -> (usize, usize) {
+    let (cluster, i) = (i / F::TOGETHER * F::CLUSTER, i % F::TOGETHER);
+    (cluster + i * F::HEADER, cluster + F::HEADERS + i * F::BLOCKS)
+}
+
+fn pack_row<F: Format>(raw: &[u8], r: usize, panel: &mut [u8]) {
     let mut s = Split::default();
-    let per_span = F::SPAN / COLS;
-    let spans = headers.chunks_exact_mut(F::HEADER).zip(blocks.chunks_mut(per_span * F::Bits::BYTES));
-    for (raw, (header, blocks)) in raw.chunks_exact(F::DTYPE.block_bytes()).zip(spans) {
+    for (i, raw) in raw.chunks_exact(F::DTYPE.block_bytes()).enumerate() {
         quant::split(F::DTYPE, raw, &mut s);
+        let (header, blocks) = places::<F>(i);
+        let header = &mut panel[header..][..F::HEADER];
         header[2 * r..][..2].copy_from_slice(&s.d);
         if F::MIN {
             header[2 * (PANEL + r)..][..2].copy_from_slice(&s.m);
@@ -146,7 +138,8 @@ fn pack_row<F: Format>(raw: &[u8], r: usize, headers: &mut [u8], blocks: &mut [u
                 header[at + F::GROUPS * PANEL] = s.mins[g];
             }
         }
-        for (block, q) in blocks.chunks_exact_mut(F::Bits::BYTES).zip(s.q.as_chunks::<COLS>().0) {
+        let blocks = panel[blocks..][..F::BLOCKS].chunks_exact_mut(F::Bits::BYTES);
+        for (block, q) in blocks.zip(s.q.as_chunks::<COLS>().0) {
             for (j, q) in q.as_chunks().0.iter().enumerate() {
                 F::Bits::put(block, j, r, u32::from_le_bytes(*q));
             }
@@ -155,10 +148,11 @@ fn pack_row<F: Format>(raw: &[u8], r: usize, headers: &mut [u8], blocks: &mut [u
 }
 
 /// Row `r` of a panel.
-fn decode<F: Format>(panel: Panel<'_>, r: usize, y: &mut [f32]) {
+fn decode<F: Format>(panel: &[u8], r: usize, y: &mut [f32]) {
     let half = |b: &[u8], at: usize| f16_to_f32(u16::from_le_bytes([b[at], b[at + 1]]));
-    let spans = panel.headers.chunks_exact(F::HEADER).zip(panel.blocks.chunks(F::SPAN / COLS * F::Bits::BYTES));
-    for (y, (header, blocks)) in y.chunks_exact_mut(F::SPAN).zip(spans) {
+    for (i, y) in y.chunks_exact_mut(F::SPAN).enumerate() {
+        let (header, blocks) = places::<F>(i);
+        let (header, blocks) = (&panel[header..], &panel[blocks..]);
         let d = half(header, 2 * r);
         let m = if F::MIN { half(header, 2 * (PANEL + r)) } else { 0.0 };
         for (g, y) in y.chunks_exact_mut(F::GROUP).enumerate() {
@@ -167,14 +161,11 @@ fn decode<F: Format>(panel: Panel<'_>, r: usize, y: &mut [f32]) {
             } else {
                 let at = F::SMALL + g * PANEL + r;
                 let s = header[at];
-                let min = if F::SHARED {
-                    s >> 4
-                } else if F::MIN {
-                    header[at + F::GROUPS * PANEL]
-                } else {
-                    0
+                let (scale, min) = match (F::SHARED, F::MIN) {
+                    (true, _) => (s & 15, s >> 4),
+                    (false, true) => (s, header[at + F::GROUPS * PANEL]),
+                    (false, false) => (s, 0),
                 };
-                let scale = if F::SHARED { s & 15 } else { s };
                 (d * if F::SIGNED { f32::from(scale as i8) } else { f32::from(scale) }, -(m * f32::from(min)))
             };
             for (i, y) in y.as_chunks_mut::<4>().0.iter_mut().enumerate() {
@@ -185,5 +176,4 @@ fn decode<F: Format>(panel: Panel<'_>, r: usize, y: &mut [f32]) {
             }
         }
     }
-    const { assert!(CHUNKS * 4 == COLS) };
 }

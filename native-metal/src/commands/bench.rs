@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Report;
 use crate::machine;
-use crate::model::{self, ModelArgs, Purpose};
+use crate::model::{self, ModelArgs, Opened, Purpose};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -66,6 +66,10 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         }
         results.push(json!({ "test": test.name(), "tokens_per_s": { "min": min, "median": median, "max": max } }));
     }
+    let backend = opened.session.backend().name();
+    let decode = results.iter().find(|r| r["test"].as_str().is_some_and(|t| t.starts_with("tg")));
+    let decode = decode.filter(|_| backend == "cpu").and_then(|r| r["tokens_per_s"]["median"].as_f64());
+    let weight_read = decode.map(|speed| weight_read(speed, &opened, args.model.device.threads())).transpose()?;
     let memory = opened.session.backend().memory();
     let kv_per_token = memory.kv / opened.session.limits().n_ctx as u64;
     let counters = per_token(decoded, opened.weight_bytes_per_token, kv_per_token);
@@ -74,13 +78,15 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     });
     if !json {
         println!("counters {counters}\nmemory {memory}");
+        weight_read.iter().for_each(|read| println!("weight_read {read}"));
     }
     let json = json!({
-        "backend": opened.session.backend().name(),
+        "backend": backend,
         "model": args.model.model.display().to_string(),
         "tests": results,
         "counters": counters,
         "memory": memory,
+        "weight_read": weight_read,
         "load_ms": opened.load_ms,
         "machine": machine::describe(&opened.device),
         "versions": machine::versions(),
@@ -138,6 +144,13 @@ fn measure(session: &mut Session, test: Test, reps: usize) -> Result<(Vec<f64>, 
 /// Tokens without meaning, the same in every run.
 fn tokens(n_vocab: usize, n: usize) -> Vec<u32> {
     (0..n).map(|i| (i * 7919 % n_vocab) as u32).collect()
+}
+
+/// How fast decoding reads weights, and which part that is of what this machine's memory gives so many threads.
+fn weight_read(tokens_per_s: f64, opened: &Opened, threads: usize) -> Result<Value> {
+    let bytes_per_s = tokens_per_s * opened.weight_bytes_per_token as f64;
+    let streaming = machine::read_bandwidth(threads).map_err(|e| Error::new(ErrorKind::OutOfMemory, e.to_string()))?;
+    Ok(json!({ "bytes_per_s": bytes_per_s, "of_streaming_read": bytes_per_s / streaming }))
 }
 
 fn per_token(decoded: Option<Decoded>, weight_bytes: usize, kv_bytes: u64) -> Value {

@@ -85,12 +85,6 @@ impl<const DOT: u8> Ints for Avx2<DOT> {
     }
 
     #[inline(always)]
-    fn prefetch(x: &[u8], ahead: usize) {
-        // SAFETY: as in `f_zero`; a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().wrapping_add(ahead).cast()) }
-    }
-
-    #[inline(always)]
     fn b_load(x: &[u8]) -> __m256i {
         let x = &x[..32];
         // SAFETY: x has 32 bytes; the load needs no alignment.
@@ -228,12 +222,6 @@ impl Ints for Avx512 {
     fn i_to_f(v: __m512i) -> __m512 {
         // SAFETY: as in `f_zero`.
         unsafe { _mm512_cvtepi32_ps(v) }
-    }
-
-    #[inline(always)]
-    fn prefetch(x: &[u8], ahead: usize) {
-        // SAFETY: as in `f_zero`; a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().wrapping_add(ahead).cast()) }
     }
 
     #[inline(always)]
