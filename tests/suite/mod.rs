@@ -1,3 +1,4 @@
+mod ahead;
 mod arch;
 mod check;
 mod cpu;

@@ -231,7 +231,8 @@ fn rules_that_the_gpu_does_not_know_are_declined() {
 
 #[test]
 fn a_chosen_token_costs_one_submit_one_small_write_and_four_bytes() {
-    let rows: Vec<Vec<f32>> = (0..25u16).map(|i| (0..25u16).map(|j| f32::from((i * 7 + j * 5) % 23)).collect()).collect();
+    let rows: Vec<Vec<f32>> =
+        (0..25u16).map(|i| (0..25u16).map(|j| f32::from((i * 7 + j * 5) % 23)).collect()).collect();
     let case = table("what a token costs", &[1; 20], 25, &rows);
     on_all(&case, |what, b| {
         let params = SamplerParams { repeat_penalty: 1.2, ..SamplerParams::default() };

@@ -57,7 +57,8 @@ impl Ring {
         let usage = U::MAP_READ | U::COPY_DST;
         let desc =
             wgpu::BufferDescriptor { label: Some("readback"), size: bytes.max(4), usage, mapped_at_creation: false };
-        let seat = || Seat { buffer: gpu.device.create_buffer(&desc), flag: Flag::default(), bytes: 0, submission: None };
+        let seat =
+            || Seat { buffer: gpu.device.create_buffer(&desc), flag: Flag::default(), bytes: 0, submission: None };
         let seats = (0..RING).map(|_| seat()).collect();
         gpu.fault.check()?;
         Ok(Self { seats, oldest: 0, waiting: 0 })

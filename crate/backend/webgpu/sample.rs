@@ -70,10 +70,8 @@ impl Sampler {
             history.as_entire_binding(),
             chosen.as_entire_binding(),
         ];
-        let entries: Vec<_> = (1..)
-            .zip(resources)
-            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
-            .collect();
+        let entries: Vec<_> =
+            (1..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
         let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("sample"),
             layout: &pipeline.get_bind_group_layout(0),
