@@ -9,7 +9,7 @@ use crate::text::{StopStrings, TextStream, Tokenizer};
 
 /// Steps on their way at once where the backend chooses the tokens. The device has another to run while a token travels
 /// to the host and the host decides to go on; what was started in vain at the end of a text is one less than this.
-const AHEAD: usize = 3;
+pub const AHEAD: usize = 3;
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
