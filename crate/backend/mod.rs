@@ -1,5 +1,6 @@
 //! How a plan runs. A backend knows ops, packed weights and slots; it never knows a model.
 
+mod choice;
 pub mod cpu;
 pub mod reference;
 #[cfg(feature = "webgpu")]
@@ -8,6 +9,7 @@ pub mod webgpu;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 
+pub use choice::{Choice, Rules};
 use serde::Serialize;
 
 use crate::bail;
@@ -100,6 +102,8 @@ pub struct Counters {
     pub bytes_read: u64,
     pub pipelines: u64,
     pub buffers: u64,
+    /// The most steps that were on their way at once.
+    pub in_flight: u64,
 }
 
 /// Bytes that a backend holds.
@@ -134,6 +138,24 @@ pub trait Backend {
     /// Copies the logits of the oldest step that was not read yet: `outputs * n_vocab` values. A step without outputs
     /// is read too, with an empty slice: it is how the caller knows that it is over.
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>>;
+
+    /// Makes ready to choose tokens by these rules, so that neither they nor their logits must come to the host first.
+    /// False where the backend cannot.
+    fn prepare_choice(&mut self, _: &Rules) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Starts a step of the trunk with one row of logits, from which a token is chosen. Only after `prepare_choice` was
+    /// true of the rules.
+    fn submit_choice(&mut self, _: &Step<'_>, _: &Choice<'_>) -> Result<()> {
+        Err(Error::new(ErrorKind::InvalidState, "this backend chooses no tokens"))
+    }
+
+    /// The token that the oldest choice gave that was not read yet. An error of kind
+    /// [`ErrorKind::DegenerateLogits`] where there was none to choose.
+    fn poll_choice(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
+        Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend chooses no tokens")))
+    }
 
     /// Keeps a copy of all recurrent states, in place of the one before.
     fn save_recurrent(&mut self) -> Result<()>;

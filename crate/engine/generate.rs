@@ -3,8 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Sampler, SamplerParams, Session};
+use crate::backend::Rules;
 use crate::error::Result;
 use crate::text::{StopStrings, TextStream, Tokenizer};
+
+/// Steps on their way at once where the backend chooses the tokens. The device has another to run while a token travels
+/// to the host and the host decides to go on; what was started in vain at the end of a text is one less than this.
+pub const AHEAD: usize = 3;
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -80,6 +85,8 @@ pub struct Generation {
     max_tokens: usize,
     ignore_eos: bool,
     sampler: Sampler,
+    /// Of the sampler, where the backend chooses by them.
+    rules: Option<Rules>,
     text: TextStream,
     /// A token that was chosen and not reported yet.
     chosen: Option<u32>,
@@ -96,6 +103,10 @@ impl Generation {
         let sampler = Sampler::new(params.sampler)?;
         let text = TextStream::new(StopStrings::new(&params.stop)?);
         let cached = session.reuse(prompt)?;
+        let rules = match sampler.rules() {
+            Some(rules) if session.chooses(&rules)? => Some(rules),
+            _ => None,
+        };
         let max_tokens = params.max_tokens.unwrap_or(usize::MAX);
         let mut tokens = Vec::with_capacity(session.limits().n_ctx + 1);
         tokens.extend_from_slice(prompt);
@@ -106,6 +117,7 @@ impl Generation {
             max_tokens,
             ignore_eos: params.ignore_eos,
             sampler,
+            rules,
             text,
             chosen: None,
             over: false,
@@ -121,7 +133,7 @@ impl Generation {
         &self.tokens[self.prompt_len..]
     }
 
-    /// Runs at most one part of the prompt or one token. Returns `None` after `Done` and after an error.
+    /// Runs at most one part of the prompt, or gives one token. Returns `None` after `Done` and after an error.
     ///
     /// `now` gives milliseconds from any fixed point: the engine has no clock.
     pub async fn next(
@@ -173,14 +185,32 @@ impl Generation {
             self.run = end;
             return if before_last { session.checkpoint() } else { Ok(()) };
         }
-        let logits = session.prefill(part).await?;
+        let id = self.choose(session).await?;
         self.run = end;
-        self.chosen = Some(self.sampler.sample(logits, &self.tokens)?);
+        self.chosen = Some(id);
         self.last_ms = now();
         if self.run == self.prompt_len {
             self.first_ms = self.last_ms;
         }
         Ok(())
+    }
+
+    /// Runs all tokens that are not in the cache, and chooses the one after them.
+    async fn choose(&mut self, session: &mut Session) -> Result<u32> {
+        let Some(rules) = &self.rules else {
+            let logits = session.prefill(&self.tokens[self.run..]).await?;
+            return self.sampler.sample(logits, &self.tokens);
+        };
+        if session.started() == 0 {
+            session.start(&self.tokens, rules, self.sampler.key(0)).await?;
+        }
+        let wanted = self.max_tokens - self.generated().len();
+        while session.started() < wanted.min(AHEAD) && session.next_position().is_some() {
+            session.start_next(rules, self.sampler.key(session.started()))?;
+        }
+        let id = session.take().await?;
+        self.sampler.count();
+        Ok(id)
     }
 
     fn report(&mut self, id: u32, tokenizer: &Tokenizer) -> Event {

@@ -14,6 +14,7 @@ pub use random::{draw, uniform};
 
 use serde::Deserialize;
 
+use crate::backend::Rules;
 use crate::error::Result;
 
 /// How tokens are chosen. The default is that of OpenAI's API: the model's own distribution.
@@ -116,6 +117,31 @@ impl Sampler {
         Ok(Self { params, step: 0, candidates: Candidates::default(), recent: Vec::new() })
     }
 
+    /// The rules alone, for a backend that chooses tokens itself; `None` where they are not all.
+    pub fn rules(&self) -> Option<Rules> {
+        let p = &self.params;
+        p.logit_bias.is_empty().then(|| Rules {
+            temperature: p.temperature,
+            top_k: p.top_k,
+            top_p: p.top_p,
+            min_p: p.min_p,
+            repeat_penalty: p.repeat_penalty,
+            presence_penalty: p.presence_penalty,
+            frequency_penalty: p.frequency_penalty,
+            penalty_last_n: if p.penalties().are_off() { 0 } else { p.penalty_last_n },
+        })
+    }
+
+    /// The key of the draw that comes after `ahead` others, for a backend that makes it.
+    pub fn key(&self, ahead: usize) -> u32 {
+        random::key(self.params.seed, self.step.wrapping_add(ahead as u32))
+    }
+
+    /// Counts a token that a backend drew.
+    pub fn count(&mut self) {
+        self.step = self.step.wrapping_add(1);
+    }
+
     /// Chooses the next token; `logits` is changed. `history` are the tokens before it, oldest first.
     ///
     /// Logits from which nothing can be chosen (NaN, +inf, all -inf, all equal) are an error and count as no step:
@@ -144,7 +170,7 @@ impl Sampler {
         let Some(id) = id else {
             crate::bail!(DegenerateLogits, "the penalties and the logit bias leave no token to choose from");
         };
-        self.step = self.step.wrapping_add(1);
+        self.count();
         Ok(id)
     }
 }

@@ -1,7 +1,10 @@
 //! Step-level work: prefill, decode, rollback. Owns the positions of the cache and their rules.
 
+mod ahead;
+
 use std::future::poll_fn;
 
+use self::ahead::Ahead;
 use crate::backend::{Backend, Limits, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Entry, Plan, StateRows};
@@ -32,6 +35,7 @@ pub struct Session {
     logits: Vec<f32>,
     /// Rows of logits of a step that was submitted and not read: a caller dropped its future.
     unread: Option<usize>,
+    ahead: Ahead,
 }
 
 impl Session {
@@ -53,6 +57,7 @@ impl Session {
             mtp_seen: 0,
             logits,
             unread: None,
+            ahead: Ahead::new(limits),
         }
     }
 
@@ -153,6 +158,7 @@ impl Session {
         if n > self.tokens.len() {
             crate::bail!(InvalidArgument, "cannot roll back to {n} tokens: the cache holds {}", self.tokens.len());
         }
+        self.abandon();
         if self.recurrent && n < self.tokens.len() {
             self.seen = 0;
             self.saved = self.saved.filter(|saved| *saved <= n);
@@ -259,9 +265,8 @@ impl Session {
     }
 
     async fn run(&mut self, entry: Entry, tokens: &[u32], pos: usize, outputs: usize) -> Result<()> {
-        if let Some(rows) = self.unread {
-            self.read(rows).await?;
-        }
+        self.abandon();
+        self.drain().await?;
         self.backend.submit(&Step { tokens, pos, outputs, entry })?;
         self.unread = Some(outputs);
         self.read(outputs).await

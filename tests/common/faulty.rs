@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use pagelm::backend::{Backend, Counters, Limits, Memory, Step};
+use pagelm::backend::{Backend, Choice, Counters, Limits, Memory, Rules, Step};
 use pagelm::graph::{Plan, WeightId};
 use pagelm::{DType, Error, ErrorKind, Result};
 
@@ -80,6 +80,23 @@ impl<B: Backend> Backend for Faulty<B> {
         let ready = self.inner.poll_logits(cx, logits);
         (self.poke)(self.plan.as_ref().expect("prepare comes first"), self.inner.counters().steps, logits);
         ready
+    }
+
+    fn prepare_choice(&mut self, rules: &Rules) -> Result<bool> {
+        self.inner.prepare_choice(rules)
+    }
+
+    fn submit_choice(&mut self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
+        self.pending = self.slow;
+        self.inner.submit_choice(step, choice)
+    }
+
+    fn poll_choice(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
+        if std::mem::take(&mut self.pending) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.inner.poll_choice(cx)
     }
 
     fn save_recurrent(&mut self) -> Result<()> {

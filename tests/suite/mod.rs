@@ -1,3 +1,4 @@
+mod ahead;
 mod arch;
 mod check;
 mod cpu;
@@ -16,6 +17,7 @@ mod quant;
 mod quant_models;
 mod readme;
 mod recurrent;
+mod sample;
 mod sampler;
 mod session;
 mod text;

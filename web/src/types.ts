@@ -123,6 +123,8 @@ export interface EngineStats {
     bytesRead: number;
     pipelines: number;
     buffers: number;
+    /** The most steps that were on their way at once. */
+    inFlight: number;
   };
   /** Bytes. */
   memory: { weights: number; kv: number; scratch: number };

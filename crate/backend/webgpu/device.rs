@@ -120,7 +120,12 @@ impl Gpu {
 
     /// Waits until the device has done all that it was given. In a browser it returns at once: only callbacks tell.
     pub fn wait(&self) -> Result<()> {
-        if let Err(e) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
+        self.wait_for(None)
+    }
+
+    /// The same up to a submission.
+    pub fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        if let Err(e) = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }) {
             self.fault.check()?;
             bail!(GpuError, "waiting for the GPU failed: {e}");
         }

@@ -10,6 +10,7 @@ mod profile;
 mod program;
 mod readback;
 mod repack;
+mod sample;
 mod tables;
 mod variants;
 mod weights;
@@ -25,7 +26,8 @@ pub use weights::Target;
 use self::device::Gpu;
 use self::program::{IDS_AT, Program};
 use self::readback::Ring;
-use super::{Backend, Counters, Limits, Memory, Step};
+use self::sample::Sampler;
+use super::{Backend, Choice, Counters, Limits, Memory, Rules, Step};
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +43,8 @@ pub struct WebGpu {
 struct Loaded {
     program: Program,
     ring: Ring,
+    /// Made when it is first asked for.
+    sampler: Option<Sampler>,
     /// The step buffer as it is written: kept, so that steps do not allocate.
     words: Vec<u32>,
 }
@@ -81,7 +85,8 @@ impl WebGpu {
     pub fn profile(&mut self, step: &Step<'_>) -> Result<Vec<Timed>> {
         let Loaded { program, words, .. } = self.loaded.as_mut().ok_or_else(not_prepared)?;
         fits(step, program.limits)?;
-        fill(words, step);
+        head(words, step);
+        ids(words, step);
         self.gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(words));
         profile::run(&self.gpu, program.entry(step)?.0, step)
     }
@@ -89,6 +94,71 @@ impl WebGpu {
     /// Bytes per second at which the GPU reads a large buffer. Natively only.
     pub fn streaming_read(&self) -> Result<f64> {
         profile::streaming_read(&self.gpu)
+    }
+
+    /// Records a step and submits it: one pass, and a copy of what comes back to the host.
+    fn start(&mut self, step: &Step<'_>, choice: Option<&Choice<'_>>) -> Result<()> {
+        self.gpu.fault.check()?;
+        let Loaded { program, ring, sampler, words } = self.loaded.as_mut().ok_or_else(not_prepared)?;
+        fits(step, program.limits)?;
+        let mut sampling = match choice {
+            Some(choice) => Some((sampler.as_mut().ok_or_else(not_asked)?, choice)),
+            None => None,
+        };
+        head(words, step);
+        if let Some((sampler, choice)) = &sampling {
+            sampler.write(step, choice, words)?;
+        }
+        let known = choice.is_none_or(|c| c.history.is_some());
+        if known {
+            ids(words, step);
+        }
+
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        if let Some((sampler, _)) = sampling.as_ref().filter(|_| !known) {
+            sampler.feed(&mut encoder, &program.step);
+        }
+        let (run, output) = program.entry(step)?;
+        let mut dispatches = 0;
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for d in run {
+                let Some([x, y, z]) = d.grid(step) else { continue };
+                pass.set_pipeline(&d.pipeline);
+                pass.set_bind_group(0, &d.group, &[]);
+                pass.dispatch_workgroups(x, y, z);
+                dispatches += 1;
+            }
+            if let Some((sampler, _)) = &sampling {
+                sampler.record(&mut pass);
+                dispatches += 1;
+            }
+        }
+        let c = &mut self.counters;
+        let ring = match &mut sampling {
+            Some((sampler, choice)) => {
+                c.bytes_read += sampler.take(&mut encoder)?;
+                c.bytes_written += sampler.write_history(&self.gpu, choice);
+                &mut sampler.ring
+            }
+            None => {
+                let logits = (step.outputs * program.plan.graph.n_vocab() * 4) as u64;
+                ring.take(&mut encoder, output, logits)?;
+                c.bytes_read += logits;
+                ring
+            }
+        };
+        self.gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(words));
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        ring.listen(&self.gpu.queue, submission);
+
+        c.steps += 1;
+        c.dispatches += dispatches;
+        c.passes += 1;
+        c.submits += 1;
+        c.bytes_written += (words.len() * 4) as u64;
+        c.in_flight = c.in_flight.max(ring.waiting() as u64);
+        self.gpu.fault.check()
     }
 
     fn copy_recurrent(&mut self, back: bool) -> Result<()> {
@@ -104,6 +174,10 @@ fn loaded(l: &Option<Loaded>) -> Result<&Loaded> {
 
 fn not_prepared() -> Error {
     Error::new(ErrorKind::InvalidState, "no plan was prepared")
+}
+
+fn not_asked() -> Error {
+    Error::new(ErrorKind::InvalidState, "no choice was asked for")
 }
 
 impl Backend for WebGpu {
@@ -126,7 +200,7 @@ impl Backend for WebGpu {
             buffers: program.buffers() + ring.buffers(),
             ..Counters::default()
         };
-        self.loaded = Some(Loaded { program, ring, words: Vec::new() });
+        self.loaded = Some(Loaded { program, ring, sampler: None, words: Vec::new() });
         self.gpu.fault.check()
     }
 
@@ -142,47 +216,37 @@ impl Backend for WebGpu {
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<()> {
-        self.gpu.fault.check()?;
-        let Loaded { program, ring, words } = self.loaded.as_mut().ok_or_else(not_prepared)?;
-        fits(step, program.limits)?;
-        fill(words, step);
+        self.start(step, None)
+    }
 
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let (run, output) = program.entry(step)?;
-        let mut dispatches = 0;
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for d in run {
-                let Some([x, y, z]) = d.grid(step) else { continue };
-                pass.set_pipeline(&d.pipeline);
-                pass.set_bind_group(0, &d.group, &[]);
-                pass.dispatch_workgroups(x, y, z);
-                dispatches += 1;
-            }
+    fn prepare_choice(&mut self, rules: &Rules) -> Result<bool> {
+        let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
+        if !sample::knows(rules, loaded.program.plan.graph.n_vocab()) {
+            return Ok(false);
         }
-        let logits = (step.outputs * program.plan.graph.n_vocab() * 4) as u64;
-        ring.take(&mut encoder, output, logits)?;
-        self.gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(words));
-        self.gpu.queue.submit([encoder.finish()]);
-        ring.listen(&self.gpu.queue);
+        if loaded.sampler.is_none() {
+            let sampler = Sampler::new(&self.gpu, &loaded.program)?;
+            self.counters.pipelines += 1;
+            self.counters.buffers += sampler.buffers();
+            loaded.sampler = Some(sampler);
+        }
+        self.gpu.fault.check().map(|()| true)
+    }
 
-        let c = &mut self.counters;
-        c.steps += 1;
-        c.dispatches += dispatches;
-        c.passes += 1;
-        c.submits += 1;
-        c.bytes_written += (words.len() * 4) as u64;
-        c.bytes_read += logits;
-        self.gpu.fault.check()
+    fn submit_choice(&mut self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
+        self.start(step, Some(choice))
+    }
+
+    fn poll_choice(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
+        self.gpu.fault.check()?;
+        let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
+        loaded.sampler.as_mut().ok_or_else(not_asked)?.poll(&self.gpu, cx)
     }
 
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
         self.gpu.fault.check()?;
         let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
-        if loaded.ring.is_empty() {
-            return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step waits to be read")));
-        }
-        loaded.ring.poll(&self.gpu, cx, logits)
+        loaded.ring.poll(&self.gpu, cx, bytemuck::cast_slice_mut(logits))
     }
 
     fn save_recurrent(&mut self) -> Result<()> {
@@ -201,15 +265,19 @@ impl Backend for WebGpu {
         self.loaded.as_ref().map_or_else(Memory::default, |l| Memory {
             weights: l.program.weights.bytes(),
             kv: l.program.kv_bytes(),
-            scratch: l.program.scratch_bytes(),
+            scratch: l.program.scratch_bytes() + l.sampler.as_ref().map_or(0, Sampler::bytes),
         })
     }
 }
 
-/// The step buffer of a step.
-fn fill(words: &mut Vec<u32>, step: &Step<'_>) {
+/// The start of the step buffer of a step.
+fn head(words: &mut Vec<u32>, step: &Step<'_>) {
     words.clear();
-    words.extend([step.tokens.len() as u32, step.pos as u32, step.outputs as u32]);
+    words.extend([step.tokens.len() as u32, step.pos as u32, step.outputs as u32, 0]);
+}
+
+/// And its ids.
+fn ids(words: &mut Vec<u32>, step: &Step<'_>) {
     words.resize(IDS_AT as usize / 4, 0);
     words.extend_from_slice(step.tokens);
 }

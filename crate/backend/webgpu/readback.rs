@@ -1,11 +1,11 @@
-//! Logits on their way back: a ring of buffers that the host can map.
+//! Logits or tokens on their way back: a ring of buffers that the host can map.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::device::Gpu;
 use crate::bail;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Steps that may be on their way at once.
 const RING: usize = 4;
@@ -37,8 +37,10 @@ impl Flag {
 struct Seat {
     buffer: wgpu::Buffer,
     flag: Flag,
-    /// Bytes of logits of the step that uses this seat.
+    /// Bytes that the step that uses this seat gives back.
     bytes: u64,
+    /// After which the step is over.
+    submission: Option<wgpu::SubmissionIndex>,
 }
 
 /// First in, first out.
@@ -49,13 +51,14 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Seats for up to `bytes` bytes of logits each.
+    /// Seats for up to `bytes` bytes each.
     pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
         use wgpu::BufferUsages as U;
         let usage = U::MAP_READ | U::COPY_DST;
         let desc =
-            wgpu::BufferDescriptor { label: Some("logits"), size: bytes.max(4), usage, mapped_at_creation: false };
-        let seat = || Seat { buffer: gpu.device.create_buffer(&desc), flag: Flag::default(), bytes: 0 };
+            wgpu::BufferDescriptor { label: Some("readback"), size: bytes.max(4), usage, mapped_at_creation: false };
+        let seat =
+            || Seat { buffer: gpu.device.create_buffer(&desc), flag: Flag::default(), bytes: 0, submission: None };
         let seats = (0..RING).map(|_| seat()).collect();
         gpu.fault.check()?;
         Ok(Self { seats, oldest: 0, waiting: 0 })
@@ -65,8 +68,8 @@ impl Ring {
         RING as u64
     }
 
-    /// Takes a seat for a step and records the copy of its logits.
-    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder, logits: &wgpu::Buffer, bytes: u64) -> Result<()> {
+    /// Takes a seat for a step and records the copy of what it gives back.
+    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer, bytes: u64) -> Result<()> {
         if self.waiting == RING {
             bail!(InvalidState, "{RING} steps wait to be read; read the oldest first");
         }
@@ -74,15 +77,16 @@ impl Ring {
         seat.bytes = bytes;
         seat.flag.lock().done = None;
         if bytes > 0 {
-            encoder.copy_buffer_to_buffer(logits, 0, &seat.buffer, 0, bytes);
+            encoder.copy_buffer_to_buffer(from, 0, &seat.buffer, 0, bytes);
         }
         self.waiting += 1;
         Ok(())
     }
 
     /// Asks to be told when the newest step is over. Call it after the submit.
-    pub fn listen(&self, queue: &wgpu::Queue) {
-        let seat = &self.seats[(self.oldest + self.waiting - 1) % RING];
+    pub fn listen(&mut self, queue: &wgpu::Queue, submission: wgpu::SubmissionIndex) {
+        let seat = &mut self.seats[(self.oldest + self.waiting - 1) % RING];
+        seat.submission = Some(submission);
         let flag = seat.flag.clone();
         if seat.bytes > 0 {
             seat.buffer.map_async(wgpu::MapMode::Read, ..seat.bytes, move |r| flag.set(r.is_ok()));
@@ -91,16 +95,19 @@ impl Ring {
         }
     }
 
-    /// Whether a step waits to be read.
-    pub fn is_empty(&self) -> bool {
-        self.waiting == 0
+    /// Steps that wait to be read.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
-    /// Copies the logits of the oldest step. Natively it blocks until they are there; in a browser it never does.
-    pub fn poll(&mut self, gpu: &Gpu, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
-        let seat = &self.seats[self.oldest];
+    /// Copies what the oldest step gives back. Natively it blocks until they are there; in a browser it never does.
+    pub fn poll(&mut self, gpu: &Gpu, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<Result<()>> {
+        if self.waiting == 0 {
+            return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step waits to be read")));
+        }
+        let seat = &mut self.seats[self.oldest];
         if seat.flag.lock().done.is_none() && cfg!(not(target_arch = "wasm32")) {
-            gpu.wait()?;
+            gpu.wait_for(seat.submission.take())?;
         }
         let ok = {
             let mut state = seat.flag.lock();
@@ -114,30 +121,30 @@ impl Ring {
         };
         self.oldest = (self.oldest + 1) % RING;
         self.waiting -= 1;
-        Poll::Ready(read(seat, ok, gpu, logits))
+        Poll::Ready(read(seat, ok, gpu, out))
     }
 }
 
-fn read(seat: &Seat, ok: bool, gpu: &Gpu, logits: &mut [f32]) -> Result<()> {
+fn read(seat: &Seat, ok: bool, gpu: &Gpu, out: &mut [u8]) -> Result<()> {
     gpu.fault.check()?;
     if !ok {
         gpu.wait()?; // A lost device tells so while one waits.
-        bail!(GpuError, "the logits could not be mapped");
+        bail!(GpuError, "what a step gave back could not be mapped");
     }
     if seat.bytes == 0 {
         return Ok(());
     }
     let Ok(view) = seat.buffer.get_mapped_range(..seat.bytes) else {
-        bail!(GpuError, "the mapped logits could not be read");
+        bail!(GpuError, "what a step gave back could not be read");
     };
-    let fits = logits.len() * 4 == view.len();
+    let fits = out.len() == view.len();
     if fits {
-        bytemuck::cast_slice_mut(logits).copy_from_slice(&view);
+        out.copy_from_slice(&view);
     }
     drop(view);
     seat.buffer.unmap();
     if !fits {
-        bail!(InvalidArgument, "the step has {} logits, there is room for {}", seat.bytes / 4, logits.len());
+        bail!(InvalidArgument, "the step gives back {} bytes, there is room for {}", seat.bytes, out.len());
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ impl Candidates {
     /// Starts over with every token whose logit is finite.
     pub fn fill(&mut self, logits: &[f32]) {
         self.list.clear();
-        let all = logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit });
+        let all = logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit: logit + 0.0 }); // both zeros are one
         self.list.extend(all.filter(|c| c.logit.is_finite()));
         self.sorted = 0;
     }

@@ -11,10 +11,15 @@ pub struct Penalties {
 }
 
 impl Penalties {
+    /// Whether they change nothing.
+    pub fn are_off(&self) -> bool {
+        self.repeat == 1.0 && self.frequency == 0.0 && self.presence == 0.0
+    }
+
     /// Changes the logits of tokens at the end of `history`. Ids outside the vocabulary are passed over; `scratch` is
     /// there to be reused.
     pub fn apply(&self, logits: &mut [f32], history: &[u32], scratch: &mut Vec<u32>) {
-        if self.repeat == 1.0 && self.frequency == 0.0 && self.presence == 0.0 {
+        if self.are_off() {
             return;
         }
         scratch.clear();

@@ -14,8 +14,8 @@ pub fn uniform(seed: u64, step: u32, id: u32) -> f64 {
 /// (<https://arxiv.org/abs/1411.0030>): the largest `logit - ln(-ln(uniform))` wins, of equal ones the lowest id. In
 /// whatever order the candidates lie, the same one wins.
 ///
-/// A kernel without f64 takes `-ln(u)` as `w + w^2 / 2` with `w = 1 - u` where w < 2^-10: the logarithm of an f32 near
-/// 1 is too coarse.
+/// `shaders/sample.wgsl` does the same in f32, with a logarithm of its own. Its scores are off by some 2^-20, so of a
+/// million tokens a few may come out as the second best.
 pub fn draw(candidates: &[Candidate], seed: u64, step: u32) -> Option<u32> {
     let key = key(seed, step);
     let mut best = None;
@@ -36,7 +36,8 @@ pub fn draw(candidates: &[Candidate], seed: u64, step: u32) -> Option<u32> {
 /// Above `-ln(-ln(u))` for the largest u, 1 - 2^-33.
 const MAX_GUMBEL: f64 = 22.9;
 
-fn key(seed: u64, step: u32) -> u32 {
+/// What seed and step add to [`uniform`].
+pub fn key(seed: u64, step: u32) -> u32 {
     mix((seed >> 32) as u32 ^ mix(seed as u32 ^ mix(step)))
 }
 

@@ -5,7 +5,7 @@ mod profile;
 use std::time::Instant;
 
 use pagelm::backend::Counters;
-use pagelm::engine::Session;
+use pagelm::engine::{AHEAD, Sampler, SamplerParams, Session};
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -137,7 +137,7 @@ fn measure(session: &mut Session, test: Test, reps: usize) -> Result<(Vec<f64>, 
         let before = session.backend().counters();
         let start = Instant::now();
         if test.decode {
-            new.iter().try_for_each(|id| block_on(session.decode(*id)).map(|_| ()))?;
+            decode(session, &ids, test.n)?;
         } else {
             block_on(session.prefill(new))?;
         }
@@ -148,6 +148,25 @@ fn measure(session: &mut Session, test: Test, reps: usize) -> Result<(Vec<f64>, 
         decoded = test.decode.then(|| Decoded { before, after: session.backend().counters(), tokens: test.n });
     }
     Ok((speeds, decoded))
+}
+
+/// Decodes `n` tokens as a generation does: those that the backend chooses, after the first, if it can; else the last `n`
+/// of `ids`.
+fn decode(session: &mut Session, ids: &[u32], n: usize) -> Result<()> {
+    let sampler = Sampler::new(SamplerParams::greedy())?;
+    let known = ids.len() - n;
+    let rules = match sampler.rules() {
+        Some(rules) if n > 0 && session.chooses(&rules)? => rules,
+        _ => return ids[known..].iter().try_for_each(|id| block_on(session.decode(*id)).map(|_| ())),
+    };
+    block_on(session.start(&ids[..=known], &rules, sampler.key(0)))?;
+    for taken in 0..n {
+        while session.started() < AHEAD.min(n - taken) {
+            session.start_next(&rules, sampler.key(taken + session.started()))?;
+        }
+        block_on(session.take())?;
+    }
+    Ok(())
 }
 
 /// Tokens without meaning, the same in every run.

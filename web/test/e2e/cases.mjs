@@ -38,6 +38,17 @@ export async function generation(t, c, backend) {
     assert.equal(usage.prompt_tokens, CHEAP.ids.length);
   });
 
+  await t.test("steps are on their way while tokens are read, and a token is four bytes", async () => {
+    const before = (await c.call("stats")).counters;
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 12 });
+    const { inFlight, bytesRead, buffers } = (await c.call("stats")).counters;
+    assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 12));
+    if (backend === "cpu") return assert.equal(inFlight, 0);
+    assert.ok(inFlight >= 2, `${inFlight} at most`);
+    assert.equal(bytesRead - before.bytesRead, 12 * 4);
+    assert.equal(buffers, before.buffers);
+  });
+
   await t.test("a stopped generation leaves a usable engine", async () => {
     await assert.rejects(c.call("generate", CHEAP.ids, { ...greedy, stopAfter: 3 }), { code: "aborted" });
     const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { biggerModels, brokenStarts, faults, generation, models, realModel, types } from "./cases.mjs";
-import { SMOLLM, start } from "./setup.mjs";
+import { SMOLLM, start, TINY } from "./setup.mjs";
 
 const context = await start("chromium");
 
@@ -37,6 +37,17 @@ test("WebGPU", async (t) => {
   await types(t, context);
   await realModel(t, context, "webgpu");
   await biggerModels(t, context, "webgpu", 8);
+});
+
+test("a page draws while a long prompt runs in the worker", { timeout: 600_000 }, async (t) => {
+  // The tiny model: the adapter runs on the CPU, where a real one would take minutes and the page's own cores.
+  await context.call("load", { model: TINY, backend: "webgpu", contextLength: 2048 });
+  const ids = Array.from({ length: 2000 }, (_, i) => (i * 37) % 250);
+  const seen = await context.call("framesDuring", ids);
+  t.diagnostic(JSON.stringify(seen));
+  assert.equal(seen.usage.prompt_tokens, 2000);
+  assert.ok(seen.frames >= 5, `only ${seen.frames} frames in ${seen.ms} ms`);
+  assert.ok(seen.longest < 100, `${seen.longest} ms without a frame`);
 });
 
 test("CPU", async (t) => {

@@ -53,6 +53,25 @@ globalThis.e2e = {
     return { ids, text, ...end };
   },
 
+  /**
+   * Runs a prompt and looks at the page meanwhile: the longest time between two animation frames, in ms, and how many
+   * there were. @param {number[]} ids
+   */
+  async framesDuring(ids) {
+    let [longest, frames, over] = [0, 0, false];
+    const watch = (/** @type {number} */ before) => (/** @type {number} */ now) => {
+      longest = Math.max(longest, now - before);
+      frames++;
+      if (!over) requestAnimationFrame(watch(now));
+    };
+    await new Promise((ready) => requestAnimationFrame(ready));
+    const startedAt = performance.now();
+    requestAnimationFrame(watch(startedAt));
+    const { usage } = await globalThis.e2e.generate?.(ids, { ignore_eos: true, max_tokens: 1 });
+    over = true;
+    return { longest, frames, ms: performance.now() - startedAt, usage };
+  },
+
   /** Two greedy steps, the second taken back and done again, and what is refused. @param {number[]} ids */
   async steps(ids) {
     const best = (/** @type {Float32Array} */ logits) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));

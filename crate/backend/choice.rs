@@ -1,0 +1,28 @@
+//! What a backend must know to choose tokens itself.
+
+/// The rules of a sampler: the engine's `SamplerParams` say what each does, and its CPU sampler is what a backend must
+/// agree with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    pub temperature: f32,
+    /// 0 is off.
+    pub top_k: usize,
+    pub top_p: f32,
+    pub min_p: f32,
+    pub repeat_penalty: f32,
+    pub presence_penalty: f32,
+    pub frequency_penalty: f32,
+    /// 0 where no penalty changes anything.
+    pub penalty_last_n: usize,
+}
+
+/// How the token after a step is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    pub rules: &'a Rules,
+    /// The key of this draw's random numbers.
+    pub key: u32,
+    /// All tokens up to the end of the step. `None` where the step runs the token that the step before chose: the
+    /// backend has that one and those before, and the single token that the step names does not matter.
+    pub history: Option<&'a [u32]>,
+}

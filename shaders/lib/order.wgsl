@@ -1,0 +1,9 @@
+// A key and a number, in order: the larger key first, of equal ones the lower number. Keys are floats as whole numbers
+// in the same order, so that NaN and infinities have a place, whatever a device makes of comparing them.
+const NONE = vec2<u32>(0u, 0xffffffffu);
+
+fn key_of(bits: u32) -> u32 { return select(bits | 0x80000000u, ~bits, (bits >> 31u) != 0u); }
+
+fn value_of(key: u32) -> f32 { return bitcast<f32>(select(~key, key & 0x7fffffffu, (key >> 31u) != 0u)); }
+
+fn before(a: vec2<u32>, b: vec2<u32>) -> bool { return a.x > b.x || (a.x == b.x && a.y < b.y); }

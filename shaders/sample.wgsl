@@ -1,0 +1,279 @@
+// Chooses a token from a row of logits as `engine::sampler` does, in one workgroup.
+struct How {
+    step: vec4<u32>,
+    // Of the random numbers of this draw.
+    key: u32,
+    // How many of the likeliest tokens count; 0 is all.
+    top_k: u32,
+    // Tokens at the end of the history that are penalised.
+    recent: u32,
+    // Tokens in the history; the chosen one is put behind them.
+    end: u32,
+    // 0 takes the likeliest.
+    temperature: f32,
+    top_p: f32,
+    // Logits further below the largest than this do not count.
+    least: f32,
+    repeat: f32,
+    frequency: f32,
+    presence: f32,
+    unused: vec2<u32>,
+}
+@group(0) @binding(1) var<uniform> how: How;
+@group(0) @binding(2) var<storage, read_write> logits: array<u32>;
+@group(0) @binding(3) var<storage, read_write> history: array<u32>;
+// What the host reads, and the token that the next step runs.
+@group(0) @binding(4) var<storage, read_write> chosen: array<u32>;
+
+// In place of a token, as `sample.rs` reads them.
+const NOT_FINITE = 0xffffffffu;
+const ALL_EQUAL = 0xfffffffeu;
+const NONE_LEFT = 0xfffffffdu;
+
+const INFINITE = 0xff800000u;
+const MINUS_INFINITE = 0x007fffffu;
+
+// The most that top_k may be.
+const MOST = 64u;
+
+var<workgroup> pairs: array<vec2<u32>, WG>;
+var<workgroup> sums: array<f32, WG>;
+var<workgroup> front: array<vec2<u32>, MOST>;
+var<workgroup> kept: u32;
+var<workgroup> accepted: u32;
+
+// Token i as (key, number). Both zeros are one.
+fn token(i: u32) -> vec2<u32> {
+    let bits = logits[i];
+    return vec2<u32>(key_of(select(bits, 0u, bits == 0x80000000u)), i);
+}
+
+// The first of what the threads have, in all of them.
+fn first(tid: u32, mine: vec2<u32>) -> vec2<u32> {
+    workgroupBarrier();
+    pairs[tid] = mine;
+    workgroupBarrier();
+    var best = pairs[0];
+    for (var i = 1u; i < WG; i++) {
+        if (before(pairs[i], best)) {
+            best = pairs[i];
+        }
+    }
+    return best;
+}
+
+fn total(tid: u32, mine: f32) -> f32 {
+    workgroupBarrier();
+    sums[tid] = mine;
+    workgroupBarrier();
+    var sum = 0.0;
+    for (var i = 0u; i < WG; i++) {
+        sum += sums[i];
+    }
+    return sum;
+}
+
+// Changes the logits of the last tokens. The thread of a token's first occurrence among them does it.
+fn penalise(tid: u32) {
+    let start = how.end - how.recent;
+    for (var j = tid; j < how.recent; j += WG) {
+        let id = history[start + j];
+        var count = 0u;
+        var is_first = id < VOCAB;
+        for (var m = 0u; m < how.recent; m++) {
+            if (history[start + m] == id) {
+                count++;
+                is_first = is_first && m >= j;
+            }
+        }
+        if (is_first) {
+            var l = bitcast<f32>(logits[id]);
+            l = select(l / how.repeat, l * how.repeat, l <= 0.0);
+            let bits = bitcast<u32>(l - (f32(count) * how.frequency + how.presence));
+            // What is no number any more is as good as forbidden.
+            logits[id] = select(bits, 0xff800000u, (bits & 0x7f800000u) == 0x7f800000u);
+        }
+    }
+}
+
+// What the draw goes by: of a logit, and the largest.
+fn heat(l: f32, top: f32) -> f32 { return max((l - top) / how.temperature, -1e30); }
+
+// The best four of a thread's tokens that come after one.
+struct Heads { a: vec2<u32>, b: vec2<u32>, c: vec2<u32>, d: vec2<u32> }
+
+fn heads_after(tid: u32, last: vec2<u32>) -> Heads {
+    var h = Heads(NONE, NONE, NONE, NONE);
+    for (var i = tid; i < VOCAB; i += WG) {
+        let t = token(i);
+        if (t.x > MINUS_INFINITE && before(last, t) && before(t, h.d)) {
+            if (before(t, h.a)) {
+                h = Heads(t, h.a, h.b, h.c);
+            } else if (before(t, h.b)) {
+                h = Heads(h.a, t, h.b, h.c);
+            } else if (before(t, h.c)) {
+                h = Heads(h.a, h.b, t, h.c);
+            } else {
+                h.d = t;
+            }
+        }
+    }
+    return h;
+}
+
+// How many of the front top-p and min-p keep.
+fn keep() -> u32 {
+    var n = 0u;
+    while (n < how.top_k && front[n].x > MINUS_INFINITE) {
+        n++;
+    }
+    let top = value_of(front[0].x);
+    if (how.top_p < 1.0) {
+        var whole = 0.0;
+        for (var i = 0u; i < n; i++) {
+            whole += exp(value_of(front[i].x) - top);
+        }
+        var sum = 0.0;
+        for (var i = 0u; i < n; i++) {
+            sum += exp(value_of(front[i].x) - top);
+            if (sum >= how.top_p * whole) {
+                n = i + 1u;
+            }
+        }
+    }
+    while (n > 1u && value_of(front[n - 1u].x) < top + how.least) {
+        n--;
+    }
+    return n;
+}
+
+// Draws among the top_k likeliest, which are taken one by one from what the threads have.
+fn draw_of_front(tid: u32, top: f32) -> u32 {
+    var heads = heads_after(tid, vec2<u32>(0xffffffffu, 0u));
+    for (var i = 0u; i < how.top_k; i++) {
+        let best = first(tid, heads.a);
+        if (tid == 0u) {
+            front[i] = best;
+        }
+        if (best.x != 0u && best.y == heads.a.y) {
+            heads = Heads(heads.b, heads.c, heads.d, NONE);
+            if (heads.a.x == 0u) {
+                heads = heads_after(tid, best);
+            }
+        }
+    }
+    if (tid == 0u) {
+        kept = keep();
+    }
+    let n = workgroupUniformLoad(&kept);
+    var mine = NONE;
+    for (var i = tid; i < n; i += WG) {
+        let t = front[i];
+        let score = vec2<u32>(key_of(bitcast<u32>(heat(value_of(t.x), top) + gumbel(how.key, t.y))), t.y);
+        if (before(score, mine)) {
+            mine = score;
+        }
+    }
+    return first(tid, mine).y;
+}
+
+// Draws among all. Where that gives a token outside of top_p, so are all tokens less likely than it, and it draws again
+// among the likelier ones: the same token comes of it as if all those had been left out at first.
+fn draw_of_all(tid: u32, top: vec2<u32>) -> u32 {
+    let largest = value_of(top.x);
+    var choice = NONE.y;
+    var bound = NONE;
+    loop {
+        var mine = NONE;
+        var score = -1e38;
+        for (var i = tid; i < VOCAB; i += WG) {
+            let t = token(i);
+            let l = value_of(t.x);
+            if (t.x > MINUS_INFINITE && before(t, bound) && l >= largest + how.least) {
+                let h = heat(l, largest);
+                if (h + MAX_GUMBEL >= score) {
+                    let s = h + gumbel(how.key, i);
+                    if (s > score) { // of equal ones the lower id came first
+                        score = s;
+                        mine = vec2<u32>(key_of(bitcast<u32>(s)), i);
+                    }
+                }
+            }
+        }
+        choice = first(tid, mine).y;
+        if (how.top_p >= 1.0) {
+            break;
+        }
+        let found = token(min(choice, VOCAB - 1u));
+        var likelier = 0.0;
+        var whole = 0.0;
+        for (var i = tid; i < VOCAB; i += WG) {
+            let t = token(i);
+            if (t.x > MINUS_INFINITE) {
+                let weight = exp(value_of(t.x) - largest);
+                whole += weight;
+                likelier += select(0.0, weight, before(t, found));
+            }
+        }
+        likelier = total(tid, likelier);
+        whole = total(tid, whole);
+        if (tid == 0u) {
+            // Where nothing is left the logits are no numbers.
+            accepted = u32(likelier < how.top_p * whole || choice == top.y || choice == NONE.y);
+        }
+        if (workgroupUniformLoad(&accepted) != 0u) {
+            break;
+        }
+        bound = found;
+    }
+    return choice;
+}
+
+fn best_of(tid: u32) -> vec2<u32> {
+    var mine = NONE;
+    for (var i = tid; i < VOCAB; i += WG) {
+        let t = token(i);
+        if (before(t, mine)) {
+            mine = t;
+        }
+    }
+    return first(tid, mine);
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(local_invocation_index) tid: u32) {
+    var top = best_of(tid);
+    var low = NONE.y;
+    for (var i = tid; i < VOCAB; i += WG) {
+        low = min(low, token(i).x);
+    }
+    low = ~first(tid, vec2<u32>(~low, 0u)).x;
+    var fault = 0u;
+    if (top.x >= INFINITE || low < MINUS_INFINITE) {
+        fault = NOT_FINITE;
+    } else if (top.x == MINUS_INFINITE || (top.x == low && VOCAB > 1u)) {
+        fault = ALL_EQUAL;
+    }
+    if (how.recent > 0u) {
+        penalise(tid);
+        storageBarrier();
+        top = best_of(tid);
+    }
+    if (fault == 0u && top.x <= MINUS_INFINITE) {
+        fault = NONE_LEFT;
+    }
+    var id = top.y;
+    if (how.temperature > 0.0) {
+        if (how.top_k > 0u) {
+            id = draw_of_front(tid, value_of(top.x));
+        } else {
+            id = draw_of_all(tid, top);
+        }
+    }
+    if (tid == 0u) {
+        chosen[0] = select(fault, id, fault == 0u);
+        // A step may have been started already that runs it: any token will do for a step that nobody reads.
+        chosen[1] = select(0u, id, fault == 0u);
+        history[how.end] = chosen[1];
+    }
+}
