@@ -31,15 +31,15 @@ test-slow: models
 	$(setup) rust
 	cargo test --locked -p pagelm-cli --test cli -- --ignored
 
-# Natively on the CPU and the GPU, then in a browser on both, there beside another engine; on a machine without a GPU the
-# GPU is software.
+# Natively on the CPU beside llama.cpp (built at the first time, in 8 minutes) and on the GPU, then in a browser on both,
+# there beside wllama; on a machine without a GPU the GPU is software.
 bench: web
 	$(setup) rust vulkan browsers $(if $(filter 0,$(PEERS)),,wllama)
+	cargo build --locked --release -p pagelm-cli
 	model='$(MODEL)'; model="$${model:-$$($(setup) model:smollm)}"; \
-	cargo build --locked --release -p pagelm-cli; \
-	for backend in cpu gpu; do \
-	  cargo run --quiet --locked --release -p pagelm-cli -- bench --pp 128 --tg 64 --backend $$backend --model "$$model"; \
-	done; \
+	peer=$(if $(filter 0,$(PEERS)),,"$$($(setup) peer)"); \
+	node web/bench/native.mjs --model "$$model" $${peer:+--peer "$$peer"} && \
+	target/release/pagelm bench --pp 128 --tg 64 --backend gpu --model "$$model" && \
 	node web/bench/bench.mjs --model "$$model"
 
 build:
