@@ -83,9 +83,9 @@ fn what_a_model_is_said_to_need_is_what_backends_hold() {
             let what = format!("{name} on {}: {held:?}, said {said:?}", c.name);
             assert_eq!(held.kv, said.kv, "{what}");
             // Ends of buffers, tables, and what threads decode into: some hundred KiB, however large the model is.
-            for (held, said) in [(held.weights, said.weights), (held.scratch, said.scratch)] {
-                assert!(held >= said && held <= said + MIB / 2, "{what}");
-            }
+            assert!(held.weights >= said.weights && held.weights <= said.weights + MIB / 2, "{what}");
+            // Where a backend fuses ops, some of their values are never held; in models as small as these, few KiB.
+            assert!(held.scratch.abs_diff(said.scratch) <= MIB / 2, "{what}");
         }
     }
 }
