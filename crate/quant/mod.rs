@@ -19,7 +19,7 @@ pub use encode::{encodable, encode};
 pub use float::f16_to_f32;
 pub use iq::grid;
 pub use iq4::LEVELS as IQ4_LEVELS;
-pub use split::{Q8_COLS, Split, offset, q8, split, splits};
+pub use split::{Q8_COLS, Split, q8, split, splits};
 
 use crate::bail;
 use crate::dtype::DType;

@@ -12,7 +12,8 @@ pub const Q8_COLS: usize = 32;
 /// - `d * scales[g] * (q[i] - offset)` where the type has no minima (`scales` are 1 in blocks of 32), or
 /// - `d * q[i] + m` in blocks of 32, `d * scales[g] * q[i] - m * mins[g]` in blocks of 256, where it has.
 ///
-/// The offset of each type stands at [`offset`]; the levels of the IQ4 types are [`super::IQ4_LEVELS`], which `q` indexes.
+/// with the offset that makes `q` signed again: 4 for Q3_K, 8 for Q4_0, 16 for Q5_0, 32 for Q6_K, 128 for Q8_0. Of the IQ4
+/// types `q` indexes [`super::IQ4_LEVELS`].
 pub struct Split {
     /// f16, little-endian.
     pub d: [u8; 2],
@@ -109,18 +110,6 @@ pub fn split(dtype: DType, b: &[u8], s: &mut Split) {
             }
         }
         _ => panic!("blocks of {dtype} are not made of whole numbers"),
-    }
-}
-
-/// What is taken from each whole number of the types without minima.
-pub const fn offset(dtype: DType) -> i32 {
-    match dtype {
-        DType::Q3_K => 4,
-        DType::Q4_0 => 8,
-        DType::Q5_0 => 16,
-        DType::Q6_K => 32,
-        DType::Q8_0 => 128,
-        _ => 0,
     }
 }
 

@@ -1,9 +1,11 @@
 //! Fused plans: the same numbers as the ops that they are made of, and few dispatches.
 
+mod narrow;
+
 use pagelm::DType;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::Options as GpuOptions;
-use pagelm::backend::{Backend, Counters, KvType};
+use pagelm::backend::{Backend, Counters};
 use pagelm::engine::{Model, Options};
 use pagelm::gguf::Gguf;
 use pagelm::graph::{Act, Attention, Delta, Entry, Op, Plan, Rope, RopePairs, ValueId, expand};
@@ -361,65 +363,6 @@ fn experts_are_the_same_fused_with_and_without_a_shared_one() {
             let want = run(&mut gpu(options), &case).unwrap();
             let mut split = gpu(GpuOptions { max_binding: Some(17_000), ..options });
             tol::LAYER.check("split", &run(&mut split, &case).unwrap(), &want, 96);
-        }
-    }
-}
-
-/// Rounding to f16 moves a value by up to 2^-11 of it; to q8_0 by up to 1/254 of the largest of its 32, which is some
-/// twenty times as much for a usual one. What attention makes of values moves by as much, and its weights by the error
-/// of a score: scores of these heads reach some ten, so by ten times that.
-const NARROW: [(KvType, tol::Tol); 3] = [
-    (KvType::F32, tol::Tol { abs: 0.0, rel: 2e-4 }),
-    (KvType::F16, tol::Tol { abs: 0.0, rel: 5e-3 }),
-    (KvType::Q8_0, tol::Tol { abs: 0.0, rel: 1e-1 }),
-];
-
-#[test]
-fn narrow_keys_and_values_change_as_much_as_their_rounding_and_take_less_memory() {
-    if !gpu_wanted() {
-        return;
-    }
-    for (d_head, heads) in [(32, (3, 1)), (96, (2, 2))] {
-        let types = [DType::Q8_0; 3];
-        let l = Layer { types, d_head, heads, norms: true, biases: false, gated: false, post_norm: true };
-        let mut case = Case::new(format!("a layer with heads of {d_head}"), &[1, 13, 260, 1, 4], |p| {
-            let x = p.input(96);
-            attention_layer(p, x, &l)
-        });
-        let want = run(&mut Reference::new(), &case).unwrap();
-        for software in [false, true] {
-            let mut bytes = Vec::new();
-            for (kind, tol) in NARROW {
-                case.limits.kv = kind;
-                let mut b = gpu(GpuOptions { software: Some(software), ..GpuOptions::default() });
-                tol.check(&format!("{} in {kind:?}", case.name), &run(&mut b, &case).unwrap(), &want, 96);
-                bytes.push(b.memory().kv);
-            }
-            assert_eq!(bytes[1] * 2, bytes[0]);
-            // A byte for each value, and for each 64 a word of two scales, behind all values; sizes are of 16 bytes.
-            let of_head = |bytes: u64| bytes / (2 * case.limits.n_ctx * heads.1) as u64;
-            assert_eq!(of_head(bytes[2]), (d_head + 4 * d_head.div_ceil(64)) as u64);
-        }
-    }
-}
-
-#[test]
-fn the_logits_of_models_stay_near_with_narrow_keys_and_values() {
-    if !gpu_wanted() {
-        return;
-    }
-    // Logits of the fixtures are a few units large; 2e-3 is what f32 on a GPU is allowed, and the rest is the rounding
-    // (2^-11 and 1/254 of each value) through a few layers.
-    for (kv_type, most) in [(KvType::F16, 1e-2), (KvType::Q8_0, 1e-1)] {
-        for name in ["llama", "qwen3", "gemma3", "qwen35"] {
-            let Some((numbers, file)) = golden::load(name) else { return };
-            let options = Options { kv_type, ..OPTIONS };
-            let mut session = golden::open(&file, Box::new(gpu(GpuOptions::default())), options).unwrap();
-            let prompt = &numbers.prompts[0];
-            let logits = block_on(session.prefill(&prompt.ids)).unwrap();
-            let diff = golden::max_diff(logits, &prompt.logits_last.data);
-            assert!(diff <= most, "{name} in {kv_type:?}: off by {diff:e}");
-            eprintln!("{name} {kv_type:?} {diff:e}");
         }
     }
 }

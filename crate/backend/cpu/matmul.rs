@@ -1,6 +1,8 @@
 //! `y = W x` with W in panels and x in whole numbers of 8 bits: dot products of bytes, scaled group by group.
 //!
 //! The result of a row and a token is the same sequence of operations whatever the other rows and tokens are.
+//!
+//! Loops fill the arrays of the inner functions: what `array::from_fn` calls may stay a call, without wide instructions.
 
 use super::activations::Block;
 use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
@@ -110,8 +112,11 @@ fn sums<L: Ints, F: Format, const S: usize, const T: usize>(
         let (headers, blocks) = cluster.split_at(F::HEADERS);
         // The last header of a panel may have no blocks.
         for (header, blocks) in headers.chunks_exact(F::HEADER).zip(blocks.chunks_exact(F::BLOCKS)) {
-            let x = std::array::from_fn(|t| &x[t][first..first + F::SPAN / COLS]);
-            span::<L, F, S, T>(header, blocks, sub, x, &mut sums);
+            let mut columns = x;
+            for x in &mut columns {
+                *x = &x[first..first + F::SPAN / COLS];
+            }
+            span::<L, F, S, T>(header, blocks, sub, columns, &mut sums);
             first += F::SPAN / COLS;
         }
     }
@@ -139,13 +144,18 @@ fn span<L: Ints, F: Format, const S: usize, const T: usize>(
         }
     }
     for (b, block) in blocks.chunks_exact(F::Bits::BYTES).enumerate() {
-        let xs: [&Block; T] = std::array::from_fn(|t| &x[t][b]);
+        let mut xs = [&x[0][b]; T];
+        for t in 1..T {
+            xs[t] = &x[t][b];
+        }
         for (g, s) in (0..groups * S).map(|i| (i / S, i % S)) {
             let which = if groups == 1 { 2 } else { g };
             let mut acc = [L::i_splat(0); T];
             if bias != 0 || negative != 0 {
-                let sum = |x: &Block| i32::from(x.sums[which]) * bias + i32::from(x.negative[which]) * negative;
-                acc = std::array::from_fn(|t| L::i_splat(sum(xs[t])));
+                for t in 0..T {
+                    let (sum, below) = (i32::from(xs[t].sums[which]), i32::from(xs[t].negative[which]));
+                    acc[t] = L::i_splat(sum * bias + below * negative);
+                }
             }
             for j in g * CHUNKS / groups..(g + 1) * CHUNKS / groups {
                 let w = F::Bits::chunk::<L>(block, j, 4 * L::W * (sub + s));

@@ -1,6 +1,7 @@
-//! The CPU backend: exact f32 arithmetic on packed weights, on several threads.
+//! The CPU backend, on several threads: whole numbers of 8 bits times packed weights, or exact f32 arithmetic.
 //!
-//! `pool` shares out work, `lanes` chooses instructions; `matmul`, `attention` and `rows` hold the ops.
+//! `pool` shares out work, `lanes` chooses instructions. `packed` and `format` lay weights out for `matmul`; weights as they
+//! are in the file meet `matmul_f32`. `attention`, `rows`, `delta` and `moe` hold the other ops.
 
 mod activations;
 mod arena;

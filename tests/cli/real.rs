@@ -1,0 +1,85 @@
+//! Real models: the reference's tokens and its perplexity.
+
+use super::{backends, fixture, json, model};
+
+const SMOLLM: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+const GEMMA: &str = "gemma-3-270m-q4_k_m.gguf";
+const QWEN: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
+
+/// Feeds the reference's greedy tokens, and checks ours wherever its choice was clear.
+fn follows(file: &str, reference: &str, backend: &str, limits: &[&str]) {
+    let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/greedy-{reference}.json"))) else {
+        return;
+    };
+    let out = json(&[&["golden", &numbers, "--model", &model, "--backend", backend], limits].concat(), 0);
+    assert_eq!(out["ok"], true, "{out}");
+    let prompts = out["files"][0]["result"]["prompts"].as_array().unwrap();
+    assert!(prompts.iter().all(|p| p["clear_steps"].as_u64() > Some(5)), "{out}");
+}
+
+#[test]
+fn a_real_model_follows_the_reference_s_tokens_on_every_backend() {
+    // Fewer prompts where the backend is slow; the first is the same for all.
+    follows(SMOLLM, "smollm2-135m", "cpu", &[]);
+    follows(SMOLLM, "smollm2-135m", "reference", &["--prompts", "1"]);
+    if backends().contains(&"gpu") {
+        follows(SMOLLM, "smollm2-135m", "gpu", &["--prompts", "1"]);
+    }
+}
+
+#[test]
+fn gemma_3_and_qwen_2_5_follow_the_reference_s_tokens() {
+    for (file, reference) in [(GEMMA, "gemma-3-270m"), (QWEN, "qwen2.5-coder-0.5b")] {
+        follows(file, reference, "cpu", &[]);
+        if backends().contains(&"gpu") {
+            follows(file, reference, "gpu", &["--prompts", "2", "--steps", "12"]);
+        }
+    }
+}
+
+/// Compares the perplexity over the first chunks of a text.
+fn perplexity(file: &str, reference: &str, backend: &str, chunks: u64) {
+    let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/ppl-{reference}.json"))) else {
+        return;
+    };
+    let n = chunks.to_string();
+    let out = json(&["ppl", &numbers, "--model", &model, "--backend", backend, "--chunks", &n], 0);
+    let ratio = out["ratio"].as_f64().unwrap_or_else(|| panic!("no ratio in {out}"));
+    assert!((ratio - 1.0).abs() < 0.005, "{out}");
+    assert!(out["chunks"].as_u64() <= Some(chunks) && out["tokens"].as_u64() >= Some(511), "{out}");
+}
+
+const PERPLEXITIES: [(&str, &str); 3] =
+    [(SMOLLM, "smollm2-135m"), (GEMMA, "gemma-3-270m"), (QWEN, "qwen2.5-coder-0.5b")];
+
+#[test]
+fn perplexity_is_the_reference_s_within_half_a_percent() {
+    for (file, reference) in PERPLEXITIES {
+        perplexity(file, reference, "cpu", 2);
+        if backends().contains(&"gpu") {
+            perplexity(file, reference, "gpu", 1);
+        }
+    }
+}
+
+#[test]
+fn activations_of_8_bits_change_the_perplexity_by_less_than_a_percent() {
+    for (file, reference) in PERPLEXITIES {
+        let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/ppl-{reference}.json"))) else {
+            return;
+        };
+        let chunks = ["--backend", "cpu", "--activations", "q8", "--chunks", "4"];
+        let out = json(&[&["ppl", &numbers, "--model", &model][..], &chunks].concat(), 0);
+        let ratio = out["ratio"].as_f64().unwrap_or_else(|| panic!("no ratio in {out}"));
+        // Not one to the last digit: that would be the exact mode.
+        assert!((ratio - 1.0).abs() < 0.01 && ratio != 1.0, "{out}");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: make test-slow"]
+fn perplexity_over_the_whole_text_is_the_reference_s_within_half_a_percent() {
+    for (file, reference) in PERPLEXITIES {
+        perplexity(file, reference, "cpu", u64::MAX);
+    }
+}
