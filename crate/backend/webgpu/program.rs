@@ -92,6 +92,8 @@ pub struct Program {
     tables: Vec<(Table, wgpu::Buffer)>,
     /// What kernels pass to each other inside of a node.
     pub scratch: wgpu::Buffer,
+    /// Rows of x in whole numbers, likewise.
+    pub quantized: wgpu::Buffer,
     pub pipelines: u64,
 }
 
@@ -121,9 +123,22 @@ impl Program {
             }
         }
         let scratch = gpu.storage("scratch", lower::scratch_bytes(g, limits, gpu.tuning))?;
+        let quantized = gpu.storage("quantized", lower::quantized_bytes(g, limits, gpu.tuning))?;
         let dispatches = Default::default();
-        let mut program =
-            Self { plan, limits, weights, dispatches, step, slots, states, saved, tables, scratch, pipelines: 0 };
+        let mut program = Self {
+            plan,
+            limits,
+            weights,
+            dispatches,
+            step,
+            slots,
+            states,
+            saved,
+            tables,
+            scratch,
+            quantized,
+            pipelines: 0,
+        };
         program.compile(gpu)?;
         Ok(program)
     }
@@ -162,11 +177,16 @@ impl Program {
 
     pub fn scratch_bytes(&self) -> u64 {
         let tables = self.tables.iter().map(|(_, b)| b);
-        self.slots.iter().chain(tables).chain([&self.step, &self.scratch]).map(wgpu::Buffer::size).sum()
+        self.slots
+            .iter()
+            .chain(tables)
+            .chain([&self.step, &self.scratch, &self.quantized])
+            .map(wgpu::Buffer::size)
+            .sum()
     }
 
     pub fn buffers(&self) -> u64 {
-        (self.slots.len() + self.states.len() + self.tables.len() + 2) as u64 + self.weights.buffers()
+        (self.slots.len() + self.states.len() + self.tables.len() + 3) as u64 + self.weights.buffers()
     }
 
     pub fn table(&self, table: &Table) -> &wgpu::Buffer {
