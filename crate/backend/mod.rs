@@ -29,6 +29,18 @@ pub enum KvType {
     Q8_0,
 }
 
+impl KvType {
+    /// Bytes of `n` values of a head.
+    pub fn bytes(self, n: usize) -> usize {
+        match self {
+            KvType::F32 => 4 * n,
+            KvType::F16 => 2 * n,
+            // Scales are f16, in whole words.
+            KvType::Q8_0 => n + n.div_ceil(64) * 4,
+        }
+    }
+}
+
 impl FromStr for KvType {
     type Err = Error;
 
@@ -102,6 +114,7 @@ pub struct Counters {
     pub bytes_read: u64,
     pub pipelines: u64,
     pub buffers: u64,
+    pub bind_groups: u64,
     /// The most steps that were on their way at once.
     pub in_flight: u64,
 }
@@ -122,6 +135,11 @@ pub trait Backend {
 
     /// Whether a matrix (matmul, embedding) may have this type.
     fn supports(&self, dtype: DType) -> bool;
+
+    /// How it keeps keys and values where this is wanted.
+    fn kv_type(&self, _: KvType) -> KvType {
+        KvType::F32
+    }
 
     /// Allocates weights, states and slots, and compiles what the plan needs.
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()>;
