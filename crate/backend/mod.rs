@@ -158,13 +158,13 @@ pub trait Backend {
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>>;
 
     /// Makes ready to choose tokens by these rules, so that neither they nor their logits must come to the host first.
-    /// False where the backend cannot.
-    fn prepare_choice(&mut self, _: &Rules) -> Result<bool> {
-        Ok(false)
+    /// Returns how many such steps may be on their way at once: none where the backend cannot.
+    fn prepare_choice(&mut self, _: &Rules) -> Result<usize> {
+        Ok(0)
     }
 
-    /// Starts a step of the trunk with one row of logits, from which a token is chosen. Only after `prepare_choice` was
-    /// true of the rules.
+    /// Starts a step of the trunk with one row of logits, from which a token is chosen. Only after
+    /// `prepare_choice` allowed some by these rules.
     fn submit_choice(&mut self, _: &Step<'_>, _: &Choice<'_>) -> Result<()> {
         Err(Error::new(ErrorKind::InvalidState, "this backend chooses no tokens"))
     }

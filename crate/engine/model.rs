@@ -85,7 +85,7 @@ impl Model {
     }
 
     /// Bytes of the cache for one position.
-    fn row_bytes(&self) -> u64 {
+    pub fn row_bytes(&self) -> u64 {
         let states = self.plan.graph.states.iter();
         states.filter(|s| !s.rows.is_recurrent()).map(|s| self.limits.kv.bytes(s.cols) as u64).sum()
     }

@@ -97,6 +97,8 @@ pub struct Opened {
     pub load_ms: f64,
     /// Bytes of weights that one decode step reads.
     pub weight_bytes_per_token: usize,
+    /// Bytes of the cache for one position.
+    pub kv_bytes_per_token: u64,
 }
 
 /// Loads a file on the backend that the flags ask for.
@@ -108,9 +110,10 @@ pub fn open(path: &Path, args: &DeviceArgs, options: Options, purpose: Purpose) 
     let options = args.within(&device, options);
     let model = Model::new(&gguf, &|d| device.backend.supports(d), &options).map_err(named)?;
     let weight_bytes_per_token = model.plan.weight_bytes_per_token();
+    let kv_bytes_per_token = model.row_bytes();
     let session = model.load(&gguf, &*source, device.backend).map_err(named)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let (name, on) = (session.backend().name(), &device.description);
     tracing::info!("{} on {name} ({on}), loaded in {load_ms:.0} ms", path.display());
-    Ok(Opened { gguf, session, device: device.description, load_ms, weight_bytes_per_token })
+    Ok(Opened { gguf, session, device: device.description, load_ms, weight_bytes_per_token, kv_bytes_per_token })
 }

@@ -34,6 +34,9 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Plan, WeightId};
 
+/// Steps whose logits may be on their way at once.
+const SEATS: usize = 4;
+
 pub struct WebGpu {
     gpu: Gpu,
     loaded: Option<Loaded>,
@@ -201,7 +204,7 @@ impl Backend for WebGpu {
         self.loaded = None; // Frees what an earlier plan held, before this one needs memory.
         let program = Program::new(&self.gpu, plan.fused(), limits)?;
         let logits = limits.max_outputs * program.plan.graph.n_vocab() * 4;
-        let ring = Ring::new(&self.gpu, logits as u64)?;
+        let ring = Ring::new(&self.gpu, logits as u64, SEATS)?;
         self.counters = Counters {
             pipelines: program.pipelines,
             buffers: program.buffers + ring.buffers(),
@@ -227,10 +230,10 @@ impl Backend for WebGpu {
         self.start(step, None)
     }
 
-    fn prepare_choice(&mut self, rules: &Rules) -> Result<bool> {
+    fn prepare_choice(&mut self, rules: &Rules) -> Result<usize> {
         let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
         if !sample::knows(rules, loaded.program.plan.graph.n_vocab()) {
-            return Ok(false);
+            return Ok(0);
         }
         if loaded.sampler.is_none() {
             let sampler = Sampler::new(&self.gpu, &loaded.program)?;
@@ -239,7 +242,7 @@ impl Backend for WebGpu {
             self.counters.bind_groups += 1;
             loaded.sampler = Some(sampler);
         }
-        self.gpu.fault.check().map(|()| true)
+        self.gpu.fault.check().map(|()| sample::SEATS)
     }
 
     fn submit_choice(&mut self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
