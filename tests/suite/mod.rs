@@ -3,6 +3,7 @@ mod arch;
 mod check;
 mod cpu;
 mod cpu_q8;
+mod depth;
 mod fusion;
 mod generate;
 mod gguf;

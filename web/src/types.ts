@@ -58,7 +58,7 @@ export interface EngineOptions extends AssetOptions {
    * fetched. On the CPU it is at most what is left of 4 GiB; of a GPU no limit is known but that of each buffer.
    */
   memoryLimit?: number;
-  /** How WebGPU keeps keys and values, by default `f32`: `f16` takes half of that, `q8_0` about a quarter. */
+  /** How WebGPU keeps keys and values, by default `f16`: `q8_0` takes about half of that, `f32` twice as much. */
   kvType?: KvType;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
@@ -124,6 +124,7 @@ export interface EngineStats {
     bytesRead: number;
     pipelines: number;
     buffers: number;
+    bindGroups: number;
     /** The most steps that were on their way at once. */
     inFlight: number;
   };

@@ -108,6 +108,17 @@ impl Gpu {
     /// A buffer that kernels bind whole.
     pub fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
         let bytes = bytes.next_multiple_of(16);
+        self.check_binding(what, bytes)?;
+        use wgpu::BufferUsages as U;
+        let usage = U::STORAGE | U::COPY_SRC | U::COPY_DST;
+        let desc = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
+        let buffer = self.device.create_buffer(&desc);
+        self.fault.check()?;
+        Ok(buffer)
+    }
+
+    /// Refuses what kernels could not bind whole.
+    pub fn check_binding(&self, what: &str, bytes: u64) -> Result<()> {
         if bytes > self.max_binding {
             bail!(
                 OutOfMemory,
@@ -115,12 +126,7 @@ impl Gpu {
                 self.max_binding
             );
         }
-        use wgpu::BufferUsages as U;
-        let usage = U::STORAGE | U::COPY_SRC | U::COPY_DST;
-        let desc = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
-        let buffer = self.device.create_buffer(&desc);
-        self.fault.check()?;
-        Ok(buffer)
+        Ok(())
     }
 
     /// Waits until the device has done all that it was given. In a browser it returns at once: only callbacks tell.

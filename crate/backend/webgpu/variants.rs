@@ -1,6 +1,6 @@
 //! Every variant of every shader, for tests that compile them all.
 
-use super::kernels::{self, Experts, Finish, Gemm, Input, Kernel, Kv, Matrix, Output, Projection, Segment, Tuning};
+use super::kernels::{self, Experts, Finish, Gemm, Input, Kernel, Matrix, Output, Projection, Segment, Tuning};
 use super::repack;
 use crate::backend::KvType;
 use crate::dtype::DType;
@@ -171,10 +171,9 @@ fn attentions(tuning: Tuning) -> Vec<(String, Kernel)> {
             let kinds =
                 [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|k| *k == KvType::F32 || d_head % 4 == 0);
             for (gate, kind) in kinds.flat_map(|k| gates.map(|g| (g, k))) {
-                let kv = Kv { kind, n_ctx: 1000 };
-                let mut kernels = vec![kernels::attention(&a, gate, kv, tuning)];
+                let mut kernels = vec![kernels::attention(&a, gate, kind, tuning)];
                 if kernels::split_of(&a).is_some() {
-                    kernels.extend([1, 7].map(|chunks| kernels::attention_split(&a, gate, kv, chunks)));
+                    kernels.extend([1, 7].map(|chunks| kernels::attention_split(&a, gate, kind, chunks)));
                     kernels.push(kernels::attention_join(&a, gate, 7));
                 }
                 all.extend(
@@ -188,8 +187,7 @@ fn attentions(tuning: Tuning) -> Vec<(String, Kernel)> {
             let kinds = [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|_| d_head % 4 == 0);
             for (kind, eps) in kinds.flat_map(|k| [(k, None), (k, Some(1e-5))]) {
                 let views = [gaps(d_head), view(d_head), view(d_head)];
-                let kv = Kv { kind, n_ctx: 1000 };
-                let place = kernels::Place { n_head: 12, n_kv_head: 2, rope, views, eps, kv };
+                let place = kernels::Place { n_head: 12, n_kv_head: 2, rope, views, eps, kv: kind };
                 all.push((format!("{d_head} {pairs:?} {eps:?} {kind:?}"), kernels::place(&place, tuning)));
             }
         }

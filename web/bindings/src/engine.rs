@@ -82,6 +82,7 @@ impl Engine {
             Device::Gpu(_) => options,
         };
         let backend = device.backend();
+        let options = Options { kv_type: backend.kv_type(options.kv_type), ..options };
         let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
         backend.prepare(model.plan.clone(), model.limits)?;
         Ok(Engine {
