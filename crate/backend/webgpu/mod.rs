@@ -13,6 +13,8 @@ mod repack;
 mod sample;
 mod states;
 mod tables;
+mod tune;
+mod tuning;
 mod variants;
 mod weights;
 mod wgsl;
@@ -21,6 +23,8 @@ use std::task::{Context, Poll};
 
 pub use device::{AdapterInfo, Options};
 pub use profile::Timed;
+pub use tune::Clock;
+pub use tuning::{Candidate, Change, Gemm, Gemv, Tuning, candidates};
 pub use variants::shader_sources;
 pub use weights::Target;
 

@@ -7,6 +7,7 @@ use super::kernels::{self, Access, Kernel};
 use super::lower;
 use super::states::States;
 use super::tables::Table;
+use super::tuning::Tuning;
 use super::weights::Weights;
 use crate::backend::{Limits, Step};
 use crate::bail;
@@ -113,6 +114,16 @@ pub struct Program {
 
 impl Program {
     pub fn new(gpu: &Gpu, plan: Plan, limits: Limits) -> Result<Self> {
+        let mut program = Self::allocate(gpu, plan, limits, gpu.tuning)?;
+        let mut compiler = Compiler::new(gpu, gpu.tuning);
+        program.dispatches = program.compile(&mut compiler)?;
+        program.pipelines = compiler.pipelines.len() as u64;
+        program.bind_groups = program.dispatches.iter().map(|d| d.len() as u64).sum();
+        Ok(program)
+    }
+
+    /// Makes the buffers.
+    pub fn allocate(gpu: &Gpu, plan: Plan, limits: Limits, tuning: Tuning) -> Result<Self> {
         check(&plan.graph, limits)?;
         let weights = Weights::new(gpu, &plan.graph)?;
         let g = &plan.graph;
@@ -133,10 +144,10 @@ impl Program {
                 tables.push((table, buffer));
             }
         }
-        let scratch = gpu.storage("scratch", lower::scratch_bytes(g, limits, gpu.tuning))?;
-        let quantized = gpu.storage("quantized", lower::quantized_bytes(g, limits, gpu.tuning))?;
+        let scratch = gpu.storage("scratch", lower::scratch_bytes(g, limits, tuning))?;
+        let quantized = gpu.storage("quantized", lower::quantized_bytes(g, limits, tuning))?;
         let buffers = (slots.len() + tables.len() + 3) as u64 + states.buffers() + weights.buffers();
-        let mut program = Self {
+        Ok(Self {
             plan,
             limits,
             weights,
@@ -150,9 +161,7 @@ impl Program {
             pipelines: 0,
             buffers,
             bind_groups: 0,
-        };
-        program.compile(gpu)?;
-        Ok(program)
+        })
     }
 
     /// Writes what is made from weights on the host.
@@ -202,18 +211,15 @@ impl Program {
         &self.slots[self.plan.slot(v).0 as usize]
     }
 
-    fn compile(&mut self, gpu: &Gpu) -> Result<()> {
-        let mut compiler = Compiler { gpu, layouts: HashMap::new(), pipelines: HashMap::new() };
-        for (entry, part) in self.plan.graph.parts().enumerate() {
-            let mut all = Vec::new();
+    /// The dispatches of both parts of the plan.
+    pub fn compile(&self, compiler: &mut Compiler<'_>) -> Result<[Vec<Dispatch>; 2]> {
+        let mut dispatches: [Vec<Dispatch>; 2] = Default::default();
+        for (part, all) in self.plan.graph.parts().zip(&mut dispatches) {
             for i in part.nodes {
-                lower::node(self, i, &mut compiler, &mut all);
+                lower::node(self, i, compiler, all);
             }
-            self.dispatches[entry] = all;
         }
-        self.pipelines = compiler.pipelines.len() as u64;
-        self.bind_groups = self.dispatches.iter().map(|d| d.len() as u64).sum();
-        gpu.fault.check()
+        compiler.gpu.fault.check().map(|()| dispatches)
     }
 }
 
@@ -270,11 +276,16 @@ fn check(g: &Graph, limits: Limits) -> Result<()> {
 /// Makes pipelines, each text once.
 pub struct Compiler<'a> {
     pub gpu: &'a Gpu,
+    pub tuning: Tuning,
     layouts: HashMap<Vec<Access>, wgpu::BindGroupLayout>,
     pipelines: HashMap<String, wgpu::ComputePipeline>,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    pub fn new(gpu: &'a Gpu, tuning: Tuning) -> Self {
+        Self { gpu, tuning, layouts: HashMap::new(), pipelines: HashMap::new() }
+    }
+
     /// The dispatch of a kernel on these buffers, of which `step` stands for the ids.
     pub fn dispatch(&mut self, k: Kernel, rows: Dim, step: &wgpu::Buffer, bound: &[&wgpu::Buffer]) -> Dispatch {
         assert_eq!(k.bind.len(), bound.len(), "{} binds other buffers than it was given", k.name);

@@ -1,8 +1,9 @@
 //! The kernels of mixtures of experts. Which experts a token takes stays on the GPU: grids do not depend on it.
 
+use super::super::tuning::Tuning;
 use super::super::wgsl::Const::U;
 use super::super::wgsl::assemble;
-use super::{Kernel, Read, Tuning, Write, by_vector};
+use super::{Kernel, Read, Write, by_vector};
 use crate::graph::View;
 
 /// x is a view of whole columns.

@@ -1,8 +1,9 @@
 //! Projections: those of passes, and `matmul` and `moe_matmul` as projections of one matrix.
 
-use super::super::kernels::{self, FEW, Finish, Gemm, Input, Kernel, Output, Projection, Segment};
+use super::super::kernels::{self, FEW, Finish, Input, Kernel, Output, Projection, Segment};
 use super::super::program::When;
 use super::super::tables::{Table, taken_in};
+use super::super::tuning::Gemm;
 use super::Lower;
 use crate::dtype::DType;
 use crate::graph::{self, Graph, Op, Post, Pre, Project, Term, ValueId};

@@ -15,6 +15,7 @@ use crate::Report;
 use crate::machine;
 use crate::model::{ModelArgs, Purpose};
 use crate::source;
+use crate::tuning;
 
 /// The dispatches of one kernel.
 #[derive(Default)]
@@ -31,6 +32,7 @@ pub fn run(args: &ModelArgs, depth: usize, reps: usize, json: bool) -> Result<Re
     let mut options = args.device.options(Purpose::Run);
     options.n_ctx = Some(options.n_ctx.unwrap_or(depth + reps + 1));
     let mut model = Model::new(&gguf, &|d| gpu.supports(d), &options)?;
+    tuning::apply(&mut gpu, &model, args.device.tune(Purpose::Run))?;
     model.write(&gguf, &*source, &mut gpu)?;
     gpu.finish_weights()?;
 
