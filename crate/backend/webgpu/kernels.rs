@@ -6,7 +6,7 @@ mod moe;
 mod project;
 
 pub use attention::{Kv, Place, attention, attention_join, attention_split, place, split_of};
-pub use delta::{DeltaRule, delta_rule, l2_norm, ssm_conv};
+pub use delta::{DeltaChunks, DeltaRule, delta_prepare, delta_rule, delta_scan, l2_norm, ssm_conv};
 pub use moe::{moe_route, moe_sum};
 pub use project::{Experts, FEW, Input, Output, Projection, Segment};
 pub use project::{gemm, gemm_flat, gemv, matmul_any, moe_matmul_any};

@@ -202,7 +202,11 @@ fn deltas(tuning: Tuning) -> Vec<(String, Kernel)> {
         let together = [0, 0, 0, 1, 1].map(|i| (i, view(4 * d_head)));
         for (norm, views) in [(None, apart), (Some(QkNorm { eps: 1e-6, q_scale: 0.5, k_scale: 1.0 }), together)] {
             let rule = kernels::DeltaRule { delta, norm, views };
-            all.push((format!("{d_head} {norm:?}"), kernels::delta_rule(&rule, tuning)));
+            let mut kernels = vec![kernels::delta_rule(&rule, tuning)];
+            if let Some(c) = kernels::DeltaChunks::of(delta).filter(|_| !tuning.software) {
+                kernels.extend([kernels::delta_prepare(&rule, c), kernels::delta_scan(&rule, c)]);
+            }
+            all.extend(kernels.into_iter().map(|k| (format!("{d_head} {norm:?}"), k)));
         }
     }
     for dtype in DType::ALL.iter().copied().filter(|d| kernels::value_libs(*d).is_some()) {
