@@ -7,7 +7,7 @@ mod project;
 
 pub use attention::{Kv, Place, attention, attention_join, attention_split, place, split_of};
 pub use delta::{DeltaChunks, DeltaRule, delta_prepare, delta_rule, delta_scan, l2_norm, ssm_conv};
-pub use moe::{moe_route, moe_sum};
+pub use moe::{group_bytes, moe_group, moe_route, moe_sum, moe_tiles};
 pub use project::{Experts, FEW, Input, Output, Projection, Segment};
 pub use project::{gemm, gemm_flat, gemv, matmul_any, moe_matmul_any};
 

@@ -26,11 +26,14 @@ pub fn node(program: &Program, i: usize, compiler: &mut Compiler<'_>, all: &mut 
     Lower { program, g, i, rows, most, weight_bytes: 0, tuning, compiler, all }.run();
 }
 
-/// Bytes of the buffer that kernels of one node share: normed rows of x, partial results of attention, chunks of the
-/// delta rule.
+/// Bytes of the buffer that kernels of one node share: normed rows of x, rows of experts before their sum,
+/// partial results of attention, chunks of the delta rule.
 pub fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
     let of = |op: &Op| match op {
-        Op::Project(p) if p.pre != Pre::None => limits.max_tokens * g.shape(p.x).cols * 4,
+        Op::Project(p) => {
+            let normed = if p.pre == Pre::None { 0 } else { g.shape(p.x).cols };
+            limits.max_tokens * normed.max(project::summed_cols(g, p, limits, tuning)) * 4
+        }
         Op::Attention { attn, .. } => {
             Split::of(attn, limits, tuning).map_or(0, |s| if s.chunks > 1 { s.tokens * s.partial } else { 0 })
         }
@@ -223,9 +226,14 @@ impl<'a> Lower<'a, '_, '_> {
                 self.delta_rule([*q, *k, *v, *alpha, *beta], *state, *delta, *norm);
             }
             Op::MoeRoute { x, n_used } => {
-                self.simple(kernels::moe_route(g.shape(*x).cols, *n_used, self.view(*x), tuning), &[]);
+                let n_expert = g.shape(*x).cols;
+                self.simple(kernels::moe_route(n_expert, *n_used, self.view(*x), tuning), &[]);
+                let (route, groups) = (self.out(), program.groups(ValueId(self.i as u32)));
+                for (tile, when) in kernels::moe_tiles(n_expert, *n_used, tuning) {
+                    self.push(|| kernels::moe_group(n_expert, *n_used, tile), when, &[route, groups]);
+                }
             }
-            Op::MoeSum { route, .. } => self.simple(kernels::moe_sum(cols, g.shape(*route).cols / 2), &[]),
+            Op::MoeSum { route, .. } => self.simple(kernels::moe_sum(cols, g.shape(*route).cols / 2, false), &[]),
         }
     }
 
@@ -291,6 +299,6 @@ impl<'a> Lower<'a, '_, '_> {
 
     fn experts(&self, x: ValueId, w: WeightId, route: ValueId, n_expert: usize) -> Experts {
         let shared_x = self.g.shape(x).cols == self.g.weight(w).cols;
-        Experts { n_expert, n_used: self.g.shape(route).cols / 2, shared_x }
+        Experts { n_expert, n_used: self.g.shape(route).cols / 2, shared_x, tile: None }
     }
 }

@@ -10,7 +10,7 @@ use super::weights::Weights;
 use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Op, Plan, Shape, StateId, ValueId};
+use crate::graph::{Dim, Graph, Op, Plan, Shape, SlotId, StateId, ValueId};
 
 /// Bytes from the start of the step buffer to the token ids: bindings start at multiples of this.
 pub const IDS_AT: u64 = 256;
@@ -34,6 +34,22 @@ impl When {
     #[must_use]
     pub fn and_keys(self, least: usize, most: usize) -> Self {
         Self { keys: [least, most], ..self }
+    }
+
+    pub fn is_never(&self) -> bool {
+        self.rows[0] > self.rows[1]
+    }
+
+    /// For fewer rows than this.
+    #[must_use]
+    pub fn before(&self) -> Self {
+        Self::rows(1, self.rows[0] - 1)
+    }
+
+    /// For as many rows, and more.
+    #[must_use]
+    pub fn and_more(&self) -> Self {
+        Self::rows(self.rows[0], usize::MAX)
     }
 
     /// Whether it never happens in steps of at most `rows` rows.
@@ -61,6 +77,8 @@ pub struct Dispatch {
     rows_per_group: usize,
     pub when: When,
     pub chunks: Option<Chunks>,
+    /// Workgroups along z besides those for rows.
+    pub more: usize,
 }
 
 impl Dispatch {
@@ -73,7 +91,7 @@ impl Dispatch {
             return None;
         }
         let y = self.chunks.map_or(self.grid[1], |c| keys.min(c.window.unwrap_or(keys)).div_ceil(c.keys) as u32);
-        Some([self.grid[0], y, (rows.div_ceil(self.rows_per_group) * self.z) as u32])
+        Some([self.grid[0], y, ((rows * self.z).div_ceil(self.rows_per_group) + self.more) as u32])
     }
 }
 
@@ -92,6 +110,8 @@ pub struct Program {
     tables: Vec<(Table, wgpu::Buffer)>,
     /// What kernels pass to each other inside of a node.
     pub scratch: wgpu::Buffer,
+    /// The rows of a step by expert, for each slot of a route.
+    groups: Vec<(SlotId, wgpu::Buffer)>,
     pub pipelines: u64,
 }
 
@@ -121,9 +141,30 @@ impl Program {
             }
         }
         let scratch = gpu.storage("scratch", lower::scratch_bytes(g, limits, gpu.tuning))?;
+        let mut groups: Vec<(SlotId, wgpu::Buffer)> = Vec::new();
+        for (i, node) in g.nodes.iter().enumerate() {
+            let Op::MoeRoute { x, n_used } = &node.op else { continue };
+            let slot = plan.slot(ValueId(i as u32));
+            if !groups.iter().any(|(s, _)| *s == slot) {
+                let bytes = kernels::group_bytes(g.shape(*x).cols, *n_used, limits.max_tokens);
+                groups.push((slot, gpu.storage("groups", bytes as u64)?));
+            }
+        }
         let dispatches = Default::default();
-        let mut program =
-            Self { plan, limits, weights, dispatches, step, slots, states, saved, tables, scratch, pipelines: 0 };
+        let mut program = Self {
+            plan,
+            limits,
+            weights,
+            dispatches,
+            step,
+            slots,
+            states,
+            saved,
+            tables,
+            scratch,
+            groups,
+            pipelines: 0,
+        };
         program.compile(gpu)?;
         Ok(program)
     }
@@ -162,16 +203,25 @@ impl Program {
 
     pub fn scratch_bytes(&self) -> u64 {
         let tables = self.tables.iter().map(|(_, b)| b);
-        self.slots.iter().chain(tables).chain([&self.step, &self.scratch]).map(wgpu::Buffer::size).sum()
+        let groups = self.groups.iter().map(|(_, b)| b);
+        (self.slots.iter().chain(tables).chain(groups).chain([&self.step, &self.scratch])).map(wgpu::Buffer::size).sum()
     }
 
     pub fn buffers(&self) -> u64 {
-        (self.slots.len() + self.states.len() + self.tables.len() + 2) as u64 + self.weights.buffers()
+        (self.slots.len() + self.states.len() + self.tables.len() + self.groups.len() + 2) as u64
+            + self.weights.buffers()
     }
 
     pub fn table(&self, table: &Table) -> &wgpu::Buffer {
         let found = self.tables.iter().find(|(t, _)| t == table);
         &found.expect("each table of the plan was made").1
+    }
+
+    /// The rows of a step by expert, of a route.
+    pub fn groups(&self, route: ValueId) -> &wgpu::Buffer {
+        let slot = self.plan.slot(route);
+        let found = self.groups.iter().find(|(s, _)| *s == slot);
+        &found.expect("each route of the plan has groups").1
     }
 
     pub fn slot(&self, v: ValueId) -> &wgpu::Buffer {
@@ -258,6 +308,7 @@ impl Compiler<'_> {
             rows_per_group,
             when: When::ALWAYS,
             chunks: None,
+            more: 0,
         }
     }
 

@@ -75,6 +75,8 @@ pub struct Experts {
     pub n_used: usize,
     /// x is one row for all experts of a token, not one for each.
     pub shared_x: bool,
+    /// Rows of a tile where they come sorted by expert, not token by token.
+    pub tile: Option<usize>,
 }
 
 impl Projection {
@@ -103,8 +105,10 @@ impl Projection {
             b.buffer(Read, &format!("w_{i}"), element(s.m.dtype));
         }
         b.buffer(Read, "x", "vec4<f32>");
-        if self.experts.is_some() {
-            b.buffer(Read, "route", "f32");
+        match self.experts {
+            Some(Experts { tile: Some(_), .. }) => b.buffer(Read, "groups", "u32"),
+            Some(_) => b.buffer(Read, "route", "f32"),
+            None => {}
         }
         if self.needs_table() {
             b.buffer(Read, "table", "vec4<f32>");
@@ -200,11 +204,9 @@ impl Projection {
             None => "0.0".into(),
         }));
         if let Some(s) = self.segments.first().filter(|_| self.experts.is_some()) {
-            say(format!(
-                "fn here(row: u32) -> bool {{ return row >= {}u && row < {}u; }}",
-                s.m.row0,
-                s.m.row0 + s.m.rows
-            ));
+            let (begin, end) = (s.m.row0, s.m.row0 + s.m.rows);
+            say(format!("fn here(row: u32) -> bool {{ return row >= {begin}u && row < {end}u; }}"));
+            say(format!("fn any_here(row: u32) -> bool {{ return row + {rows}u > {begin}u && row < {end}u; }}"));
         }
         say("fn store(segment: u32, t: u32, row: u32, low: f32, high: f32) {".into());
         say("    let o = t * Y_COLS + column(segment) + row;".into());
@@ -308,10 +310,11 @@ pub fn gemv(p: &Projection, columns: usize, tuning: Tuning) -> Kernel {
 
 /// A projection of many rows of x as they are.
 pub fn gemm(p: &Projection) -> Kernel {
-    let tile = 64;
+    let tile = p.experts.and_then(|e| e.tile).unwrap_or(64);
+    let (lib, z) = p.experts.map_or(("tile_tokens", 1), |e| ("tile_expert", e.n_used));
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
-    let copies = p.matrices(&[&["run"][..], &p.act_libs()].concat(), None, None);
+    let copies = p.matrices(&[&["run"][..], &p.act_libs(), &[lib]].concat(), None, None);
     let mut choice = "fn load_w(segment: u32, row0: u32, i: u32, run: u32) -> Run {\n".to_string();
     let load = |i: usize, row: &str| format!("return load_run_{i}(row_base_{i}(row_at_{i}(row0 + {row})), run);");
     if p.halves() == 2 {
@@ -326,7 +329,7 @@ pub fn gemm(p: &Projection) -> Kernel {
     let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile))]].concat();
     let bindings = p.bindings();
     let source = assemble_with("gemm", &bindings, &[], &consts, &(copies + &frame + &choice));
-    Kernel { name: "gemm", source, bind: bindings.access, grid, rows: tile, z: 1 }
+    Kernel { name: "gemm", source, bind: bindings.access, grid, rows: tile, z }
 }
 
 /// The gemm, and with one row the gemv, of software adapters.
