@@ -1,9 +1,9 @@
 //! The kernels of mixtures of experts. Which experts a token takes stays on the GPU: grids do not depend on it.
 
 use super::super::program::When;
-use super::super::wgsl::Const::U;
+use super::super::wgsl::Const::{B, U};
 use super::super::wgsl::{Bindings, assemble, assemble_with};
-use super::{FEW, Kernel, Read, THREADS, Tuning, Write, vectors};
+use super::{Experts, FEW, Kernel, Matrix, Read, THREADS, Tuning, Write, value, vectors};
 use crate::graph::View;
 
 /// x is a view of whole columns.
@@ -66,4 +66,14 @@ pub fn moe_sum(cols: usize, n_used: usize, adds: bool) -> Kernel {
     let consts = [("N", U(n)), ("RUNS", U(1)), ("USED", U(n_used))];
     let source = assemble_with("moe_sum", &b, &libs, &consts, "");
     Kernel { name: "moe_sum", source, bind: b.access, grid: [n.div_ceil(THREADS) as u32, 1], rows: 1, z: 1 }
+}
+
+/// A product by experts for rows that are no whole number of runs: `m` holds the rows of all experts, or some.
+pub fn moe_matmul_any(m: Matrix, e: Experts) -> Kernel {
+    let rows = m.total_rows / e.n_expert;
+    let mut consts = m.consts();
+    consts.extend([("EXPERTS", U(e.n_expert)), ("USED", U(e.n_used)), ("Y_ROWS", U(rows)), ("SHARED", B(e.shared_x))]);
+    let grid = [rows.div_ceil(THREADS) as u32, e.n_used as u32];
+    let source = assemble("moe_matmul_any", &value(m.dtype), &consts);
+    Kernel { name: "moe_matmul_any", source, bind: vec![Read, Read, Read, Write], grid, rows: 1, z: 1 }
 }

@@ -389,13 +389,3 @@ pub fn matmul_any(m: Matrix) -> Kernel {
     let source = assemble("matmul_any", &value(m.dtype), &consts);
     Kernel { name: "matmul_any", source, bind: vec![Read, Read, Written], grid, rows: 1, z: 1 }
 }
-
-/// The same for experts: `m` holds the rows of all of them, or some.
-pub fn moe_matmul_any(m: Matrix, e: Experts) -> Kernel {
-    let rows = m.total_rows / e.n_expert;
-    let mut consts = m.consts();
-    consts.extend([("EXPERTS", U(e.n_expert)), ("USED", U(e.n_used)), ("Y_ROWS", U(rows)), ("SHARED", B(e.shared_x))]);
-    let grid = [rows.div_ceil(THREADS) as u32, e.n_used as u32];
-    let source = assemble("moe_matmul_any", &value(m.dtype), &consts);
-    Kernel { name: "moe_matmul_any", source, bind: vec![Read, Read, Read, Written], grid, rows: 1, z: 1 }
-}
