@@ -88,12 +88,12 @@ impl Engine {
         let backend = device.backend();
         let options = Options { kv_type: backend.kv_type(options.kv_type), ..options };
         let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
-        let measured = match (&mut device, tuning) {
-            (Device::Gpu(gpu), Some(record)) if !gpu.adopt(&record) => {
-                gpu.tune(&model.plan, model.limits, &milliseconds).await?
-            }
-            _ => None,
-        };
+        let mut measured = None;
+        if let (Device::Gpu(gpu), Some(record)) = (&mut device, tuning)
+            && !gpu.adopt(&record)
+        {
+            measured = gpu.tune(&model.plan, model.limits, &milliseconds).await?;
+        }
         let backend = device.backend();
         backend.prepare(model.plan.clone(), model.limits)?;
         Ok(Engine {
