@@ -58,16 +58,21 @@ impl Session {
             for t in timed.kernels.iter().filter(|_| rep > 0) {
                 let all = kernels.entry(t.kernel).or_default();
                 all.kernel = t.kernel;
-                all.dispatches_per_token += 1.0 / reps as f64;
-                all.us_per_token += t.ns / 1e3 / reps as f64;
-                all.weight_bytes_per_token += t.weight_bytes as f64 / reps as f64;
+                all.dispatches_per_token += 1.0;
+                all.us_per_token += t.ns / 1e3;
+                all.weight_bytes_per_token += t.weight_bytes as f64;
             }
         }
         self.rollback(0)?;
         let mut kernels: Vec<_> = kernels.into_values().collect();
-        for k in kernels.iter_mut().filter(|k| k.weight_bytes_per_token > 0.0 && k.us_per_token > 0.0) {
-            let speed = k.weight_bytes_per_token / (k.us_per_token * 1e-6);
-            (k.bytes_per_s, k.fraction_of_read) = (Some(speed), Some(speed / read_bytes_per_s));
+        for k in &mut kernels {
+            for sum in [&mut k.dispatches_per_token, &mut k.us_per_token, &mut k.weight_bytes_per_token] {
+                *sum /= reps as f64;
+            }
+            if k.weight_bytes_per_token > 0.0 && k.us_per_token > 0.0 {
+                let speed = k.weight_bytes_per_token / (k.us_per_token * 1e-6);
+                (k.bytes_per_s, k.fraction_of_read) = (Some(speed), Some(speed / read_bytes_per_s));
+            }
         }
         kernels.sort_by(|a, b| b.us_per_token.total_cmp(&a.us_per_token));
         let us_per_token = kernels.iter().map(|k| k.us_per_token).sum();
