@@ -76,7 +76,8 @@ pub enum Activations {
     #[default]
     F32,
     /// Whole numbers of 8 bits with a scale for every 32 columns, where the matrix is of a type that
-    /// [`quant::splits`]: several times faster on a CPU, and as exact as the weights deserve.
+    /// [`quant::splits`]: several times faster, and as exact as the weights deserve. GPUs, which have kernels for most of
+    /// these types, do it in steps of many tokens only: others are bound by memory.
     Q8,
 }
 

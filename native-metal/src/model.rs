@@ -27,8 +27,8 @@ pub struct DeviceArgs {
     /// Threads of the cpu backend; one per core where not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// In which numbers the cpu backend multiplies by quantised weights: f32 is exact, q8 is several times faster. Where
-    /// not given, q8 to run and f32 to compare.
+    /// In which numbers quantised weights are multiplied: f32 is exact, q8 is several times faster on the CPU and, in steps
+    /// of many tokens, on GPUs that multiply bytes. Where not given, q8 to run and f32 to compare.
     #[arg(long, value_enum)]
     activations: Option<device::Activations>,
     /// Positions of the cache; what the model was trained for, at most 4096, where not given.
@@ -57,7 +57,7 @@ impl DeviceArgs {
         let fast = purpose == Purpose::Run && self.backend != Kind::Reference;
         let fallback = if fast { device::Activations::Q8 } else { device::Activations::F32 };
         let activations = self.activations.unwrap_or(fallback);
-        device::open(self.backend, device::CpuArgs { threads: self.threads(), activations })
+        device::open(self.backend, device::Settings { threads: self.threads(), activations })
     }
 
     /// The options with the memory that a model may take on this device.

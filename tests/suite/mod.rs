@@ -8,6 +8,7 @@ mod fusion;
 mod generate;
 mod gguf;
 mod golden;
+mod gpu_q8;
 mod graph;
 mod hf;
 mod kernels;

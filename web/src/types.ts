@@ -41,8 +41,9 @@ export interface EngineOptions extends AssetOptions {
   /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
   contextLength?: number;
   /**
-   * In which numbers activations meet the weights of a matrix on the CPU: whole numbers of 8 bits with a scale for every
-   * 32 (`q8`, the default), or `f32`, which is several times slower and for comparisons.
+   * In which numbers activations meet the weights of a matrix: whole numbers of 8 bits with a scale for every 32 (`q8`,
+   * the default), or `f32`, which is several times slower on the CPU and for comparisons. WebGPU uses whole numbers for
+   * prompts only, and on Apple's GPUs not at all: they have no instructions for it.
    */
   activations?: "q8" | "f32";
   /**

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::kernels::Tuning;
+use super::kernels::{Gemm, Tuning};
+use crate::backend::Activations;
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,6 +18,8 @@ pub struct Options {
     pub max_binding: Option<u64>,
     /// Uses the kernels for software adapters (or, if false, those for hardware) whatever the adapter is.
     pub software: Option<bool>,
+    /// In which numbers the rows of long steps are multiplied, where the adapter has instructions for both.
+    pub activations: Activations,
 }
 
 /// What the adapter is, for reports.
@@ -93,7 +96,9 @@ impl Gpu {
             .map_err(|e| Error::new(ErrorKind::NoGpu, format!("the adapter gave no device: {e}; {REMEDY}")))?;
         let fault = watch(&device);
         let info = describe(&adapter, &limits);
-        let tuning = Tuning { software: options.software.unwrap_or(info.software) };
+        let q8 = options.activations == Activations::Q8 && multiplies_bytes(&instance, &adapter);
+        let gemm = if q8 { Gemm::Q8 } else { Gemm::F32 };
+        let tuning = Tuning { software: options.software.unwrap_or(info.software), gemm };
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
         Ok(Self { device, queue, info, tuning, fault, max_binding, timestamps })
     }
@@ -155,6 +160,13 @@ fn wanted_limits(adapter: &wgpu::Limits, options: Options) -> wgpu::Limits {
         max_compute_workgroup_size_x: adapter.max_compute_workgroup_size_x,
         ..base
     }
+}
+
+/// Whether four products of bytes are one instruction: what the language has, Apple's GPUs do step by step.
+fn multiplies_bytes(instance: &wgpu::Instance, adapter: &wgpu::Adapter) -> bool {
+    let info = adapter.get_info();
+    let apple = info.backend == wgpu::Backend::Metal || info.name.to_lowercase().contains("apple");
+    !apple && instance.wgsl_language_features().contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
 }
 
 fn describe(adapter: &wgpu::Adapter, limits: &wgpu::Limits) -> AdapterInfo {

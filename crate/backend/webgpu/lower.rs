@@ -2,7 +2,7 @@
 
 mod project;
 
-use super::kernels::{self, Experts, Finish, Kernel, Matrix, Tuning};
+use super::kernels::{self, Experts, Finish, Gemm, Kernel, Matrix, Tuning};
 use super::program::{Chunks, Compiler, Dispatch, Program, When};
 use super::tables::{Table, taken_in};
 use crate::backend::{KvType, Limits};
@@ -36,6 +36,18 @@ pub fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
         _ => 0,
     };
     g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0).max(16) as u64
+}
+
+/// Bytes of the rows of x in whole numbers.
+pub fn quantized_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
+    let rows = if limits.max_tokens > kernels::FEW { limits.max_tokens } else { 0 };
+    let of = |op: &Op| match op {
+        Op::Project(p) if p.experts.is_none() && project::in_ints(g, p) => g.shape(p.x).cols,
+        Op::MatMul { w, x } if kernels::in_ints(g.weight(*w).dtype) => g.shape(*x).cols,
+        _ => 0,
+    };
+    let cols = if tuning.gemm == Gemm::Q8 { g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0) } else { 0 };
+    (rows * cols / 32 * 48).max(16) as u64
 }
 
 /// Bytes of a state with room for `rows` positions.

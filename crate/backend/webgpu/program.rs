@@ -103,6 +103,8 @@ pub struct Program {
     tables: Vec<(Table, wgpu::Buffer)>,
     /// What kernels pass to each other inside of a node.
     pub scratch: wgpu::Buffer,
+    /// Rows of x in whole numbers, likewise.
+    pub quantized: wgpu::Buffer,
     /// What was made so far.
     pub pipelines: u64,
     pub buffers: u64,
@@ -132,7 +134,8 @@ impl Program {
             }
         }
         let scratch = gpu.storage("scratch", lower::scratch_bytes(g, limits, gpu.tuning))?;
-        let buffers = (slots.len() + tables.len() + 2) as u64 + states.buffers() + weights.buffers();
+        let quantized = gpu.storage("quantized", lower::quantized_bytes(g, limits, gpu.tuning))?;
+        let buffers = (slots.len() + tables.len() + 3) as u64 + states.buffers() + weights.buffers();
         let mut program = Self {
             plan,
             limits,
@@ -143,6 +146,7 @@ impl Program {
             states,
             tables,
             scratch,
+            quantized,
             pipelines: 0,
             buffers,
             bind_groups: 0,
@@ -181,7 +185,12 @@ impl Program {
 
     pub fn scratch_bytes(&self) -> u64 {
         let tables = self.tables.iter().map(|(_, b)| b);
-        self.slots.iter().chain(tables).chain([&self.step, &self.scratch]).map(wgpu::Buffer::size).sum()
+        self.slots
+            .iter()
+            .chain(tables)
+            .chain([&self.step, &self.scratch, &self.quantized])
+            .map(wgpu::Buffer::size)
+            .sum()
     }
 
     pub fn table(&self, table: &Table) -> &wgpu::Buffer {

@@ -67,7 +67,7 @@ impl Engine {
             "cpu" => (Device::Cpu(Box::new(cpu(threads).activations(activations))), None),
             "reference" => (Device::Cpu(Box::new(Reference::with_activations(activations))), None),
             "webgpu" => {
-                let gpu = WebGpu::new(webgpu::Options::default()).await?;
+                let gpu = WebGpu::new(webgpu::Options { activations, ..webgpu::Options::default() }).await?;
                 let adapter = gpu.adapter().clone();
                 (Device::Gpu(Box::new(gpu)), Some(adapter))
             }

@@ -91,7 +91,7 @@ impl Header {
     }
 
     /// Makes the engine on `webgpu`, `cpu` or `reference`, ready to take weights. On the CPU it has one thread, and room
-    /// for others that JavaScript may lend it, `threads` in all. `activations`: `q8` or `f32`, except on a GPU.
+    /// for others that JavaScript may lend it, `threads` in all. `activations`: `q8` or `f32`.
     /// `memory_limit`: bytes that it may take; `kv_type`: how the cache is kept on WebGPU, by default `f16`.
     pub async fn open(
         &self,
