@@ -5,7 +5,7 @@ mod delta;
 mod moe;
 mod project;
 
-pub use attention::{Kv, Place, attention, attention_join, attention_split, place, split_of};
+pub use attention::{Kv, Place, attention, attention_join, attention_split, attention_tile, place, split_of};
 pub use delta::{DeltaRule, delta_rule, l2_norm, ssm_conv};
 pub use moe::{moe_route, moe_sum};
 pub use project::{Experts, FEW, Input, Output, Projection, Segment};

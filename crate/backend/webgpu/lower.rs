@@ -244,7 +244,11 @@ impl<'a> Lower<'a, '_, '_> {
         let (gate, view) = (gate.map(|g| g.0), gate.map(|g| g.1));
         let all: Vec<_> = read.iter().copied().chain(gate).chain([out]).collect();
         let Some(split) = Split::of(attn, self.program.limits, tuning) else {
-            self.push(|| kernels::attention(attn, view, kv, tuning), When::ALWAYS, &all);
+            if std::env::var_os("TILE").is_some() || !tuning.software {
+                self.push(|| kernels::attention_tile(attn, view, kv), When::ALWAYS, &all);
+            } else {
+                self.push(|| kernels::attention(attn, view, kv, tuning), When::ALWAYS, &all);
+            }
             return;
         };
         // Within a window the past never gets longer than that.
@@ -263,7 +267,7 @@ impl<'a> Lower<'a, '_, '_> {
             self.push(|| kernels::attention_join(attn, view, split.chunks), long, &joined);
         }
         let many = When::rows(split.tokens + 1, usize::MAX);
-        self.push(|| kernels::attention(attn, view, kv, tuning), many, &all);
+        self.push(|| kernels::attention_tile(attn, view, kv), many, &all);
     }
 
     fn experts(&self, x: ValueId, w: WeightId, route: ValueId, n_expert: usize) -> Experts {
