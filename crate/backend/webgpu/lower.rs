@@ -8,7 +8,8 @@ use super::tables::{Table, taken_in};
 use crate::backend::{KvType, Limits};
 use crate::graph::{Attention, Dim, Graph, Op, Pre, StateId, StateRows, ValueId, View, WeightId};
 
-/// Tokens of a step up to which attention is split over the past.
+/// Tokens of a step up to which attention is split over the past (on software adapters: takes them one by one). More of
+/// them share the keys that a tile reads.
 const FEW_QUERIES: usize = 8;
 
 /// Bytes of partial results of split attention, at most: with long contexts fewer tokens share them.
@@ -243,17 +244,15 @@ impl<'a> Lower<'a, '_, '_> {
         let (out, tuning) = (self.out(), self.tuning);
         let (gate, view) = (gate.map(|g| g.0), gate.map(|g| g.1));
         let all: Vec<_> = read.iter().copied().chain(gate).chain([out]).collect();
-        let Some(split) = Split::of(attn, self.program.limits, tuning) else {
-            if std::env::var_os("TILE").is_some() || !tuning.software {
-                self.push(|| kernels::attention_tile(attn, view, kv), When::ALWAYS, &all);
-            } else {
-                self.push(|| kernels::attention(attn, view, kv, tuning), When::ALWAYS, &all);
-            }
+        let split = Split::of(attn, self.program.limits, tuning);
+        let few = When::rows(1, split.as_ref().map_or(FEW_QUERIES, |s| s.tokens));
+        self.push(|| kernels::attention_tile(attn, view, kv), few.beyond(), &all);
+        let Some(split) = split else {
+            self.push(|| kernels::attention(attn, view, kv, tuning), few, &all);
             return;
         };
         // Within a window the past never gets longer than that.
         let short = if split.chunks == 1 { usize::MAX } else { split.keys };
-        let few = When::rows(1, split.tokens);
         self.push(|| kernels::attention_split(attn, view, kv, 1), few.and_keys(0, short), &all);
         if split.chunks > 1 {
             let scratch = &self.program.scratch;
@@ -266,8 +265,6 @@ impl<'a> Lower<'a, '_, '_> {
             let joined: Vec<_> = [scratch].into_iter().chain(gate).chain([out]).collect();
             self.push(|| kernels::attention_join(attn, view, split.chunks), long, &joined);
         }
-        let many = When::rows(split.tokens + 1, usize::MAX);
-        self.push(|| kernels::attention_tile(attn, view, kv), many, &all);
     }
 
     fn experts(&self, x: ValueId, w: WeightId, route: ValueId, n_expert: usize) -> Experts {

@@ -36,6 +36,12 @@ impl When {
         Self { keys: [least, most], ..self }
     }
 
+    /// For all rows more.
+    #[must_use]
+    pub fn beyond(self) -> Self {
+        Self { rows: [self.rows[1] + 1, usize::MAX], ..self }
+    }
+
     /// Whether it never happens in steps of at most `rows` rows.
     pub fn is_beyond(&self, rows: usize) -> bool {
         self.rows[0] > rows
