@@ -29,6 +29,18 @@ pub enum KvType {
     Q8_0,
 }
 
+impl KvType {
+    /// Bytes of `n` values of a head.
+    pub fn bytes(self, n: usize) -> usize {
+        match self {
+            KvType::F32 => 4 * n,
+            KvType::F16 => 2 * n,
+            // Scales are f16, in whole words.
+            KvType::Q8_0 => n + n.div_ceil(64) * 4,
+        }
+    }
+}
+
 impl FromStr for KvType {
     type Err = Error;
 
@@ -62,7 +74,8 @@ pub enum Activations {
     #[default]
     F32,
     /// Whole numbers of 8 bits with a scale for every 32 columns, where the matrix is of a type that
-    /// [`quant::splits`]: several times faster on a CPU, and as exact as the weights deserve.
+    /// [`quant::splits`]: several times faster, and as exact as the weights deserve. GPUs, which have kernels for most of
+    /// these types, do it in steps of many tokens only: others are bound by memory.
     Q8,
 }
 
@@ -102,6 +115,7 @@ pub struct Counters {
     pub bytes_read: u64,
     pub pipelines: u64,
     pub buffers: u64,
+    pub bind_groups: u64,
     /// The most steps that were on their way at once.
     pub in_flight: u64,
 }
@@ -123,6 +137,11 @@ pub trait Backend {
     /// Whether a matrix (matmul, embedding) may have this type.
     fn supports(&self, dtype: DType) -> bool;
 
+    /// How it keeps keys and values where this is wanted.
+    fn kv_type(&self, _: KvType) -> KvType {
+        KvType::F32
+    }
+
     /// Allocates weights, states and slots, and compiles what the plan needs.
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()>;
 
@@ -140,13 +159,13 @@ pub trait Backend {
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>>;
 
     /// Makes ready to choose tokens by these rules, so that neither they nor their logits must come to the host first.
-    /// False where the backend cannot.
-    fn prepare_choice(&mut self, _: &Rules) -> Result<bool> {
-        Ok(false)
+    /// Returns how many such steps may be on their way at once: none where the backend cannot.
+    fn prepare_choice(&mut self, _: &Rules) -> Result<usize> {
+        Ok(0)
     }
 
-    /// Starts a step of the trunk with one row of logits, from which a token is chosen. Only after `prepare_choice` was
-    /// true of the rules.
+    /// Starts a step of the trunk with one row of logits, from which a token is chosen. Only after
+    /// `prepare_choice` allowed some by these rules.
     fn submit_choice(&mut self, _: &Step<'_>, _: &Choice<'_>) -> Result<()> {
         Err(Error::new(ErrorKind::InvalidState, "this backend chooses no tokens"))
     }

@@ -7,10 +7,6 @@ use crate::backend::Rules;
 use crate::error::Result;
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
-/// Steps on their way at once where the backend chooses the tokens. The device has another to run while a token travels
-/// to the host and the host decides to go on; what was started in vain at the end of a text is one less than this.
-pub const AHEAD: usize = 3;
-
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateParams {
@@ -189,6 +185,9 @@ impl Generation {
         self.run = end;
         self.chosen = Some(id);
         self.last_ms = now();
+        if self.rules.is_some() {
+            session.came(self.last_ms);
+        }
         if self.run == self.prompt_len {
             self.first_ms = self.last_ms;
         }
@@ -205,7 +204,7 @@ impl Generation {
             session.start(&self.tokens, rules, self.sampler.key(0)).await?;
         }
         let wanted = self.max_tokens - self.generated().len();
-        while session.started() < wanted.min(AHEAD) && session.next_position().is_some() {
+        while session.started() < wanted.min(session.depth()) && session.next_position().is_some() {
             session.start_next(rules, self.sampler.key(session.started()))?;
         }
         let id = session.take().await?;

@@ -7,7 +7,7 @@ mod model;
 pub mod sampler;
 mod session;
 
-pub use generate::{AHEAD, Event, GenerateParams, Generation, StopReason, Usage};
+pub use generate::{Event, GenerateParams, Generation, StopReason, Usage};
 pub use load::{Loader, Piece};
 pub use model::{Model, Options};
 pub use sampler::{Sampler, SamplerParams};

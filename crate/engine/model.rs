@@ -21,7 +21,7 @@ pub struct Options {
     pub max_outputs: usize,
     /// Loads the block for multi-token prediction too, where the file has one.
     pub mtp: bool,
-    /// How the cache keeps keys and values, where the backend has it so; others keep f32.
+    /// How the cache keeps keys and values: what [`Backend::kv_type`] says.
     pub kv_type: KvType,
     /// Bytes that weights, cache and scratch may take together, as far as the host knows.
     pub memory: Option<u64>,
@@ -71,7 +71,7 @@ impl Model {
         Ok(model)
     }
 
-    /// What a backend with f32 rows will hold, about: it may add some for its own use.
+    /// What a backend will hold once the context is full, about: it may add some for its own use.
     pub fn memory(&self) -> Memory {
         let g = &self.plan.graph;
         let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
@@ -85,9 +85,9 @@ impl Model {
     }
 
     /// Bytes of the cache for one position.
-    fn row_bytes(&self) -> u64 {
+    pub fn row_bytes(&self) -> u64 {
         let states = self.plan.graph.states.iter();
-        states.filter(|s| !s.rows.is_recurrent()).map(|s| f32s(1, s.cols)).sum()
+        states.filter(|s| !s.rows.is_recurrent()).map(|s| self.limits.kv.bytes(s.cols) as u64).sum()
     }
 
     /// Bytes of the states that do not grow, and of their copies.

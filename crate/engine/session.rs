@@ -1,6 +1,7 @@
 //! Step-level work: prefill, decode, rollback. Owns the positions of the cache and their rules.
 
 mod ahead;
+mod depth;
 
 use std::future::poll_fn;
 

@@ -33,9 +33,10 @@ pub enum Activations {
     Q8,
 }
 
-/// What the CPU runs with.
+/// What a backend runs with.
 #[derive(Clone, Copy, Debug)]
-pub struct CpuArgs {
+pub struct Settings {
+    /// Of the CPU.
     pub threads: usize,
     pub activations: Activations,
 }
@@ -50,23 +51,25 @@ impl From<Activations> for backend::Activations {
 }
 
 /// Makes the backend.
-pub fn open(kind: Kind, cpu: CpuArgs) -> Result<Device> {
+pub fn open(kind: Kind, settings: Settings) -> Result<Device> {
+    let activations = settings.activations.into();
+    let gpu = || block_on(WebGpu::new(webgpu::Options { activations, ..webgpu::Options::default() }));
     match kind {
-        Kind::Auto => match block_on(WebGpu::new(webgpu::Options::default())) {
+        Kind::Auto => match gpu() {
             Ok(gpu) if !gpu.adapter().software => Ok(on_gpu(gpu)),
             Ok(gpu) => {
                 tracing::info!("the GPU {} is software: the cpu backend is faster", gpu.adapter().name);
-                Ok(on_cpu(cpu))
+                Ok(on_cpu(settings))
             }
             Err(e) => {
                 tracing::info!("{e}");
-                Ok(on_cpu(cpu))
+                Ok(on_cpu(settings))
             }
         },
-        Kind::Gpu => Ok(on_gpu(block_on(WebGpu::new(webgpu::Options::default()))?)),
-        Kind::Cpu => Ok(on_cpu(cpu)),
+        Kind::Gpu => Ok(on_gpu(gpu()?)),
+        Kind::Cpu => Ok(on_cpu(settings)),
         Kind::Reference => Ok(Device {
-            backend: Box::new(Reference::with_activations(cpu.activations.into())),
+            backend: Box::new(Reference::with_activations(activations)),
             description: "one thread, f64".to_string(),
             in_main_memory: true,
         }),
@@ -81,8 +84,8 @@ fn on_gpu(gpu: WebGpu) -> Device {
     Device { backend: Box::new(gpu), description, in_main_memory }
 }
 
-fn on_cpu(args: CpuArgs) -> Device {
-    let cpu = Cpu::new(args.threads).activations(args.activations.into());
+fn on_cpu(settings: Settings) -> Device {
+    let cpu = Cpu::new(settings.threads).activations(settings.activations.into());
     let description = format!("{} threads", cpu.threads());
     Device { backend: Box::new(cpu), description, in_main_memory: true }
 }

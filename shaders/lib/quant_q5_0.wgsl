@@ -1,14 +1,9 @@
 // 16 bytes as in Q4_0; 32 fifth bits; f16 scale.
-fn five(q: u32, bits: u32) -> vec4<f32> { return vec4<f32>(unpack4xU8((q & 0x0f0f0f0fu) | spread5(bits))); }
-fn load_run(row: u32, run: u32) -> Run {
+fn load_ints(row: u32, run: u32) -> Ints {
     let t = tile_at(row);
     let b = block_at(row, run);
     let d = half_at(t + BLOCKS * 20u, b);
-    let m = vec4<f32>(-16.0 * d);
     let h = word_at(t + BLOCKS * 16u, b);
     let q = w[t + b];
-    let p = q >> vec4<u32>(4u);
-    return Run(
-        five(q.x, h) * d + m, five(q.y, h >> 4u) * d + m, five(q.z, h >> 8u) * d + m, five(q.w, h >> 12u) * d + m,
-        five(p.x, h >> 16u) * d + m, five(p.y, h >> 20u) * d + m, five(p.z, h >> 24u) * d + m, five(p.w, h >> 28u) * d + m);
+    return Ints(low4(q) | fifth(h), high4(q) | fifth(h >> 16u), vec2<f32>(d), vec2<f32>(-16.0 * d));
 }

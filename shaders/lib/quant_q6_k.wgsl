@@ -1,8 +1,8 @@
 // 128 bytes of low halves, 64 bytes of high two bits, 16 signed scales (one per 16 values); f16 scale.
-fn six(l: u32, h: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xU8((l & 0x0f0f0f0fu) | ((h & 0x03030303u) << 4u))) - 32.0;
+fn six(l: vec4<u32>, h: vec4<u32>) -> vec4<u32> {
+    return (l & vec4<u32>(0x0f0f0f0fu)) | ((h & vec4<u32>(0x03030303u)) << vec4<u32>(4u));
 }
-fn load_run(row: u32, run: u32) -> Run {
+fn load_ints(row: u32, run: u32) -> Ints {
     let t = tile_at(row);
     let b = block_at(row, run >> 3u);
     let i = t + b * 13u;
@@ -15,11 +15,5 @@ fn load_run(row: u32, run: u32) -> Run {
     let h = i + 8u + (n >> 2u) * 2u;
     let ls = vec4<u32>((n & 2u) * 2u);
     let hs = vec4<u32>((n & 3u) * 2u);
-    let q = w[l] >> ls;
-    let p = w[l + 1u] >> ls;
-    let g = w[h] >> hs;
-    let k = w[h + 1u] >> hs;
-    return Run(
-        six(q.x, g.x) * d.x, six(q.y, g.y) * d.x, six(q.z, g.z) * d.x, six(q.w, g.w) * d.x,
-        six(p.x, k.x) * d.y, six(p.y, k.y) * d.y, six(p.z, k.z) * d.y, six(p.w, k.w) * d.y);
+    return Ints(six(w[l] >> ls, w[h] >> hs), six(w[l + 1u] >> ls, w[h + 1u] >> hs), d, -32.0 * d);
 }

@@ -1,12 +1,7 @@
 // 32 signed bytes; f16 scale.
-fn load_run(row: u32, run: u32) -> Run {
+fn load_ints(row: u32, run: u32) -> Ints {
     let t = tile_at(row);
     let b = block_at(row, run);
     let d = half_at(t + BLOCKS * 32u, b);
-    let q = w[t + b * 2u];
-    let p = w[t + b * 2u + 1u];
-    return Run(
-        vec4<f32>(unpack4xI8(q.x)) * d, vec4<f32>(unpack4xI8(q.y)) * d, vec4<f32>(unpack4xI8(q.z)) * d,
-        vec4<f32>(unpack4xI8(q.w)) * d, vec4<f32>(unpack4xI8(p.x)) * d, vec4<f32>(unpack4xI8(p.y)) * d,
-        vec4<f32>(unpack4xI8(p.z)) * d, vec4<f32>(unpack4xI8(p.w)) * d);
+    return Ints(w[t + b * 2u], w[t + b * 2u + 1u], vec2<f32>(d), vec2<f32>(0.0));
 }

@@ -14,14 +14,16 @@ fn bytes_of(i: u32, v: V) -> u32 {
 }
 fn scales(i: u32) -> u32 { return scale_bits(i >> 3u) | (scale_bits((i >> 3u) + 1u) << 16u); }
 fn store_key(row_head: u32, i: u32, v: V) {
-    keys[row_head * N + i] = bytes_of(i, v);
+    let at = row_head * (N + SCALE_WORDS);
+    keys[at + i] = bytes_of(i, v);
     if ((i & 15u) == 0u) {
-        keys[SCALES_AT + row_head * SCALE_WORDS + (i >> 4u)] = scales(i);
+        keys[at + N + (i >> 4u)] = scales(i);
     }
 }
 fn store_value(row_head: u32, i: u32, v: V) {
-    values[row_head * N + i] = bytes_of(i, v);
+    let at = row_head * (N + SCALE_WORDS);
+    values[at + i] = bytes_of(i, v);
     if ((i & 15u) == 0u) {
-        values[SCALES_AT + row_head * SCALE_WORDS + (i >> 4u)] = scales(i);
+        values[at + N + (i >> 4u)] = scales(i);
     }
 }

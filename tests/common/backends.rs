@@ -83,6 +83,11 @@ pub fn step(backend: &mut dyn Backend, step: &Step<'_>, cols: usize) -> Result<V
 /// All rows of all steps of a case.
 pub fn run(backend: &mut dyn Backend, case: &Case) -> Result<Vec<f32>> {
     load(backend, case)?;
+    steps(backend, case)
+}
+
+/// Runs the steps of a case on a backend that has its weights.
+pub fn steps(backend: &mut dyn Backend, case: &Case) -> Result<Vec<f32>> {
     let mut rows = Vec::new();
     let mut done = 0;
     for &n in &case.steps {

@@ -82,7 +82,7 @@ impl<B: Backend> Backend for Faulty<B> {
         ready
     }
 
-    fn prepare_choice(&mut self, rules: &Rules) -> Result<bool> {
+    fn prepare_choice(&mut self, rules: &Rules) -> Result<usize> {
         self.inner.prepare_choice(rules)
     }
 

@@ -1,6 +1,6 @@
 //! Fused plans: the same numbers as the ops that they are made of, and few dispatches.
 
-mod narrow;
+mod cache;
 
 use pagelm::DType;
 use pagelm::backend::reference::Reference;

@@ -87,7 +87,7 @@ fn a_chain_of_choices_that_never_left_the_gpu_is_that_of_the_cpu() {
         for params in settings() {
             let sampler = Sampler::new(params.clone()).unwrap();
             let rules = sampler.rules().expect("no bias");
-            assert!(b.prepare_choice(&rules).unwrap());
+            assert!(b.prepare_choice(&rules).unwrap() > 0);
             // Three steps are always ahead of the token that is read.
             let (mut cpu, mut history) = (sampler.clone(), vec![5]);
             let mut submitted = 0;
@@ -132,7 +132,7 @@ fn choices_among_many_tokens_are_those_of_the_cpu() {
         for params in settings() {
             let sampler = Sampler::new(params.clone()).unwrap();
             let rules = sampler.rules().expect("no bias");
-            assert!(b.prepare_choice(&rules).unwrap());
+            assert!(b.prepare_choice(&rules).unwrap() > 0);
             for (i, row) in rows.iter().enumerate() {
                 let (mut cpu, token) = (sampler.clone(), [i as u32]);
                 for draw in 0..3 {
@@ -170,7 +170,7 @@ fn logits_from_which_nothing_can_be_chosen_are_an_error_and_no_token() {
         ] {
             let mut cpu = Sampler::new(params.clone()).unwrap();
             let rules = cpu.rules().expect("no bias");
-            assert!(b.prepare_choice(&rules).unwrap());
+            assert!(b.prepare_choice(&rules).unwrap() > 0);
             for (i, row) in bad.iter().enumerate() {
                 let token = [i as u32];
                 let first = Choice { rules: &rules, key: 7, history: Some(&token) };
@@ -200,7 +200,7 @@ fn penalties_that_leave_no_token_are_an_error() {
         for params in [SamplerParams { temperature: 0.0, ..huge.clone() }, huge.clone()] {
             let mut cpu = Sampler::new(params).unwrap();
             let rules = cpu.rules().expect("no bias");
-            assert!(b.prepare_choice(&rules).unwrap());
+            assert!(b.prepare_choice(&rules).unwrap() > 0);
             let e = choose(b, &cpu, &rules, &[0]).expect_err("the one token is penalised away");
             assert_eq!(e.kind(), ErrorKind::DegenerateLogits, "{what}");
             assert_eq!(cpu.sample(&mut rows[0].clone(), &[0]).expect_err("nor here").kind(), e.kind());
@@ -214,7 +214,7 @@ fn rules_that_the_gpu_does_not_know_are_declined() {
     let case = table("declined", &[1], 99, &rows);
     on_all(&case, |what, b| {
         let rules = |p: SamplerParams| Sampler::new(p).unwrap().rules();
-        let mut knows = |p| b.prepare_choice(&rules(p).expect("no bias")).unwrap();
+        let mut knows = |p| b.prepare_choice(&rules(p).expect("no bias")).unwrap() > 0;
         let top_k = |top_k| SamplerParams { top_k, ..SamplerParams::default() };
         // As many as there are tokens is no limit at all.
         assert_eq!([64, 65, 98, 99, 1000].map(|k| knows(top_k(k))), [true, false, false, true, true], "{what}");
@@ -237,7 +237,7 @@ fn a_chosen_token_costs_one_submit_one_small_write_and_four_bytes() {
     on_all(&case, |what, b| {
         let params = SamplerParams { repeat_penalty: 1.2, ..SamplerParams::default() };
         let rules = Sampler::new(params).unwrap().rules().expect("no bias");
-        assert!(b.prepare_choice(&rules).unwrap());
+        assert!(b.prepare_choice(&rules).unwrap() > 0);
         let step = |pos| Step { tokens: &[3], pos, outputs: 1, entry: Entry::Trunk };
         b.submit_choice(&step(0), &Choice { rules: &rules, key: 1, history: Some(&[3]) }).unwrap();
         let mut before = b.counters();

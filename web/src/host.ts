@@ -185,9 +185,11 @@ async function open(
     else if (wanted === "auto" && found.software) [backend, backendReason] = ["cpu", "the GPU adapter is software"];
     else if (wanted === "auto") backendReason = "there is a GPU adapter";
   }
+  // What browsers' language has for bytes, Apple's GPUs do step by step.
+  const numbers = backend === "webgpu" && /apple/i.test(adapterName) ? "f32" : activations;
   let engine: Engine;
   try {
-    engine = await header.open(backend, threads, activations, contextLength, mtp, memoryLimit, kvType);
+    engine = await header.open(backend, threads, numbers, contextLength, mtp, memoryLimit, kvType);
   } catch (e) {
     const { code, message } = errorData(e);
     if (wanted !== "auto" || backend === "cpu" || !GPU_REFUSALS.includes(code)) throw e;

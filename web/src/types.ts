@@ -41,8 +41,9 @@ export interface EngineOptions extends AssetOptions {
   /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
   contextLength?: number;
   /**
-   * In which numbers activations meet the weights of a matrix on the CPU: whole numbers of 8 bits with a scale for every
-   * 32 (`q8`, the default), or `f32`, which is several times slower and for comparisons.
+   * In which numbers activations meet the weights of a matrix: whole numbers of 8 bits with a scale for every 32 (`q8`,
+   * the default), or `f32`, which is several times slower on the CPU and for comparisons. WebGPU uses whole numbers for
+   * prompts only, and on Apple's GPUs not at all: they have no instructions for it.
    */
   activations?: "q8" | "f32";
   /**
@@ -57,7 +58,7 @@ export interface EngineOptions extends AssetOptions {
    * fetched. On the CPU it is at most what is left of 4 GiB; of a GPU no limit is known but that of each buffer.
    */
   memoryLimit?: number;
-  /** How WebGPU keeps keys and values, by default `f32`: `f16` takes half of that, `q8_0` about a quarter. */
+  /** How WebGPU keeps keys and values, by default `f16`: `q8_0` takes about half of that, `f32` twice as much. */
   kvType?: KvType;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
@@ -123,6 +124,7 @@ export interface EngineStats {
     bytesRead: number;
     pipelines: number;
     buffers: number;
+    bindGroups: number;
     /** The most steps that were on their way at once. */
     inFlight: number;
   };

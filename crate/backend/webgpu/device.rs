@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::kernels::Tuning;
+use super::kernels::{Gemm, Tuning};
+use crate::backend::Activations;
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -19,6 +20,8 @@ pub struct Options {
     pub software: Option<bool>,
     /// Asks for the clock of the GPU, which `WebGpu::profile` needs.
     pub timestamps: bool,
+    /// In which numbers the rows of long steps are multiplied, where the adapter has instructions for both.
+    pub activations: Activations,
 }
 
 /// What the adapter is, for reports.
@@ -95,7 +98,9 @@ impl Gpu {
             .map_err(|e| Error::new(ErrorKind::NoGpu, format!("the adapter gave no device: {e}; {REMEDY}")))?;
         let fault = watch(&device);
         let info = describe(&adapter, &limits);
-        let tuning = Tuning { software: options.software.unwrap_or(info.software) };
+        let q8 = options.activations == Activations::Q8 && multiplies_bytes(&instance, &adapter);
+        let gemm = if q8 { Gemm::Q8 } else { Gemm::F32 };
+        let tuning = Tuning { software: options.software.unwrap_or(info.software), gemm };
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
         Ok(Self { device, queue, info, tuning, fault, max_binding, timestamps })
     }
@@ -103,6 +108,17 @@ impl Gpu {
     /// A buffer that kernels bind whole.
     pub fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
         let bytes = bytes.next_multiple_of(16);
+        self.check_binding(what, bytes)?;
+        use wgpu::BufferUsages as U;
+        let usage = U::STORAGE | U::COPY_SRC | U::COPY_DST;
+        let desc = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
+        let buffer = self.device.create_buffer(&desc);
+        self.fault.check()?;
+        Ok(buffer)
+    }
+
+    /// Refuses what kernels could not bind whole.
+    pub fn check_binding(&self, what: &str, bytes: u64) -> Result<()> {
         if bytes > self.max_binding {
             bail!(
                 OutOfMemory,
@@ -110,12 +126,7 @@ impl Gpu {
                 self.max_binding
             );
         }
-        use wgpu::BufferUsages as U;
-        let usage = U::STORAGE | U::COPY_SRC | U::COPY_DST;
-        let desc = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
-        let buffer = self.device.create_buffer(&desc);
-        self.fault.check()?;
-        Ok(buffer)
+        Ok(())
     }
 
     /// Waits until the device has done all that it was given. In a browser it returns at once: only callbacks tell.
@@ -151,6 +162,13 @@ fn wanted_limits(adapter: &wgpu::Limits, options: Options) -> wgpu::Limits {
         max_compute_workgroup_size_x: adapter.max_compute_workgroup_size_x,
         ..base
     }
+}
+
+/// Whether four products of bytes are one instruction: what the language has, Apple's GPUs do step by step.
+fn multiplies_bytes(instance: &wgpu::Instance, adapter: &wgpu::Adapter) -> bool {
+    let info = adapter.get_info();
+    let apple = info.backend == wgpu::Backend::Metal || info.name.to_lowercase().contains("apple");
+    !apple && instance.wgsl_language_features().contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
 }
 
 fn describe(adapter: &wgpu::Adapter, limits: &wgpu::Limits) -> AdapterInfo {

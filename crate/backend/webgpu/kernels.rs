@@ -5,11 +5,11 @@ mod delta;
 mod moe;
 mod project;
 
-pub use attention::{Kv, Place, attention, attention_join, attention_split, attention_tile, place, split_of};
+pub use attention::{Place, attention, attention_join, attention_split, attention_tile, place, split_of};
 pub use delta::{DeltaRule, delta_rule, l2_norm, ssm_conv};
 pub use moe::{moe_route, moe_sum};
 pub use project::{Experts, FEW, Input, Output, Projection, Segment};
-pub use project::{gemm, gemm_flat, gemv, matmul_any, moe_matmul_any};
+pub use project::{gemm, gemm_flat, gemm_q8, gemv, matmul_any, moe_matmul_any, quantize_q8};
 
 use super::wgsl::Const::{B, F, U};
 use super::wgsl::{Bindings, Const, assemble, assemble_with};
@@ -49,6 +49,15 @@ pub struct Kernel {
 pub struct Tuning {
     /// Shaders run on the CPU: a barrier is dear, uncoalesced reads are not.
     pub software: bool,
+    pub gemm: Gemm,
+}
+
+/// How the rows of long steps are multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gemm {
+    F32,
+    /// In whole numbers of 8 bits, where the matrix has them.
+    Q8,
 }
 
 /// Rows `row0` to `row0 + rows` of a matrix with `total_rows` rows, in a buffer of their own.
@@ -87,16 +96,16 @@ pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
         DType::F32 => &["run", "vectors", "quant_f32"],
         DType::F16 => &["run", "vectors", "quant_f16"],
         DType::BF16 => &["run", "vectors", "quant_bf16"],
-        DType::Q4_0 => &["run", "half", "planes", "nibbles", "quant_q4_0"],
-        DType::Q4_1 => &["run", "half", "planes", "nibbles", "quant_q4_1"],
-        DType::Q5_0 => &["run", "half", "planes", "nibbles", "quant_q5_0"],
-        DType::Q5_1 => &["run", "half", "planes", "nibbles", "quant_q5_1"],
-        DType::Q8_0 => &["run", "half", "planes", "quant_q8_0"],
-        DType::Q2_K => &["run", "half", "planes", "quant_q2_k"],
-        DType::Q3_K => &["run", "half", "planes", "quant_q3_k"],
-        DType::Q4_K => &["run", "half", "vectors", "nibbles", "scales_k", "quant_q4_k"],
-        DType::Q5_K => &["run", "half", "vectors", "nibbles", "scales_k", "quant_q5_k"],
-        DType::Q6_K => &["run", "half", "planes", "quant_q6_k"],
+        DType::Q4_0 => &["run", "half", "planes", "ints", "nibbles", "quant_q4_0", "run_of_unsigned"],
+        DType::Q4_1 => &["run", "half", "planes", "ints", "nibbles", "quant_q4_1", "run_of_unsigned"],
+        DType::Q5_0 => &["run", "half", "planes", "ints", "nibbles", "quant_q5_0", "run_of_unsigned"],
+        DType::Q5_1 => &["run", "half", "planes", "ints", "nibbles", "quant_q5_1", "run_of_unsigned"],
+        DType::Q8_0 => &["run", "half", "planes", "ints", "quant_q8_0", "run_of_signed"],
+        DType::Q2_K => &["run", "half", "planes", "ints", "quant_q2_k", "run_of_unsigned"],
+        DType::Q3_K => &["run", "half", "planes", "ints", "quant_q3_k", "run_of_unsigned"],
+        DType::Q4_K => &["run", "half", "vectors", "ints", "nibbles", "scales_k", "quant_q4_k", "run_of_unsigned"],
+        DType::Q5_K => &["run", "half", "vectors", "ints", "nibbles", "scales_k", "quant_q5_k", "run_of_unsigned"],
+        DType::Q6_K => &["run", "half", "planes", "ints", "quant_q6_k", "run_of_unsigned"],
         DType::IQ4_NL => &["run", "half", "planes", "codebook4", "quant_iq4_nl"],
         DType::IQ4_XS => &["run", "half", "planes", "codebook4", "quant_iq4_xs"],
         DType::IQ1_S => &["run", "half", "raw", "bytes", "grid", "grid1", "quant_iq1_s"],
@@ -113,6 +122,11 @@ pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
         DType::NVFP4 => &["run", "raw", "fp4", "quant_nvfp4"],
         DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => return None,
     })
+}
+
+/// Whether runs of this type are whole numbers with scales for the kernels of 8 bits.
+pub fn in_ints(dtype: DType) -> bool {
+    quant_libs(dtype).is_some_and(|libs| libs.contains(&"ints"))
 }
 
 /// The parts of `lib` that read one value of a type that is not quantised.

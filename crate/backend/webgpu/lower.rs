@@ -2,7 +2,7 @@
 
 mod project;
 
-use super::kernels::{self, Experts, Finish, Kernel, Kv, Matrix, Tuning};
+use super::kernels::{self, Experts, Finish, Gemm, Kernel, Matrix, Tuning};
 use super::program::{Chunks, Compiler, Dispatch, Program, When};
 use super::tables::{Table, taken_in};
 use crate::backend::{KvType, Limits};
@@ -39,23 +39,31 @@ pub fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
     g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0).max(16) as u64
 }
 
-/// Bytes of a state.
-pub fn state_bytes(g: &Graph, s: StateId, limits: Limits) -> u64 {
+/// Bytes of the rows of x in whole numbers.
+pub fn quantized_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
+    let rows = if limits.max_tokens > kernels::FEW { limits.max_tokens } else { 0 };
+    let of = |op: &Op| match op {
+        Op::Project(p) if p.experts.is_none() && project::in_ints(g, p) => g.shape(p.x).cols,
+        Op::MatMul { w, x } if kernels::in_ints(g.weight(*w).dtype) => g.shape(*x).cols,
+        _ => 0,
+    };
+    let cols = if tuning.gemm == Gemm::Q8 { g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0) } else { 0 };
+    (rows * cols / 32 * 48).max(16) as u64
+}
+
+/// Bytes of a state with room for `rows` positions.
+pub fn state_bytes(g: &Graph, s: StateId, kv: KvType, rows: usize) -> u64 {
     let state = g.state(s);
-    let rows = state.rows.count(limits.n_ctx);
-    let kv = kv_of(g, s, limits);
     let heads = g.nodes.iter().find_map(|n| match &n.op {
         Op::Place(p) if p.keys == s || p.values == s => Some(state.cols / p.rope.d_head),
         _ => None,
     });
-    match (kv.kind, heads) {
-        (KvType::F32, _) | (_, None) => (rows * state.cols * 4) as u64,
-        (_, Some(n)) => kv.bytes(n, state.cols / n) as u64,
-    }
+    let row = heads.map_or(state.cols * 4, |n| n * kv_of(g, s, kv).bytes(state.cols / n));
+    (state.rows.count(rows) * row) as u64
 }
 
-/// How the rows of a state are kept: as the limits say where `place` writes them and only attention reads them.
-fn kv_of(g: &Graph, s: StateId, limits: Limits) -> Kv {
+/// How the rows of a state are kept: as wanted where `place` writes them and only attention reads them.
+fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
     let users = g.nodes.iter().filter(|n| {
         let mut uses = false;
         n.op.clone().map_states(|x| uses |= *x == s);
@@ -63,7 +71,7 @@ fn kv_of(g: &Graph, s: StateId, limits: Limits) -> Kv {
     });
     let narrow = g.state(s).rows == StateRows::Ctx
         && users.into_iter().all(|n| matches!(n.op, Op::Place(_) | Op::Attention { .. }));
-    Kv { kind: if narrow { limits.kv } else { KvType::F32 }, n_ctx: limits.n_ctx }
+    if narrow { wanted } else { KvType::F32 }
 }
 
 /// How attention of few tokens is split over the past.
@@ -177,22 +185,22 @@ impl<'a> Lower<'a, '_, '_> {
                     rope: p.rope,
                     views: [p.q, p.k, p.v].map(|v| self.view(v)),
                     eps: p.norms.map(|_| p.eps),
-                    kv: kv_of(g, p.keys, program.limits),
+                    kv: kv_of(g, p.keys, program.limits.kv),
                 };
                 let norms = table(usize::from(p.norms.is_some()));
-                let states = [p.keys, p.values].map(|s| &program.states[s.index()]);
+                let states = [p.keys, p.values].map(|s| program.states.get(s));
                 let buffers = [program.slot(p.q), table(0), norms, states[0], states[1], self.out()];
                 self.push(|| kernels::place(&place, tuning), When::ALWAYS, &buffers);
             }
             Op::KvStore { state, .. } => {
-                self.simple(kernels::kv_store(g.state(*state).cols), &[&program.states[state.index()]]);
+                self.simple(kernels::kv_store(g.state(*state).cols), &[program.states.get(*state)]);
             }
             Op::Attention { q, k, v, gate, attn } => {
-                let states = [program.slot(*q), &program.states[k.index()], &program.states[v.index()]];
+                let states = [program.slot(*q), program.states.get(*k), program.states.get(*v)];
                 let gate = gate.map(|v| (program.slot(v), self.view(v)));
-                self.attention(&states, gate, attn, kv_of(g, *k, program.limits));
+                self.attention(&states, gate, attn, kv_of(g, *k, program.limits.kv));
             }
-            Op::KvLoad { state } => self.simple(kernels::kv_load(cols), &[&program.states[state.index()]]),
+            Op::KvLoad { state } => self.simple(kernels::kv_load(cols), &[program.states.get(*state)]),
             Op::Add { .. } => self.simple(kernels::add(cols), &[]),
             Op::Concat { a, b } => self.simple(kernels::concat(g.shape(*a).cols, g.shape(*b).cols), &[]),
             Op::Glu { act, .. } => self.simple(kernels::glu(cols, *act), &[]),
@@ -208,7 +216,7 @@ impl<'a> Lower<'a, '_, '_> {
             Op::SsmConv { x, w, state } => {
                 let x = self.view(*x);
                 for (taps, buffer) in self.matrices(*w) {
-                    self.simple(kernels::ssm_conv(taps, x), &[buffer, &program.states[state.index()]]);
+                    self.simple(kernels::ssm_conv(taps, x), &[buffer, program.states.get(*state)]);
                 }
             }
             Op::DeltaRule { q, k, v, alpha, beta, state, delta, norm, .. } => {
@@ -222,7 +230,7 @@ impl<'a> Lower<'a, '_, '_> {
                     });
                     (at, self.view(*v))
                 });
-                let rest = [table(0), &program.states[state.index()], self.out()];
+                let rest = [table(0), program.states.get(*state), self.out()];
                 let buffers: Vec<_> = slots.into_iter().map(|(_, b)| b).chain(rest).collect();
                 let rule = kernels::DeltaRule { delta: *delta, norm: *norm, views };
                 self.push(|| kernels::delta_rule(&rule, tuning), When::ALWAYS, &buffers);
@@ -239,7 +247,7 @@ impl<'a> Lower<'a, '_, '_> {
         read: &[&'a wgpu::Buffer],
         gate: Option<(&'a wgpu::Buffer, View)>,
         attn: &Attention,
-        kv: Kv,
+        kv: KvType,
     ) {
         let (out, tuning) = (self.out(), self.tuning);
         let (gate, view) = (gate.map(|g| g.0), gate.map(|g| g.1));

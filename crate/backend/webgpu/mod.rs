@@ -11,6 +11,7 @@ mod program;
 mod readback;
 mod repack;
 mod sample;
+mod states;
 mod tables;
 mod variants;
 mod weights;
@@ -27,11 +28,14 @@ use self::device::Gpu;
 use self::program::{IDS_AT, Program};
 use self::readback::Ring;
 use self::sample::Sampler;
-use super::{Backend, Choice, Counters, Limits, Memory, Rules, Step};
+use super::{Backend, Choice, Counters, KvType, Limits, Memory, Rules, Step};
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Plan, WeightId};
+
+/// Steps whose logits may be on their way at once.
+const SEATS: usize = 4;
 
 pub struct WebGpu {
     gpu: Gpu,
@@ -85,6 +89,7 @@ impl WebGpu {
     pub fn profile(&mut self, step: &Step<'_>) -> Result<Vec<Timed>> {
         let Loaded { program, words, .. } = self.loaded.as_mut().ok_or_else(not_prepared)?;
         fits(step, program.limits)?;
+        reserve(program, &self.gpu, step, &mut self.counters)?;
         head(words, step);
         ids(words, step);
         self.gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(words));
@@ -105,6 +110,7 @@ impl WebGpu {
             Some(choice) => Some((sampler.as_mut().ok_or_else(not_asked)?, choice)),
             None => None,
         };
+        reserve(program, &self.gpu, step, &mut self.counters)?;
         head(words, step);
         if let Some((sampler, choice)) = &sampling {
             sampler.write(step, choice, words)?;
@@ -163,7 +169,7 @@ impl WebGpu {
 
     fn copy_recurrent(&mut self, back: bool) -> Result<()> {
         let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
-        self.counters.submits += u64::from(loaded.program.copy_recurrent(&self.gpu, back));
+        self.counters.submits += u64::from(loaded.program.states.copy_recurrent(&self.gpu, back));
         self.gpu.fault.check()
     }
 }
@@ -189,15 +195,20 @@ impl Backend for WebGpu {
         kernels::quant_libs(dtype).is_some()
     }
 
+    fn kv_type(&self, wanted: KvType) -> KvType {
+        wanted
+    }
+
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
         self.gpu.fault.check()?;
         self.loaded = None; // Frees what an earlier plan held, before this one needs memory.
         let program = Program::new(&self.gpu, plan.fused(), limits)?;
         let logits = limits.max_outputs * program.plan.graph.n_vocab() * 4;
-        let ring = Ring::new(&self.gpu, logits as u64)?;
+        let ring = Ring::new(&self.gpu, logits as u64, SEATS)?;
         self.counters = Counters {
             pipelines: program.pipelines,
-            buffers: program.buffers() + ring.buffers(),
+            buffers: program.buffers + ring.buffers(),
+            bind_groups: program.bind_groups,
             ..Counters::default()
         };
         self.loaded = Some(Loaded { program, ring, sampler: None, words: Vec::new() });
@@ -219,18 +230,19 @@ impl Backend for WebGpu {
         self.start(step, None)
     }
 
-    fn prepare_choice(&mut self, rules: &Rules) -> Result<bool> {
+    fn prepare_choice(&mut self, rules: &Rules) -> Result<usize> {
         let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
         if !sample::knows(rules, loaded.program.plan.graph.n_vocab()) {
-            return Ok(false);
+            return Ok(0);
         }
         if loaded.sampler.is_none() {
             let sampler = Sampler::new(&self.gpu, &loaded.program)?;
             self.counters.pipelines += 1;
             self.counters.buffers += sampler.buffers();
+            self.counters.bind_groups += 1;
             loaded.sampler = Some(sampler);
         }
-        self.gpu.fault.check().map(|()| true)
+        self.gpu.fault.check().map(|()| sample::SEATS)
     }
 
     fn submit_choice(&mut self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
@@ -264,10 +276,20 @@ impl Backend for WebGpu {
     fn memory(&self) -> Memory {
         self.loaded.as_ref().map_or_else(Memory::default, |l| Memory {
             weights: l.program.weights.bytes(),
-            kv: l.program.kv_bytes(),
+            kv: l.program.states.bytes(),
             scratch: l.program.scratch_bytes() + l.sampler.as_ref().map_or(0, Sampler::bytes),
         })
     }
+}
+
+/// Makes room in the cache for a step.
+fn reserve(program: &mut Program, gpu: &Gpu, step: &Step<'_>, c: &mut Counters) -> Result<()> {
+    let before = program.bind_groups;
+    let made = program.reserve(gpu, step.pos + step.tokens.len())?;
+    c.buffers += made;
+    c.submits += made;
+    c.bind_groups += program.bind_groups - before;
+    Ok(())
 }
 
 /// The start of the step buffer of a step.

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use super::device::Gpu;
 use super::kernels::{self, Access, Kernel};
 use super::lower;
+use super::states::States;
 use super::tables::Table;
 use super::weights::Weights;
 use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Op, Plan, Shape, StateId, ValueId};
+use crate::graph::{Dim, Graph, Op, Plan, Shape, ValueId};
 
 /// Bytes from the start of the step buffer to the token ids: bindings start at multiples of this.
 pub const IDS_AT: u64 = 256;
@@ -61,6 +62,8 @@ pub struct Dispatch {
     pub weight_bytes: u64,
     pub pipeline: wgpu::ComputePipeline,
     pub group: wgpu::BindGroup,
+    /// What the group binds after the step uniform.
+    bound: Vec<wgpu::Buffer>,
     grid: [u32; 2],
     z: usize,
     rows: Dim,
@@ -81,6 +84,16 @@ impl Dispatch {
         let y = self.chunks.map_or(self.grid[1], |c| keys.min(c.window.unwrap_or(keys)).div_ceil(c.keys) as u32);
         Some([self.grid[0], y, (rows.div_ceil(self.rows_per_group) * self.z) as u32])
     }
+
+    /// Binds another buffer in the place of one. Says whether that was bound.
+    fn rebind(&mut self, gpu: &Gpu, step: &wgpu::Buffer, from: &wgpu::Buffer, to: &wgpu::Buffer) -> bool {
+        if !self.bound.contains(from) {
+            return false;
+        }
+        self.bound.iter_mut().filter(|b| *b == from).for_each(|b| *b = to.clone());
+        self.group = group(gpu, self.name, &self.pipeline.get_bind_group_layout(0), step, &self.bound);
+        true
+    }
 }
 
 pub struct Program {
@@ -92,13 +105,16 @@ pub struct Program {
     /// The step uniform, and from [`IDS_AT`] the token ids.
     pub step: wgpu::Buffer,
     slots: Vec<wgpu::Buffer>,
-    pub states: Vec<wgpu::Buffer>,
-    /// Each recurrent state's number, and room for a copy of it.
-    saved: Vec<(usize, wgpu::Buffer)>,
+    pub states: States,
     tables: Vec<(Table, wgpu::Buffer)>,
     /// What kernels pass to each other inside of a node.
     pub scratch: wgpu::Buffer,
+    /// Rows of x in whole numbers, likewise.
+    pub quantized: wgpu::Buffer,
+    /// What was made so far.
     pub pipelines: u64,
+    pub buffers: u64,
+    pub bind_groups: u64,
 }
 
 impl Program {
@@ -108,11 +124,8 @@ impl Program {
         let g = &plan.graph;
         let rows = |d: Dim| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
         let slot = |s: &crate::graph::Slot| gpu.storage("slot", (rows(s.rows) * s.cols * 4) as u64);
-        let slots = plan.slots.slots.iter().map(slot).collect::<Result<_>>()?;
-        let state = |i: usize| gpu.storage(&g.states[i].name, lower::state_bytes(g, StateId(i as u32), limits));
-        let states = (0..g.states.len()).map(state).collect::<Result<_>>()?;
-        let recurrent = (0..g.states.len()).filter(|i| g.states[*i].rows.is_recurrent());
-        let saved = recurrent.map(|i| Ok((i, state(i)?))).collect::<Result<_>>()?;
+        let slots = plan.slots.slots.iter().map(slot).collect::<Result<Vec<_>>>()?;
+        let states = States::new(gpu, g, limits)?;
         let step = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
             size: IDS_AT + (limits.max_tokens.max(1) * 4) as u64,
@@ -127,9 +140,23 @@ impl Program {
             }
         }
         let scratch = gpu.storage("scratch", lower::scratch_bytes(g, limits, gpu.tuning))?;
-        let dispatches = Default::default();
-        let mut program =
-            Self { plan, limits, weights, dispatches, step, slots, states, saved, tables, scratch, pipelines: 0 };
+        let quantized = gpu.storage("quantized", lower::quantized_bytes(g, limits, gpu.tuning))?;
+        let buffers = (slots.len() + tables.len() + 3) as u64 + states.buffers() + weights.buffers();
+        let mut program = Self {
+            plan,
+            limits,
+            weights,
+            dispatches: Default::default(),
+            step,
+            slots,
+            states,
+            tables,
+            scratch,
+            quantized,
+            pipelines: 0,
+            buffers,
+            bind_groups: 0,
+        };
         program.compile(gpu)?;
         Ok(program)
     }
@@ -148,31 +175,28 @@ impl Program {
         Ok((&self.dispatches[step.entry as usize], self.slot(part.output)))
     }
 
-    pub fn kv_bytes(&self) -> u64 {
-        let saved = self.saved.iter().map(|(_, b)| b);
-        self.states.iter().chain(saved).map(wgpu::Buffer::size).sum()
-    }
-
-    /// Copies the recurrent states to their copies, or back. Says whether there are any.
-    pub fn copy_recurrent(&self, gpu: &Gpu, back: bool) -> bool {
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for (i, saved) in &self.saved {
-            let (from, to) = if back { (saved, &self.states[*i]) } else { (&self.states[*i], saved) };
-            encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());
-        }
-        if !self.saved.is_empty() {
-            gpu.queue.submit([encoder.finish()]);
-        }
-        !self.saved.is_empty()
+    /// Makes room in the cache for positions below `end`. Returns how many buffers were made for it.
+    pub fn reserve(&mut self, gpu: &Gpu, end: usize) -> Result<u64> {
+        let Self { states, dispatches, step, .. } = self;
+        let mut bind_groups = 0;
+        let made = states.reserve(gpu, &self.plan.graph, self.limits, end, |old, new| {
+            for d in dispatches.iter_mut().flatten() {
+                bind_groups += u64::from(d.rebind(gpu, step, old, new));
+            }
+        })?;
+        self.buffers += made;
+        self.bind_groups += bind_groups;
+        Ok(made)
     }
 
     pub fn scratch_bytes(&self) -> u64 {
         let tables = self.tables.iter().map(|(_, b)| b);
-        self.slots.iter().chain(tables).chain([&self.step, &self.scratch]).map(wgpu::Buffer::size).sum()
-    }
-
-    pub fn buffers(&self) -> u64 {
-        (self.slots.len() + self.states.len() + self.tables.len() + 2) as u64 + self.weights.buffers()
+        self.slots
+            .iter()
+            .chain(tables)
+            .chain([&self.step, &self.scratch, &self.quantized])
+            .map(wgpu::Buffer::size)
+            .sum()
     }
 
     pub fn table(&self, table: &Table) -> &wgpu::Buffer {
@@ -194,8 +218,27 @@ impl Program {
             self.dispatches[entry] = all;
         }
         self.pipelines = compiler.pipelines.len() as u64;
+        self.bind_groups = self.dispatches.iter().map(|d| d.len() as u64).sum();
         gpu.fault.check()
     }
+}
+
+/// The step uniform and these buffers, of which `step` stands for the ids.
+fn group(
+    gpu: &Gpu,
+    name: &str,
+    layout: &wgpu::BindGroupLayout,
+    step: &wgpu::Buffer,
+    bound: &[wgpu::Buffer],
+) -> wgpu::BindGroup {
+    let part = |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
+    let uniform = part(step, 0, wgpu::BufferSize::new(16));
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: uniform }];
+    for (i, buffer) in bound.iter().enumerate() {
+        let resource = if buffer == step { part(step, IDS_AT, None) } else { buffer.as_entire_binding() };
+        entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
+    }
+    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(name), layout, entries: &entries })
 }
 
 /// Refuses what no kernel can run, before anything is allocated.
@@ -242,15 +285,8 @@ impl Compiler<'_> {
     pub fn dispatch(&mut self, k: Kernel, rows: Dim, step: &wgpu::Buffer, bound: &[&wgpu::Buffer]) -> Dispatch {
         assert_eq!(k.bind.len(), bound.len(), "{} binds other buffers than it was given", k.name);
         let layout = self.layout(&k.bind);
-        let part = |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
-        let uniform = part(step, 0, wgpu::BufferSize::new(16));
-        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: uniform }];
-        for (i, &buffer) in bound.iter().enumerate() {
-            let resource = if buffer == step { part(step, IDS_AT, None) } else { buffer.as_entire_binding() };
-            entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
-        }
-        let desc = wgpu::BindGroupDescriptor { label: Some(k.name), layout: &layout, entries: &entries };
-        let group = self.gpu.device.create_bind_group(&desc);
+        let bound: Vec<_> = bound.iter().map(|b| (*b).clone()).collect();
+        let group = group(self.gpu, k.name, &layout, step, &bound);
         let (name, grid, z, rows_per_group) = (k.name, k.grid, k.z, k.rows);
         let pipeline = self.pipeline(k, &layout);
         Dispatch {
@@ -258,6 +294,7 @@ impl Compiler<'_> {
             weight_bytes: 0,
             pipeline,
             group,
+            bound,
             grid,
             z,
             rows,

@@ -7,9 +7,6 @@ use super::device::Gpu;
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Steps that may be on their way at once.
-const RING: usize = 4;
-
 #[derive(Default)]
 struct State {
     /// Whether the GPU is done, and whether it succeeded.
@@ -51,29 +48,30 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Seats for up to `bytes` bytes each.
-    pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
+    /// As many seats as steps may be on their way at once, for up to `bytes` bytes each.
+    pub fn new(gpu: &Gpu, bytes: u64, seats: usize) -> Result<Self> {
         use wgpu::BufferUsages as U;
         let usage = U::MAP_READ | U::COPY_DST;
         let desc =
             wgpu::BufferDescriptor { label: Some("readback"), size: bytes.max(4), usage, mapped_at_creation: false };
         let seat =
             || Seat { buffer: gpu.device.create_buffer(&desc), flag: Flag::default(), bytes: 0, submission: None };
-        let seats = (0..RING).map(|_| seat()).collect();
+        let seats = (0..seats).map(|_| seat()).collect();
         gpu.fault.check()?;
         Ok(Self { seats, oldest: 0, waiting: 0 })
     }
 
     pub fn buffers(&self) -> u64 {
-        RING as u64
+        self.seats.len() as u64
     }
 
     /// Takes a seat for a step and records the copy of what it gives back.
     pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer, bytes: u64) -> Result<()> {
-        if self.waiting == RING {
-            bail!(InvalidState, "{RING} steps wait to be read; read the oldest first");
+        let n = self.seats.len();
+        if self.waiting == n {
+            bail!(InvalidState, "{n} steps wait to be read; read the oldest first");
         }
-        let seat = &mut self.seats[(self.oldest + self.waiting) % RING];
+        let seat = &mut self.seats[(self.oldest + self.waiting) % n];
         seat.bytes = bytes;
         seat.flag.lock().done = None;
         if bytes > 0 {
@@ -85,7 +83,8 @@ impl Ring {
 
     /// Asks to be told when the newest step is over. Call it after the submit.
     pub fn listen(&mut self, queue: &wgpu::Queue, submission: wgpu::SubmissionIndex) {
-        let seat = &mut self.seats[(self.oldest + self.waiting - 1) % RING];
+        let newest = (self.oldest + self.waiting - 1) % self.seats.len();
+        let seat = &mut self.seats[newest];
         seat.submission = Some(submission);
         let flag = seat.flag.clone();
         if seat.bytes > 0 {
@@ -105,6 +104,7 @@ impl Ring {
         if self.waiting == 0 {
             return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step waits to be read")));
         }
+        let n = self.seats.len();
         let seat = &mut self.seats[self.oldest];
         if seat.flag.lock().done.is_none() && cfg!(not(target_arch = "wasm32")) {
             gpu.wait_for(seat.submission.take())?;
@@ -119,7 +119,7 @@ impl Ring {
                 }
             }
         };
-        self.oldest = (self.oldest + 1) % RING;
+        self.oldest = (self.oldest + 1) % n;
         self.waiting -= 1;
         Poll::Ready(read(seat, ok, gpu, out))
     }

@@ -11,6 +11,9 @@ use crate::bail;
 use crate::error::Result;
 use crate::graph::Entry;
 
+/// Steps whose tokens may be on their way at once.
+pub const SEATS: usize = 12;
+
 /// The most tokens that top-k may keep here: as many as the shader's `MOST`.
 const TOP_K: usize = 64;
 
@@ -77,7 +80,7 @@ impl Sampler {
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
-        Ok(Self { pipeline, group, history, chosen, ring: Ring::new(gpu, ID)?, n_vocab })
+        Ok(Self { pipeline, group, history, chosen, ring: Ring::new(gpu, ID, SEATS)?, n_vocab })
     }
 
     pub fn buffers(&self) -> u64 {

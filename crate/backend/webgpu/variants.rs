@@ -1,6 +1,6 @@
 //! Every variant of every shader, for tests that compile them all.
 
-use super::kernels::{self, Experts, Finish, Input, Kernel, Kv, Matrix, Output, Projection, Segment, Tuning};
+use super::kernels::{self, Experts, Finish, Gemm, Input, Kernel, Matrix, Output, Projection, Segment, Tuning};
 use super::repack;
 use crate::backend::KvType;
 use crate::dtype::DType;
@@ -9,7 +9,8 @@ use crate::graph::{Act, Attention, Delta, Dim, QkNorm, Rope, RopePairs, View};
 /// A name and the text of each variant.
 pub fn shader_sources() -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for tuning in [Tuning { software: false }, Tuning { software: true }] {
+    for software in [false, true] {
+        let tuning = Tuning { software, gemm: Gemm::F32 };
         let kind = if tuning.software { "software" } else { "hardware" };
         let kernels = (matrices(tuning).into_iter())
             .chain(projections(tuning))
@@ -47,7 +48,8 @@ fn of_kind(p: &Projection, tuning: Tuning) -> Vec<Kernel> {
         (None, true, Input::Plain) => [1, 8].map(|n| kernels::gemm_flat(p, n)).to_vec(),
         (None, true, _) => Vec::new(),
         (None, false, Input::Plain) => {
-            [1, 4, 8].map(|n| kernels::gemv(p, n, tuning)).into_iter().chain([kernels::gemm(p)]).collect()
+            let many = [kernels::gemm(p)].into_iter().chain(p.in_ints().then(|| kernels::gemm_q8(p)));
+            [1, 4, 8].map(|n| kernels::gemv(p, n, tuning)).into_iter().chain(many).collect()
         }
         (None, false, _) => [1, 4, 8].map(|n| kernels::gemv(p, n, tuning)).to_vec(),
     }
@@ -146,6 +148,7 @@ fn vectors(tuning: Tuning) -> Vec<(String, Kernel)> {
             kernels::l2_norm(cols * 3, cols, (1e-6, 0.5), tuning),
             kernels::moe_route(cols, 8, view(cols), tuning),
             kernels::moe_sum(cols, 8),
+            kernels::quantize_q8(cols.next_multiple_of(32)),
         ];
         all.extend(kernels.map(|k| (cols.to_string(), k)));
         for dtype in DType::ALL.iter().copied().filter(|d| kernels::value_libs(*d).is_some()) {
@@ -168,10 +171,10 @@ fn attentions(tuning: Tuning) -> Vec<(String, Kernel)> {
             let kinds =
                 [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|k| *k == KvType::F32 || d_head % 4 == 0);
             for (gate, kind) in kinds.flat_map(|k| gates.map(|g| (g, k))) {
-                let kv = Kv { kind, n_ctx: 1000 };
-                let mut kernels = vec![kernels::attention(&a, gate, kv, tuning), kernels::attention_tile(&a, gate, kv)];
+                let mut kernels =
+                    vec![kernels::attention(&a, gate, kind, tuning), kernels::attention_tile(&a, gate, kind)];
                 if kernels::split_of(&a).is_some() {
-                    kernels.extend([1, 7].map(|chunks| kernels::attention_split(&a, gate, kv, chunks)));
+                    kernels.extend([1, 7].map(|chunks| kernels::attention_split(&a, gate, kind, chunks)));
                     kernels.push(kernels::attention_join(&a, gate, 7));
                 }
                 all.extend(
@@ -185,8 +188,7 @@ fn attentions(tuning: Tuning) -> Vec<(String, Kernel)> {
             let kinds = [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|_| d_head % 4 == 0);
             for (kind, eps) in kinds.flat_map(|k| [(k, None), (k, Some(1e-5))]) {
                 let views = [gaps(d_head), view(d_head), view(d_head)];
-                let kv = Kv { kind, n_ctx: 1000 };
-                let place = kernels::Place { n_head: 12, n_kv_head: 2, rope, views, eps, kv };
+                let place = kernels::Place { n_head: 12, n_kv_head: 2, rope, views, eps, kv: kind };
                 all.push((format!("{d_head} {pairs:?} {eps:?} {kind:?}"), kernels::place(&place, tuning)));
             }
         }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 
 use super::Session;
+use super::depth::Depth;
 use crate::backend::{Choice, Limits, Rules, Step};
 use crate::error::Result;
 use crate::graph::Entry;
@@ -15,11 +16,12 @@ pub(super) struct Ahead {
     surplus: usize,
     /// The tokens of the oldest step that waits, or of the next to start.
     running: Vec<u32>,
+    depth: Depth,
 }
 
 impl Ahead {
     pub fn new(limits: Limits) -> Self {
-        Self { waiting: 0, surplus: 0, running: Vec::with_capacity(limits.max_tokens) }
+        Self { waiting: 0, surplus: 0, running: Vec::with_capacity(limits.max_tokens), depth: Depth::new() }
     }
 }
 
@@ -32,7 +34,19 @@ impl Ahead {
 impl Session {
     /// Whether the backend can choose tokens by these rules. Makes ready what it needs for that.
     pub fn chooses(&mut self, rules: &Rules) -> Result<bool> {
-        self.backend.prepare_choice(rules)
+        let most = self.backend.prepare_choice(rules)?;
+        self.ahead.depth.limit(most);
+        Ok(most > 0)
+    }
+
+    /// How many steps should be on their way.
+    pub fn depth(&self) -> usize {
+        self.ahead.depth.steps()
+    }
+
+    /// Tells when the token that was just taken came, in milliseconds from any fixed point: by that the depth grows.
+    pub fn came(&mut self, now_ms: f64) {
+        self.ahead.depth.came(now_ms);
     }
 
     /// Steps that were started and not taken.
@@ -60,6 +74,7 @@ impl Session {
         let step = Step { tokens: new, pos: have, outputs: 1, entry: Entry::Trunk };
         self.submit_choice(&step, &Choice { rules, key, history: Some(all) })?;
         self.ahead.running.extend_from_slice(new);
+        self.ahead.depth.restart();
         Ok(())
     }
 

@@ -5,7 +5,7 @@ mod profile;
 use std::time::Instant;
 
 use pagelm::backend::Counters;
-use pagelm::engine::{AHEAD, Sampler, SamplerParams, Session};
+use pagelm::engine::{Sampler, SamplerParams, Session};
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let Some(need) = tests.iter().map(|t| t.n + t.depth).max() else {
         return Err(Error::new(ErrorKind::InvalidArgument, "there is nothing to measure; give --pp or --tg above 0"));
     };
-    let mut options = args.model.device.options();
+    let mut options = args.model.device.options(Purpose::Run);
     options.n_ctx = Some(options.n_ctx.unwrap_or(need));
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
     let mut results = Vec::new();
@@ -80,8 +80,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let decode = decode.filter(|_| backend == "cpu").and_then(|r| r["tokens_per_s"]["median"].as_f64());
     let weight_read = decode.map(|speed| weight_read(speed, &opened, args.model.device.threads())).transpose()?;
     let memory = opened.session.backend().memory();
-    let kv_per_token = memory.kv / opened.session.limits().n_ctx as u64;
-    let counters = per_token(decoded, opened.weight_bytes_per_token, kv_per_token);
+    let counters = per_token(decoded, opened.weight_bytes_per_token, opened.kv_bytes_per_token);
     let memory = json!({
         "weights": memory.weights, "kv": memory.kv, "scratch": memory.scratch, "peak_rss": machine::peak_rss(),
     });
@@ -159,12 +158,14 @@ fn decode(session: &mut Session, ids: &[u32], n: usize) -> Result<()> {
         Some(rules) if n > 0 && session.chooses(&rules)? => rules,
         _ => return ids[known..].iter().try_for_each(|id| block_on(session.decode(*id)).map(|_| ())),
     };
+    let start = Instant::now();
     block_on(session.start(&ids[..=known], &rules, sampler.key(0)))?;
     for taken in 0..n {
-        while session.started() < AHEAD.min(n - taken) {
+        while session.started() < session.depth().min(n - taken) {
             session.start_next(&rules, sampler.key(taken + session.started()))?;
         }
         block_on(session.take())?;
+        session.came(start.elapsed().as_secs_f64() * 1e3);
     }
     Ok(())
 }

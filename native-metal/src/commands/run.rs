@@ -78,7 +78,8 @@ struct Output {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
-    let mut opened = model::open(&args.model.model, &args.model.device, args.model.device.options(), Purpose::Run)?;
+    let mut opened =
+        model::open(&args.model.model, &args.model.device, args.model.device.options(Purpose::Run), Purpose::Run)?;
     let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
     let prompt = prompt_ids(args, &opened.gguf.meta, &tokenizer)?;
     let out = generate(&mut opened, &tokenizer, &prompt, args.params(), |text| {

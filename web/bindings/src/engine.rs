@@ -67,7 +67,7 @@ impl Engine {
             "cpu" => (Device::Cpu(Box::new(cpu(threads).activations(activations))), None),
             "reference" => (Device::Cpu(Box::new(Reference::with_activations(activations))), None),
             "webgpu" => {
-                let gpu = WebGpu::new(webgpu::Options::default()).await?;
+                let gpu = WebGpu::new(webgpu::Options { activations, ..webgpu::Options::default() }).await?;
                 let adapter = gpu.adapter().clone();
                 (Device::Gpu(Box::new(gpu)), Some(adapter))
             }
@@ -82,6 +82,7 @@ impl Engine {
             Device::Gpu(_) => options,
         };
         let backend = device.backend();
+        let options = Options { kv_type: backend.kv_type(options.kv_type), ..options };
         let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
         backend.prepare(model.plan.clone(), model.limits)?;
         Ok(Engine {

@@ -26,10 +26,11 @@ export function real(file, numbers) {
 }
 export const SMOLLM = `/models/${reference.model}`;
 export const TINY = "/golden/llama.gguf";
+/** What loads have here unless they say otherwise: the tests are about numbers. */
+const EXACT = { activations: "f32", kvType: "f32" };
 
 /**
- * Serves the package, models and broken models, and opens the page. Loads are with exact activations unless they say
- * otherwise: figures of another implementation are about these.
+ * Serves the package, models and broken models, and opens the page. Loads are exact unless they say otherwise: figures of another implementation are about these.
  * @param {import("../browsers.mjs").Browser} name
  * @param {{ isolated?: boolean, load?: object }} options isolated: with COOP and COEP; load: for every load
  */
@@ -78,7 +79,7 @@ export async function start(name, { isolated = true, load = {} } = {}) {
   async function call(method, ...args) {
     const answer = await page.evaluate(
       (/** @type {[string, unknown[]]} */ [method, args]) => e2e.failure?.(() => e2e[method]?.(...args)),
-      [method, method === "load" ? [{ activations: "f32", ...load, .../** @type {object} */ (args[0]) }] : args],
+      [method, method === "load" ? [{ ...EXACT, ...load, .../** @type {object} */ (args[0]) }] : args],
     );
     if (!("value" in answer) && answer.code !== undefined) throw Object.assign(new Error(answer.message), answer);
     if (!("value" in answer) && answer.message !== undefined) throw new Error(`${answer.name}: ${answer.message}`);

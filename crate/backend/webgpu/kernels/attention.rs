@@ -23,40 +23,15 @@ pub struct Place {
     pub views: [View; 3],
     /// The epsilon of the norms, where there are any.
     pub eps: Option<f32>,
-    pub kv: Kv,
+    pub kv: KvType,
 }
 
-/// How keys and values lie in their states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kv {
-    pub kind: KvType,
-    /// Positions of the context.
-    pub n_ctx: usize,
-}
-
-impl Kv {
-    /// Bytes of a state with `n_head` heads of `d_head` values in a row.
-    pub fn bytes(self, n_head: usize, d_head: usize) -> usize {
-        let heads = self.n_ctx * n_head;
-        match self.kind {
-            KvType::F32 => heads * d_head * 4,
-            KvType::F16 => heads * d_head * 2,
-            KvType::Q8_0 => heads * (d_head + d_head.div_ceil(64) * 4),
-        }
-    }
-
-    /// The element of a buffer, and the ends of the names of what reads and writes it.
-    fn parts(self, vector: &'static str) -> (&'static str, &'static str, &'static str) {
-        match self.kind {
-            KvType::F32 => (vector, "kv_f32", "store_f32"),
-            KvType::F16 => ("vec2<u32>", "kv_f16", "store_f16"),
-            KvType::Q8_0 => ("u32", "kv_q8_0", "store_q8_0"),
-        }
-    }
-
-    /// The word where the scales start.
-    fn scales_at(self, n_head: usize, d_head: usize) -> Const {
-        U(self.n_ctx * n_head * d_head / 4)
+/// The element of a state's buffer, and the parts of `lib` that read and write it.
+fn kv_parts(kind: KvType, vector: &'static str) -> (&'static str, &'static str, &'static str) {
+    match kind {
+        KvType::F32 => (vector, "kv_f32", "store_f32"),
+        KvType::F16 => ("vec2<u32>", "kv_f16", "store_f16"),
+        KvType::Q8_0 => ("u32", "kv_q8_0", "store_q8_0"),
     }
 }
 
@@ -80,9 +55,8 @@ pub fn place(p: &Place, tuning: Tuning) -> Kernel {
         ("V_AT", U(v.at)),
         ("NORMED", B(p.eps.is_some())),
         ("EPS", F(p.eps.unwrap_or(0.0))),
-        ("SCALES_AT", p.kv.scales_at(p.n_kv_head, d)),
     ];
-    let (element, _, store) = p.kv.parts("vec4<f32>");
+    let (element, _, store) = kv_parts(p.kv, "vec4<f32>");
     let mut b = Bindings::default();
     b.buffer(Read, "x", "f32");
     b.buffer(Read, "turns", "vec2<u32>");
@@ -99,10 +73,10 @@ pub fn place(p: &Place, tuning: Tuning) -> Kernel {
 fn common(
     a: &Attention,
     gate: Option<View>,
-    states: Option<Kv>,
+    states: Option<KvType>,
 ) -> (Vec<(&'static str, Const)>, Bindings, Vec<&'static str>) {
     let (v, n) = vectors(a.d_head);
-    let mut consts = vec![
+    let consts = vec![
         ("N", U(n)),
         ("HEADS", U(a.n_head)),
         ("KV_HEADS", U(a.n_kv_head)),
@@ -114,8 +88,7 @@ fn common(
     let mut bindings = Bindings::default();
     let mut libs = vec![v];
     if let Some(kv) = states {
-        let (row, read, _) = kv.parts(element);
-        consts.push(("SCALES_AT", kv.scales_at(a.n_kv_head, a.d_head)));
+        let (row, read, _) = kv_parts(kv, element);
         bindings.buffer(Read, "q", element);
         ["k", "v"].iter().for_each(|name| bindings.buffer(Read, name, row));
         libs.extend(["kv", read]);
@@ -130,7 +103,7 @@ fn common(
 }
 
 /// Binds q, k, v, the gate, y.
-pub fn attention(a: &Attention, gate: Option<View>, kv: Kv, tuning: Tuning) -> Kernel {
+pub fn attention(a: &Attention, gate: Option<View>, kv: KvType, tuning: Tuning) -> Kernel {
     let (mut consts, bindings, libs) = common(a, gate, Some(kv));
     let n = vectors(a.d_head).1;
     let threads = if tuning.software { n.next_multiple_of(16) } else { n.next_multiple_of(64) };
@@ -140,7 +113,7 @@ pub fn attention(a: &Attention, gate: Option<View>, kv: Kv, tuning: Tuning) -> K
 }
 
 /// Attention of many tokens: those of some heads of one kv head in one workgroup. Binds q, k, v, the gate, y.
-pub fn attention_tile(a: &Attention, gate: Option<View>, kv: Kv) -> Kernel {
+pub fn attention_tile(a: &Attention, gate: Option<View>, kv: KvType) -> Kernel {
     let (mut consts, bindings, libs) = common(a, gate, Some(kv));
     let (v, n) = vectors(a.d_head);
     // A thread keeps the sums of its rows: 64 numbers at most, so that they stay in registers.
@@ -172,7 +145,7 @@ pub fn split_of(a: &Attention) -> Option<(usize, usize)> {
 
 /// Attention of few tokens: all query heads of a key in one workgroup. Binds q, k, v, the gate, y, or with more than one
 /// of `chunks` (of the whole context) q, k, v, the partial results.
-pub fn attention_split(a: &Attention, gate: Option<View>, kv: Kv, chunks: usize) -> Kernel {
+pub fn attention_split(a: &Attention, gate: Option<View>, kv: KvType, chunks: usize) -> Kernel {
     let (heads, keys) = split_of(a).expect("the caller asked");
     let whole = chunks == 1;
     let (mut consts, mut bindings, mut libs) = common(a, gate.filter(|_| whole), Some(kv));

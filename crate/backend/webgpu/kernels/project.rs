@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::super::wgsl::Const::{B, F, U};
 use super::super::wgsl::{Bindings, Const, Copies, assemble, assemble_with, file};
-use super::{Kernel, Matrix, Read, THREADS, Tuning, Write as Written, element, fold, quant, value};
+use super::{Kernel, Matrix, Read, THREADS, Tuning, Write as Written, element, fold, in_ints, quant, value};
+use crate::dtype::DType;
 use crate::graph::{Act, Dim, View};
 
 /// Rows of x up to which the kernel for few of them runs.
@@ -87,6 +88,11 @@ impl Projection {
         self.experts.is_some() && matches!(self.output, Output::Add { .. } | Output::AddToItself)
     }
 
+    /// Whether all matrices are whole numbers for the kernels of 8 bits.
+    pub fn in_ints(&self) -> bool {
+        self.segments.iter().all(|s| in_ints(s.m.dtype))
+    }
+
     fn needs_table(&self) -> bool {
         self.input != Input::Plain || self.segments.iter().any(|s| s.bias.is_some())
     }
@@ -96,13 +102,13 @@ impl Projection {
         self.experts.map_or(s.m.rows, |e| s.m.total_rows / e.n_expert)
     }
 
-    /// Bound after the step: the matrices, x, and what of the rest there is, in this order.
-    fn bindings(&self) -> Bindings {
+    /// Bound after the step: the matrices, x of such elements, and what of the rest there is, in this order.
+    fn bindings(&self, x: &str) -> Bindings {
         let mut b = Bindings::default();
         for (i, s) in self.segments.iter().enumerate() {
             b.buffer(Read, &format!("w_{i}"), element(s.m.dtype));
         }
-        b.buffer(Read, "x", "vec4<f32>");
+        b.buffer(Read, "x", x);
         if self.experts.is_some() {
             b.buffer(Read, "route", "f32");
         }
@@ -236,6 +242,22 @@ impl Projection {
         f + &format!("    return {name}_0({passed});\n}}\n")
     }
 
+    /// `load_w(segment, row0, i, run)`: the run of row i of a tile of 64, by the copy of `load` that is the segment's.
+    fn load_w(&self, load: &str, ty: &str) -> String {
+        let mut f = format!("fn load_w(segment: u32, row0: u32, i: u32, run: u32) -> {ty} {{\n");
+        let copy = |i: usize, row: &str| format!("return {load}_{i}(row_base_{i}(row_at_{i}(row0 + {row})), run);");
+        let mut say = |test: &str, line: String| {
+            writeln!(f, "    {test}{{ {line} }}").expect("writing to a string does not fail");
+        };
+        if self.halves() == 2 {
+            say("if (i >= 32u) ", copy(1, "i - 32u"));
+        } else {
+            (1..self.segments.len()).for_each(|i| say(&format!("if (segment == {i}u) "), copy(i, "i")));
+        }
+        say("", copy(0, "i"));
+        f + "}\n"
+    }
+
     fn act_libs(&self) -> Vec<&'static str> {
         match (self.input, self.output) {
             (Input::GatedNorm { act, .. }, _) => vec!["v4", act_lib(act)],
@@ -297,7 +319,7 @@ pub fn gemv(p: &Projection, columns: usize, tuning: Tuning) -> Kernel {
     let ty = "array<f32, NR * T>";
     let choice = p.choice("rows", "first: u32, lane: u32", "first, lane", ty);
     let consts = [&p.consts(grid_x)[..], &own].concat();
-    let bindings = p.bindings();
+    let bindings = p.bindings("vec4<f32>");
     let source = assemble_with("gemv", &bindings, &[], &consts, &(copies + &frame + &choice));
     let z = match p.experts {
         Some(e) if !p.sums() => e.n_used,
@@ -312,21 +334,33 @@ pub fn gemm(p: &Projection) -> Kernel {
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
     let copies = p.matrices(&[&["run"][..], &p.act_libs()].concat(), None, None);
-    let mut choice = "fn load_w(segment: u32, row0: u32, i: u32, run: u32) -> Run {\n".to_string();
-    let load = |i: usize, row: &str| format!("return load_run_{i}(row_base_{i}(row_at_{i}(row0 + {row})), run);");
-    if p.halves() == 2 {
-        writeln!(choice, "    if (i >= 32u) {{ {} }}", load(1, "i - 32u")).expect("writing to a string does not fail");
-    } else {
-        for i in 1..p.segments.len() {
-            writeln!(choice, "    if (segment == {i}u) {{ {} }}", load(i, "i"))
-                .expect("writing to a string does not fail");
-        }
-    }
-    writeln!(choice, "    {}\n}}", load(0, "i")).expect("writing to a string does not fail");
     let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile))]].concat();
-    let bindings = p.bindings();
-    let source = assemble_with("gemm", &bindings, &[], &consts, &(copies + &frame + &choice));
+    let bindings = p.bindings("vec4<f32>");
+    let source = assemble_with("gemm", &bindings, &[], &consts, &(copies + &frame + &p.load_w("load_run", "Run")));
     Kernel { name: "gemm", source, bind: bindings.access, grid, rows: tile, z: 1 }
+}
+
+/// A projection of many rows of x that `quantize_q8` made, by matrices that are all `in_ints`.
+pub fn gemm_q8(p: &Projection) -> Kernel {
+    let (frame, all) = p.frame(64 / p.halves());
+    let (grid, grid_x) = fold(all);
+    let copies = p.matrices(&[&["run", "ints"][..], &p.act_libs()].concat(), None, None);
+    let has = |dtypes: &[DType]| p.segments.iter().any(|s| dtypes.contains(&s.m.dtype));
+    let halved = has(&[DType::Q2_K, DType::Q3_K, DType::Q6_K]);
+    let minima = p.segments.iter().any(|s| quant(s.m.dtype).contains(&"run_of_unsigned"));
+    let consts = [&p.consts(grid_x)[..], &[("HALVED", B(halved)), ("MINIMA", B(minima))]].concat();
+    let bindings = p.bindings("vec4<u32>");
+    let own = copies + &frame + &p.load_w("load_ints", "Ints");
+    let source = assemble_with("gemm_q8", &bindings, &[], &consts, &own);
+    Kernel { name: "gemm_q8", source, bind: bindings.access, grid, rows: 64, z: 1 }
+}
+
+/// Rows of `cols` values as whole numbers of 8 bits. Binds x, y.
+pub fn quantize_q8(cols: usize) -> Kernel {
+    let runs = cols / 32;
+    let source = assemble("quantize_q8", &["run", "dot"], &[("RUNS", U(runs))]);
+    let grid = [runs.div_ceil(THREADS) as u32, 1];
+    Kernel { name: "quantize_q8", source, bind: vec![Read, Written], grid, rows: 1, z: 1 }
 }
 
 /// The gemm, and with one row the gemv, of software adapters.
@@ -339,7 +373,7 @@ pub fn gemm_flat(p: &Projection, columns: usize) -> Kernel {
     let copies = p.matrices(&shared, Some("flat_one"), Some("flat_pair"));
     let choice = p.choice("flat", "row: u32, t0: u32, n: u32", "row, t0, n", "array<vec4<f32>, T>");
     let consts = [&p.consts(grid_x)[..], &[("WG", U(threads)), ("T", U(columns))]].concat();
-    let bindings = p.bindings();
+    let bindings = p.bindings("vec4<f32>");
     let own = copies + &frame + &choice;
     let source = assemble_with("gemm_flat", &bindings, &[], &consts, &own);
     Kernel { name: "gemm_flat", source, bind: bindings.access, grid, rows: columns, z: 1 }

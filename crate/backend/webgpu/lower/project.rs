@@ -1,14 +1,19 @@
 //! Projections: those of passes, and `matmul` and `moe_matmul` as projections of one matrix.
 
-use super::super::kernels::{self, FEW, Finish, Input, Output, Projection, Segment};
+use super::super::kernels::{self, FEW, Finish, Gemm, Input, Kernel, Output, Projection, Segment};
 use super::super::program::When;
 use super::super::tables::{Table, taken_in};
 use super::Lower;
 use crate::dtype::DType;
-use crate::graph::{self, Op, Post, Pre, Project, Term, ValueId};
+use crate::graph::{self, Graph, Op, Post, Pre, Project, Term, ValueId};
 
 /// Rows of x that a gemv takes at once, and the most rows of a step that it runs for.
 const COLUMNS: [(usize, usize); 3] = [(1, 1), (4, 4), (8, FEW)];
+
+/// Whether all matrices of a projection are whole numbers for the kernels of 8 bits.
+pub fn in_ints(g: &Graph, p: &Project) -> bool {
+    p.parts.iter().all(|part| kernels::in_ints(g.weight(part.w).dtype))
+}
 
 impl<'a> Lower<'a, '_, '_> {
     pub(super) fn project(&mut self) {
@@ -114,23 +119,25 @@ impl<'a> Lower<'a, '_, '_> {
                 .chain([out])
                 .chain(of_sum)
                 .collect();
+        let simple = |from| -> Vec<_> {
+            (matrices().chain([from]).chain(route).chain(table.filter(|_| has_bias)))
+                .chain(added.iter().copied())
+                .chain([out])
+                .collect()
+        };
         let from = if input == Input::Plain { x } else { scratch };
-        let simple: Vec<_> = (matrices().chain([from]).chain(route).chain(table.filter(|_| has_bias)))
-            .chain(added.iter().copied())
-            .chain([out])
-            .collect();
 
         if experts.is_some() {
             if tuning.software {
                 self.prepare(p, number, When::ALWAYS, table);
-                self.push(|| kernels::gemv(&apart, 1, tuning), When::ALWAYS, &simple);
+                self.push(|| kernels::gemv(&apart, 1, tuning), When::ALWAYS, &simple(from));
             } else {
                 self.push(|| kernels::gemv(&fused, 1, tuning), When::ALWAYS, &whole);
             }
         } else if tuning.software {
             self.prepare(p, number, When::ALWAYS, table);
-            self.push(|| kernels::gemm_flat(&apart, 1), When::rows(1, 1), &simple);
-            self.push(|| kernels::gemm_flat(&apart, 8), When::rows(2, usize::MAX), &simple);
+            self.push(|| kernels::gemm_flat(&apart, 1), When::rows(1, 1), &simple(from));
+            self.push(|| kernels::gemm_flat(&apart, 8), When::rows(2, usize::MAX), &simple(from));
         } else {
             let mut least = 1;
             for (columns, most) in COLUMNS {
@@ -139,7 +146,15 @@ impl<'a> Lower<'a, '_, '_> {
             }
             let many = When::rows(least, usize::MAX);
             self.prepare(p, number, many, table);
-            self.push(|| kernels::gemm(&apart), many, &simple);
+            if tuning.gemm == Gemm::Q8 && in_ints(g, p) {
+                let q8 = &program.quantized;
+                if number == 0 {
+                    self.unweighed(|| kernels::quantize_q8(cols), many, &[from, q8]);
+                }
+                self.push(|| kernels::gemm_q8(&apart), many, &simple(q8));
+            } else {
+                self.push(|| kernels::gemm(&apart), many, &simple(from));
+            }
         }
     }
 
@@ -155,10 +170,15 @@ impl<'a> Lower<'a, '_, '_> {
         let (cols, len) = (self.g.shape(p.x).cols, self.g.weight(w).cols);
         let finish = gate.map_or(Finish::None, |(v, act)| Finish::Gate(self.view(v), act));
         let gate = gate.map(|(v, _)| program.slot(v));
-        let weight_bytes = std::mem::take(&mut self.weight_bytes);
         let buffers: Vec<_> = [program.slot(p.x), table].into_iter().chain(gate).chain([&program.scratch]).collect();
         // The table starts with the weight of the norm.
-        self.push(|| kernels::rms_norm(cols, len, DType::F32, eps, finish, tuning), when, &buffers);
+        self.unweighed(|| kernels::rms_norm(cols, len, DType::F32, eps, finish, tuning), when, &buffers);
+    }
+
+    /// A dispatch that reads no packed weights, before those that do.
+    fn unweighed(&mut self, k: impl FnOnce() -> Kernel, when: When, buffers: &[&wgpu::Buffer]) {
+        let weight_bytes = std::mem::take(&mut self.weight_bytes);
+        self.push(k, when, buffers);
         self.weight_bytes = weight_bytes;
     }
 

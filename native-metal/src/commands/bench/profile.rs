@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::Report;
 use crate::machine;
-use crate::model::ModelArgs;
+use crate::model::{ModelArgs, Purpose};
 use crate::source;
 
 /// The dispatches of one kernel.
@@ -28,7 +28,7 @@ pub fn run(args: &ModelArgs, n: usize, depth: usize, reps: usize, json: bool) ->
     let source::Opened { gguf, source, .. } = source::open(&args.model)?;
     let mut gpu = block_on(WebGpu::new(GpuOptions { timestamps: true, ..GpuOptions::default() }))?;
     let roofline = gpu.streaming_read()?;
-    let mut options = args.device.options();
+    let mut options = args.device.options(Purpose::Run);
     options.n_ctx = Some(options.n_ctx.unwrap_or(depth + (reps + 1) * n));
     let mut model = Model::new(&gguf, &|d| gpu.supports(d), &options)?;
     model.write(&gguf, &*source, &mut gpu)?;

@@ -1,4 +1,4 @@
-//! Keys and values kept in fewer bits.
+//! How the GPU keeps keys and values: in fewer bits, and in buffers that grow.
 
 use pagelm::DType;
 use pagelm::backend::reference::Reference;
@@ -8,7 +8,7 @@ use pagelm::engine::Options;
 use pollster::block_on;
 
 use super::{Layer, OPTIONS, attention_layer};
-use crate::common::backends::{gpu, gpu_wanted, run};
+use crate::common::backends::{gpu, gpu_wanted, run, steps};
 use crate::common::cases::Case;
 use crate::common::{golden, tol};
 
@@ -43,7 +43,7 @@ fn narrow_keys_and_values_change_as_much_as_their_rounding_and_take_less_memory(
                 bytes.push(b.memory().kv);
             }
             assert_eq!(bytes[1] * 2, bytes[0]);
-            // A byte for each value, and for each 64 a word of two scales, behind all values; sizes are of 16 bytes.
+            // A byte for each value, and for each 64 of a head a word of two scales.
             let of_head = |bytes: u64| bytes / (2 * case.limits.n_ctx * heads.1) as u64;
             assert_eq!(of_head(bytes[2]), (d_head + 4 * d_head.div_ceil(64)) as u64);
         }
@@ -67,5 +67,38 @@ fn the_logits_of_models_stay_near_with_narrow_keys_and_values() {
             let diff = golden::max_diff(logits, &prompt.logits_last.data);
             assert!(diff <= most, "{name} in {kv_type:?}: off by {diff:e}");
         }
+    }
+}
+
+#[test]
+fn the_cache_grows_by_chunks_and_keeps_what_is_in_it() {
+    if !gpu_wanted() {
+        return;
+    }
+    let types = [DType::Q8_0; 3];
+    let l = Layer { types, d_head: 32, heads: (4, 2), norms: true, biases: false, gated: false, post_norm: false };
+    let mut case = Case::new("a layer with a long past", &[500, 12, 1, 700, 1, 300], |p| {
+        let x = p.input(96);
+        attention_layer(p, x, &l)
+    });
+    case.limits.n_ctx = 1600;
+    for (kind, row) in [(KvType::F32, 2 * 2 * 32 * 4), (KvType::F16, 2 * 2 * 32 * 2), (KvType::Q8_0, 2 * 2 * (32 + 4))]
+    {
+        case.limits.kv = kind;
+        let mut b = gpu(GpuOptions::default());
+        b.prepare(case.plan.clone(), case.limits).unwrap();
+        let made = b.counters();
+        assert_eq!(b.memory().kv, 512 * row, "a chunk at first");
+        let rows = run(&mut b, &case).unwrap();
+        // Position 512 came with the third step and 1212 with the fourth; 1513 is the last.
+        assert_eq!(b.memory().kv, 1536 * row);
+        let c = b.counters();
+        assert_eq!(c.steps, case.steps.len() as u64);
+        // Keys and values moved twice, each with a submit of its own.
+        assert_eq!((c.buffers - made.buffers, c.submits - c.steps), (4, 4));
+        assert_eq!(c.pipelines, made.pipelines);
+        // Now that there is room for all, nothing moves.
+        assert_eq!(steps(&mut b, &case).unwrap(), rows, "{kind:?}");
+        assert_eq!(b.counters().buffers, c.buffers);
     }
 }

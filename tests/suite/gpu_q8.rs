@@ -1,0 +1,253 @@
+//! The GPU backend with activations of 8 bits: long steps multiply whole numbers, short ones stay as they are.
+
+use pagelm::backend::reference::Reference;
+use pagelm::backend::webgpu::{Options, WebGpu};
+use pagelm::backend::{Activations, Backend, Limits, Step};
+use pagelm::engine;
+use pagelm::graph::{Act, Entry};
+use pagelm::{DType, quant};
+use pollster::block_on;
+
+use crate::common::backends::{self, gpu, gpu_wanted, run, step};
+use crate::common::cases::{Case, Parts};
+use crate::common::fixtures;
+use crate::common::golden::{max_diff, open};
+use crate::common::tol::{self, Tol};
+
+/// The types whose long steps are in whole numbers.
+const PACKED: [DType; 10] = [
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q2_K,
+    DType::Q3_K,
+    DType::Q4_K,
+    DType::Q5_K,
+    DType::Q6_K,
+];
+
+fn hardware(activations: Activations) -> WebGpu {
+    gpu(Options { software: Some(false), activations, ..Options::default() })
+}
+
+/// Runs the case and compares with the reference on the same whole numbers.
+fn parity(case: &Case, tol: Tol) {
+    if !gpu_wanted() {
+        return;
+    }
+    let want = run(&mut Reference::with_activations(Activations::Q8), case).expect("runs on the reference");
+    let got = run(&mut hardware(Activations::Q8), case).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    tol.check(&case.name, &got, &want, case.cols());
+}
+
+fn matmul(p: &mut Parts, dtype: DType, out: usize, cols: usize) -> pagelm::graph::ValueId {
+    let x = p.input(cols);
+    let w = p.weight(dtype, out, cols);
+    p.g.matmul(w, x)
+}
+
+#[test]
+fn gemm_q8_of_every_packed_type_is_its_dot_products_in_whole_numbers() {
+    for dtype in PACKED {
+        assert!(quant::splits(dtype), "the reference does the same");
+        // Odd numbers of runs, rows that fill no tile, tokens that fill none or several.
+        for (tokens, blocks, out) in [(17, 1, 1), (64, 3, 33), (65, 2, 64), (21, 5, 129), (130, 1, 17)] {
+            let cols = blocks * dtype.block_elems();
+            let case = Case::new(format!("q8 {dtype} [{tokens}, {cols}] to {out}"), &[tokens], |p| {
+                matmul(p, dtype, out, cols)
+            });
+            parity(&case, tol::DOT);
+        }
+    }
+}
+
+#[test]
+fn the_largest_whole_numbers_do_not_overflow_on_the_gpu() {
+    for dtype in PACKED {
+        let cols = 2 * dtype.block_elems();
+        for sign in [1.0, -1.0] {
+            let case = Case::new(format!("q8 extremes {dtype} {sign}"), &[18], |p| {
+                let x: Vec<f32> = (0..p.vocab * cols).map(|i| if i % 3 == 0 { -sign } else { sign }).collect();
+                let x = p.input_of(&x);
+                let w = p.weight_filled(dtype, 32, cols, |row| if row % 2 == 0 { 0xff } else { 0 });
+                p.g.matmul(w, x)
+            });
+            parity(&case, tol::DOT);
+        }
+    }
+}
+
+#[test]
+fn rows_of_outliers_zeros_and_tiny_values_are_scaled_each_by_itself() {
+    for dtype in [DType::Q4_0, DType::Q6_K] {
+        let cols = 2 * dtype.block_elems();
+        let case = Case::new(format!("q8 sizes {dtype}"), &[40], |p| {
+            let sizes = [1.0, 0.0, 1e6, 1e-42, 3e-30, 65536.0, 1e-6];
+            let value = |i: usize, r: f32| if i.is_multiple_of(97) { 900.0 * r } else { r };
+            let mut x: Vec<f32> = (0..p.vocab * cols).map(|i| value(i, p.rng.range(-1.0, 1.0))).collect();
+            for (t, row) in x.chunks_exact_mut(cols).enumerate() {
+                row.iter_mut().for_each(|v| *v *= sizes[t % sizes.len()]);
+            }
+            let x = p.input_of(&x);
+            let w = p.weight(dtype, 35, cols);
+            p.g.matmul(w, x)
+        });
+        parity(&case, tol::DOT);
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_so_on_the_gpu() {
+    if !gpu_wanted() {
+        return;
+    }
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let case = Case::new(format!("q8 of {bad}"), &[20], |p| {
+            let mut x = vec![1.0; p.vocab * 64];
+            x.iter_mut().step_by(64).for_each(|v| *v = bad);
+            let x = p.input_of(&x);
+            let w = p.weight(DType::Q4_0, 4, 64);
+            p.g.matmul(w, x)
+        });
+        let y = run(&mut hardware(Activations::Q8), &case).expect("runs");
+        assert!(y.iter().all(|v| !v.is_finite()), "{bad} became {y:?}");
+    }
+}
+
+/// A norm, three matrices of types with scales of their own kinds, gate and up, and a sum: what passes fuse.
+fn layer(steps: &[usize]) -> Case {
+    Case::new("q8 layer", steps, |p| {
+        let x = p.input(256);
+        let norm = p.weight(DType::F32, 1, 256);
+        let h = p.g.rms_norm(x, norm, 1e-5);
+        let project = |p: &mut Parts, dtype, rows, x| {
+            let w = p.weight(dtype, rows, 256);
+            p.g.matmul(w, x)
+        };
+        let (a, b) = (project(p, DType::Q4_K, 96, h), project(p, DType::Q6_K, 160, h));
+        let y = p.g.concat(a, b);
+        let bias = p.weight(DType::F32, 1, 256);
+        let y = project(p, DType::Q8_0, 256, y);
+        let y = p.g.add_bias(y, bias);
+        let x = p.g.add(x, y);
+        let norm = p.weight(DType::F32, 1, 256);
+        let h = p.g.rms_norm(x, norm, 1e-5);
+        let (gate, up) = (project(p, DType::Q5_K, 256, h), project(p, DType::Q4_0, 256, h));
+        let y = p.g.glu(gate, up, Act::Silu);
+        let y = project(p, DType::Q2_K, 256, y);
+        p.g.add(x, y)
+    })
+}
+
+/// A step of a whole number is missed where a sum of f32 in another order rounds to its other side: 1/127 of a block's
+/// largest value, in few of the terms of a sum.
+const MISSED: Tol = Tol { abs: 1e-6, rel: 2e-3 };
+
+#[test]
+fn what_passes_fuse_around_a_projection_happens_around_whole_numbers_too() {
+    parity(&layer(&[70]), MISSED);
+}
+
+#[test]
+fn matrices_in_parts_are_multiplied_in_whole_numbers_too() {
+    if !gpu_wanted() {
+        return;
+    }
+    let case = layer(&[70]);
+    let options = Options { software: Some(false), activations: Activations::Q8, ..Options::default() };
+    let want = run(&mut gpu(options), &case).expect("runs whole");
+    let parts = Options { max_binding: Some(90_000), ..options };
+    let got = run(&mut gpu(parts), &case).expect("runs in parts");
+    assert_eq!(got, want, "the same products, added in the same order");
+}
+
+/// What the steps of a case took.
+fn dispatches(backend: &mut WebGpu, case: &Case) -> u64 {
+    backends::load(backend, case).expect("loads");
+    let made = backend.counters();
+    let n = case.tokens.len();
+    step(backend, &Step { tokens: &case.tokens, pos: 0, outputs: n, entry: Entry::Trunk }, case.cols()).expect("runs");
+    let c = backend.counters();
+    assert_eq!((c.pipelines, c.buffers), (made.pipelines, made.buffers), "a step makes nothing");
+    c.dispatches
+}
+
+#[test]
+fn only_long_steps_of_packed_types_are_in_whole_numbers_and_only_where_asked() {
+    if !gpu_wanted() {
+        return;
+    }
+    let case = |dtype, tokens| Case::new("q8 or not", &[tokens], |p| matmul(p, dtype, 16, 256));
+    let [mut exact, mut q8] = [Activations::F32, Activations::Q8].map(hardware);
+    let mut more = |dtype, tokens| {
+        let case = case(dtype, tokens);
+        dispatches(&mut q8, &case) - dispatches(&mut exact, &case)
+    };
+    assert_eq!(more(DType::Q4_0, 17), 1, "quantize_q8");
+    assert_eq!(more(DType::Q4_0, 16), 0, "a step of few tokens");
+    assert_eq!(more(DType::F16, 17), 0, "weights that are no whole numbers");
+    let mut software = gpu(Options { software: Some(true), activations: Activations::Q8, ..Options::default() });
+    let mut plain = gpu(Options { software: Some(true), ..Options::default() });
+    let case = case(DType::Q4_0, 17);
+    assert_eq!(dispatches(&mut software, &case), dispatches(&mut plain, &case), "software adapters");
+}
+
+#[test]
+fn rows_of_x_are_quantised_once_for_all_matrices_of_a_projection() {
+    if !gpu_wanted() {
+        return;
+    }
+    let case = layer(&[20]);
+    let count = |activations, max_binding| {
+        let mut b = gpu(Options { software: Some(false), activations, max_binding, ..Options::default() });
+        dispatches(&mut b, &case)
+    };
+    let projections = 4;
+    assert_eq!(count(Activations::Q8, None) - count(Activations::F32, None), projections);
+    assert_eq!(count(Activations::Q8, Some(90_000)) - count(Activations::F32, Some(90_000)), projections);
+}
+
+/// As with the CPU's: half the step of a whole number, at random in each term and through every layer.
+const ROUNDED: f32 = 0.06;
+
+#[test]
+fn small_models_keep_their_logits_on_the_gpu() {
+    if !gpu_wanted() {
+        return;
+    }
+    let Some(numbers) = fixtures::json("golden/quants/models.json") else { return };
+    for name in ["Q4_0", "Q8_0", "Q3_K", "Q5_K", "Q6_K"] {
+        let variant = &numbers["variants"][name];
+        let Some(file) = fixtures::bytes(&format!("golden/quants/{}", variant["gguf"].as_str().unwrap())) else {
+            return;
+        };
+        let options = engine::Options { n_ctx: Some(64), ..engine::Options::default() };
+        let ids: Vec<u32> = (0..40).map(|i| i * 7 % 50 + 3).collect();
+        let [exact, q8] = [Activations::F32, Activations::Q8].map(|a| {
+            let mut session = open(&file, Box::new(hardware(a)), options).expect(name);
+            block_on(session.prefill(&ids)).unwrap().to_vec()
+        });
+        let allowed = ROUNDED * exact.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let diff = max_diff(&q8, &exact);
+        assert!(diff <= allowed, "{name}: off by {diff}, more than {allowed}");
+        assert!(diff > 0.0, "{name}: nothing was rounded");
+    }
+}
+
+#[test]
+fn narrow_steps_need_no_room_for_whole_numbers() {
+    if !gpu_wanted() {
+        return;
+    }
+    let case = Case::new("q8 room", &[20], |p| matmul(p, DType::Q4_0, 16, 4096));
+    let scratch = |max_tokens| {
+        let mut b = hardware(Activations::Q8);
+        let limits = Limits { max_tokens, max_outputs: 1, ..case.limits };
+        b.prepare(case.plan.clone(), limits).expect("prepares");
+        b.memory().scratch
+    };
+    let of_row = 4096 / 32 * 48;
+    assert!(scratch(17) - scratch(16) > 17 * of_row && scratch(16) < 17 * (4096 + 16) * 4 + 4096, "{}", scratch(16));
+}
