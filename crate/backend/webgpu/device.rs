@@ -20,6 +20,8 @@ pub struct Options {
     pub software: Option<bool>,
     /// Asks for the clock of the GPU, which `WebGpu::profile` needs.
     pub timestamps: bool,
+    /// Cuts long steps for a GPU that does so much work (see `pace`) in a second, instead of as fast as it turns out to be.
+    pub rate: Option<u64>,
     /// In which numbers the rows of long steps are multiplied, where the adapter has instructions for both.
     pub activations: Activations,
 }
@@ -103,6 +105,10 @@ impl Gpu {
         let tuning = Tuning { software: options.software.unwrap_or(info.software), gemm };
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
         Ok(Self { device, queue, info, tuning, fault, max_binding, timestamps })
+    }
+
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
     /// A buffer that kernels bind whole.

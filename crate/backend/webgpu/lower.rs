@@ -3,6 +3,7 @@
 mod project;
 
 use super::kernels::{self, Experts, Finish, Gemm, Kernel, Matrix, Tuning};
+use super::pace::Work;
 use super::program::{Chunks, Compiler, Dispatch, Program, When};
 use super::tables::{Table, taken_in};
 use crate::backend::{KvType, Limits};
@@ -115,7 +116,7 @@ impl<'a> Lower<'a, '_, '_> {
             return None;
         }
         let mut d = self.compiler.dispatch(k(), self.rows, &self.program.step, buffers);
-        (d.when, d.weight_bytes) = (when, self.weight_bytes);
+        (d.when, d.weight_bytes, d.other) = (when, self.weight_bytes, Work::of(self.g, self.i));
         self.all.push(d);
         self.all.last_mut()
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::device::Gpu;
 use super::kernels::{self, Access, Kernel};
 use super::lower;
+use super::pace::Work;
 use super::states::States;
 use super::tables::Table;
 use super::weights::Weights;
@@ -60,6 +61,8 @@ pub struct Dispatch {
     pub name: &'static str,
     /// Bytes of packed weights that it reads.
     pub weight_bytes: u64,
+    /// What else it does.
+    pub other: Work,
     pub pipeline: wgpu::ComputePipeline,
     pub group: wgpu::BindGroup,
     /// What the group binds after the step uniform.
@@ -83,6 +86,12 @@ impl Dispatch {
         }
         let y = self.chunks.map_or(self.grid[1], |c| keys.min(c.window.unwrap_or(keys)).div_ceil(c.keys) as u32);
         Some([self.grid[0], y, (rows.div_ceil(self.rows_per_group) * self.z) as u32])
+    }
+
+    /// Its work in this step, none where it does not run.
+    pub fn work(&self, step: &Step<'_>) -> u64 {
+        let Some([_, _, z]) = self.grid(step) else { return 0 };
+        self.other.total(self.weight_bytes, z as usize / self.z * self.rows_per_group, step.pos + step.tokens.len())
     }
 
     /// Binds another buffer in the place of one. Says whether that was bound.
@@ -292,6 +301,7 @@ impl Compiler<'_> {
         Dispatch {
             name,
             weight_bytes: 0,
+            other: Work::default(),
             pipeline,
             group,
             bound,
