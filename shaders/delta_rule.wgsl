@@ -11,15 +11,6 @@ var<workgroup> sums: array<vec3<f32>, 2u * WG>;
 // k . k and q . q, where they are wanted.
 var<workgroup> squares: array<vec2<f32>, select(1u, 2u * WG, NORMED)>;
 
-// ln(1 + e^x) without overflow; ln(1 + u) by its series in u / (2 + u), whatever the precision of the built-in.
-fn softplus(x: f32) -> f32 {
-    let u = exp(max(-abs(x), -100.0));
-    let r = u / (2.0 + u);
-    let s = r * r;
-    let tail = 0.11111111 + s * (0.09090909 + s * 0.07692308);
-    return max(x, 0.0) + 2.0 * r * (1.0 + s * (0.33333334 + s * (0.2 + s * (0.14285715 + s * tail))));
-}
-
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let head = wid.y;
@@ -36,7 +27,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
     }
     for (var t = 0u; t < now.tokens; t++) {
-        let keep = exp(max(gates[head] * softplus(alpha_at(t, head) + gates[DT_AT + head]), -100.0));
+        let keep = keep_at(t, head);
         let from_key = head % K_HEADS * D + split;
         var keys: array<f32, PER>;
         // Column j of M^T k and of M^T q, and k . q.
@@ -73,7 +64,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             f = vec2<f32>(K_SCALE, Q_SCALE) / sqrt(norms + EPS);
         }
         let value = v_at(t, head * D + min(j, D - 1u));
-        let change = (value - f.x * s.x) / (1.0 + exp(min(-beta_at(t, head), 80.0)));
+        let change = (value - f.x * s.x) * share_at(t, head);
         for (var n = 0u; n < PER; n++) {
             m[n] = fma(f.x * keys[n], change, m[n]);
         }

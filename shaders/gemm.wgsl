@@ -1,7 +1,7 @@
 // y[t][row] = W[row] . x[t], a tile of 64 rows of W and TILE rows of x a workgroup of 64 threads. For each run of 32
 // columns the tiles are unpacked into workgroup memory, k-major, so that the threads of a row read neighbours; then each
 // thread multiplies 8 rows by TILE / 8 columns in registers. Where gate and up are multiplied, the tile is 32 rows of
-// each; a thread has the same rows of both.
+// each; a thread has the same rows of both. Which rows of x and of y a tile has is in `tile_*`.
 const COLUMNS: u32 = TILE / 8u;
 // Threads that share the loading of a row of x, and the vectors that each takes.
 const LOADERS: u32 = 64u / TILE;
@@ -22,11 +22,13 @@ fn put_w(k: u32, row: u32, v: vec4<f32>) {
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let at = segment(wid.x + wid.y * GRID_X);
     let row0 = at.y * (64u / HALVES);
-    let n = select(now.tokens, now.outputs, OF_OUTPUTS);
-    let t0 = wid.z * TILE;
+    let n = choose_tile(wid.z, row0, tid);
+    if (n == 0u) {
+        return;
+    }
     let x_row = tid % TILE;
     let x_part = tid / TILE * TAKE;
-    let x_base = min(t0 + x_row, n - 1u) * RUNS * 8u + x_part;
+    let x_base = x_of(min(x_row, n - 1u)) * RUNS * 8u + x_part;
     let tr = (tid % 8u) * 4u;
     let tc = (tid / 8u) * COLUMNS;
     var low: array<vec4<f32>, COLUMNS>;
@@ -63,13 +65,16 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         workgroupBarrier();
     }
     for (var c = 0u; c < COLUMNS; c++) {
-        let t = t0 + tc + c;
+        if (tc + c >= n) {
+            break;
+        }
+        let t = y_of(tc + c);
         for (var r = 0u; r < 4u; r++) {
             let row = row0 + tr + r;
-            if (t < n && row < rows_in(at.x)) {
+            if (stored(at.x, row)) {
                 store(at.x, t, row, low[c][r], high[c][r]);
             }
-            if (HALVES == 1u && t < n && row + 32u < rows_in(at.x)) {
+            if (HALVES == 1u && stored(at.x, row + 32u)) {
                 store(at.x, t, row + 32u, high[c][r], 0.0);
             }
         }

@@ -1,8 +1,4 @@
 // y[t] = the sum of the rows of the token's experts, each times its share.
-@group(0) @binding(1) var<storage, read> x: array<V>;
-@group(0) @binding(2) var<storage, read> route: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<V>;
-
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= N) {
@@ -12,5 +8,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var i = 0u; i < USED; i++) {
         s += route[(id.z * 2u + 1u) * USED + i] * x[(id.z * USED + i) * N + id.x];
     }
-    y[id.z * N + id.x] = s;
+    y[id.z * N + id.x] = finish(id.z, id.x, s);
 }

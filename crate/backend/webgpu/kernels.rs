@@ -6,10 +6,10 @@ mod moe;
 mod project;
 
 pub use attention::{Place, attention, attention_join, attention_split, attention_tile, place, split_of};
-pub use delta::{DeltaRule, delta_rule, l2_norm, ssm_conv};
-pub use moe::{moe_route, moe_sum};
+pub use delta::{DeltaChunks, DeltaRule, delta_prepare, delta_rule, delta_scan, l2_norm, ssm_conv};
+pub use moe::{group_bytes, moe_group, moe_matmul_any, moe_route, moe_sum, moe_tiles};
 pub use project::{Experts, FEW, Input, Output, Projection, Segment};
-pub use project::{gemm, gemm_flat, gemm_q8, gemv, matmul_any, moe_matmul_any, quantize_q8};
+pub use project::{gemm, gemm_flat, gemm_q8, gemv, matmul_any, quantize_q8};
 
 use super::wgsl::Const::{B, F, U};
 use super::wgsl::{Bindings, Const, assemble, assemble_with};

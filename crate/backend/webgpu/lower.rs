@@ -7,7 +7,7 @@ use super::pace::Work;
 use super::program::{Chunks, Compiler, Dispatch, Program, When};
 use super::tables::{Table, taken_in};
 use crate::backend::{KvType, Limits};
-use crate::graph::{Attention, Dim, Graph, Op, Pre, StateId, StateRows, ValueId, View, WeightId};
+use crate::graph::{Attention, Delta, Dim, Graph, Op, Pre, QkNorm, StateId, StateRows, ValueId, View, WeightId};
 
 /// Tokens of a step up to which attention is split over the past (on software adapters: takes them one by one). More of
 /// them share the keys that a tile reads.
@@ -28,12 +28,19 @@ pub fn node(program: &Program, i: usize, compiler: &mut Compiler<'_>, all: &mut 
     Lower { program, g, i, rows, most, weight_bytes: 0, tuning, compiler, all }.run();
 }
 
-/// Bytes of the buffer that kernels of one node share: normed rows of x, or partial results of attention.
+/// Bytes of the buffer that kernels of one node share: normed rows of x, rows of experts before their sum,
+/// partial results of attention, chunks of the delta rule.
 pub fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
     let of = |op: &Op| match op {
-        Op::Project(p) if p.pre != Pre::None => limits.max_tokens * g.shape(p.x).cols * 4,
+        Op::Project(p) => {
+            let normed = if p.pre == Pre::None { 0 } else { g.shape(p.x).cols };
+            limits.max_tokens * normed.max(project::summed_cols(g, p, limits, tuning)) * 4
+        }
         Op::Attention { attn, .. } => {
             Split::of(attn, limits, tuning).map_or(0, |s| if s.chunks > 1 { s.tokens * s.partial } else { 0 })
+        }
+        Op::DeltaRule { delta, .. } if limits.max_tokens > kernels::FEW => {
+            chunks_of(*delta, tuning).map_or(0, |c| c.bytes(limits.max_tokens))
         }
         _ => 0,
     };
@@ -73,6 +80,11 @@ fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
     let narrow = g.state(s).rows == StateRows::Ctx
         && users.into_iter().all(|n| matches!(n.op, Op::Place(_) | Op::Attention { .. }));
     if narrow { wanted } else { KvType::F32 }
+}
+
+/// The delta rule in chunks. Software adapters are faster token by token.
+fn chunks_of(delta: Delta, tuning: Tuning) -> Option<kernels::DeltaChunks> {
+    kernels::DeltaChunks::of(delta).filter(|_| !tuning.software)
 }
 
 /// How attention of few tokens is split over the past.
@@ -221,25 +233,44 @@ impl<'a> Lower<'a, '_, '_> {
                 }
             }
             Op::DeltaRule { q, k, v, alpha, beta, state, delta, norm, .. } => {
-                let mut slots = Vec::new();
-                let views = [q, k, v, alpha, beta].map(|v| {
-                    let slot = program.plan.slot(*v);
-                    let at = slots.iter().position(|(s, _)| *s == slot);
-                    let at = at.unwrap_or_else(|| {
-                        slots.push((slot, program.slot(*v)));
-                        slots.len() - 1
-                    });
-                    (at, self.view(*v))
-                });
-                let rest = [table(0), program.states.get(*state), self.out()];
-                let buffers: Vec<_> = slots.into_iter().map(|(_, b)| b).chain(rest).collect();
-                let rule = kernels::DeltaRule { delta: *delta, norm: *norm, views };
-                self.push(|| kernels::delta_rule(&rule, tuning), When::ALWAYS, &buffers);
+                self.delta_rule([*q, *k, *v, *alpha, *beta], *state, *delta, *norm);
             }
             Op::MoeRoute { x, n_used } => {
-                self.simple(kernels::moe_route(g.shape(*x).cols, *n_used, self.view(*x), tuning), &[]);
+                let n_expert = g.shape(*x).cols;
+                self.simple(kernels::moe_route(n_expert, *n_used, self.view(*x), tuning), &[]);
+                let (route, groups) = (self.out(), program.groups(ValueId(self.i as u32)));
+                for (tile, when) in kernels::moe_tiles(n_expert, *n_used, tuning) {
+                    self.push(|| kernels::moe_group(n_expert, *n_used, tile), when, &[route, groups]);
+                }
             }
-            Op::MoeSum { route, .. } => self.simple(kernels::moe_sum(cols, g.shape(*route).cols / 2), &[]),
+            Op::MoeSum { route, .. } => self.simple(kernels::moe_sum(cols, g.shape(*route).cols / 2, false), &[]),
+        }
+    }
+
+    fn delta_rule(&mut self, read: [ValueId; 5], state: StateId, delta: Delta, norm: Option<QkNorm>) {
+        let (program, tuning, out) = (self.program, self.tuning, self.out());
+        let (mut slots, mut from) = (Vec::new(), Vec::new());
+        let views = read.map(|v| {
+            let slot = program.plan.slot(v);
+            let at = slots.iter().position(|s| *s == slot).unwrap_or_else(|| {
+                slots.push(slot);
+                from.push(program.slot(v));
+                slots.len() - 1
+            });
+            (at, self.view(v))
+        });
+        let rule = kernels::DeltaRule { delta, norm, views };
+        let tables = Table::of(self.g, self.i);
+        let (state, table) = (program.states.get(state), program.table(&tables[0]));
+        let chunks = chunks_of(delta, tuning);
+        let few = if chunks.is_some() { When::rows(1, kernels::FEW) } else { When::ALWAYS };
+        let whole = [&from[..], &[table, state, out]].concat();
+        self.push(|| kernels::delta_rule(&rule, tuning), few, &whole);
+        if let Some(c) = chunks {
+            let many = When::rows(kernels::FEW + 1, usize::MAX);
+            let scratch = &program.scratch;
+            self.push(|| kernels::delta_prepare(&rule, c), many, &[&from[..], &[table, scratch]].concat());
+            self.push(|| kernels::delta_scan(&rule, c), many, &[program.slot(read[2]), scratch, state, out]);
         }
     }
 
@@ -278,6 +309,6 @@ impl<'a> Lower<'a, '_, '_> {
 
     fn experts(&self, x: ValueId, w: WeightId, route: ValueId, n_expert: usize) -> Experts {
         let shared_x = self.g.shape(x).cols == self.g.weight(w).cols;
-        Experts { n_expert, n_used: self.g.shape(route).cols / 2, shared_x }
+        Experts { n_expert, n_used: self.g.shape(route).cols / 2, shared_x, tile: None }
     }
 }

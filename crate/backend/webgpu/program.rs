@@ -12,7 +12,7 @@ use super::weights::Weights;
 use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Op, Plan, Shape, ValueId};
+use crate::graph::{Dim, Graph, Op, Plan, Shape, SlotId, ValueId};
 
 /// Bytes from the start of the step buffer to the token ids: bindings start at multiples of this.
 pub const IDS_AT: u64 = 256;
@@ -44,6 +44,22 @@ impl When {
         Self { rows: [self.rows[1] + 1, usize::MAX], ..self }
     }
 
+    pub fn is_never(&self) -> bool {
+        self.rows[0] > self.rows[1]
+    }
+
+    /// For fewer rows than this.
+    #[must_use]
+    pub fn before(&self) -> Self {
+        Self::rows(1, self.rows[0] - 1)
+    }
+
+    /// For as many rows, and more.
+    #[must_use]
+    pub fn and_more(&self) -> Self {
+        Self::rows(self.rows[0], usize::MAX)
+    }
+
     /// Whether it never happens in steps of at most `rows` rows.
     pub fn is_beyond(&self, rows: usize) -> bool {
         self.rows[0] > rows
@@ -73,6 +89,8 @@ pub struct Dispatch {
     rows_per_group: usize,
     pub when: When,
     pub chunks: Option<Chunks>,
+    /// Workgroups along z besides those for rows.
+    pub more: usize,
 }
 
 impl Dispatch {
@@ -85,13 +103,14 @@ impl Dispatch {
             return None;
         }
         let y = self.chunks.map_or(self.grid[1], |c| keys.min(c.window.unwrap_or(keys)).div_ceil(c.keys) as u32);
-        Some([self.grid[0], y, (rows.div_ceil(self.rows_per_group) * self.z) as u32])
+        Some([self.grid[0], y, ((rows * self.z).div_ceil(self.rows_per_group) + self.more) as u32])
     }
 
     /// Its work in this step, none where it does not run.
     pub fn work(&self, step: &Step<'_>) -> u64 {
         let Some([_, _, z]) = self.grid(step) else { return 0 };
-        self.other.total(self.weight_bytes, z as usize / self.z * self.rows_per_group, step.pos + step.tokens.len())
+        let rows = (z as usize * self.rows_per_group).div_ceil(self.z);
+        self.other.total(self.weight_bytes, rows, step.pos + step.tokens.len())
     }
 
     /// Binds another buffer in the place of one. Says whether that was bound.
@@ -118,6 +137,8 @@ pub struct Program {
     tables: Vec<(Table, wgpu::Buffer)>,
     /// What kernels pass to each other inside of a node.
     pub scratch: wgpu::Buffer,
+    /// The rows of a step by expert, for each slot of a route.
+    groups: Vec<(SlotId, wgpu::Buffer)>,
     /// Rows of x in whole numbers, likewise.
     pub quantized: wgpu::Buffer,
     /// What was made so far.
@@ -149,8 +170,17 @@ impl Program {
             }
         }
         let scratch = gpu.storage("scratch", lower::scratch_bytes(g, limits, gpu.tuning))?;
+        let mut groups: Vec<(SlotId, wgpu::Buffer)> = Vec::new();
+        for (i, node) in g.nodes.iter().enumerate() {
+            let Op::MoeRoute { x, n_used } = &node.op else { continue };
+            let slot = plan.slot(ValueId(i as u32));
+            if !groups.iter().any(|(s, _)| *s == slot) {
+                let bytes = kernels::group_bytes(g.shape(*x).cols, *n_used, limits.max_tokens);
+                groups.push((slot, gpu.storage("groups", bytes as u64)?));
+            }
+        }
         let quantized = gpu.storage("quantized", lower::quantized_bytes(g, limits, gpu.tuning))?;
-        let buffers = (slots.len() + tables.len() + 3) as u64 + states.buffers() + weights.buffers();
+        let buffers = (slots.len() + tables.len() + groups.len() + 3) as u64 + states.buffers() + weights.buffers();
         let mut program = Self {
             plan,
             limits,
@@ -162,6 +192,7 @@ impl Program {
             tables,
             scratch,
             quantized,
+            groups,
             pipelines: 0,
             buffers,
             bind_groups: 0,
@@ -200,17 +231,21 @@ impl Program {
 
     pub fn scratch_bytes(&self) -> u64 {
         let tables = self.tables.iter().map(|(_, b)| b);
-        self.slots
-            .iter()
-            .chain(tables)
-            .chain([&self.step, &self.scratch, &self.quantized])
-            .map(wgpu::Buffer::size)
-            .sum()
+        let groups = self.groups.iter().map(|(_, b)| b);
+        let rest = [&self.step, &self.scratch, &self.quantized];
+        self.slots.iter().chain(tables).chain(groups).chain(rest).map(wgpu::Buffer::size).sum()
     }
 
     pub fn table(&self, table: &Table) -> &wgpu::Buffer {
         let found = self.tables.iter().find(|(t, _)| t == table);
         &found.expect("each table of the plan was made").1
+    }
+
+    /// The rows of a step by expert, of a route.
+    pub fn groups(&self, route: ValueId) -> &wgpu::Buffer {
+        let slot = self.plan.slot(route);
+        let found = self.groups.iter().find(|(s, _)| *s == slot);
+        &found.expect("each route of the plan has groups").1
     }
 
     pub fn slot(&self, v: ValueId) -> &wgpu::Buffer {
@@ -311,6 +346,7 @@ impl Compiler<'_> {
             rows_per_group,
             when: When::ALWAYS,
             chunks: None,
+            more: 0,
         }
     }
 

@@ -44,7 +44,15 @@ fn matrix(dtype: DType, cols: usize) -> Matrix {
 
 fn of_kind(p: &Projection, tuning: Tuning) -> Vec<Kernel> {
     match (p.experts, tuning.software, p.input) {
-        (Some(_), _, _) => vec![kernels::gemv(p, 1, tuning)],
+        (Some(e), software, input) => {
+            let mut all = vec![kernels::gemv(p, 1, tuning)];
+            // The sum over experts is a kernel of its own there.
+            if !software && input == Input::Plain && matches!(p.output, Output::Plain | Output::Glu(_)) {
+                let experts = Some(Experts { tile: Some(16), ..e });
+                all.push(kernels::gemm(&Projection { experts, ..p.clone() }));
+            }
+            all
+        }
         (None, true, Input::Plain) => [1, 8].map(|n| kernels::gemm_flat(p, n)).to_vec(),
         (None, true, _) => Vec::new(),
         (None, false, Input::Plain) => {
@@ -62,14 +70,14 @@ fn matrices(tuning: Tuning) -> Vec<(String, Kernel)> {
         all.push((dtype.to_string(), kernels::embed(m, 2.0)));
         let segments = vec![Segment { m, column: 0, bias: None }];
         let (input, output, y_cols) = (Input::Plain, Output::Plain, 107);
-        let experts = Experts { n_expert: 107, n_used: 3, shared_x: false };
+        let experts = Experts { n_expert: 107, n_used: 3, shared_x: false, tile: None };
         for (of, experts) in [(Dim::Tokens, None), (Dim::Outputs, None), (Dim::Tokens, Some(experts))] {
             let p = Projection { cols: 768, input, segments: segments.clone(), output, y_cols, of, experts };
             all.extend(of_kind(&p, tuning).into_iter().map(|k| (format!("{dtype} of {of}"), k)));
         }
     }
     for dtype in DType::ALL.iter().copied().filter(|d| kernels::value_libs(*d).is_some()) {
-        let (m, experts) = (matrix(dtype, 33), Experts { n_expert: 107, n_used: 3, shared_x: true });
+        let (m, experts) = (matrix(dtype, 33), Experts { n_expert: 107, n_used: 3, shared_x: true, tile: None });
         all.push((dtype.to_string(), kernels::embed(m, 2.0)));
         all.push((dtype.to_string(), kernels::matmul_any(m)));
         all.push((dtype.to_string(), kernels::moe_matmul_any(m, experts)));
@@ -111,7 +119,8 @@ fn projections(tuning: Tuning) -> Vec<(String, Kernel)> {
         if matches!((input, output), (Input::GatedNorm { .. }, Output::Glu(_))) {
             continue; // No pass makes it.
         }
-        let some = Experts { n_expert: 1, n_used: 3, shared_x: !matches!(output, Output::Add { .. }) };
+        let shared_x = !matches!(output, Output::Add { .. });
+        let some = Experts { n_expert: 1, n_used: 3, shared_x, tile: None };
         let one = segments.len() == 1 || matches!(output, Output::Glu(_));
         let simple = matches!(input, Input::Plain | Input::Norm { .. });
         for experts in [None, Some(some)].into_iter().filter(|e| e.is_none() || one && simple) {
@@ -147,7 +156,9 @@ fn vectors(tuning: Tuning) -> Vec<(String, Kernel)> {
             kernels::slice(cols * 3, cols, 0, cols),
             kernels::l2_norm(cols * 3, cols, (1e-6, 0.5), tuning),
             kernels::moe_route(cols, 8, view(cols), tuning),
-            kernels::moe_sum(cols, 8),
+            kernels::moe_sum(cols, 8, false),
+            kernels::moe_sum(cols, 8, true),
+            kernels::moe_group(cols, 8, 16),
             kernels::quantize_q8(cols.next_multiple_of(32)),
         ];
         all.extend(kernels.map(|k| (cols.to_string(), k)));
@@ -204,7 +215,11 @@ fn deltas(tuning: Tuning) -> Vec<(String, Kernel)> {
         let together = [0, 0, 0, 1, 1].map(|i| (i, view(4 * d_head)));
         for (norm, views) in [(None, apart), (Some(QkNorm { eps: 1e-6, q_scale: 0.5, k_scale: 1.0 }), together)] {
             let rule = kernels::DeltaRule { delta, norm, views };
-            all.push((format!("{d_head} {norm:?}"), kernels::delta_rule(&rule, tuning)));
+            let mut kernels = vec![kernels::delta_rule(&rule, tuning)];
+            if let Some(c) = kernels::DeltaChunks::of(delta).filter(|_| !tuning.software) {
+                kernels.extend([kernels::delta_prepare(&rule, c), kernels::delta_scan(&rule, c)]);
+            }
+            all.extend(kernels.into_iter().map(|k| (format!("{d_head} {norm:?}"), k)));
         }
     }
     for dtype in DType::ALL.iter().copied().filter(|d| kernels::value_libs(*d).is_some()) {

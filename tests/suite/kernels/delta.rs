@@ -104,6 +104,69 @@ fn delta_rule_carries_its_state_from_step_to_step() {
     }
 }
 
+/// Steps of many tokens, for which there are kernels that go through them in chunks of 32: prompts that end at a chunk,
+/// before it or after it, and few tokens between.
+const CUTS: [&[usize]; 2] = [&[100, 31, 1, 32, 33], &[17, 3, 65, 64, 1]];
+
+#[test]
+fn delta_rule_in_chunks_carries_the_state_that_single_tokens_do() {
+    for (i, d_head) in [1, 6, 31, 64, 128].into_iter().enumerate() {
+        let delta = Delta { n_k_head: 1 + i % 2, n_v_head: 2, d_head };
+        CUTS.iter().for_each(|steps| parity(&rule_case(delta, steps), tol::RECURRENT));
+    }
+    // Wide heads, of which a workgroup keeps fewer columns, or too wide to keep any.
+    for d_head in [256, 260, 516] {
+        parity(&rule_case(Delta { n_k_head: 1, n_v_head: 1, d_head }, &[33, 1, 31]), tol::RECURRENT);
+    }
+}
+
+#[test]
+fn cuts_of_a_prompt_change_neither_the_results_of_the_delta_rule_nor_its_state() {
+    let delta = Delta { n_k_head: 2, n_v_head: 4, d_head: 32 };
+    let case = rule_case(delta, &[99]);
+    let want = backends::run(&mut Reference::new(), &case).expect("runs");
+    for cut in [1, 16, 17, 31, 32, 33, 64, 98] {
+        let case = rule_case(delta, &[99]).cut(&[cut, 99 - cut]);
+        for c in backends::all() {
+            let got = backends::run(&mut *(c.make)(), &case).expect("runs");
+            tol::RECURRENT.times(c.slack).check(&format!("cut at {cut} on {}", c.name), &got, &want, case.cols());
+        }
+    }
+}
+
+/// The rule with given alphas (before softplus) and betas (before the sigmoid), and keys that repeat.
+fn extreme(what: &str, alphas: &[f32], betas: &[f32], outlier: f32) -> Case {
+    let delta = Delta { n_k_head: 1, n_v_head: 2, d_head: 32 };
+    let Delta { n_k_head, n_v_head, d_head } = delta;
+    Case::new(format!("delta_rule with {what}"), &[70, 1, 30], |p| {
+        let of = |p: &mut Parts, values: &[f32]| {
+            let table: Vec<f32> = (0..p.vocab * n_v_head).map(|_| values[p.rng.below(values.len())]).collect();
+            p.input_of(&table)
+        };
+        let (alpha, beta) = (of(p, alphas), of(p, betas));
+        let signs: Vec<f32> = (0..p.vocab * d_head).map(|i| if i / d_head % 3 == 0 { -1.0 } else { 1.0 }).collect();
+        let (q, k) = (p.input(n_k_head * d_head), p.input_of(&signs));
+        let (q, k) = (p.g.l2_norm(q, d_head, 1e-6, 1.0), p.g.l2_norm(k, d_head, 1e-6, 1.0));
+        let values: Vec<f32> = (0..p.vocab * n_v_head * d_head)
+            .map(|_| p.rng.range(-1.0, 1.0) * if p.rng.below(50) == 0 { outlier } else { 1.0 })
+            .collect();
+        let v = p.input_of(&values);
+        let (a, dt) = (p.weight_f32(1, &[-1.0, -1.0]), p.weight_f32(1, &[0.0, 0.0]));
+        let state = p.g.recurrent_state("delta", n_v_head * d_head, d_head);
+        p.g.op(Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta, norm: None })
+    })
+}
+
+#[test]
+fn delta_rule_in_chunks_survives_every_decay_and_every_share_of_a_change() {
+    let all = [-200.0, -20.0, -3.0, 0.0, 3.0, 20.0, 200.0];
+    parity(&extreme("every decay and share", &all, &all, 1.0), tol::RECURRENT);
+    parity(&extreme("states that are kept", &[-30.0, -10.0], &[30.0, 0.0], 1.0), tol::RECURRENT);
+    parity(&extreme("states that are forgotten now and then", &[90.0, -9.0, -9.0], &[2.0, -2.0], 1.0), tol::RECURRENT);
+    parity(&extreme("no change at all", &[-3.0], &[-200.0], 1.0), tol::RECURRENT);
+    parity(&extreme("outliers", &[-5.0, 0.0], &[1.0, -1.0], 1e4), tol::RECURRENT);
+}
+
 #[test]
 fn delta_rule_survives_gates_that_overflow_an_exponential() {
     let delta = Delta { n_k_head: 2, n_v_head: 4, d_head: 32 };

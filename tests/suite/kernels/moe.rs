@@ -2,6 +2,7 @@
 
 use pagelm::DType;
 use pagelm::backend::webgpu::{Options, WebGpu};
+use pagelm::graph::ValueId;
 
 use super::{blocks, dtypes};
 use crate::common::backends::{self, gpu, gpu_wanted, parity};
@@ -41,9 +42,22 @@ fn moe_route_prefers_the_lower_number_among_equals_and_survives_huge_logits() {
 
 /// A router over `n_expert` experts, and a matmul with them: of one x for all, or of one for each expert.
 fn matmul_case(dtype: DType, n_expert: usize, n_used: usize, (cols, rows): (usize, usize), own_x: bool) -> Case {
-    let name = format!("moe_matmul {dtype} {n_used} of {n_expert} [{cols}] to {rows}, own x: {own_x}");
-    Case::new(name, &[3, 1], |p: &mut Parts| {
-        let logits = p.input(n_expert);
+    steps_case(dtype, n_expert, n_used, (cols, rows), own_x, &[3, 1], |p| p.input(n_expert))
+}
+
+/// The same with given steps and logits of the router.
+fn steps_case(
+    dtype: DType,
+    n_expert: usize,
+    n_used: usize,
+    (cols, rows): (usize, usize),
+    own_x: bool,
+    steps: &[usize],
+    logits: impl FnOnce(&mut Parts) -> ValueId,
+) -> Case {
+    let name = format!("moe_matmul {dtype} {n_used} of {n_expert} [{cols}] to {rows}, own x: {own_x}, {steps:?}");
+    Case::new(name, steps, |p: &mut Parts| {
+        let logits = logits(p);
         let route = p.g.moe_route(logits, n_used);
         let x = p.input(if own_x { n_used * cols } else { cols });
         let w = p.weight(dtype, n_expert * rows, cols);
@@ -69,19 +83,52 @@ fn moe_matmul_takes_any_number_of_experts_rows_and_columns() {
     }
 }
 
+/// Steps of many tokens, whose rows are sorted by expert: for tiles of 32 rows, for tiles of 16, and single tokens.
+const MANY: &[usize] = &[70, 17, 1];
+
+#[test]
+fn rows_sorted_by_expert_give_what_they_give_token_by_token() {
+    use DType::{BF16, F16, IQ1_S, IQ2_XXS, MXFP4, Q4_0, Q4_K, Q6_K, Q8_0};
+    for (i, dtype) in [Q4_0, Q8_0, Q4_K, Q6_K, MXFP4, F16, BF16, IQ2_XXS, IQ1_S].into_iter().enumerate() {
+        let case = steps_case(dtype, 5, 2, (blocks(dtype, 160), 33 + i * 31), i % 2 == 0, MANY, |p| p.input(5));
+        parity(&case, tol::DOT);
+    }
+    for n_used in 1..=8 {
+        let case = steps_case(DType::F32, 9, n_used, (64, 7 + n_used * 30), n_used % 2 == 0, MANY, |p| p.input(9));
+        parity(&case, tol::DOT);
+    }
+}
+
+#[test]
+fn experts_that_all_tokens_take_or_none_are_multiplied_all_the_same() {
+    // The router prefers some experts always: one alone takes every row, and the others have no tile.
+    for (n_expert, n_used, best) in [(6, 1, 0), (6, 1, 5), (6, 3, 2), (300, 2, 298)] {
+        let logits = |p: &mut Parts| {
+            let one = |e: usize| if e >= best && e < best + n_used { 9.0 } else { -9.0 };
+            let table: Vec<f32> = (0..p.vocab * n_expert).map(|i| one(i % n_expert)).collect();
+            p.input_of(&table)
+        };
+        // A step of 700 tokens has enough rows for each of 300 experts on average.
+        let steps: &[usize] = if n_expert == 300 { &[700, 1] } else { MANY };
+        parity(&steps_case(DType::Q5_0, n_expert, n_used, (32, 9), false, steps, logits), tol::DOT);
+    }
+}
+
 #[test]
 fn experts_that_are_split_between_buffers_give_the_same_result() {
     if !gpu_wanted() {
         return;
     }
     for software in [true, false] {
-        for (dtype, cols) in [(DType::Q8_0, 96), (DType::F16, 50), (DType::IQ2_XXS, 256)] {
-            let case = matmul_case(dtype, 7, 3, (cols, 37), false);
+        for (dtype, cols, rows, limit) in
+            [(DType::Q8_0, 96, 37, 8200), (DType::F16, 50, 37, 8200), (DType::IQ2_XXS, 256, 70, 18_500)]
+        {
+            let case = steps_case(dtype, 7, 3, (cols, rows), false, &[18, 3], |p| p.input(7));
             let options = Options { software: Some(software), ..Options::default() };
             let run = |mut b: WebGpu| backends::run(&mut b, &case).expect("runs");
             let want = run(gpu(options));
-            // 50 to 70 rows a part: each expert but the first begins in the midst of one.
-            let got = run(gpu(Options { max_binding: Some(5200), ..options }));
+            // Some experts begin in the midst of a part.
+            let got = run(gpu(Options { max_binding: Some(limit), ..options }));
             assert_eq!(got, want, "{}", case.name);
         }
     }

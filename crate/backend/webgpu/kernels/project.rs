@@ -76,6 +76,8 @@ pub struct Experts {
     pub n_used: usize,
     /// x is one row for all experts of a token, not one for each.
     pub shared_x: bool,
+    /// Rows of a tile where they come sorted by expert, not token by token.
+    pub tile: Option<usize>,
 }
 
 impl Projection {
@@ -109,8 +111,10 @@ impl Projection {
             b.buffer(Read, &format!("w_{i}"), element(s.m.dtype));
         }
         b.buffer(Read, "x", x);
-        if self.experts.is_some() {
-            b.buffer(Read, "route", "f32");
+        match self.experts {
+            Some(Experts { tile: Some(_), .. }) => b.buffer(Read, "groups", "u32"),
+            Some(_) => b.buffer(Read, "route", "f32"),
+            None => {}
         }
         if self.needs_table() {
             b.buffer(Read, "table", "vec4<f32>");
@@ -206,11 +210,9 @@ impl Projection {
             None => "0.0".into(),
         }));
         if let Some(s) = self.segments.first().filter(|_| self.experts.is_some()) {
-            say(format!(
-                "fn here(row: u32) -> bool {{ return row >= {}u && row < {}u; }}",
-                s.m.row0,
-                s.m.row0 + s.m.rows
-            ));
+            let (begin, end) = (s.m.row0, s.m.row0 + s.m.rows);
+            say(format!("fn here(row: u32) -> bool {{ return row >= {begin}u && row < {end}u; }}"));
+            say(format!("fn any_here(row: u32) -> bool {{ return row + {rows}u > {begin}u && row < {end}u; }}"));
         }
         say("fn store(segment: u32, t: u32, row: u32, low: f32, high: f32) {".into());
         say("    let o = t * Y_COLS + column(segment) + row;".into());
@@ -330,14 +332,15 @@ pub fn gemv(p: &Projection, columns: usize, tuning: Tuning) -> Kernel {
 
 /// A projection of many rows of x as they are.
 pub fn gemm(p: &Projection) -> Kernel {
-    let tile = 64;
+    let tile = p.experts.and_then(|e| e.tile).unwrap_or(64);
+    let (lib, z) = p.experts.map_or(("tile_tokens", 1), |e| ("tile_expert", e.n_used));
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
-    let copies = p.matrices(&[&["run"][..], &p.act_libs()].concat(), None, None);
+    let copies = p.matrices(&[&["run"][..], &p.act_libs(), &[lib]].concat(), None, None);
     let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile))]].concat();
     let bindings = p.bindings("vec4<f32>");
     let source = assemble_with("gemm", &bindings, &[], &consts, &(copies + &frame + &p.load_w("load_run", "Run")));
-    Kernel { name: "gemm", source, bind: bindings.access, grid, rows: tile, z: 1 }
+    Kernel { name: "gemm", source, bind: bindings.access, grid, rows: tile, z }
 }
 
 /// A projection of many rows of x that `quantize_q8` made, by matrices that are all `in_ints`.
@@ -385,14 +388,4 @@ pub fn matmul_any(m: Matrix) -> Kernel {
     let consts = [m.consts(), vec![("GRID_X", U(grid_x))]].concat();
     let source = assemble("matmul_any", &value(m.dtype), &consts);
     Kernel { name: "matmul_any", source, bind: vec![Read, Read, Written], grid, rows: 1, z: 1 }
-}
-
-/// The same for experts: `m` holds the rows of all of them, or some.
-pub fn moe_matmul_any(m: Matrix, e: Experts) -> Kernel {
-    let rows = m.total_rows / e.n_expert;
-    let mut consts = m.consts();
-    consts.extend([("EXPERTS", U(e.n_expert)), ("USED", U(e.n_used)), ("Y_ROWS", U(rows)), ("SHARED", B(e.shared_x))]);
-    let grid = [rows.div_ceil(THREADS) as u32, e.n_used as u32];
-    let source = assemble("moe_matmul_any", &value(m.dtype), &consts);
-    Kernel { name: "moe_matmul_any", source, bind: vec![Read, Read, Read, Written], grid, rows: 1, z: 1 }
 }

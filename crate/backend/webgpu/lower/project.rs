@@ -1,14 +1,33 @@
 //! Projections: those of passes, and `matmul` and `moe_matmul` as projections of one matrix.
 
-use super::super::kernels::{self, FEW, Finish, Gemm, Input, Kernel, Output, Projection, Segment};
+use super::super::kernels::{self, Experts, FEW, Finish, Gemm, Input, Kernel, Output, Projection, Segment, Tuning};
 use super::super::program::When;
 use super::super::tables::{Table, taken_in};
 use super::Lower;
+use crate::backend::Limits;
 use crate::dtype::DType;
 use crate::graph::{self, Graph, Op, Post, Pre, Project, Term, ValueId};
 
 /// Rows of x that a gemv takes at once, and the most rows of a step that it runs for.
 const COLUMNS: [(usize, usize); 3] = [(1, 1), (4, 4), (8, FEW)];
+
+/// The tiles of many rows sorted by expert. The rows of a sum go to the scratch buffer, where normed ones would be.
+fn tiles(g: &Graph, p: &Project, tuning: Tuning) -> Vec<(usize, When)> {
+    let Some(e) = p.experts else { return Vec::new() };
+    match p.post {
+        Post::Add { gate, .. } if gate.is_some() || p.pre != Pre::None => Vec::new(),
+        _ => kernels::moe_tiles(e.n, g.shape(e.route).cols / 2, tuning),
+    }
+}
+
+/// Columns that a token's experts fill before their sum.
+pub fn summed_cols(g: &Graph, p: &Project, limits: Limits, tuning: Tuning) -> usize {
+    let many = tiles(g, p, tuning).first().is_some_and(|(_, when)| !when.is_beyond(limits.max_tokens));
+    match (p.experts, p.post) {
+        (Some(e), Post::Add { to, .. }) if many => g.shape(e.route).cols / 2 * g.shape(to).cols,
+        _ => 0,
+    }
+}
 
 /// Whether all matrices of a projection are whole numbers for the kernels of 8 bits.
 pub fn in_ints(g: &Graph, p: &Project) -> bool {
@@ -58,6 +77,7 @@ impl<'a> Lower<'a, '_, '_> {
                 self.launch(&p, &tables, &[segment], i);
             }
         }
+        self.sum_tiles(&p);
     }
 
     /// The dispatches over some of the rows; `number` counts those calls of one node.
@@ -127,12 +147,29 @@ impl<'a> Lower<'a, '_, '_> {
         };
         let from = if input == Input::Plain { x } else { scratch };
 
-        if experts.is_some() {
+        if let (Some(e), Some(of)) = (experts, p.experts) {
+            let tiles = tiles(g, p, tuning);
             if tuning.software {
                 self.prepare(p, number, When::ALWAYS, table);
                 self.push(|| kernels::gemv(&apart, 1, tuning), When::ALWAYS, &simple(from));
             } else {
-                self.push(|| kernels::gemv(&fused, 1, tuning), When::ALWAYS, &whole);
+                let few = tiles.first().map_or(When::ALWAYS, |(_, many)| many.before());
+                self.push(|| kernels::gemv(&fused, 1, tuning), few, &whole);
+            }
+            let sums = matches!(p.post, Post::Add { .. });
+            let out = if sums { scratch } else { out };
+            let groups = program.groups(of.route);
+            let buffers: Vec<_> =
+                matrices().chain([from, groups]).chain(table.filter(|_| has_bias)).chain([out]).collect();
+            if let Some((_, first)) = tiles.first() {
+                self.prepare(p, number, first.and_more(), table);
+            }
+            for (tile, many) in tiles {
+                let output = if sums { Output::Plain } else { output };
+                let tiled = Projection { output, experts: Some(Experts { tile: Some(tile), ..e }), ..apart.clone() };
+                if let Some(d) = self.push(|| kernels::gemm(&tiled), many, &buffers) {
+                    d.more = e.n_expert;
+                }
             }
         } else if tuning.software {
             self.prepare(p, number, When::ALWAYS, table);
@@ -156,6 +193,16 @@ impl<'a> Lower<'a, '_, '_> {
                 self.push(|| kernels::gemm(&apart), many, &simple(from));
             }
         }
+    }
+
+    /// Adds up the rows of the experts, where they were multiplied in tiles.
+    fn sum_tiles(&mut self, p: &Project) {
+        let tiles = tiles(self.g, p, self.tuning);
+        let (Some(e), Post::Add { to, .. }, Some((_, first))) = (p.experts, p.post, tiles.first()) else { return };
+        let (cols, n_used) = (self.g.shape(to).cols, self.g.shape(e.route).cols / 2);
+        let buffers = [&self.program.scratch, self.program.slot(e.route), self.program.slot(to), self.out()];
+        self.weight_bytes = 0;
+        self.push(|| kernels::moe_sum(cols, n_used, true), first.and_more(), &buffers);
     }
 
     /// Norms all rows of x into the scratch buffer, once for a node.
