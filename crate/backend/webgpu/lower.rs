@@ -285,8 +285,9 @@ impl<'a> Lower<'a, '_, '_> {
         let (gate, view) = (gate.map(|g| g.0), gate.map(|g| g.1));
         let all: Vec<_> = read.iter().copied().chain(gate).chain([out]).collect();
         let split = Split::of(attn, self.program.limits, tuning);
-        let few = When::rows(1, split.as_ref().map_or(FEW_QUERIES, |s| s.tokens));
-        self.push(|| kernels::attention_tile(attn, view, kv), few.beyond(), &all);
+        let most = split.as_ref().map_or(FEW_QUERIES, |s| s.tokens);
+        let few = When::rows(1, most);
+        self.push(|| kernels::attention_tile(attn, view, kv), When::rows(most + 1, usize::MAX), &all);
         let Some(split) = split else {
             self.push(|| kernels::attention(attn, view, kv, tuning), few, &all);
             return;

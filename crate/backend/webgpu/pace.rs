@@ -37,7 +37,7 @@ impl Work {
         let cols = g.nodes[node].shape.map_or(1, |s| s.cols);
         match &g.nodes[node].op {
             Op::Attention { attn: a, .. } => Self { row: cols * VALUE, key: 2 * cols, window: a.window },
-            // Its tokens come one after the other.
+            // Its chunks come one after the other.
             Op::DeltaRule { delta, .. } => Self { row: 16 * cols * delta.d_head, ..Self::default() },
             _ => Self { row: cols * VALUE, ..Self::default() },
         }

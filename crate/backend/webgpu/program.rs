@@ -38,12 +38,6 @@ impl When {
         Self { keys: [least, most], ..self }
     }
 
-    /// For all rows more.
-    #[must_use]
-    pub fn beyond(self) -> Self {
-        Self { rows: [self.rows[1] + 1, usize::MAX], ..self }
-    }
-
     pub fn is_never(&self) -> bool {
         self.rows[0] > self.rows[1]
     }
@@ -109,7 +103,9 @@ impl Dispatch {
     /// Its work in this step, none where it does not run.
     pub fn work(&self, step: &Step<'_>) -> u64 {
         let Some([_, _, z]) = self.grid(step) else { return 0 };
-        let rows = (z as usize * self.rows_per_group).div_ceil(self.z);
+        // One that takes them all has no more than there are.
+        let each = if self.rows_per_group == usize::MAX { step.tokens.len() } else { self.rows_per_group };
+        let rows = (z as usize * each).div_ceil(self.z);
         self.other.total(self.weight_bytes, rows, step.pos + step.tokens.len())
     }
 
