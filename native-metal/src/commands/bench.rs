@@ -30,10 +30,10 @@ pub struct Args {
     /// How often each test is measured, after one run that is not.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     reps: u16,
-    /// Measures instead how long each kernel of a step of so many tokens takes on the GPU (after the first --depth), and
-    /// how fast it reads weights, beside a kernel that only reads.
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1")]
-    profile: Option<usize>,
+    /// Measures instead how long each kernel of one decoded token takes on the GPU (after the first --depth), and how
+    /// fast it reads weights, beside a kernel that only reads.
+    #[arg(long)]
+    profile: bool,
 }
 
 /// One thing to measure.
@@ -53,8 +53,8 @@ struct Decoded {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
-    if let Some(n) = args.profile {
-        return profile::run(&args.model, n, args.depth.first().copied().unwrap_or(0), usize::from(args.reps), json);
+    if args.profile {
+        return profile::run(&args.model, args.depth.first().copied().unwrap_or(0), usize::from(args.reps), json);
     }
     let tests = args.tests();
     let Some(need) = tests.iter().map(|t| t.n + t.depth).max() else {
