@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use pagelm::Result;
-use pagelm::backend::webgpu::WebGpu;
+use pagelm::backend::webgpu::{Clock, WebGpu};
 use pagelm::engine::Model;
 use pollster::block_on;
 use serde_json::{Map, Value};
@@ -34,9 +34,9 @@ pub fn apply(gpu: &mut WebGpu, model: &Model, tune: Tune) -> Result<()> {
         return Ok(());
     }
     let start = Instant::now();
-    let clock = || start.elapsed().as_secs_f64() * 1e3;
-    if let Some(record) = block_on(gpu.tune(&model.plan, model.limits, &clock))? {
-        tracing::info!("measured the kernels in {:.0} ms", clock());
+    let now = || start.elapsed().as_secs_f64() * 1e3;
+    if let Some(record) = block_on(gpu.tune(&model.plan, model.limits, Clock { now: &now, gpu: true }))? {
+        tracing::info!("measured the kernels in {:.0} ms", now());
         let kept = file.map_or(Ok(()), |file| write(&file, &key, &record));
         kept.unwrap_or_else(|e| tracing::warn!("what was measured is not kept: {e}"));
     }

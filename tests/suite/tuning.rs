@@ -6,7 +6,7 @@ use std::time::Instant;
 use pagelm::DType;
 use pagelm::backend::Activations;
 use pagelm::backend::reference::Reference;
-use pagelm::backend::webgpu::{Candidate, Change, Gemm, Gemv, Options, Tuning, WebGpu, candidates};
+use pagelm::backend::webgpu::{Candidate, Change, Clock, Gemm, Gemv, Options, Tuning, WebGpu, candidates};
 use pagelm::engine::{self, Model};
 use pagelm::gguf::Gguf;
 use pagelm::graph::{Act, Attention};
@@ -181,7 +181,7 @@ fn a_faster_variant_with_other_numbers_is_not_chosen() {
             now.get()
         };
         let list = [Candidate { change, tolerance }];
-        block_on(gpu.tune_among(&list, &case.plan, case.limits, &clock)).expect("it ends");
+        block_on(gpu.tune_among(&list, &case.plan, case.limits, Clock { now: &clock, gpu: false })).expect("it ends");
         assert_eq!(gpu.tuning().gemm == Gemm::Q8, chosen, "with a tolerance of {tolerance}");
     }
 }
@@ -203,13 +203,14 @@ fn tuning_stops_when_its_time_is_over_and_software_adapters_are_not_tuned() {
     };
     let mut short = hardware(Activations::F32);
     let default = short.tuning();
-    block_on(short.tune(&case.plan, case.limits, &clock)).expect("it ends");
+    block_on(short.tune(&case.plan, case.limits, Clock { now: &clock, gpu: false })).expect("it ends");
     assert_eq!(short.tuning(), default);
     assert!(calls.get() < 12, "asked the clock {} times", calls.get());
 
     let mut software = gpu(Options { software: Some(true), ..Options::default() });
     let list = [Candidate { change: Change::Narrow(Gemv { rows: 8, lanes: 32 }), tolerance: f32::INFINITY }];
     let default = software.tuning();
-    let none = block_on(software.tune_among(&list, &case.plan, case.limits, &|| 0.0)).expect("it ends");
+    let none = block_on(software.tune_among(&list, &case.plan, case.limits, Clock { now: &|| 0.0, gpu: true }))
+        .expect("it ends");
     assert_eq!((none, software.tuning()), (None, default));
 }

@@ -18,8 +18,8 @@ pub struct Options {
     pub max_binding: Option<u64>,
     /// Uses the kernels for software adapters (or, if false, those for hardware) whatever the adapter is.
     pub software: Option<bool>,
-    /// Asks for the clock of the GPU, which `WebGpu::profile` needs.
-    pub timestamps: bool,
+    /// Cuts long steps for a GPU that does so much work (see `pace`) in a second, instead of as fast as it turns out to be.
+    pub rate: Option<u64>,
     /// In which numbers the rows of long steps are multiplied, where the adapter has instructions for both.
     pub activations: Activations,
 }
@@ -86,7 +86,7 @@ impl Gpu {
             .await
             .map_err(|e| Error::new(ErrorKind::NoGpu, format!("no GPU adapter: {e}; {REMEDY}")))?;
         let limits = wanted_limits(&adapter.limits(), options);
-        let timestamps = options.timestamps && adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let timestamps = adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let required_features = if timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
@@ -105,6 +105,10 @@ impl Gpu {
         let default = Tuning::new(options.software.unwrap_or(info.software), gemm);
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
         Ok(Self { device, queue, info, tuning: default, default, fault, max_binding, timestamps })
+    }
+
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
     /// A buffer that kernels bind whole.

@@ -5,7 +5,7 @@ mod delta;
 mod moe;
 mod project;
 
-pub use attention::{Place, attention, attention_join, attention_split, place, split_of};
+pub use attention::{Place, attention, attention_join, attention_split, attention_tile, place, split_of};
 pub use delta::{DeltaChunks, DeltaRule, delta_prepare, delta_rule, delta_scan, l2_norm, ssm_conv};
 pub use moe::{group_bytes, moe_group, moe_matmul_any, moe_route, moe_sum, moe_tiles};
 pub use project::{Experts, FEW, Input, Output, Projection, Segment};
@@ -310,9 +310,8 @@ pub fn rope(cols: usize, r: &Rope) -> Kernel {
     }
 }
 
-/// The choice of a token from a row of `n_vocab` logits, by one workgroup. Made into a pipeline by
+/// The choice of a token from a row of `n_vocab` logits, by one workgroup of `threads`. Made into a pipeline by
 /// [`super::sample::Sampler`].
-pub fn sample(n_vocab: usize, tuning: Tuning) -> String {
-    let threads = if tuning.software { 32 } else { 256 };
+pub fn sample(n_vocab: usize, threads: usize) -> String {
     assemble("sample", &["order", "gumbel"], &[("VOCAB", U(n_vocab)), ("WG", U(threads))])
 }

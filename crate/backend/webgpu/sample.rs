@@ -3,8 +3,9 @@
 use std::task::{Context, Poll};
 
 use super::device::Gpu;
+use super::dispatch::IDS_AT;
 use super::kernels;
-use super::program::{IDS_AT, Program};
+use super::program::Program;
 use super::readback::Ring;
 use crate::backend::{Choice, Rules, Step};
 use crate::bail;
@@ -51,7 +52,10 @@ impl Sampler {
         let n_vocab = program.plan.graph.n_vocab();
         let history = gpu.storage("history", (program.limits.n_ctx as u64 + 1) * 4)?;
         let chosen = gpu.storage("chosen", 2 * ID)?;
-        let source = kernels::sample(n_vocab, gpu.tuning);
+        // All its reads wait for memory: as many threads as there may be wait together.
+        let limits = gpu.device.limits();
+        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
+        let source = kernels::sample(n_vocab, if gpu.tuning.software { 32 } else { most as usize / 32 * 32 });
         let device = &gpu.device;
         // With checks of bounds: what it reads comes from earlier dispatches, and it is one workgroup.
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -91,15 +95,21 @@ impl Sampler {
         self.history.size() + self.chosen.size()
     }
 
-    /// Appends the shader's `How` behind the step uniform.
-    pub fn write(&self, step: &Step<'_>, choice: &Choice<'_>, words: &mut Vec<u32>) -> Result<()> {
-        let (r, end) = (choice.rules, step.pos + step.tokens.len());
-        if !knows(r, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
+    /// Fails where the token of this step cannot be chosen so, or cannot be now.
+    pub fn check(&self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
+        let end = step.pos + step.tokens.len();
+        if !knows(choice.rules, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
             bail!(InvalidArgument, "a token is chosen from one row of the trunk, by rules that were asked for");
         }
         if choice.history.is_some_and(|h| h.len() != end) || (choice.history.is_none() && step.tokens.len() != 1) {
             bail!(InvalidArgument, "the history of a choice ends where its step does");
         }
+        self.ring.vacant()
+    }
+
+    /// Appends the shader's `How` behind the step uniform.
+    pub fn write(&self, step: &Step<'_>, choice: &Choice<'_>, words: &mut Vec<u32>) {
+        let (r, end) = (choice.rules, step.pos + step.tokens.len());
         let top_k = if r.top_k < self.n_vocab { r.top_k } else { 0 };
         words.extend([choice.key, top_k as u32, r.penalty_last_n.min(end) as u32, end as u32]);
         // Below this every difference between logits decides.
@@ -109,7 +119,6 @@ impl Sampler {
             [temperature, r.top_p, least, r.repeat_penalty, r.frequency_penalty, r.presence_penalty].map(f32::to_bits);
         words.extend(floats);
         words.resize(HOW as usize / 4, 0);
-        Ok(())
     }
 
     /// What penalties look at, where the host knows it. Returns the bytes that were written.
@@ -133,8 +142,9 @@ impl Sampler {
     }
 
     /// Takes a seat for the token. Returns the bytes that will be read.
-    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<u64> {
-        self.ring.take(encoder, &self.chosen, ID).map(|()| ID)
+    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder) -> u64 {
+        self.ring.take(encoder, &self.chosen, ID);
+        ID
     }
 
     pub fn poll(&mut self, gpu: &Gpu, cx: &mut Context<'_>) -> Poll<Result<u32>> {

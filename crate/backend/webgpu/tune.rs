@@ -3,8 +3,10 @@
 use std::future::poll_fn;
 
 use super::device::Gpu;
+use super::dispatch::{Compiler, Dispatch};
 use super::kernels::{self, FEW, WIDE};
-use super::program::{Compiler, Dispatch, Program};
+use super::profile;
+use super::program::Program;
 use super::readback::Ring;
 use super::tuning::{Candidate, Change, Gemm, Tuning};
 use crate::backend::{KvType, Limits, Step};
@@ -32,8 +34,14 @@ const ROWS: usize = 1024;
 const TOKENS: usize = 256;
 const POSITIONS: usize = 4096;
 
-/// Milliseconds by the host's clock.
-pub type Clock<'a> = &'a dyn Fn() -> f64;
+/// What time it is.
+#[derive(Clone, Copy)]
+pub struct Clock<'a> {
+    /// The host's, in milliseconds.
+    pub now: &'a dyn Fn() -> f64,
+    /// Whether kernels are timed by the GPU's own, where it has one.
+    pub gpu: bool,
+}
 
 /// The fastest of the candidates, each with the best of those before it.
 pub async fn tune(
@@ -43,11 +51,11 @@ pub async fn tune(
     candidates: &[Candidate],
     clock: Clock<'_>,
 ) -> Result<Tuning> {
-    let end = clock() + BUDGET;
+    let end = (clock.now)() + BUDGET;
     let mut best = gpu.tuning;
     for (of, trial) in trials(&plan.graph, limits) {
         let some: Vec<_> = candidates.iter().filter(|c| of(c.change) && best.with(c.change) != best).collect();
-        if !some.is_empty() && clock() < end {
+        if !some.is_empty() && (clock.now)() < end {
             best = trial.run(gpu, best, &some, (clock, end)).await?;
         }
     }
@@ -176,7 +184,7 @@ impl Trial {
         let want = bench.numbers(&plain).await?;
         let mut variants = vec![(default, plain, f64::INFINITY)];
         for c in changes {
-            if clock() >= end {
+            if (clock.now)() >= end {
                 break;
             }
             let tuning = default.with(c.change);
@@ -194,7 +202,7 @@ impl Trial {
         for round in 0..ROUNDS {
             for (_, run, best) in &mut variants {
                 // Those that were not measured are not chosen.
-                if round > 0 && clock() >= end {
+                if round > 0 && (clock.now)() >= end {
                     break;
                 }
                 *best = best.min(bench.time(run, repeats, clock).await?);
@@ -202,7 +210,7 @@ impl Trial {
         }
         bench.program.weights.destroy();
         let limit = variants[0].2 * GAIN;
-        let fastest = variants.iter().filter(|v| v.2 <= limit).min_by(|a, b| a.2.total_cmp(&b.2));
+        let fastest = variants.iter().filter(|v| v.2 > 0.0 && v.2 <= limit).min_by(|a, b| a.2.total_cmp(&b.2));
         Ok(fastest.map_or(default, |v| v.0))
     }
 }
@@ -220,14 +228,6 @@ struct Bench<'a> {
     trial: &'a Trial,
     program: Program,
     ring: Ring,
-    times: Option<Times>,
-}
-
-/// The begin and the end of a pass, by the GPU's clock.
-#[derive(Clone)]
-struct Times {
-    queries: wgpu::QuerySet,
-    resolved: wgpu::Buffer,
 }
 
 impl<'a> Bench<'a> {
@@ -236,25 +236,11 @@ impl<'a> Bench<'a> {
         program.reserve(gpu, trial.limits.n_ctx)?;
         fill(gpu, &mut program)?;
         let ring = Ring::new(gpu, (trial.numbers() * 4).max(16) as u64, 1)?;
-        let times = || Times {
-            queries: gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("times"),
-                ty: wgpu::QueryType::Timestamp,
-                count: 2,
-            }),
-            resolved: gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("times"),
-                size: 16,
-                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
-                mapped_at_creation: false,
-            }),
-        };
-        let times = gpu.timestamps.then(times);
         let mut words = Vec::new();
         super::head(&mut words, &trial.step());
         super::ids(&mut words, &trial.step());
         gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(&words));
-        Ok(Self { gpu, trial, program, ring, times })
+        Ok(Self { gpu, trial, program, ring })
     }
 
     fn compile(&mut self, compiler: &mut Compiler<'_>, tuning: Tuning) -> Result<Vec<Dispatch>> {
@@ -265,7 +251,7 @@ impl<'a> Bench<'a> {
 
     /// What the step gives.
     async fn numbers(&mut self, run: &[Dispatch]) -> Result<Vec<f32>> {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.gpu.encoder();
         let step = self.trial.step();
         record(&mut encoder, run, &step, None);
         let mut got = vec![0.0; self.trial.numbers()];
@@ -274,30 +260,25 @@ impl<'a> Bench<'a> {
         Ok(got)
     }
 
-    /// Milliseconds of the kernels that are on trial.
+    /// Milliseconds of the kernels that are on trial, by the GPU's clock if it has one.
     async fn time(&mut self, run: &[Dispatch], repeats: usize, clock: Clock<'_>) -> Result<f64> {
-        let (begin, times) = (clock(), self.times.clone());
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let writes = times.as_ref().map(|t| wgpu::ComputePassTimestampWrites {
-            query_set: &t.queries,
-            beginning_of_pass_write_index: Some(0),
-            end_of_pass_write_index: Some(1),
-        });
-        record(&mut encoder, run, &self.trial.step(), Some((repeats, writes)));
-        let Some(t) = times else {
-            let unread = self.program.step.clone();
-            self.finish(encoder, &unread, &mut []).await?;
-            return Ok(clock() - begin);
-        };
-        encoder.resolve_query_set(&t.queries, 0..2, &t.resolved, 0);
-        let mut ticks = [0u64; 2];
-        self.finish(encoder, &t.resolved, bytemuck::cast_slice_mut(&mut ticks)).await?;
-        let period = f64::from(self.gpu.queue.get_timestamp_period());
-        Ok(ticks[1].saturating_sub(ticks[0]) as f64 * period * 1e-6)
+        let step = self.trial.step();
+        if clock.gpu && self.gpu.timestamps {
+            let times = profile::time(self.gpu, 1, |encoder, _, writes| {
+                record(encoder, run, &step, Some((repeats, Some(writes))));
+            });
+            return Ok(times.await?[0] * 1e-6);
+        }
+        let begin = (clock.now)();
+        let mut encoder = self.gpu.encoder();
+        record(&mut encoder, run, &step, Some((repeats, None)));
+        let unread = self.program.step.clone();
+        self.finish(encoder, &unread, &mut []).await?;
+        Ok((clock.now)() - begin)
     }
 
     async fn finish(&mut self, mut encoder: wgpu::CommandEncoder, from: &wgpu::Buffer, out: &mut [u8]) -> Result<()> {
-        self.ring.take(&mut encoder, from, out.len() as u64)?;
+        self.ring.take(&mut encoder, from, out.len() as u64);
         let submission = self.gpu.queue.submit([encoder.finish()]);
         self.ring.listen(&self.gpu.queue, submission);
         poll_fn(|cx| self.ring.poll(self.gpu, cx, out)).await

@@ -2,7 +2,7 @@
 
 use js_sys::{Array, Float32Array};
 use pagelm::backend::reference::Reference;
-use pagelm::backend::webgpu::{self, Target, WebGpu};
+use pagelm::backend::webgpu::{self, Clock, Target, WebGpu};
 use pagelm::backend::{Activations, Backend, Counters, Memory};
 use pagelm::engine::{Generation, Model, Options, Session};
 use pagelm::gguf::Gguf;
@@ -69,9 +69,7 @@ impl Engine {
             "cpu" => (Device::Cpu(Box::new(cpu(threads).activations(activations))), None),
             "reference" => (Device::Cpu(Box::new(Reference::with_activations(activations))), None),
             "webgpu" => {
-                let timestamps = tuning.is_some();
-                let options = webgpu::Options { activations, timestamps, ..webgpu::Options::default() };
-                let gpu = WebGpu::new(options).await?;
+                let gpu = WebGpu::new(webgpu::Options { activations, ..webgpu::Options::default() }).await?;
                 let adapter = gpu.adapter().clone();
                 (Device::Gpu(Box::new(gpu)), Some(adapter))
             }
@@ -92,7 +90,8 @@ impl Engine {
         if let (Device::Gpu(gpu), Some(record)) = (&mut device, tuning)
             && !gpu.adopt(&record)
         {
-            measured = gpu.tune(&model.plan, model.limits, &milliseconds).await?;
+            let clock = Clock { now: &milliseconds, gpu: true };
+            measured = gpu.tune(&model.plan, model.limits, clock).await?;
         }
         let backend = device.backend();
         backend.prepare(model.plan.clone(), model.limits)?;
@@ -225,6 +224,11 @@ impl Engine {
     /// The logits of the token after `next`, by the block for multi-token prediction. The cache stays as it is.
     pub async fn mtp(&mut self, next: u32) -> Result<Float32Array, JsValue> {
         Ok(Float32Array::from(&*self.session()?.mtp(next).await.map_err(thrown)?))
+    }
+
+    /// What a decoded token costs after `depth` others, kernel by kernel, the mean of `reps`. On a GPU with a clock.
+    pub async fn profile(&mut self, depth: usize, reps: usize) -> Result<JsValue, JsValue> {
+        to_js(&self.session()?.profile(depth, reps).await.map_err(thrown)?)
     }
 
     /// Makes going back to the present position cheap.

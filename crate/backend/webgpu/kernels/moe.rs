@@ -1,6 +1,6 @@
 //! The kernels of mixtures of experts. Which experts a token takes stays on the GPU: grids do not depend on it.
 
-use super::super::program::When;
+use super::super::dispatch::When;
 use super::super::tuning::Tuning;
 use super::super::wgsl::Const::{B, U};
 use super::super::wgsl::{Bindings, assemble, assemble_with};

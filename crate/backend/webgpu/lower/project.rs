@@ -1,7 +1,7 @@
 //! Projections: those of passes, and `matmul` and `moe_matmul` as projections of one matrix.
 
+use super::super::dispatch::When;
 use super::super::kernels::{self, Experts, FEW, Finish, Input, Kernel, Output, Projection, Segment};
-use super::super::program::When;
 use super::super::tables::{Table, taken_in};
 use super::super::tuning::{Gemm, Tuning};
 use super::Lower;
