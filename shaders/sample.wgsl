@@ -36,6 +36,9 @@ const MINUS_INFINITE = 0x007fffffu;
 // The most that top_k may be.
 const MOST = 64u;
 
+// Threads that look through what all of them have, before one round among themselves.
+const FOLD: u32 = min(WG, 32u);
+
 var<workgroup> pairs: array<vec2<u32>, WG>;
 var<workgroup> sums: array<f32, WG>;
 var<workgroup> front: array<vec2<u32>, MOST>;
@@ -53,8 +56,16 @@ fn first(tid: u32, mine: vec2<u32>) -> vec2<u32> {
     workgroupBarrier();
     pairs[tid] = mine;
     workgroupBarrier();
+    if (WG > FOLD) {
+        for (var i = tid + FOLD; tid < FOLD && i < WG; i += FOLD) {
+            if (before(pairs[i], pairs[tid])) {
+                pairs[tid] = pairs[i];
+            }
+        }
+        workgroupBarrier();
+    }
     var best = pairs[0];
-    for (var i = 1u; i < WG; i++) {
+    for (var i = 1u; i < FOLD; i++) {
         if (before(pairs[i], best)) {
             best = pairs[i];
         }
@@ -66,8 +77,14 @@ fn total(tid: u32, mine: f32) -> f32 {
     workgroupBarrier();
     sums[tid] = mine;
     workgroupBarrier();
+    if (WG > FOLD) {
+        for (var i = tid + FOLD; tid < FOLD && i < WG; i += FOLD) {
+            sums[tid] += sums[i];
+        }
+        workgroupBarrier();
+    }
     var sum = 0.0;
-    for (var i = 0u; i < WG; i++) {
+    for (var i = 0u; i < FOLD; i++) {
         sum += sums[i];
     }
     return sum;
@@ -229,10 +246,12 @@ fn draw_of_all(tid: u32, top: vec2<u32>) -> u32 {
     return choice;
 }
 
-fn best_of(tid: u32) -> vec2<u32> {
+// The likeliest; `low` becomes the smallest key of those that this thread looks at.
+fn best_of(tid: u32, low: ptr<function, u32>) -> vec2<u32> {
     var mine = NONE;
     for (var i = tid; i < VOCAB; i += WG) {
         let t = token(i);
+        *low = min(*low, t.x);
         if (before(t, mine)) {
             mine = t;
         }
@@ -242,11 +261,8 @@ fn best_of(tid: u32) -> vec2<u32> {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) tid: u32) {
-    var top = best_of(tid);
     var low = NONE.y;
-    for (var i = tid; i < VOCAB; i += WG) {
-        low = min(low, token(i).x);
-    }
+    var top = best_of(tid, &low);
     low = ~first(tid, vec2<u32>(~low, 0u)).x;
     var fault = 0u;
     if (top.x >= INFINITE || low < MINUS_INFINITE) {
@@ -257,7 +273,8 @@ fn main(@builtin(local_invocation_index) tid: u32) {
     if (how.recent > 0u) {
         penalise(tid);
         storageBarrier();
-        top = best_of(tid);
+        var lowest = low;
+        top = best_of(tid, &lowest);
     }
     if (fault == 0u && top.x <= MINUS_INFINITE) {
         fault = NONE_LEFT;

@@ -205,6 +205,45 @@ fn bench_counts_what_a_token_costs() {
 }
 
 #[test]
+fn a_profile_has_each_kernel_of_a_token_with_its_time_and_the_weights_it_reads() {
+    let Some(model) = golden("llama.gguf") else { return };
+    let out = json(&["bench", "--profile", "--model", &model, "--backend", "cpu"], 1);
+    assert_eq!(out["error"]["code"], "invalid-argument");
+    if !backends().contains(&"gpu") {
+        return;
+    }
+    let on_gpu = |flags: &[&str]| json(&[&["bench", "--model", &model, "--backend", "gpu"], flags].concat(), 0);
+    let profile = &on_gpu(&["--profile", "--depth", "5", "--reps", "2"])["profile"];
+    let kernels = profile["kernels"].as_array().unwrap();
+    let sum = |key: &str| kernels.iter().map(|k| k[key].as_f64().unwrap()).sum::<f64>();
+    // The same as a decoded token, but for the choice of the next one.
+    let counters = &on_gpu(&["--pp", "0", "--tg", "4", "--reps", "1"])["counters"];
+    assert_eq!(sum("dispatches_per_token") + 1.0, counters["dispatches_per_token"].as_f64().unwrap());
+    let all_but_embedding = counters["weight_bytes_per_token"].as_f64().unwrap();
+    assert!(sum("weight_bytes_per_token") > 0.9 * all_but_embedding, "{profile}");
+    assert!(profile["read_bytes_per_s"].as_f64().unwrap() > 0.0);
+    let reads = kernels.iter().filter(|k| k["weight_bytes_per_token"].as_f64().unwrap() > 0.0);
+    assert!(reads.clone().count() > 0 && reads.into_iter().all(|k| k["fraction_of_read"].as_f64().unwrap() > 0.0));
+}
+
+#[test]
+fn synth_writes_a_file_of_the_shape_that_was_asked_for_and_the_engine_takes_it() {
+    let file = std::env::temp_dir().join(format!("pagelm-synth-{}.gguf", std::process::id()));
+    let path = file.to_str().unwrap();
+    let made = json(&["synth", "--shape", "qwen3-0.6b", "--type", "Q4_K_M", "--out", path], 0);
+    let out = json(&["inspect", "--model", path, "--backend", "cpu", "--ctx", "64"], 0);
+    let odd = json(&["synth", "--shape", "qwen3-0.6b", "--type", "Q9", "--out", path], 1);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(made["bytes"], out["bytes"]);
+    assert_eq!((&out["architecture"], &out["runs"]["ok"]), (&"qwen3".into(), &true.into()));
+    assert_eq!(out["metadata"]["qwen3.block_count"], 28);
+    let tensors = |kind: &str| out["types"][kind]["tensors"].as_u64().unwrap();
+    // Half of the values and of the down projections, and the embedding, are Q6_K.
+    assert_eq!((tensors("Q4_K") + tensors("Q6_K"), tensors("Q6_K")), (28 * 7 + 1, 29));
+    assert_eq!(odd["error"]["code"], "invalid-argument");
+}
+
+#[test]
 fn inspect_tells_what_is_in_a_file_and_whether_it_runs() {
     let Some(model) = golden("llama32.gguf") else { return };
     let out = json(&["inspect", "--model", &model, "--backend", "cpu", "--ctx", "100"], 0);

@@ -3,6 +3,7 @@
 mod choice;
 pub mod cpu;
 pub mod reference;
+mod timed;
 #[cfg(feature = "webgpu")]
 pub mod webgpu;
 
@@ -11,6 +12,7 @@ use std::task::{Context, Poll};
 
 pub use choice::{Choice, Rules};
 use serde::Serialize;
+pub use timed::{Timed, TimedStep, Timing};
 
 use crate::bail;
 use crate::dtype::DType;
@@ -181,6 +183,13 @@ pub trait Backend {
 
     /// Puts that copy back.
     fn restore_recurrent(&mut self) -> Result<()>;
+
+    /// Runs a step with each kernel by itself, and says how long each took. Keys and values are written and recurrent
+    /// states move on as in `submit`; there are no logits to read.
+    fn profile<'a>(&'a mut self, _: &'a Step<'a>) -> Timing<'a> {
+        let refused = Error::new(ErrorKind::InvalidState, "only kernels of a GPU are timed; take that backend");
+        Box::pin(std::future::ready(Err(refused)))
+    }
 
     fn counters(&self) -> Counters;
 

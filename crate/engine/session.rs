@@ -2,10 +2,12 @@
 
 mod ahead;
 mod depth;
+mod profile;
 
 use std::future::poll_fn;
 
 use self::ahead::Ahead;
+pub use self::profile::{KernelTime, Profile};
 use crate::backend::{Backend, Limits, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Entry, Plan, StateRows};

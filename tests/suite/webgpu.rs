@@ -232,6 +232,28 @@ fn a_prompt_in_pieces_gives_what_it_gives_at_once() {
 }
 
 #[test]
+fn weights_take_hardly_more_bytes_on_the_gpu_than_in_the_file() {
+    if !gpu_wanted() {
+        return;
+    }
+    let mut b = gpu(Options::default());
+    let types: Vec<_> = DType::ALL.iter().copied().filter(|d| b.supports(*d)).collect();
+    assert!(types.len() > 20);
+    for dtype in types {
+        // Rows that are no whole number of tiles, as of vocabularies.
+        let case = Case::new(format!("{dtype}"), &[1], |p| {
+            let x = p.input(2048);
+            let w = p.g.weight("a", dtype, 2051, 2048);
+            p.g.matmul(w, x)
+        });
+        b.prepare(case.plan.clone(), case.limits).unwrap();
+        let packed: usize = case.plan.graph.weights.iter().map(|w| w.bytes()).sum();
+        let held = b.memory().weights;
+        assert!(held as f64 <= 1.02 * packed as f64, "{dtype}: {held} bytes for {packed}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_with_its_remedy() {
     if !gpu_wanted() {
         return;

@@ -9,6 +9,11 @@ export default defineConfig({
   base: "./",
   publicDir: false,
   resolve: { alias: { pagelm: at("../dist/index.js") } },
-  build: { target: "es2022", outDir: at("dist"), emptyOutDir: true },
+  build: {
+    target: "es2022",
+    outDir: at("dist"),
+    emptyOutDir: true,
+    rolldownOptions: { input: [at("index.html"), at("bench.html")] },
+  },
   worker: { format: "es" },
 });

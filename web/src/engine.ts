@@ -14,6 +14,7 @@ import type {
   ModelInfo,
   ModelRef,
   Piece,
+  Profile,
   WasmBuild,
 } from "./types.ts";
 
@@ -143,6 +144,14 @@ export class Engine {
   async session(): Promise<Session> {
     await this.#client.call("openSession", {});
     return new Session(this.#client);
+  }
+
+  /**
+   * How long each kernel of a decoded token takes after `depth` others, the mean of `reps`: on WebGPU, where the browser
+   * tells times. They are rounded in browsers; more repetitions make up for it. Conversations start anew after it.
+   */
+  profile({ depth = 0, reps = 10 } = {}): Promise<Profile> {
+    return this.#client.call("profile", { depth, reps });
   }
 
   stats(): Promise<EngineStats> {

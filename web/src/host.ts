@@ -49,6 +49,9 @@ export class Host {
         return this.#ready.decode(r.token);
       case "mtp":
         return this.#ready.mtp(r.next);
+      case "profile":
+        this.#free();
+        return camelCased(await this.#ready.profile(r.depth, r.reps));
       case "checkpoint":
         this.#ready.checkpoint();
         return null;
@@ -136,9 +139,7 @@ export class Host {
 
   async #generate(r: In<"generate">, task: Task): Promise<null> {
     const engine = this.#ready;
-    if (this.#sessionOpen) {
-      throw new PagelmError("invalid-state", "a session is open: close it before you generate, they share the cache");
-    }
+    this.#free();
     engine.generate(this.#promptIds(engine, r.prompt), r.params);
     for (;;) {
       // Lets messages in: an abort, or more credit.
@@ -148,6 +149,12 @@ export class Host {
       if (!piece) return null;
       task.piece(piece);
     }
+  }
+
+  /** The cache belongs to a session while one is open. */
+  #free(): void {
+    if (!this.#sessionOpen) return;
+    throw new PagelmError("invalid-state", "a session is open: close it first, the cache is its own until then");
   }
 
   #promptIds(engine: Engine, prompt: Prompt): Uint32Array {
@@ -216,6 +223,7 @@ function stats(engine: Engine): EngineStats {
 
 /** The same data with the names of its fields as JavaScript writes them. */
 function camelCased(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(camelCased);
   if (typeof value !== "object" || value === null) return value;
   const camel = (key: string) => key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
   return Object.fromEntries(Object.entries(value).map(([key, v]) => [camel(key), camelCased(v)]));

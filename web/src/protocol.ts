@@ -9,6 +9,7 @@ import type {
   LoadProgress,
   ModelInfo,
   Piece,
+  Profile,
   WasmBuild,
 } from "./types.ts";
 
@@ -63,6 +64,7 @@ export interface Operations {
   prefill: { in: { ids: Uint32Array }; out: Float32Array; piece: never };
   decode: { in: { token: number }; out: Float32Array; piece: never };
   mtp: { in: { next: number }; out: Float32Array; piece: never };
+  profile: { in: { depth: number; reps: number }; out: Profile; piece: never };
   checkpoint: { in: object; out: null; piece: never };
   rollback: { in: { length: number }; out: null; piece: never };
   tokenize: { in: { text: string; addSpecial: boolean; parseSpecial: boolean }; out: Uint32Array; piece: never };

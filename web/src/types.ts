@@ -136,6 +136,30 @@ export interface EngineStats {
   wasmBytes: number;
 }
 
+/** What a decoded token costs on the GPU. */
+export interface Profile {
+  /** Tokens in the cache before. */
+  depth: number;
+  /** The slowest first. */
+  kernels: KernelTime[];
+  usPerToken: number;
+  /** Of a kernel that does nothing but read a large buffer. */
+  readBytesPerS: number;
+}
+
+/** All dispatches of one kernel. */
+export interface KernelTime {
+  kernel: string;
+  dispatchesPerToken: number;
+  usPerToken: number;
+  /** Packed bytes; with experts those of the experts used. */
+  weightBytesPerToken: number;
+  /** How fast it reads them; null where it reads none. */
+  bytesPerS: number | null;
+  /** The part that this is of `readBytesPerS`. */
+  fractionOfRead: number | null;
+}
+
 /** How tokens are chosen; names as in OpenAI's API, and some that it lacks. */
 export interface SamplingParams {
   /** 0 always takes the likeliest token. */

@@ -18,8 +18,6 @@ pub struct Options {
     pub max_binding: Option<u64>,
     /// Uses the kernels for software adapters (or, if false, those for hardware) whatever the adapter is.
     pub software: Option<bool>,
-    /// Asks for the clock of the GPU, which `WebGpu::profile` needs.
-    pub timestamps: bool,
     /// In which numbers the rows of long steps are multiplied, where the adapter has instructions for both.
     pub activations: Activations,
 }
@@ -84,7 +82,7 @@ impl Gpu {
             .await
             .map_err(|e| Error::new(ErrorKind::NoGpu, format!("no GPU adapter: {e}; {REMEDY}")))?;
         let limits = wanted_limits(&adapter.limits(), options);
-        let timestamps = options.timestamps && adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let timestamps = adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let required_features = if timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {

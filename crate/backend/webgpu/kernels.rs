@@ -325,9 +325,8 @@ pub fn rope(cols: usize, r: &Rope) -> Kernel {
     }
 }
 
-/// The choice of a token from a row of `n_vocab` logits, by one workgroup. Made into a pipeline by
+/// The choice of a token from a row of `n_vocab` logits, by one workgroup of `threads`. Made into a pipeline by
 /// [`super::sample::Sampler`].
-pub fn sample(n_vocab: usize, tuning: Tuning) -> String {
-    let threads = if tuning.software { 32 } else { 256 };
+pub fn sample(n_vocab: usize, threads: usize) -> String {
     assemble("sample", &["order", "gumbel"], &[("VOCAB", U(n_vocab)), ("WG", U(threads))])
 }

@@ -20,7 +20,6 @@ mod wgsl;
 use std::task::{Context, Poll};
 
 pub use device::{AdapterInfo, Options};
-pub use profile::Timed;
 pub use variants::shader_sources;
 pub use weights::Target;
 
@@ -28,7 +27,7 @@ use self::device::Gpu;
 use self::program::{IDS_AT, Program};
 use self::readback::Ring;
 use self::sample::Sampler;
-use super::{Backend, Choice, Counters, KvType, Limits, Memory, Rules, Step};
+use super::{Backend, Choice, Counters, KvType, Limits, Memory, Rules, Step, TimedStep, Timing};
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -84,21 +83,16 @@ impl WebGpu {
         self.gpu.fault.check()
     }
 
-    /// Runs a step with each kernel in a pass of its own, and says how long each took. Keys and values are written, and
-    /// recurrent states move on, as in `submit`; logits are not read. Natively only.
-    pub fn profile(&mut self, step: &Step<'_>) -> Result<Vec<Timed>> {
+    async fn time(&mut self, step: &Step<'_>) -> Result<TimedStep> {
         let Loaded { program, words, .. } = self.loaded.as_mut().ok_or_else(not_prepared)?;
         fits(step, program.limits)?;
         reserve(program, &self.gpu, step, &mut self.counters)?;
         head(words, step);
         ids(words, step);
+        let read_bytes_per_s = profile::streaming_read(&self.gpu).await?;
         self.gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(words));
-        profile::run(&self.gpu, program.entry(step)?.0, step)
-    }
-
-    /// Bytes per second at which the GPU reads a large buffer. Natively only.
-    pub fn streaming_read(&self) -> Result<f64> {
-        profile::streaming_read(&self.gpu)
+        let kernels = profile::run(&self.gpu, program.entry(step)?.0, step).await?;
+        Ok(TimedStep { kernels, read_bytes_per_s })
     }
 
     /// Records a step and submits it: one pass, and a copy of what comes back to the host.
@@ -267,6 +261,10 @@ impl Backend for WebGpu {
 
     fn restore_recurrent(&mut self) -> Result<()> {
         self.copy_recurrent(true)
+    }
+
+    fn profile<'a>(&'a mut self, step: &'a Step<'a>) -> Timing<'a> {
+        Box::pin(self.time(step))
     }
 
     fn counters(&self) -> Counters {

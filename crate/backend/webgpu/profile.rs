@@ -1,29 +1,18 @@
 //! How long each kernel of a step takes, by the clock of the GPU.
 
-use serde::Serialize;
-
 use super::device::Gpu;
 use super::program::Dispatch;
+use super::readback::mapped;
 use super::wgsl::file;
-use crate::backend::Step;
+use crate::backend::{Step, Timed};
 use crate::bail;
 use crate::error::Result;
-
-/// One dispatch of a step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Timed {
-    pub kernel: &'static str,
-    /// Nanoseconds from its begin to its end, which on most devices includes the wait for the one before.
-    pub ns: f64,
-    /// Bytes of packed weights that it reads; with experts those of the experts used.
-    pub weight_bytes: u64,
-}
 
 /// Dispatches whose times fit into one query set.
 const BATCH: usize = 1024;
 
 /// Runs a step's dispatches, each in a pass of its own.
-pub fn run(gpu: &Gpu, dispatches: &[Dispatch], step: &Step<'_>) -> Result<Vec<Timed>> {
+pub async fn run(gpu: &Gpu, dispatches: &[Dispatch], step: &Step<'_>) -> Result<Vec<Timed>> {
     let running: Vec<_> = dispatches.iter().filter_map(|d| Some((d, d.grid(step)?))).collect();
     let mut all = Vec::with_capacity(running.len());
     for batch in running.chunks(BATCH) {
@@ -34,18 +23,19 @@ pub fn run(gpu: &Gpu, dispatches: &[Dispatch], step: &Step<'_>) -> Result<Vec<Ti
             pass.set_pipeline(&d.pipeline);
             pass.set_bind_group(0, &d.group, &[]);
             pass.dispatch_workgroups(x, y, z);
-        })?;
+        });
         let timed = |((d, _), ns): (&(&Dispatch, _), f64)| Timed { kernel: d.name, ns, weight_bytes: d.weight_bytes };
-        all.extend(batch.iter().zip(times).map(timed));
+        all.extend(batch.iter().zip(times.await?).map(timed));
     }
     Ok(all)
 }
 
 /// Bytes per second of a kernel that does nothing but read a large buffer, vector by vector: what the others are
 /// measured against.
-pub fn streaming_read(gpu: &Gpu) -> Result<f64> {
+pub async fn streaming_read(gpu: &Gpu) -> Result<f64> {
     const REPEATS: usize = 5;
-    let bytes = gpu.max_binding.min(if gpu.tuning.software { 64 << 20 } else { 512 << 20 }) / 4096 * 4096;
+    // Larger than any cache, and no trouble on a phone.
+    let bytes = gpu.max_binding.min(if gpu.tuning.software { 64 << 20 } else { 256 << 20 }) / 4096 * 4096;
     let (from, to) = (gpu.storage("read", bytes)?, gpu.storage("sums", 1 << 16)?);
     let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some("read"),
@@ -73,19 +63,20 @@ pub fn streaming_read(gpu: &Gpu) -> Result<f64> {
         pass.set_pipeline(&pipeline);
         pass.set_bind_group(0, &group, &[]);
         pass.dispatch_workgroups(2048, 1, 1);
-    })?;
-    let best = times.into_iter().fold(f64::INFINITY, f64::min);
-    Ok(bytes as f64 / (best * 1e-9))
+    });
+    let best = times.await?.into_iter().fold(f64::INFINITY, f64::min);
+    from.destroy();
+    Ok(bytes as f64 / (best.max(1.0) * 1e-9))
 }
 
 /// The nanoseconds of `n` passes that `record` makes.
-fn time(
+async fn time(
     gpu: &Gpu,
     n: usize,
     mut record: impl FnMut(&mut wgpu::CommandEncoder, usize, wgpu::ComputePassTimestampWrites<'_>),
 ) -> Result<Vec<f64>> {
     if !gpu.timestamps {
-        bail!(InvalidState, "the GPU has no clock for kernels, or was not asked for it");
+        bail!(InvalidState, "this GPU has no clock for kernels, or the browser hides it");
     }
     let bytes = (2 * n * 8) as u64;
     let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -115,8 +106,7 @@ fn time(
     encoder.resolve_query_set(&queries, 0..2 * n as u32, &resolved, 0);
     encoder.copy_buffer_to_buffer(&resolved, 0, &read, 0, bytes);
     gpu.queue.submit([encoder.finish()]);
-    read.map_async(wgpu::MapMode::Read, .., |_| {});
-    gpu.wait()?;
+    mapped(gpu, &read).await?;
     let Ok(view) = read.get_mapped_range(..) else { bail!(GpuError, "the times could not be read") };
     let period = f64::from(gpu.queue.get_timestamp_period());
     let ticks = |at: &[u8]| at.iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));

@@ -1,5 +1,6 @@
 //! Logits or tokens on their way back: a ring of buffers that the host can map.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -29,6 +30,30 @@ impl Flag {
             waker.wake();
         }
     }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<bool> {
+        let mut state = self.lock();
+        if let Some(ok) = state.done {
+            return Poll::Ready(ok);
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Waits until the host can read a buffer.
+pub async fn mapped(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<()> {
+    let flag = Flag::default();
+    let set = flag.clone();
+    buffer.map_async(wgpu::MapMode::Read, .., move |r| set.set(r.is_ok()));
+    if cfg!(not(target_arch = "wasm32")) {
+        gpu.wait()?;
+    }
+    if poll_fn(|cx| flag.poll(cx)).await {
+        return Ok(());
+    }
+    gpu.fault.check()?;
+    bail!(GpuError, "what the GPU gives back could not be mapped");
 }
 
 struct Seat {
@@ -109,16 +134,7 @@ impl Ring {
         if seat.flag.lock().done.is_none() && cfg!(not(target_arch = "wasm32")) {
             gpu.wait_for(seat.submission.take())?;
         }
-        let ok = {
-            let mut state = seat.flag.lock();
-            match state.done {
-                Some(ok) => ok,
-                None => {
-                    state.waker = Some(cx.waker().clone());
-                    return Poll::Pending;
-                }
-            }
-        };
+        let Poll::Ready(ok) = seat.flag.poll(cx) else { return Poll::Pending };
         self.oldest = (self.oldest + 1) % n;
         self.waiting -= 1;
         Poll::Ready(read(seat, ok, gpu, out))

@@ -51,7 +51,10 @@ impl Sampler {
         let n_vocab = program.plan.graph.n_vocab();
         let history = gpu.storage("history", (program.limits.n_ctx as u64 + 1) * 4)?;
         let chosen = gpu.storage("chosen", 2 * ID)?;
-        let source = kernels::sample(n_vocab, gpu.tuning);
+        // All its reads wait for memory: as many threads as there may be wait together.
+        let limits = gpu.device.limits();
+        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
+        let source = kernels::sample(n_vocab, if gpu.tuning.software { 32 } else { most as usize / 32 * 32 });
         let device = &gpu.device;
         // With checks of bounds: what it reads comes from earlier dispatches, and it is one workgroup.
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {

@@ -18,7 +18,9 @@ pub fn shader_sources() -> Vec<(String, String)> {
             .chain(attentions(tuning))
             .chain(deltas(tuning));
         all.extend(kernels.map(|(what, k)| (format!("{} {what} {kind}", k.name), k.source)));
-        all.push((format!("sample {kind}"), kernels::sample(1031, tuning)));
+    }
+    for threads in [32, 256, 1024] {
+        all.push((format!("sample {threads}"), kernels::sample(1031, threads)));
     }
     all.push(("read".to_string(), super::wgsl::file("read").to_string()));
     for (dtype, fields) in DType::ALL.iter().filter_map(|d| Some((*d, repack::fields(*d)?))) {

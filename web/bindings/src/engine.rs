@@ -209,6 +209,11 @@ impl Engine {
         Ok(Float32Array::from(&*self.session()?.mtp(next).await.map_err(thrown)?))
     }
 
+    /// What a decoded token costs after `depth` others, kernel by kernel, the mean of `reps`. On a GPU with a clock.
+    pub async fn profile(&mut self, depth: usize, reps: usize) -> Result<JsValue, JsValue> {
+        to_js(&self.session()?.profile(depth, reps).await.map_err(thrown)?)
+    }
+
     /// Makes going back to the present position cheap.
     pub fn checkpoint(&mut self) -> Result<(), JsValue> {
         self.session()?.checkpoint().map_err(thrown)

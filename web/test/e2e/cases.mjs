@@ -51,6 +51,28 @@ export async function generation(t, c, backend) {
     assert.equal(buffers, before.buffers);
   });
 
+  await t.test("a profile has each kernel of a token, or says why there is none", async (t) => {
+    const profile = c.call("profile", { depth: 3, reps: 2 });
+    if (backend === "cpu") return assert.rejects(profile, { code: "invalid-state" });
+    try {
+      const { depth, kernels, readBytesPerS } = await profile;
+      t.diagnostic(JSON.stringify(kernels));
+      assert.equal(depth, 3);
+      assert.ok(readBytesPerS > 0);
+      const before = (await c.call("stats")).counters;
+      await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 1 });
+      await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 3 });
+      const { dispatches, steps } = (await c.call("stats")).counters;
+      assert.ok(kernels.length > 4);
+      const sum = kernels.reduce((/** @type {number} */ n, /** @type {any} */ k) => n + k.dispatchesPerToken, 0);
+      // A step of a few tokens has about as many as one of one, and there is the kernel that chooses.
+      assert.ok(Math.abs(sum - (dispatches - before.dispatches) / (steps - before.steps)) < 4, `${sum} dispatches`);
+    } catch (/** @type {any} */ e) {
+      if (e.code !== "invalid-state") throw e;
+      t.diagnostic(e.message);
+    }
+  });
+
   await t.test("a stopped generation leaves a usable engine", async () => {
     await assert.rejects(c.call("generate", CHEAP.ids, { ...greedy, stopAfter: 3 }), { code: "aborted" });
     const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });

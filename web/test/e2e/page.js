@@ -36,6 +36,7 @@ globalThis.e2e = {
   },
 
   stats: () => engine.stats(),
+  profile: (/** @type {any} */ options) => engine.profile(options),
   dispose: () => engine?.dispose(),
 
   /** Ids and text of a generation; `stopAfter` aborts it after so many tokens. @param {any} prompt @param {any} params */

@@ -1,101 +1,52 @@
 //! `pagelm bench --profile`: the time of each kernel of one decoded token.
 
-use std::collections::BTreeMap;
-use std::future::poll_fn;
-
-use pagelm::backend::webgpu::{Options as GpuOptions, WebGpu};
-use pagelm::backend::{Backend, Step};
-use pagelm::engine::Model;
-use pagelm::graph::Entry;
+use pagelm::engine::Profile;
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::json;
 
 use crate::Report;
+use crate::device::Kind;
 use crate::machine;
-use crate::model::{ModelArgs, Purpose};
-use crate::source;
-
-/// The dispatches of one kernel.
-#[derive(Default)]
-struct Row {
-    dispatches: u64,
-    ns: f64,
-    weight_bytes: u64,
-}
+use crate::model::{self, ModelArgs, Purpose};
 
 pub fn run(args: &ModelArgs, depth: usize, reps: usize, json: bool) -> Result<Report> {
-    let source::Opened { gguf, source, .. } = source::open(&args.model)?;
-    let mut gpu = block_on(WebGpu::new(GpuOptions { timestamps: true, ..GpuOptions::default() }))?;
-    let roofline = gpu.streaming_read()?;
+    let mut args = args.clone();
+    match args.device.backend {
+        Kind::Gpu => {}
+        Kind::Auto => args.device.backend = Kind::Gpu,
+        _ => {
+            return Err(Error::new(ErrorKind::InvalidArgument, "--profile times kernels of a GPU: take --backend gpu"));
+        }
+    }
     let mut options = args.device.options(Purpose::Run);
-    options.n_ctx = Some(options.n_ctx.unwrap_or(depth + reps + 1));
-    let mut model = Model::new(&gguf, &|d| gpu.supports(d), &options)?;
-    model.write(&gguf, &*source, &mut gpu)?;
-    gpu.finish_weights()?;
-
-    let n_vocab = model.plan.graph.n_vocab();
-    let tokens = super::tokens(n_vocab, depth + reps + 1);
-    let mut pos = 0;
-    while pos < depth {
-        let n = (depth - pos).min(model.limits.max_tokens);
-        gpu.submit(&Step { tokens: &tokens[pos..pos + n], pos, outputs: 0, entry: Entry::Trunk })?;
-        block_on(poll_fn(|cx| gpu.poll_logits(cx, &mut [])))?;
-        pos += n;
-    }
-    let mut rows: BTreeMap<&'static str, Row> = BTreeMap::new();
-    for rep in 0..=reps {
-        let at = depth + rep;
-        let timed = gpu.profile(&Step { tokens: &tokens[at..=at], pos: at, outputs: 1, entry: Entry::Trunk })?;
-        // The first one warms up.
-        for t in timed.iter().filter(|_| rep > 0) {
-            let row = rows.entry(t.kernel).or_default();
-            row.dispatches += 1;
-            row.ns += t.ns;
-            row.weight_bytes += t.weight_bytes;
-        }
-    }
-    if rows.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidArgument, "--profile needs at least one repetition"));
-    }
-    let total: f64 = rows.values().map(|r| r.ns).sum();
-    let mut sorted: Vec<_> = rows.into_iter().collect();
-    sorted.sort_by(|a, b| b.1.ns.total_cmp(&a.1.ns));
+    options.n_ctx = Some(options.n_ctx.unwrap_or(depth + 1));
+    let mut opened = model::open(&args.model, &args.device, options, Purpose::Run)?;
+    let profile = block_on(opened.session.profile(depth, reps))?;
     if !json {
-        println!(
-            "{:<16} {:>10} {:>12} {:>7} {:>9} {:>9}",
-            "kernel", "a token", "us a token", "share", "GB/s", "of read"
-        );
+        print(&profile);
     }
-    let mut kernels = Vec::new();
-    for (name, r) in &sorted {
-        let (per_token, us) = (r.dispatches as f64 / reps as f64, r.ns / reps as f64 / 1e3);
-        let speed = (r.weight_bytes > 0 && r.ns > 0.0).then(|| r.weight_bytes as f64 / (r.ns * 1e-9));
-        if !json {
-            let text = |v: Option<f64>| v.map_or_else(|| "-".to_string(), |v| format!("{v:.2}"));
-            let (gb, part) = (text(speed.map(|s| s / 1e9)), text(speed.map(|s| s / roofline)));
-            println!("{name:<16} {per_token:>10} {us:>12.1} {:>6.1}% {gb:>9} {part:>9}", 100.0 * r.ns / total);
-        }
-        kernels.push(json!({
-            "kernel": name, "dispatches_per_token": per_token, "us_per_token": us,
-            "weight_bytes_per_token": r.weight_bytes / reps as u64,
-            "bytes_per_s": speed, "fraction_of_read": speed.map(|s| s / roofline),
-        }));
-    }
-    let us = total / reps as f64 / 1e3;
-    if !json {
-        println!("{us:.1} us a token in kernels; a kernel that only reads: {:.2} GB/s", roofline / 1e9);
-    }
-    let a = gpu.adapter();
     let json = json!({
         "model": args.model.display().to_string(),
-        "depth": depth,
-        "kernels": kernels,
-        "us_per_token": us,
-        "read_bytes_per_s": roofline,
-        "adapter": a,
-        "machine": machine::describe(&a.name),
+        "profile": profile,
+        "machine": machine::describe(&opened.device),
         "versions": machine::versions(),
     });
     Ok(Report { json, ok: true })
+}
+
+fn print(p: &Profile) {
+    println!("{:<16} {:>10} {:>12} {:>7} {:>9} {:>9}", "kernel", "a token", "us a token", "share", "GB/s", "of read");
+    for k in &p.kernels {
+        let text = |v: Option<f64>| v.map_or_else(|| "-".to_string(), |v| format!("{v:.2}"));
+        let (gb, part) = (text(k.bytes_per_s.map(|s| s / 1e9)), text(k.fraction_of_read));
+        let share = 100.0 * k.us_per_token / p.us_per_token;
+        let (n, us) = (k.dispatches_per_token, k.us_per_token);
+        println!("{:<16} {n:>10.1} {us:>12.1} {share:>6.1}% {gb:>9} {part:>9}", k.kernel);
+    }
+    println!(
+        "{:.1} us a token in kernels; a kernel that only reads: {:.2} GB/s",
+        p.us_per_token,
+        p.read_bytes_per_s / 1e9
+    );
 }

@@ -1,0 +1,81 @@
+//! What a decoded token costs, kernel by kernel.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Session;
+use crate::backend::Step;
+use crate::error::Result;
+use crate::graph::Entry;
+
+/// Times of one decoded token, the mean of several.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Profile {
+    /// Tokens in the cache before.
+    pub depth: usize,
+    /// The slowest first.
+    pub kernels: Vec<KernelTime>,
+    pub us_per_token: f64,
+    /// Of a kernel that does nothing but read a large buffer.
+    pub read_bytes_per_s: f64,
+}
+
+/// All dispatches of one kernel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct KernelTime {
+    pub kernel: &'static str,
+    pub dispatches_per_token: f64,
+    pub us_per_token: f64,
+    /// Packed bytes; with experts those of the experts used.
+    pub weight_bytes_per_token: f64,
+    /// How fast it reads them, where it reads any.
+    pub bytes_per_s: Option<f64>,
+    /// The part that this is of [`Profile::read_bytes_per_s`].
+    pub fraction_of_read: Option<f64>,
+}
+
+impl Session {
+    /// Runs a token `reps` times after `depth` others, each kernel by itself, and says how long each took: on backends
+    /// that can tell. The cache is empty afterwards.
+    pub async fn profile(&mut self, depth: usize, reps: usize) -> Result<Profile> {
+        let n_vocab = self.n_vocab;
+        let tokens: Vec<_> = (0..depth + 1).map(|i| (i * 7919 % n_vocab) as u32).collect();
+        self.rollback(0)?;
+        self.check(0, &tokens)?;
+        if depth > 0 {
+            self.prefill_part(&tokens[..depth]).await?;
+        }
+        self.drain().await?;
+        let mut kernels = BTreeMap::<_, KernelTime>::new();
+        let mut read_bytes_per_s = 0.0f64;
+        let reps = reps.max(1);
+        for rep in 0..=reps {
+            let step = Step { tokens: &tokens[depth..], pos: depth, outputs: 1, entry: Entry::Trunk };
+            let timed = self.backend.profile(&step).await?;
+            read_bytes_per_s = read_bytes_per_s.max(timed.read_bytes_per_s);
+            // The first one warms up.
+            for t in timed.kernels.iter().filter(|_| rep > 0) {
+                let all = kernels.entry(t.kernel).or_default();
+                all.kernel = t.kernel;
+                all.dispatches_per_token += 1.0;
+                all.us_per_token += t.ns / 1e3;
+                all.weight_bytes_per_token += t.weight_bytes as f64;
+            }
+        }
+        self.rollback(0)?;
+        let mut kernels: Vec<_> = kernels.into_values().collect();
+        for k in &mut kernels {
+            for sum in [&mut k.dispatches_per_token, &mut k.us_per_token, &mut k.weight_bytes_per_token] {
+                *sum /= reps as f64;
+            }
+            if k.weight_bytes_per_token > 0.0 && k.us_per_token > 0.0 {
+                let speed = k.weight_bytes_per_token / (k.us_per_token * 1e-6);
+                (k.bytes_per_s, k.fraction_of_read) = (Some(speed), Some(speed / read_bytes_per_s));
+            }
+        }
+        kernels.sort_by(|a, b| b.us_per_token.total_cmp(&a.us_per_token));
+        let us_per_token = kernels.iter().map(|k| k.us_per_token).sum();
+        Ok(Profile { depth, kernels, us_per_token, read_bytes_per_s })
+    }
+}
