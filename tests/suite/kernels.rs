@@ -1,5 +1,6 @@
 //! Every op of the graph, on every backend, against the reference.
 
+mod attention;
 mod delta;
 mod moe;
 

@@ -15,6 +15,7 @@ mod kernels;
 mod load;
 mod model;
 mod mtp;
+mod pace;
 mod quant;
 mod quant_models;
 mod readme;

@@ -18,6 +18,8 @@ pub struct Options {
     pub max_binding: Option<u64>,
     /// Uses the kernels for software adapters (or, if false, those for hardware) whatever the adapter is.
     pub software: Option<bool>,
+    /// Cuts long steps for a GPU that does so much work (see `pace`) in a second, instead of as fast as it turns out to be.
+    pub rate: Option<u64>,
     /// In which numbers the rows of long steps are multiplied, where the adapter has instructions for both.
     pub activations: Activations,
 }
@@ -101,6 +103,10 @@ impl Gpu {
         let tuning = Tuning { software: options.software.unwrap_or(info.software), gemm };
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
         Ok(Self { device, queue, info, tuning, fault, max_binding, timestamps })
+    }
+
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
     /// A buffer that kernels bind whole.

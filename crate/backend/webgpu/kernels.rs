@@ -5,7 +5,7 @@ mod delta;
 mod moe;
 mod project;
 
-pub use attention::{Place, attention, attention_join, attention_split, place, split_of};
+pub use attention::{Place, attention, attention_join, attention_split, attention_tile, place, split_of};
 pub use delta::{DeltaChunks, DeltaRule, delta_prepare, delta_rule, delta_scan, l2_norm, ssm_conv};
 pub use moe::{group_bytes, moe_group, moe_matmul_any, moe_route, moe_sum, moe_tiles};
 pub use project::{Experts, FEW, Input, Output, Projection, Segment};

@@ -3,12 +3,14 @@
 mod project;
 
 use super::kernels::{self, Experts, Finish, Gemm, Kernel, Matrix, Tuning};
+use super::pace::Work;
 use super::program::{Chunks, Compiler, Dispatch, Program, When};
 use super::tables::{Table, taken_in};
 use crate::backend::{KvType, Limits};
 use crate::graph::{Attention, Delta, Dim, Graph, Op, Pre, QkNorm, StateId, StateRows, ValueId, View, WeightId};
 
-/// Tokens of a step up to which attention is split over the past.
+/// Tokens of a step up to which attention is split over the past (on software adapters: takes them one by one). More of
+/// them share the keys that a tile reads.
 const FEW_QUERIES: usize = 8;
 
 /// Bytes of partial results of split attention, at most: with long contexts fewer tokens share them.
@@ -126,7 +128,7 @@ impl<'a> Lower<'a, '_, '_> {
             return None;
         }
         let mut d = self.compiler.dispatch(k(), self.rows, &self.program.step, buffers);
-        (d.when, d.weight_bytes) = (when, self.weight_bytes);
+        (d.when, d.weight_bytes, d.other) = (when, self.weight_bytes, Work::of(self.g, self.i));
         self.all.push(d);
         self.all.last_mut()
     }
@@ -282,13 +284,16 @@ impl<'a> Lower<'a, '_, '_> {
         let (out, tuning) = (self.out(), self.tuning);
         let (gate, view) = (gate.map(|g| g.0), gate.map(|g| g.1));
         let all: Vec<_> = read.iter().copied().chain(gate).chain([out]).collect();
-        let Some(split) = Split::of(attn, self.program.limits, tuning) else {
-            self.push(|| kernels::attention(attn, view, kv, tuning), When::ALWAYS, &all);
+        let split = Split::of(attn, self.program.limits, tuning);
+        let most = split.as_ref().map_or(FEW_QUERIES, |s| s.tokens);
+        let few = When::rows(1, most);
+        self.push(|| kernels::attention_tile(attn, view, kv), When::rows(most + 1, usize::MAX), &all);
+        let Some(split) = split else {
+            self.push(|| kernels::attention(attn, view, kv, tuning), few, &all);
             return;
         };
         // Within a window the past never gets longer than that.
         let short = if split.chunks == 1 { usize::MAX } else { split.keys };
-        let few = When::rows(1, split.tokens);
         self.push(|| kernels::attention_split(attn, view, kv, 1), few.and_keys(0, short), &all);
         if split.chunks > 1 {
             let scratch = &self.program.scratch;
@@ -301,8 +306,6 @@ impl<'a> Lower<'a, '_, '_> {
             let joined: Vec<_> = [scratch].into_iter().chain(gate).chain([out]).collect();
             self.push(|| kernels::attention_join(attn, view, split.chunks), long, &joined);
         }
-        let many = When::rows(split.tokens + 1, usize::MAX);
-        self.push(|| kernels::attention(attn, view, kv, tuning), many, &all);
     }
 
     fn experts(&self, x: ValueId, w: WeightId, route: ValueId, n_expert: usize) -> Experts {

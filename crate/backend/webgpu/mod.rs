@@ -1,11 +1,12 @@
 //! The GPU backend: WGSL kernels through wgpu, in browsers on WebGPU and natively on Vulkan or Metal.
 //!
 //! `prepare` makes every buffer, pipeline and bind group; a step writes one small buffer, records one pass, and submits
-//! once.
+//! once (see `pace` for long steps).
 
 mod device;
 mod kernels;
 mod lower;
+mod pace;
 mod profile;
 mod program;
 mod readback;
@@ -24,6 +25,7 @@ pub use variants::shader_sources;
 pub use weights::Target;
 
 use self::device::Gpu;
+use self::pace::Pace;
 use self::program::{IDS_AT, Program};
 use self::readback::Ring;
 use self::sample::Sampler;
@@ -38,6 +40,7 @@ const SEATS: usize = 4;
 
 pub struct WebGpu {
     gpu: Gpu,
+    rate: Option<u64>,
     loaded: Option<Loaded>,
     counters: Counters,
 }
@@ -50,12 +53,13 @@ struct Loaded {
     sampler: Option<Sampler>,
     /// The step buffer as it is written: kept, so that steps do not allocate.
     words: Vec<u32>,
+    pace: Pace,
 }
 
 impl WebGpu {
     /// Asks for an adapter and a device.
     pub async fn new(options: Options) -> Result<Self> {
-        Ok(Self { gpu: Gpu::request(options).await?, loaded: None, counters: Counters::default() })
+        Ok(Self { gpu: Gpu::request(options).await?, rate: options.rate, loaded: None, counters: Counters::default() })
     }
 
     pub fn adapter(&self) -> &AdapterInfo {
@@ -95,70 +99,85 @@ impl WebGpu {
         Ok(TimedStep { kernels, read_bytes_per_s })
     }
 
-    /// Records a step and submits it: one pass, and a copy of what comes back to the host.
+    /// Records a step and submits it, with a copy of what comes back to the host: one pass and one submit, or several
+    /// where it would take long.
     fn start(&mut self, step: &Step<'_>, choice: Option<&Choice<'_>>) -> Result<()> {
         self.gpu.fault.check()?;
-        let Loaded { program, ring, sampler, words } = self.loaded.as_mut().ok_or_else(not_prepared)?;
+        let Loaded { program, ring, sampler, words, pace } = self.loaded.as_mut().ok_or_else(not_prepared)?;
         fits(step, program.limits)?;
         let mut sampling = match choice {
             Some(choice) => Some((sampler.as_mut().ok_or_else(not_asked)?, choice)),
             None => None,
         };
-        reserve(program, &self.gpu, step, &mut self.counters)?;
-        head(words, step);
+        match &sampling {
+            Some((sampler, choice)) => sampler.check(step, choice)?,
+            None => ring.vacant()?,
+        }
+        let (gpu, c) = (&self.gpu, &mut self.counters);
+        reserve(program, gpu, step, c)?;
+        let (run, output) = program.entry(step)?;
+        if ring.waiting() == 0 && sampling.as_ref().is_none_or(|(sampler, _)| sampler.ring.waiting() == 0) {
+            pace.begin(run, step);
+        }
+        let slice = pace.slice(step);
+        let send = |words: &[u32]| {
+            gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(words));
+            words.len() as u64 * 4
+        };
+
+        let mut last = *step;
+        let n = pace::tokens(run, step, slice);
+        while last.tokens.len() > n {
+            let (tokens, rest) = last.tokens.split_at(n.min(last.tokens.len() - step.outputs));
+            let part = Step { tokens, outputs: 0, ..last };
+            head(words, &part);
+            ids(words, &part);
+            c.bytes_written += send(words);
+            let encoder = pace::record(gpu, run, &part, slice, c, gpu.encoder(), |_| ());
+            gpu.queue.submit([encoder.finish()]);
+            c.submits += 1;
+            last = Step { tokens: rest, pos: last.pos + tokens.len(), ..last };
+        }
+
+        head(words, &last);
         if let Some((sampler, choice)) = &sampling {
-            sampler.write(step, choice, words)?;
+            sampler.write(&last, choice, words);
         }
         let known = choice.is_none_or(|c| c.history.is_some());
         if known {
-            ids(words, step);
+            ids(words, &last);
         }
-
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        c.bytes_written += send(words);
+        let mut encoder = gpu.encoder();
         if let Some((sampler, _)) = sampling.as_ref().filter(|_| !known) {
             sampler.feed(&mut encoder, &program.step);
         }
-        let (run, output) = program.entry(step)?;
-        let mut dispatches = 0;
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for d in run {
-                let Some([x, y, z]) = d.grid(step) else { continue };
-                pass.set_pipeline(&d.pipeline);
-                pass.set_bind_group(0, &d.group, &[]);
-                pass.dispatch_workgroups(x, y, z);
-                dispatches += 1;
-            }
+        let mut encoder = pace::record(gpu, run, &last, slice, c, encoder, |pass| {
             if let Some((sampler, _)) = &sampling {
-                sampler.record(&mut pass);
-                dispatches += 1;
+                sampler.record(pass);
             }
-        }
-        let c = &mut self.counters;
+        });
+        c.dispatches += u64::from(sampling.is_some());
         let ring = match &mut sampling {
             Some((sampler, choice)) => {
-                c.bytes_read += sampler.take(&mut encoder)?;
-                c.bytes_written += sampler.write_history(&self.gpu, choice);
+                c.bytes_read += sampler.take(&mut encoder);
+                c.bytes_written += sampler.write_history(gpu, choice);
                 &mut sampler.ring
             }
             None => {
                 let logits = (step.outputs * program.plan.graph.n_vocab() * 4) as u64;
-                ring.take(&mut encoder, output, logits)?;
+                ring.take(&mut encoder, output, logits);
                 c.bytes_read += logits;
                 ring
             }
         };
-        self.gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(words));
-        let submission = self.gpu.queue.submit([encoder.finish()]);
-        ring.listen(&self.gpu.queue, submission);
+        let submission = gpu.queue.submit([encoder.finish()]);
+        ring.listen(&gpu.queue, submission);
 
         c.steps += 1;
-        c.dispatches += dispatches;
-        c.passes += 1;
         c.submits += 1;
-        c.bytes_written += (words.len() * 4) as u64;
         c.in_flight = c.in_flight.max(ring.waiting() as u64);
-        self.gpu.fault.check()
+        gpu.fault.check()
     }
 
     fn copy_recurrent(&mut self, back: bool) -> Result<()> {
@@ -205,7 +224,8 @@ impl Backend for WebGpu {
             bind_groups: program.bind_groups,
             ..Counters::default()
         };
-        self.loaded = Some(Loaded { program, ring, sampler: None, words: Vec::new() });
+        let pace = Pace::new(self.rate, self.gpu.tuning.software);
+        self.loaded = Some(Loaded { program, ring, sampler: None, words: Vec::new(), pace });
         self.gpu.fault.check()
     }
 
@@ -246,13 +266,21 @@ impl Backend for WebGpu {
     fn poll_choice(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
         self.gpu.fault.check()?;
         let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
-        loaded.sampler.as_mut().ok_or_else(not_asked)?.poll(&self.gpu, cx)
+        let token = loaded.sampler.as_mut().ok_or_else(not_asked)?.poll(&self.gpu, cx);
+        if token.is_ready() {
+            loaded.pace.end();
+        }
+        token
     }
 
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
         self.gpu.fault.check()?;
         let loaded = self.loaded.as_mut().ok_or_else(not_prepared)?;
-        loaded.ring.poll(&self.gpu, cx, bytemuck::cast_slice_mut(logits))
+        let read = loaded.ring.poll(&self.gpu, cx, bytemuck::cast_slice_mut(logits));
+        if read.is_ready() {
+            loaded.pace.end();
+        }
+        read
     }
 
     fn save_recurrent(&mut self) -> Result<()> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::device::Gpu;
 use super::kernels::{self, Access, Kernel};
 use super::lower;
+use super::pace::Work;
 use super::states::States;
 use super::tables::Table;
 use super::weights::Weights;
@@ -70,6 +71,8 @@ pub struct Dispatch {
     pub name: &'static str,
     /// Bytes of packed weights that it reads.
     pub weight_bytes: u64,
+    /// What else it does.
+    pub other: Work,
     pub pipeline: wgpu::ComputePipeline,
     pub group: wgpu::BindGroup,
     /// What the group binds after the step uniform.
@@ -95,6 +98,15 @@ impl Dispatch {
         }
         let y = self.chunks.map_or(self.grid[1], |c| keys.min(c.window.unwrap_or(keys)).div_ceil(c.keys) as u32);
         Some([self.grid[0], y, ((rows * self.z).div_ceil(self.rows_per_group) + self.more) as u32])
+    }
+
+    /// Its work in this step, none where it does not run.
+    pub fn work(&self, step: &Step<'_>) -> u64 {
+        let Some([_, _, z]) = self.grid(step) else { return 0 };
+        // One that takes them all has no more than there are.
+        let each = if self.rows_per_group == usize::MAX { step.tokens.len() } else { self.rows_per_group };
+        let rows = (z as usize * each).div_ceil(self.z);
+        self.other.total(self.weight_bytes, rows, step.pos + step.tokens.len())
     }
 
     /// Binds another buffer in the place of one. Says whether that was bound.
@@ -320,6 +332,7 @@ impl Compiler<'_> {
         Dispatch {
             name,
             weight_bytes: 0,
+            other: Work::default(),
             pipeline,
             group,
             bound,

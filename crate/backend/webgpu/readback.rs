@@ -90,12 +90,18 @@ impl Ring {
         self.seats.len() as u64
     }
 
-    /// Takes a seat for a step and records the copy of what it gives back.
-    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer, bytes: u64) -> Result<()> {
+    /// Fails where no seat is free.
+    pub fn vacant(&self) -> Result<()> {
         let n = self.seats.len();
         if self.waiting == n {
             bail!(InvalidState, "{n} steps wait to be read; read the oldest first");
         }
+        Ok(())
+    }
+
+    /// Takes a vacant seat for a step and records the copy of what it gives back.
+    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer, bytes: u64) {
+        let n = self.seats.len();
         let seat = &mut self.seats[(self.oldest + self.waiting) % n];
         seat.bytes = bytes;
         seat.flag.lock().done = None;
@@ -103,7 +109,6 @@ impl Ring {
             encoder.copy_buffer_to_buffer(from, 0, &seat.buffer, 0, bytes);
         }
         self.waiting += 1;
-        Ok(())
     }
 
     /// Asks to be told when the newest step is over. Call it after the submit.

@@ -94,15 +94,21 @@ impl Sampler {
         self.history.size() + self.chosen.size()
     }
 
-    /// Appends the shader's `How` behind the step uniform.
-    pub fn write(&self, step: &Step<'_>, choice: &Choice<'_>, words: &mut Vec<u32>) -> Result<()> {
-        let (r, end) = (choice.rules, step.pos + step.tokens.len());
-        if !knows(r, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
+    /// Fails where the token of this step cannot be chosen so, or cannot be now.
+    pub fn check(&self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
+        let end = step.pos + step.tokens.len();
+        if !knows(choice.rules, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
             bail!(InvalidArgument, "a token is chosen from one row of the trunk, by rules that were asked for");
         }
         if choice.history.is_some_and(|h| h.len() != end) || (choice.history.is_none() && step.tokens.len() != 1) {
             bail!(InvalidArgument, "the history of a choice ends where its step does");
         }
+        self.ring.vacant()
+    }
+
+    /// Appends the shader's `How` behind the step uniform.
+    pub fn write(&self, step: &Step<'_>, choice: &Choice<'_>, words: &mut Vec<u32>) {
+        let (r, end) = (choice.rules, step.pos + step.tokens.len());
         let top_k = if r.top_k < self.n_vocab { r.top_k } else { 0 };
         words.extend([choice.key, top_k as u32, r.penalty_last_n.min(end) as u32, end as u32]);
         // Below this every difference between logits decides.
@@ -112,7 +118,6 @@ impl Sampler {
             [temperature, r.top_p, least, r.repeat_penalty, r.frequency_penalty, r.presence_penalty].map(f32::to_bits);
         words.extend(floats);
         words.resize(HOW as usize / 4, 0);
-        Ok(())
     }
 
     /// What penalties look at, where the host knows it. Returns the bytes that were written.
@@ -136,8 +141,9 @@ impl Sampler {
     }
 
     /// Takes a seat for the token. Returns the bytes that will be read.
-    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<u64> {
-        self.ring.take(encoder, &self.chosen, ID).map(|()| ID)
+    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder) -> u64 {
+        self.ring.take(encoder, &self.chosen, ID);
+        ID
     }
 
     pub fn poll(&mut self, gpu: &Gpu, cx: &mut Context<'_>) -> Poll<Result<u32>> {

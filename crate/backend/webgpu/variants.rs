@@ -178,14 +178,15 @@ fn vectors(tuning: Tuning) -> Vec<(String, Kernel)> {
 
 fn attentions(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
-    for d_head in [6, 64, 96, 256, 512] {
+    for d_head in [6, 64, 80, 96, 256, 512] {
         for (window, softcap) in [(None, None), (Some(16), None), (None, Some(50.0)), (Some(4), Some(50.0))] {
             let a = Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, window, softcap };
             let gates = [None, Some(gaps(12 * d_head))];
             let kinds =
                 [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|k| *k == KvType::F32 || d_head % 4 == 0);
             for (gate, kind) in kinds.flat_map(|k| gates.map(|g| (g, k))) {
-                let mut kernels = vec![kernels::attention(&a, gate, kind, tuning)];
+                let mut kernels =
+                    vec![kernels::attention(&a, gate, kind, tuning), kernels::attention_tile(&a, gate, kind)];
                 if kernels::split_of(&a).is_some() {
                     kernels.extend([1, 7].map(|chunks| kernels::attention_split(&a, gate, kind, chunks)));
                     kernels.push(kernels::attention_join(&a, gate, 7));

@@ -20,6 +20,7 @@ const FILES: &[(&str, &str)] = files![
     "attention.wgsl",
     "attention_join.wgsl",
     "attention_split.wgsl",
+    "attention_tile.wgsl",
     "concat.wgsl",
     "delta_prepare.wgsl",
     "delta_rule.wgsl",

@@ -26,7 +26,7 @@ fn narrow_keys_and_values_change_as_much_as_their_rounding_and_take_less_memory(
     if !gpu_wanted() {
         return;
     }
-    for (d_head, heads) in [(32, (3, 1)), (96, (2, 2))] {
+    for (d_head, heads) in [(32, (3, 1)), (64, (8, 1)), (96, (2, 2))] {
         let types = [DType::Q8_0; 3];
         let l = Layer { types, d_head, heads, norms: true, biases: false, gated: false, post_norm: true };
         let mut case = Case::new(format!("a layer with heads of {d_head}"), &[1, 13, 260, 1, 4], |p| {

@@ -112,6 +112,24 @@ pub fn attention(a: &Attention, gate: Option<View>, kv: KvType, tuning: Tuning) 
     Kernel { name: "attention", source, bind: bindings.access, grid: [a.n_head as u32, 1], rows: 1, z: 1 }
 }
 
+/// Attention of many tokens: those of some heads of one kv head in one workgroup. Binds q, k, v, the gate, y.
+pub fn attention_tile(a: &Attention, gate: Option<View>, kv: KvType) -> Kernel {
+    let (mut consts, bindings, libs) = common(a, gate, Some(kv));
+    let (v, n) = vectors(a.d_head);
+    // A thread keeps the sums of its rows: 64 numbers at most, so that they stay in registers.
+    let width = if v == "v4" { 4 } else { 1 };
+    let per_thread = [4, 2].into_iter().find(|rows| rows * n.div_ceil(8) * width <= 64).unwrap_or(1);
+    // As many heads as leave few rows idle: short steps then fill tiles too, and fewer keys are hidden from some row.
+    let (rows, heads) = (8 * per_thread, a.n_head / a.n_kv_head);
+    let fills = |group: &usize| heads.is_multiple_of(*group) && rows / group * group * 8 >= rows * 7;
+    let group = (1..=rows).rev().find(fills).unwrap_or(1);
+    let tokens = rows / group;
+    consts.extend([("R", U(per_thread)), ("GROUP", U(group)), ("TOKENS", U(tokens))]);
+    let source = assemble_with("attention_tile", &bindings, &libs, &consts, "");
+    let grid = [(a.n_head / group) as u32, 1];
+    Kernel { name: "attention_tile", source, bind: bindings.access, grid, rows: tokens, z: 1 }
+}
+
 /// Query heads that a workgroup of the split attention takes, and its keys. `None` where heads are no whole vectors.
 pub fn split_of(a: &Attention) -> Option<(usize, usize)> {
     if !a.d_head.is_multiple_of(4) || a.d_head / 4 > THREADS {
