@@ -238,9 +238,9 @@ impl<'a> Lower<'a, '_, '_> {
             Op::MoeRoute { x, n_used } => {
                 let n_expert = g.shape(*x).cols;
                 self.simple(kernels::moe_route(n_expert, *n_used, self.view(*x), tuning), &[]);
-                let (route, groups) = (self.out(), program.groups(ValueId(self.i as u32)));
                 for (tile, when) in kernels::moe_tiles(n_expert, *n_used, tuning) {
-                    self.push(|| kernels::moe_group(n_expert, *n_used, tile), when, &[route, groups]);
+                    let buffers = [self.out(), program.groups(ValueId(self.i as u32))];
+                    self.push(|| kernels::moe_group(n_expert, *n_used, tile), when, &buffers);
                 }
             }
             Op::MoeSum { route, .. } => self.simple(kernels::moe_sum(cols, g.shape(*route).cols / 2, false), &[]),

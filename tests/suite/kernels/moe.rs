@@ -115,6 +115,19 @@ fn experts_that_all_tokens_take_or_none_are_multiplied_all_the_same() {
 }
 
 #[test]
+fn a_route_that_no_router_made_is_followed_too() {
+    // As where an op is run alone with the values that it reads.
+    let case = Case::new("moe_matmul of a given route", &[40, 1], |p| {
+        let (n_expert, rows) = (3, 33);
+        let table: Vec<f32> = (0..p.vocab).flat_map(|i| [(i % 3) as f32, ((i + 1) % 3) as f32, 0.75, 0.25]).collect();
+        let (x, route) = (p.input(64), p.input_of(&table));
+        let w = p.weight(DType::Q4_0, n_expert * rows, 64);
+        p.g.moe_matmul(w, x, route, n_expert)
+    });
+    parity(&case, tol::DOT);
+}
+
+#[test]
 fn experts_that_are_split_between_buffers_give_the_same_result() {
     if !gpu_wanted() {
         return;
