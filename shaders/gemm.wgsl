@@ -64,10 +64,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         workgroupBarrier();
     }
-    for (var c = 0u; c < COLUMNS; c++) {
-        if (tc + c >= n) {
-            break;
-        }
+    for (var c = 0u; c < COLUMNS && tc + c < n; c++) {
         let t = y_of(tc + c);
         for (var r = 0u; r < 4u; r++) {
             let row = row0 + tr + r;

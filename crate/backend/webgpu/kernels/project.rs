@@ -266,6 +266,12 @@ impl Projection {
         f + "}\n"
     }
 
+    /// Rows of x of a tile, the lib that says which, and how many each token has.
+    fn tile(&self) -> (usize, &'static str, usize) {
+        let of_experts = |e: Experts| (e.tile.unwrap_or(1), "tile_expert", e.n_used);
+        self.experts.map_or((64, "tile_tokens", 1), of_experts)
+    }
+
     fn act_libs(&self) -> Vec<&'static str> {
         match (self.input, self.output) {
             (Input::GatedNorm { act, .. }, _) => vec!["v4", act_lib(act)],
@@ -339,8 +345,7 @@ pub fn gemv(p: &Projection, columns: usize, tuning: Tuning) -> Kernel {
 
 /// A projection of many rows of x as they are.
 pub fn gemm(p: &Projection) -> Kernel {
-    let tile = p.experts.and_then(|e| e.tile).unwrap_or(64);
-    let (lib, z) = p.experts.map_or(("tile_tokens", 1), |e| ("tile_expert", e.n_used));
+    let (tile, lib, z) = p.tile();
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
     let copies = p.matrices(&[&["run"][..], &p.act_libs(), &[lib]].concat(), None, None);

@@ -10,15 +10,16 @@ use crate::dtype::DType;
 pub fn gemm_q8(p: &Projection) -> Kernel {
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
-    let copies = p.matrices(&[&["run", "ints"][..], &p.act_libs()].concat(), None, None);
+    let (tile, lib, z) = p.tile();
+    let copies = p.matrices(&[&["run", "ints"][..], &p.act_libs(), &[lib]].concat(), None, None);
     let has = |dtypes: &[DType]| p.segments.iter().any(|s| dtypes.contains(&s.m.dtype));
     let halved = has(&[DType::Q2_K, DType::Q3_K, DType::Q6_K]);
     let minima = p.segments.iter().any(|s| quant(s.m.dtype).contains(&"run_of_unsigned"));
-    let consts = [&p.consts(grid_x)[..], &[("HALVED", B(halved)), ("MINIMA", B(minima))]].concat();
+    let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile)), ("HALVED", B(halved)), ("MINIMA", B(minima))]].concat();
     let bindings = p.bindings("vec4<u32>");
     let own = copies + &frame + &p.load_w("load_ints", "Ints");
     let source = assemble_with("gemm_q8", &bindings, &[], &consts, &own);
-    Kernel { name: "gemm_q8", source, bind: bindings.access, grid, rows: 64, z: 1 }
+    Kernel { name: "gemm_q8", source, bind: bindings.access, grid, rows: tile, z }
 }
 
 /// Rows of `cols` values as whole numbers of 8 bits. Binds x, y.
