@@ -34,10 +34,8 @@ mkdir -p $out
 
 # build NAME RUSTFLAGS CARGO-OPTIONS WASM-OPT-OPTIONS
 build() {
-  RUSTFLAGS=$2 cargo build --quiet --locked --profile wasm --target wasm32-unknown-unknown \
-    -Z build-std=std,panic_abort --package pagelm-web $3
-  wasm-bindgen --target web --out-dir "$out/$1" --out-name pagelm \
-    "$CARGO_TARGET_DIR/wasm32-unknown-unknown/wasm/pagelm_web.wasm"
+  RUSTFLAGS=$2 wasm-pack --quiet build web/bindings --mode no-install --target web --no-pack --no-gitignore --no-opt \
+    --profile wasm --out-dir "../../$out/$1" --out-name pagelm -- --locked -Z build-std=std,panic_abort $3
   local wasm=$out/$1/pagelm_bg.wasm small=$out/pagelm-$1.wasm
   if [ "${WASM_OPT:-1}" = 1 ]; then
     node web/node_modules/binaryen/bin/wasm-opt -O3 $features $4 "$wasm" -o "$small" & # while the next one compiles

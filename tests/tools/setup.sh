@@ -58,6 +58,12 @@ wasm() {
   rust
   wasm_rustc >/dev/null || { have rustup && rustup component add rust-src >&2; } ||
     debian_rust 'the sources of its standard library' 'component add rust-src'
+  # wasm-pack wants to see the target's library, though another is compiled along.
+  local library
+  library=$("$(wasm_rustc)" --target wasm32-unknown-unknown --print target-libdir)
+  [ -d "$library" ] || { [ "$(wasm_rustc)" != $debian_rustc ] && rustup target add wasm32-unknown-unknown >&2; } ||
+    mkdir -p "$library" || die "run as root: mkdir -p $library"
+  wasm_tool wasm-pack 0.15.1
   wasm_tool wasm-bindgen-cli "$(sed -n '/^name = "wasm-bindgen"$/{n;s/.*"\(.*\)"/\1/p;}' Cargo.lock)" wasm-bindgen
 }
 
@@ -91,7 +97,7 @@ wasm_tool() {
   rm -rf "$build"
 }
 
-# What a shell needs to build wasm with plain `cargo` and `wasm-bindgen`.
+# What a shell needs to build wasm with `wasm-pack`.
 env_lines() {
   local rustc path=$cache/tools/bin
   rustc=$(wasm_rustc) || die 'no Rust for wasm yet: run setup.sh wasm'
