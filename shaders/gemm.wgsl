@@ -60,12 +60,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         workgroupBarrier();
     }
-    for (var c = 0u; c < COLUMNS; c++) {
-        let column = tc + 8u * c;
-        if (column >= n) {
-            break;
-        }
-        let t = y_of(column);
+    for (var c = 0u; c < COLUMNS && tc + 8u * c < n; c++) {
+        let t = y_of(tc + 8u * c);
         for (var r = 0u; r < 4u; r++) {
             let row = row0 + tr + 8u * r;
             if (stored(at.x, row)) {

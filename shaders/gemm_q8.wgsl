@@ -1,7 +1,9 @@
-// y[t][row] = W[row] . x[t] in whole numbers of 8 bits, a tile of 64 rows of W and 64 rows of x a workgroup of 128
+// y[t][row] = W[row] . x[t] in whole numbers of 8 bits, a tile of 64 rows of W and TILE rows of x a workgroup of 128
 // threads. Two runs of 32 columns at a time lie in workgroup memory as they are multiplied, four bytes to a word, with
-// their scales; a thread has 4 rows, 16 apart so that neighbours read neighbours, and 8 columns. Where gate and up are
-// multiplied, the tile is 32 rows of each; a thread has the same rows of both.
+// their scales; a thread has 4 rows, 16 apart so that neighbours read neighbours, and TILE / 8 columns. Where gate and up
+// are multiplied, the tile is 32 rows of each; a thread has the same rows of both. Which rows of x and of y a tile has is
+// in `tile_*`.
+const COLUMNS: u32 = TILE / 8u;
 
 // Of each run and row: both halves, and scales and minima of them (of x: the scale, and the scaled sums of the halves).
 // Together 12 KiB.
@@ -20,13 +22,15 @@ fn dot16(a: vec4<u32>, b: vec4<u32>) -> i32 {
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let at = segment(wid.x + wid.y * GRID_X);
     let row0 = at.y * (64u / HALVES);
-    let n = select(now.tokens, now.outputs, OF_OUTPUTS);
-    let t0 = wid.z * 64u;
-    let x_base = min(t0 + tid % 64u, n - 1u) * RUNS;
+    let n = choose_tile(wid.z, row0, tid);
+    if (n == 0u) {
+        return;
+    }
+    let x_base = x_of(min(tid % 64u, n - 1u)) * RUNS;
     let tr = tid % 16u;
-    let tc = tid / 16u * 8u;
+    let tc = tid / 16u * COLUMNS;
     // Of each column the four rows.
-    var acc: array<vec4<f32>, 8>;
+    var acc: array<vec4<f32>, COLUMNS>;
     for (var run0 = 0u; run0 < RUNS; run0 += 2u) {
         let own = run0 + tid / 64u;
         let run = min(own, RUNS - 1u);
@@ -35,16 +39,18 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         w_low[tid] = q.low;
         w_high[tid] = q.high;
         w_scale[tid] = vec4<f32>(q.d, q.m);
-        x_low[tid] = x[o];
-        x_high[tid] = x[o + 1u];
-        x_scale[tid] = select(vec4<f32>(0.0), bitcast<vec4<f32>>(x[o + 2u]), own < RUNS);
+        if (tid % 64u < TILE) {
+            x_low[tid] = x[o];
+            x_high[tid] = x[o + 1u];
+            x_scale[tid] = select(vec4<f32>(0.0), bitcast<vec4<f32>>(x[o + 2u]), own < RUNS);
+        }
         workgroupBarrier();
         for (var r = tr; r < 128u; r += 64u) {
             let a = array<vec4<u32>, 4>(w_low[r], w_low[r + 16u], w_low[r + 32u], w_low[r + 48u]);
             let b = array<vec4<u32>, 4>(w_high[r], w_high[r + 16u], w_high[r + 32u], w_high[r + 48u]);
             let s = mat4x4<f32>(w_scale[r], w_scale[r + 16u], w_scale[r + 32u], w_scale[r + 48u]);
             let d = transpose(s);
-            for (var c = 0u; c < 8u; c++) {
+            for (var c = 0u; c < COLUMNS; c++) {
                 let i = r - tr + tc + c;
                 let low = x_low[i];
                 let high = x_high[i];
@@ -65,12 +71,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         workgroupBarrier();
     }
-    for (var c = 0u; c < 8u; c++) {
-        let t = t0 + tc + c;
+    for (var c = 0u; c < COLUMNS && tc + c < n; c++) {
         for (var r = 0u; r < 4u / HALVES; r++) {
             let row = row0 + tr + r * 16u;
-            if (t < n && row < rows_in(at.x)) {
-                store(at.x, t, row, acc[c][r], acc[c][min(r + 2u, 3u)]);
+            if (stored(at.x, row)) {
+                store(at.x, y_of(tc + c), row, acc[c][r], acc[c][min(r + 2u, 3u)]);
             }
         }
     }

@@ -120,12 +120,12 @@ fn a_token_takes_few_dispatches_one_pass_one_submit_one_small_write_and_makes_no
         let count = |is: fn(&Op) -> bool| g.nodes.iter().filter(|n| is(&n.op)).count() as u64;
         let (attention, delta) =
             (count(|op| matches!(op, Op::Attention { .. })), count(|op| matches!(op, Op::DeltaRule { .. })));
-        if *name == "qwen35moe" {
-            continue; // Rows of its shared expert are 48 wide, no whole runs: see `experts_are_the_same_fused`.
-        }
         let moe = count(|op| matches!(op, Op::MoeRoute { .. }));
+        // Rows of this fixture's shared expert are 48 wide, no whole runs, which no file with quantised experts has: its
+        // product, its gate and its sum stay apart.
+        let apart = if *name == "qwen35moe" { 3 * moe } else { 0 };
         // The past of these prompts is short: attention needs no second kernel.
-        let most = 6 * attention + 6 * delta + 4 * moe + OUTSIDE;
+        let most = 6 * attention + 6 * delta + 4 * moe + apart + OUTSIDE;
         assert!(dispatches <= most, "{name}: {dispatches} dispatches, {most} are allowed");
         assert_eq!((after.passes - before.passes, after.submits - before.submits), (1, 1), "{name}");
         assert_eq!((after.pipelines, after.buffers), (before.pipelines, before.buffers), "{name}");

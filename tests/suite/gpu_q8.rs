@@ -163,6 +163,45 @@ fn matrices_in_parts_are_multiplied_in_whole_numbers_too() {
     assert_eq!(got, want, "the same products, added in the same order");
 }
 
+/// Experts of two types each, a norm before them, their sum added to what came.
+fn experts(types: [DType; 3], (n_expert, n_used): (usize, usize), steps: &[usize]) -> Case {
+    Case::new(format!("q8 experts {types:?} {n_used} of {n_expert}"), steps, |p| {
+        let x = p.input(256);
+        let norm = p.weight(DType::F32, 1, 256);
+        let h = p.g.rms_norm(x, norm, 1e-5);
+        let logits = p.input(n_expert);
+        let route = p.g.moe_route(logits, n_used);
+        let [gate, up] = [types[0], types[1]].map(|dtype| {
+            let w = p.weight(dtype, n_expert * 256, 256);
+            p.g.moe_matmul(w, h, route, n_expert)
+        });
+        let y = p.g.glu(gate, up, Act::Silu);
+        let w = p.weight(types[2], n_expert * 256, 256);
+        let y = p.g.moe_matmul(w, y, route, n_expert);
+        let y = p.g.moe_sum(y, route);
+        p.g.add(x, y)
+    })
+}
+
+#[test]
+fn rows_sorted_by_expert_are_multiplied_in_whole_numbers() {
+    parity(&experts([DType::Q4_0, DType::Q5_1, DType::Q8_0], (5, 2), &[70]), MISSED);
+    parity(&experts([DType::Q4_K, DType::Q4_K, DType::Q6_K], (9, 3), &[50]), MISSED);
+    parity(&experts([DType::Q2_K, DType::Q3_K, DType::Q5_K], (3, 1), &[30]), MISSED);
+}
+
+#[test]
+fn experts_in_parts_are_multiplied_in_whole_numbers_too() {
+    if !gpu_wanted() {
+        return;
+    }
+    let case = experts([DType::Q4_0, DType::Q5_1, DType::Q8_0], (5, 2), &[70]);
+    let options = Options { software: Some(false), activations: Activations::Q8, ..Options::default() };
+    let want = run(&mut gpu(options), &case).expect("runs whole");
+    let got = run(&mut gpu(Options { max_binding: Some(150_000), ..options }), &case).expect("runs in parts");
+    assert_eq!(got, want, "each row is a product of its own");
+}
+
 /// What the steps of a case took.
 fn dispatches(backend: &mut WebGpu, case: &Case) -> u64 {
     backends::load(backend, case).expect("loads");

@@ -51,8 +51,8 @@ pub fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
 pub fn quantized_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
     let rows = if limits.max_tokens > kernels::FEW { limits.max_tokens } else { 0 };
     let of = |op: &Op| match op {
-        Op::Project(p) if p.experts.is_none() && project::in_ints(g, p) => g.shape(p.x).cols,
-        Op::MatMul { w, x } if kernels::in_ints(g.weight(*w).dtype) => g.shape(*x).cols,
+        Op::Project(p) if project::in_ints(g, p) => g.shape(p.x).cols,
+        Op::MatMul { w, x } | Op::MoeMatMul { w, x, .. } if kernels::in_ints(g.weight(*w).dtype) => g.shape(*x).cols,
         _ => 0,
     };
     let cols = if tuning.gemm == Gemm::Q8 { g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0) } else { 0 };
@@ -238,9 +238,9 @@ impl<'a> Lower<'a, '_, '_> {
             Op::MoeRoute { x, n_used } => {
                 let n_expert = g.shape(*x).cols;
                 self.simple(kernels::moe_route(n_expert, *n_used, self.view(*x), tuning), &[]);
-                let (route, groups) = (self.out(), program.groups(ValueId(self.i as u32)));
                 for (tile, when) in kernels::moe_tiles(n_expert, *n_used, tuning) {
-                    self.push(|| kernels::moe_group(n_expert, *n_used, tile), when, &[route, groups]);
+                    let buffers = [self.out(), program.groups(ValueId(self.i as u32))];
+                    self.push(|| kernels::moe_group(n_expert, *n_used, tile), when, &buffers);
                 }
             }
             Op::MoeSum { route, .. } => self.simple(kernels::moe_sum(cols, g.shape(*route).cols / 2, false), &[]),

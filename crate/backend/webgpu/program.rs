@@ -170,7 +170,8 @@ impl Program {
         for (i, node) in g.nodes.iter().enumerate() {
             let Op::MoeRoute { x, n_used } = &node.op else { continue };
             let slot = plan.slot(ValueId(i as u32));
-            if !groups.iter().any(|(s, _)| *s == slot) {
+            let tiled = !kernels::moe_tiles(g.shape(*x).cols, *n_used, gpu.tuning).is_empty();
+            if tiled && !groups.iter().any(|(s, _)| *s == slot) {
                 let bytes = kernels::group_bytes(g.shape(*x).cols, *n_used, limits.max_tokens);
                 groups.push((slot, gpu.storage("groups", bytes as u64)?));
             }
@@ -237,11 +238,11 @@ impl Program {
         &found.expect("each table of the plan was made").1
     }
 
-    /// The rows of a step by expert, of a route.
+    /// The rows of a step by expert, of a route for which there are tiles.
     pub fn groups(&self, route: ValueId) -> &wgpu::Buffer {
         let slot = self.plan.slot(route);
         let found = self.groups.iter().find(|(s, _)| *s == slot);
-        &found.expect("each route of the plan has groups").1
+        &found.expect("each route that has tiles has groups").1
     }
 
     pub fn slot(&self, v: ValueId) -> &wgpu::Buffer {

@@ -50,8 +50,9 @@ fn of_kind(p: &Projection, tuning: Tuning) -> Vec<Kernel> {
             let mut all = vec![kernels::gemv(p, 1, tuning)];
             // The sum over experts is a kernel of its own there.
             if !software && input == Input::Plain && matches!(p.output, Output::Plain | Output::Glu(_)) {
-                let experts = Some(Experts { tile: Some(16), ..e });
-                all.push(kernels::gemm(&Projection { experts, ..p.clone() }));
+                let tiled = Projection { experts: Some(Experts { tile: Some(16), ..e }), ..p.clone() };
+                all.push(kernels::gemm(&tiled));
+                all.extend(p.in_ints().then(|| kernels::gemm_q8(&tiled)));
             }
             all
         }

@@ -12,14 +12,14 @@ pub fn sums(g: Graph) -> Graph {
     // Outer sums first: they say what inner ones become.
     for i in (0..e.g.nodes.len()).rev() {
         let Op::Add { a, b } = e.g.nodes[i].op else { continue };
-        // a + (b1 + b2) where both are projections: (a + b1) + b2, the inner sum in place of b1 + b2.
+        // a + (b1 + b2) where b1 is a projection, and b2 may be: (a + b1) + b2, the inner sum in place of b1 + b2.
         if let &Op::Add { a: b1, b: b2 } = e.op(b)
             && e.only_reader(b)
             && a < b
-            && let (Some(first), Some(last)) = (summand(&e, b1), summand(&e, b2))
+            && let (Some(first), last) = (summand(&e, b1), summand(&e, b2))
         {
             e.set(b.index(), add(a, first));
-            e.set(i, add(b, last));
+            e.set(i, last.map_or(Op::Add { a: b, b: b2 }, |last| add(b, last)));
         } else if let Some(last) = summand(&e, b) {
             e.set(i, add(a, last));
         } else if let &Op::RmsNorm { x: y, w, eps } = e.op(b)

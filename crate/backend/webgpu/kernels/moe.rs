@@ -20,9 +20,10 @@ pub fn moe_route(n_expert: usize, n_used: usize, x: View, tuning: Tuning) -> Ker
     Kernel { name: "moe_route", source, bind: vec![Read, Write], grid: [1, 1], rows: 1, z: 1 }
 }
 
-/// Rows of x of an expert that a workgroup takes at once, and how many an expert must have on average for that: unpacking
-/// a matrix once pays where the tiles are not too empty.
-const TILES: [(usize, usize); 2] = [(16, 4), (32, 16)];
+/// Rows of x of an expert that a workgroup takes at once, and how many an expert must have on average for that. A tile
+/// multiplies as long for one row as for all: while it does, a memory delivers the matrix token by token about half as
+/// often as the tile has rows.
+const TILES: [(usize, usize); 2] = [(16, 8), (32, 16)];
 
 /// Experts whose rows one workgroup can count.
 const MAX_EXPERTS: usize = 1024;

@@ -260,6 +260,12 @@ impl Projection {
         f + "}\n"
     }
 
+    /// Rows of x of a tile, the lib that says which, and how many each token has.
+    fn tile(&self) -> (usize, &'static str, usize) {
+        let of_experts = |e: Experts| (e.tile.unwrap_or(1), "tile_expert", e.n_used);
+        self.experts.map_or((64, "tile_tokens", 1), of_experts)
+    }
+
     fn act_libs(&self) -> Vec<&'static str> {
         match (self.input, self.output) {
             (Input::GatedNorm { act, .. }, _) => vec!["v4", act_lib(act)],
@@ -332,8 +338,7 @@ pub fn gemv(p: &Projection, columns: usize, tuning: Tuning) -> Kernel {
 
 /// A projection of many rows of x as they are.
 pub fn gemm(p: &Projection) -> Kernel {
-    let tile = p.experts.and_then(|e| e.tile).unwrap_or(64);
-    let (lib, z) = p.experts.map_or(("tile_tokens", 1), |e| ("tile_expert", e.n_used));
+    let (tile, lib, z) = p.tile();
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
     let copies = p.matrices(&[&["run"][..], &p.act_libs(), &[lib]].concat(), None, None);
@@ -347,15 +352,16 @@ pub fn gemm(p: &Projection) -> Kernel {
 pub fn gemm_q8(p: &Projection) -> Kernel {
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
-    let copies = p.matrices(&[&["run", "ints"][..], &p.act_libs()].concat(), None, None);
+    let (tile, lib, z) = p.tile();
+    let copies = p.matrices(&[&["run", "ints"][..], &p.act_libs(), &[lib]].concat(), None, None);
     let has = |dtypes: &[DType]| p.segments.iter().any(|s| dtypes.contains(&s.m.dtype));
     let halved = has(&[DType::Q2_K, DType::Q3_K, DType::Q6_K]);
     let minima = p.segments.iter().any(|s| quant(s.m.dtype).contains(&"run_of_unsigned"));
-    let consts = [&p.consts(grid_x)[..], &[("HALVED", B(halved)), ("MINIMA", B(minima))]].concat();
+    let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile)), ("HALVED", B(halved)), ("MINIMA", B(minima))]].concat();
     let bindings = p.bindings("vec4<u32>");
     let own = copies + &frame + &p.load_w("load_ints", "Ints");
     let source = assemble_with("gemm_q8", &bindings, &[], &consts, &own);
-    Kernel { name: "gemm_q8", source, bind: bindings.access, grid, rows: 64, z: 1 }
+    Kernel { name: "gemm_q8", source, bind: bindings.access, grid, rows: tile, z }
 }
 
 /// Rows of `cols` values as whole numbers of 8 bits. Binds x, y.

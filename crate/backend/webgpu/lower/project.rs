@@ -11,9 +11,10 @@ use crate::graph::{self, Graph, Op, Post, Pre, Project, Term, ValueId};
 /// Rows of x that a gemv takes at once, and the most rows of a step that it runs for.
 const COLUMNS: [(usize, usize); 3] = [(1, 1), (4, 4), (8, FEW)];
 
-/// The tiles of many rows sorted by expert. The rows of a sum go to the scratch buffer, where normed ones would be.
+/// The tiles of many rows sorted by expert, which is done where a route is made. The rows of a sum go to the scratch
+/// buffer, where normed ones would be.
 fn tiles(g: &Graph, p: &Project, tuning: Tuning) -> Vec<(usize, When)> {
-    let Some(e) = p.experts else { return Vec::new() };
+    let Some(e) = p.experts.filter(|e| matches!(g.node(e.route).op, Op::MoeRoute { .. })) else { return Vec::new() };
     match p.post {
         Post::Add { gate, .. } if gate.is_some() || p.pre != Pre::None => Vec::new(),
         _ => kernels::moe_tiles(e.n, g.shape(e.route).cols / 2, tuning),
@@ -145,36 +146,43 @@ impl<'a> Lower<'a, '_, '_> {
                 .chain([out])
                 .collect()
         };
-        let from = if input == Input::Plain { x } else { scratch };
+        let plain = if input == Input::Plain { x } else { scratch };
 
         if let (Some(e), Some(of)) = (experts, p.experts) {
             let tiles = tiles(g, p, tuning);
             if tuning.software {
                 self.prepare(p, number, When::ALWAYS, table);
-                self.push(|| kernels::gemv(&apart, 1, tuning), When::ALWAYS, &simple(from));
+                self.push(|| kernels::gemv(&apart, 1, tuning), When::ALWAYS, &simple(plain));
             } else {
                 let few = tiles.first().map_or(When::ALWAYS, |(_, many)| many.before());
                 self.push(|| kernels::gemv(&fused, 1, tuning), few, &whole);
             }
+            let Some((_, first)) = tiles.first() else { return };
+            let (many, groups) = (first.and_more(), program.groups(of.route));
             let sums = matches!(p.post, Post::Add { .. });
             let out = if sums { scratch } else { out };
-            let groups = program.groups(of.route);
+            let q8 = tuning.gemm == Gemm::Q8 && in_ints(g, p);
+            let from = if q8 { &program.quantized } else { plain };
             let buffers: Vec<_> =
                 matrices().chain([from, groups]).chain(table.filter(|_| has_bias)).chain([out]).collect();
-            if let Some((_, first)) = tiles.first() {
-                self.prepare(p, number, first.and_more(), table);
+            self.prepare(p, number, many, table);
+            if q8 && number == 0 {
+                // The rows for a token's experts lie side by side.
+                let cols = g.shape(p.x).cols;
+                self.unweighed(|| kernels::quantize_q8(cols), many, &[plain, from]);
             }
-            for (tile, many) in tiles {
+            for (tile, when) in tiles {
                 let output = if sums { Output::Plain } else { output };
                 let tiled = Projection { output, experts: Some(Experts { tile: Some(tile), ..e }), ..apart.clone() };
-                if let Some(d) = self.push(|| kernels::gemm(&tiled), many, &buffers) {
+                let kernel = if q8 { kernels::gemm_q8 } else { kernels::gemm };
+                if let Some(d) = self.push(|| kernel(&tiled), when, &buffers) {
                     d.more = e.n_expert;
                 }
             }
         } else if tuning.software {
             self.prepare(p, number, When::ALWAYS, table);
-            self.push(|| kernels::gemm_flat(&apart, 1), When::rows(1, 1), &simple(from));
-            self.push(|| kernels::gemm_flat(&apart, 8), When::rows(2, usize::MAX), &simple(from));
+            self.push(|| kernels::gemm_flat(&apart, 1), When::rows(1, 1), &simple(plain));
+            self.push(|| kernels::gemm_flat(&apart, 8), When::rows(2, usize::MAX), &simple(plain));
         } else {
             let mut least = 1;
             for (columns, most) in COLUMNS {
@@ -186,11 +194,11 @@ impl<'a> Lower<'a, '_, '_> {
             if tuning.gemm == Gemm::Q8 && in_ints(g, p) {
                 let q8 = &program.quantized;
                 if number == 0 {
-                    self.unweighed(|| kernels::quantize_q8(cols), many, &[from, q8]);
+                    self.unweighed(|| kernels::quantize_q8(cols), many, &[plain, q8]);
                 }
                 self.push(|| kernels::gemm_q8(&apart), many, &simple(q8));
             } else {
-                self.push(|| kernels::gemm(&apart), many, &simple(from));
+                self.push(|| kernels::gemm(&apart), many, &simple(plain));
             }
         }
     }
