@@ -80,6 +80,23 @@ pub fn step(backend: &mut dyn Backend, step: &Step<'_>, cols: usize) -> Result<V
     Ok(logits)
 }
 
+/// The dispatches of each step of a case, which makes no buffer and no pipeline.
+pub fn dispatches(b: &mut WebGpu, case: &Case) -> Vec<u64> {
+    load(b, case).expect("loads");
+    let mut counts = Vec::new();
+    let mut done = 0;
+    for &n in &case.steps {
+        let before = b.counters();
+        let tokens = &case.tokens[done..done + n];
+        step(b, &Step { tokens, pos: done, outputs: n, entry: Entry::Trunk }, case.cols()).expect("runs");
+        let c = b.counters();
+        assert_eq!((c.pipelines, c.buffers), (before.pipelines, before.buffers), "a step makes nothing");
+        counts.push(c.dispatches - before.dispatches);
+        done += n;
+    }
+    counts
+}
+
 /// All rows of all steps of a case.
 pub fn run(backend: &mut dyn Backend, case: &Case) -> Result<Vec<f32>> {
     load(backend, case)?;

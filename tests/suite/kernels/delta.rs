@@ -2,6 +2,7 @@
 
 use pagelm::DType;
 use pagelm::backend::reference::Reference;
+use pagelm::backend::webgpu::Options;
 use pagelm::backend::{Backend, Step};
 use pagelm::graph::{Delta, Entry, Op};
 
@@ -118,6 +119,23 @@ fn delta_rule_in_chunks_carries_the_state_that_single_tokens_do() {
     for d_head in [256, 260, 516] {
         parity(&rule_case(Delta { n_k_head: 1, n_v_head: 1, d_head }, &[33, 1, 31]), tol::RECURRENT);
     }
+}
+
+#[test]
+fn the_delta_rule_goes_by_chunks_in_long_steps_of_heads_that_fit_and_only_on_hardware_adapters() {
+    if !backends::gpu_wanted() {
+        return;
+    }
+    let count = |d_head, software: bool| {
+        let case = rule_case(Delta { n_k_head: 1, n_v_head: 1, d_head }, &[1, 16, 17]);
+        let mut b = backends::gpu(Options { software: Some(software), ..Options::default() });
+        let counts = backends::dispatches(&mut b, &case);
+        counts.iter().map(|n| n - counts[0]).collect::<Vec<_>>()
+    };
+    // What all columns share is a kernel of its own.
+    assert_eq!(count(32, false), [0, 0, 1]);
+    assert_eq!(count(516, false), [0; 3]);
+    assert_eq!(count(32, true), [0; 3]);
 }
 
 #[test]

@@ -115,6 +115,22 @@ fn experts_that_all_tokens_take_or_none_are_multiplied_all_the_same() {
 }
 
 #[test]
+fn only_steps_with_enough_rows_for_each_expert_are_sorted_and_only_on_hardware_adapters() {
+    if !gpu_wanted() {
+        return;
+    }
+    // Eight rows for each of 5 experts on average, where a token takes 2, are 20 tokens.
+    let case = steps_case(DType::Q4_0, 5, 2, (64, 33), false, &[1, 19, 20, 40], |p| p.input(5));
+    let count = |software| {
+        let mut b = gpu(Options { software: Some(software), ..Options::default() });
+        backends::dispatches(&mut b, &case)
+    };
+    // Two inputs, the router, the product, the last rows; and the sorting.
+    assert_eq!(count(false), [5, 5, 6, 6]);
+    assert_eq!(count(true), [5; 4]);
+}
+
+#[test]
 fn a_route_that_no_router_made_is_followed_too() {
     // As where an op is run alone with the values that it reads.
     let case = Case::new("moe_matmul of a given route", &[40, 1], |p| {
