@@ -1,5 +1,7 @@
 //! Which backend runs.
 
+use std::ops::{Deref, DerefMut};
+
 use clap::ValueEnum;
 use pagelm::Result;
 use pagelm::backend::cpu::Cpu;
@@ -21,10 +23,45 @@ pub enum Kind {
 
 /// A backend, and words on what it runs on.
 pub struct Device {
-    pub backend: Box<dyn Backend>,
+    pub backend: Running,
     pub description: String,
     /// Whether weights and cache lie where the programs of this machine lie.
     pub in_main_memory: bool,
+}
+
+/// The GPU's is known as such, because its kernels are chosen when a model is.
+pub enum Running {
+    Gpu(Box<WebGpu>),
+    Other(Box<dyn Backend>),
+}
+
+impl Running {
+    pub fn boxed(self) -> Box<dyn Backend> {
+        match self {
+            Self::Gpu(gpu) => gpu,
+            Self::Other(backend) => backend,
+        }
+    }
+}
+
+impl Deref for Running {
+    type Target = dyn Backend;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Gpu(gpu) => &**gpu,
+            Self::Other(backend) => &**backend,
+        }
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::Gpu(gpu) => &mut **gpu,
+            Self::Other(backend) => &mut **backend,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -69,7 +106,7 @@ pub fn open(kind: Kind, settings: Settings) -> Result<Device> {
         Kind::Gpu => Ok(on_gpu(gpu()?)),
         Kind::Cpu => Ok(on_cpu(settings)),
         Kind::Reference => Ok(Device {
-            backend: Box::new(Reference::with_activations(activations)),
+            backend: Running::Other(Box::new(Reference::with_activations(activations))),
             description: "one thread, f64".to_string(),
             in_main_memory: true,
         }),
@@ -81,13 +118,13 @@ fn on_gpu(gpu: WebGpu) -> Device {
     let software = if a.software { ", software" } else { "" };
     let description = format!("{} ({}, {}{software})", a.name, a.backend, a.driver);
     let in_main_memory = a.software;
-    Device { backend: Box::new(gpu), description, in_main_memory }
+    Device { backend: Running::Gpu(Box::new(gpu)), description, in_main_memory }
 }
 
 fn on_cpu(settings: Settings) -> Device {
     let cpu = Cpu::new(settings.threads).activations(settings.activations.into());
     let description = format!("{} threads", cpu.threads());
-    Device { backend: Box::new(cpu), description, in_main_memory: true }
+    Device { backend: Running::Other(Box::new(cpu)), description, in_main_memory: true }
 }
 
 /// Cores that this process may use.

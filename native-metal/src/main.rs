@@ -6,6 +6,7 @@ mod machine;
 mod mmap;
 mod model;
 mod source;
+mod tuning;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

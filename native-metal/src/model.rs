@@ -8,7 +8,8 @@ use pagelm::backend::KvType;
 use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
 
-use crate::device::{self, Kind};
+use crate::device::{self, Kind, Running};
+use crate::tuning::{self, Tune};
 use crate::{machine, source};
 
 /// What a model is opened for.
@@ -41,6 +42,10 @@ pub struct DeviceArgs {
     /// backends keep f32.
     #[arg(long, value_name = "TYPE")]
     kv_type: Option<KvType>,
+    /// Whether the GPU's kernels are chosen by measuring them, for a second, and kept for the next time (in
+    /// pagelm/tuning.json of the cache folder). Where not given, auto to run and off to compare.
+    #[arg(long, value_enum)]
+    tune: Option<Tune>,
     /// What the model may take of memory, in MiB; what the system says is free where not given. Of a GPU with memory of
     /// its own nothing is known.
     #[arg(long, value_name = "MIB")]
@@ -58,6 +63,10 @@ impl DeviceArgs {
         let fallback = if fast { device::Activations::Q8 } else { device::Activations::F32 };
         let activations = self.activations.unwrap_or(fallback);
         device::open(self.backend, device::Settings { threads: self.threads(), activations })
+    }
+
+    pub fn tune(&self, purpose: Purpose) -> Tune {
+        self.tune.unwrap_or(if purpose == Purpose::Run { Tune::Auto } else { Tune::Off })
     }
 
     /// The options with the memory that a model may take on this device.
@@ -106,12 +115,15 @@ pub fn open(path: &Path, args: &DeviceArgs, options: Options, purpose: Purpose) 
     let start = Instant::now();
     let named = |e: pagelm::Error| e.at(path.display());
     let source::Opened { gguf, source, .. } = source::open(path)?;
-    let device = args.device(purpose)?;
+    let mut device = args.device(purpose)?;
     let options = args.within(&device, options);
     let model = Model::new(&gguf, &|d| device.backend.supports(d), &options).map_err(named)?;
+    if let Running::Gpu(gpu) = &mut device.backend {
+        tuning::apply(gpu, &model, args.tune(purpose))?;
+    }
     let weight_bytes_per_token = model.plan.weight_bytes_per_token();
     let kv_bytes_per_token = model.row_bytes();
-    let session = model.load(&gguf, &*source, device.backend).map_err(named)?;
+    let session = model.load(&gguf, &*source, device.backend.boxed()).map_err(named)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let (name, on) = (session.backend().name(), &device.description);
     tracing::info!("{} on {name} ({on}), loaded in {load_ms:.0} ms", path.display());

@@ -28,4 +28,5 @@ mod text_broken;
 mod text_stream;
 mod text_template;
 mod tidy;
+mod tuning;
 mod webgpu;

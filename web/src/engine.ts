@@ -33,6 +33,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       mtp: options.mtp ?? false,
       memoryLimit: options.memoryLimit,
       kvType: options.kvType,
+      tune: options.tune ?? true,
     };
     const info = await client.call("load", input, { signal, onPiece: onProgress });
     return new Engine(client, info, label(options.model));

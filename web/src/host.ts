@@ -7,6 +7,7 @@ import { Placer } from "./loader/place.ts";
 import { throttled } from "./loader/progress.ts";
 import type { Operations, Prompt, Request, WasmOptions } from "./protocol.ts";
 import type { Task } from "./serve.ts";
+import { keep, kept } from "./tuning.ts";
 import type { BackendName, EngineInfo, EngineStats, ModelInfo, Piece } from "./types.ts";
 import { type Builds, type Started, startThreads, startWasm } from "./wasm.ts";
 
@@ -175,7 +176,7 @@ const GPU_REFUSALS = ["no-gpu", "gpu-error", "unsupported-type", "unsupported-ar
 async function open(
   started: Started,
   header: Header,
-  { backend: wanted, activations, contextLength, mtp, memoryLimit, kvType }: In<"load">,
+  { backend: wanted, activations, contextLength, mtp, memoryLimit, kvType, tune }: In<"load">,
 ) {
   const { threads } = started.options;
   const model = header.info(contextLength, mtp) as ModelInfo;
@@ -194,9 +195,13 @@ async function open(
   }
   // What browsers' language has for bytes, Apple's GPUs do step by step.
   const numbers = backend === "webgpu" && /apple/i.test(adapterName) ? "f32" : activations;
+  const tuningKey = `${adapterName}, ${numbers}`;
+  const tuning = backend === "webgpu" && tune ? await kept(tuningKey) : undefined;
   let engine: Engine;
   try {
-    engine = await header.open(backend, threads, numbers, contextLength, mtp, memoryLimit, kvType);
+    engine = await header.open(backend, threads, numbers, contextLength, mtp, memoryLimit, kvType, tuning);
+    const measured = engine.measured();
+    if (measured) await keep(tuningKey, measured);
   } catch (e) {
     const { code, message } = errorData(e);
     if (wanted !== "auto" || backend === "cpu" || !GPU_REFUSALS.includes(code)) throw e;

@@ -49,6 +49,7 @@ export interface Operations {
       mtp: boolean;
       memoryLimit: number | undefined;
       kvType: KvType | undefined;
+      tune: boolean;
     };
     out: EngineInfo;
     piece: LoadProgress;

@@ -60,6 +60,11 @@ export interface EngineOptions extends AssetOptions {
   memoryLimit?: number;
   /** How WebGPU keeps keys and values, by default `f16`: `q8_0` takes about half of that, `f32` twice as much. */
   kvType?: KvType;
+  /**
+   * Whether WebGPU's kernels are chosen by measuring them, which takes a second the first time that a page meets an
+   * adapter; by default they are. The browser keeps what was measured in a cache named `pagelm-tuning`.
+   */
+  tune?: boolean;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::kernels::{Gemm, Tuning};
+use super::tuning::{Gemm, Tuning};
 use crate::backend::Activations;
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
@@ -64,6 +64,8 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     pub info: AdapterInfo,
     pub tuning: Tuning,
+    /// What runs where nothing was measured.
+    pub default: Tuning,
     pub fault: Fault,
     /// Bytes of one binding, at most.
     pub max_binding: u64,
@@ -100,9 +102,9 @@ impl Gpu {
         let info = describe(&adapter, &limits);
         let q8 = options.activations == Activations::Q8 && multiplies_bytes(&instance, &adapter);
         let gemm = if q8 { Gemm::Q8 } else { Gemm::F32 };
-        let tuning = Tuning { software: options.software.unwrap_or(info.software), gemm };
+        let default = Tuning::new(options.software.unwrap_or(info.software), gemm);
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
-        Ok(Self { device, queue, info, tuning, fault, max_binding, timestamps })
+        Ok(Self { device, queue, info, tuning: default, default, fault, max_binding, timestamps })
     }
 
     pub fn encoder(&self) -> wgpu::CommandEncoder {

@@ -9,8 +9,9 @@ pub use attention::{Place, attention, attention_join, attention_split, attention
 pub use delta::{DeltaChunks, DeltaRule, delta_prepare, delta_rule, delta_scan, l2_norm, ssm_conv};
 pub use moe::{group_bytes, moe_group, moe_matmul_any, moe_route, moe_sum, moe_tiles};
 pub use project::{Experts, FEW, Input, Output, Projection, Segment};
-pub use project::{gemm, gemm_flat, gemm_q8, gemv, matmul_any, quantize_q8};
+pub use project::{WIDE, gemm, gemm_flat, gemm_q8, gemv, matmul_any, quantize_q8};
 
+use super::tuning::Tuning;
 use super::wgsl::Const::{B, F, U};
 use super::wgsl::{Bindings, Const, assemble, assemble_with};
 use crate::dtype::DType;
@@ -42,22 +43,6 @@ pub struct Kernel {
     /// Rows of the step that one workgroup takes: the grid along z is `z` times the rows, divided by this.
     pub rows: usize,
     pub z: usize,
-}
-
-/// What of the adapter decides between variants of a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    /// Shaders run on the CPU: a barrier is dear, uncoalesced reads are not.
-    pub software: bool,
-    pub gemm: Gemm,
-}
-
-/// How the rows of long steps are multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gemm {
-    F32,
-    /// In whole numbers of 8 bits, where the matrix has them.
-    Q8,
 }
 
 /// Rows `row0` to `row0 + rows` of a matrix with `total_rows` rows, in a buffer of their own.

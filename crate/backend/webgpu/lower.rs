@@ -2,10 +2,12 @@
 
 mod project;
 
-use super::kernels::{self, Experts, Finish, Gemm, Kernel, Matrix, Tuning};
+use super::dispatch::{Chunks, Compiler, Dispatch, When};
+use super::kernels::{self, Experts, Finish, Kernel, Matrix};
 use super::pace::Work;
-use super::program::{Chunks, Compiler, Dispatch, Program, When};
+use super::program::Program;
 use super::tables::{Table, taken_in};
+use super::tuning::{Gemm, Tuning};
 use crate::backend::{KvType, Limits};
 use crate::graph::{Attention, Delta, Dim, Graph, Op, Pre, QkNorm, StateId, StateRows, ValueId, View, WeightId};
 
@@ -24,7 +26,7 @@ pub fn node(program: &Program, i: usize, compiler: &mut Compiler<'_>, all: &mut 
     }
     let rows = g.nodes[i].shape.map_or(Dim::Tokens, |s| s.rows);
     let most = if rows == Dim::Tokens { program.limits.max_tokens } else { program.limits.max_outputs };
-    let tuning = compiler.gpu.tuning;
+    let tuning = compiler.tuning;
     Lower { program, g, i, rows, most, weight_bytes: 0, tuning, compiler, all }.run();
 }
 
@@ -100,7 +102,7 @@ struct Split {
 
 impl Split {
     fn of(a: &Attention, limits: Limits, tuning: Tuning) -> Option<Self> {
-        let (_, keys) = kernels::split_of(a).filter(|_| !tuning.software)?;
+        let (_, keys) = kernels::split_of(a, tuning.keys).filter(|_| !tuning.software)?;
         let chunks = limits.n_ctx.min(a.window.unwrap_or(limits.n_ctx)).div_ceil(keys);
         let partial = a.n_head * chunks * (a.d_head + 4) * 4;
         let tokens = FEW_QUERIES.min(MAX_PARTIAL / partial).max(1);
@@ -294,17 +296,17 @@ impl<'a> Lower<'a, '_, '_> {
         };
         // Within a window the past never gets longer than that.
         let short = if split.chunks == 1 { usize::MAX } else { split.keys };
-        self.push(|| kernels::attention_split(attn, view, kv, 1), few.and_keys(0, short), &all);
+        self.push(|| kernels::attention_split(attn, view, kv, 1, tuning), few.and_keys(0, short), &all);
         if split.chunks > 1 {
             let scratch = &self.program.scratch;
             let long = few.and_keys(short + 1, usize::MAX);
             let parts = [read[0], read[1], read[2], scratch];
-            let k = || kernels::attention_split(attn, view, kv, split.chunks);
+            let k = || kernels::attention_split(attn, view, kv, split.chunks, tuning);
             if let Some(d) = self.push(k, long, &parts) {
                 d.chunks = Some(Chunks { keys: split.keys, window: attn.window });
             }
             let joined: Vec<_> = [scratch].into_iter().chain(gate).chain([out]).collect();
-            self.push(|| kernels::attention_join(attn, view, split.chunks), long, &joined);
+            self.push(|| kernels::attention_join(attn, view, split.chunks, tuning), long, &joined);
         }
     }
 

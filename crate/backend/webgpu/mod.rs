@@ -4,6 +4,7 @@
 //! once (see `pace` for long steps).
 
 mod device;
+mod dispatch;
 mod kernels;
 mod lower;
 mod pace;
@@ -14,6 +15,8 @@ mod repack;
 mod sample;
 mod states;
 mod tables;
+mod tune;
+mod tuning;
 mod variants;
 mod weights;
 mod wgsl;
@@ -21,12 +24,15 @@ mod wgsl;
 use std::task::{Context, Poll};
 
 pub use device::{AdapterInfo, Options};
+pub use tune::Clock;
+pub use tuning::{Candidate, Change, Gemm, Gemv, Tuning, candidates};
 pub use variants::shader_sources;
 pub use weights::Target;
 
 use self::device::Gpu;
+use self::dispatch::IDS_AT;
 use self::pace::Pace;
-use self::program::{IDS_AT, Program};
+use self::program::Program;
 use self::readback::Ring;
 use self::sample::Sampler;
 use super::{Backend, Choice, Counters, KvType, Limits, Memory, Rules, Step, TimedStep, Timing};

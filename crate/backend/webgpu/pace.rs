@@ -7,8 +7,8 @@
 use web_time::Instant;
 
 use super::device::Gpu;
+use super::dispatch::Dispatch;
 use super::kernels::FEW;
-use super::program::Dispatch;
 use crate::backend::{Counters, Step};
 use crate::graph::{Graph, Op};
 

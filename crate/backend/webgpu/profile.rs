@@ -1,7 +1,7 @@
 //! How long each kernel of a step takes, by the clock of the GPU.
 
 use super::device::Gpu;
-use super::program::Dispatch;
+use super::dispatch::Dispatch;
 use super::readback::mapped;
 use super::wgsl::file;
 use crate::backend::{Step, Timed};
@@ -70,7 +70,7 @@ pub async fn streaming_read(gpu: &Gpu) -> Result<f64> {
 }
 
 /// The nanoseconds of `n` passes that `record` makes.
-async fn time(
+pub async fn time(
     gpu: &Gpu,
     n: usize,
     mut record: impl FnMut(&mut wgpu::CommandEncoder, usize, wgpu::ComputePassTimestampWrites<'_>),

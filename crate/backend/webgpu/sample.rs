@@ -3,8 +3,9 @@
 use std::task::{Context, Poll};
 
 use super::device::Gpu;
+use super::dispatch::IDS_AT;
 use super::kernels;
-use super::program::{IDS_AT, Program};
+use super::program::Program;
 use super::readback::Ring;
 use crate::backend::{Choice, Rules, Step};
 use crate::bail;

@@ -1,7 +1,8 @@
 //! Every variant of every shader, for tests that compile them all.
 
-use super::kernels::{self, Experts, Finish, Gemm, Input, Kernel, Matrix, Output, Projection, Segment, Tuning};
+use super::kernels::{self, Experts, Finish, Input, Kernel, Matrix, Output, Projection, Segment};
 use super::repack;
+use super::tuning::{self, Gemm, Tuning};
 use crate::backend::KvType;
 use crate::dtype::DType;
 use crate::graph::{Act, Attention, Delta, Dim, QkNorm, Rope, RopePairs, View};
@@ -10,7 +11,7 @@ use crate::graph::{Act, Attention, Delta, Dim, QkNorm, Rope, RopePairs, View};
 pub fn shader_sources() -> Vec<(String, String)> {
     let mut all = Vec::new();
     for software in [false, true] {
-        let tuning = Tuning { software, gemm: Gemm::F32 };
+        let tuning = Tuning::new(software, Gemm::F32);
         let kind = if tuning.software { "software" } else { "hardware" };
         let kernels = (matrices(tuning).into_iter())
             .chain(projections(tuning))
@@ -22,10 +23,35 @@ pub fn shader_sources() -> Vec<(String, String)> {
     for threads in [32, 256, 1024] {
         all.push((format!("sample {threads}"), kernels::sample(1031, threads)));
     }
+    all.extend(tuned().into_iter().map(|(what, k)| (format!("{} {what}", k.name), k.source)));
     all.push(("read".to_string(), super::wgsl::file("read").to_string()));
     for (dtype, fields) in DType::ALL.iter().filter_map(|d| Some((*d, repack::fields(*d)?))) {
         let tile = repack::TILE * 3 * dtype.block_bytes();
         all.push((format!("repack {dtype}"), repack::source(dtype, 3 * dtype.block_elems(), tile, fields)));
+    }
+    all
+}
+
+/// What tuning chooses from.
+fn tuned() -> Vec<(String, Kernel)> {
+    let mut all = Vec::new();
+    let default = Tuning::new(false, Gemm::Q8);
+    for change in tuning::candidates(default).into_iter().map(|c| c.change) {
+        let tuning = default.with(change);
+        for (cols, rows, output) in
+            [(768, 100, Output::Plain), (256, kernels::WIDE + 1, Output::Plain), (768, 100, Output::Glu(Act::Silu))]
+        {
+            let m = Matrix { dtype: DType::Q4_K, cols, row0: 0, rows, total_rows: rows };
+            let segments = vec![Segment { m, column: 0, bias: None }; if output == Output::Plain { 1 } else { 2 }];
+            let input = Input::Norm { eps: 1e-5 };
+            let p = Projection { cols, input, segments, output, y_cols: rows, of: Dim::Tokens, experts: None };
+            all.push((format!("{output:?} {change:?}"), kernels::gemv(&p, 1, tuning)));
+        }
+        for d_head in [64, 256] {
+            let a = Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, window: None, softcap: None };
+            all.push((format!("{change:?}"), kernels::attention_split(&a, None, KvType::F16, 7, tuning)));
+            all.push((format!("{change:?}"), kernels::attention_join(&a, None, 7, tuning)));
+        }
     }
     all
 }
@@ -187,9 +213,9 @@ fn attentions(tuning: Tuning) -> Vec<(String, Kernel)> {
             for (gate, kind) in kinds.flat_map(|k| gates.map(|g| (g, k))) {
                 let mut kernels =
                     vec![kernels::attention(&a, gate, kind, tuning), kernels::attention_tile(&a, gate, kind)];
-                if kernels::split_of(&a).is_some() {
-                    kernels.extend([1, 7].map(|chunks| kernels::attention_split(&a, gate, kind, chunks)));
-                    kernels.push(kernels::attention_join(&a, gate, 7));
+                if kernels::split_of(&a, tuning.keys).is_some() {
+                    kernels.extend([1, 7].map(|chunks| kernels::attention_split(&a, gate, kind, chunks, tuning)));
+                    kernels.push(kernels::attention_join(&a, gate, 7, tuning));
                 }
                 all.extend(
                     kernels.into_iter().map(|k| (format!("{d_head} {window:?} {softcap:?} {gate:?} {kind:?}"), k)),

@@ -92,6 +92,11 @@ impl Weights {
         self.all.iter().map(of).sum()
     }
 
+    /// Frees the memory at once: a browser would wait for its garbage collector.
+    pub fn destroy(&self) {
+        self.all.iter().flat_map(|s| &s.parts).for_each(|p| p.buffer.destroy());
+    }
+
     pub fn buffers(&self) -> u64 {
         self.all.iter().map(|s| s.parts.len() as u64).sum()
     }

@@ -2,7 +2,7 @@
 
 use js_sys::{Array, Float32Array};
 use pagelm::backend::reference::Reference;
-use pagelm::backend::webgpu::{self, Target, WebGpu};
+use pagelm::backend::webgpu::{self, Clock, Target, WebGpu};
 use pagelm::backend::{Activations, Backend, Counters, Memory};
 use pagelm::engine::{Generation, Model, Options, Session};
 use pagelm::gguf::Gguf;
@@ -20,6 +20,7 @@ pub struct Engine {
     state: State,
     backend: &'static str,
     adapter: Option<webgpu::AdapterInfo>,
+    measured: Option<String>,
     n_ctx: usize,
     /// Bytes of weights that came through this module's memory.
     copied: u64,
@@ -57,6 +58,7 @@ impl Engine {
         threads: usize,
         activations: &str,
         options: Options,
+        tuning: Option<String>,
     ) -> Result<Engine> {
         let activations = match activations {
             "q8" => Activations::Q8,
@@ -84,12 +86,21 @@ impl Engine {
         let backend = device.backend();
         let options = Options { kv_type: backend.kv_type(options.kv_type), ..options };
         let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
+        let mut measured = None;
+        if let (Device::Gpu(gpu), Some(record)) = (&mut device, tuning)
+            && !gpu.adopt(&record)
+        {
+            let clock = Clock { now: &milliseconds, gpu: true };
+            measured = gpu.tune(&model.plan, model.limits, clock).await?;
+        }
+        let backend = device.backend();
         backend.prepare(model.plan.clone(), model.limits)?;
         Ok(Engine {
             backend: backend.name(),
             n_ctx: model.limits.n_ctx,
             state: State::Loading(Box::new(model), device),
             adapter,
+            measured,
             copied: 0,
             tokenizer: Tokenizer::from_gguf(&gguf.meta),
             template: ChatTemplate::from_gguf(&gguf.meta),
@@ -126,6 +137,12 @@ impl Engine {
 /// Loading.
 #[wasm_bindgen]
 impl Engine {
+    /// What choosing kernels found, to be kept and given to the next `open` with this adapter; undefined where nothing
+    /// was measured.
+    pub fn measured(&self) -> Option<String> {
+        self.measured.clone()
+    }
+
     /// Takes note of `len` bytes at `offset` of the file and says where they go, as
     /// `[start, end, buffer, at, weight, offset]`: bytes `start..end` of them go to byte `at` of the GPU buffer, or,
     /// where `buffer` is null, through `write(weight, offset, bytes)`.
@@ -245,6 +262,12 @@ impl Engine {
         let threads = running();
         to_js(&Stats { backend, adapter, context_length, threads, counters, memory, weight_bytes_copied, wasm_bytes })
     }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn milliseconds() -> f64;
 }
 
 #[derive(Serialize)]

@@ -92,7 +92,8 @@ impl Header {
 
     /// Makes the engine on `webgpu`, `cpu` or `reference`, ready to take weights. On the CPU it has one thread, and room
     /// for others that JavaScript may lend it, `threads` in all. `activations`: `q8` or `f32`.
-    /// `memory_limit`: bytes that it may take; `kv_type`: how the cache is kept on WebGPU, by default `f16`.
+    /// `memory_limit`: bytes that it may take; `kv_type`: how the cache is kept on WebGPU, by default `f16`;
+    /// `tuning`: the record of an earlier `measured`, or of none, where WebGPU's kernels shall be chosen.
     pub async fn open(
         &self,
         backend: String,
@@ -102,10 +103,11 @@ impl Header {
         mtp: bool,
         memory_limit: Option<f64>,
         kv_type: Option<String>,
+        tuning: Option<String>,
     ) -> Result<Engine, JsValue> {
         let kv_type = kv_type.map_or(Ok(KvType::F16), |name| name.parse()).map_err(thrown)?;
         let options = Options { kv_type, ..choice(context_length, mtp, memory_limit) };
-        Engine::open(self.gguf()?, &backend, threads, &activations, options).await.map_err(thrown)
+        Engine::open(self.gguf()?, &backend, threads, &activations, options, tuning).await.map_err(thrown)
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {

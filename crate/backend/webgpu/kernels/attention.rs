@@ -1,8 +1,9 @@
 //! Attention and what prepares it.
 
+use super::super::tuning::Tuning;
 use super::super::wgsl::Const::{B, F, U};
 use super::super::wgsl::{Bindings, Const, assemble_with};
-use super::{Kernel, Read, Tuning, Write, vectors};
+use super::{Kernel, Read, Write, vectors};
 use crate::backend::KvType;
 use crate::graph::{Attention, Rope, RopePairs, View};
 
@@ -130,8 +131,9 @@ pub fn attention_tile(a: &Attention, gate: Option<View>, kv: KvType) -> Kernel {
     Kernel { name: "attention_tile", source, bind: bindings.access, grid, rows: tokens, z: 1 }
 }
 
-/// Query heads that a workgroup of the split attention takes, and its keys. `None` where heads are no whole vectors.
-pub fn split_of(a: &Attention) -> Option<(usize, usize)> {
+/// Query heads that a workgroup of the split attention takes, and its keys, at most so many. `None` where heads are no whole
+/// vectors.
+pub fn split_of(a: &Attention, most: usize) -> Option<(usize, usize)> {
     if !a.d_head.is_multiple_of(4) || a.d_head / 4 > THREADS {
         return None;
     }
@@ -139,14 +141,16 @@ pub fn split_of(a: &Attention) -> Option<(usize, usize)> {
     // Queries, scores, sums of products, folded sums and a vector of each thread: what the shader declares.
     let bytes = |heads: usize, keys: usize| 4 * heads * (a.d_head + keys + THREADS + 8) + 16 * THREADS;
     let heads = (1..=group.min(8)).rev().filter(|h| group.is_multiple_of(*h));
-    let fits = |h: usize| [256, 128].into_iter().find(|keys| bytes(h, *keys) <= WORKGROUP_MEMORY).map(|keys| (h, keys));
+    let fits = |h: usize| {
+        [most, most.min(128)].into_iter().find(|keys| bytes(h, *keys) <= WORKGROUP_MEMORY).map(|keys| (h, keys))
+    };
     heads.into_iter().find_map(fits)
 }
 
 /// Attention of few tokens: all query heads of a key in one workgroup. Binds q, k, v, the gate, y, or with more than one
 /// of `chunks` (of the whole context) q, k, v, the partial results.
-pub fn attention_split(a: &Attention, gate: Option<View>, kv: KvType, chunks: usize) -> Kernel {
-    let (heads, keys) = split_of(a).expect("the caller asked");
+pub fn attention_split(a: &Attention, gate: Option<View>, kv: KvType, chunks: usize, tuning: Tuning) -> Kernel {
+    let (heads, keys) = split_of(a, tuning.keys).expect("the caller asked");
     let whole = chunks == 1;
     let (mut consts, mut bindings, mut libs) = common(a, gate.filter(|_| whole), Some(kv));
     consts.extend([
@@ -166,9 +170,9 @@ pub fn attention_split(a: &Attention, gate: Option<View>, kv: KvType, chunks: us
 }
 
 /// Joins the partial results. Binds those, the gate, y.
-pub fn attention_join(a: &Attention, gate: Option<View>, chunks: usize) -> Kernel {
+pub fn attention_join(a: &Attention, gate: Option<View>, chunks: usize, tuning: Tuning) -> Kernel {
     let (mut consts, bindings, libs) = common(a, gate, None);
-    let keys = split_of(a).expect("the caller asked").1;
+    let keys = split_of(a, tuning.keys).expect("the caller asked").1;
     let threads = (a.d_head / 4).next_multiple_of(32);
     consts.extend([("WG", U(threads)), ("CHUNK", U(keys)), ("CHUNKS", U(chunks))]);
     let source = assemble_with("attention_join", &bindings, &libs, &consts, "");

@@ -1,8 +1,9 @@
 //! The kernels of gated delta nets. Those that carry a state go through the tokens of a step in one dispatch.
 
+use super::super::tuning::Tuning;
 use super::super::wgsl::Const::{B, F, U};
 use super::super::wgsl::{Bindings, Const, assemble, assemble_with};
-use super::{Kernel, Matrix, Read, THREADS, Tuning, Write, value, vectors};
+use super::{Kernel, Matrix, Read, THREADS, Write, value, vectors};
 use crate::graph::{Delta, QkNorm, View};
 
 /// One workgroup along z, however many rows the step has.

@@ -1,9 +1,10 @@
 //! The kernels of mixtures of experts. Which experts a token takes stays on the GPU: grids do not depend on it.
 
-use super::super::program::When;
+use super::super::dispatch::When;
+use super::super::tuning::Tuning;
 use super::super::wgsl::Const::{B, U};
 use super::super::wgsl::{Bindings, assemble, assemble_with};
-use super::{Experts, FEW, Kernel, Matrix, Read, THREADS, Tuning, Write, value, vectors};
+use super::{Experts, FEW, Kernel, Matrix, Read, THREADS, Write, value, vectors};
 use crate::graph::View;
 
 /// x is a view of whole columns.

@@ -1,15 +1,21 @@
 //! Projections: products of packed matrices with rows of x, with what happens to x before and to the result after.
 
+mod q8;
+
 use std::fmt::Write;
 
+use super::super::tuning::Tuning;
 use super::super::wgsl::Const::{B, F, U};
 use super::super::wgsl::{Bindings, Const, Copies, assemble, assemble_with, file};
-use super::{Kernel, Matrix, Read, THREADS, Tuning, Write as Written, element, fold, in_ints, quant, value};
-use crate::dtype::DType;
+use super::{Kernel, Matrix, Read, THREADS, Write as Written, element, fold, in_ints, quant, value};
 use crate::graph::{Act, Dim, View};
+pub use q8::{gemm_q8, quantize_q8};
 
 /// Rows of x up to which the kernel for few of them runs.
 pub const FEW: usize = 16;
+
+/// Rows of a matrix from which on it is wide.
+pub const WIDE: usize = 4096;
 
 /// Threads of a gemv.
 const WG: usize = 64;
@@ -284,20 +290,21 @@ pub fn act_lib(act: Act) -> &'static str {
 
 /// Threads that share the runs of a row: the most that leave at most a quarter of them idle, else those that leave the
 /// fewest.
-fn lanes(runs: usize) -> usize {
+fn lanes(runs: usize, most: usize) -> usize {
     let busy = |lanes: usize| runs as f32 / (runs.div_ceil(lanes) * lanes) as f32;
-    [32, 16, 8].into_iter().find(|&l| busy(l) >= 0.75).unwrap_or(8)
+    [32, 16, 8].into_iter().find(|&l| l <= most && busy(l) >= 0.75).unwrap_or(8)
 }
 
 /// A projection of up to `columns` rows of x a workgroup, or of one with its experts.
 pub fn gemv(p: &Projection, columns: usize, tuning: Tuning) -> Kernel {
     let rows: usize = p.segments.iter().map(|s| p.rows(s)).max().unwrap_or(0);
-    // A thread that owns more rows loads x less often, but small matrices need all the workgroups that they can have.
-    let (lanes, groups, per_thread) = match (tuning.software, columns) {
-        (true, _) => (1, 16, 4),
-        (false, 1) if rows >= 4096 => (lanes(p.cols / 32), WG / lanes(p.cols / 32), 4),
-        (false, _) => (lanes(p.cols / 32), WG / lanes(p.cols / 32), 2),
+    let of = if rows >= WIDE { tuning.wide } else { tuning.narrow };
+    let (lanes, per_thread) = match (tuning.software, columns) {
+        (true, _) => (1, 4),
+        (false, 1) => (lanes(p.cols / 32, of.lanes), of.rows),
+        (false, _) => (lanes(p.cols / 32, 32), 2),
     };
+    let groups = if tuning.software { 16 } else { WG / lanes };
     let threads = lanes * groups;
     let out = per_thread / p.halves();
     let squares = usize::from(matches!(p.input, Input::Norm { .. } | Input::SumNorm { .. }));
@@ -346,30 +353,6 @@ pub fn gemm(p: &Projection) -> Kernel {
     let bindings = p.bindings("vec4<f32>");
     let source = assemble_with("gemm", &bindings, &[], &consts, &(copies + &frame + &p.load_w("load_run", "Run")));
     Kernel { name: "gemm", source, bind: bindings.access, grid, rows: tile, z }
-}
-
-/// A projection of many rows of x that `quantize_q8` made, by matrices that are all `in_ints`.
-pub fn gemm_q8(p: &Projection) -> Kernel {
-    let (frame, all) = p.frame(64 / p.halves());
-    let (grid, grid_x) = fold(all);
-    let (tile, lib, z) = p.tile();
-    let copies = p.matrices(&[&["run", "ints"][..], &p.act_libs(), &[lib]].concat(), None, None);
-    let has = |dtypes: &[DType]| p.segments.iter().any(|s| dtypes.contains(&s.m.dtype));
-    let halved = has(&[DType::Q2_K, DType::Q3_K, DType::Q6_K]);
-    let minima = p.segments.iter().any(|s| quant(s.m.dtype).contains(&"run_of_unsigned"));
-    let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile)), ("HALVED", B(halved)), ("MINIMA", B(minima))]].concat();
-    let bindings = p.bindings("vec4<u32>");
-    let own = copies + &frame + &p.load_w("load_ints", "Ints");
-    let source = assemble_with("gemm_q8", &bindings, &[], &consts, &own);
-    Kernel { name: "gemm_q8", source, bind: bindings.access, grid, rows: tile, z }
-}
-
-/// Rows of `cols` values as whole numbers of 8 bits. Binds x, y.
-pub fn quantize_q8(cols: usize) -> Kernel {
-    let runs = cols / 32;
-    let source = assemble("quantize_q8", &["run", "dot"], &[("RUNS", U(runs))]);
-    let grid = [runs.div_ceil(THREADS) as u32, 1];
-    Kernel { name: "quantize_q8", source, bind: vec![Read, Written], grid, rows: 1, z: 1 }
 }
 
 /// The gemm, and with one row the gemv, of software adapters.

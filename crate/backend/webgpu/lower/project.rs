@@ -1,8 +1,9 @@
 //! Projections: those of passes, and `matmul` and `moe_matmul` as projections of one matrix.
 
-use super::super::kernels::{self, Experts, FEW, Finish, Gemm, Input, Kernel, Output, Projection, Segment, Tuning};
-use super::super::program::When;
+use super::super::dispatch::When;
+use super::super::kernels::{self, Experts, FEW, Finish, Input, Kernel, Output, Projection, Segment};
 use super::super::tables::{Table, taken_in};
+use super::super::tuning::{Gemm, Tuning};
 use super::Lower;
 use crate::backend::Limits;
 use crate::dtype::DType;

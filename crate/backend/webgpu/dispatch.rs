@@ -1,0 +1,228 @@
+//! Dispatches: when each runs, with which grid, and how its pipeline and its bind group are made.
+
+use std::collections::HashMap;
+
+use super::device::Gpu;
+use super::kernels::{Access, Kernel};
+use super::pace::Work;
+use super::tuning::Tuning;
+use crate::backend::Step;
+use crate::graph::{Dim, Shape};
+
+/// Bytes from the start of the step buffer to the token ids: bindings start at multiples of this.
+pub const IDS_AT: u64 = 256;
+
+/// When a dispatch runs: for so many rows, and so many keys at the end of the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct When {
+    rows: [usize; 2],
+    keys: [usize; 2],
+}
+
+impl When {
+    pub const ALWAYS: Self = Self { rows: [1, usize::MAX], keys: [0, usize::MAX] };
+
+    /// For `least` to `most` rows.
+    pub fn rows(least: usize, most: usize) -> Self {
+        Self { rows: [least, most], ..Self::ALWAYS }
+    }
+
+    /// And for `least` to `most` keys.
+    #[must_use]
+    pub fn and_keys(self, least: usize, most: usize) -> Self {
+        Self { keys: [least, most], ..self }
+    }
+
+    pub fn is_never(&self) -> bool {
+        self.rows[0] > self.rows[1]
+    }
+
+    /// For fewer rows than this.
+    #[must_use]
+    pub fn before(&self) -> Self {
+        Self::rows(1, self.rows[0] - 1)
+    }
+
+    /// For as many rows, and more.
+    #[must_use]
+    pub fn and_more(&self) -> Self {
+        Self::rows(self.rows[0], usize::MAX)
+    }
+
+    /// Whether it never happens in steps of at most `rows` rows.
+    pub fn is_beyond(&self, rows: usize) -> bool {
+        self.rows[0] > rows
+    }
+}
+
+/// Workgroups along y that grow with the keys: one for each `chunk` of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunks {
+    pub keys: usize,
+    pub window: Option<usize>,
+}
+
+pub struct Dispatch {
+    pub name: &'static str,
+    /// Bytes of packed weights that it reads.
+    pub weight_bytes: u64,
+    /// What else it does.
+    pub other: Work,
+    pub pipeline: wgpu::ComputePipeline,
+    pub group: wgpu::BindGroup,
+    /// What the group binds after the step uniform.
+    bound: Vec<wgpu::Buffer>,
+    grid: [u32; 2],
+    z: usize,
+    rows: Dim,
+    rows_per_group: usize,
+    pub when: When,
+    pub chunks: Option<Chunks>,
+    /// Workgroups along z besides those for rows.
+    pub more: usize,
+}
+
+impl Dispatch {
+    /// The grid in this step, `None` where it does not run.
+    pub fn grid(&self, step: &Step<'_>) -> Option<[u32; 3]> {
+        let rows = step.rows(Shape { rows: self.rows, cols: 0 });
+        let keys = step.pos + step.tokens.len();
+        let within = |[least, most]: [usize; 2], n: usize| (least..=most).contains(&n);
+        if !within(self.when.rows, rows) || !within(self.when.keys, keys) {
+            return None;
+        }
+        let y = self.chunks.map_or(self.grid[1], |c| keys.min(c.window.unwrap_or(keys)).div_ceil(c.keys) as u32);
+        Some([self.grid[0], y, ((rows * self.z).div_ceil(self.rows_per_group) + self.more) as u32])
+    }
+
+    /// Its work in this step, none where it does not run.
+    pub fn work(&self, step: &Step<'_>) -> u64 {
+        let Some([_, _, z]) = self.grid(step) else { return 0 };
+        // One that takes them all has no more than there are.
+        let each = if self.rows_per_group == usize::MAX { step.tokens.len() } else { self.rows_per_group };
+        let rows = (z as usize * each).div_ceil(self.z);
+        self.other.total(self.weight_bytes, rows, step.pos + step.tokens.len())
+    }
+
+    /// Binds another buffer in the place of one. Says whether that was bound.
+    pub fn rebind(&mut self, gpu: &Gpu, step: &wgpu::Buffer, from: &wgpu::Buffer, to: &wgpu::Buffer) -> bool {
+        if !self.bound.contains(from) {
+            return false;
+        }
+        self.bound.iter_mut().filter(|b| *b == from).for_each(|b| *b = to.clone());
+        self.group = group(gpu, self.name, &self.pipeline.get_bind_group_layout(0), step, &self.bound);
+        true
+    }
+}
+
+/// The step uniform and these buffers, of which `step` stands for the ids.
+fn group(
+    gpu: &Gpu,
+    name: &str,
+    layout: &wgpu::BindGroupLayout,
+    step: &wgpu::Buffer,
+    bound: &[wgpu::Buffer],
+) -> wgpu::BindGroup {
+    let part = |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
+    let uniform = part(step, 0, wgpu::BufferSize::new(16));
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: uniform }];
+    for (i, buffer) in bound.iter().enumerate() {
+        let resource = if buffer == step { part(step, IDS_AT, None) } else { buffer.as_entire_binding() };
+        entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
+    }
+    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(name), layout, entries: &entries })
+}
+
+/// Makes pipelines, each text once.
+pub struct Compiler<'a> {
+    pub gpu: &'a Gpu,
+    pub tuning: Tuning,
+    layouts: HashMap<Vec<Access>, wgpu::BindGroupLayout>,
+    pipelines: HashMap<String, wgpu::ComputePipeline>,
+}
+
+impl<'a> Compiler<'a> {
+    pub fn new(gpu: &'a Gpu, tuning: Tuning) -> Self {
+        Self { gpu, tuning, layouts: HashMap::new(), pipelines: HashMap::new() }
+    }
+
+    /// How many were made.
+    pub fn pipelines(&self) -> u64 {
+        self.pipelines.len() as u64
+    }
+
+    /// The dispatch of a kernel on these buffers, of which `step` stands for the ids.
+    pub fn dispatch(&mut self, k: Kernel, rows: Dim, step: &wgpu::Buffer, bound: &[&wgpu::Buffer]) -> Dispatch {
+        assert_eq!(k.bind.len(), bound.len(), "{} binds other buffers than it was given", k.name);
+        let layout = self.layout(&k.bind);
+        let bound: Vec<_> = bound.iter().map(|b| (*b).clone()).collect();
+        let group = group(self.gpu, k.name, &layout, step, &bound);
+        let (name, grid, z, rows_per_group) = (k.name, k.grid, k.z, k.rows);
+        let pipeline = self.pipeline(k, &layout);
+        Dispatch {
+            name,
+            weight_bytes: 0,
+            other: Work::default(),
+            pipeline,
+            group,
+            bound,
+            grid,
+            z,
+            rows,
+            rows_per_group,
+            when: When::ALWAYS,
+            chunks: None,
+            more: 0,
+        }
+    }
+
+    fn layout(&mut self, bind: &[Access]) -> wgpu::BindGroupLayout {
+        let make = || {
+            let entry = |binding: usize, ty| wgpu::BindGroupLayoutEntry {
+                binding: binding as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+                count: None,
+            };
+            let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+            for (i, access) in bind.iter().enumerate() {
+                entries.push(entry(i + 1, wgpu::BufferBindingType::Storage { read_only: *access == Access::Read }));
+            }
+            let desc = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+            self.gpu.device.create_bind_group_layout(&desc)
+        };
+        self.layouts.entry(bind.to_vec()).or_insert_with(make).clone()
+    }
+
+    fn pipeline(&mut self, k: Kernel, layout: &wgpu::BindGroupLayout) -> wgpu::ComputePipeline {
+        if let Some(p) = self.pipelines.get(&k.source) {
+            return p.clone();
+        }
+        let device = &self.gpu.device;
+        let source = wgpu::ShaderSource::Wgsl(k.source.as_str().into());
+        let desc = wgpu::ShaderModuleDescriptor { label: Some(k.name), source };
+        // SAFETY: every index is bounded by construction: by the constants of the text, which come from the sizes of
+        // the buffers that are bound, and by the step, whose rows and positions were checked against the limits.
+        // Token ids are checked by the engine, and `embed` by the rows of its part. Numbers of experts are bounded where
+        // they are read. Every loop ends. In a browser this is an ordinary module.
+        let module = unsafe { device.create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked()) };
+        let set = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(layout)],
+            immediate_size: 0,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(k.name),
+            layout: Some(&set),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        self.pipelines.insert(k.source, pipeline.clone());
+        pipeline
+    }
+}
