@@ -1,21 +1,17 @@
 // y[t][row] = W[row] . x[t], a tile of 64 rows of W and TILE rows of x a workgroup of 64 threads. For each run of 32
-// columns the tiles are unpacked into workgroup memory, k-major, so that the threads of a row read neighbours; then each
-// thread multiplies 8 rows by TILE / 8 columns in registers. Where gate and up are multiplied, the tile is 32 rows of
+// columns both are unpacked into workgroup memory, a row after the other in vectors of four columns; then each thread
+// multiplies 8 rows, 8 apart, by TILE / 8 columns in registers. Where gate and up are multiplied, the tile is 32 rows of
 // each; a thread has the same rows of both. Which rows of x and of y a tile has is in `tile_*`.
 const COLUMNS: u32 = TILE / 8u;
-// Threads that share the loading of a row of x, and the vectors that each takes.
-const LOADERS: u32 = 64u / TILE;
-const TAKE: u32 = 8u / LOADERS;
 
-// 8 KiB and TILE * 128 bytes: together no more than the 16 KiB that every device has.
-var<workgroup> ws: array<f32, 2048>;
-var<workgroup> xs: array<f32, TILE * 32u>;
+// 8 KiB and TILE * 128 bytes: together no more than the 16 KiB that every device has. Vector k of a row of W lies at
+// k ^ (row % 8), so that the 8 threads that read it from rows next to each other read from different banks. A row of x
+// they read together.
+var<workgroup> ws: array<vec4<f32>, 512>;
+var<workgroup> xs: array<vec4<f32>, TILE * 8u>;
 
-fn put_w(k: u32, row: u32, v: vec4<f32>) {
-    ws[k * 64u + row] = v.x;
-    ws[k * 64u + 64u + row] = v.y;
-    ws[k * 64u + 128u + row] = v.z;
-    ws[k * 64u + 192u + row] = v.w;
+fn dot4(a: vec4<f32>, b: vec4<f32>, s: f32) -> f32 {
+    return fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, s))));
 }
 
 @compute @workgroup_size(64)
@@ -26,48 +22,48 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     if (n == 0u) {
         return;
     }
-    let x_row = tid % TILE;
-    let x_part = tid / TILE * TAKE;
-    let x_base = x_of(min(x_row, n - 1u)) * RUNS * 8u + x_part;
-    let tr = (tid % 8u) * 4u;
-    let tc = (tid / 8u) * COLUMNS;
+    let tr = tid % 8u;
+    let tc = tid / 8u;
+    var x_at: array<u32, COLUMNS>;
+    for (var c = 0u; c < COLUMNS; c++) {
+        x_at[c] = x_of(min(tc + 8u * c, n - 1u)) * RUNS * 8u + tr;
+    }
+    // Of each column the rows tr, tr + 8, tr + 16, tr + 24, and those 32 further.
     var low: array<vec4<f32>, COLUMNS>;
     var high: array<vec4<f32>, COLUMNS>;
     for (var run = 0u; run < RUNS; run++) {
         let r = load_w(at.x, row0, tid, run);
-        put_w(0u, tid, r.a);
-        put_w(4u, tid, r.b);
-        put_w(8u, tid, r.c);
-        put_w(12u, tid, r.d);
-        put_w(16u, tid, r.e);
-        put_w(20u, tid, r.f);
-        put_w(24u, tid, r.g);
-        put_w(28u, tid, r.h);
-        for (var i = 0u; i < TAKE; i++) {
-            let v = x[x_base + run * 8u + i];
-            let k = (x_part + i) * 4u;
-            xs[k * TILE + x_row] = v.x;
-            xs[(k + 1u) * TILE + x_row] = v.y;
-            xs[(k + 2u) * TILE + x_row] = v.z;
-            xs[(k + 3u) * TILE + x_row] = v.w;
+        let p = tid * 8u;
+        ws[p + tr] = r.a;
+        ws[p + (1u ^ tr)] = r.b;
+        ws[p + (2u ^ tr)] = r.c;
+        ws[p + (3u ^ tr)] = r.d;
+        ws[p + (4u ^ tr)] = r.e;
+        ws[p + (5u ^ tr)] = r.f;
+        ws[p + (6u ^ tr)] = r.g;
+        ws[p + (7u ^ tr)] = r.h;
+        for (var c = 0u; c < COLUMNS; c++) {
+            xs[c * 64u + tid] = x[x_at[c] + run * 8u];
         }
         workgroupBarrier();
-        for (var k = 0u; k < 32u; k++) {
-            let p = k * 64u + tr;
-            let a = vec4<f32>(ws[p], ws[p + 1u], ws[p + 2u], ws[p + 3u]);
-            let b = vec4<f32>(ws[p + 32u], ws[p + 33u], ws[p + 34u], ws[p + 35u]);
+        for (var k = 0u; k < 8u; k++) {
+            let o = tr * 8u + (k ^ tr);
+            let a = array<vec4<f32>, 4>(ws[o], ws[o + 64u], ws[o + 128u], ws[o + 192u]);
+            let b = array<vec4<f32>, 4>(ws[o + 256u], ws[o + 320u], ws[o + 384u], ws[o + 448u]);
             for (var c = 0u; c < COLUMNS; c++) {
-                let v = vec4<f32>(xs[k * TILE + tc + c]);
-                low[c] = fma(a, v, low[c]);
-                high[c] = fma(b, v, high[c]);
+                let v = xs[c * 64u + tc * 8u + k];
+                let l = low[c];
+                let h = high[c];
+                low[c] = vec4<f32>(dot4(a[0], v, l.x), dot4(a[1], v, l.y), dot4(a[2], v, l.z), dot4(a[3], v, l.w));
+                high[c] = vec4<f32>(dot4(b[0], v, h.x), dot4(b[1], v, h.y), dot4(b[2], v, h.z), dot4(b[3], v, h.w));
             }
         }
         workgroupBarrier();
     }
-    for (var c = 0u; c < COLUMNS && tc + c < n; c++) {
-        let t = y_of(tc + c);
+    for (var c = 0u; c < COLUMNS && tc + 8u * c < n; c++) {
+        let t = y_of(tc + 8u * c);
         for (var r = 0u; r < 4u; r++) {
-            let row = row0 + tr + r;
+            let row = row0 + tr + 8u * r;
             if (stored(at.x, row)) {
                 store(at.x, t, row, low[c][r], high[c][r]);
             }

@@ -85,7 +85,8 @@ fn the_cache_grows_by_chunks_and_keeps_what_is_in_it() {
     for (kind, row) in [(KvType::F32, 2 * 2 * 32 * 4), (KvType::F16, 2 * 2 * 32 * 2), (KvType::Q8_0, 2 * 2 * (32 + 4))]
     {
         case.limits.kv = kind;
-        let mut b = gpu(GpuOptions::default());
+        // Fast enough for no step to be cut.
+        let mut b = gpu(GpuOptions { rate: Some(u64::MAX), ..GpuOptions::default() });
         b.prepare(case.plan.clone(), case.limits).unwrap();
         let made = b.counters();
         assert_eq!(b.memory().kv, 512 * row, "a chunk at first");

@@ -50,6 +50,16 @@ test("a page draws while a long prompt runs in the worker", { timeout: 600_000 }
   assert.ok(seen.longest < 100, `${seen.longest} ms without a frame`);
 });
 
+test("a page draws while a real model reads a prompt", { timeout: 600_000 }, async (t) => {
+  // Not a longer prompt: the adapter reads some five tokens a second.
+  await context.call("load", { model: SMOLLM, backend: "webgpu", contextLength: 2048 });
+  const ids = Array.from({ length: 160 }, (_, i) => (i * 37) % 250);
+  const seen = await context.call("framesDuring", ids);
+  t.diagnostic(JSON.stringify(seen));
+  assert.equal(seen.usage.prompt_tokens, 160);
+  assert.ok(seen.frames >= seen.ms / 100, `only ${seen.frames} frames in ${seen.ms} ms`);
+});
+
 test("CPU", async (t) => {
   await generation(t, context, "cpu");
   await faults(t, context, "cpu");
