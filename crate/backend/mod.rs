@@ -144,6 +144,11 @@ pub trait Backend {
         KvType::F32
     }
 
+    /// Tokens of a step, where the caller does not say: more keep it busier, and take longer to stop.
+    fn max_tokens(&self) -> usize {
+        128
+    }
+
     /// Allocates weights, states and slots, and compiles what the plan needs.
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()>;
 

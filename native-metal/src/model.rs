@@ -35,9 +35,9 @@ pub struct DeviceArgs {
     /// Positions of the cache; what the model was trained for, at most 4096, where not given.
     #[arg(long, value_name = "N")]
     pub ctx: Option<usize>,
-    /// Tokens of one prefill step, at most.
-    #[arg(long, value_name = "N", default_value_t = Options::default().max_tokens)]
-    pub batch: usize,
+    /// Tokens of one prefill step, at most; where not given, 256 on a GPU and else 128.
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
     /// How the GPU keeps keys and values: f32, f16 or q8_0; where not given, f16 to run and f32 to compare. The other
     /// backends keep f32.
     #[arg(long, value_name = "TYPE")]
@@ -77,13 +77,15 @@ impl DeviceArgs {
     fn within(&self, device: &device::Device, options: Options) -> Options {
         let free = || if device.in_main_memory { machine::available_memory() } else { None };
         let memory = self.memory.map(|mib| mib.saturating_mul(1 << 20)).or_else(free);
-        Options { memory, kv_type: device.backend.kv_type(options.kv_type), ..options }
+        let max_tokens = self.batch.unwrap_or_else(|| device.backend.max_tokens());
+        Options { memory, max_tokens, kv_type: device.backend.kv_type(options.kv_type), ..options }
     }
 
     pub fn options(&self, purpose: Purpose) -> Options {
         let usual = if purpose == Purpose::Run { KvType::F16 } else { KvType::F32 };
         let kv_type = self.kv_type.unwrap_or(usual);
-        Options { n_ctx: self.ctx, max_tokens: self.batch, kv_type, ..Options::default() }
+        let max_tokens = self.batch.unwrap_or(Options::DEFAULT.max_tokens);
+        Options { n_ctx: self.ctx, max_tokens, kv_type, ..Options::default() }
     }
 }
 

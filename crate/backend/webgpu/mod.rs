@@ -214,6 +214,10 @@ impl Backend for WebGpu {
         kernels::quant_libs(dtype).is_some()
     }
 
+    fn max_tokens(&self) -> usize {
+        if self.gpu.tuning.software { 128 } else { 256 }
+    }
+
     fn kv_type(&self, wanted: KvType) -> KvType {
         wanted
     }

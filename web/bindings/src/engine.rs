@@ -84,7 +84,8 @@ impl Engine {
             Device::Gpu(_) => options,
         };
         let backend = device.backend();
-        let options = Options { kv_type: backend.kv_type(options.kv_type), ..options };
+        let (max_tokens, kv_type) = (backend.max_tokens(), backend.kv_type(options.kv_type));
+        let options = Options { max_tokens, kv_type, ..options };
         let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
         let mut measured = None;
         if let (Device::Gpu(gpu), Some(record)) = (&mut device, tuning)
