@@ -34,7 +34,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     workgroupBarrier();
     for (var base = 0u; base < count; base += KEYS) {
         let j = base + tid / LANES;
+        // Said, because not all compilers clear what is declared in a loop again.
         var s: array<f32, G>;
+        for (var g = 0u; g < G; g++) {
+            s[g] = 0.0;
+        }
         if (j < count) {
             for (var i = tid % LANES; i < N; i += LANES) {
                 let key = k_at(chunk + j, kv_head, i);

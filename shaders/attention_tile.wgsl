@@ -41,7 +41,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         top[j] = NEVER;
     }
     for (var base = start; base < end; base += 32u) {
+        // Said, because not all compilers clear what is declared in a loop again.
         var s: array<vec4<f32>, R>;
+        for (var j = 0u; j < R; j++) {
+            s[j] = vec4<f32>(0.0);
+        }
         for (var c = 0u; c < CHUNKS; c++) {
             let i = c * 8u + b;
             let whole = i < N;

@@ -34,6 +34,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       memoryLimit: options.memoryLimit,
       kvType: options.kvType,
       tune: options.tune ?? true,
+      kernels: options.kernels,
     };
     const info = await client.call("load", input, { signal, onPiece: onProgress });
     return new Engine(client, info, label(options.model));

@@ -176,7 +176,7 @@ const GPU_REFUSALS = ["no-gpu", "gpu-error", "unsupported-type", "unsupported-ar
 async function open(
   started: Started,
   header: Header,
-  { backend: wanted, activations, contextLength, mtp, memoryLimit, kvType, tune }: In<"load">,
+  { backend: wanted, activations, contextLength, mtp, memoryLimit, kvType, tune, kernels }: In<"load">,
 ) {
   const { threads } = started.options;
   const model = header.info(contextLength, mtp) as ModelInfo;
@@ -199,7 +199,7 @@ async function open(
   const tuning = backend === "webgpu" && tune ? await kept(tuningKey) : undefined;
   let engine: Engine;
   try {
-    engine = await header.open(backend, threads, numbers, contextLength, mtp, memoryLimit, kvType, tuning);
+    engine = await header.open(backend, threads, numbers, contextLength, mtp, memoryLimit, kvType, tuning, kernels);
     const measured = engine.measured();
     if (measured) await keep(tuningKey, measured);
   } catch (e) {

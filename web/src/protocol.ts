@@ -50,6 +50,7 @@ export interface Operations {
       memoryLimit: number | undefined;
       kvType: KvType | undefined;
       tune: boolean;
+      kernels: "hardware" | "software" | undefined;
     };
     out: EngineInfo;
     piece: LoadProgress;

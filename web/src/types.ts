@@ -65,6 +65,8 @@ export interface EngineOptions extends AssetOptions {
    * adapter; by default they are. The browser keeps what was measured in a cache named `pagelm-tuning`.
    */
   tune?: boolean;
+  /** Which kernels WebGPU runs, for tests: by default those for what the adapter is. */
+  kernels?: "hardware" | "software";
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }

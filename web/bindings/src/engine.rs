@@ -58,7 +58,7 @@ impl Engine {
         threads: usize,
         activations: &str,
         options: Options,
-        tuning: Option<String>,
+        (tuning, software): (Option<String>, Option<bool>),
     ) -> Result<Engine> {
         let activations = match activations {
             "q8" => Activations::Q8,
@@ -69,7 +69,7 @@ impl Engine {
             "cpu" => (Device::Cpu(Box::new(cpu(threads).activations(activations))), None),
             "reference" => (Device::Cpu(Box::new(Reference::with_activations(activations))), None),
             "webgpu" => {
-                let gpu = WebGpu::new(webgpu::Options { activations, ..webgpu::Options::default() }).await?;
+                let gpu = WebGpu::new(webgpu::Options { activations, software, ..webgpu::Options::default() }).await?;
                 let adapter = gpu.adapter().clone();
                 (Device::Gpu(Box::new(gpu)), Some(adapter))
             }

@@ -93,7 +93,8 @@ impl Header {
     /// Makes the engine on `webgpu`, `cpu` or `reference`, ready to take weights. On the CPU it has one thread, and room
     /// for others that JavaScript may lend it, `threads` in all. `activations`: `q8` or `f32`.
     /// `memory_limit`: bytes that it may take; `kv_type`: how the cache is kept on WebGPU, by default `f16`;
-    /// `tuning`: the record of an earlier `measured`, or of none, where WebGPU's kernels shall be chosen.
+    /// `tuning`: the record of an earlier `measured`, or of none, where WebGPU's kernels shall be chosen; `kernels`:
+    /// those for `hardware` or `software` adapters, whatever this one is.
     pub async fn open(
         &self,
         backend: String,
@@ -104,16 +105,28 @@ impl Header {
         memory_limit: Option<f64>,
         kv_type: Option<String>,
         tuning: Option<String>,
+        kernels: Option<String>,
     ) -> Result<Engine, JsValue> {
         let kv_type = kv_type.map_or(Ok(KvType::F16), |name| name.parse()).map_err(thrown)?;
+        let software = match kernels.as_deref() {
+            None => None,
+            Some("software") => Some(true),
+            Some("hardware") => Some(false),
+            Some(other) => return Err(unknown_kernels(other)),
+        };
         let options = Options { kv_type, ..choice(context_length, mtp, memory_limit) };
-        Engine::open(self.gguf()?, &backend, threads, &activations, options, tuning).await.map_err(thrown)
+        Engine::open(self.gguf()?, &backend, threads, &activations, options, (tuning, software)).await.map_err(thrown)
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {
         let incomplete = || thrown(Error::new(ErrorKind::InvalidState, "the header is not complete yet"));
         self.gguf.as_ref().ok_or_else(incomplete)
     }
+}
+
+fn unknown_kernels(name: &str) -> JsValue {
+    let message = format!("`{name}` are no kernels; there are those for hardware and for software");
+    thrown(Error::new(ErrorKind::InvalidArgument, message))
 }
 
 fn choice(n_ctx: Option<usize>, mtp: bool, memory_limit: Option<f64>) -> Options {

@@ -350,6 +350,42 @@ export async function faults(t, c, backend) {
   });
 }
 
+/**
+ * The kernels for hardware, which other tests run natively only: here the browser's compiler and its checks are between.
+ * @param {T} t @param {Context} c
+ */
+export async function hardwareKernels(t, c) {
+  for (const name of fixtures ? ["llama", "gemma3", "qwen35", "qwen3moe"] : ["llama"]) {
+    await t.test(`${name} gives the reference's logits and tokens with kernels for hardware`, async (t) => {
+      const { prompts } = name === "llama" ? golden : fixture(`${name}.json`);
+      const model = name === "llama" ? TINY : `/fixtures/${name}.gguf`;
+      await c.call("load", { model, backend: "webgpu", kernels: "hardware", tune: false });
+      for (const { ids, greedy: want, logits_last } of prompts) {
+        const got = await c.call("logits", ids);
+        const far = logits_last.data.map((/** @type {number} */ x, /** @type {number} */ i) => Math.abs(x - got[i]));
+        t.diagnostic(`${ids.length} tokens: off by ${Math.max(...far)}`);
+        assert.ok(Math.max(...far) <= TOLERANCE.webgpu);
+        if (want) assert.deepEqual((await c.call("generate", ids, { ...greedy, max_tokens: 16 })).ids, want.tokens);
+      }
+    });
+  }
+
+  await t.test("kernels are measured once, and what was found is kept", { timeout: 600_000 }, async (t) => {
+    const load = { model: TINY, backend: "webgpu", kernels: "hardware", activations: "q8" };
+    const kept = () => c.call("kept", "pagelm-tuning");
+    assert.deepEqual(await kept(), []);
+    await c.call("load", load);
+    const [record] = await kept();
+    t.diagnostic(record);
+    assert.equal(typeof JSON.parse(record).keys, "number");
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
+    await c.call("load", load);
+    assert.deepEqual(await kept(), [record]);
+    await c.call("forget", "pagelm-tuning");
+  });
+}
+
 /** A real model, from a question to the end of its answer. @param {T} t @param {Context} c @param {Backend} backend */
 export async function realModel(t, c, backend) {
   await t.test("SmolLM2 loads, and its weights stay out of wasm memory on a GPU", { timeout: 300_000 }, async () => {

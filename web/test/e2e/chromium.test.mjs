@@ -1,7 +1,7 @@
 // Headless Chromium: WebGPU (Tint) on a software adapter, and the CPU.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { biggerModels, brokenStarts, faults, generation, models, realModel, types } from "./cases.mjs";
+import { biggerModels, brokenStarts, faults, generation, hardwareKernels, models, realModel, types } from "./cases.mjs";
 import { SMOLLM, start, TINY } from "./setup.mjs";
 
 const context = await start("chromium");
@@ -35,6 +35,7 @@ test("WebGPU", async (t) => {
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await types(t, context);
+  await hardwareKernels(t, context);
   await realModel(t, context, "webgpu");
   await biggerModels(t, context, "webgpu", 8);
 });

@@ -39,6 +39,14 @@ globalThis.e2e = {
   profile: (/** @type {any} */ options) => engine.profile(options),
   dispose: () => engine?.dispose(),
 
+  /** What a cache of the browser holds. @param {string} name */
+  async kept(name) {
+    const cache = await caches.open(name);
+    const texts = (await cache.keys()).map(async (key) => (await cache.match(key))?.text());
+    return Promise.all(texts);
+  },
+  forget: (/** @type {string} */ name) => caches.delete(name),
+
   /** Ids and text of a generation; `stopAfter` aborts it after so many tokens. @param {any} prompt @param {any} params */
   async generate(prompt, { stopAfter = Number.POSITIVE_INFINITY, ...params } = {}) {
     const stop = new AbortController();
