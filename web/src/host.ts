@@ -107,7 +107,8 @@ export class Host {
       if (!opened) throw header.truncated();
       await opened.placer.flush();
       opened.engine.finish();
-      await opened.threads;
+      // Not while the weights come: Firefox hangs where this worker waits in wasm for a thread that is just starting.
+      await startThreads(started);
       if (task.signal.aborted) throw abortError();
       this.#engine = opened.engine;
       const bytes = opened.info.model.weightBytes ?? 0;
@@ -217,9 +218,7 @@ async function open(
     contextLength: seen.contextLength,
     wasm: { build: started.options.build, whyOneThread: started.options.whyOneThread },
   };
-  // While the weights come.
-  const starting = startThreads(started);
-  return { engine, placer: new Placer(engine), info, threads: starting };
+  return { engine, placer: new Placer(engine), info };
 }
 
 function stats(engine: Engine): EngineStats {

@@ -77,7 +77,7 @@ const PATIENCE_MS = 3000;
 export async function startThreads({ wasm, options, module, memory }: Started): Promise<void> {
   if (!memory) return;
   const message: StartThread = { op: "thread", build: options.build, module, memory };
-  const started = Array.from({ length: wasm.threads_wanted() }, () => {
+  const start = () => {
     // This worker's own script, whatever a bundler made of it and wherever the page said it is.
     const worker = new Worker(self.location.href, { type: "module", name: "pagelm thread" });
     worker.postMessage(message);
@@ -94,8 +94,12 @@ export async function startThreads({ wasm, options, module, memory }: Started): 
         failed(event.message);
       };
     });
-  });
-  await Promise.race([Promise.all(started), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
+  };
+  // One after the other: Firefox now and then hangs where a worker starts two at once.
+  const all = async () => {
+    for (let n = wasm.threads_wanted(); n > 0; n--) await start();
+  };
+  await Promise.race([all(), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
 }
 
 /** A thread's whole life: starts the module on the engine's memory and works until the engine is gone. */
