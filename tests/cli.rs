@@ -4,40 +4,28 @@
 mod checkpoint;
 #[path = "cli/real.rs"]
 mod real;
+#[path = "common/skipped.rs"]
+mod skipped;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// A file of reference data, beside the repository or in it; `None` in a clone without.
-fn fixture(name: &str) -> Option<String> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let shared = root.join("../shared");
-    let path = if shared.is_dir() { shared.join(name) } else { root.join("tests").join(name) };
-    if path.exists() {
-        return Some(path.to_str().expect("a UTF-8 path").to_string());
-    }
-    assert!(!shared.is_dir(), "fixture {name} is missing in {}", shared.display());
-    eprintln!("skipped: fixture {name} is not in this clone");
-    None
+/// A file of reference data of the clone.
+fn fixture(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests").join(name);
+    assert!(path.exists(), "{} is missing; is the clone complete?", path.display());
+    path.to_str().expect("a UTF-8 path").to_string()
 }
 
-fn golden(name: &str) -> Option<String> {
+fn golden(name: &str) -> String {
     fixture(&format!("golden/{name}"))
 }
 
-/// A downloaded model; only the small one must be there.
+/// A downloaded model, which may be missing.
 fn model(name: &str) -> Option<String> {
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/pagelm"));
-    let cache = std::env::var_os("PAGELM_CACHE").map(PathBuf::from).or_else(home)?;
-    let path = cache.join("models").join(name);
-    let found = path.exists();
-    assert!(found || !name.starts_with("SmolLM2"), "{} is missing; run tests/tools/setup.sh models", path.display());
-    if !found {
-        eprintln!("skipped: model {name} is not in {}", path.display());
-    }
-    found.then(|| path.to_str().expect("a UTF-8 path").to_string())
+    Some(skipped::unless_downloaded(name)?.to_str().expect("a UTF-8 path").to_string())
 }
 
 fn pagelm(args: &[&str]) -> Output {
@@ -56,7 +44,7 @@ fn json(args: &[&str], status: i32) -> Value {
 
 #[test]
 fn run_continues_ids_with_the_tokens_of_the_reference() {
-    let (Some(model), Some(numbers)) = (golden("llama.gguf"), golden("llama.json")) else { return };
+    let (model, numbers) = (golden("llama.gguf"), golden("llama.json"));
     let numbers: Value = serde_json::from_str(&std::fs::read_to_string(numbers).unwrap()).unwrap();
     let prompt = &numbers["prompts"][0];
     let ids = prompt["ids"].as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>().join(",");
@@ -73,7 +61,7 @@ fn run_continues_ids_with_the_tokens_of_the_reference() {
 
 #[test]
 fn run_streams_the_text_that_the_json_has() {
-    let Some(model) = golden("llama.gguf") else { return };
+    let model = golden("llama.gguf");
     let args = ["run", "--model", &model, "--prompt", "Hello", "--max-tokens", "8", "--backend", "cpu"];
     let text = String::from_utf8(pagelm(&args).stdout).unwrap();
     assert_eq!(text, format!("{}\n", json(&args, 0)["text"].as_str().unwrap()));
@@ -81,7 +69,7 @@ fn run_streams_the_text_that_the_json_has() {
 
 #[test]
 fn golden_exits_with_1_where_numbers_disagree() {
-    let Some(file) = golden("llama.json") else { return };
+    let file = golden("llama.json");
     let agree = json(&["golden", &file, "--backend", "cpu"], 0);
     assert_eq!(agree["ok"], true);
     assert_eq!(agree["files"][0]["result"]["prompts"][1]["greedy_matched"], 16);
@@ -91,13 +79,17 @@ fn golden_exits_with_1_where_numbers_disagree() {
 
 /// The backends that this machine is expected to have.
 fn backends() -> Vec<&'static str> {
-    let gpu = std::env::var_os("PAGELM_NO_GPU").is_none_or(|v| v != "1");
-    ["reference", "cpu"].into_iter().chain(gpu.then_some("gpu")).collect()
+    let all = ["reference", "cpu", "gpu"];
+    if std::env::var_os("PAGELM_NO_GPU").is_none_or(|v| v != "1") {
+        return all.to_vec();
+    }
+    skipped::skip("PAGELM_NO_GPU is 1: the GPU backend is not tested");
+    all[..2].to_vec()
 }
 
 #[test]
 fn golden_runs_every_fixture_and_names_what_it_skips() {
-    let Some(folder) = golden("").filter(|f| PathBuf::from(f).join("gemma.json").exists()) else { return };
+    let folder = golden("");
     let listed = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
     let mut files: Vec<_> = listed.filter(|p| p.extension().is_some_and(|e| e == "json")).collect();
     files.sort();
@@ -133,7 +125,7 @@ fn golden_runs_every_fixture_and_names_what_it_skips() {
 
 #[test]
 fn golden_refuses_a_file_that_is_no_whole_fixture_and_runs_the_others() {
-    let (Some(model), Some(good)) = (golden("llama.gguf"), golden("llama.json")) else { return };
+    let (model, good) = (golden("llama.gguf"), golden("llama.json"));
     let folder = Folder::new("malformed");
     folder.write("llama.gguf", std::fs::read(model).unwrap());
     let whole: Value = serde_json::from_str(&std::fs::read_to_string(&good).unwrap()).unwrap();
@@ -169,7 +161,7 @@ fn golden_refuses_a_file_that_is_no_whole_fixture_and_runs_the_others() {
         assert_eq!((&files[0]["ok"], &files[1]["ok"]), (&false.into(), &true.into()), "{what}");
     }
     // An architecture that does not run: fine where there are only images to lose, but not for a model of text.
-    let mut bytes = std::fs::read(golden("llama.gguf").unwrap()).unwrap();
+    let mut bytes = std::fs::read(golden("llama.gguf")).unwrap();
     let at = bytes.windows(20).position(|w| w == b"general.architecture").unwrap();
     let value = at + bytes[at..].windows(5).position(|w| w == b"llama").unwrap();
     bytes[value..value + 5].copy_from_slice(b"mamba");
@@ -193,7 +185,7 @@ fn golden_refuses_a_file_that_is_no_whole_fixture_and_runs_the_others() {
 
 #[test]
 fn bench_counts_what_a_token_costs() {
-    let Some(model) = golden("llama.gguf") else { return };
+    let model = golden("llama.gguf");
     let flags = ["--pp", "8,16", "--tg", "4", "--depth", "0,8", "--reps", "2", "--backend", "cpu"];
     let out = json(&[&["bench", "--model", &model], &flags[..]].concat(), 0);
     let names: Vec<_> = out["tests"].as_array().unwrap().iter().map(|t| t["test"].as_str().unwrap()).collect();
@@ -206,7 +198,7 @@ fn bench_counts_what_a_token_costs() {
 
 #[test]
 fn a_profile_has_each_kernel_of_a_token_with_its_time_and_the_weights_it_reads() {
-    let Some(model) = golden("llama.gguf") else { return };
+    let model = golden("llama.gguf");
     let out = json(&["bench", "--profile", "--model", &model, "--backend", "cpu"], 1);
     assert_eq!(out["error"]["code"], "invalid-argument");
     if !backends().contains(&"gpu") {
@@ -245,7 +237,7 @@ fn synth_writes_a_file_of_the_shape_that_was_asked_for_and_the_engine_takes_it()
 
 #[test]
 fn inspect_tells_what_is_in_a_file_and_whether_it_runs() {
-    let Some(model) = golden("llama32.gguf") else { return };
+    let model = golden("llama32.gguf");
     let out = json(&["inspect", "--model", &model, "--backend", "cpu", "--ctx", "100"], 0);
     assert_eq!((&out["architecture"], &out["runs"]["ok"]), (&"llama".into(), &true.into()));
     assert_eq!((&out["runs"]["ctx"], &out["metadata"]["llama.block_count"]), (&100.into(), &3.into()));
@@ -260,10 +252,8 @@ fn errors_have_a_code_and_exit_with_1_and_wrong_usage_exits_with_2() {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let other = json(&["inspect", "--model", manifest, "--backend", "cpu"], 1);
     assert_eq!(other["error"]["code"], "not-gguf");
-    if let Some(model) = golden("llama.gguf") {
-        let out = json(&["run", "--model", &model, "--ids", "1,99999", "--backend", "cpu"], 1);
-        assert_eq!(out["error"]["code"], "token-out-of-range");
-    }
+    let out = json(&["run", "--model", &golden("llama.gguf"), "--ids", "1,99999", "--backend", "cpu"], 1);
+    assert_eq!(out["error"]["code"], "token-out-of-range");
     for args in [&["run", "--model", "x"][..], &["run", "--model", "x", "--ids", "1", "--prompt", "y"], &["nothing"]] {
         assert_eq!(pagelm(args).status.code(), Some(2), "{args:?}");
     }
@@ -271,7 +261,7 @@ fn errors_have_a_code_and_exit_with_1_and_wrong_usage_exits_with_2() {
 
 #[test]
 fn a_model_that_does_not_fit_says_what_it_needs_and_what_there_is() {
-    let Some(model) = golden("llama.gguf") else { return };
+    let model = golden("llama.gguf");
     for command in [&["run", "--ids", "5"][..], &["bench", "--pp", "8", "--tg", "1", "--reps", "1"]] {
         let args = [command, &["--model", &model, "--backend", "cpu", "--ctx", "100000", "--memory", "20"]].concat();
         let out = json(&args, 1);
@@ -322,8 +312,8 @@ impl Drop for Folder {
 }
 
 /// Writes a fixture as a checkpoint of two shards.
-fn write_checkpoint(name: &str, folder: &Folder) -> Option<String> {
-    let (model, numbers) = (golden(&format!("{name}.gguf"))?, golden(&format!("{name}.json"))?);
+fn write_checkpoint(name: &str, folder: &Folder) -> String {
+    let (model, numbers) = (golden(&format!("{name}.gguf")), golden(&format!("{name}.json")));
     let file = std::fs::read(&model).unwrap();
     let gguf = pagelm::gguf::Gguf::parse(&file).unwrap();
     let numbers: Value = serde_json::from_str(&std::fs::read_to_string(numbers).unwrap()).unwrap();
@@ -338,14 +328,14 @@ fn write_checkpoint(name: &str, folder: &Folder) -> Option<String> {
     folder.write("config.json", numbers["config"].to_string());
     folder.write("tokenizer.json", checkpoint::tokenizer(&gguf.meta).to_string());
     folder.write("tokenizer_config.json", checkpoint::settings(&gguf.meta).to_string());
-    Some(model)
+    model
 }
 
 #[test]
 fn a_checkpoint_folder_runs_like_its_gguf_file() {
     for name in ["llama32", "qwen2", "gemma"] {
         let folder = Folder::new(name);
-        let Some(model) = write_checkpoint(name, &folder) else { return };
+        let model = write_checkpoint(name, &folder);
         for input in [["--prompt", "The sun and the rain"], ["--ids", "5,6,7,8"]] {
             let flags = ["--max-tokens", "12", "--ignore-eos", "--backend", "cpu"];
             let run = |path: &str| json(&[&["run", "--model", path][..], &input, &flags].concat(), 0);
@@ -373,9 +363,7 @@ fn a_folder_that_is_no_whole_checkpoint_says_what_it_lacks() {
     let error = || json(&["inspect", "--model", folder.path(), "--backend", "cpu"], 1)["error"].clone();
     assert_eq!(error()["code"], "io");
     assert!(error()["message"].as_str().unwrap().contains("config.json"));
-    if write_checkpoint("qwen2", &folder).is_none() {
-        return;
-    }
+    write_checkpoint("qwen2", &folder);
     let shard = folder.0.join("model-1.safetensors");
     let bytes = std::fs::read(&shard).unwrap();
     folder.write("model-1.safetensors", &bytes[..bytes.len() - 5]);

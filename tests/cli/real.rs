@@ -8,9 +8,8 @@ const QWEN: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
 
 /// Feeds the reference's greedy tokens, and checks ours wherever its choice was clear.
 fn follows(file: &str, reference: &str, backend: &str, limits: &[&str]) {
-    let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/greedy-{reference}.json"))) else {
-        return;
-    };
+    let Some(model) = model(file) else { return };
+    let numbers = fixture(&format!("reference/greedy-{reference}.json"));
     let out = json(&[&["golden", &numbers, "--model", &model, "--backend", backend], limits].concat(), 0);
     assert_eq!(out["ok"], true, "{out}");
     let prompts = out["files"][0]["result"]["prompts"].as_array().unwrap();
@@ -39,9 +38,8 @@ fn gemma_3_and_qwen_2_5_follow_the_reference_s_tokens() {
 
 /// Compares the perplexity over the first chunks of a text.
 fn perplexity(file: &str, reference: &str, backend: &str, chunks: u64) {
-    let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/ppl-{reference}.json"))) else {
-        return;
-    };
+    let Some(model) = model(file) else { return };
+    let numbers = fixture(&format!("reference/ppl-{reference}.json"));
     let n = chunks.to_string();
     let out = json(&["ppl", &numbers, "--model", &model, "--backend", backend, "--chunks", &n], 0);
     let ratio = out["ratio"].as_f64().unwrap_or_else(|| panic!("no ratio in {out}"));
@@ -65,9 +63,8 @@ fn perplexity_is_the_reference_s_within_half_a_percent() {
 #[test]
 fn activations_of_8_bits_change_the_perplexity_by_less_than_a_percent() {
     for (file, reference) in PERPLEXITIES {
-        let (Some(model), Some(numbers)) = (model(file), fixture(&format!("reference/ppl-{reference}.json"))) else {
-            return;
-        };
+        let Some(model) = model(file) else { return };
+        let numbers = fixture(&format!("reference/ppl-{reference}.json"));
         let chunks = ["--backend", "cpu", "--activations", "q8", "--chunks", "4"];
         let out = json(&[&["ppl", &numbers, "--model", &model][..], &chunks].concat(), 0);
         let ratio = out["ratio"].as_f64().unwrap_or_else(|| panic!("no ratio in {out}"));

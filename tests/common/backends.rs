@@ -10,6 +10,7 @@ use pagelm::backend::{Backend, Step};
 use pagelm::graph::{Entry, WeightId};
 
 use super::cases::Case;
+use super::skipped;
 use super::tol::Tol;
 
 /// A backend that is compared with the reference.
@@ -39,7 +40,7 @@ pub fn all() -> Vec<Candidate> {
 pub fn gpu_wanted() -> bool {
     let skip = std::env::var_os("PAGELM_NO_GPU").is_some_and(|v| v == "1");
     if skip {
-        eprintln!("skipped: webgpu, because PAGELM_NO_GPU is 1");
+        skipped::skip("PAGELM_NO_GPU is 1: the GPU backend is not tested");
     }
     !skip
 }

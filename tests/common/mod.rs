@@ -11,5 +11,6 @@ pub mod fixtures;
 pub mod gguf_writer;
 pub mod golden;
 pub mod rng;
+pub mod skipped;
 pub mod tol;
 pub mod unread;

@@ -38,11 +38,11 @@ struct Outcome {
 }
 
 impl Bench {
-    fn new(backend: Box<dyn Backend>) -> Option<Self> {
-        let (numbers, file) = golden::load("llama")?;
+    fn new(backend: Box<dyn Backend>) -> Self {
+        let (numbers, file) = golden::load("llama");
         let tokenizer = Tokenizer::from_gguf(&Gguf::parse(&file).unwrap().meta).unwrap();
         let session = golden::open(&file, backend, OPTIONS).unwrap();
-        Some(Self { session, tokenizer, clock: Cell::new(0.0), numbers })
+        Self { session, tokenizer, clock: Cell::new(0.0), numbers }
     }
 
     fn start(&mut self, prompt: &[u32], params: GenerateParams) -> Result<Generation> {
@@ -100,13 +100,13 @@ fn greedy(max_tokens: usize) -> GenerateParams {
     }
 }
 
-fn bench() -> Option<Bench> {
+fn bench() -> Bench {
     Bench::new(Box::new(Reference::new()))
 }
 
 #[test]
 fn greedy_tokens_are_those_of_the_reference() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let (prompt, want) = b.reference();
     let got = b.run(&prompt, greedy(16));
     assert_eq!(got.tokens, want);
@@ -117,7 +117,7 @@ fn greedy_tokens_are_those_of_the_reference() {
 
 #[test]
 fn usage_counts_tokens_and_times() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let (prompt, _) = b.reference();
     let usage = b.run(&prompt, greedy(5)).usage;
     // The clock is looked at once per chosen token.
@@ -136,7 +136,7 @@ fn usage_counts_tokens_and_times() {
 
 #[test]
 fn no_token_is_made_where_none_is_wanted() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let got = b.run(&[1, 2, 3], greedy(0));
     assert_eq!((got.tokens, got.reason), (vec![], StopReason::MaxTokens));
     assert_eq!((got.prefill, b.session.tokens().len()), (vec![(3, 3)], 3));
@@ -144,7 +144,7 @@ fn no_token_is_made_where_none_is_wanted() {
 
 #[test]
 fn a_full_context_ends_the_generation_without_an_error() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let (prompt, want) = b.reference();
     let got = b.run(&prompt, GenerateParams { max_tokens: None, ..greedy(0) });
     // The token after the last row of the cache is still made.
@@ -156,7 +156,7 @@ fn a_full_context_ends_the_generation_without_an_error() {
 
 #[test]
 fn prompts_that_cannot_run_leave_the_cache_alone() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     b.run(&[1, 2, 3], greedy(2));
     let before = b.session.tokens().to_vec();
     let mut refused = |prompt: &[u32], params: GenerateParams| b.start(prompt, params).err().expect("refused").kind();
@@ -172,7 +172,7 @@ fn prompts_that_cannot_run_leave_the_cache_alone() {
 
 #[test]
 fn a_shared_prefix_is_not_run_again_and_changes_no_token() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let (mut prompt, _) = b.reference();
     let first = b.run(&prompt, greedy(8));
     prompt.extend(&first.tokens);
@@ -189,7 +189,7 @@ fn a_shared_prefix_is_not_run_again_and_changes_no_token() {
 
 #[test]
 fn a_stop_string_ends_the_text_before_it_wherever_tokens_are_cut() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let (prompt, want) = b.reference();
     let text = b.text(&want);
     let ends: Vec<usize> = text.char_indices().map(|(i, _)| i).collect();
@@ -204,7 +204,7 @@ fn a_stop_string_ends_the_text_before_it_wherever_tokens_are_cut() {
 
 #[test]
 fn text_held_back_for_a_stop_string_comes_at_the_end() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let (prompt, want) = b.reference();
     let text = b.text(&want);
     let tail: String = text.chars().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
@@ -214,7 +214,7 @@ fn text_held_back_for_a_stop_string_comes_at_the_end() {
 
 #[test]
 fn an_end_of_sequence_token_ends_it_and_is_not_part_of_it() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let eos = b.tokenizer.end_of_generation()[0];
     let sampler = SamplerParams { logit_bias: vec![(eos, 1000.0)], ..SamplerParams::greedy() };
     let params = GenerateParams { sampler, ignore_eos: false, ..greedy(4) };
@@ -226,7 +226,7 @@ fn an_end_of_sequence_token_ends_it_and_is_not_part_of_it() {
 
 #[test]
 fn the_same_seed_gives_the_same_text_and_another_seed_another() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let (prompt, _) = b.reference();
     let mut run = |seed| {
         b.run(&prompt, GenerateParams { sampler: SamplerParams { seed, ..Default::default() }, ..greedy(16) }).tokens
@@ -238,7 +238,7 @@ fn the_same_seed_gives_the_same_text_and_another_seed_another() {
 
 #[test]
 fn a_generation_dropped_at_any_event_leaves_the_session_usable() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let (prompt, want) = b.reference();
     for events in 0..8 {
         b.session.rollback(0).unwrap();
@@ -253,7 +253,7 @@ fn a_generation_dropped_at_any_event_leaves_the_session_usable() {
 
 #[test]
 fn a_session_used_by_something_else_is_noticed() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let mut g = b.start(&[1, 2, 3], greedy(16)).unwrap();
     b.next(&mut g).unwrap();
     b.next(&mut g).unwrap();
@@ -263,7 +263,7 @@ fn a_session_used_by_something_else_is_noticed() {
 }
 
 /// The reference with logits put in its place in some steps, each read in two polls.
-fn poked(poke: fn(u64, &mut [f32])) -> Option<Bench> {
+fn poked(poke: fn(u64, &mut [f32])) -> Bench {
     let poke = move |_: &Plan, step, logits: &mut [f32]| poke(step, logits);
     Bench::new(Box::new(Faulty::new(Reference::new()).slow().poke(poke)))
 }
@@ -293,7 +293,7 @@ fn degenerate_logits_are_an_error_and_no_token_and_the_session_goes_on() {
         },
     ];
     for poke in pokes {
-        let Some(mut b) = poked(poke) else { return };
+        let mut b = poked(poke);
         let prompt = [1, 2, 3];
         let mut g = b.start(&prompt, greedy(8)).unwrap();
         let failed = loop {
@@ -311,7 +311,7 @@ fn degenerate_logits_are_an_error_and_no_token_and_the_session_goes_on() {
 
 #[test]
 fn a_dropped_future_of_next_loses_no_token() {
-    let Some(mut b) = poked(|_, _| ()) else { return };
+    let mut b = poked(|_, _| ());
     let (prompt, want) = b.reference();
     let mut g = b.start(&prompt, greedy(16)).unwrap();
     let mut tokens = Vec::new();
@@ -338,7 +338,7 @@ fn a_dropped_future_of_next_loses_no_token() {
 
 #[test]
 fn a_prompt_from_the_tokenizer_streams_text_that_adds_up() {
-    let Some(mut b) = bench() else { return };
+    let mut b = bench();
     let options = EncodeOptions { add_special: true, parse_special: false };
     let prompt = b.tokenizer.encode("Hello, world", options).unwrap();
     let got = b.run(&prompt, greedy(20));

@@ -152,7 +152,7 @@ fn every_golden_file_reads_the_same_whole_and_in_random_pieces() {
     let names = ["", "quants"].map(|dir| fixtures::fixture(&format!("golden/{dir}")));
     let mut rng = Rng::new(3);
     let mut count = 0;
-    for dir in names.into_iter().flatten() {
+    for dir in names {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_none_or(|e| e != "gguf") {
@@ -168,7 +168,7 @@ fn every_golden_file_reads_the_same_whole_and_in_random_pieces() {
             count += 1;
         }
     }
-    assert!(count > 0, "a plain clone has golden/llama.gguf at least");
+    assert!(count >= 29, "{count} files");
 }
 
 fn random_pieces(file: &[u8], rng: &mut Rng) -> Gguf {

@@ -25,13 +25,13 @@ struct Pair {
     tensors: Vec<Tensor>,
 }
 
-fn pair(name: &str) -> Option<Pair> {
-    let file = fixtures::bytes(&format!("golden/{name}.gguf"))?;
-    let numbers = fixtures::json(&format!("golden/{name}.json"))?;
+fn pair(name: &str) -> Pair {
+    let file = fixtures::bytes(&format!("golden/{name}.gguf"));
+    let numbers = fixtures::json(&format!("golden/{name}.json"));
     let gguf = Gguf::parse(&file).unwrap();
     let prompt = numbers["prompts"][1]["ids"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
     let tensors = checkpoint::tensors(&gguf, &file);
-    Some(Pair { config: numbers["config"].clone(), prompt, tensors, gguf, file })
+    Pair { config: numbers["config"].clone(), prompt, tensors, gguf, file }
 }
 
 impl Pair {
@@ -84,7 +84,7 @@ fn same(name: &str, p: &Pair, checkpoint: &Checkpoint<Vec<u8>>) {
 #[test]
 fn a_checkpoint_has_the_weights_and_the_logits_of_its_gguf_file() {
     for name in NAMES {
-        let Some(p) = pair(name) else { return };
+        let p = pair(name);
         same(name, &p, &p.open().unwrap_or_else(|e| panic!("{name}: {e}")));
     }
 }
@@ -92,7 +92,7 @@ fn a_checkpoint_has_the_weights_and_the_logits_of_its_gguf_file() {
 #[test]
 fn configurations_of_older_transformers_mean_the_same() {
     for name in NAMES {
-        let Some(mut p) = pair(name) else { return };
+        let mut p = pair(name);
         let config = p.config.as_object_mut().unwrap();
         let mut rope = config.remove("rope_parameters").unwrap();
         if let Some(local) = rope.get("sliding_attention") {
@@ -113,7 +113,7 @@ fn configurations_of_older_transformers_mean_the_same() {
 
 #[test]
 fn shards_and_a_second_copy_of_a_tied_embedding_change_nothing() {
-    let Some(mut p) = pair("llama32") else { return };
+    let mut p = pair("llama32");
     let copy = Tensor { name: "lm_head.weight".to_string(), ..p.tensor("model.embed_tokens.weight").clone() };
     p.tensors.push(copy);
     let (a, b) = p.tensors.split_at(p.tensors.len() / 3);
@@ -167,7 +167,7 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
         ("gemma3", "use_bidirectional_attention", json!(true), BadConfig),
     ];
     for (name, key, value, kind) in cases {
-        let Some(mut p) = pair(name) else { return };
+        let mut p = pair(name);
         p.config[key] = value.clone();
         let e = p.refused();
         assert_eq!(e.kind(), *kind, "{name} {key} {value}: {e}");
@@ -182,7 +182,7 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
 #[test]
 fn tensors_that_lack_are_too_many_or_of_another_type_are_named() {
     use ErrorKind::*;
-    let Some(mut p) = pair("qwen3") else { return };
+    let mut p = pair("qwen3");
     let build = |p: &Pair| Model::new(&p.open().unwrap().gguf, &|_| true, &Options::default()).unwrap_err();
     p.tensors.retain(|t| !t.name.contains("layers.1.mlp"));
     let e = build(&p);
@@ -190,10 +190,10 @@ fn tensors_that_lack_are_too_many_or_of_another_type_are_named() {
     for name in ["blk.1.ffn_gate.weight", "blk.1.ffn_up.weight", "blk.1.ffn_down.weight"] {
         assert!(e.detail().contains(name), "{e}");
     }
-    let Some(mut p) = pair("qwen3") else { return };
+    let mut p = pair("qwen3");
     p.tensors.retain(|t| t.name != "lm_head.weight");
     assert_eq!(p.refused().kind(), MissingTensor);
-    let Some(mut p) = pair("qwen3") else { return };
+    let mut p = pair("qwen3");
     let t = p.tensor("model.norm.weight");
     t.name = "model.layers.0.mlp.experts.0.up_proj.weight".to_string();
     let e = p.refused();
@@ -201,14 +201,14 @@ fn tensors_that_lack_are_too_many_or_of_another_type_are_named() {
         (e.kind(), e.place()),
         (BadTensor, "model.safetensors, tensor `model.layers.0.mlp.experts.0.up_proj.weight`")
     );
-    let Some(mut p) = pair("qwen3") else { return };
+    let mut p = pair("qwen3");
     p.tensor("model.norm.weight").dtype = "I32";
     let e = p.refused();
     assert_eq!((e.kind(), e.place()), (UnsupportedType, "model.safetensors, tensor `model.norm.weight`"));
-    let Some(mut p) = pair("qwen3") else { return };
+    let mut p = pair("qwen3");
     p.tensor("model.layers.0.mlp.up_proj.weight").shape.reverse();
     assert_eq!(build(&p).kind(), BadTensor);
-    let Some(mut p) = pair("llama") else { return };
+    let mut p = pair("llama");
     p.config["head_dim"] = json!(20);
     assert_eq!(p.refused().kind(), BadTensor);
 }
@@ -217,23 +217,23 @@ fn tensors_that_lack_are_too_many_or_of_another_type_are_named() {
 fn experts_are_found_under_either_key_and_one_that_lacks_or_differs_is_named() {
     use ErrorKind::*;
     const LAST: &str = "model.layers.2.mlp.experts.7.down_proj.weight";
-    let Some(mut p) = pair("qwen3moe") else { return };
+    let mut p = pair("qwen3moe");
     let config = p.config.as_object_mut().unwrap();
     let n = config.remove("num_local_experts").unwrap();
     config.insert("num_experts".to_string(), n);
     same("qwen3moe of older transformers", &p, &p.open().unwrap());
     for missing in [LAST, "model.layers.2.mlp.experts.3.down_proj.weight"] {
-        let Some(mut p) = pair("qwen3moe") else { return };
+        let mut p = pair("qwen3moe");
         p.tensors.retain(|t| t.name != missing);
         let e = p.refused();
         assert_eq!((e.kind(), e.place()), (MissingTensor, "blk.2.ffn_down_exps.weight"), "{e}");
         assert!(e.detail().contains("7 experts") && e.detail().contains("there must be 8"), "{e}");
     }
-    let Some(mut p) = pair("qwen3moe") else { return };
+    let mut p = pair("qwen3moe");
     p.tensor(LAST).shape.reverse();
     let e = p.refused();
     assert_eq!((e.kind(), e.place()), (BadTensor, &*format!("model.safetensors, tensor `{LAST}`")), "{e}");
-    let Some(mut p) = pair("qwen3moe") else { return };
+    let mut p = pair("qwen3moe");
     p.tensor(LAST).name = LAST.replace(".7.", ".07.");
     let again = Tensor { name: LAST.to_string(), ..p.tensor(&LAST.replace(".7.", ".07.")).clone() };
     p.tensors.push(again);
@@ -242,7 +242,7 @@ fn experts_are_found_under_either_key_and_one_that_lacks_or_differs_is_named() {
 
 #[test]
 fn a_broken_safetensors_file_says_what_is_wrong() {
-    let Some(p) = pair("llama") else { return };
+    let p = pair("llama");
     let whole = safetensors(&p.tensors);
     let open = |bytes: &[u8]| {
         let e = Checkpoint::new(&p.config.to_string(), vec![("x.safetensors".to_string(), bytes)]).err();
@@ -276,12 +276,8 @@ fn files<'a>(tokenizer: &'a str, settings: &'a str) -> TokenizerFiles<'a> {
 #[test]
 fn tokenizer_json_gives_the_ids_of_the_gguf_file_and_of_its_own_library() {
     for name in ["vocab-llama-bpe", "vocab-qwen2", "vocab-smollm", "vocab-gpt-2", "vocab-spm", "vocab-spm-prefix"] {
-        let (Some(file), Some(cases)) = (
-            fixtures::shared().then(|| fixtures::bytes(&format!("reference/{name}.gguf"))).flatten(),
-            fixtures::shared().then(|| fixtures::json(&format!("reference/tokenizer-{name}.json"))).flatten(),
-        ) else {
-            return;
-        };
+        let file = fixtures::bytes(&format!("reference/{name}.gguf"));
+        let cases = fixtures::json(&format!("reference/tokenizer-{name}.json"));
         let meta = Gguf::parse(&file).unwrap().meta;
         let want = Tokenizer::from_gguf(&meta).unwrap();
         let (json, settings) = (checkpoint::tokenizer(&meta).to_string(), checkpoint::settings(&meta).to_string());
@@ -350,7 +346,7 @@ fn a_tokenizer_that_is_not_known_leaves_a_model_that_runs_on_ids() {
 
 #[test]
 fn norms_are_widened_and_matrices_stay_packed() {
-    let Some(p) = pair("llama") else { return };
+    let p = pair("llama");
     assert!(p.tensors.iter().any(|t| t.dtype == "BF16" && t.shape.len() == 1), "the norms are narrow in this one");
     let checkpoint = p.open().unwrap();
     for t in &checkpoint.gguf.tensors {

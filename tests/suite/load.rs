@@ -8,12 +8,12 @@ use proptest::prelude::*;
 
 use crate::common::fixtures;
 
-fn llama() -> Option<(Vec<u8>, Gguf, Loader)> {
-    let file = fixtures::bytes("golden/llama.gguf")?;
+fn llama() -> (Vec<u8>, Gguf, Loader) {
+    let file = fixtures::bytes("golden/llama.gguf");
     let gguf = Gguf::parse(&file).unwrap();
     let graph = arch::build(&gguf, &|_| true).unwrap();
     let loader = Loader::new(&gguf, &graph);
-    Some((file, gguf, loader))
+    (file, gguf, loader)
 }
 
 proptest! {
@@ -24,7 +24,7 @@ proptest! {
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
         order in any::<u64>(),
     ) {
-        let Some((file, gguf, mut loader)) = llama() else { return Ok(()) };
+        let (file, gguf, mut loader) = llama();
         let graph = arch::build(&gguf, &|_| true).unwrap();
         let mut got: Vec<Vec<u8>> = graph.weights.iter().map(|w| vec![0; w.bytes()]).collect();
         let mut at: Vec<usize> = cuts.iter().map(|c| c.index(file.len())).chain([0, file.len()]).collect();
@@ -52,7 +52,7 @@ proptest! {
 
 #[test]
 fn a_load_that_ended_early_says_how_much_is_missing_and_where() {
-    let Some((file, gguf, mut loader)) = llama() else { return };
+    let (file, gguf, mut loader) = llama();
     loader.place(0, file.len() - 10);
     let e = loader.finish().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::GgufTruncated);
@@ -62,7 +62,7 @@ fn a_load_that_ended_early_says_how_much_is_missing_and_where() {
 
 #[test]
 fn what_is_wanted_shrinks_to_what_has_not_come() {
-    let Some((file, gguf, mut loader)) = llama() else { return };
+    let (file, gguf, mut loader) = llama();
     let all = loader.wanted(u64::MAX);
     assert_eq!(all.len(), 1, "with every gap joined there is one range");
     let middle = gguf.data_offset + 1000;
@@ -75,7 +75,7 @@ fn what_is_wanted_shrinks_to_what_has_not_come() {
 
 #[test]
 fn bytes_beyond_the_file_and_at_the_end_of_the_number_range_are_in_no_piece() {
-    let Some((file, _, mut loader)) = llama() else { return };
+    let (file, _, mut loader) = llama();
     assert!(loader.place(file.len() as u64, 100).is_empty());
     assert!(loader.place(u64::MAX - 5, 100).is_empty());
     assert!(loader.place(0, 0).is_empty());

@@ -31,7 +31,7 @@ fn refused(result: Result<Session>) -> Error {
 fn a_model_that_needs_more_than_there_is_says_the_sum_and_the_context_that_fits() {
     // One of attention only, and one with recurrent states, whose cache has a part that does not grow.
     for name in ["llama", "qwen35"] {
-        let Some((_, file)) = golden::load(name) else { return };
+        let (_, file) = golden::load(name);
         let gguf = Gguf::parse(&file).unwrap();
         let with = |n_ctx, memory| Options { n_ctx: Some(n_ctx), memory, ..Options::DEFAULT };
         let supports = |_| true;
@@ -63,7 +63,7 @@ fn a_cache_larger_than_what_the_gpu_binds_is_refused_before_weights_are_read() {
     if !backends::gpu_wanted() {
         return;
     }
-    let Some((_, file)) = golden::load("llama") else { return };
+    let (_, file) = golden::load("llama");
     let gguf = Gguf::parse(&file).unwrap();
     let gpu = || Box::new(backends::gpu(webgpu::Options { spec_limits: true, ..webgpu::Options::default() }));
     let e = refused(open(&gguf, gpu(), &Options { n_ctx: Some(1 << 22), ..Options::DEFAULT }));
@@ -76,7 +76,7 @@ fn a_cache_larger_than_what_the_gpu_binds_is_refused_before_weights_are_read() {
 #[test]
 fn what_a_model_is_said_to_need_is_what_backends_hold() {
     for name in ["llama", "gemma3", "qwen35", "qwen35moe", "qwen35_mtp"] {
-        let Some((_, file)) = golden::load(name) else { return };
+        let (_, file) = golden::load(name);
         let gguf = Gguf::parse(&file).unwrap();
         let options = Options { n_ctx: Some(2000), mtp: true, ..Options::DEFAULT };
         for c in backends::all() {
@@ -103,7 +103,7 @@ fn what_a_model_is_said_to_need_is_what_backends_hold() {
 
 #[test]
 fn what_a_cache_in_fewer_bits_is_said_to_need_is_near_what_is_held() {
-    let Some((_, file)) = golden::load("llama") else { return };
+    let (_, file) = golden::load("llama");
     let gguf = Gguf::parse(&file).unwrap();
     let kv = |kv_type| {
         let options = Options { n_ctx: Some(2000), kv_type, ..Options::DEFAULT };

@@ -28,7 +28,7 @@ fn tolerance(session: &Session) -> f32 {
 
 /// Runs `check` on both prompts of the fixture on every backend.
 fn everywhere(check: impl Fn(&str, &Mtp, &mut Session)) {
-    let Some((numbers, file)) = golden::load("qwen35_mtp") else { return };
+    let (numbers, file) = golden::load("qwen35_mtp");
     assert_eq!(numbers.mtp.len(), 2);
     let reference = Candidate { name: "reference", make: || Box::new(Reference::new()), slack: 1.0 };
     for Candidate { name, make, .. } in backends::all().into_iter().chain([reference]) {
@@ -74,7 +74,7 @@ fn every_row_has_the_logits_and_the_greedy_token_of_the_reference() {
 
 #[test]
 fn the_values_between_are_those_of_the_reference() {
-    let Some((numbers, file)) = golden::load("qwen35_mtp") else { return };
+    let (numbers, file) = golden::load("qwen35_mtp");
     let gguf = Gguf::parse(&file).unwrap();
     let options = Options { max_tokens: 24, max_outputs: 24, ..OPTIONS };
     let mut backend = Reference::new();
@@ -153,7 +153,7 @@ fn after_a_wrong_guess_or_a_rollback_the_right_rows_come_again() {
 
 #[test]
 fn the_trunk_of_a_model_that_is_opened_with_its_block_gives_the_same_logits() {
-    let Some((numbers, file)) = golden::load("qwen35_mtp") else { return };
+    let (numbers, file) = golden::load("qwen35_mtp");
     for c in backends::all() {
         let open = |mtp| golden::open(&file, (c.make)(), Options { mtp, ..OPTIONS }).unwrap();
         let (mut with, mut without) = (open(true), open(false));
@@ -169,15 +169,14 @@ fn the_trunk_of_a_model_that_is_opened_with_its_block_gives_the_same_logits() {
 #[test]
 fn a_model_pays_for_the_block_only_where_it_is_there_and_wanted() {
     let plan = |name: &str, mtp| {
-        let (_, file) = golden::load(name)?;
-        let model = Model::new(&Gguf::parse(&file).unwrap(), &|_| true, &Options { mtp, ..OPTIONS }).unwrap();
-        Some(model.plan)
+        let (_, file) = golden::load(name);
+        Model::new(&Gguf::parse(&file).unwrap(), &|_| true, &Options { mtp, ..OPTIONS }).unwrap().plan
     };
     for name in ["llama", "qwen35"] {
-        let Some(wanted) = plan(name, true) else { return };
-        assert_eq!(Some(wanted), plan(name, false), "{name}");
+        let wanted = plan(name, true);
+        assert_eq!(wanted, plan(name, false), "{name}");
     }
-    let (with, without) = (plan("qwen35_mtp", true).unwrap(), plan("qwen35_mtp", false).unwrap());
+    let (with, without) = (plan("qwen35_mtp", true), plan("qwen35_mtp", false));
     let extra = |names: Vec<&String>, less: Vec<&String>| names.into_iter().filter(|n| !less.contains(n)).count();
     let states = |p: &pagelm::graph::Plan| p.graph.states.len();
     assert_eq!(states(&with) - states(&without), 3, "keys, values, and the trunk's rows");
@@ -190,7 +189,7 @@ fn a_model_pays_for_the_block_only_where_it_is_there_and_wanted() {
 
 #[test]
 fn what_cannot_be_predicted_is_refused_by_name() {
-    let Some((_, file)) = golden::load("qwen35_mtp") else { return };
+    let (_, file) = golden::load("qwen35_mtp");
     let open = |mtp| golden::open(&file, Box::new(Reference::new()), Options { mtp, ..OPTIONS }).unwrap();
     let mut without = open(false);
     block_on(without.prefill(&[1])).unwrap();
@@ -205,7 +204,7 @@ fn what_cannot_be_predicted_is_refused_by_name() {
 
 #[test]
 fn a_dropped_or_failed_prediction_leaves_the_session_usable() {
-    let Some((numbers, file)) = golden::load("qwen35_mtp") else { return };
+    let (numbers, file) = golden::load("qwen35_mtp");
     let case = &numbers.mtp[1];
     let n = case.ids.len();
     // The prompt takes four steps; the second of the block is refused.
@@ -222,8 +221,8 @@ fn a_dropped_or_failed_prediction_leaves_the_session_usable() {
 
 /// The qwen35moe fixture with blocks for multi-token prediction behind its layers: copies of its attention layer with
 /// random tensors of their own, among them an embedding and an output matrix. Those named in `without` are left out.
-fn with_blocks(n: usize, without: &[&str]) -> Option<Vec<u8>> {
-    let (_, file) = golden::load("qwen35moe")?;
+fn with_blocks(n: usize, without: &[&str]) -> Vec<u8> {
+    let (_, file) = golden::load("qwen35moe");
     let gguf = Gguf::parse(&file).unwrap();
     let mut w = GgufWriter::new();
     for (key, value) in gguf.meta.iter() {
@@ -260,7 +259,7 @@ fn with_blocks(n: usize, without: &[&str]) -> Option<Vec<u8>> {
             w = w.tensor(&format!("blk.{}.{part}", 4 + i), DType::F32, dims, &bytes);
         }
     }
-    Some(w.finish())
+    w.finish()
 }
 
 #[test]
@@ -273,7 +272,7 @@ fn a_block_of_experts_with_matrices_of_its_own_runs_like_on_the_reference() {
         block_on(s.mtp_all(11, |row| rows.extend_from_slice(row))).unwrap();
         rows
     };
-    let Some(file) = with_blocks(1, &[]) else { return };
+    let file = with_blocks(1, &[]);
     let want = rows(&file, Box::new(Reference::new()));
     for c in backends::all() {
         let tol = if c.name.starts_with("webgpu") { 2e-3 } else { 3e-4 };
@@ -281,7 +280,7 @@ fn a_block_of_experts_with_matrices_of_its_own_runs_like_on_the_reference() {
         assert!(diff <= tol, "{}: off by {diff:e}", c.name);
     }
     for part in ["nextn.embed_tokens.weight", "nextn.shared_head_head.weight"] {
-        let shared = rows(&with_blocks(1, &[part]).unwrap(), Box::new(Reference::new()));
+        let shared = rows(&with_blocks(1, &[part]), Box::new(Reference::new()));
         assert!(max_diff(&shared, &want) > 0.1, "without {part} the trunk's matrix must be used");
     }
 }
@@ -289,14 +288,14 @@ fn a_block_of_experts_with_matrices_of_its_own_runs_like_on_the_reference() {
 #[test]
 fn a_block_that_is_not_whole_or_one_of_several_is_refused_where_it_is_wanted() {
     let open = |file: &[u8], mtp| golden::open(file, Box::new(Reference::new()), Options { mtp, ..OPTIONS });
-    let Some(file) = with_blocks(1, &["nextn.enorm.weight", "attn_k.weight"]) else { return };
+    let file = with_blocks(1, &["nextn.enorm.weight", "attn_k.weight"]);
     let e = open(&file, true).err().expect("must be refused");
     assert_eq!(e.kind(), ErrorKind::MissingTensor);
     for name in ["`blk.4.nextn.enorm.weight`", "`blk.4.attn_k.weight`"] {
         assert!(e.detail().contains(name), "{e}");
     }
     assert!(open(&file, false).is_ok());
-    let file = with_blocks(2, &[]).unwrap();
+    let file = with_blocks(2, &[]);
     assert_eq!(open(&file, true).err().expect("must be refused").kind(), ErrorKind::BadConfig);
     assert!(open(&file, false).is_ok());
 }

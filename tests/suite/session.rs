@@ -15,9 +15,9 @@ use crate::common::golden;
 
 const OPTIONS: Options = Options { n_ctx: Some(12), max_tokens: 4, max_outputs: 3, ..Options::DEFAULT };
 
-fn session(backend: Box<dyn Backend>) -> Option<Session> {
-    let (_, file) = golden::load("llama")?;
-    Some(golden::open(&file, backend, OPTIONS).unwrap())
+fn session(backend: Box<dyn Backend>) -> Session {
+    let (_, file) = golden::load("llama");
+    golden::open(&file, backend, OPTIONS).unwrap()
 }
 
 /// The logits after a prompt on a fresh cache.
@@ -28,7 +28,7 @@ fn fresh(s: &mut Session, ids: &[u32]) -> Vec<f32> {
 
 #[test]
 fn a_full_context_is_an_error_that_changes_nothing() {
-    let Some(mut s) = session(Box::new(Reference::new())) else { return };
+    let mut s = session(Box::new(Reference::new()));
     let ids: Vec<u32> = (0..12).collect();
     let want = fresh(&mut s, &ids);
     let full = |r: Result<&mut [f32]>| assert_eq!(r.unwrap_err().kind(), ErrorKind::ContextOverflow);
@@ -43,7 +43,7 @@ fn a_full_context_is_an_error_that_changes_nothing() {
 
 #[test]
 fn prompts_that_cannot_be_meant_are_refused_before_anything_runs() {
-    let Some(mut s) = session(Box::new(Reference::new())) else { return };
+    let mut s = session(Box::new(Reference::new()));
     block_on(s.prefill(&[5, 6])).unwrap();
     let steps = s.backend().counters().steps;
     assert_eq!(block_on(s.prefill(&[])).unwrap_err().kind(), ErrorKind::EmptyPrompt);
@@ -58,7 +58,7 @@ fn prompts_that_cannot_be_meant_are_refused_before_anything_runs() {
 
 #[test]
 fn rollback_and_decode_again_give_the_same_logits() {
-    let Some(mut s) = session(Box::new(Reference::new())) else { return };
+    let mut s = session(Box::new(Reference::new()));
     let ids = [9, 8, 7, 6, 5, 4, 3];
     let want = fresh(&mut s, &ids);
     for n in 0..ids.len() {
@@ -72,7 +72,7 @@ fn rollback_and_decode_again_give_the_same_logits() {
 
 #[test]
 fn every_row_of_a_long_prefill_is_shown_once_and_in_order() {
-    let Some(mut s) = session(Box::new(Reference::new())) else { return };
+    let mut s = session(Box::new(Reference::new()));
     let ids = [1, 2, 3, 4, 5, 6, 7, 8];
     let mut rows = Vec::new();
     block_on(s.prefill_all(&ids, |row| rows.push(row.to_vec()))).unwrap();
@@ -84,7 +84,7 @@ fn every_row_of_a_long_prefill_is_shown_once_and_in_order() {
 
 #[test]
 fn a_new_prompt_keeps_what_it_shares_with_the_cache() {
-    let Some(mut s) = session(Box::new(Reference::new())) else { return };
+    let mut s = session(Box::new(Reference::new()));
     assert_eq!(s.reuse(&[1, 2, 3]).unwrap(), 0);
     block_on(s.prefill(&[1, 2, 3, 4])).unwrap();
     assert_eq!(s.reuse(&[1, 2, 9, 4]).unwrap(), 2);
@@ -105,7 +105,7 @@ fn slow(fail_in: Option<u32>) -> Box<dyn Backend> {
 
 #[test]
 fn a_dropped_future_leaves_the_session_usable() {
-    let Some(mut s) = session(slow(None)) else { return };
+    let mut s = session(slow(None));
     let ids = [1, 2, 3, 4, 5, 6];
     let want = fresh(&mut s, &ids);
     for polls in 1..=2 {
@@ -125,7 +125,7 @@ fn a_dropped_future_leaves_the_session_usable() {
 #[test]
 fn a_step_that_the_backend_refuses_leaves_the_session_usable() {
     // The second step fails: the prompt is longer than one.
-    let Some(mut s) = session(slow(Some(1))) else { return };
+    let mut s = session(slow(Some(1)));
     let ids = [1, 2, 3, 4, 5, 6];
     assert_eq!(block_on(s.prefill(&ids)).unwrap_err().kind(), ErrorKind::GpuError);
     assert_eq!(s.tokens(), &ids[..4]);

@@ -1,7 +1,8 @@
 // What must hold in every browser, on every backend.
 import assert from "node:assert/strict";
+import { skip } from "../skipped.mjs";
 import { TYPES } from "./retyped.mjs";
-import { fixture, fixtures, golden, real, reference, SMOLLM, TINY } from "./setup.mjs";
+import { fixture, golden, real, reference, SMOLLM, TINY } from "./setup.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof import("./setup.mjs").start>>} Context */
 /** @typedef {"webgpu" | "cpu"} Backend */
@@ -140,7 +141,6 @@ const TOLERANCE = { cpu: 3e-4, webgpu: 2e-3 };
 
 /** Tiny models of every architecture and block format. @param {T} t @param {Context} c @param {Backend} backend */
 export async function models(t, c, backend) {
-  if (!fixtures) return t.skip("fixtures of other architectures are not in this clone");
   /** @param {number[]} ids @param {number[]} want */
   async function near(ids, want) {
     const got = await c.call("logits", ids);
@@ -150,7 +150,7 @@ export async function models(t, c, backend) {
   for (const name of ARCHITECTURES) {
     await t.test(`${name} gives the reference's logits and greedy tokens`, async () => {
       const { gguf, prompts } = fixture(`${name}.json`);
-      await c.call("load", { model: `/fixtures/${gguf}`, backend });
+      await c.call("load", { model: `/golden/${gguf}`, backend });
       for (const { ids, greedy: want, logits_last } of prompts) {
         await near(ids, logits_last.data);
         if (want) assert.deepEqual((await c.call("generate", ids, { ...greedy, max_tokens: 16 })).ids, want.tokens);
@@ -159,7 +159,7 @@ export async function models(t, c, backend) {
   }
   await t.test("a checkpoint is gone back to without running a token again", async () => {
     const { gguf, prompts } = fixture("qwen35.json");
-    await c.call("load", { model: `/fixtures/${gguf}`, backend });
+    await c.call("load", { model: `/golden/${gguf}`, backend });
     const { before, again, ran } = await c.call("checkpoint", prompts[1].ids, 20);
     assert.deepEqual(again, before);
     assert.equal(ran, 1);
@@ -167,9 +167,9 @@ export async function models(t, c, backend) {
   await t.test("multi-token prediction gives the reference's logits", async () => {
     const { gguf, mtp } = fixture("qwen35_mtp.json");
     const [{ ids, next_ids, logits_all, argmax }] = mtp;
-    await c.call("load", { model: `/fixtures/${gguf}`, backend });
+    await c.call("load", { model: `/golden/${gguf}`, backend });
     await assert.rejects(c.call("mtp", ids, next_ids), { code: "invalid-state" });
-    await c.call("load", { model: `/fixtures/${gguf}`, backend, mtp: true });
+    await c.call("load", { model: `/golden/${gguf}`, backend, mtp: true });
     const rows = await c.call("mtp", ids, next_ids);
     const off = rows
       .flat()
@@ -181,7 +181,7 @@ export async function models(t, c, backend) {
   const { prompts, variants } = fixture("quants/models.json");
   for (const [name, { gguf, outputs }] of Object.entries(variants)) {
     await t.test(`${name} gives the logits of its widened weights`, async () => {
-      await c.call("load", { model: `/fixtures/quants/${gguf}`, backend });
+      await c.call("load", { model: `/golden/quants/${gguf}`, backend });
       for (const [i, { logits_last }] of outputs.entries()) await near(prompts[i], logits_last.data);
     });
   }
@@ -189,7 +189,6 @@ export async function models(t, c, backend) {
 
 /** Types without a fixture, in a model of random blocks. @param {T} t @param {Context} c */
 export async function types(t, c) {
-  if (!fixtures) return t.skip("the model to start from is not in this clone");
   const ids = fixture("quants/models.json").prompts[1];
   for (const type of Object.keys(TYPES)) {
     await t.test(`${type} gives the same logits on both backends`, async () => {
@@ -210,10 +209,9 @@ export async function types(t, c) {
  * @param {T} t @param {Context} c @param {object} load
  */
 export async function bytes(t, c, load = {}) {
-  if (!fixtures) return t.skip("models of other types are not in this clone");
   const { prompts, variants } = fixture("quants/models.json");
   const made = Object.keys(TYPES).map((type) => [type, `/made/${type}.gguf`]);
-  const models = Object.entries(variants).map(([name, { gguf }]) => [name, `/fixtures/quants/${gguf}`]);
+  const models = Object.entries(variants).map(([name, { gguf }]) => [name, `/golden/quants/${gguf}`]);
   for (const [name, model] of [...models, ...made]) {
     await t.test(`${name} gives the logits of the reference with activations of 8 bits`, async () => {
       const logits = async (/** @type {string} */ backend) => {
@@ -355,10 +353,10 @@ export async function faults(t, c, backend) {
  * @param {T} t @param {Context} c
  */
 export async function hardwareKernels(t, c) {
-  for (const name of fixtures ? ["llama", "gemma3", "qwen35", "qwen3moe"] : ["llama"]) {
+  for (const name of ["llama", "gemma3", "qwen35", "qwen3moe"]) {
     await t.test(`${name} gives the reference's logits and tokens with kernels for hardware`, async (t) => {
-      const { prompts } = name === "llama" ? golden : fixture(`${name}.json`);
-      const model = name === "llama" ? TINY : `/fixtures/${name}.gguf`;
+      const { prompts } = fixture(`${name}.json`);
+      const model = `/golden/${name}.gguf`;
       await c.call("load", { model, backend: "webgpu", kernels: "hardware", tune: false });
       for (const { ids, greedy: want, logits_last } of prompts) {
         const got = await c.call("logits", ids);
@@ -433,7 +431,7 @@ export async function biggerModels(t, c, backend, tokens) {
   ])) {
     await t.test(`${file} continues as the reference does`, { timeout: 900_000 }, async (t) => {
       const found = real(file, numbers);
-      if (!found) return t.skip(`${file} or its numbers are not here`);
+      if (!found) return skip(t, `the model ${file} is not downloaded (make models)`);
       await c.call("load", { model: found.url, backend, contextLength: 256, ...USUAL });
       // A prompt at all of whose steps the best token is clearly ahead of the second.
       const { ids: prompt, f32 } = found.prompts[1];

@@ -13,17 +13,16 @@ const { PAGELM_CACHE, XDG_CACHE_HOME } = process.env;
 const cache = PAGELM_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "pagelm");
 
 export const reference = JSON.parse(readFileSync(at("../../../tests/reference/smollm2-135m-chat.json"), "utf8"));
-export const golden = JSON.parse(readFileSync(at("../../../tests/golden/llama.json"), "utf8"));
-/** Where all fixtures are: beside the repository, or nowhere. */
-const shared = at("../../../../shared/golden");
-export const fixtures = existsSync(shared) ? shared : undefined;
-export const fixture = (/** @type {string} */ name) => JSON.parse(readFileSync(join(shared, name), "utf8"));
-/** The reference's numbers for a real model, where they and the model are here. @param {string} file @param {string} numbers */
+/** Tiny models and their numbers. */
+const goldens = at("../../../tests/golden");
+export const fixture = (/** @type {string} */ name) => JSON.parse(readFileSync(join(goldens, name), "utf8"));
+/** A real model and the reference's numbers for it, where it is downloaded. @param {string} file @param {string} numbers */
 export function real(file, numbers) {
-  const path = join(shared, "../reference", `greedy-${numbers}.json`);
-  if (!existsSync(path) || !existsSync(join(cache, "models", file))) return undefined;
+  if (!existsSync(join(cache, "models", file))) return undefined;
+  const path = at(`../../../tests/reference/greedy-${numbers}.json`);
   return { url: `/models/${file}`, prompts: JSON.parse(readFileSync(path, "utf8")).prompts };
 }
+export const golden = fixture("llama.json");
 export const SMOLLM = `/models/${reference.model}`;
 export const TINY = "/golden/llama.gguf";
 /** What loads have here unless they say otherwise: the tests are about numbers. */
@@ -47,18 +46,15 @@ export async function start(name, { isolated = true, load = {} } = {}) {
   const where = other.indexOf("general.architecture");
   other.write("mamba", other.indexOf("llama", where));
   writeFileSync(join(made, "other.gguf"), other);
-  if (fixtures) {
-    const whole = readFileSync(join(fixtures, "quants/qwen3_q8_0.gguf"));
-    for (const [name, type] of Object.entries(TYPES)) writeFileSync(join(made, `${name}.gguf`), retyped(whole, type));
-  }
+  const whole = readFileSync(join(goldens, "quants/qwen3_q8_0.gguf"));
+  for (const [name, type] of Object.entries(TYPES)) writeFileSync(join(made, `${name}.gguf`), retyped(whole, type));
 
   const server = await serve({
     isolated,
     mounts: {
       "/": at("."),
       "/dist": at("../../dist"),
-      "/golden": at("../../../tests/golden"),
-      ...(fixtures && { "/fixtures": fixtures }),
+      "/golden": goldens,
       "/models": join(cache, "models"),
       "/made": made,
     },

@@ -1,0 +1,30 @@
+//! What could not be tested is said, not passed over: `make test` prints the list at its end.
+
+use std::path::PathBuf;
+
+/// Lists the running test as one that could not run.
+///
+/// # Panics
+/// Under `CI`, where all that tests need must be there.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{reason}; under CI nothing may be skipped");
+    let thread = std::thread::current();
+    let line = format!("{}: {reason}\n", thread.name().unwrap_or("a test"));
+    eprint!("skipped: {line}");
+    if let Some(list) = std::env::var_os("PAGELM_SKIPPED") {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(list).expect("PAGELM_SKIPPED opens");
+        file.write_all(line.as_bytes()).expect("PAGELM_SKIPPED is writable");
+    }
+}
+
+/// The path of a downloaded model. `PAGELM_CACHE` names another place than `~/.cache/pagelm`.
+pub fn unless_downloaded(name: &str) -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache/pagelm"));
+    let cache = std::env::var_os("PAGELM_CACHE").map(PathBuf::from).or_else(home);
+    let path = cache.map(|c| c.join("models").join(name)).filter(|p| p.exists());
+    if path.is_none() {
+        skip(&format!("the model {name} is not downloaded (make models)"));
+    }
+    path
+}
