@@ -20,6 +20,33 @@
 //! [`engine::Generation::next`] is one step: [`engine::Session`] checks it and knows its position, the backend runs the
 //! plan's nodes and gives logits back, [`engine::Sampler`] chooses an id, and [`text::TextStream`] lets go of the
 //! characters that are whole and cannot be the start of a stop string.
+//!
+//! # Example
+//!
+//! A whole file in memory, on the CPU. `examples/` has a program that streams, and a host that loads in pieces.
+//!
+//! ```
+//! use pagelm::backend::Backend;
+//! use pagelm::backend::cpu::Cpu;
+//! use pagelm::engine::{GenerateParams, Generation, Model, Options};
+//! use pagelm::gguf::Gguf;
+//! use pagelm::text::Tokenizer;
+//! use pollster::block_on;
+//!
+//! let file = std::fs::read("tests/golden/llama.gguf")?;
+//! let gguf = Gguf::parse(&file)?;
+//! let tokenizer = Tokenizer::from_gguf(&gguf.meta)?;
+//! let backend = Cpu::new(1);
+//! let model = Model::new(&gguf, &|dtype| backend.supports(dtype), &Options::default())?;
+//! let mut session = model.load(&gguf, &file, Box::new(backend))?;
+//!
+//! let prompt = tokenizer.encode("Hello", Default::default())?;
+//! let params = GenerateParams { max_tokens: Some(4), ignore_eos: true, ..Default::default() };
+//! let mut generation = Generation::new(&mut session, &prompt, params, 0.0)?;
+//! while block_on(generation.next(&mut session, &tokenizer, &|| 0.0))?.is_some() {}
+//! assert_eq!(generation.generated().len(), 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod dtype;
 pub mod error;

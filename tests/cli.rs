@@ -83,7 +83,7 @@ fn backends() -> Vec<&'static str> {
     if std::env::var_os("PAGELM_NO_GPU").is_none_or(|v| v != "1") {
         return all.to_vec();
     }
-    skipped::skip("PAGELM_NO_GPU is 1: the GPU backend is not tested");
+    skipped::list("PAGELM_NO_GPU is 1: the GPU backend is not tested");
     all[..2].to_vec()
 }
 

@@ -40,7 +40,7 @@ pub fn all() -> Vec<Candidate> {
 pub fn gpu_wanted() -> bool {
     let skip = std::env::var_os("PAGELM_NO_GPU").is_some_and(|v| v == "1");
     if skip {
-        skipped::skip("PAGELM_NO_GPU is 1: the GPU backend is not tested");
+        skipped::list("PAGELM_NO_GPU is 1: the GPU backend is not tested");
     }
     !skip
 }
