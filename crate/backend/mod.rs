@@ -32,6 +32,15 @@ pub enum KvType {
 }
 
 impl KvType {
+    /// `f32`, `f16` or `q8_0`.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
+        }
+    }
+
     /// Bytes of `n` values of a head.
     pub fn bytes(self, n: usize) -> usize {
         match self {

@@ -187,7 +187,8 @@ fn argmax(logits: &[f32]) -> Option<u32> {
     best
 }
 
-fn refuse_degenerate(logits: &[f32]) -> Result<()> {
+/// Refuses logits from which nothing can be chosen.
+pub(super) fn refuse_degenerate(logits: &[f32]) -> Result<()> {
     let (mut min, mut max, mut bad) = (f32::INFINITY, f32::NEG_INFINITY, false);
     for &l in logits {
         bad |= l.is_nan() || l == f32::INFINITY;

@@ -8,11 +8,14 @@ use std::future::poll_fn;
 
 use self::ahead::Ahead;
 pub use self::profile::{KernelTime, Profile};
+use super::sampler::refuse_degenerate;
 use crate::backend::{Backend, Limits, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Entry, Plan, StateRows};
 
 /// A sequence of tokens in the cache of one backend.
+///
+/// Logits that are not finite or all equal are an error of kind [`ErrorKind::DegenerateLogits`]: a kernel or a file is broken.
 ///
 /// Every method leaves the session usable when it fails: positions advance only once a step is over, and a row of the
 /// cache that lies past the last position is written again before it is read.
@@ -272,7 +275,8 @@ impl Session {
         self.drain().await?;
         self.backend.submit(&Step { tokens, pos, outputs, entry })?;
         self.unread = Some(outputs);
-        self.read(outputs).await
+        self.read(outputs).await?;
+        self.logits[..outputs * self.n_vocab].chunks_exact(self.n_vocab).try_for_each(refuse_degenerate)
     }
 
     async fn read(&mut self, rows: usize) -> Result<()> {

@@ -77,11 +77,14 @@ impl Plan {
         self.slots.in_place[v.index()]
     }
 
-    /// Bytes of packed weights that one decode step of the trunk reads: every matrix once, and one row of each embedding.
+    /// Bytes of packed weights that one decode step of the trunk reads: every matrix once, one row of each embedding, and
+    /// of experts those that a token uses.
     pub fn weight_bytes_per_token(&self) -> usize {
         let g = &self.graph;
         let node_bytes = |op: &Op| match op {
             Op::Embed { w, .. } => g.weight(*w).row_bytes(),
+            // A row of the route is the expert numbers and then their shares.
+            Op::MoeMatMul { w, route, n_expert, .. } => g.weight(*w).bytes() / n_expert * (g.shape(*route).cols / 2),
             _ => op.weights().map(|w| g.weight(w).bytes()).sum(),
         };
         let trunk = g.part(Entry::Trunk).map_or(0..0, |p| p.nodes);

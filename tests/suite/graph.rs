@@ -179,6 +179,22 @@ fn a_plan_counts_the_weight_bytes_of_a_token() {
     assert_eq!(plan.weight_bytes_per_token(), 4 * (8 + 8 + 64 + 32 + 64 + 88));
 }
 
+#[test]
+fn a_plan_counts_only_the_experts_that_a_token_uses() {
+    let mut b = Builder::new();
+    let embd = b.weight("embd", DType::F32, 16, 8);
+    let router = b.weight("router", DType::F32, 5, 8);
+    let experts = b.weight("experts", DType::F32, 5 * 8, 8);
+    let x = b.embed(embd, 1.0);
+    let logits = b.matmul(router, x);
+    let route = b.moe_route(logits, 2);
+    let y = b.moe_matmul(experts, x, route, 5);
+    let y = b.moe_sum(y, route);
+    let y = b.last_rows(y);
+    let plan = Plan::new(b.finish(y));
+    assert_eq!(plan.weight_bytes_per_token(), 4 * (8 + 5 * 8 + 2 * 8 * 8));
+}
+
 /// A random graph: each node reads one or two values that came before it.
 fn random_graph() -> impl Strategy<Value = Graph> {
     prop::collection::vec((0u8..4, any::<u16>(), any::<u16>()), 1..60).prop_map(|nodes| {

@@ -3,11 +3,11 @@
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use pagelm::ErrorKind;
-use pagelm::Result;
 use pagelm::backend::Backend;
 use pagelm::backend::reference::Reference;
 use pagelm::engine::{Options, Session};
+use pagelm::graph::Plan;
+use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 
 use crate::common::faulty::Faulty;
@@ -119,6 +119,30 @@ fn a_dropped_future_leaves_the_session_usable() {
         let have = s.tokens().len();
         assert_eq!(have, 4 * (polls - 1), "whole steps only");
         assert_eq!(block_on(s.prefill(&ids[have..])).unwrap(), want);
+    }
+}
+
+#[test]
+fn rows_without_a_meaning_are_an_error_and_the_session_goes_on() {
+    for bad in [f32::NAN, f32::INFINITY] {
+        let poke = move |_: &Plan, step: u64, rows: &mut [f32]| {
+            if step == 2 {
+                rows[5] = bad;
+            }
+        };
+        let open = || session(Box::new(Faulty::new(Reference::new()).poke(poke)));
+        let degenerate = |e: Error| assert_eq!(e.kind(), ErrorKind::DegenerateLogits);
+        let mut s = open();
+        let want = fresh(&mut s, &[1, 2, 3]);
+        degenerate(block_on(s.prefill(&[4])).expect_err("of the second step"));
+        assert_eq!(s.tokens(), [1, 2, 3]);
+        assert_eq!(fresh(&mut s, &[1, 2, 3]), want);
+        let mut s = open();
+        block_on(s.decode(1)).unwrap();
+        degenerate(block_on(s.decode(4)).expect_err("of the second step"));
+        let mut s = open();
+        block_on(s.decode(1)).unwrap();
+        degenerate(block_on(s.prefill_all(&[4, 5], |_| ())).expect_err("of the second step"));
     }
 }
 

@@ -60,6 +60,7 @@ fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
                 "backend": backend,
                 "device": on,
                 "ctx": ctx,
+                "kv_type": model.limits.kv.name(),
                 "weights": m.weights,
                 "kv": m.kv,
                 "scratch": m.scratch,
@@ -99,7 +100,7 @@ fn print_text(gguf: &Gguf, bytes: u64, runs: &serde_json::Value) {
         None => {
             let size = |key: &str| mib(runs[key].as_u64().unwrap_or(0));
             println!("runs on {backend} ({device}) with {} of weights", size("weights"));
-            println!("and {} of cache for {} positions, at f32", size("kv"), runs["ctx"]);
+            println!("and {} of cache for {} positions, at {}", size("kv"), runs["ctx"], text(&runs["kv_type"]));
             println!("and {} of scratch", size("scratch"));
         }
     }
