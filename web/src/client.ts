@@ -18,7 +18,7 @@ interface Pending {
 }
 
 export interface CallOptions<K extends Op> {
-  signal?: AbortSignal | undefined;
+  signal?: AbortSignal | null | undefined;
   onPiece?: ((piece: Operations[K]["piece"]) => void) | undefined;
 }
 
@@ -63,8 +63,8 @@ export class Client {
     const id = this.#nextId++;
     const result = new Promise<Operations[K]["out"]>((resolve, reject) => {
       if (this.#ended) return reject(this.#ended);
-      if (signal?.aborted) return reject(abortError());
-      const abort = () => this.#abort(id);
+      if (signal?.aborted) return reject(abortError(signal));
+      const abort = () => this.#abort(id, signal);
       const settle = () => {
         this.#pending.delete(id);
         signal?.removeEventListener("abort", abort);
@@ -106,11 +106,11 @@ export class Client {
     for (const p of [...this.#pending.values()]) p.fail(error);
   }
 
-  #abort(id: number): void {
+  #abort(id: number, signal?: AbortSignal | null): void {
     const pending = this.#pending.get(id);
     if (!pending) return;
     this.#port.postMessage({ op: "abort", target: id });
-    pending.fail(abortError());
+    pending.fail(abortError(signal ?? undefined));
   }
 
   #receive(message: FromWorker): void {
