@@ -276,13 +276,13 @@ function wireModel(model: ModelRef): string | Blob {
   return isBlob(model) ? model : address(model)!.href;
 }
 
-/** Says how a name was taken for an address, where nothing like a model was there. */
+/** Says that a name was taken for a path, where nothing like a model was there. */
 function hinted(e: unknown, model: ModelRef): unknown {
-  if (!(e instanceof PagelmError) || typeof model !== "string") return e;
-  const missing = e.code === "http-status" || e.code === "not-gguf";
-  if (!missing || !/^[\w-][\w.-]*\/[\w.:-]+$/.test(model)) return e;
-  const file = `https://huggingface.co/${model.replace(/:.*/, "")}/resolve/main/FILE.gguf`;
-  const hint = `${model} was taken for a path beside this page; for a repository give a file's address, such as ${file}`;
+  if (!(e instanceof PagelmError) || (e.code !== "http-status" && e.code !== "not-gguf")) return e;
+  // Not a scheme before a colon, and not a path that was clearly meant as one.
+  if (typeof model !== "string" || !/^\w[\w.-]*\//.test(model)) return e;
+  const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";
+  const hint = `${model} was taken for a path beside this page; files of Hugging Face have addresses such as ${file}`;
   return new PagelmError(e.code, `${e.message}; ${hint}`, e.place);
 }
 
