@@ -102,7 +102,7 @@ export function shown(value: unknown): string {
   if (typeof value !== "object" && typeof value !== "string") return String(value);
   const name = Object.prototype.toString.call(value).slice(8, -1);
   if (value !== null && typeof value === "object" && name !== "Object" && name !== "Array")
-    return `${/^[AEIOU](?!RL)/.test(name) ? "an" : "a"} ${name}`;
+    return `${/^[AEIO]|^U(?!RL|int)/.test(name) ? "an" : "a"} ${name}`;
   let text: string | undefined;
   try {
     text = JSON.stringify(value);
@@ -130,16 +130,18 @@ function nearest(name: string, names: string[]): string | undefined {
   return least <= FAR ? names[far.indexOf(least)] : undefined;
 }
 
-/** How many letters one must change, add or take away to make one word of the other. */
+/** How many letters one must change, add, take away or swap with the next to make one word of the other. */
 function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
+  const at = (i: number, j: number) => rows[i]![j]!;
   for (let i = 1; i <= a.length; i++) {
-    const next = [i];
+    rows.push([i]);
     for (let j = 1; j <= b.length; j++) {
       const same = a[i - 1] === b[j - 1] ? 0 : 1;
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + same));
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const swap = swapped ? at(i - 2, j - 2) + 1 : Number.POSITIVE_INFINITY;
+      rows[i]!.push(Math.min(at(i - 1, j) + 1, at(i, j - 1) + 1, at(i - 1, j - 1) + same, swap));
     }
-    row = next;
   }
-  return row[b.length]!;
+  return at(a.length, b.length);
 }

@@ -1,6 +1,6 @@
 // The engine's module in a worker: its start, and the threads on its memory.
 import { errorData, PagelmError } from "./errors.ts";
-import { forbids, watchPolicy } from "./loader/reasons.ts";
+import { forbids, watchPolicy } from "./policy.ts";
 import type { FromThread, StartThread, WasmOptions } from "./protocol.ts";
 import type { WasmBuild } from "./types.ts";
 

@@ -1,7 +1,8 @@
 // The bytes of a model, in order, from a URL or a file, in pieces: nothing here holds more than one of them. A broken
 // connection is taken up again where it broke.
 import { abortError, PagelmError } from "../errors.ts";
-import { forbids, retryAfter, watchPolicy, whyUnreached } from "./reasons.ts";
+import { forbids, watchPolicy } from "../policy.ts";
+import { retryAfter, whyUnreached } from "./reasons.ts";
 
 export interface Source {
   /** Bytes in all, where known. */
