@@ -16,7 +16,7 @@ export interface Problem {
 const WORDS: Partial<Record<ErrorCode, [title: string, remedy: string]>> = {
   network: [
     "The download broke off",
-    "Check the connection and load again. The server must also allow this page to read it (CORS).",
+    "Check the connection and the address, then load again. What is known of the reason stands below.",
   ],
   "http-status": [
     "The server does not give the file",
