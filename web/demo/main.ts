@@ -82,6 +82,7 @@ async function load(model: string | File): Promise<void> {
     engine = await createEngine({
       model,
       backend: backend.value as "auto" | "webgpu" | "cpu",
+      ...number("context", "contextLength"),
       signal: loading.signal,
       onProgress: (p) => progress(p, startedAt),
     });
@@ -115,7 +116,11 @@ async function ask(text: string): Promise<void> {
   // The empty conversation's ideas go with the first message.
   $("ideas").hidden = true;
   try {
-    await chat.ask(engine, text, { temperature: temperature.valueAsNumber || 0, ...extra() });
+    await chat.ask(engine, text, {
+      temperature: temperature.valueAsNumber || 0,
+      ...number("max_tokens"),
+      ...number("seed"),
+    });
     show("ready");
   } catch (e) {
     const problem = problemOf(e);
@@ -125,10 +130,9 @@ async function ask(text: string): Promise<void> {
   }
 }
 
-/** For scripts: `?max_tokens=32&seed=1`. */
-function extra(): { max_tokens?: number; seed?: number } {
-  const number = (key: string) => (query.has(key) ? { [key]: Number(query.get(key)) } : {});
-  return { ...number("max_tokens"), ...number("seed") };
+/** For scripts: `?max_tokens=32&seed=1&context=512`. */
+function number(key: string, name = key): Record<string, number> {
+  return query.has(key) ? { [name]: Number(query.get(key)) } : {};
 }
 
 function unload(): void {
