@@ -16,7 +16,8 @@ const chat = new Chat($("log"), $("spoken"));
 /** Where the keyboard was before the page began to load. */
 let before: Element | null = null;
 
-const IDEAS = ["What is the capital of France?", "Write two sentences about the sea.", "Explain what a browser is."];
+// A small model knows these, with weights and activations of few bits too; it does not know everything.
+const IDEAS = ["Explain what a browser is.", "Write two sentences about the sea.", "What is photosynthesis?"];
 
 type State = "idle" | "loading" | "ready" | "answering" | "failed";
 
