@@ -23,7 +23,7 @@ export const oneOf = (values: readonly unknown[], why = ""): Check =>
 export const string = must("a string", (v) => typeof v === "string");
 export const boolean = must("true or false", (v) => typeof v === "boolean");
 export const callback = must("a function", (v) => typeof v === "function");
-/** The engine counts with 32 bits: such a number has a place in f32. */
+/** Finite in f32 too, with which the engine computes. */
 export const number = (want: string, ok: (n: number) => boolean = () => true): Check =>
   must(want, (v) => typeof v === "number" && Number.isFinite(Math.fround(v)) && ok(v));
 export const range = (min: number, max = Number.POSITIVE_INFINITY): Check =>

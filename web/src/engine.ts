@@ -1,6 +1,6 @@
 // What a page holds: an engine with one model, and sessions on it.
 import { chooseBuild } from "./builds.ts";
-import { address, boolean, given, ids, integer, string } from "./check.ts";
+import { address, boolean, given, ids, integer, must, string } from "./check.ts";
 import { Client, type Port } from "./client.ts";
 import { PagelmError } from "./errors.ts";
 import { Completions } from "./openai.ts";
@@ -164,6 +164,7 @@ export class Engine {
 
   /** The text that the model's chat template makes of messages. */
   async render(messages: Message[], tools?: unknown[]): Promise<string> {
+    if (tools) must("a list", Array.isArray)(tools, "tools");
     return this.#client.call("render", { messages: checkMessages(messages), ...(tools && { tools }) });
   }
 

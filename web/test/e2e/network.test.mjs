@@ -19,21 +19,17 @@ for (const browser of BROWSERS) {
     const load = (/** @type {string} */ model, more = {}) => c.call("load", { model, ...more });
 
     await t.test("a server that does not let the page read (CORS)", async () => {
-      const startedAt = performance.now();
       await assert.rejects(load(silent.url + TINY), {
         code: "network",
         message: /the server answers, but not to pages of http:.*CORS.*Access-Control-Allow-Origin/,
       });
-      assert.ok(performance.now() - startedAt < 5000);
       await load(others.url + TINY);
     });
 
     await t.test("a port at which nobody is", async () => {
-      const startedAt = performance.now();
       const gone = await serve({ mounts: { "/golden": models } });
       await gone.close();
       await assert.rejects(load(gone.url + TINY), { code: "network", message: /is there a server at http:/ });
-      assert.ok(performance.now() - startedAt < 5000);
     });
 
     await t.test("a name that was taken for a path", async () => {
@@ -67,7 +63,7 @@ for (const browser of BROWSERS) {
     await t.test("calls with wrong arguments are refused where they are wrong, and the engine goes on", async () => {
       await load(TINY);
       const places = ["prompt", "prompt", "prompt[1]", "prompt[0]", "temprature", "text", "addSpecal", "tokens"];
-      const more = ["showSpecial", "messages", "dept", "reps", "tokens[0]", "token", "next", "length"];
+      const more = ["showSpecial", "messages", "tools", "dept", "reps", "tokens[0]", "token", "next", "length"];
       const rest = ["model", "backend", "wasmURL", "the argument"];
       assert.deepEqual(await c.call("wrongCalls"), [...places, ...more, ...rest]);
       assert.equal((await c.call("generate", [1, 2], { max_tokens: 2, ignore_eos: true })).ids.length, 2);
@@ -91,13 +87,11 @@ for (const browser of BROWSERS) {
     ])) {
       await t.test(policy, async () => {
         const c = await start(browser, { ...one, headers: { "Content-Security-Policy": policy } });
-        const startedAt = performance.now();
         await assert.rejects(c.call("load", load), (/** @type {any} */ e) => {
           assert.equal(e.code, code, e.message);
           assert.match(e.message, message);
           return true;
         });
-        assert.ok(performance.now() - startedAt < 3000);
       });
     }
   });

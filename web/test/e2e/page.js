@@ -197,6 +197,7 @@ globalThis.e2e = {
       () => engine.detokenize("12"),
       () => engine.detokenize([1], { showSpecial: 1 }),
       () => engine.render("x"),
+      () => engine.render([{ role: "user", content: "x" }], {}),
       () => engine.profile({ dept: 1 }),
       () => engine.profile({ reps: 0 }),
       () => session.prefill([Number.NaN]),

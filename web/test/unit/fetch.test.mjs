@@ -302,12 +302,10 @@ test("a stall is noticed after 15 s, told, and tried again; bytes end it", async
 });
 
 test("a server that never answers is given up soon, with what may be wrong", async () => {
-  const startedAt = performance.now();
-  await assert.rejects(read("http://127.0.0.1:9/a", { backoffMs: 250 }), {
+  await assert.rejects(read("http://127.0.0.1:9/a"), {
     code: "network",
-    message: /is there a server at http:\/\/127\.0\.0\.1:9, and may this page read its files \(CORS/,
+    message: /after 3 tries: .*is there a server at http:\/\/127\.0\.0\.1:9, and may this page read its files \(CORS/,
   });
-  assert.ok(performance.now() - startedAt < 2000);
 });
 
 test("a server that answers others only is told from one that is not there", async () => {
