@@ -6,7 +6,7 @@ SHELL := /bin/bash
 setup := tests/tools/setup.sh
 # Where downloads are; tests find models in its folder models/.
 export PAGELM_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pagelm
-PROMPT ?= What is the capital of France?
+PROMPT ?= Explain what a browser is.
 export PROMPT
 MODEL ?=
 PEERS ?= 1

@@ -252,8 +252,16 @@ fn errors_have_a_code_and_exit_with_1_and_wrong_usage_exits_with_2() {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let other = json(&["inspect", "--model", manifest, "--backend", "cpu"], 1);
     assert_eq!(other["error"]["code"], "not-gguf");
-    let out = json(&["run", "--model", &golden("llama.gguf"), "--ids", "1,99999", "--backend", "cpu"], 1);
+    let model = golden("llama.gguf");
+    let out = json(&["run", "--model", &model, "--ids", "1,99999", "--backend", "cpu"], 1);
     assert_eq!(out["error"]["code"], "token-out-of-range");
+    for (flag, value) in [("--temperature", "-1"), ("--temperature", "nan"), ("--top-p", "2"), ("--min-p", "nan")] {
+        let args = ["run", "--model", &model, "--ids", "1", "--backend", "cpu", flag, value];
+        let error = &json(&args, 1)["error"];
+        assert_eq!(error["code"], "invalid-argument");
+        let name = flag.trim_start_matches('-').replace('-', "_");
+        assert!(error["message"].as_str().is_some_and(|m| m.contains(&name)), "{error}");
+    }
     for args in [&["run", "--model", "x"][..], &["run", "--model", "x", "--ids", "1", "--prompt", "y"], &["nothing"]] {
         assert_eq!(pagelm(args).status.code(), Some(2), "{args:?}");
     }

@@ -1,6 +1,6 @@
 // The package: index.js, the workers' scripts and the wasm files side by side, found by `new URL(…, import.meta.url)`, which
 // bundlers of users understand.
-import { copyFileSync, readdirSync } from "node:fs";
+import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin } from "vite";
 
@@ -33,6 +33,8 @@ const keepUrls: Plugin = {
       if (file.endsWith(".wasm")) copyFileSync(at(`pkg/${file}`), at(`dist/${file}`));
     }
     copyFileSync(at("../THIRD-PARTY.md"), at("dist/THIRD-PARTY.md"));
+    // Scripts of workers give nothing to who imports them.
+    for (const worker of ["worker", "worker-threads"]) writeFileSync(at(`dist/${worker}.d.ts`), "export {};\n");
   },
 };
 

@@ -21,7 +21,7 @@ use crate::error::Result;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplerParams {
-    /// Logits are divided by it; at 0 and below the likeliest token is taken, of equal ones that with the lowest id.
+    /// Logits are divided by it; at 0 the likeliest token is taken, of equal ones that with the lowest id.
     pub temperature: f32,
     /// Only the k likeliest tokens; 0 is off.
     pub top_k: usize,
@@ -68,7 +68,7 @@ impl SamplerParams {
     fn check(&self) -> Result<()> {
         let fraction = |x: f32| (0.0..=1.0).contains(&x);
         let rules = [
-            ("temperature", self.temperature, self.temperature.is_finite(), "finite"),
+            ("temperature", self.temperature, (0.0..=f32::MAX).contains(&self.temperature), "finite and at least 0"),
             ("top_p", self.top_p, fraction(self.top_p), "from 0 to 1"),
             ("min_p", self.min_p, fraction(self.min_p), "from 0 to 1"),
             (
@@ -156,7 +156,7 @@ impl Sampler {
                 None => crate::bail!(InvalidArgument, "logit bias for token {id}: the vocabulary has {}", logits.len()),
             }
         }
-        let id = if p.temperature <= 0.0 {
+        let id = if p.temperature == 0.0 {
             argmax(logits)
         } else {
             let c = &mut self.candidates;

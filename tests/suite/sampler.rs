@@ -211,6 +211,8 @@ fn parameters_that_make_no_sense_are_refused_by_name() {
     let bad = [
         ("temperature", SamplerParams { temperature: nan, ..d() }),
         ("temperature", SamplerParams { temperature: f32::INFINITY, ..d() }),
+        ("temperature", SamplerParams { temperature: -1.0, ..d() }),
+        ("temperature", SamplerParams { temperature: -f32::MIN_POSITIVE, ..d() }),
         ("top_p", SamplerParams { top_p: -0.1, ..d() }),
         ("top_p", SamplerParams { top_p: 1.1, ..d() }),
         ("min_p", SamplerParams { min_p: nan, ..d() }),

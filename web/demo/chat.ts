@@ -3,11 +3,14 @@ import type { ChatMessage, ChatParams, ChatUsage, Engine } from "pagelm";
 
 export class Chat {
   #log: HTMLElement;
+  #spoken: HTMLElement;
   #messages: ChatMessage[] = [];
   #running: AbortController | null = null;
 
-  constructor(log: HTMLElement) {
+  /** What is put into `spoken` is read to who hears the page: whole answers, once, not every token. */
+  constructor(log: HTMLElement, spoken: HTMLElement) {
     this.#log = log;
+    this.#spoken = spoken;
   }
 
   get empty(): boolean {
@@ -21,9 +24,11 @@ export class Chat {
     const answer = this.#bubble("assistant");
     answer.note.textContent = "reading the prompt";
     answer.root.dataset.running = "";
+    this.#spoken.textContent = "";
     this.#running = new AbortController();
     let content = "";
     let note = "stopped";
+    let cut = "";
     try {
       const stream = await engine.chat.completions.create({
         ...params,
@@ -37,14 +42,19 @@ export class Chat {
       });
       const startedAt = performance.now();
       for await (const chunk of stream) {
-        const delta = chunk.choices[0]?.delta.content;
+        const choice = chunk.choices[0];
+        if (choice?.finish_reason === "length") cut = "The answer was cut: ";
+        const delta = choice?.delta.content;
         if (delta) {
           content += delta;
           answer.text.textContent = content;
           answer.note.textContent = `${seconds(performance.now() - startedAt)}`;
           this.#follow();
         }
-        if (chunk.usage) note = summary(chunk.usage);
+        if (chunk.usage) {
+          note = summary(chunk.usage);
+          if (cut) cut += whyCut(chunk.usage, engine.info.contextLength);
+        }
       }
     } catch (e) {
       if (!this.#running.signal.aborted) {
@@ -55,6 +65,8 @@ export class Chat {
       this.#running = null;
       delete answer.root.dataset.running;
       answer.note.textContent = note;
+      answer.cut.textContent = cut;
+      if (note) this.#spoken.textContent = [content, cut || (note === "stopped" ? "Stopped." : "")].join(" ").trim();
       // A turn without an answer would only confuse the model.
       if (content) this.#messages.push({ role: "assistant", content });
       else {
@@ -73,6 +85,7 @@ export class Chat {
     this.stop();
     this.#messages = [];
     this.#log.replaceChildren();
+    this.#spoken.textContent = "";
   }
 
   #bubble(role: "user" | "assistant") {
@@ -80,13 +93,12 @@ export class Chat {
     root.className = `message ${role}`;
     root.setAttribute("aria-label", role === "user" ? "You" : "Model");
     const text = Object.assign(document.createElement("div"), { className: "text" });
+    const cut = Object.assign(document.createElement("div"), { className: "cut" });
     const note = Object.assign(document.createElement("div"), { className: "note" });
-    root.append(text, note);
-    // Screen readers get whole answers, not every token.
-    if (role === "assistant") note.setAttribute("role", "status");
+    root.append(text, cut, note);
     this.#log.append(root);
     this.#follow(true);
-    return { root, text, note };
+    return { root, text, cut, note };
   }
 
   /** Keeps the end in view for those who look at it. */
@@ -103,6 +115,11 @@ function summary({ completion_tokens, extra }: ChatUsage): string {
   const parts = [`${completion_tokens} token${completion_tokens === 1 ? "" : "s"}`];
   if (Number.isFinite(speed) && speed > 0) parts.push(`${speed.toFixed(speed < 10 ? 2 : 1)} tokens/s`);
   return [...parts, `first after ${first}`].join(" · ");
+}
+
+function whyCut({ total_tokens, completion_tokens }: ChatUsage, contextLength: number): string {
+  if (total_tokens >= contextLength) return `the context of ${contextLength} tokens is full. Start a new chat.`;
+  return `it reached ${completion_tokens} tokens, the most that it may have. Ask the model to go on.`;
 }
 
 function seconds(ms: number): string {

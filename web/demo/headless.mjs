@@ -8,7 +8,7 @@ import { serveDemo } from "./serve.mjs";
 
 const { values: o } = parseArgs({
   options: {
-    prompt: { type: "string", default: process.env.PROMPT || "What is the capital of France?" },
+    prompt: { type: "string", default: process.env.PROMPT || "Explain what a browser is." },
     browser: { type: "string", default: "chromium" },
     // Not `auto`, which takes the CPU where the GPU is software, as it is on most machines that test.
     backend: { type: "string", default: "webgpu" },

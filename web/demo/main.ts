@@ -10,18 +10,20 @@ const url = $<HTMLInputElement>("url");
 const backend = $<HTMLSelectElement>("backend");
 const prompt = $<HTMLTextAreaElement>("prompt");
 const temperature = $<HTMLInputElement>("temperature");
-const log = $("log");
-
 let engine: Engine | null = null;
 let loading: AbortController | null = null;
-const chat = new Chat(log);
+const chat = new Chat($("log"), $("spoken"));
+/** Where the keyboard was before the page began to load. */
+let before: Element | null = null;
 
-const IDEAS = ["What is the capital of France?", "Write two sentences about the sea.", "Explain what a browser is."];
+// A small model knows these, with weights and activations of few bits too; it does not know everything.
+const IDEAS = ["Explain what a browser is.", "Write two sentences about the sea.", "What is photosynthesis?"];
 
 type State = "idle" | "loading" | "ready" | "answering" | "failed";
 
 /** What is visible depends on this alone. */
 function show(state: State, problem?: Problem): void {
+  const had = document.activeElement;
   document.body.dataset.state = state;
   const usable = engine !== null;
   $("loader").hidden = usable;
@@ -40,7 +42,23 @@ function show(state: State, problem?: Problem): void {
     box.dataset.code = problem.code;
     box.scrollIntoView({ block: "nearest" });
   }
-  if (!usable) $("status").textContent = state === "loading" ? "loading" : "";
+  if (!usable) {
+    $("status").textContent = state === "loading" ? "loading" : "";
+    $("status").title = "";
+    delete $("status").dataset.backend;
+  }
+  keepFocus(state, had);
+}
+
+/** Who uses a keyboard stays where they are; from what is not there any more they go to what is there in its place. */
+function keepFocus(state: State, had: Element | null): void {
+  if (had && had !== document.body && had.checkVisibility()) return;
+  // Nobody was anywhere: only a page that has just loaded its model takes the keyboard to where one writes.
+  if ((!had || had === document.body) && !(state === "ready" && loading)) return;
+  if (state === "loading") before = had;
+  const back = before instanceof HTMLElement && before.checkVisibility() ? before : url;
+  const next = { idle: back, failed: back, loading: $("cancel"), ready: prompt, answering: $("stop") }[state];
+  next.focus({ preventScroll: state === "answering" });
 }
 
 function progress(p: LoadProgress, startedAt: number): void {
@@ -49,7 +67,8 @@ function progress(p: LoadProgress, startedAt: number): void {
   bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
   (bar.firstElementChild as HTMLElement).style.width = `${share * 100}%`;
   const rate = p.loaded / ((performance.now() - startedAt) / 1000);
-  const words = { header: "Reading what the model is", weights: "Loading weights", ready: "Ready" }[p.phase];
+  const phases = { header: "Reading what the model is", weights: "Loading weights", ready: "Ready" };
+  const words = p.stalled ? "Nothing comes, trying again" : phases[p.phase];
   const total = p.total === undefined ? "" : ` of ${bytes(p.total)}`;
   $("progress-text").textContent = `${words} · ${bytes(p.loaded)}${total} · ${bytes(rate)}/s`;
 }
@@ -59,17 +78,17 @@ async function load(model: string | File): Promise<void> {
   loading = new AbortController();
   const startedAt = performance.now();
   show("loading");
-  progress({ phase: "header", loaded: 0, total: undefined }, startedAt);
+  progress({ phase: "header", loaded: 0, total: undefined, stalled: false }, startedAt);
   try {
     engine = await createEngine({
       model,
       backend: backend.value as "auto" | "webgpu" | "cpu",
+      ...number("context", "contextLength"),
       signal: loading.signal,
       onProgress: (p) => progress(p, startedAt),
     });
     describe(engine, typeof model === "string" ? (model.split(/[?#]/)[0]?.split("/").pop() ?? model) : model.name);
     show("ready");
-    prompt.focus();
   } catch (e) {
     const problem = problemOf(e);
     if (problem.code === "aborted") show("idle");
@@ -98,7 +117,11 @@ async function ask(text: string): Promise<void> {
   // The empty conversation's ideas go with the first message.
   $("ideas").hidden = true;
   try {
-    await chat.ask(engine, text, { temperature: temperature.valueAsNumber || 0, ...extra() });
+    await chat.ask(engine, text, {
+      temperature: temperature.valueAsNumber || 0,
+      ...number("max_tokens"),
+      ...number("seed"),
+    });
     show("ready");
   } catch (e) {
     const problem = problemOf(e);
@@ -106,13 +129,11 @@ async function ask(text: string): Promise<void> {
     if (engine?.ended || problem.code === "device-lost" || problem.code === "gpu-error") unload();
     if (problem.code !== "disposed") show(engine ? "ready" : "failed", problem);
   }
-  prompt.focus();
 }
 
-/** For scripts: `?max_tokens=32&seed=1`. */
-function extra(): { max_tokens?: number; seed?: number } {
-  const number = (key: string) => (query.has(key) ? { [key]: Number(query.get(key)) } : {});
-  return { ...number("max_tokens"), ...number("seed") };
+/** For scripts: `?max_tokens=32&seed=1&context=512`. */
+function number(key: string, name = key): Record<string, number> {
+  return query.has(key) ? { [name]: Number(query.get(key)) } : {};
 }
 
 function unload(): void {
@@ -149,6 +170,11 @@ prompt.addEventListener("keydown", (event) => {
   $<HTMLFormElement>("ask").requestSubmit();
 });
 $("stop").addEventListener("click", () => chat.stop());
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.isComposing) return;
+  chat.stop();
+  loading?.abort();
+});
 $("clear").addEventListener("click", () => {
   chat.clear();
   if (engine) show("ready");

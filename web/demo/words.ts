@@ -16,7 +16,7 @@ export interface Problem {
 const WORDS: Partial<Record<ErrorCode, [title: string, remedy: string]>> = {
   network: [
     "The download broke off",
-    "Check the connection and load again. The server must also allow this page to read it (CORS).",
+    "Check the connection and the address, then load again. What is known of the reason stands below.",
   ],
   "http-status": [
     "The server does not give the file",
@@ -45,5 +45,6 @@ const WORDS: Partial<Record<ErrorCode, [title: string, remedy: string]>> = {
 export function problemOf(e: unknown): Problem {
   if (!(e instanceof PagelmError)) return { code: "page", title: "The page failed", remedy: "", detail: String(e) };
   const [title, remedy] = WORDS[e.code] ?? ["That did not work", ""];
-  return { code: e.code, title, remedy, detail: `${e.place ? `${e.place}: ` : ""}${e.message} [${e.code}]` };
+  const place = e.place && !e.message.startsWith(e.place) ? `${e.place}: ` : "";
+  return { code: e.code, title, remedy, detail: `${place}${e.message} [${e.code}]` };
 }

@@ -7,9 +7,6 @@ import type { AssetOptions, WasmBuild } from "./types.ts";
 
 /** What a worker must know to load it. */
 export function chooseBuild({ wasmUrl, wasmBuild, threads }: AssetOptions & { threads?: number }): WasmOptions {
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) {
-    throw new PagelmError("invalid-argument", `${threads} is no number of threads; give 1 or more`, "threads");
-  }
   if (!hasSimd()) throw new PagelmError("engine-not-loaded", "this browser has no WASM SIMD; use a newer one");
   const wanted = threads ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, 8);
   const missing = whyNoThreads() ?? (wanted === 1 ? "there is one core, or one thread was asked for" : null);

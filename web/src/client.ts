@@ -1,5 +1,6 @@
 // The page's side of the protocol: requests, their pieces, and every way in which they can end.
 import { abortError, PagelmError } from "./errors.ts";
+import { forbids, watchPolicy } from "./policy.ts";
 import type { FromWorker, Op, Operations, ToWorker } from "./protocol.ts";
 
 /** What the client needs of a worker; tests pass another. */
@@ -18,7 +19,7 @@ interface Pending {
 }
 
 export interface CallOptions<K extends Op> {
-  signal?: AbortSignal | undefined;
+  signal?: AbortSignal | null | undefined;
   onPiece?: ((piece: Operations[K]["piece"]) => void) | undefined;
 }
 
@@ -29,22 +30,15 @@ export class Client {
   /** Why nothing can be asked any more. */
   #ended: PagelmError | null = null;
   #answered = false;
+  /** For as long as the worker starts. */
+  #policy = watchPolicy();
 
   constructor(port: Port) {
     this.#port = port;
     port.onmessage = (event) => this.#receive(event.data);
-    // An error event before the first message means that the script itself did not load.
     port.onerror = (event) => {
       event.preventDefault?.();
-      const what = event.message ? `: ${event.message}` : "";
-      this.end(
-        this.#answered
-          ? new PagelmError("worker-lost", `the worker failed${what}`)
-          : new PagelmError(
-              "engine-not-loaded",
-              `the worker's script did not load${what}; is it served beside the package, or is workerUrl right?`,
-            ),
-      );
+      void this.#failed(event.message);
     };
     port.onmessageerror = () => this.end(new PagelmError("worker-lost", "a message of the worker could not be read"));
   }
@@ -63,8 +57,8 @@ export class Client {
     const id = this.#nextId++;
     const result = new Promise<Operations[K]["out"]>((resolve, reject) => {
       if (this.#ended) return reject(this.#ended);
-      if (signal?.aborted) return reject(abortError());
-      const abort = () => this.#abort(id);
+      if (signal?.aborted) return reject(abortError(signal));
+      const abort = () => this.#abort(id, signal);
       const settle = () => {
         this.#pending.delete(id);
         signal?.removeEventListener("abort", abort);
@@ -101,20 +95,31 @@ export class Client {
   end(error: PagelmError): void {
     if (this.#ended) return;
     this.#ended = error;
+    this.#policy.end();
     this.#port.onmessage = this.#port.onerror = this.#port.onmessageerror = null;
     this.#port.terminate();
     for (const p of [...this.#pending.values()]) p.fail(error);
   }
 
-  #abort(id: number): void {
+  #abort(id: number, signal?: AbortSignal | null): void {
     const pending = this.#pending.get(id);
     if (!pending) return;
     this.#port.postMessage({ op: "abort", target: id });
-    pending.fail(abortError());
+    pending.fail(abortError(signal ?? undefined));
+  }
+
+  /** An error before the first message means that the script itself did not load. */
+  async #failed(message = ""): Promise<void> {
+    const what = message && `: ${message}`;
+    if (this.#answered) return this.end(new PagelmError("worker-lost", `the worker failed${what}`));
+    const violation = await this.#policy.violation();
+    const why = violation ? forbids(violation) : "is it served beside the package, or is workerUrl right?";
+    this.end(new PagelmError("engine-not-loaded", `the worker's script did not load${what}; ${why}`));
   }
 
   #receive(message: FromWorker): void {
     this.#answered = true;
+    this.#policy.end();
     if (message.op === "fatal") {
       this.end(PagelmError.from(message.error));
       return;

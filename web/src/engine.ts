@@ -1,12 +1,23 @@
 // What a page holds: an engine with one model, and sessions on it.
 import { chooseBuild } from "./builds.ts";
+import { address, boolean, given, ids, integer, must, string } from "./check.ts";
 import { Client, type Port } from "./client.ts";
 import { PagelmError } from "./errors.ts";
 import { Completions } from "./openai.ts";
+import {
+  assetOptions,
+  canRunOptions,
+  checkMessages,
+  checkModel,
+  engineOptions,
+  generateParams,
+  isBlob,
+} from "./params.ts";
 import type { Message } from "./protocol.ts";
 import { generate, wireParams } from "./stream.ts";
 import type {
   AssetOptions,
+  CanRunOptions,
   EngineInfo,
   EngineOptions,
   EngineStats,
@@ -19,7 +30,8 @@ import type {
 } from "./types.ts";
 
 /** Loads a model. Rejects with a `PagelmError`; nothing is left behind then. */
-export async function createEngine(options: EngineOptions): Promise<Engine> {
+export async function createEngine(given: EngineOptions): Promise<Engine> {
+  const options = engineOptions(given);
   const { signal, onProgress } = options;
   const wasm = chooseBuild(options);
   const client = connect(options, wasm.build);
@@ -40,7 +52,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     return new Engine(client, info, label(options.model));
   } catch (e) {
     client.end(new PagelmError("disposed", "the model did not load"));
-    throw e;
+    throw hinted(e, options.model);
   }
 }
 
@@ -57,10 +69,9 @@ export interface CanRun {
 }
 
 /** Reads the header of a model and nothing else. */
-export async function canRun(
-  model: ModelRef,
-  options: AssetOptions & { contextLength?: number; signal?: AbortSignal } = {},
-): Promise<CanRun> {
+export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
+  checkModel(model);
+  const options = canRunOptions(given);
   const wasm = chooseBuild(options);
   const client = connect(options, wasm.build);
   try {
@@ -81,13 +92,16 @@ export async function canRun(
       reason = `it needs ${bytes} bytes, this device has about ${room} for it; choose a smaller model or context`;
     }
     return { ok: reason === null, reason, model: info, fileBytes: size, memoryBytes: bytes };
+  } catch (e) {
+    throw hinted(e, model);
   } finally {
     client.end(new PagelmError("disposed", "the header was read"));
   }
 }
 
 /** All GPU programs of the engine, as name and text: for tests that compile them. */
-export async function shaderSources(options: AssetOptions = {}): Promise<[name: string, text: string][]> {
+export async function shaderSources(given: AssetOptions = {}): Promise<[name: string, text: string][]> {
+  const options = assetOptions(given);
   const wasm = chooseBuild(options);
   const client = connect(options, wasm.build);
   try {
@@ -119,27 +133,39 @@ export class Engine {
     return this.#client.ended;
   }
 
-  /** Continues a text or token ids. A text gets the start token that the model wants; ids are taken as they are. */
-  generate(
-    prompt: string | ArrayLike<number>,
-    params: GenerateParams & { signal?: AbortSignal } = {},
-  ): AsyncGenerator<Piece, void, void> {
+  /**
+   * Continues a text or token ids. A text gets the start token that the model wants; ids are taken as they are. Throws at
+   * once where something is wrong already; it starts when it is first iterated.
+   */
+  generate(prompt: string | ArrayLike<number>, params: GenerateParams = {}): AsyncGenerator<Piece, void, void> {
+    if (typeof prompt !== "string") ids(prompt, "prompt");
+    const { signal, ...rest } = generateParams(params);
+    if (this.ended) throw this.ended;
     const wire = typeof prompt === "string" ? { text: prompt } : { ids: Uint32Array.from(prompt) };
-    return generate(this.#client, wire, wireParams(params), params.signal);
+    return generate(this.#client, wire, wireParams(rest), signal);
   }
 
   /** Token ids of a text. `parseSpecial` recognises control tokens in it: never for text of a user. */
-  tokenize(text: string, { addSpecial = false, parseSpecial = false } = {}): Promise<Uint32Array> {
-    return this.#client.call("tokenize", { text, addSpecial, parseSpecial });
+  async tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): Promise<Uint32Array> {
+    string(text, "text");
+    const defaults = { addSpecial: false, parseSpecial: false };
+    return this.#client.call("tokenize", {
+      text,
+      ...defaults,
+      ...given({ addSpecial: boolean, parseSpecial: boolean }, options),
+    });
   }
 
-  detokenize(ids: ArrayLike<number>, { showSpecial = false } = {}): Promise<string> {
-    return this.#client.call("detokenize", { ids: Uint32Array.from(ids), showSpecial });
+  async detokenize(tokens: ArrayLike<number>, options: { showSpecial?: boolean } = {}): Promise<string> {
+    ids(tokens, "tokens");
+    const input = { ids: Uint32Array.from(tokens), showSpecial: false };
+    return this.#client.call("detokenize", { ...input, ...given({ showSpecial: boolean }, options) });
   }
 
   /** The text that the model's chat template makes of messages. */
-  render(messages: Message[], tools?: unknown[]): Promise<string> {
-    return this.#client.call("render", { messages, ...(tools && { tools }) });
+  async render(messages: Message[], tools?: unknown[]): Promise<string> {
+    if (tools) must("a list", Array.isArray)(tools, "tools");
+    return this.#client.call("render", { messages: checkMessages(messages), ...(tools && { tools }) });
   }
 
   /** Opens step-level work. Until it is closed the engine generates nothing else: they share the cache. */
@@ -152,8 +178,12 @@ export class Engine {
    * How long each kernel of a decoded token takes after `depth` others, the mean of `reps`: on WebGPU, where the browser
    * tells times. They are rounded in browsers; more repetitions make up for it. Conversations start anew after it.
    */
-  profile({ depth = 0, reps = 10 } = {}): Promise<Profile> {
-    return this.#client.call("profile", { depth, reps });
+  async profile(options: { depth?: number; reps?: number } = {}): Promise<Profile> {
+    return this.#client.call("profile", {
+      depth: 0,
+      reps: 10,
+      ...given({ depth: integer(0), reps: integer(1) }, options),
+    });
   }
 
   stats(): Promise<EngineStats> {
@@ -180,12 +210,14 @@ export class Session {
   }
 
   /** Appends tokens and gives the logits after the last. */
-  prefill(ids: ArrayLike<number>): Promise<Float32Array> {
-    return this.#call("prefill", { ids: Uint32Array.from(ids) });
+  async prefill(tokens: ArrayLike<number>): Promise<Float32Array> {
+    ids(tokens, "tokens");
+    return this.#call("prefill", { ids: Uint32Array.from(tokens) });
   }
 
   /** Appends one token and gives the logits after it. */
-  decode(token: number): Promise<Float32Array> {
+  async decode(token: number): Promise<Float32Array> {
+    integer(0)(token, "token");
     return this.#call("decode", { token });
   }
 
@@ -193,7 +225,8 @@ export class Session {
    * What the model's block for multi-token prediction says of the token after `next`, were `next` to follow: its logits.
    * Nothing is appended. The engine must have been made with `mtp: true`, of a model that has the block.
    */
-  mtp(next: number): Promise<Float32Array> {
+  async mtp(next: number): Promise<Float32Array> {
+    integer(0)(next, "next");
     return this.#call("mtp", { next });
   }
 
@@ -207,6 +240,7 @@ export class Session {
 
   /** Forgets all tokens after the first `length`. */
   async rollback(length: number): Promise<void> {
+    integer(0)(length, "length");
     await this.#call("rollback", { length });
   }
 
@@ -240,15 +274,20 @@ function connect({ workerUrl }: AssetOptions, build: WasmBuild): Client {
 }
 
 function wireModel(model: ModelRef): string | Blob {
-  if (model instanceof Blob) return model;
-  try {
-    return new URL(model, globalThis.location?.href).href;
-  } catch {
-    throw new PagelmError("invalid-argument", "the address of the model is not a URL", String(model));
-  }
+  return isBlob(model) ? model : address(model)!.href;
+}
+
+/** Says that a name was taken for a path, where nothing like a model was there. */
+function hinted(e: unknown, model: ModelRef): unknown {
+  if (!(e instanceof PagelmError) || (e.code !== "http-status" && e.code !== "not-gguf")) return e;
+  // Not a scheme before a colon, and not a path that was clearly meant as one.
+  if (typeof model !== "string" || !/^\w[\w.-]*\//.test(model)) return e;
+  const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";
+  const hint = `${model} was taken for a path beside this page; files of Hugging Face have addresses such as ${file}`;
+  return new PagelmError(e.code, `${e.message}; ${hint}`, e.place);
 }
 
 function label(model: ModelRef): string {
-  if (model instanceof Blob) return "name" in model ? String(model.name) : "file";
+  if (isBlob(model)) return "name" in model ? String(model.name) : "file";
   return String(model).split(/[?#]/)[0]?.split("/").pop() || "model";
 }

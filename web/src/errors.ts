@@ -62,14 +62,18 @@ export interface ErrorData {
   message: string;
 }
 
-/** Every error that this package throws. */
+/**
+ * Every error that this package throws. What a signal stopped has the code `aborted` and, as with `fetch`, the name
+ * `AbortError`, or `TimeoutError` where `AbortSignal.timeout` did it; `cause` is the signal's reason.
+ */
 export class PagelmError extends Error implements ErrorData {
   readonly code: ErrorCode;
   readonly place: string;
 
-  constructor(code: ErrorCode, message: string, place = "") {
-    super(message);
-    this.name = "PagelmError";
+  constructor(code: ErrorCode, message: string, place = "", options?: ErrorOptions) {
+    super(message, options);
+    const timeout = options?.cause instanceof Error && options.cause.name === "TimeoutError";
+    this.name = code !== "aborted" ? "PagelmError" : timeout ? "TimeoutError" : "AbortError";
     this.code = code;
     this.place = place;
   }
@@ -90,6 +94,7 @@ export function errorData(e: unknown): ErrorData {
 }
 
 /** What a signal's owner gets: always the same code, whatever reason they gave. */
-export function abortError(): PagelmError {
-  return new PagelmError("aborted", "the operation was stopped by its signal");
+export function abortError(signal?: AbortSignal): PagelmError {
+  const options = signal?.aborted ? { cause: signal.reason } : undefined;
+  return new PagelmError("aborted", "the operation was stopped by its signal", "", options);
 }

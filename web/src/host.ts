@@ -8,7 +8,7 @@ import { throttled } from "./loader/progress.ts";
 import type { Operations, Prompt, Request, WasmOptions } from "./protocol.ts";
 import type { Task } from "./serve.ts";
 import { keep, kept } from "./tuning.ts";
-import type { BackendName, EngineInfo, EngineStats, ModelInfo, Piece } from "./types.ts";
+import type { BackendName, EngineInfo, EngineStats, LoadProgress, ModelInfo, Piece } from "./types.ts";
 import { type Builds, type Started, startThreads, startWasm } from "./wasm.ts";
 
 type In<K extends keyof Operations> = Operations[K]["in"];
@@ -86,8 +86,14 @@ export class Host {
   async #load(r: In<"load">, task: Task): Promise<EngineInfo> {
     const started = await this.#start(r.wasm);
     if (this.#engine) throw new PagelmError("invalid-state", "this engine has a model already");
-    const source = await openSource(r.model, { signal: task.signal });
-    const progress = throttled((p) => task.piece(p));
+    const report = throttled((p) => task.piece(p));
+    let now: LoadProgress = { phase: "header", loaded: 0, total: undefined, stalled: false };
+    const progress = (p: Partial<LoadProgress>) => {
+      now = { ...now, stalled: false, ...p };
+      report(now);
+    };
+    const onStall = () => progress({ stalled: true });
+    const source = await openSource(r.model, { signal: task.signal, onStall });
     const header = new started.wasm.Header(source.size);
     let offset = 0;
     let opened: Awaited<ReturnType<typeof open>> | null = null;

@@ -10,6 +10,7 @@ export type {
   ChatUsage,
   Completions,
   FinishReason,
+  RequestOptions,
 } from "./openai.ts";
 export type { Message } from "./protocol.ts";
 export type * from "./types.ts";

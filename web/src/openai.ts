@@ -1,31 +1,44 @@
 // The face that OpenAI's chat completions have, over one generation.
 import type { Client } from "./client.ts";
-import { PagelmError } from "./errors.ts";
-import type { Message } from "./protocol.ts";
+import { abortError, PagelmError } from "./errors.ts";
+import { chatParams, plain } from "./params.ts";
 import { generate, wireParams } from "./stream.ts";
-import type { GenerateUsage, Piece, SamplingParams, StopReason } from "./types.ts";
+import type { GenerateUsage, OpenAIDefaults, Piece, SamplingParams, StopReason } from "./types.ts";
 
 export interface ChatMessage {
+  /** A developer's message is one of the system. */
   role: "system" | "developer" | "user" | "assistant" | "tool";
+  /** Null is an empty text. */
   content: string | { type: "text"; text: string }[] | null;
   name?: string;
+  tool_call_id?: string;
+  /** Empty, as in an answer that is sent back. */
+  tool_calls?: never[] | null;
+  function_call?: null;
+  refusal?: null;
+  annotations?: never[] | null;
+  audio?: null;
 }
 
-export interface ChatParams extends SamplingParams {
+export interface ChatParams extends SamplingParams, OpenAIDefaults {
   messages: ChatMessage[];
   /** Only goes into the answer. */
   model?: string;
   stream?: boolean | null;
-  stream_options?: { include_usage?: boolean } | null;
+  /** Only with `stream`. */
+  stream_options?: { include_usage?: boolean | null; include_obfuscation?: false | null } | null;
   max_tokens?: number | null;
   max_completion_tokens?: number | null;
   stop?: string | string[] | null;
-  /** Only 1. */
-  n?: number | null;
-  /** Not of OpenAI: stops the generation. */
-  signal?: AbortSignal;
+  /** Not of OpenAI: stops the generation, as that of the second argument does. */
+  signal?: AbortSignal | null;
   /** Not of OpenAI: how far the prompt is read. Long prompts take a while before the first token. */
   onPrefill?: (progress: { done: number; total: number }) => void;
+}
+
+/** The second argument, as in OpenAI's package. */
+export interface RequestOptions {
+  signal?: AbortSignal | null;
 }
 
 export interface ChatUsage {
@@ -77,11 +90,20 @@ export class Completions {
   }
 
   /** With `stream` the chunks, as they come; else the whole answer. A request waits for those before it. */
-  create(params: ChatParams & { stream: true }): Promise<AsyncGenerator<ChatChunk, void, void>>;
-  create(params: ChatParams & { stream?: false | null }): Promise<ChatCompletion>;
-  create(params: ChatParams): Promise<AsyncGenerator<ChatChunk, void, void> | ChatCompletion>;
-  async create(params: ChatParams): Promise<AsyncGenerator<ChatChunk, void, void> | ChatCompletion> {
-    if ((params.n ?? 1) !== 1) throw new PagelmError("invalid-argument", "n must be 1: there is one answer at a time");
+  create(
+    params: ChatParams & { stream: true },
+    options?: RequestOptions,
+  ): Promise<AsyncGenerator<ChatChunk, void, void>>;
+  create(params: ChatParams & { stream?: false | null }, options?: RequestOptions): Promise<ChatCompletion>;
+  create(params: ChatParams, options?: RequestOptions): Promise<AsyncGenerator<ChatChunk, void, void> | ChatCompletion>;
+  async create(
+    given: ChatParams,
+    options?: RequestOptions,
+  ): Promise<AsyncGenerator<ChatChunk, void, void> | ChatCompletion> {
+    const params = chatParams(given, options);
+    // A stream starts when it is read; what is wrong already shows here.
+    if (this.#client.ended) throw this.#client.ended;
+    if (params.signal?.aborted) throw abortError(params.signal);
     const head = {
       id: `chatcmpl-${crypto.randomUUID()}`,
       created: Math.floor(Date.now() / 1000),
@@ -101,9 +123,8 @@ export class Completions {
   }
 
   async *#pieces(params: ChatParams): AsyncGenerator<Exclude<Piece, { kind: "prefill" }>, void, void> {
-    const { max_tokens, max_completion_tokens, stop, ...rest } = params;
-    const limit = max_completion_tokens ?? max_tokens;
-    const wire = wireParams({ ...rest, ...(limit != null && { max_tokens: limit }), ...(stop != null && { stop }) });
+    const { max_tokens, max_completion_tokens, ...rest } = params;
+    const wire = wireParams({ ...rest, max_tokens: max_completion_tokens ?? max_tokens ?? null });
     for await (const piece of generate(this.#client, { messages: params.messages.map(plain) }, wire, params.signal)) {
       if (piece.kind === "prefill") params.onPrefill?.({ done: piece.done, total: piece.total });
       else yield piece;
@@ -131,16 +152,6 @@ async function* chunks(
     yield chunk({}, finishReason(piece.reason));
     if (includeUsage) yield { ...chunk({}), choices: [], usage: chatUsage(piece.usage) };
   }
-}
-
-/** Templates take text; OpenAI also allows it in parts. */
-function plain(message: ChatMessage): Message {
-  const { role, content } = message;
-  if (typeof content === "string" || content === null) return { ...message };
-  const other = content.find((part) => part.type !== "text");
-  if (other)
-    throw new PagelmError("invalid-argument", `a message of ${role} has a part of type ${other.type}, not text`);
-  return { ...message, content: content.map((part) => part.text).join("") };
 }
 
 function chatUsage(u: GenerateUsage): ChatUsage {

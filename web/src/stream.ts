@@ -13,7 +13,7 @@ export async function* generate(
   client: Client,
   prompt: Prompt,
   params: WireParams,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal | null | undefined,
 ): AsyncGenerator<Piece, void, void> {
   const queue: Piece[] = [];
   let state: "running" | "done" | { error: PagelmError } = "running";

@@ -12,6 +12,11 @@ export interface LoadProgress {
   /** Bytes that came, and bytes in all where that is known. */
   loaded: number;
   total: number | undefined;
+  /**
+   * Whether nothing comes: for 15 s, or since the connection broke or the server asked to wait. It is tried again, and the
+   * next bytes make this false.
+   */
+  stalled: boolean;
 }
 
 /** The builds of the engine's module: relaxed SIMD is an instruction set, threads need a cross-origin isolated page. */
@@ -27,6 +32,11 @@ export interface AssetOptions {
    * builds with threads and `worker.js` for the others.
    */
   workerUrl?: string | URL;
+}
+
+export interface CanRunOptions extends AssetOptions {
+  contextLength?: number;
+  signal?: AbortSignal;
 }
 
 export type KvType = "f32" | "f16" | "q8_0";
@@ -167,33 +177,62 @@ export interface KernelTime {
   fractionOfRead: number | null;
 }
 
-/** How tokens are chosen; names as in OpenAI's API, and some that it lacks. */
+/** How tokens are chosen; names as in OpenAI's API, and some that it lacks. Null is as good as nothing. */
 export interface SamplingParams {
   /** 0 always takes the likeliest token. */
-  temperature?: number;
-  top_p?: number;
+  temperature?: number | null;
+  top_p?: number | null;
   /** Only the k likeliest tokens; 0 is off. */
-  top_k?: number;
+  top_k?: number | null;
   /** Only tokens at least this fraction as likely as the likeliest; 0 is off. */
-  min_p?: number;
+  min_p?: number | null;
   /** 1 is off. */
-  repeat_penalty?: number;
-  presence_penalty?: number;
-  frequency_penalty?: number;
+  repeat_penalty?: number | null;
+  presence_penalty?: number | null;
+  frequency_penalty?: number | null;
   /** How many tokens back the penalties look. */
-  penalty_last_n?: number;
-  /** The same seed gives the same answer. */
-  seed?: number;
+  penalty_last_n?: number | null;
+  /** From 0 up; the same seed gives the same answer. Without one it is drawn. */
+  seed?: number | null;
   /** Token id to what is added to its logit, -100 to 100 as in OpenAI's API. */
-  logit_bias?: Record<string, number>;
+  logit_bias?: Record<string, number> | null;
 }
 
-export interface GenerateParams extends SamplingParams {
-  max_tokens?: number;
+/**
+ * Parameters of OpenAI's API that mean something here in one way only, and notes to its servers: code that sends them
+ * works, and any other value is refused.
+ */
+export interface OpenAIDefaults {
+  n?: 1 | null;
+  tools?: never[] | null;
+  tool_choice?: "none" | "auto" | null;
+  parallel_tool_calls?: boolean | null;
+  functions?: never[] | null;
+  function_call?: "none" | "auto" | null;
+  response_format?: { type: "text" } | null;
+  logprobs?: false | null;
+  top_logprobs?: 0 | null;
+  modalities?: ["text"] | null;
+  audio?: null;
+  prediction?: null;
+  reasoning_effort?: null;
+  verbosity?: "medium" | null;
+  web_search_options?: null;
+  service_tier?: "auto" | "default" | null;
+  store?: false | null;
+  metadata?: Record<string, string> | null;
+  user?: string | null;
+  safety_identifier?: string | null;
+  prompt_cache_key?: string | null;
+}
+
+export interface GenerateParams extends SamplingParams, OpenAIDefaults {
+  max_tokens?: number | null;
   /** Texts at which the answer ends; they are not part of it. */
-  stop?: string | string[];
+  stop?: string | string[] | null;
   /** Goes on where the model would end. */
-  ignore_eos?: boolean;
+  ignore_eos?: boolean | null;
+  signal?: AbortSignal | null;
 }
 
 /** Counts and speeds of one generation. A speed without enough to measure is 0. */

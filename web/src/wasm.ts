@@ -1,5 +1,6 @@
 // The engine's module in a worker: its start, and the threads on its memory.
 import { errorData, PagelmError } from "./errors.ts";
+import { forbids, watchPolicy } from "./policy.ts";
 import type { FromThread, StartThread, WasmOptions } from "./protocol.ts";
 import type { WasmBuild } from "./types.ts";
 
@@ -34,13 +35,17 @@ export async function startWasm(builds: Builds, options: WasmOptions): Promise<S
   const wasm = known(builds, build);
   const url = folder ? new URL(`pagelm-${build}.wasm`, folder) : FILES[build]();
   const memory = build.startsWith("threads") ? sharedMemory() : undefined;
+  const policy = watchPolicy();
   try {
     const module = await compile(url);
     await wasm.default({ module_or_path: module, ...(memory && { memory }) });
     return { wasm, options, module, memory };
   } catch (e) {
-    const message = `the engine did not load (${errorData(e).message}); are the wasm files served, or is wasmUrl right?`;
-    throw new PagelmError("engine-not-loaded", message, url.href);
+    const violation = await policy.violation();
+    const why = violation ? forbids(violation, url.href) : "are the wasm files served, or is wasmUrl right?";
+    throw new PagelmError("engine-not-loaded", `the engine did not load (${errorData(e).message}); ${why}`, url.href);
+  } finally {
+    policy.end();
   }
 }
 

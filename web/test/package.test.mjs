@@ -1,7 +1,8 @@
 // The package as users get it: what is in it, how large it is, and that importing it needs no browser.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -9,22 +10,49 @@ import { gzipSync } from "node:zlib";
 const web = fileURLToPath(new URL("..", import.meta.url));
 const gz = (/** @type {string} */ file) => gzipSync(readFileSync(`${web}/dist/${file}`), { level: 9 }).length;
 
+const licenses = ["LICENSE-APACHE", "LICENSE-MIT"];
 const builds = ["base", "relaxed", "threads", "threads-relaxed"];
 
 test("the package holds its parts and the notice, and nothing of the sources", () => {
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: web, encoding: "utf8" }));
   const names = files.map((/** @type {{ path: string }} */ f) => f.path);
-  const parts = ["index.js", "index.d.ts", "worker.js", "worker-threads.js", "THIRD-PARTY.md"];
+  const workers = ["worker.js", "worker.d.ts", "worker-threads.js", "worker-threads.d.ts"];
+  const parts = ["index.js", "index.d.ts", ...workers, "THIRD-PARTY.md"];
   for (const name of [...parts, ...builds.map((b) => `pagelm-${b}.wasm`)])
     assert.ok(names.includes(`dist/${name}`), name);
   const odd = names.filter((/** @type {string} */ n) => !/^(dist\/|package\.json$|README|LICENSE)/.test(n));
   assert.deepEqual(odd, []);
+  assert.deepEqual(names.filter((/** @type {string} */ n) => n.startsWith("LICENSE")).sort(), licenses);
+});
+
+test("the tarball has the licences word for word, and every file that its entries name", () => {
+  const dir = mkdtempSync(`${tmpdir()}/pagelm-pack-`);
+  try {
+    const pack = ["pack", "--json", "--pack-destination", dir];
+    const [{ filename }] = JSON.parse(execFileSync("npm", pack, { cwd: web, encoding: "utf8" }));
+    execFileSync("tar", ["xzf", `${dir}/${filename}`, "-C", dir]);
+    for (const name of licenses) {
+      assert.equal(readFileSync(`${dir}/package/${name}`, "utf8"), readFileSync(`${web}/../${name}`, "utf8"));
+    }
+    const { exports } = JSON.parse(readFileSync(`${dir}/package/package.json`, "utf8"));
+    const entries = Object.values(exports).flatMap((e) => (typeof e === "string" ? [e] : Object.values(e)));
+    for (const entry of entries.filter((e) => !e.includes("*")))
+      assert.ok(existsSync(`${dir}/package/${entry}`), entry);
+    const scripts = Object.entries(exports).filter(([, e]) => JSON.stringify(e).includes('.js"'));
+    for (const [name, entry] of scripts) assert.ok(entry.types, `${name} has no types`);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
 });
 
 test("what a page loads stays below 2 MB of wasm and 30 KB of scripts, compressed", (t) => {
   const scripts = readdirSync(`${web}/dist`).filter((f) => f.endsWith(".js"));
   const sizes = Object.fromEntries([...scripts, ...builds.map((b) => `pagelm-${b}.wasm`)].map((f) => [f, gz(f)]));
   t.diagnostic(JSON.stringify(sizes));
+  // The size that the README gives is that of the largest build, to a tenth.
+  const said = Number(/about ([\d.]+) MB\s+compressed/.exec(readFileSync(`${web}/README.md`, "utf8"))?.[1]);
+  const largest = Math.max(...builds.map((b) => gz(`pagelm-${b}.wasm`)));
+  assert.ok(Math.abs(said - largest / 1e6) <= 0.1, `README.md says ${said} MB, the largest build has ${largest} bytes`);
   for (const build of builds) assert.ok(gz(`pagelm-${build}.wasm`) < 2e6, build);
   for (const worker of ["worker.js", "worker-threads.js"]) {
     const loaded = scripts.filter((f) => !f.startsWith("worker") || f === worker);

@@ -8,6 +8,8 @@
 //   truncate  the full Content-Length, then    slow      64 KiB every 50 ms (?bytes=N&ms=N)
 //             the connection is cut halfway    norange   answers 200 with the whole file to a Range request
 //   flaky     the first request for a path is cut halfway, later ones are whole
+//   capped    answers 206 with at most 100 kB, whatever is asked for (?bytes=N)
+//   busy      the first request for a path is told to come again after a second (429 and Retry-After)
 // `server.requests` lists what was asked: { method, path, range, status }.
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -28,10 +30,18 @@ const TYPES = {
 };
 
 /**
- * @param {{ mounts?: Record<string, string>, port?: number, isolated?: boolean }} options
- *   mounts: URL prefix -> folder, the longest prefix wins; isolated: send COOP and COEP (needed for threads)
+ * @param {{ mounts?: Record<string, string>, port?: number, isolated?: boolean, cors?: boolean,
+ *   headers?: Record<string, string> }} options
+ *   mounts: URL prefix -> folder, the longest prefix wins; isolated: send COOP and COEP (needed for threads);
+ *   cors: let pages of other origins read; headers: more of them
  */
-export async function serve({ mounts = { "/": "." }, port = 0, isolated = true } = {}) {
+export async function serve({
+  mounts = { "/": "." },
+  port = 0,
+  isolated = true,
+  cors = true,
+  headers: more = {},
+} = {}) {
   /** @type {{ method: string, path: string, range: string | undefined, status: number }[]} */
   const requests = [];
   /** @type {Set<string>} */
@@ -71,10 +81,13 @@ export async function serve({ mounts = { "/": "." }, port = 0, isolated = true }
           "Cross-Origin-Embedder-Policy": "require-corp",
           "Cross-Origin-Resource-Policy": "cross-origin",
         }),
-        "Access-Control-Allow-Origin": "*",
-        "Access-Control-Allow-Headers": "Range, If-Range",
-        "Access-Control-Expose-Headers": "Content-Range, Content-Length, ETag, Accept-Ranges",
+        ...(cors && {
+          "Access-Control-Allow-Origin": "*",
+          "Access-Control-Allow-Headers": "Range, If-Range",
+          "Access-Control-Expose-Headers": "Content-Range, Content-Length, ETag, Accept-Ranges, Retry-After",
+        }),
         "Cache-Control": "no-store",
+        ...more,
         ...headers,
       });
     };
@@ -91,6 +104,10 @@ export async function serve({ mounts = { "/": "." }, port = 0, isolated = true }
     const found = fault === "404" || (method !== "GET" && method !== "HEAD") ? null : await find(path);
     if (!found) return send(404, {}, "not found");
 
+    const first = !seen.has(url.pathname);
+    seen.add(url.pathname);
+    if (fault === "busy" && first) return send(429, { "Retry-After": 1 }, "busy");
+
     const { file, size, etag } = found;
     let [start, end, status] = [0, size - 1, 200];
     const ranged = fault !== "norange";
@@ -102,6 +119,10 @@ export async function serve({ mounts = { "/": "." }, port = 0, isolated = true }
       status = 206;
       if (start > end) return send(416, { "Content-Range": `bytes */${size}` });
     }
+    if (fault === "capped") {
+      status = 206;
+      end = Math.min(end, start + Number(url.searchParams.get("bytes") ?? 100_000) - 1);
+    }
     const length = end - start + 1;
     begin(status, {
       "Content-Type": TYPES[/** @type {keyof typeof TYPES} */ (extname(file))] ?? "application/octet-stream",
@@ -112,8 +133,7 @@ export async function serve({ mounts = { "/": "." }, port = 0, isolated = true }
     });
     if (method === "HEAD" || length === 0) return void res.end();
 
-    const cut = fault === "truncate" || (fault === "flaky" && !seen.has(path)) ? Math.floor(length / 2) : length;
-    if (fault === "flaky") seen.add(path);
+    const cut = fault === "truncate" || (fault === "flaky" && first) ? Math.floor(length / 2) : length;
     const chunk = fault === "slow" ? Number(url.searchParams.get("bytes") ?? 65536) : 65536 * 4;
     const pause = fault === "slow" ? Number(url.searchParams.get("ms") ?? 50) : 0;
     const source = cut > 0 ? createReadStream(file, { start, end: start + cut - 1, highWaterMark: chunk }) : [];

@@ -1,13 +1,14 @@
 import type { LoadProgress } from "../types.ts";
 
-/** Passes on a new phase at once, and within a phase not more than the eye can follow. */
+/** Passes on a new phase and a stall at once, and else not more than the eye can follow. */
 export function throttled(report: (p: LoadProgress) => void, everyMs = 50): (p: LoadProgress) => void {
-  let phase = "";
+  let before: LoadProgress | undefined;
   let last = Number.NEGATIVE_INFINITY;
   return (p) => {
     const now = performance.now();
-    if (p.phase === phase && now - last < everyMs && p.loaded !== p.total) return;
-    phase = p.phase;
+    const same = p.phase === before?.phase && p.stalled === before.stalled;
+    if (same && now - last < everyMs && p.loaded !== p.total) return;
+    before = p;
     last = now;
     report(p);
   };

@@ -1,5 +1,6 @@
 // The builds of the module, in pages that may share memory and in pages that may not.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { builds, bytes, models } from "./cases.mjs";
 import { SMOLLM, start } from "./setup.mjs";
@@ -40,6 +41,32 @@ test("SmolLM2 knows its facts with activations of 8 bits", async (t) => {
   const { text, usage } = await isolated.call("generate", "The capital of France is", { max_tokens: 1 });
   assert.equal(text, " Paris");
   t.diagnostic(JSON.stringify(usage));
+});
+
+test("the first question of README and demo has a good answer on the CPU", { timeout: 300_000 }, async (t) => {
+  const question = "Explain what a browser is.";
+  const at = (/** @type {string} */ path) => readFileSync(new URL(`../../../${path}`, import.meta.url), "utf8");
+  for (const path of ["README.md", "web/README.md", "Makefile", "web/demo/headless.mjs"]) {
+    assert.ok(at(path).includes(question), path);
+  }
+  assert.ok(at("web/demo/main.ts").includes(`IDEAS = ["${question}"`));
+  for (const wasmBuild of ["base", "relaxed"]) {
+    await open.call("load", { model: SMOLLM, backend: "cpu", activations: undefined, kvType: undefined, wasmBuild });
+    for (const [temperature, seed] of [
+      [0, 0],
+      [0.2, 1],
+      [0.2, 2],
+    ]) {
+      const messages = [{ role: "user", content: question }];
+      const chunks = await open.call("chat", { messages, temperature, seed, max_tokens: 24 });
+      const answer = chunks.map((/** @type {any} */ x) => x.choices[0]?.delta.content ?? "").join("");
+      t.diagnostic(`${wasmBuild} at ${temperature}: ${answer}`);
+      assert.match(
+        answer,
+        /^A browser is a software application that allows users to access and interact with the internet/,
+      );
+    }
+  }
 });
 
 test("threads end with their engine", async () => {

@@ -16,7 +16,9 @@ globalThis.e2e = {
     engine = undefined;
     const phases = /** @type {string[]} */ ([]);
     let last;
+    let stalled = false;
     const onProgress = (/** @type {any} */ p) => {
+      stalled ||= p.stalled;
       if (phases.at(-1) !== p.phase) phases.push(p.phase);
       last = p;
     };
@@ -26,7 +28,7 @@ globalThis.e2e = {
       onProgress,
       ...(stopAfterMs !== undefined && { signal: AbortSignal.timeout(stopAfterMs) }),
     });
-    return { info: engine.info, phases, last };
+    return { info: engine.info, phases, last, stalled };
   },
 
   /** Loads a model as a file that the user chose. @param {string} url @param {any} options */
@@ -157,6 +159,60 @@ globalThis.e2e = {
     const options = { stream: true, stream_options: { include_usage: true }, temperature: 0 };
     for await (const c of await engine.chat.completions.create({ ...options, ...params })) chunks.push(c);
     return chunks;
+  },
+
+  /** Tokens of a chat that its second argument's signal stops, and how it ended. @param {any} params @param {number} ms */
+  async stoppedChat(params, ms) {
+    const seen = { chunks: 0, name: "", code: "", cause: "" };
+    try {
+      const signal = AbortSignal.timeout(ms);
+      for await (const _ of await engine.chat.completions.create({ ...params, stream: true }, { signal }))
+        seen.chunks++;
+    } catch (/** @type {any} */ e) {
+      Object.assign(seen, { name: e.name, code: e.code, cause: e.cause?.name });
+    }
+    return seen;
+  },
+
+  /** What becomes of calls with wrong arguments: where each was refused. */
+  async wrongCalls() {
+    const place = async (/** @type {() => any} */ call) => {
+      try {
+        await call();
+        return "taken";
+      } catch (/** @type {any} */ e) {
+        return e.code === "invalid-argument" ? e.place : String(e);
+      }
+    };
+    const session = await engine.session();
+    const places = [];
+    for (const call of [
+      () => engine.generate(5),
+      () => engine.generate(null),
+      () => engine.generate([1, -1]),
+      () => engine.generate([1.5]),
+      () => engine.generate("x", { temprature: 1 }),
+      () => engine.tokenize(5),
+      () => engine.tokenize("x", { addSpecal: true }),
+      () => engine.detokenize("12"),
+      () => engine.detokenize([1], { showSpecial: 1 }),
+      () => engine.render("x"),
+      () => engine.render([{ role: "user", content: "x" }], {}),
+      () => engine.profile({ dept: 1 }),
+      () => engine.profile({ reps: 0 }),
+      () => session.prefill([Number.NaN]),
+      () => session.decode("5"),
+      () => session.mtp(-1),
+      () => session.rollback(1.5),
+      () => canRun(undefined),
+      () => canRun("/made/other.gguf", { backend: "cpu" }),
+      () => shaderSources({ wasmURL: "/" }),
+      () => createEngine("/made/other.gguf"),
+    ]) {
+      places.push(await place(call));
+    }
+    await session.close();
+    return places;
   },
 
   /** Compiles WGSL in the browser's own compiler. @param {[string, string][]} programs */

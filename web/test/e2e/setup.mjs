@@ -31,9 +31,10 @@ const EXACT = { activations: "f32", kvType: "f32" };
 /**
  * Serves the package, models and broken models, and opens the page. Loads are exact unless they say otherwise: figures of another implementation are about these.
  * @param {import("../browsers.mjs").Browser} name
- * @param {{ isolated?: boolean, load?: object }} options isolated: with COOP and COEP; load: for every load
+ * @param {{ isolated?: boolean, load?: object, headers?: Record<string, string> }} options
+ *   isolated: with COOP and COEP; load: for every load; headers: more for every answer
  */
-export async function start(name, { isolated = true, load = {} } = {}) {
+export async function start(name, { isolated = true, load = {}, headers = {} } = {}) {
   const made = mkdtempSync(join(tmpdir(), "pagelm-e2e-"));
   const tiny = readFileSync(at("../../../tests/golden/llama.gguf"));
   writeFileSync(join(made, "cut.gguf"), tiny.subarray(0, tiny.length - 5000));
@@ -51,6 +52,7 @@ export async function start(name, { isolated = true, load = {} } = {}) {
 
   const server = await serve({
     isolated,
+    headers,
     mounts: {
       "/": at("."),
       "/dist": at("../../dist"),

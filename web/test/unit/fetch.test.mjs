@@ -32,18 +32,28 @@ async function read(model, options = {}) {
   return { size: opened.size, body: Buffer.concat(parts) };
 }
 
-/** A fetch that gives these answers, one after the other. @param {(Response | Error | (() => Response))[]} answers */
+/** @typedef {Response | Error | (() => Response | Promise<Response>)} Answer */
+/** A fetch that gives these answers, one after the other. @param {Answer[]} answers */
 function answers(...answers) {
   /** @type {(string | undefined)[]} */
   const ranges = [];
   const fetch = async (/** @type {string} */ _, /** @type {any} */ init) => {
-    ranges.push(init.headers.Range);
+    ranges.push(init.headers?.Range);
     const next = answers.shift() ?? new Error("no more answers");
     if (next instanceof Error) throw next;
     return typeof next === "function" ? next() : next;
   };
   return { fetch, ranges };
 }
+
+/** Part of the file, as it is sent to who asked for a range. */
+function part(/** @type {number} */ start, /** @type {number} */ end, headers = {}) {
+  const range = { "content-range": `bytes ${start}-${end - 1}/${SIZE}`, "content-length": `${end - start}` };
+  return new Response(bytes.subarray(start, end), { status: 206, headers: { ...range, ...headers } });
+}
+
+/** Something that comes never, until its request is given up. */
+const silence = () => new Promise(() => {});
 
 /** A body that breaks after some bytes. @param {Uint8Array} part */
 function broken(part, headers = {}, status = 200) {
@@ -161,4 +171,201 @@ test("a signal ends a download and the wait between tries", async () => {
   const { fetch } = answers(new TypeError("down"));
   const waiting = read("http://x/a", { fetch, backoffMs: 60_000, signal: AbortSignal.timeout(20) });
   await assert.rejects(waiting, { code: "aborted" });
+});
+
+test("a signal's reason goes with its error", async () => {
+  const { PagelmError, abortError } = await source("errors.ts");
+  const stopped = (/** @type {AbortSignal} */ signal) => abortError(signal);
+  const plain = stopped(AbortSignal.abort());
+  assert.ok(plain instanceof PagelmError);
+  assert.deepEqual([plain.code, plain.name, plain.cause.name], ["aborted", "AbortError", "AbortError"]);
+  const own = new Error("enough");
+  const named = stopped(AbortSignal.abort(own));
+  assert.deepEqual([named.code, named.name, named.cause], ["aborted", "AbortError", own]);
+  const late = AbortSignal.timeout(1);
+  await new Promise((done) => setTimeout(done, 20));
+  assert.deepEqual([stopped(late).code, stopped(late).name], ["aborted", "TimeoutError"]);
+  // What comes from the worker knows no reason.
+  assert.equal(PagelmError.from({ code: "aborted", place: "", message: "m" }).name, "AbortError");
+  assert.equal(PagelmError.from({ code: "network", place: "", message: "m" }).name, "PagelmError");
+});
+
+test("a file that a server sends in parts is joined, and its length is that of the whole", async () => {
+  const cuts = [0, 1_000_000, 1_000_010, 1_000_020, 1_000_030, 1_000_040, 1_000_050, 3_000_000, SIZE];
+  const parts = cuts.slice(1).map((end, i) => part(cuts[i] ?? 0, end));
+  const { fetch, ranges } = answers(...parts);
+  const { size, body } = await read("http://x/a", { fetch, backoffMs: 60_000 });
+  assert.equal(size, SIZE);
+  assert.ok(body.equals(bytes));
+  assert.deepEqual(ranges, [undefined, ...cuts.slice(1, -1).map((at) => `bytes=${at}-`)]);
+});
+
+test("parts are joined where the server hides their place, or does not know the length", async () => {
+  const hidden = (/** @type {number} */ start, /** @type {number} */ end) =>
+    new Response(bytes.subarray(start, end), { status: 206, headers: { "content-length": `${end - start}` } });
+  const open = (/** @type {number} */ start, /** @type {number} */ end) =>
+    part(start, end, { "content-range": `bytes ${start}-${end - 1}/*` });
+  for (const give of [hidden, open]) {
+    const { fetch } = answers(give(0, 2_000_000), give(2_000_000, SIZE), new Response(null, { status: 416 }));
+    const { size, body } = await read("http://x/a", { fetch, backoffMs: 60_000 });
+    assert.equal(size, undefined);
+    assert.ok(body.equals(bytes));
+  }
+});
+
+test("a part that breaks, that is another one, or that is empty is not the end", async () => {
+  const { fetch, ranges } = answers(
+    broken(bytes.subarray(0, 10), { "content-range": `bytes 0-999/${SIZE}` }, 206),
+    part(10, 1000),
+    part(1000, SIZE),
+  );
+  assert.ok((await read("http://x/a", { fetch })).body.equals(bytes));
+  assert.deepEqual(ranges, [undefined, "bytes=10-", "bytes=1000-"]);
+  const other = answers(part(0, 1000), part(500, 1000));
+  await assert.rejects(read("http://x/a", { fetch: other.fetch }), { code: "model-changed" });
+  const unasked = answers(part(500, 1000));
+  await assert.rejects(read("http://x/a", { fetch: unasked.fetch }), {
+    code: "http-status",
+    message: /from byte 500 on/,
+  });
+  const empty = () => new Response("", { status: 206, headers: { "content-length": "0" } });
+  const none = answers(part(0, 1000), empty, empty, empty);
+  await assert.rejects(read("http://x/a", { fetch: none.fetch, tries: 3 }), {
+    code: "network",
+    message: /at byte 1000/,
+  });
+});
+
+test("a server that ignores ranges goes on after parts too", async () => {
+  const { fetch } = answers(part(0, 1000), new Response(bytes, { headers: { "content-length": `${SIZE}` } }));
+  assert.ok((await read("http://x/a", { fetch })).body.equals(bytes));
+});
+
+test("a wait that a busy server asks for is kept, and is not endless", async () => {
+  for (const status of [429, 503]) {
+    for (const form of ["seconds", "date"]) {
+      const asked = form === "seconds" ? "1" : new Date(Date.now() + 2000).toUTCString();
+      const { fetch } = answers(new Response("", { status, headers: { "retry-after": asked } }), new Response(bytes));
+      let stalls = 0;
+      const startedAt = performance.now();
+      const { body } = await read("http://x/a", { fetch, onStall: () => stalls++ });
+      assert.ok(body.equals(bytes));
+      assert.ok(performance.now() - startedAt >= 950, `${asked}: ${performance.now() - startedAt} ms`);
+      assert.equal(stalls, 1);
+    }
+  }
+  const hour = answers(new Response("", { status: 429, headers: { "retry-after": "3600" } }));
+  const refused = { code: "http-status", message: /429.*asked to wait 3600 s \(Retry-After\)/ };
+  await assert.rejects(read("http://x/a", { fetch: hour.fetch }), refused);
+  assert.equal(hour.ranges.length, 1);
+});
+
+test("waits are read as seconds and as dates", async () => {
+  const { retryAfter } = await source("loader/reasons.ts");
+  const now = Date.parse("2026-01-01T00:00:00Z");
+  const read = (/** @type {string | null} */ header) => retryAfter(header, now);
+  assert.deepEqual(
+    [null, "", "soon", "-5", "0", " 7 ", "Thu, 01 Jan 2026 00:00:09 GMT", "Wed, 31 Dec 2025 00:00:00 GMT"].map(read),
+    [undefined, undefined, undefined, undefined, 0, 7000, 9000, 0],
+  );
+});
+
+test("a stall is noticed after 15 s, told, and tried again; bytes end it", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const turn = () => new Promise((next) => setImmediate(next));
+  const pass = async (/** @type {number} */ ms) => {
+    for (let i = 0; i < 5; i++) await turn();
+    t.mock.timers.tick(ms);
+    for (let i = 0; i < 5; i++) await turn();
+  };
+  let stalls = 0;
+  const mute = new ReadableStream({ start: (c) => c.enqueue(new Uint8Array(bytes.subarray(0, 10))) });
+  const { fetch, ranges } = answers(
+    /** @type {any} */ (silence),
+    new Response(mute, { headers: { "content-length": `${SIZE}` } }),
+    part(10, SIZE),
+  );
+  const whole = read("http://x/a", { fetch, onStall: () => stalls++ });
+  await pass(14_999);
+  assert.deepEqual([stalls, ranges.length], [0, 1]);
+  await pass(1);
+  assert.ok(stalls >= 1);
+  for (let i = 0; i < 5; i++) await pass(1);
+  assert.equal(ranges.length, 2);
+  stalls = 0;
+  await pass(15_000);
+  assert.ok(stalls >= 1, "a second silence is told as early");
+  await pass(15_000);
+  for (let i = 0; i < 5; i++) await pass(1);
+  assert.ok((await whole).body.equals(bytes));
+  assert.deepEqual(ranges, [undefined, undefined, "bytes=10-"]);
+});
+
+test("a server that never answers is given up soon, with what may be wrong", async () => {
+  await assert.rejects(read("http://127.0.0.1:9/a"), {
+    code: "network",
+    message: /after 3 tries: .*is there a server at http:\/\/127\.0\.0\.1:9, and may this page read its files \(CORS/,
+  });
+});
+
+test("a server that answers others only is told from one that is not there", async () => {
+  const asked = /** @type {any[]} */ ([]);
+  const fetch = async (/** @type {string} */ _, /** @type {any} */ init) => {
+    asked.push(init);
+    if (init.mode === "no-cors") return new Response(null);
+    throw new TypeError("Failed to fetch");
+  };
+  await assert.rejects(read("http://x/a", { fetch }), {
+    code: "network",
+    message: /the server answers, but not to pages of .*CORS.*Access-Control-Allow-Origin/,
+  });
+  assert.deepEqual(
+    asked.map((init) => init.method ?? "GET"),
+    ["GET", "GET", "GET", "HEAD"],
+  );
+});
+
+test("what keeps a page from a server is named where it can be known", async (t) => {
+  const down = () => answers(...Array.from({ length: 9 }, () => new TypeError("Failed to fetch"))).fetch;
+  const page = (/** @type {string} */ name, /** @type {unknown} */ value) => {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true });
+    t.after(() =>
+      before ? Object.defineProperty(globalThis, name, before) : Reflect.deleteProperty(globalThis, name),
+    );
+  };
+  const says = (/** @type {string} */ url, /** @type {RegExp} */ message) =>
+    assert.rejects(read(url, { fetch: down() }), { code: "network", message });
+  page("origin", "https://page");
+  await says("https://page/a", /is the server at https:\/\/page running\?/);
+  await says("http://other/a", /a page over https cannot fetch over http/);
+  await says("http://localhost:1/a", /is there a server/);
+  await says("blob:https://page/x", /is blob: data that can still be read\?/);
+  page("navigator", { onLine: false });
+  await says("https://other/a", /this device is offline/);
+});
+
+test("a content security policy is named at once, and nothing is tried again", async (t) => {
+  const events = new EventTarget();
+  for (const name of /** @type {const} */ (["addEventListener", "removeEventListener"])) {
+    Object.defineProperty(globalThis, name, { value: events[name].bind(events), configurable: true });
+    t.after(() => Reflect.deleteProperty(globalThis, name));
+  }
+  const tell = (/** @type {string} */ disposition) =>
+    events.dispatchEvent(
+      Object.assign(new Event("securitypolicyviolation"), { disposition, effectiveDirective: "connect-src" }),
+    );
+  const forbidden = (/** @type {string} */ disposition) => {
+    setTimeout(() => tell(disposition));
+    return Promise.reject(new TypeError("Failed to fetch"));
+  };
+  const { fetch, ranges } = answers(() => forbidden("enforce"), new Error("asked again"));
+  await assert.rejects(read("https://models.example/a.gguf", { fetch }), {
+    code: "network",
+    message: /content security policy .* connect-src must have https:\/\/models\.example/,
+  });
+  assert.equal(ranges.length, 1);
+  // One that only reports forbids nothing.
+  const reported = answers(() => forbidden("report"), new Response(bytes));
+  assert.ok((await read("http://x/a", { fetch: reported.fetch })).body.equals(bytes));
 });

@@ -1,0 +1,154 @@
+// The demo page for who uses a keyboard, a screen reader or a finger.
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { serveDemo } from "../../demo/serve.mjs";
+import { launch } from "../browsers.mjs";
+
+const server = await serveDemo();
+const browser = await launch("chromium");
+after(async () => {
+  await browser.close();
+  await server.close();
+});
+const CPU = "backend=cpu&temperature=0&seed=1";
+
+/** @param {string} query */
+const open = (query) => browser.open(`${server.url}/?${query}`);
+/** What the page is in, and where the keyboard is. @param {any} page */
+const look = (page) =>
+  page.evaluate(() => ({
+    state: document.body.dataset.state,
+    focus: document.activeElement?.id || document.activeElement?.textContent?.trim() || document.activeElement?.tagName,
+    spoken: document.querySelector("#spoken")?.textContent ?? "",
+    cut: [...document.querySelectorAll(".cut")].at(-1)?.textContent ?? "",
+    answer: [...document.querySelectorAll(".message.assistant .text")].at(-1)?.textContent ?? "",
+    note: [...document.querySelectorAll(".message.assistant .note")].at(-1)?.textContent ?? "",
+  }));
+/** @param {any} page @param {string} state */
+const until = (page, state) =>
+  page.waitForFunction((/** @type {string} */ s) => document.body.dataset.state === s, state);
+/** Remembers what a screen reader is given from now on. @param {any} page */
+const listen = (page) =>
+  page.evaluate(() => {
+    const said = /** @type {string[]} */ ([]);
+    const live = '[role="status"], [role="alert"], [aria-live]:not([aria-live="off"])';
+    new MutationObserver((changes) => {
+      for (const { target } of changes) {
+        const region = (target instanceof Element ? target : target.parentElement)?.closest(live);
+        const text = region?.textContent?.trim();
+        if (text && said.at(-1) !== text) said.push(text);
+      }
+    }).observe(document.body, { subtree: true, childList: true, characterData: true });
+    Object.assign(globalThis, { said });
+  });
+/** @param {any} page @returns {Promise<string[]>} */
+const said = (page) => page.evaluate(() => /** @type {any} */ (globalThis).said);
+
+test("the keyboard stays where it was, from loading to another model", { timeout: 120_000 }, async () => {
+  const page = await open(CPU);
+  await page.focus("#url");
+  await page.keyboard.press("Enter");
+  assert.deepEqual((await look(page)).focus, "cancel");
+  await page.keyboard.press("Escape");
+  await until(page, "idle");
+  assert.equal((await look(page)).focus, "url");
+  await page.focus("#load button[type=submit]");
+  await page.keyboard.press("Enter");
+  await until(page, "ready");
+  assert.equal((await look(page)).focus, "prompt");
+  await page.focus("#unload");
+  await page.keyboard.press("Enter");
+  await until(page, "idle");
+  assert.equal((await look(page)).focus, "Load");
+  const status = await page.evaluate(() => {
+    const { textContent, title, dataset } = /** @type {HTMLElement} */ (document.querySelector("#status"));
+    return { textContent, title, backend: dataset.backend };
+  });
+  assert.deepEqual(status, { textContent: "", title: "", backend: undefined });
+  await page.fill("#url", "/models/none.gguf");
+  await page.focus("#url");
+  await page.keyboard.press("Enter");
+  await until(page, "failed");
+  assert.equal((await look(page)).focus, "url");
+  await page.close();
+});
+
+test("an answer is said once and whole, Escape stops one, and a cut is told", { timeout: 120_000 }, async () => {
+  const page = await open(`${CPU}&load&max_tokens=24`);
+  await until(page, "ready");
+  await listen(page);
+  await page.fill("#prompt", "Explain what a browser is.");
+  await page.focus("#prompt");
+  await page.keyboard.press("Enter");
+  // Somebody who goes elsewhere meanwhile is left there.
+  await page.focus("#temperature");
+  await until(page, "ready");
+  const { focus, answer, spoken, cut } = await look(page);
+  assert.equal(focus, "temperature");
+  assert.match(cut, /^The answer was cut: it reached 24 tokens, the most that it may have/);
+  assert.equal(spoken, `${answer} ${cut}`);
+  assert.deepEqual(await said(page), [spoken]);
+  await page.click("#clear");
+  await page.close();
+
+  const long = await open(`${CPU}&load`);
+  await until(long, "ready");
+  await listen(long);
+  await long.fill("#prompt", "Write a long story about the sea.");
+  await long.click("#send");
+  await until(long, "answering");
+  assert.equal((await look(long)).focus, "stop");
+  await long.waitForFunction(() => (document.querySelector(".message.assistant .text")?.textContent?.length ?? 0) > 10);
+  await long.keyboard.press("Escape");
+  await until(long, "ready");
+  const stopped = await look(long);
+  assert.equal(stopped.note, "stopped");
+  assert.equal(stopped.focus, "prompt");
+  assert.deepEqual(await said(long), [`${stopped.answer} Stopped.`]);
+  await long.close();
+
+  const full = await open(`${CPU}&load&context=64`);
+  await until(full, "ready");
+  await full.fill("#prompt", "Write a long story about the sea.");
+  await full.click("#send");
+  await until(full, "answering");
+  await until(full, "ready");
+  assert.equal((await look(full)).cut, "The answer was cut: the context of 64 tokens is full. Start a new chat.");
+  await full.close();
+});
+
+test("everything that a finger can hit is 44 px high and wide with all of its words, and nothing is wider than a phone", async () => {
+  const page = await open(CPU);
+  await page.setViewportSize({ width: 360, height: 740 });
+  const small = () =>
+    page.evaluate(() => {
+      const found = [];
+      for (const e of document.querySelectorAll("button, select, textarea, .button, input:not(.unseen), a")) {
+        const { width, height } = e.getBoundingClientRect();
+        const cut = e.matches("button, .button") && e.scrollWidth > e.clientWidth;
+        if (width > 0 && (width < 44 || height < 44 || cut))
+          found.push(`${e.id || e.textContent}: ${width} x ${height}`);
+      }
+      if (document.documentElement.scrollWidth > innerWidth)
+        found.push(`page: ${document.documentElement.scrollWidth}`);
+      return found;
+    });
+  assert.deepEqual(await small(), []);
+  await page.click("#load button[type=submit]");
+  await until(page, "ready");
+  assert.deepEqual(await small(), []);
+  await page.goto(`${server.url}/bench.html`);
+  assert.deepEqual(await small(), []);
+  await page.close();
+});
+
+test("everything on the page is in a landmark", async () => {
+  const page = await open(`${CPU}&load`);
+  await until(page, "ready");
+  const outside = await page.evaluate(() => {
+    const landmarks = "header, main, footer, nav, aside, form[aria-label], form[aria-labelledby]";
+    return [...document.body.children].filter((e) => !e.matches(`${landmarks}, script`)).map((e) => e.outerHTML);
+  });
+  assert.deepEqual(outside, []);
+  await page.close();
+});

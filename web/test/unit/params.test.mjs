@@ -1,0 +1,387 @@
+// What callers give: it works, or it is refused by name with what is allowed, before a worker hears of it.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { source } from "./source.mjs";
+
+const { Client } = await source("client.ts");
+const { Completions } = await source("openai.ts");
+const { canRunOptions, checkMessages, checkModel, engineOptions, generateParams } = await source("params.ts");
+
+const HI = [{ role: "user", content: "Hi" }];
+
+/** Completions over a worker that only remembers what it was sent. */
+function completions() {
+  /** @type {any} */
+  const port = {
+    sent: /** @type {any[]} */ ([]),
+    postMessage: (/** @type {any} */ m) => port.sent.push(m),
+    terminate: () => {},
+    say: (/** @type {any} */ data) => port.onmessage?.({ data }),
+  };
+  const client = new Client(port);
+  return { port, client, chat: new Completions(client, "m") };
+}
+
+/** Refused as an argument, at this place, with words that match. @param {() => any} call @param {string} place @param {RegExp} words */
+async function refused(call, place, words) {
+  await assert.rejects(
+    async () => call(),
+    (/** @type {any} */ e) => {
+      assert.equal(e.code, "invalid-argument", `${e.stack}`);
+      assert.equal(e.place, place, e.message);
+      assert.ok(e.message.startsWith(place), e.message);
+      assert.match(e.message, words);
+      return true;
+    },
+  );
+}
+
+/** @param {any} params @param {any} [options] */
+async function create(params, options) {
+  const { port, chat } = completions();
+  const answer = chat.create({ messages: HI, ...params }, options).catch((/** @type {any} */ e) => {
+    // The worker of this test says nothing.
+    if (e.code !== "internal") throw e;
+  });
+  answer.catch(() => {});
+  await new Promise((turn) => setTimeout(turn));
+  if (port.sent[0]) port.say({ op: "done", id: 1, value: null });
+  await answer;
+  return port.sent[0];
+}
+
+/** Wrong for both faces: the value, its place if that is not the name, and what is said of it. */
+const WRONG = /** @type {[any, RegExp, string?][]} */ ([
+  [{ max_tokens: -1 }, /an integer from 0 to 4294967295, is -1/],
+  [{ max_tokens: "5" }, /an integer.*, is "5"/],
+  [{ max_tokens: 1.5 }, /is 1\.5/],
+  [{ max_tokens: Number.POSITIVE_INFINITY }, /is Infinity/],
+  [{ max_tokens: 2 ** 32 }, /is 4294967296/],
+  [{ max_tokens: 5n }, /is 5n/],
+  [{ max_tokens: true }, /is true/],
+  [{ seed: -1 }, /an integer from 0 to 9007199254740991, is -1; without one it is drawn/],
+  [{ seed: 1.5 }, /is 1\.5/],
+  [{ seed: "1" }, /is "1"/],
+  [{ temperature: -1 }, /a number of at least 0, is -1/],
+  [{ temperature: Number.NaN }, /is NaN/],
+  [{ temperature: Number.POSITIVE_INFINITY }, /is Infinity/],
+  [{ temperature: 1e300 }, /is 1e\+300/],
+  [{ temperature: "0" }, /is "0"/],
+  [{ temperature: [] }, /is \[\]/],
+  [{ top_p: 2 }, /a number from 0 to 1, is 2/],
+  [{ top_p: -0.1 }, /is -0\.1/],
+  [{ min_p: 1.1 }, /from 0 to 1/],
+  [{ top_k: -1 }, /an integer/],
+  [{ top_k: 1.5 }, /an integer/],
+  [{ penalty_last_n: -1 }, /an integer/],
+  [{ repeat_penalty: 0 }, /above 0, is 0/],
+  [{ presence_penalty: Number.NaN }, /finite/],
+  [{ frequency_penalty: "x" }, /finite/],
+  [{ logit_bias: { foo: 1 } }, /token ids as names, has "foo"/],
+  [{ logit_bias: { "-1": 1 } }, /has "-1"/],
+  [{ logit_bias: { 1.5: 1 } }, /has "1\.5"/],
+  [{ logit_bias: { 4294967296: 1 } }, /has "4294967296"/],
+  [{ logit_bias: [[1, 2]] }, /an object of token ids and numbers, is \[\[1,2\]\]/],
+  [{ logit_bias: { 7: "1" } }, /from -100 to 100, is "1"/, "logit_bias[7]"],
+  [{ logit_bias: { 7: 101 } }, /is 101/, "logit_bias[7]"],
+  [{ stop: 5 }, /a string or a list of at most 64 strings, none of them empty, is 5/],
+  [{ stop: "" }, /is ""/],
+  [{ stop: ["a", ""] }, /is \["a",""\]/],
+  [{ stop: ["a", 1] }, /is \["a",1\]/],
+  [{ stop: Array.from({ length: 65 }, String) }, /at most 64/],
+  [{ signal: {} }, /an AbortSignal, is \{\}/],
+  [{ signal: new AbortController() }, /an AbortSignal, is an AbortController/],
+  [{ tools: [{ type: "function", function: { name: "f" } }] }, /an empty list, is .*tools are not supported yet/],
+  [{ tools: {} }, /an empty list/],
+  [{ tool_choice: "required" }, /"none" or "auto", is "required"/],
+  [{ tool_choice: { type: "function", function: { name: "f" } } }, /"none" or "auto", is \{"type"/],
+  [{ functions: [{ name: "f" }] }, /an empty list/],
+  [{ function_call: { name: "f" } }, /"none" or "auto"/],
+  [{ response_format: { type: "json_object" } }, /is \{"type":"json_object"\}; structured output/],
+  [{ response_format: { type: "json_schema", json_schema: {} } }, /structured output/],
+  [{ response_format: { type: "text", schema: {} } }, /\{"type":"text"\}/],
+  [{ response_format: "text" }, /is "text"/],
+  [{ logprobs: true }, /must be false, is true/],
+  [{ top_logprobs: 5 }, /must be 0, is 5/],
+  [{ n: 2 }, /must be 1, is 2; there is one answer at a time/],
+  [{ n: 0 }, /must be 1, is 0/],
+  [{ modalities: ["audio"] }, /\["text"\]/],
+  [{ audio: {} }, /must be null/],
+  [{ prediction: { type: "content", content: "" } }, /must be null/],
+  [{ reasoning_effort: "low" }, /must be null/],
+  [{ verbosity: "low" }, /"medium"/],
+  [{ web_search_options: {} }, /must be null/],
+  [{ service_tier: "priority" }, /"auto" or "default"/],
+  [{ store: true }, /must be false/],
+  [{ metadata: "x" }, /an object/],
+  [{ user: 1 }, /a string/],
+  [{ parallel_tool_calls: "yes" }, /true or false/],
+  [{ temprature: 0 }, /is not known here; did you mean temperature\?/],
+  [{ Temperature: 0 }, /did you mean temperature\?/],
+  [{ temp: 0 }, /did you mean temperature\?/],
+  [{ maxTokens: 1 }, /did you mean max_tokens\?/],
+  [{ max_new_tokens: 1 }, /did you mean max_tokens\?/],
+  [{ topP: 1 }, /did you mean top_p\?/],
+  [{ stopp: "a" }, /did you mean stop\?/],
+  [{ repetition_penalty: 1 }, /did you mean repeat_penalty\?/],
+  [{ logitBias: {} }, /did you mean logit_bias\?/],
+  [{ grammar: "root ::= x" }, /known are .*temperature/],
+  [{ constructor: 1 }, /is not known here/],
+  [{ toString: 1 }, /is not known here/],
+]);
+
+for (const [face, call] of /** @type {[string, (p: any) => any][]} */ ([
+  ["a chat", create],
+  ["a generation", generateParams],
+])) {
+  test(`${face} refuses wrong parameters by name, with what was given and what is allowed`, async () => {
+    for (const [params, words, place] of WRONG) {
+      await refused(() => call(params), place ?? Object.keys(params)[0] ?? "", words);
+    }
+  });
+}
+
+test("what a caller's object inherits is given too", async () => {
+  await refused(() => generateParams(Object.create({ temprature: 1 })), "temprature", /did you mean temperature/);
+  assert.deepEqual(generateParams(Object.create({ temperature: 1 })), { temperature: 1 });
+});
+
+test("what is null or a default of OpenAI's API is as good as nothing", async () => {
+  const defaults = {
+    n: 1,
+    tools: [],
+    tool_choice: "auto",
+    parallel_tool_calls: true,
+    functions: [],
+    function_call: "none",
+    response_format: { type: "text" },
+    logprobs: false,
+    top_logprobs: 0,
+    modalities: ["text"],
+    verbosity: "medium",
+    service_tier: "auto",
+    store: false,
+    metadata: { a: "b" },
+    user: "me",
+    safety_identifier: "x",
+    prompt_cache_key: "y",
+  };
+  const nothing = Object.fromEntries(Object.keys(defaults).map((name) => [name, null]));
+  const sampling = { temperature: null, top_p: null, seed: null, stop: null, logit_bias: null, max_tokens: null };
+  const more = { audio: null, prediction: null, reasoning_effort: null, web_search_options: null, signal: null };
+  for (const params of [defaults, { ...nothing, ...sampling, ...more }, { temperature: undefined }]) {
+    const { params: wire } = await create({ ...params, stream: null, stream_options: null, model: null });
+    assert.deepEqual(Object.keys(wire), ["sampler"]);
+    assert.deepEqual(Object.keys(wire.sampler), ["seed"]);
+    const taken = generateParams(params);
+    assert.ok(Object.keys(taken).every((name) => name in defaults));
+  }
+});
+
+test("parameters of a chat arrive", async () => {
+  const { params } = await create({ max_completion_tokens: 7, temperature: 0, stop: "a", seed: 1, top_k: 3 });
+  assert.deepEqual(params, { max_tokens: 7, stop: ["a"], sampler: { temperature: 0, top_k: 3, seed: 1 } });
+  assert.equal((await create({ max_tokens: 7, max_completion_tokens: 7 })).params.max_tokens, 7);
+});
+
+test("a chat refuses what only some of its parameters make wrong", async () => {
+  const cases = /** @type {[any, string, RegExp][]} */ ([
+    [{ max_tokens: 5, max_completion_tokens: 6 }, "max_completion_tokens", /give one of them/],
+    [{ stream_options: { include_usage: true } }, "stream_options", /stream: true/],
+    [
+      { stream: true, stream_options: { includeUsage: true } },
+      "stream_options.includeUsage",
+      /did you mean include_usage/,
+    ],
+    [{ stream: true, stream_options: { include_usage: 1 } }, "stream_options.include_usage", /true or false/],
+    [{ stream: true, stream_options: true }, "stream_options", /an object, is true/],
+    [{ stream: "yes" }, "stream", /true or false/],
+    [{ model: 5 }, "model", /a string/],
+    [{ onPrefill: 5 }, "onPrefill", /a function/],
+    [{ ignore_eos: true }, "ignore_eos", /is not known here/],
+    [{ prompt: "x" }, "prompt", /is not known here/],
+  ]);
+  for (const [params, place, words] of cases) await refused(() => create(params), place, words);
+  const { chat } = completions();
+  for (const wrong of [undefined, null, "Hi", 5, HI])
+    await refused(() => chat.create(wrong), "the argument", /must be an object/);
+});
+
+test("messages of another shape are refused with the path", async () => {
+  const user = (/** @type {any} */ content) => [...HI, ...HI, { role: "user", content }];
+  const cases = /** @type {[any, string, RegExp][]} */ ([
+    [undefined, "messages", /a list of messages, at least one, is undefined/],
+    [null, "messages", /is null/],
+    ["Hi", "messages", /is "Hi"/],
+    [{}, "messages", /is \{\}/],
+    [[], "messages", /at least one, is \[\]/],
+    [["Hi"], "messages[0]", /an object, is "Hi"/],
+    [[null], "messages[0]", /is null/],
+    [[[]], "messages[0]", /is \[\]/],
+    [new Array(1), "messages[0]", /is undefined/],
+    [[{ content: "Hi" }], "messages[0].role", /"system" or .*, is undefined/],
+    [[{ role: "robot", content: "Hi" }], "messages[0].role", /is "robot"/],
+    [[{ role: "function", content: "Hi" }], "messages[0].role", /is "function"/],
+    [[{ role: "user" }], "messages[0].content", /a string, a list of parts or null, is undefined/],
+    [user(5), "messages[2].content", /is 5/],
+    [user({}), "messages[2].content", /is \{\}/],
+    [user([]), "messages[2].content", /at least one/],
+    [user(["Hi"]), "messages[2].content[0]", /an object, is "Hi"/],
+    [user([{ text: "Hi" }]), "messages[2].content[0].type", /is undefined/],
+    [user([{ image_url: { url: "x" }, type: "image_url" }]), "messages[2].content[0].type", /"text", is "image_url"/],
+    [
+      user([{ type: "text", text: "a" }, { type: "input_audio" }]),
+      "messages[2].content[1].type",
+      /models read text only/,
+    ],
+    [user([{ type: "text" }]), "messages[2].content[0].text", /a string, is undefined/],
+    [user([{ type: "text", text: null }]), "messages[2].content[0].text", /is null/],
+    [
+      user([{ type: "text", text: "a", cache_control: {} }]),
+      "messages[2].content[0].cache_control",
+      /known are type, text/,
+    ],
+    [[{ role: "user", content: "Hi", nam: "x" }], "messages[0].nam", /did you mean name/],
+    [[{ role: "user", content: "Hi", name: 5 }], "messages[0].name", /a string/],
+    [[{ role: "assistant", content: null, tool_calls: [{}] }], "messages[0].tool_calls", /not supported yet/],
+    [[{ role: "assistant", content: null, refusal: "no" }], "messages[0].refusal", /must be null/],
+  ]);
+  for (const [messages, place, words] of cases) await refused(() => create({ messages }), place, words);
+});
+
+test("messages arrive as text", async () => {
+  const part = (/** @type {string} */ text) => ({ type: "text", text });
+  const { prompt } = await create({
+    messages: [
+      { role: "developer", content: "Be brief." },
+      { role: "user", content: [part("a"), part("b")], name: "Ann" },
+      { role: "assistant", content: null, refusal: null, tool_calls: [], annotations: [], audio: null },
+      { role: "tool", content: "5", tool_call_id: "c" },
+    ],
+  });
+  assert.deepEqual(prompt.messages, [
+    { role: "system", content: "Be brief." },
+    { role: "user", content: "ab", name: "Ann" },
+    { role: "assistant", content: "" },
+    { role: "tool", content: "5", tool_call_id: "c" },
+  ]);
+});
+
+test("messages to render may have more in them, for templates", async () => {
+  const call = { role: "assistant", content: null, tool_calls: [{ function: { name: "f" } }] };
+  assert.deepEqual(checkMessages([call]), [{ ...call, content: "" }]);
+  await refused(() => checkMessages([]), "messages", /at least one/);
+  await refused(() => checkMessages(/** @type {any} */ ("x")), "messages", /is "x"/);
+  await refused(() => checkMessages([5]), "messages[0]", /an object/);
+  await refused(() => checkMessages([{}]), "messages[0].role", /a string/);
+});
+
+test("the second argument's signal stops an answer, as that of the first does", async () => {
+  for (const [first, second] of [
+    [true, false],
+    [false, true],
+    [true, true],
+  ]) {
+    for (const stopped of [first && 0, second && 1].filter((x) => x !== false)) {
+      const { port, chat } = completions();
+      const stops = [new AbortController(), new AbortController()];
+      const params = { messages: HI, ...(first && { signal: stops[0]?.signal }) };
+      const answer = chat.create(params, second ? { signal: stops[1]?.signal } : undefined);
+      await new Promise((turn) => setTimeout(turn));
+      stops[Number(stopped)]?.abort("enough");
+      await assert.rejects(answer, { code: "aborted", name: "AbortError", cause: "enough" });
+      assert.deepEqual(port.sent.at(-1), { op: "abort", target: 1 });
+    }
+  }
+  await refused(() => create({}, { timeout: 5 }), "options.timeout", /known are signal/);
+  await refused(() => create({}, { singal: null }), "options.singal", /did you mean signal/);
+  await refused(() => create({}, { signal: 5 }), "options.signal", /an AbortSignal/);
+  await refused(() => create({}, "x"), "options", /an object/);
+  await create({}, { signal: null });
+});
+
+test("a stream that cannot start rejects at once", async () => {
+  const { client, chat } = completions();
+  const params = { messages: HI, stream: true };
+  await assert.rejects(chat.create(params, { signal: AbortSignal.abort() }), { code: "aborted" });
+  const { PagelmError } = await source("errors.ts");
+  client.end(new PagelmError("disposed", "gone"));
+  await assert.rejects(chat.create(params), { code: "disposed" });
+});
+
+test("a model is checked before anything is fetched", async () => {
+  const wrong = /** @type {[any, RegExp][]} */ ([
+    [undefined, /must be a URL, or a File or Blob, is undefined/],
+    [null, /is null/],
+    [5, /is 5/],
+    [true, /is true/],
+    ["", /is ""/],
+    ["  ", /is " {2}"/],
+    ["http://", /is "http:\/\/"/],
+    ["http://[", /is "http:/],
+    [new ArrayBuffer(8), /is an ArrayBuffer; wrap it: new Blob/],
+    [new Uint8Array(8), /is a Uint8Array; wrap it/],
+    [new Response(""), /is a Response; give its address/],
+    [new ReadableStream(), /is a ReadableStream/],
+    [["http://a/1", "http://a/2"], /split files are not joined/],
+    [{ url: "http://a/b" }, /is \{"url"/],
+    [() => "x", /is a function/],
+    ["hf:owner/name/file.gguf", /pages cannot fetch from hf:.*https:\/\/huggingface\.co/],
+    ["ftp://a/b", /ftp:/],
+    ["C:\\models\\a.gguf", /c:/],
+    [new URL("file:///a"), /file:/],
+    ["https://me:secret@a/b.gguf", /user name or password/],
+  ]);
+  for (const [model, words] of wrong) {
+    await refused(() => checkModel(model), "model", words);
+    await refused(() => engineOptions({ model }), "model", words);
+  }
+  const right = [
+    "http://a/b.gguf",
+    new URL("https://a/b"),
+    new Blob([]),
+    new File([], "a"),
+    "blob:http://a/b",
+    "data:,x",
+  ];
+  for (const model of right) checkModel(model);
+});
+
+test("options of an engine are refused by name", async () => {
+  const model = "http://a/b.gguf";
+  const wrong = /** @type {[any, string, RegExp][]} */ ([
+    [{ backend: "gpu" }, "backend", /"auto" or "webgpu" or "cpu" or "reference", is "gpu"/],
+    [{ contextLength: 0 }, "contextLength", /an integer from 1/],
+    [{ contextLength: "4096" }, "contextLength", /is "4096"/],
+    [{ contextLength: 1.5 }, "contextLength", /an integer/],
+    [{ threads: 0 }, "threads", /an integer from 1/],
+    [{ activations: "f16" }, "activations", /"q8" or "f32"/],
+    [{ kvType: "q4_0" }, "kvType", /"f32" or "f16" or "q8_0"/],
+    [{ mtp: 1 }, "mtp", /true or false/],
+    [{ tune: "off" }, "tune", /true or false/],
+    [{ memoryLimit: -1 }, "memoryLimit", /an integer/],
+    [{ memoryLimit: "1 GB" }, "memoryLimit", /an integer/],
+    [{ wasmBuild: "simd" }, "wasmBuild", /"base"/],
+    [{ wasmUrl: "http://" }, "wasmUrl", /a URL/],
+    [{ workerUrl: "" }, "workerUrl", /a URL/],
+    [{ kernels: "all" }, "kernels", /"hardware"/],
+    [{ signal: 5 }, "signal", /an AbortSignal/],
+    [{ onProgress: "x" }, "onProgress", /a function/],
+    [{ context_length: 5 }, "context_length", /did you mean contextLength/],
+    [{ nCtx: 5 }, "nCtx", /is not known here/],
+    [{ onprogress: () => {} }, "onprogress", /did you mean onProgress/],
+    [{ temperature: 0 }, "temperature", /known are model, backend/],
+  ]);
+  for (const [options, place, words] of wrong) {
+    await refused(() => engineOptions({ model, ...options }), place, words);
+    if (["contextLength", "signal", "wasmUrl"].includes(place))
+      await refused(() => canRunOptions(options), place, words);
+  }
+  for (const options of [undefined, null, model, 5, [model]]) {
+    await refused(() => engineOptions(/** @type {any} */ (options)), "the argument", /must be an object/);
+  }
+  await refused(() => engineOptions(/** @type {any} */ ({ modle: model })), "modle", /did you mean model/);
+  await refused(() => canRunOptions(/** @type {any} */ ({ backend: "cpu" })), "backend", /known are contextLength/);
+  const all = { model, backend: null, threads: undefined, signal: new AbortController().signal, wasmUrl: "http://a/" };
+  assert.deepEqual(engineOptions(all), { model, signal: all.signal, wasmUrl: "http://a/" });
+});
