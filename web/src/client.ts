@@ -28,23 +28,13 @@ export class Client {
   #nextId = 1;
   /** Why nothing can be asked any more. */
   #ended: PagelmError | null = null;
-  #answered = false;
 
   constructor(port: Port) {
     this.#port = port;
     port.onmessage = (event) => this.#receive(event.data);
-    // An error event before the first message means that the script itself did not load.
     port.onerror = (event) => {
       event.preventDefault?.();
-      const what = event.message ? `: ${event.message}` : "";
-      this.end(
-        this.#answered
-          ? new PagelmError("worker-lost", `the worker failed${what}`)
-          : new PagelmError(
-              "engine-not-loaded",
-              `the worker's script did not load${what}; is it served beside the package, or is workerUrl right?`,
-            ),
-      );
+      this.end(new PagelmError("worker-lost", `the worker failed${event.message ? `: ${event.message}` : ""}`));
     };
     port.onmessageerror = () => this.end(new PagelmError("worker-lost", "a message of the worker could not be read"));
   }
@@ -114,11 +104,11 @@ export class Client {
   }
 
   #receive(message: FromWorker): void {
-    this.#answered = true;
     if (message.op === "fatal") {
       this.end(PagelmError.from(message.error));
       return;
     }
+    if (message.op === "hello" || message.op === "threads") return;
     // A request that was aborted here may still be answered: nobody waits for that.
     const pending = this.#pending.get(message.id);
     if (message.op === "piece") pending?.piece?.(message.value as never);

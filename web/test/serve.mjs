@@ -8,6 +8,7 @@
 //   truncate  the full Content-Length, then    slow      64 KiB every 50 ms (?bytes=N&ms=N)
 //             the connection is cut halfway    norange   answers 200 with the whole file to a Range request
 //   flaky     the first request for a path is cut halfway, later ones are whole
+// A path with ?csp=POLICY is served with this content security policy.
 // `server.requests` lists what was asked: { method, path, range, status }.
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -75,6 +76,7 @@ export async function serve({ mounts = { "/": "." }, port = 0, isolated = true }
         "Access-Control-Allow-Headers": "Range, If-Range",
         "Access-Control-Expose-Headers": "Content-Range, Content-Length, ETag, Accept-Ranges",
         "Cache-Control": "no-store",
+        ...(url.searchParams.has("csp") && { "Content-Security-Policy": url.searchParams.get("csp") ?? "" }),
         ...headers,
       });
     };
