@@ -16,5 +16,5 @@ export function watchPolicy() {
 }
 
 export function allow(source: string, directive: string): string {
-  return `the page's content security policy forbids it: allow ${source} in ${directive}`;
+  return `a content security policy forbids it: allow ${source} in ${directive}`;
 }

@@ -98,7 +98,7 @@ function asked(make: () => Worker): { url: string; options: WorkerOptions } | un
   try {
     globalThis.Worker = class {
       constructor(url: ScriptUrl, options: WorkerOptions = {}) {
-        found = { url: new URL(String(url), globalThis.location?.href).href, options };
+        found = { url: new URL(String(url), location.href).href, options };
       }
     } as unknown as typeof Worker;
     make();
@@ -143,11 +143,13 @@ function policy(): Policy | undefined {
 }
 
 function remedy(url: string, refused: ReadonlySet<string>): string {
-  const other = url !== "" && new URL(url).origin !== globalThis.location?.origin;
-  if (refused.has("worker-src")) return allow(other ? "blob:" : "'self'", "worker-src");
+  const { origin } = new URL(url || location.href);
+  const other = origin !== location.origin;
+  const sources = other ? `blob: and ${origin}` : "'self'";
+  if (refused.has("worker-src")) return allow(sources, "worker-src");
   if (!other) return "is the package's worker.js served there? If it is elsewhere, say so with workerUrl";
   return (
-    "the script is of another origin: its server must allow this page with Access-Control-Allow-Origin, and a content " +
-    "security policy must allow its origin in script-src and blob: in worker-src"
+    "the script is of another origin: its server must allow this page with Access-Control-Allow-Origin, and the page's " +
+    `content security policy, if it has one, ${sources} in worker-src`
   );
 }

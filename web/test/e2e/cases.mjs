@@ -371,26 +371,38 @@ export async function starts(t, c, other) {
       await answers(context, 2);
       await page.close();
     }
-    const trusted = await under(`require-trusted-types-for 'script'; trusted-types pagelm; script-src * 'unsafe-eval'`);
+    const trusted = await under(
+      `require-trusted-types-for 'script'; trusted-types pagelm; script-src * 'unsafe-eval'; worker-src blob: ${other}`,
+    );
     await trusted.load({ from: `${other}/index.js` });
     await answers(trusted.context, 2);
     await trusted.page.close();
 
-    for (const [policy, message, options] of /** @type {const} */ ([
+    const blocked = /** @type {const} */ ([
       ["worker-src 'none'", /allow 'self' in worker-src/, {}],
-      ["worker-src 'self'", /allow blob: in worker-src/, { workerUrl: `${other}/worker.js` }],
-      ["connect-src 'none'", /allow http:\/\/localhost:\d+ in connect-src/, {}],
-    ])) {
+      ["worker-src 'self'", /allow blob: and http:.* in worker-src/, { workerUrl: `${other}/worker.js` }],
+      ["worker-src blob:", /another origin.* blob: and http:.* in worker-src/, { workerUrl: `${other}/worker.js` }],
+    ]);
+    for (const [policy, message, options] of blocked) {
       const { load, page } = await under(policy);
       await assert.rejects(load(options), { code: "engine-not-loaded", message });
       await page.close();
     }
-    const { load, page } = await under("require-trusted-types-for 'script'; trusted-types other");
+    // Of the module only the policy of the worker's script counts.
+    for (const [policy, message] of /** @type {const} */ ([
+      ["script-src 'self'", /allow 'wasm-unsafe-eval' in script-src/],
+      ["connect-src 'none'", /allow http:\/\/localhost:\d+ in connect-src/],
+    ])) {
+      const workerUrl = `/dist/worker.js?csp=${encodeURIComponent(policy)}`;
+      await assert.rejects(load({ workerUrl }), { code: "engine-not-loaded", message });
+    }
+    const untrusted = await under("require-trusted-types-for 'script'; trusted-types other");
     // Browsers without Trusted Types do not know the directive.
-    if (await page.evaluate(() => "trustedTypes" in globalThis)) {
-      await assert.rejects(load({}), { code: "engine-not-loaded", message: /Trusted Types.*`pagelm`.*trusted-types/ });
-    } else await load({});
-    await page.close();
+    if (await untrusted.page.evaluate(() => "trustedTypes" in globalThis)) {
+      const message = /Trusted Types.*`pagelm`.*trusted-types/;
+      await assert.rejects(untrusted.load({}), { code: "engine-not-loaded", message });
+    } else await untrusted.load({});
+    await untrusted.page.close();
   });
 }
 
