@@ -1,5 +1,5 @@
-// The package: index.js, the workers' scripts and the wasm files side by side, found by `new URL(…, import.meta.url)`, which
-// bundlers of users understand.
+// The package: index.js, worker.js and the wasm files side by side, found by `new URL(…, import.meta.url)`, which bundlers of
+// users understand. Each script is whole, so that it can be copied elsewhere; `--mode worker` builds the worker's.
 import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin } from "vite";
@@ -15,10 +15,7 @@ const keepUrls: Plugin = {
     const kept = file.endsWith("/pagelm.js")
       ? // The worker names the wasm files itself; the generated code has a second way to one, which nothing uses.
         code.replace(/new URL\(["']pagelm_bg\.wasm["'], import\.meta\.url\)/, "undefined")
-      : code.replaceAll(
-          /new URL\("(\.\/(?:worker(?:-threads)?\.js|pagelm-[a-z-]+\.wasm))"/g,
-          'new URL(/* @vite-ignore */ "$1"',
-        );
+      : code.replaceAll(/new URL\("(\.\/(?:worker\.js|pagelm-[a-z-]+\.wasm))"/g, 'new URL(/* @vite-ignore */ "$1"');
     return kept === code ? null : { code: kept, map: null };
   },
   // The mark was for this build only: bundlers of users shall find these files.
@@ -33,20 +30,23 @@ const keepUrls: Plugin = {
       if (file.endsWith(".wasm")) copyFileSync(at(`pkg/${file}`), at(`dist/${file}`));
     }
     copyFileSync(at("../THIRD-PARTY.md"), at("dist/THIRD-PARTY.md"));
-    // Scripts of workers give nothing to who imports them.
-    for (const worker of ["worker", "worker-threads"]) writeFileSync(at(`dist/${worker}.d.ts`), "export {};\n");
+    // The script of workers gives nothing to who imports it.
+    writeFileSync(at("dist/worker.d.ts"), "export {};\n");
   },
 };
 
-export default defineConfig({
-  publicDir: false,
-  plugins: [keepUrls],
-  build: {
-    target: "es2022",
-    outDir: "dist",
-    sourcemap: true,
-    minify: true,
-    lib: { entry: ["src/index.ts", "src/worker.ts", "src/worker-threads.ts"].map(at), formats: ["es"] },
-    rolldownOptions: { output: { chunkFileNames: "[name].js" } },
-  },
+export default defineConfig(({ mode }) => {
+  const name = mode === "worker" ? "worker" : "index";
+  return {
+    publicDir: false,
+    plugins: [keepUrls],
+    build: {
+      target: "es2022",
+      outDir: "dist",
+      emptyOutDir: name === "index",
+      sourcemap: true,
+      minify: true,
+      lib: { entry: { [name]: at(`src/${name}.ts`) }, formats: ["es"] },
+    },
+  };
 });

@@ -1,6 +1,7 @@
 //! The CPU backend beyond parity.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use pagelm::backend::cpu::Cpu;
@@ -91,6 +92,21 @@ fn threads_of_the_host_may_come_late_or_never() {
     assert_eq!(want, rows(&mut cpu, &case), "both came");
     drop(cpu);
     late.into_iter().for_each(|thread| thread.join().expect("a worker ends with its pool"));
+}
+
+#[test]
+fn a_host_that_stops_the_engine_ends_its_step() {
+    /// Looks at the flag that are left until it is raised.
+    static LEFT: AtomicUsize = AtomicUsize::new(usize::MAX);
+    let stopped = || LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_err();
+    let case = layer(&[21]);
+    let mut cpu = Cpu::new(1).until(stopped);
+    let whole = rows(&mut cpu, &case);
+    let looks = usize::MAX - LEFT.load(Ordering::Relaxed);
+    for before in [0, 1, looks / 2, looks - 1] {
+        LEFT.store(before, Ordering::Relaxed);
+        assert_ne!(whole, rows(&mut cpu, &case), "what came after look {before} of {looks} was computed");
+    }
 }
 
 #[test]

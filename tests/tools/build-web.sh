@@ -69,19 +69,15 @@ for name in $builds; do
   rm "$out/$name/"*_bg.wasm*
 done
 
-# Which builds there are, for the page, and their scripts by name, for its two kinds of workers.
-scripts() {
-  local i=0 name
-  for name in "$@"; do echo "import * as glue$((i++)) from \"./$name/pagelm.js\";"; done
+# The scripts of all of them, for the worker.
+i=0
+{
+  for name in $builds; do echo "import * as glue$((i++)) from \"./$name/pagelm.js\";"; done
   i=0
   echo 'export const builds = {'
-  for name in "$@"; do echo "  \"$name\": glue$((i++)),"; done
+  for name in $builds; do echo "  \"$name\": glue$((i++)),"; done
   echo '};'
-}
-echo "export const available = [$(printf '"%s", ' $builds)];" >$out/builds.js
-echo 'export const available: string[];' >$out/builds.d.ts
-scripts $(printf '%s\n' $builds | grep -v threads) >$out/one.js
-scripts $(printf '%s\n' $builds | grep threads) >$out/threads.js
+} >$out/builds.js
 
 for name in $builds; do
   size=$(gzip -9c "$out/pagelm-$name.wasm" | wc -c)

@@ -1,12 +1,11 @@
 // The engine's module comes in several builds; a browser loads the one that suits it best.
-import { available } from "../pkg/builds.js";
 import { hasRelaxedSimd, hasSimd, whyNoThreads } from "./capabilities.ts";
 import { PagelmError } from "./errors.ts";
 import type { WasmOptions } from "./protocol.ts";
 import type { AssetOptions, WasmBuild } from "./types.ts";
 
 /** What a worker must know to load it. */
-export function chooseBuild({ wasmUrl, wasmBuild, threads }: AssetOptions & { threads?: number }): WasmOptions {
+export function chooseBuilds({ wasmUrl, wasmBuild, threads }: AssetOptions & { threads?: number }): WasmOptions {
   if (!hasSimd()) throw new PagelmError("engine-not-loaded", "this browser has no WASM SIMD; use a newer one");
   const wanted = threads ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, 8);
   const missing = whyNoThreads() ?? (wanted === 1 ? "there is one core, or one thread was asked for" : null);
@@ -18,16 +17,13 @@ export function chooseBuild({ wasmUrl, wasmBuild, threads }: AssetOptions & { th
       `this page cannot run the build ${wasmBuild}${missing ? `: ${missing}` : ""}`,
     );
   }
-  // The package has all builds; while it is worked on, some may be missing.
-  const best = ORDER.find((build) => available.includes(build) && runs(build));
-  const build = wasmBuild ?? best ?? "base";
-  const shared = build.includes("threads");
   return {
-    build,
+    builds: wasmBuild ? [wasmBuild] : ORDER.filter(runs),
     // A relative address is the page's, not the worker's; the slash at its end may be left out.
     folder: wasmUrl && new URL(wasmUrl, globalThis.location?.href).href.replace(/\/*$/, "/"),
-    threads: shared ? wanted : 1,
-    whyOneThread: shared ? null : (missing ?? `the build ${build} has one`),
+    threads: wanted,
+    whyOneThread: missing,
+    stop: globalThis.crossOriginIsolated ? new Int32Array(new SharedArrayBuffer(4)) : undefined,
   };
 }
 

@@ -1,6 +1,5 @@
 // The page's side of the protocol: requests, their pieces, and every way in which they can end.
 import { abortError, PagelmError } from "./errors.ts";
-import { forbids, watchPolicy } from "./policy.ts";
 import type { FromWorker, Op, Operations, ToWorker } from "./protocol.ts";
 
 /** What the client needs of a worker; tests pass another. */
@@ -29,16 +28,13 @@ export class Client {
   #nextId = 1;
   /** Why nothing can be asked any more. */
   #ended: PagelmError | null = null;
-  #answered = false;
-  /** For as long as the worker starts. */
-  #policy = watchPolicy();
 
   constructor(port: Port) {
     this.#port = port;
     port.onmessage = (event) => this.#receive(event.data);
     port.onerror = (event) => {
       event.preventDefault?.();
-      void this.#failed(event.message);
+      this.end(new PagelmError("worker-lost", `the worker failed${event.message ? `: ${event.message}` : ""}`));
     };
     port.onmessageerror = () => this.end(new PagelmError("worker-lost", "a message of the worker could not be read"));
   }
@@ -95,7 +91,6 @@ export class Client {
   end(error: PagelmError): void {
     if (this.#ended) return;
     this.#ended = error;
-    this.#policy.end();
     this.#port.onmessage = this.#port.onerror = this.#port.onmessageerror = null;
     this.#port.terminate();
     for (const p of [...this.#pending.values()]) p.fail(error);
@@ -108,22 +103,12 @@ export class Client {
     pending.fail(abortError(signal ?? undefined));
   }
 
-  /** An error before the first message means that the script itself did not load. */
-  async #failed(message = ""): Promise<void> {
-    const what = message && `: ${message}`;
-    if (this.#answered) return this.end(new PagelmError("worker-lost", `the worker failed${what}`));
-    const violation = await this.#policy.violation();
-    const why = violation ? forbids(violation) : "is it served beside the package, or is workerUrl right?";
-    this.end(new PagelmError("engine-not-loaded", `the worker's script did not load${what}; ${why}`));
-  }
-
   #receive(message: FromWorker): void {
-    this.#answered = true;
-    this.#policy.end();
     if (message.op === "fatal") {
       this.end(PagelmError.from(message.error));
       return;
     }
+    if (message.op === "hello" || message.op === "threads") return;
     // A request that was aborted here may still be answered: nobody waits for that.
     const pending = this.#pending.get(message.id);
     if (message.op === "piece") pending?.piece?.(message.value as never);

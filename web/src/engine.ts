@@ -1,7 +1,7 @@
 // What a page holds: an engine with one model, and sessions on it.
-import { chooseBuild } from "./builds.ts";
+import { chooseBuilds } from "./builds.ts";
 import { address, boolean, given, ids, integer, must, string } from "./check.ts";
-import { Client, type Port } from "./client.ts";
+import { Client } from "./client.ts";
 import { PagelmError } from "./errors.ts";
 import { Completions } from "./openai.ts";
 import {
@@ -13,7 +13,8 @@ import {
   generateParams,
   isBlob,
 } from "./params.ts";
-import type { Message } from "./protocol.ts";
+import type { Message, WasmOptions } from "./protocol.ts";
+import { Script } from "./script.ts";
 import { generate, wireParams } from "./stream.ts";
 import type {
   AssetOptions,
@@ -26,15 +27,15 @@ import type {
   ModelRef,
   Piece,
   Profile,
-  WasmBuild,
 } from "./types.ts";
+import { Workers } from "./workers.ts";
 
 /** Loads a model. Rejects with a `PagelmError`; nothing is left behind then. */
 export async function createEngine(given: EngineOptions): Promise<Engine> {
   const options = engineOptions(given);
   const { signal, onProgress } = options;
-  const wasm = chooseBuild(options);
-  const client = connect(options, wasm.build);
+  const wasm = chooseBuilds(options);
+  const client = await connect(options, wasm);
   try {
     const input = {
       model: wireModel(options.model),
@@ -72,8 +73,8 @@ export interface CanRun {
 export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
   checkModel(model);
   const options = canRunOptions(given);
-  const wasm = chooseBuild(options);
-  const client = connect(options, wasm.build);
+  const wasm = chooseBuilds(options);
+  const client = await connect(options, wasm);
   try {
     const input = {
       model: wireModel(model),
@@ -102,8 +103,8 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
 /** All GPU programs of the engine, as name and text: for tests that compile them. */
 export async function shaderSources(given: AssetOptions = {}): Promise<[name: string, text: string][]> {
   const options = assetOptions(given);
-  const wasm = chooseBuild(options);
-  const client = connect(options, wasm.build);
+  const wasm = chooseBuilds(options);
+  const client = await connect(options, wasm);
   try {
     return await client.call("shaders", { wasm });
   } finally {
@@ -256,21 +257,12 @@ export class Session {
   };
 }
 
-function connect({ workerUrl }: AssetOptions, build: WasmBuild): Client {
-  if (typeof Worker === "undefined") {
-    throw new PagelmError("engine-not-loaded", "there are no web workers here; models run in browsers only");
-  }
-  try {
-    // Bundlers look for exactly these expressions.
-    const worker = workerUrl
-      ? new Worker(workerUrl, { type: "module" })
-      : build.includes("threads")
-        ? new Worker(new URL("./worker-threads.js", import.meta.url), { type: "module" })
-        : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-    return new Client(worker as unknown as Port);
-  } catch (e) {
-    throw new PagelmError("engine-not-loaded", `the worker could not start: ${e}`, String(workerUrl ?? ""));
-  }
+async function connect(
+  { workerUrl, signal }: AssetOptions & { signal?: AbortSignal },
+  { stop }: WasmOptions,
+): Promise<Client> {
+  const script = new Script(workerUrl);
+  return new Client(new Workers(script, await script.start(signal), stop));
 }
 
 function wireModel(model: ModelRef): string | Blob {

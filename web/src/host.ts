@@ -77,7 +77,7 @@ export class Host {
 
   #start(options: WasmOptions): Promise<Started> {
     this.#started ??= startWasm(this.#builds, options).then((started) => {
-      started.wasm.start(this.#fatal);
+      started.wasm.start(this.#fatal, options.stop);
       return started;
     });
     return this.#started;
@@ -113,18 +113,28 @@ export class Host {
       if (!opened) throw header.truncated();
       await opened.placer.flush();
       opened.engine.finish();
-      // Not while the weights come: Firefox hangs where this worker waits in wasm for a thread that is just starting.
-      await startThreads(started);
-      if (task.signal.aborted) throw abortError();
       this.#engine = opened.engine;
+      const { threads, why } = await startThreads(started, (ports) => task.threads(ports));
+      if (task.signal.aborted) throw abortError();
+      opened.info.wasm = wasmInfo(started, opened.info.backend, threads, why);
       const bytes = opened.info.model.weightBytes ?? 0;
       progress({ phase: "ready", loaded: bytes, total: bytes });
       return opened.info;
     } catch (e) {
+      this.#engine = null;
       opened?.engine.free();
       throw located(e, r.model);
     } finally {
       header.free();
+    }
+  }
+
+  /** Frees the engine, so that its threads end. */
+  end(): void {
+    try {
+      this.#engine?.free();
+    } catch {
+      // A broken engine is not freed; the page ends its threads.
     }
   }
 
@@ -185,7 +195,7 @@ async function open(
   header: Header,
   { backend: wanted, activations, contextLength, mtp, memoryLimit, kvType, tune, kernels }: In<"load">,
 ) {
-  const { threads } = started.options;
+  const { threads } = started;
   const model = header.info(contextLength, mtp) as ModelInfo;
   if (model.problem) throw model.problem;
   let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
@@ -222,9 +232,20 @@ async function open(
     backendReason,
     adapter: seen.adapter && { ...seen.adapter, name: seen.adapter.name || adapterName },
     contextLength: seen.contextLength,
-    wasm: { build: started.options.build, whyOneThread: started.options.whyOneThread },
+    wasm: { build: started.build, threads: 1, whyOneThread: null, whyFewerThreads: null },
   };
   return { engine, placer: new Placer(engine), info };
+}
+
+/** What runs, and why it is not more. */
+function wasmInfo(
+  { build, whyOneThread }: Started,
+  backend: BackendName,
+  threads: number,
+  why: string | null,
+): EngineInfo["wasm"] {
+  const one = whyOneThread ?? why ?? `the backend ${backend} needs one`;
+  return { build, threads, whyOneThread: threads === 1 ? one : null, whyFewerThreads: why };
 }
 
 function stats(engine: Engine): EngineStats {

@@ -60,7 +60,7 @@ export const isBlob = (v: unknown): v is Blob => isA("Blob", v) || isA("File", v
 const ASSETS: Fields<AssetOptions> = {
   wasmUrl: url,
   wasmBuild: oneOf(["base", "relaxed", "threads", "threads-relaxed"]),
-  workerUrl: url,
+  workerUrl: must("a URL or a TrustedScriptURL", (v) => isA("TrustedScriptURL", v) || address(v) !== undefined),
 };
 
 const ENGINE: Fields<EngineOptions> = {

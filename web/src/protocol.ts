@@ -29,12 +29,15 @@ export type Prompt = { messages: Message[]; tools?: unknown[] } | { text: string
 
 /** Which module to load, from where, and for how many threads. */
 export interface WasmOptions {
-  build: WasmBuild;
+  /** The first that loads is taken. */
+  builds: WasmBuild[];
   /** By default that of the worker's script. */
   folder: string | undefined;
   threads: number;
-  /** Why there is one thread, if there is. */
+  /** Why the page can have only one, if so. */
   whyOneThread: string | null;
+  /** Not 0 once the page gives the engine up, where it can share memory. */
+  stop: Int32Array | undefined;
 }
 
 /** Each operation: what it takes, what it gives, and what comes on the way. */
@@ -80,16 +83,22 @@ export type Op = keyof Operations;
 
 export type Request = { [K in Op]: { id: number; op: K } & Operations[K]["in"] }[Op];
 export type Note = { op: "credit"; target: number; pieces: number } | { op: "abort"; target: number };
-/** Makes the worker a thread of another one's engine. */
-export type StartThread = { op: "thread"; build: WasmBuild; module: WebAssembly.Module; memory: WebAssembly.Memory };
-export type ToWorker = Request | Note;
+/** Makes the worker a thread of another one's engine, which tells it at the port what to run; or ends the engine. */
+export type Order = { op: "thread"; port: MessagePort } | { op: "end" };
+export type ToWorker = Request | Note | Order;
 
 export type FromWorker =
+  /** The script runs. */
+  | { op: "hello" }
+  /** The engine asks for threads, one at each port. */
+  | { op: "threads"; ports: MessagePort[] }
   | { op: "done"; id: number; value: unknown }
   | { op: "error"; id: number; error: ErrorData }
   | { op: "piece"; id: number; value: unknown }
   /** The engine is broken for good: every open request fails with this, and every later one. */
   | { op: "fatal"; error: ErrorData };
 
-/** What a thread says to its engine. */
+/** What a thread runs. */
+export type StartThread = { build: WasmBuild; module: WebAssembly.Module; memory: WebAssembly.Memory };
+/** What a thread says to its engine, or the page for one that did not start. */
 export type FromThread = { op: "running" } | Extract<FromWorker, { op: "fatal" }>;

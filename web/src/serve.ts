@@ -2,7 +2,7 @@
 // What a worker does: it owns the wasm module and the engine, and answers one request after the other.
 import { abortError, errorData } from "./errors.ts";
 import { Host } from "./host.ts";
-import type { FromWorker, Request, StartThread, ToWorker } from "./protocol.ts";
+import type { FromWorker, Request, ToWorker } from "./protocol.ts";
 import { type Builds, runThread } from "./wasm.ts";
 
 const post = (message: FromWorker, transfer: Transferable[] = []) => self.postMessage(message, { transfer });
@@ -40,6 +40,11 @@ export class Task {
     this.#credit--;
   }
 
+  /** Asks the page for threads. */
+  threads(ports: MessagePort[]): void {
+    if (ports.length) post({ op: "threads", ports }, ports);
+  }
+
   piece(value: unknown): void {
     post({ op: "piece", id: this.id, value });
   }
@@ -60,10 +65,13 @@ export function serve(builds: Builds): void {
   const tasks = new Map<number, Task>();
   let last: Promise<void> = Promise.resolve();
 
-  self.onmessage = (event: MessageEvent<ToWorker | StartThread>) => {
+  self.onmessage = (event: MessageEvent<ToWorker>) => {
     const message = event.data;
-    if (message.op === "thread")
-      return runThread(builds, message, (m) => self.postMessage(m)).finally(() => self.close());
+    if (message.op === "thread") return runThread(builds, message.port);
+    if (message.op === "end") {
+      host.end();
+      return self.close();
+    }
     if (message.op === "abort") return tasks.get(message.target)?.abort.abort();
     if (message.op === "credit") return tasks.get(message.target)?.give(message.pieces);
     const task = new Task(message);
@@ -74,6 +82,7 @@ export function serve(builds: Builds): void {
   // A trap inside a promise of the wasm module ends up here, and that promise never settles.
   self.addEventListener("unhandledrejection", (event) => fatal(errorData(event.reason).message));
   self.addEventListener("error", (event) => fatal(event.message));
+  post({ op: "hello" });
 }
 
 async function run(host: Host, request: Request, task: Task): Promise<void> {

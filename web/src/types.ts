@@ -1,4 +1,5 @@
 import type { ErrorData } from "./errors.ts";
+import type { ScriptUrl } from "./script.ts";
 
 /** Where a model is: a URL, or a file that the user chose. */
 export type ModelRef = string | URL | Blob;
@@ -25,13 +26,10 @@ export type WasmBuild = "base" | "relaxed" | "threads" | "threads-relaxed";
 export interface AssetOptions {
   /** The folder of the wasm files; by default that of the package's own script. */
   wasmUrl?: string | URL;
-  /** Which of them to load; by default the best that the browser has the features for. */
+  /** Which of them to load; by default the best that the browser has the features for and that is there. */
   wasmBuild?: WasmBuild;
-  /**
-   * Where the worker's script is; by default beside the package's own script, where it is `worker-threads.js` for the
-   * builds with threads and `worker.js` for the others.
-   */
-  workerUrl?: string | URL;
+  /** Where the package's `worker.js` is; by default beside the package's own script. It may lie on another origin. */
+  workerUrl?: ScriptUrl;
 }
 
 export interface CanRunOptions extends AssetOptions {
@@ -121,8 +119,16 @@ export interface EngineInfo {
   backendReason: string;
   adapter: AdapterInfo | null;
   contextLength: number;
-  /** The module that was loaded, and why it has one thread, if it has. */
-  wasm: { build: WasmBuild; whyOneThread: string | null };
+  /** The module that runs. */
+  wasm: {
+    build: WasmBuild;
+    /** Threads that computed when the model was loaded; `stats()` says how many there are now. */
+    threads: number;
+    /** Why there is one thread; null where there are more. */
+    whyOneThread: string | null;
+    /** Why there are fewer threads than there could be, where some did not start. */
+    whyFewerThreads: string | null;
+  };
 }
 
 /** What the engine did and holds. Counters are deterministic for a given input. */

@@ -1,6 +1,6 @@
 // The engine's module in a worker: its start, and the threads on its memory.
+import { allow, watchPolicy } from "./csp.ts";
 import { errorData, PagelmError } from "./errors.ts";
-import { forbids, watchPolicy } from "./policy.ts";
 import type { FromThread, StartThread, WasmOptions } from "./protocol.ts";
 import type { WasmBuild } from "./types.ts";
 
@@ -16,9 +16,12 @@ export type Builds = { [B in WasmBuild]?: Wasm };
 /** A started module, and what a thread needs to start it again on the same memory. */
 export interface Started {
   wasm: Wasm;
-  options: WasmOptions;
+  build: WasmBuild;
   module: WebAssembly.Module;
   memory: WebAssembly.Memory | undefined;
+  threads: number;
+  /** Why this build has one thread, if so. */
+  whyOneThread: string | null;
 }
 
 // Spelled out, so that bundlers find the files.
@@ -29,30 +32,58 @@ const FILES: Record<WasmBuild, () => URL> = {
   "threads-relaxed": () => new URL("./pagelm-threads-relaxed.wasm", import.meta.url),
 };
 
-/** Loads and starts the build that the page chose. */
-export async function startWasm(builds: Builds, options: WasmOptions): Promise<Started> {
-  const { build, folder } = options;
-  const wasm = known(builds, build);
+/** Loads and starts the best build that is there. */
+export async function startWasm(scripts: Builds, options: WasmOptions): Promise<Started> {
+  const failed: PagelmError[] = [];
+  for (const build of options.builds) {
+    try {
+      const started = await startBuild(scripts, build, options.folder);
+      const [first] = failed;
+      if (first) console.warn(`pagelm: ${first.message} (${first.place}); the build ${build} runs instead`);
+      const whyOneThread = started.memory
+        ? null
+        : (options.whyOneThread ?? first?.message ?? `the build ${build} has one`);
+      return { ...started, threads: options.threads, whyOneThread };
+    } catch (e) {
+      failed.push(e as PagelmError);
+    }
+  }
+  throw failed[0];
+}
+
+async function startBuild(scripts: Builds, build: WasmBuild, folder: string | undefined) {
+  const wasm = known(scripts, build);
   const url = folder ? new URL(`pagelm-${build}.wasm`, folder) : FILES[build]();
-  const memory = build.startsWith("threads") ? sharedMemory() : undefined;
-  const policy = watchPolicy();
+  const watched = watchPolicy();
   try {
     const module = await compile(url);
+    const memory = build.startsWith("threads") ? sharedMemory() : undefined;
     await wasm.default({ module_or_path: module, ...(memory && { memory }) });
-    return { wasm, options, module, memory };
+    return { wasm, build, module, memory };
   } catch (e) {
-    const violation = await policy.violation();
-    const why = violation ? forbids(violation, url.href) : "are the wasm files served, or is wasmUrl right?";
-    throw new PagelmError("engine-not-loaded", `the engine did not load (${errorData(e).message}); ${why}`, url.href);
+    const { message } = errorData(e);
+    const forbidden = await watched.violation("connect-src", "script-src");
+    const what = `the engine did not load: ${message}; ${remedy(message, url, forbidden?.effectiveDirective)}`;
+    throw new PagelmError("engine-not-loaded", what, url.href);
   } finally {
-    policy.end();
+    watched.end();
   }
 }
 
-function known(builds: Builds, build: WasmBuild): Wasm {
-  const wasm = builds[build];
+function remedy(message: string, { origin }: URL, forbidden: string | undefined): string {
+  if (forbidden === "connect-src") return allow(origin, forbidden);
+  if (forbidden || /content security policy|unsafe-eval|CSP/i.test(message)) {
+    return allow("'wasm-unsafe-eval'", "script-src");
+  }
+  const other =
+    origin !== self.location.origin && "its server must allow other origins with Access-Control-Allow-Origin; ";
+  return `${other || ""}are the wasm files served, or is wasmUrl right?`;
+}
+
+function known(scripts: Builds, build: WasmBuild): Wasm {
+  const wasm = scripts[build];
   if (wasm) return wasm;
-  const message = `this worker's script has no build ${build}, it has ${Object.keys(builds)}; is workerUrl right?`;
+  const message = `this worker's script has no build ${build}, it has ${Object.keys(scripts)}; is workerUrl right?`;
   throw new PagelmError("engine-not-loaded", message);
 }
 
@@ -75,47 +106,59 @@ function sharedMemory(): WebAssembly.Memory {
   throw new PagelmError("out-of-memory", "the browser gives no shared memory; ask for one thread (threads: 1)");
 }
 
-/** How long a load waits for threads that do not come: they may come later, and nothing depends on them. */
-const PATIENCE_MS = 3000;
+/** How long a load waits for threads. */
+const PATIENCE_MS = 10_000;
 
-/** Starts the threads that the engine could use. Resolves when they run, or will not. */
-export async function startThreads({ wasm, options, module, memory }: Started): Promise<void> {
-  if (!memory) return;
-  const message: StartThread = { op: "thread", build: options.build, module, memory };
-  const start = () => {
-    // This worker's own script, whatever a bundler made of it and wherever the page said it is.
-    const worker = new Worker(self.location.href, { type: "module", name: "pagelm thread" });
-    worker.postMessage(message);
-    return new Promise<void>((resolve) => {
-      // The engine works without it, so a failure is nothing that the page must know.
-      const failed = (why: string | undefined) => {
-        console.warn(`pagelm: a thread did not start, or failed: ${why ?? "its script did not load"}`);
-        resolve();
-      };
-      worker.onmessage = ({ data }: MessageEvent<FromThread>) =>
-        data.op === "fatal" ? failed(data.error.message) : resolve();
-      worker.onerror = (event) => {
-        event.preventDefault();
-        failed(event.message);
-      };
+/**
+ * Lets the page start the threads that the engine could use, and waits for them: `ask` passes it a port for each. Says
+ * how many run, the engine's own among them, and why the others do not.
+ */
+export async function startThreads({ wasm, build, module, memory }: Started, ask: (ports: MessagePort[]) => void) {
+  const channels = Array.from({ length: memory ? wasm.threads_wanted() : 0 }, () => new MessageChannel());
+  const late = new Promise<string>((resolve) => {
+    if (channels.length) setTimeout(resolve, PATIENCE_MS, `it did not run within ${PATIENCE_MS / 1000} s`);
+  });
+  const started = channels.map(({ port1 }) => {
+    const answer = new Promise<string | null>((resolve) => {
+      port1.onmessage = ({ data }: MessageEvent<FromThread>) =>
+        resolve(data.op === "running" ? null : data.error.message);
     });
-  };
-  // One after the other: Firefox now and then hangs where a worker starts two at once.
-  const all = async () => {
-    for (let n = wasm.threads_wanted(); n > 0; n--) await start();
-  };
-  await Promise.race([all(), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
+    port1.postMessage({ build, module, memory } as StartThread);
+    return Promise.race([answer, late]);
+  });
+  ask(channels.map(({ port2 }) => port2));
+  const failed = (await Promise.all(started)).filter((why) => why !== null);
+  // Those that come later find nothing to do.
+  const threads = wasm.close_threads();
+  const why = failed.length ? `${failed.length} of ${channels.length} threads did not start: ${failed[0]}` : null;
+  if (why) console.warn(`pagelm: ${why}`);
+  return { threads, why };
 }
 
-/** A thread's whole life: starts the module on the engine's memory and works until the engine is gone. */
-export async function runThread(
-  builds: Builds,
-  { build, module, memory }: StartThread,
-  post: (message: FromThread) => void,
-): Promise<void> {
-  const wasm = known(builds, build);
-  await wasm.default({ module_or_path: module, memory });
-  post({ op: "running" });
+/** A thread's whole life: it starts the module on the memory that comes from the engine, and works until that is gone. */
+export function runThread(scripts: Builds, port: MessagePort): void {
+  const post = (message: FromThread) => port.postMessage(message);
+  const failed = (e: unknown) => {
+    console.warn("pagelm: a thread failed:", e);
+    post({ op: "fatal", error: errorData(e) });
+  };
+  port.onmessageerror = () => failed("the engine's memory could not be shared with it");
+  port.onmessage = async ({ data: { build, module, memory } }: MessageEvent<StartThread>) => {
+    try {
+      const wasm = known(scripts, build);
+      await wasm.default({ module_or_path: module, memory });
+      if (wasm.join_engine()) {
+        post({ op: "running" });
+        work(wasm);
+      }
+    } catch (e) {
+      failed(e);
+    }
+    self.close();
+  };
+}
+
+function work(wasm: Wasm): void {
   try {
     wasm.lend_thread();
   } catch (e) {

@@ -16,8 +16,7 @@ const builds = ["base", "relaxed", "threads", "threads-relaxed"];
 test("the package holds its parts and the notice, and nothing of the sources", () => {
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: web, encoding: "utf8" }));
   const names = files.map((/** @type {{ path: string }} */ f) => f.path);
-  const workers = ["worker.js", "worker.d.ts", "worker-threads.js", "worker-threads.d.ts"];
-  const parts = ["index.js", "index.d.ts", ...workers, "THIRD-PARTY.md"];
+  const parts = ["index.js", "index.d.ts", "worker.js", "worker.d.ts", "THIRD-PARTY.md"];
   for (const name of [...parts, ...builds.map((b) => `pagelm-${b}.wasm`)])
     assert.ok(names.includes(`dist/${name}`), name);
   const odd = names.filter((/** @type {string} */ n) => !/^(dist\/|package\.json$|README|LICENSE)/.test(n));
@@ -54,10 +53,16 @@ test("what a page loads stays below 2 MB of wasm and 30 KB of scripts, compresse
   const largest = Math.max(...builds.map((b) => gz(`pagelm-${b}.wasm`)));
   assert.ok(Math.abs(said - largest / 1e6) <= 0.1, `README.md says ${said} MB, the largest build has ${largest} bytes`);
   for (const build of builds) assert.ok(gz(`pagelm-${build}.wasm`) < 2e6, build);
-  for (const worker of ["worker.js", "worker-threads.js"]) {
-    const loaded = scripts.filter((f) => !f.startsWith("worker") || f === worker);
-    assert.ok(loaded.reduce((sum, f) => sum + gz(f), 0) < 30_000, worker);
-  }
+  assert.ok(scripts.reduce((sum, f) => sum + gz(f), 0) < 30_000);
+});
+
+test("the worker's script is whole, and bundlers of users find what it names", () => {
+  const worker = readFileSync(`${web}/dist/worker.js`, "utf8");
+  assert.doesNotMatch(worker, /^\s*(import|export)[\s{*"']|\bimport\s*\(/m);
+  for (const build of builds)
+    assert.match(worker, new RegExp(`new URL\\("\\./pagelm-${build}\\.wasm",\\s*import\\.meta\\.url`));
+  const index = readFileSync(`${web}/dist/index.js`, "utf8");
+  assert.match(index, /new Worker\(new URL\("\.\/worker\.js",\s*import\.meta\.url\s*\), \{ type: "module" \}\)/);
 });
 
 test("the package can be imported where there is no browser, and says so when used", async () => {

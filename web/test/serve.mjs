@@ -10,6 +10,7 @@
 //   flaky     the first request for a path is cut halfway, later ones are whole
 //   capped    answers 206 with at most 100 kB, whatever is asked for (?bytes=N)
 //   busy      the first request for a path is told to come again after a second (429 and Retry-After)
+// A path with ?csp=POLICY is served with this content security policy.
 // `server.requests` lists what was asked: { method, path, range, status }.
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -88,6 +89,7 @@ export async function serve({
         }),
         "Cache-Control": "no-store",
         ...more,
+        ...(url.searchParams.has("csp") && { "Content-Security-Policy": url.searchParams.get("csp") ?? "" }),
         ...headers,
       });
     };

@@ -73,6 +73,14 @@ impl Cpu {
         Self { activations, ..self }
     }
 
+    /// Lets the host give the engine up: a step that runs when `stopped` becomes true ends soon, and its results are
+    /// worthless.
+    #[must_use]
+    pub fn until(mut self, stopped: fn() -> bool) -> Self {
+        self.pool.stopped = stopped;
+        self
+    }
+
     /// Runs on the caller's thread and on those that the host lends: `lend` gets a worker for each of the others, and
     /// says whether there is a thread for it. The thread may come at any time, or never: nobody waits for it.
     pub fn with_lent(threads: usize, lend: impl FnMut(Worker) -> bool) -> Self {

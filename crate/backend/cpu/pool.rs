@@ -53,6 +53,8 @@ pub struct Pool {
     own: Vec<JoinHandle<()>>,
     /// One for each worker and one for the caller.
     scratch: Vec<Mutex<Vec<f32>>>,
+    /// Whether the host gave the engine up: then no job is run any more.
+    pub stopped: fn() -> bool,
 }
 
 impl Pool {
@@ -86,7 +88,7 @@ impl Pool {
         let worker = |number| Worker { shared: Arc::clone(&shared), number, state: AtomicU8::new(Worker::OUT) };
         let workers = (1..threads.clamp(1, 256)).take_while(|&number| lend(worker(number))).count();
         let scratch = (0..=workers).map(|_| Mutex::default()).collect();
-        Self { shared, caller: Mutex::new(()), own: Vec::new(), scratch }
+        Self { shared, caller: Mutex::new(()), own: Vec::new(), scratch, stopped: || false }
     }
 
     /// The most threads that a job can have.
@@ -119,11 +121,14 @@ impl Pool {
     }
 
     /// Calls `f(chunk, worker)` once for each chunk below `chunks`; `worker` is below `threads()` and no two calls at
-    /// the same time have the same one.
+    /// the same time have the same one. Calls nothing once the host stopped the pool: nobody reads the results then.
     ///
     /// # Panics
     /// Where a call of `f` panicked.
     pub fn run(&self, chunks: usize, f: &Job<'_>) {
+        if (self.stopped)() {
+            return;
+        }
         if chunks <= 1 || self.running() == 1 {
             (0..chunks).for_each(|c| f(c, 0));
             return;

@@ -8,7 +8,7 @@ mod header;
 mod threads;
 mod value;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use wasm_bindgen::prelude::*;
 
@@ -19,10 +19,12 @@ extern "C" {
 }
 
 /// Must be called once. `report` gets the message of a panic, after which nothing in this module may be called: the
-/// panic aborts, so promises that wait for Rust code stay open for ever.
+/// panic aborts, so promises that wait for Rust code stay open for ever. `stop` is an `Int32Array` in shared memory: once
+/// its number is not 0, a step on the CPU ends soon, whatever it was about.
 #[wasm_bindgen]
-pub fn start(report: js_sys::Function) {
+pub fn start(report: js_sys::Function, stop: Option<js_sys::Int32Array>) {
     REPORT.set(Some(report));
+    STOP.set(stop);
     std::panic::set_hook(Box::new(|info| {
         console_error_panic_hook::hook(info);
         if let Some(report) = REPORT.take() {
@@ -34,6 +36,12 @@ pub fn start(report: js_sys::Function) {
 
 thread_local! {
     static REPORT: Cell<Option<js_sys::Function>> = const { Cell::new(None) };
+    static STOP: RefCell<Option<js_sys::Int32Array>> = const { RefCell::new(None) };
+}
+
+/// Whether the page gave the engine up. A page cannot say so in a message: those come between steps.
+fn stopped() -> bool {
+    STOP.with_borrow(|stop| stop.as_ref().is_some_and(|s| js_sys::Atomics::load(s, 0).is_ok_and(|n| n != 0)))
 }
 
 /// All GPU programs, as `[name, text]`: for a test that compiles them.

@@ -3,16 +3,22 @@
 
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pagelm::backend::cpu::{Cpu, Worker};
 use wasm_bindgen::prelude::*;
 
+use crate::stopped;
+
 /// Workers that wait for a thread.
 static WAITING: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
 
-/// Threads that run one.
+/// Threads that took one.
 static LENT: AtomicUsize = AtomicUsize::new(0);
+
+fn waiting() -> MutexGuard<'static, Vec<Worker>> {
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 thread_local! {
     /// What this thread runs.
@@ -22,27 +28,33 @@ thread_local! {
 /// The CPU backend on as many threads. Builds without shared memory have one.
 pub fn cpu(threads: usize) -> Cpu {
     let threads = if cfg!(target_feature = "atomics") { threads } else { 1 };
-    Cpu::with_lent(threads, |worker| {
-        WAITING.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+    let lend = |worker| {
+        waiting().push(worker);
         true
-    })
+    };
+    Cpu::with_lent(threads, lend).until(stopped)
 }
 
 /// How many threads the engine could use beside those that it has.
 #[wasm_bindgen]
 pub fn threads_wanted() -> usize {
-    WAITING.lock().unwrap_or_else(PoisonError::into_inner).len()
+    waiting().len()
 }
 
-/// Lends the calling thread to the engine; returns once that is gone.
+/// Makes the calling thread one of the engine's, unless that has all it wants. It is counted from here on.
+#[wasm_bindgen]
+pub fn join_engine() -> bool {
+    let mut waiting = waiting();
+    let Some(worker) = waiting.pop() else { return false };
+    LENT.fetch_add(1, Ordering::Relaxed);
+    MINE.with(|mine| mine.set(worker).is_ok())
+}
+
+/// Works for the engine that was joined; returns once that is gone.
 #[wasm_bindgen]
 pub fn lend_thread() {
-    let worker = WAITING.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    if let Some(worker) = worker {
-        LENT.fetch_add(1, Ordering::Relaxed);
-        MINE.with(|mine| mine.get_or_init(|| worker).run());
-        LENT.fetch_sub(1, Ordering::Relaxed);
-    }
+    MINE.with(|mine| mine.get().map(Worker::run));
+    LENT.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Must be called where `lend_thread` ended by a trap: else the engine waits for this thread for ever.
@@ -50,6 +62,13 @@ pub fn lend_thread() {
 pub fn thread_failed() {
     MINE.with(|mine| mine.get().map(Worker::leave));
     LENT.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Takes no more threads, and says how many compute: those that joined and the engine's own.
+#[wasm_bindgen]
+pub fn close_threads() -> usize {
+    waiting().clear();
+    running()
 }
 
 /// Threads that compute, the engine's own among them.

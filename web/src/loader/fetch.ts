@@ -1,7 +1,8 @@
 // The bytes of a model, in order, from a URL or a file, in pieces: nothing here holds more than one of them. A broken
 // connection is taken up again where it broke.
+
+import { allow, watchPolicy } from "../csp.ts";
 import { abortError, PagelmError } from "../errors.ts";
-import { forbids, watchPolicy } from "../policy.ts";
 import { retryAfter, whyUnreached } from "./reasons.ts";
 
 export interface Source {
@@ -242,8 +243,8 @@ class UrlSource implements Source {
     try {
       response = await this.#patiently(this.#fetch(this.#url, { headers, signal: connection.signal }), true);
     } catch (e) {
-      const violation = this.#signal?.aborted ? undefined : await policy.violation();
-      if (violation) throw this.#error("network", forbids(violation, this.#url));
+      const violation = this.#signal?.aborted ? undefined : await policy.violation("connect-src");
+      if (violation) throw this.#error("network", allow(new URL(this.#url).origin, violation.effectiveDirective));
       throw e;
     } finally {
       policy.end();

@@ -2,7 +2,10 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { builds, bytes, models } from "./cases.mjs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { serve } from "../serve.mjs";
+import { builds, bytes, models, starts } from "./cases.mjs";
 import { SMOLLM, start } from "./setup.mjs";
 
 const isolated = await start("chromium");
@@ -69,23 +72,39 @@ test("the first question of README and demo has a good answer on the CPU", { tim
   }
 });
 
-test("threads end with their engine", async () => {
+test("Chromium starts workers wherever their script lies", async (t) => {
+  const other = await serve({ mounts: { "/": fileURLToPath(new URL("../../dist", import.meta.url)) } });
+  await starts(t, isolated, other.url);
+  await other.close();
+});
+
+test("threads end with their engine", async (t) => {
   const session = await isolated.browser.debug();
   /** Workers that the browser has. */
   const workers = async () => {
     const { targetInfos } = await session.send("Target.getTargets");
     return targetInfos.filter((/** @type {{ type: string }} */ i) => i.type === "worker").length;
   };
-  /** Waits until there are so many: the browser ends them when it likes. @param {number} want */
-  const come = async (want) => {
-    const end = performance.now() + 10_000;
-    while ((await workers()) !== want && performance.now() < end) await new Promise((done) => setTimeout(done, 50));
+  /** Waits until there are so many, and says how many ms. @param {number} want @param {number} most */
+  const come = async (want, most = 10_000) => {
+    const start = performance.now();
+    while ((await workers()) !== want && performance.now() < start + most) await sleep(20);
     assert.equal(await workers(), want);
+    return performance.now() - start;
   };
   await isolated.call("dispose");
   await come(0);
+  // Chromium lets a worker go on for two seconds where it is in wasm: those that wait and those that compute.
   await isolated.call("load", { model: "/golden/llama.gguf", backend: "cpu", threads: 4 });
   await come(4); // an engine and three threads
   await isolated.call("dispose");
-  await come(0);
+  t.diagnostic(`idle: ${await come(0, 1000)} ms`);
+  await isolated.call("load", { model: SMOLLM, backend: "cpu", threads: 3, contextLength: 4096 });
+  await come(3);
+  const ids = Array.from({ length: 4000 }, (_, i) => (i * 37) % 250);
+  const running = assert.rejects(isolated.call("generate", ids), { code: "disposed" });
+  await sleep(300);
+  await isolated.call("dispose");
+  t.diagnostic(`in a prompt: ${await come(0, 1000)} ms`);
+  await running;
 });

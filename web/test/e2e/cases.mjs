@@ -251,12 +251,13 @@ export async function builds(t, c) {
     const { info } = await c.call("load", { model: TINY, backend: "cpu", threads: 3 });
     assert.equal(info.wasm.build, best || "base");
     assert.equal(info.wasm.whyOneThread, wasm.whyOneThread);
+    assert.equal(info.wasm.threads, wasm.threads ? 3 : 1);
     assert.equal((await c.call("stats")).threads, wasm.threads ? 3 : 1);
     const asked = new Set(c.server.requests.slice(before).map((r) => r.path));
     const modules = [...asked].filter((path) => path.endsWith(".wasm"));
     assert.deepEqual(modules, [`/dist/pagelm-${info.wasm.build}.wasm`]);
     const scripts = [...asked].filter((path) => path.includes("worker"));
-    assert.deepEqual(scripts, [wasm.threads ? "/dist/worker-threads.js" : "/dist/worker.js"]);
+    assert.deepEqual(scripts, ["/dist/worker.js"]);
   });
 
   for (const wasmBuild of ["base", "relaxed", "threads", "threads-relaxed"]) {
@@ -285,14 +286,133 @@ export async function builds(t, c) {
     await assert.rejects(c.call("load", { model: TINY, threads: 0 }), { code: "invalid-argument" });
   });
 
-  if (wasm.threads) {
-    await t.test("an engine whose threads do not start works on its own", async () => {
-      await c.call("load", { model: TINY, backend: "cpu", threads: 3, workerUrl: "/no-threads.js" });
-      const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
-      assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
-      assert.equal((await c.call("stats")).threads, 1);
+  await t.test("on a GPU there is one thread, and that is said", async () => {
+    const { info } = await c.call("load", { model: TINY, backend: "webgpu", threads: 3 });
+    assert.equal(info.wasm.threads, 1);
+    assert.match(info.wasm.whyOneThread, wasm.threads ? /webgpu/ : /COOP/);
+  });
+
+  await t.test("a folder that has one build is enough", async () => {
+    const { info } = await c.call("load", { model: TINY, backend: "cpu", threads: 3, wasmUrl: "/made" });
+    assert.equal(info.wasm.build, "base");
+    if (wasm.threads) assert.match(info.wasm.whyOneThread, /404/);
+    await answers(c, 1);
+  });
+}
+
+/** That the engine computes right, with so many threads, and says so. @param {Context} c @param {number} threads */
+async function answers(c, threads) {
+  const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+  assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
+  assert.equal((await c.call("stats")).threads, threads);
+}
+
+/** How workers start in an isolated page: engine and threads. @param {T} t @param {Context} c @param {string} other */
+export async function starts(t, c, other) {
+  const load = (/** @type {object} */ options) =>
+    c.call("load", { model: TINY, backend: "cpu", threads: 3, ...options });
+
+  await t.test("threads run where a bundler makes the worker a classic script", async () => {
+    const worker = { urls: ["/classic.js#/made/classic-worker.js"], classic: true };
+    const { info } = await load({ worker, wasmUrl: "/dist" });
+    assert.deepEqual([info.wasm.threads, info.wasm.whyOneThread, info.wasm.whyFewerThreads], [3, null, null]);
+    await answers(c, 3);
+  });
+
+  await t.test("the package, or its worker alone, may lie on another origin", async () => {
+    for (const elsewhere of [{ from: `${other}/index.js` }, { workerUrl: `${other}/worker.js` }]) {
+      const { info } = await load(elsewhere);
+      assert.equal(info.wasm.threads, 3);
+      await answers(c, 3);
+    }
+    await assert.rejects(load({ workerUrl: `${other}/none.js` }), {
+      code: "engine-not-loaded",
+      place: `${other}/none.js`,
+      message: /another origin.*Access-Control-Allow-Origin/,
     });
-  }
+  });
+
+  await t.test("threads that do not start are missing, and why is said", async () => {
+    const { info } = await load({ threads: 4, worker: { urls: ["", "", "/none.js"] } });
+    assert.equal(info.wasm.threads, 2);
+    assert.equal(info.wasm.whyOneThread, null);
+    assert.match(info.wasm.whyFewerThreads, /^2 of 3 threads did not start: .*did not load/);
+    await answers(c, 2);
+    const alone = await load({ worker: { urls: ["", "/none.js"] } });
+    assert.equal(alone.info.wasm.threads, 1);
+    assert.match(alone.info.wasm.whyOneThread, /^2 of 2 threads did not start: .*did not load/);
+    await answers(c, 1);
+  });
+
+  await t.test("a thread that says nothing is not waited for without end", async () => {
+    const { info } = await load({ worker: { urls: ["", "", "/silent.js"] } });
+    assert.equal(info.wasm.threads, 2);
+    assert.match(info.wasm.whyFewerThreads, /^1 of 2 threads did not start: .*within 10 s/);
+    await answers(c, 2);
+  });
+
+  await t.test("content security policies and Trusted Types are obeyed, or named", async () => {
+    /** @param {string} policy */
+    const under = async (policy) => {
+      const { page, call } = await c.open(`/page.html?csp=${encodeURIComponent(policy)}`);
+      const load = (/** @type {object} */ options) =>
+        call("load", { model: TINY, backend: "cpu", threads: 2, activations: "f32", ...options });
+      return { load, page, context: { ...c, page, call } };
+    };
+    const script = "script-src 'self' 'unsafe-eval'"; // `unsafe-eval` is for the test's own calls
+    for (const policy of [
+      "require-trusted-types-for 'script'; trusted-types pagelm",
+      `default-src 'self'; ${script}`,
+    ]) {
+      const { load, page, context } = await under(policy);
+      await load({});
+      await answers(context, 2);
+      await page.close();
+    }
+    const trusted = await under(
+      `require-trusted-types-for 'script'; trusted-types pagelm; script-src * 'unsafe-eval'; worker-src blob: ${other}`,
+    );
+    await trusted.load({ from: `${other}/index.js` });
+    await answers(trusted.context, 2);
+    await trusted.page.close();
+
+    const blocked = /** @type {const} */ ([
+      ["worker-src 'none'", /allow 'self' in worker-src/, {}],
+      ["worker-src 'self'", /allow blob: and http:.* in worker-src/, { workerUrl: `${other}/worker.js` }],
+      ["worker-src blob:", /another origin.* blob: and http:.* in worker-src/, { workerUrl: `${other}/worker.js` }],
+    ]);
+    for (const [policy, message, options] of blocked) {
+      const { load, page } = await under(policy);
+      await assert.rejects(load(options), { code: "engine-not-loaded", message });
+      await page.close();
+    }
+    // Of the module only the policy of the worker's script counts.
+    for (const [policy, message] of /** @type {const} */ ([
+      ["script-src 'self'", /allow 'wasm-unsafe-eval' in script-src/],
+      ["connect-src 'none'", /allow http:\/\/localhost:\d+ in connect-src/],
+    ])) {
+      const workerUrl = `/dist/worker.js?csp=${encodeURIComponent(policy)}`;
+      await assert.rejects(load({ workerUrl }), { code: "engine-not-loaded", message });
+    }
+    const untrusted = await under("require-trusted-types-for 'script'; trusted-types other");
+    // Browsers without Trusted Types do not know the directive.
+    if (await untrusted.page.evaluate(() => "trustedTypes" in globalThis)) {
+      const message = /Trusted Types.*`pagelm`.*trusted-types/;
+      await assert.rejects(untrusted.load({}), { code: "engine-not-loaded", message });
+    } else await untrusted.load({});
+    await untrusted.page.close();
+  });
+}
+
+/** Starts an engine with threads again and again: once in a while a browser hung there. @param {T} t @param {Context} c */
+export async function startsAgain(t, c, times = 10) {
+  await t.test(`threads start ${times} times in a row`, async () => {
+    for (let i = 0; i < times; i++) {
+      const { info } = await c.call("load", { model: TINY, backend: "cpu", threads: 4 });
+      assert.equal(info.wasm.threads, 4);
+    }
+    await answers(c, 4);
+  });
 }
 
 /** @param {T} t @param {Context} c @param {Backend} backend */
@@ -446,7 +566,7 @@ export async function biggerModels(t, c, backend, tokens) {
 /** Not with the others: the browser tells of these errors too, in its own words. @param {Context} c */
 export async function brokenStarts(c) {
   const load = (/** @type {object} */ o) => c.call("load", { model: TINY, ...o });
-  await assert.rejects(load({ wasmUrl: "/made" }), { code: "engine-not-loaded" });
+  await assert.rejects(load({ wasmUrl: "/models" }), { code: "engine-not-loaded" });
   await assert.rejects(load({ workerUrl: "/none.js" }), { code: "engine-not-loaded" });
   const slow = `/fault/slow${TINY}?bytes=2000&ms=20`;
   await assert.rejects(load({ workerUrl: "/trap.js", model: slow }), { code: "internal" });

@@ -1,7 +1,20 @@
 // Headless Firefox: WebGPU (naga) on a software adapter, and the CPU.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { biggerModels, brokenStarts, builds, faults, generation, models, realModel, types } from "./cases.mjs";
+import { fileURLToPath } from "node:url";
+import { serve } from "../serve.mjs";
+import {
+  biggerModels,
+  brokenStarts,
+  builds,
+  faults,
+  generation,
+  models,
+  realModel,
+  starts,
+  startsAgain,
+  types,
+} from "./cases.mjs";
 import { start } from "./setup.mjs";
 
 const context = await start("firefox");
@@ -21,6 +34,10 @@ test("WebGPU", async (t) => {
 
 test("CPU", async (t) => {
   await builds(t, context);
+  const other = await serve({ mounts: { "/": fileURLToPath(new URL("../../dist", import.meta.url)) } });
+  await starts(t, context, other.url);
+  await other.close();
+  await startsAgain(t, context);
   await generation(t, context, "cpu");
 });
 

@@ -5,12 +5,34 @@ import { canRun, capabilities, createEngine, shaderSources } from "/dist/index.j
 /** @type {any} */
 let engine;
 
+/**
+ * Makes the page start workers from these addresses, in order, where they are not empty, and classic ones where `classic`
+ * is set: what bundlers do, or what goes wrong. Returns what ends it.
+ * @param {{ urls: string[], classic?: boolean }} how
+ */
+function starting({ urls, classic }) {
+  const { Worker } = globalThis;
+  let made = 0;
+  globalThis.Worker = class extends Worker {
+    /** @param {string | URL} url @param {WorkerOptions} [options] */
+    constructor(url, options) {
+      super(urls[Math.min(made++, urls.length - 1)] || url, classic ? {} : options);
+    }
+  };
+  return () => {
+    globalThis.Worker = Worker;
+  };
+}
+
 globalThis.e2e = {
   capabilities,
   canRun,
   shaderSources,
 
-  /** Loads a model in place of the one before. @param {any} options */
+  /**
+   * Loads a model in place of the one before. `from` imports the package from another address; `worker` is how the page
+   * starts one worker after the other, instead of with the address that the package gives. @param {any} options
+   */
   async load(options) {
     engine?.dispose();
     engine = undefined;
@@ -22,12 +44,18 @@ globalThis.e2e = {
       if (phases.at(-1) !== p.phase) phases.push(p.phase);
       last = p;
     };
-    const { stopAfterMs, ...rest } = options;
-    engine = await createEngine({
-      ...rest,
-      onProgress,
-      ...(stopAfterMs !== undefined && { signal: AbortSignal.timeout(stopAfterMs) }),
-    });
+    const { stopAfterMs, from, worker, ...rest } = options;
+    const create = from ? (await import(from)).createEngine : createEngine;
+    const end = worker && starting(worker);
+    try {
+      engine = await create({
+        ...rest,
+        onProgress,
+        ...(stopAfterMs !== undefined && { signal: AbortSignal.timeout(stopAfterMs) }),
+      });
+    } finally {
+      end?.();
+    }
     return { info: engine.info, phases, last, stalled };
   },
 

@@ -1,5 +1,5 @@
 // One server and one page for a whole test file.
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
@@ -50,6 +50,11 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
   const whole = readFileSync(join(goldens, "quants/qwen3_q8_0.gguf"));
   for (const [name, type] of Object.entries(TYPES)) writeFileSync(join(made, `${name}.gguf`), retyped(whole, type));
 
+  // The worker as a classic script, as some bundlers make it, and a folder with one build of the module.
+  const worker = readFileSync(at("../../dist/worker.js"), "utf8").replaceAll("import.meta.url", "self.location.href");
+  writeFileSync(join(made, "classic-worker.js"), worker);
+  symlinkSync(at("../../dist/pagelm-base.wasm"), join(made, "pagelm-base.wasm"));
+
   const server = await serve({
     isolated,
     headers,
@@ -67,21 +72,24 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
     await server.close();
     rmSync(made, { recursive: true });
   });
-  const page = await browser.open(`${server.url}/page.html`);
-  await page.waitForFunction(() => "e2e" in globalThis);
-
-  /**
-   * Calls a function of page.js there. An error comes back as data, so that its code is not lost on the way.
-   * @param {string} method @param {...unknown} args @returns {Promise<any>}
-   */
-  async function call(method, ...args) {
-    const answer = await page.evaluate(
-      (/** @type {[string, unknown[]]} */ [method, args]) => e2e.failure?.(() => e2e[method]?.(...args)),
-      [method, method === "load" ? [{ ...EXACT, ...load, .../** @type {object} */ (args[0]) }] : args],
-    );
-    if (!("value" in answer) && answer.code !== undefined) throw Object.assign(new Error(answer.message), answer);
-    if (!("value" in answer) && answer.message !== undefined) throw new Error(`${answer.name}: ${answer.message}`);
-    return answer.value;
+  /** Opens a page that has `e2e`. @param {string} path */
+  async function open(path) {
+    const page = await browser.open(`${server.url}${path}`);
+    await page.waitForFunction(() => "e2e" in globalThis);
+    /**
+     * Calls a function of page.js there. An error comes back as data, so that its code is not lost on the way.
+     * @param {string} method @param {...unknown} args @returns {Promise<any>}
+     */
+    async function call(method, ...args) {
+      const answer = await page.evaluate(
+        (/** @type {[string, unknown[]]} */ [method, args]) => e2e.failure?.(() => e2e[method]?.(...args)),
+        [method, method === "load" ? [{ ...EXACT, ...load, .../** @type {object} */ (args[0]) }] : args],
+      );
+      if (!("value" in answer) && answer.code !== undefined) throw Object.assign(new Error(answer.message), answer);
+      if (!("value" in answer) && answer.message !== undefined) throw new Error(`${answer.name}: ${answer.message}`);
+      return answer.value;
+    }
+    return { page, call };
   }
-  return { server, browser, page, call };
+  return { server, browser, open, ...(await open("/page.html")) };
 }

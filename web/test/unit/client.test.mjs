@@ -45,19 +45,11 @@ test("the end of the worker fails all that waits and all that comes later", asyn
     const port = fake();
     const client = new Client(port);
     const waiting = [client.call("stats", {}), client.call("stats", {})];
-    port.say({ op: "piece", id: 99, value: null });
     end(port);
     for (const w of waiting) await assert.rejects(w, { code });
     await assert.rejects(client.call("stats", {}), { code });
     assert.equal(port.terminated, 1);
   }
-});
-
-test("a worker that never spoke did not load", async () => {
-  const port = fake();
-  const waiting = new Client(port).call("stats", {});
-  port.onerror({});
-  await assert.rejects(waiting, { code: "engine-not-loaded" });
 });
 
 test("a signal rejects at once, tells the worker, and late answers are dropped", async () => {

@@ -1,0 +1,30 @@
+// Content security policies: browsers tell of what they forbid in an event, and not in the error.
+
+type Violation = Pick<SecurityPolicyViolationEvent, "effectiveDirective">;
+
+/** How long after the failure browsers may take to tell. */
+const TELLING_MS = 50;
+
+/** Watches for what a content security policy forbids, while that is tried. */
+export function watchPolicy() {
+  const target = globalThis as Partial<Pick<typeof globalThis, "addEventListener" | "removeEventListener">>;
+  const seen: Violation[] = [];
+  const see = (e: SecurityPolicyViolationEvent) => {
+    if (e.disposition === "enforce") seen.push(e);
+  };
+  target.addEventListener?.("securitypolicyviolation", see);
+  return {
+    /** What was forbidden by one of these directives. */
+    async violation(...directives: string[]): Promise<Violation | undefined> {
+      const find = () => seen.find((v) => directives.includes(v.effectiveDirective));
+      for (let waited = 0; waited < TELLING_MS && !find(); waited += 10) await new Promise((go) => setTimeout(go, 10));
+      return find();
+    },
+    end: () => target.removeEventListener?.("securitypolicyviolation", see),
+  };
+}
+
+/** The remedy, with the source that must be allowed. */
+export function allow(source: string, directive: string): string {
+  return `a content security policy forbids it: allow ${source} in ${directive}`;
+}
