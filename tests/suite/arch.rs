@@ -1,6 +1,6 @@
 //! Descriptions: what is wrong with a file is found, and named, before a byte of weights is read.
 
-use pagelm::arch;
+use pagelm::arch::{self, Wanted};
 use pagelm::backend::reference::Reference;
 use pagelm::engine::{Model, Options};
 use pagelm::gguf::{Gguf, Value};
@@ -50,7 +50,7 @@ fn llama(keys: &[(&str, u32)], without: &[&str]) -> GgufWriter {
 }
 
 fn build(w: GgufWriter) -> Result<pagelm::graph::Graph, Error> {
-    arch::build(&Gguf::parse(&w.finish()).unwrap(), &|_| true)
+    arch::build(&Gguf::parse(&w.finish()).unwrap(), &|_| true, Wanted::default())
 }
 
 fn refused(w: GgufWriter, kind: ErrorKind, parts: &[&str]) {
@@ -186,7 +186,7 @@ fn absurd_metadata_of_every_kind_gives_an_error_or_a_graph_and_never_a_panic() {
 fn graphs_are_those_that_were_looked_at() {
     for (name, _) in arch::REGISTRY {
         let Some(file) = fixtures::bytes(&format!("golden/{name}.gguf")) else { continue };
-        let graph = arch::build(&Gguf::parse(&file).unwrap(), &|_| true).unwrap();
+        let graph = arch::build(&Gguf::parse(&file).unwrap(), &|_| true, Wanted::default()).unwrap();
         let path = format!("{}/tests/golden/graph/{name}.txt", env!("CARGO_MANIFEST_DIR"));
         let text = graph.to_string();
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
