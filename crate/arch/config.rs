@@ -41,27 +41,20 @@ impl Config {
         let n_head = keys.size("attention.head_count")?;
         let n_kv_head = keys.opt_size("attention.head_count_kv")?.unwrap_or(n_head);
         if n_head % n_kv_head != 0 {
-            return Err(keys.bad(
-                "attention.head_count_kv",
-                format!("must divide head_count {n_head}, is {n_kv_head}"),
-            ));
+            return Err(keys.bad("attention.head_count_kv", format!("must divide head_count {n_head}, is {n_kv_head}")));
         }
         let d_head = match keys.opt_size("attention.key_length")? {
             Some(d) => d,
             None if d_model % n_head == 0 => d_model / n_head,
             None => {
-                return Err(keys.bad(
-                    "attention.head_count",
-                    format!("must divide embedding_length {d_model}, is {n_head}"),
-                ));
+                return Err(
+                    keys.bad("attention.head_count", format!("must divide embedding_length {d_model}, is {n_head}"))
+                );
             }
         };
         let v_head = keys.opt_size("attention.value_length")?.unwrap_or(d_head);
         if v_head != d_head {
-            return Err(keys.bad(
-                "attention.value_length",
-                format!("must equal the key length {d_head}, is {v_head}"),
-            ));
+            return Err(keys.bad("attention.value_length", format!("must equal the key length {d_head}, is {v_head}")));
         }
         let n_rot = keys.opt_size("rope.dimension_count")?.unwrap_or(d_head);
         if n_rot > d_head || n_rot % 2 != 0 {
@@ -71,10 +64,9 @@ impl Config {
             ));
         }
         if n_head as u64 * d_head as u64 > u64::from(MAX_SIZE) {
-            return Err(keys.bad(
-                "attention.head_count",
-                format!("{n_head} heads of {d_head} are more than any model has"),
-            ));
+            return Err(
+                keys.bad("attention.head_count", format!("{n_head} heads of {d_head} are more than any model has"))
+            );
         }
         let n_layer = keys.size("block_count")?;
         // Every layer has tensors, so a count above theirs is a lie; believing it would list millions of missing ones.

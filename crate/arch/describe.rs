@@ -129,7 +129,12 @@ impl<'a> Describe<'a> {
         let faults = [
             (ErrorKind::MissingTensor, "the file lacks", &self.missing, ""),
             (ErrorKind::BadTensor, "these tensors have other shapes than the configuration says:", &self.misshapen, ""),
-            (ErrorKind::UnsupportedType, "no kernel for the type of", &types, "; take another quantisation"),
+            (
+                ErrorKind::UnsupportedType,
+                "no kernel for the type of these tensors:",
+                &types,
+                "; take another quantisation",
+            ),
             (
                 ErrorKind::UnknownContent,
                 "the file holds what this engine does not know and what may change the results:",

@@ -79,11 +79,15 @@ impl<'a> Keys<'a> {
         let key = self.key(name);
         let list: Vec<bool> = match self.meta.get(&key) {
             Some(Value::Array(Array::Bool(list))) => list.clone(),
-            Some(Value::Array(Array::Uint(list))) if list.iter().all(|v| *v < 2) => list.iter().map(|v| *v == 1).collect(),
+            Some(Value::Array(Array::Uint(list))) if list.iter().all(|v| *v < 2) => {
+                list.iter().map(|v| *v == 1).collect()
+            }
             Some(Value::Array(Array::Int(list))) if list.iter().all(|v| matches!(v, 0 | 1)) => {
                 list.iter().map(|v| *v == 1).collect()
             }
-            Some(Value::Array(_)) => return Err(self.bad(name, "must be a list of bools, one for each layer".to_string())),
+            Some(Value::Array(_)) => {
+                return Err(self.bad(name, "must be a list of bools, one for each layer".to_string()));
+            }
             _ => return Ok(None),
         };
         if list.len() < n {

@@ -131,7 +131,9 @@ pub fn problem(arch: &str, key: &str, value: &Value) -> Option<String> {
         }
         match NEUTRAL.iter().find(|(n, _)| *n == name).map(|(_, neutral)| neutral) {
             Some(Neutral::Bool(b)) if *value == Value::Bool(*b) => return None,
-            Some(Neutral::Text(list)) if matches!(value, Value::String(s) if list.contains(&s.as_str())) => return None,
+            Some(Neutral::Text(list)) if matches!(value, Value::String(s) if list.contains(&s.as_str())) => {
+                return None;
+            }
             Some(Neutral::Number(list)) if is_number_of(value, list) => return None,
             Some(Neutral::Number(list)) => Some(*list),
             _ => None,

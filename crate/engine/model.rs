@@ -32,14 +32,14 @@ pub struct Options {
 
 impl Options {
     pub const DEFAULT: Self = Self {
-            n_ctx: None,
-            max_tokens: 128,
-            max_outputs: 1,
-            mtp: false,
-            allow_unknown: false,
-            memory: None,
-            kv_type: KvType::F32,
-        };
+        n_ctx: None,
+        max_tokens: 128,
+        max_outputs: 1,
+        mtp: false,
+        allow_unknown: false,
+        memory: None,
+        kv_type: KvType::F32,
+    };
 }
 
 impl Default for Options {

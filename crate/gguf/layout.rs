@@ -86,7 +86,8 @@ fn check_overlaps(tensors: &[TensorInfo], alignment: u64) -> Result<()> {
         // Writers leave no room, but some programs gave numbers of types to formats of their own, with other lengths.
         if w[1].offset - end >= alignment {
             let (dtype, len, space) = (w[0].dtype, w[0].len, w[1].offset - w[0].offset);
-            let detail = format!("has {len} bytes as {dtype}, but the next tensor starts after {space}; is it that type?");
+            let detail =
+                format!("has {len} bytes as {dtype}, but the next tensor starts after {space}; is it that type?");
             return Err(Error::new(ErrorKind::GgufInvalid, detail).at(tensor(&w[0].name)));
         }
     }
