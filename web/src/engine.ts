@@ -31,6 +31,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       activations: options.activations ?? "q8",
       contextLength: options.contextLength,
       mtp: options.mtp ?? false,
+      allowUnknown: options.allowUnknown ?? false,
       memoryLimit: options.memoryLimit,
       kvType: options.kvType,
       tune: options.tune ?? true,
@@ -59,7 +60,7 @@ export interface CanRun {
 /** Reads the header of a model and nothing else. */
 export async function canRun(
   model: ModelRef,
-  options: AssetOptions & { contextLength?: number; signal?: AbortSignal } = {},
+  options: AssetOptions & { contextLength?: number; allowUnknown?: boolean; signal?: AbortSignal } = {},
 ): Promise<CanRun> {
   const wasm = chooseBuild(options);
   const client = connect(options, wasm.build);
@@ -68,6 +69,7 @@ export async function canRun(
       model: wireModel(model),
       wasm,
       contextLength: options.contextLength,
+      allowUnknown: options.allowUnknown ?? false,
     };
     const { info, size } = await client.call("inspect", input, { signal: options.signal });
     const bytes = info.weightBytes === null ? null : info.weightBytes + (info.cacheBytes ?? 0);

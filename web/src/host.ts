@@ -88,7 +88,7 @@ export class Host {
     if (this.#engine) throw new PagelmError("invalid-state", "this engine has a model already");
     const source = await openSource(r.model, { signal: task.signal });
     const progress = throttled((p) => task.piece(p));
-    const header = new started.wasm.Header(source.size);
+    const header = new started.wasm.Header(source.size, r.allowUnknown);
     let offset = 0;
     let opened: Awaited<ReturnType<typeof open>> | null = null;
     try {
@@ -125,7 +125,7 @@ export class Host {
   async #inspect(r: In<"inspect">, task: Task): Promise<Operations["inspect"]["out"]> {
     const { wasm } = await this.#start(r.wasm);
     const source: Source = await openSource(r.model, { signal: task.signal });
-    const header = new wasm.Header(source.size);
+    const header = new wasm.Header(source.size, r.allowUnknown);
     try {
       for await (const bytes of source.pieces()) {
         if (!header.push(bytes)) continue;
