@@ -72,9 +72,32 @@ dtypes! {
     MXFP4 = 39, 32, 17;
     NVFP4 = 40, 64, 36;
     Q1_0 = 41, 128, 18;
+    Q2_0 = 42, 64, 18;
 }
 
+/// Numbers of types that no weight here can have: those that were removed, those of results on the way, and those that
+/// one program gave to types of its own.
+const OTHERS: &[(u32, &str)] = &[
+    (4, "Q4_2"),
+    (5, "Q4_3"),
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (31, "Q4_0_4_4"),
+    (32, "Q4_0_4_8"),
+    (33, "Q4_0_8_8"),
+    (36, "IQ4_NL_4_4"),
+    (37, "IQ4_NL_4_8"),
+    (38, "IQ4_NL_8_8"),
+    (142, "PQ2_0"),
+    (143, "PTQ1_0"),
+];
+
 impl DType {
+    /// The name of a number that [`from_gguf`](Self::from_gguf) does not take, where it has one.
+    pub fn other_name(id: u32) -> Option<&'static str> {
+        OTHERS.iter().find(|(n, _)| *n == id).map(|(_, name)| *name)
+    }
+
     /// Bytes of a row of `cols` values, or `None` where the row is no whole number of blocks (or overflows).
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         cols.is_multiple_of(self.block_elems())

@@ -47,6 +47,10 @@ kinds! {
     MissingTensor = "missing-tensor",
     /// A tensor has another shape than the configuration says.
     BadTensor = "bad-tensor",
+    /// The file holds metadata keys or tensors that the engine does not know and that can change the results.
+    UnknownContent = "unknown-content",
+    /// The file is one part of a model that is split into several.
+    SplitFile = "split-file",
     /// The vocabulary in the file cannot be used.
     BadTokenizer = "bad-tokenizer",
     /// The file has no chat template.

@@ -246,6 +246,34 @@ fn inspect_tells_what_is_in_a_file_and_whether_it_runs() {
 }
 
 #[test]
+fn a_file_with_unknown_content_runs_only_where_that_is_allowed() {
+    let model = golden("llama.gguf");
+    let mut file = std::fs::read(&model).unwrap();
+    // One key more, of 32 bytes, so that the tensors stay aligned: its name, its type (u32) and its value.
+    let key = b"prism.hadamard.x";
+    let entry = [&(key.len() as u64).to_le_bytes()[..], key, &4u32.to_le_bytes(), &128u32.to_le_bytes()].concat();
+    file[16] += 1;
+    file.splice(24..24, entry);
+    let folder = Folder::new("unknown");
+    folder.write("m.gguf", file);
+    let path = format!("{}/m.gguf", folder.path());
+    let run =
+        ["run", "--model", &path, "--ids", "1,5,9", "--max-tokens", "4", "--temperature", "0", "--backend", "cpu"];
+    let refused = json(&run, 1);
+    assert_eq!(refused["error"]["code"], "unknown-content");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("`prism.hadamard.x` = 128"), "{refused}");
+    let inspect = json(&["inspect", "--model", &path, "--backend", "cpu"], 0);
+    assert_eq!((&inspect["runs"]["ok"], &inspect["runs"]["error"]["code"]), (&false.into(), &"unknown-content".into()));
+    let allowed = json(&[&run[..], &["--allow-unknown"]].concat(), 0);
+    let plain = json(&[&["run", "--model", &model], &run[3..]].concat(), 0);
+    assert_eq!(allowed["tokens"], plain["tokens"]);
+    assert_eq!(json(&["inspect", "--model", &path, "--backend", "cpu", "--allow-unknown"], 0)["runs"]["ok"], true);
+    let check = ["check", "--model", &path, "--ids", "1,5", "--backend", "cpu"];
+    assert_eq!(json(&check, 1)["error"]["code"], "unknown-content");
+    json(&[&check[..], &["--allow-unknown"]].concat(), 0);
+}
+
+#[test]
 fn errors_have_a_code_and_exit_with_1_and_wrong_usage_exits_with_2() {
     let missing = json(&["run", "--model", "no/such.gguf", "--prompt", "x", "--backend", "cpu"], 1);
     assert_eq!((&missing["error"]["code"], &missing["error"]["place"]), (&"io".into(), &"no/such.gguf".into()));

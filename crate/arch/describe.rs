@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
+use super::keys::Keys;
+use super::known;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Gguf, TensorInfo};
@@ -12,6 +14,7 @@ use crate::graph::{Builder, Graph, ValueId, WeightId};
 /// in with the shape that it should have, so that one look at a file finds everything that is wrong with it.
 pub struct Describe<'a> {
     pub gguf: &'a Gguf,
+    pub keys: Keys<'a>,
     /// Whether the block for multi-token prediction is wanted.
     pub mtp: bool,
     builder: Builder,
@@ -30,9 +33,10 @@ enum Use {
 }
 
 impl<'a> Describe<'a> {
-    pub fn new(gguf: &'a Gguf, mtp: bool) -> Self {
-        Self {
+    pub fn new(gguf: &'a Gguf, mtp: bool) -> Result<Self> {
+        Ok(Self {
             gguf,
+            keys: Keys::new(&gguf.meta)?,
             mtp,
             builder: Builder::new(),
             tensors: gguf.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
@@ -40,7 +44,7 @@ impl<'a> Describe<'a> {
             ignored: Vec::new(),
             missing: Vec::new(),
             misshapen: Vec::new(),
-        }
+        })
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -106,25 +110,9 @@ impl<'a> Describe<'a> {
         std::mem::take(&mut self.builder).finish(output)
     }
 
-    /// Refuses a file whose tensors are not those that were taken, naming all of them.
-    pub fn check(&self, supports: &dyn Fn(DType) -> bool) -> Result<()> {
-        if !self.missing.is_empty() {
-            let list = self.missing.join(", ");
-            return Err(Error::new(ErrorKind::MissingTensor, format!("the file lacks {list}")));
-        }
-        if !self.misshapen.is_empty() {
-            return Err(Error::new(ErrorKind::BadTensor, self.misshapen.join("; ")));
-        }
-        // A layer's tensor that nothing reads would make the answer wrong without a word.
-        let unread: Vec<_> = (self.gguf.tensors.iter().map(|t| t.name.as_str()))
-            .filter(|name| name.starts_with("blk.") && !self.taken.contains_key(name))
-            .filter(|name| !self.ignored.iter().any(|prefix| name.starts_with(prefix)))
-            .collect();
-        if let Some(first) = unread.first() {
-            let n = unread.len();
-            let detail = format!("this architecture has no use for {n} of the file's tensors, the first is `{first}`");
-            return Err(Error::new(ErrorKind::BadTensor, detail));
-        }
+    /// Refuses a file that does not fit its description, naming everything that is wrong with it. What nothing read is
+    /// no fault where `allow_unknown` says so.
+    pub fn check(&self, supports: &dyn Fn(DType) -> bool, allow_unknown: bool) -> Result<()> {
         let unsupported = |(name, (_, usage)): (&&str, &(WeightId, Use))| {
             let dtype = self.tensors[name].dtype;
             let ok = match usage {
@@ -133,18 +121,48 @@ impl<'a> Describe<'a> {
             };
             (!ok).then(|| format!("`{name}` is {dtype}"))
         };
-        let mut list: Vec<_> = self.taken.iter().filter_map(unsupported).collect();
-        list.sort();
-        match list.len() {
-            0 => Ok(()),
-            n => {
-                list.truncate(4);
-                let list = list.join(", ");
-                let detail = format!("no kernel for the type of {n} tensors ({list}); take another quantisation");
-                Err(Error::new(ErrorKind::UnsupportedType, detail))
-            }
-        }
+        let mut types: Vec<_> = self.taken.iter().filter_map(unsupported).collect();
+        types.sort();
+        let (tensors, keys) =
+            if allow_unknown { Default::default() } else { (self.unread_tensors(), self.keys.refused()) };
+        let unknown = [keys, tensors].concat();
+        let faults = [
+            (ErrorKind::MissingTensor, "the file lacks", &self.missing, ""),
+            (ErrorKind::BadTensor, "these tensors have other shapes than the configuration says:", &self.misshapen, ""),
+            (
+                ErrorKind::UnsupportedType,
+                "no kernel for the type of these tensors:",
+                &types,
+                "; take another quantisation",
+            ),
+            (
+                ErrorKind::UnknownContent,
+                "the file holds what this engine does not know and what may change the results:",
+                &unknown,
+                "; allow what is unknown to run it all the same",
+            ),
+        ];
+        let faults: Vec<_> = faults.into_iter().filter(|(_, _, list, _)| !list.is_empty()).collect();
+        let Some((kind, ..)) = faults.first() else { return Ok(()) };
+        let said = faults.iter().map(|(_, what, list, remedy)| format!("{what} {}{remedy}", listed(list)));
+        Err(Error::new(*kind, said.collect::<Vec<_>>().join("; ")))
     }
+
+    /// Tensors that nothing took though text may go through them.
+    fn unread_tensors(&self) -> Vec<String> {
+        (self.gguf.tensors.iter().map(|t| t.name.as_str()))
+            .filter(|name| !self.taken.contains_key(name) && !known::is_for_other_senses(name))
+            .filter(|name| !self.ignored.iter().any(|prefix| name.starts_with(prefix)))
+            .map(|name| format!("tensor `{}`", known::clipped(name)))
+            .collect()
+    }
+}
+
+/// The first of a list, and how many there are beside.
+fn listed(list: &[String]) -> String {
+    const SHOWN: usize = 32;
+    let first = list.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if list.len() > SHOWN { format!("{first} and {} more", list.len() - SHOWN) } else { first }
 }
 
 impl Deref for Describe<'_> {

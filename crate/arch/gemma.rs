@@ -4,14 +4,14 @@
 //! `post_attention_norm` and `post_ffw_norm`, gemma3 `attn_{q,k}_norm`. Embedding rows are scaled by sqrt(d_model).
 
 use super::blocks::{AttnSpec, DecoderSpec, LayerSpec, decoder};
-use super::config::{opt_size, positive};
+use super::keys::Keys;
 use super::{Config, Describe};
 use crate::error::Result;
-use crate::gguf::{Array, Meta, Value};
 use crate::graph::{Act, Graph, Rope};
 
 pub fn gemma(d: &mut Describe<'_>) -> Result<Graph> {
-    let c = Config::read(d.gguf)?;
+    let c = Config::read(d)?;
+    c.no_window(&d.keys)?;
     let attn = AttnSpec::causal(&c, c.rope_halves());
     let layer = |_| LayerSpec::plain(attn.clone(), Act::GeluTanh);
     decoder(
@@ -22,18 +22,23 @@ pub fn gemma(d: &mut Describe<'_>) -> Result<Graph> {
     )
 }
 
-/// Soft-caps on scores and logits; every second layer sees a window only.
+/// Soft-caps on scores and logits; every second layer sees a window only. The first files said neither caps nor window,
+/// because all models had the same.
 pub fn gemma2(d: &mut Describe<'_>) -> Result<Graph> {
-    let c = Config::read(d.gguf)?;
-    let meta = &d.gguf.meta;
-    let softcap = positive(meta, "attn_logit_softcapping")?;
-    let final_softcap = positive(meta, "final_logit_softcapping")?;
-    let local = local_layers(meta, 2)?;
-    let window = opt_size(meta, "attention.sliding_window")?;
+    let c = Config::read(d)?;
+    let keys = &d.keys;
+    let cap = |name, usual| Ok(keys.float(name)?.or(Some(usual)).filter(|cap| *cap != 0.0));
+    let softcap = cap("attn_logit_softcapping", 50.0)?;
+    let final_softcap = cap("final_logit_softcapping", 30.0)?;
+    let local = local_layers(keys, c.n_layer, 2)?;
+    let window = keys.has("attention.sliding_window").then(|| keys.size_or_none("attention.sliding_window"));
+    let window = window.unwrap_or(Ok(Some(4096)))?;
+    let local_base = keys.positive("rope.freq_base_swa")?.unwrap_or(c.rope_base);
     // The 27B model (46 layers) scales by another width; no key says so.
     let d_scale = if c.n_layer == 46 { c.d_model / c.n_head } else { c.d_head };
     let layer = |i| {
-        let mut attn = AttnSpec::causal(&c, c.rope_halves());
+        let base = if local(i) { local_base } else { c.rope_base };
+        let mut attn = AttnSpec::causal(&c, Rope { base, ..c.rope_halves() });
         attn.attn.scale = 1.0 / (d_scale as f32).sqrt();
         attn.attn.softcap = softcap;
         attn.attn.window = window.filter(|_| local(i));
@@ -47,14 +52,16 @@ pub fn gemma2(d: &mut Describe<'_>) -> Result<Graph> {
     )
 }
 
-/// Normed q and k; five of six layers see a window, and rotate with a base of their own, unscaled.
+/// Normed q and k; five of six layers see a window, and rotate with a base of their own, unscaled. Without a window all
+/// layers are alike.
 pub fn gemma3(d: &mut Describe<'_>) -> Result<Graph> {
-    let c = Config::read(d.gguf)?;
-    let meta = &d.gguf.meta;
-    let final_softcap = positive(meta, "final_logit_softcapping")?;
-    let local = local_layers(meta, 6)?;
-    let window = opt_size(meta, "attention.sliding_window")?;
-    let local_base = positive(meta, "rope.freq_base_swa")?.unwrap_or(10000.0);
+    let c = Config::read(d)?;
+    let keys = &d.keys;
+    let final_softcap = keys.float("final_logit_softcapping")?.filter(|cap| *cap != 0.0);
+    let listed = local_layers(keys, c.n_layer, 6)?;
+    let window = keys.size_or_none("attention.sliding_window")?;
+    let local = |layer| window.is_some() && listed(layer);
+    let local_base = keys.positive("rope.freq_base_swa")?.unwrap_or(10000.0);
     // The 27B model (62 layers), as in gemma2.
     let d_scale = if c.n_layer == 62 { c.d_model / c.n_head } else { c.d_head };
     let layer = |i| {
@@ -74,12 +81,9 @@ pub fn gemma3(d: &mut Describe<'_>) -> Result<Graph> {
 
 /// Which layers see a window: all but the last of each `period`, unless `attention.sliding_window_pattern` says
 /// otherwise, by another period or layer by layer.
-fn local_layers(meta: &Meta, period: usize) -> Result<impl Fn(usize) -> bool + use<>> {
-    let key = meta.arch_key("attention.sliding_window_pattern")?;
-    let (period, listed) = match meta.get(&key) {
-        Some(Value::Array(Array::Bool(list))) => (period, list.clone()),
-        Some(_) => (opt_size(meta, "attention.sliding_window_pattern")?.unwrap_or(period), Vec::new()),
-        None => (period, Vec::new()),
-    };
-    Ok(move |layer: usize| listed.get(layer).copied().unwrap_or(!(layer + 1).is_multiple_of(period)))
+fn local_layers(keys: &Keys<'_>, n_layer: usize, period: usize) -> Result<impl Fn(usize) -> bool + use<>> {
+    let name = "attention.sliding_window_pattern";
+    let listed = keys.flags(name, n_layer)?;
+    let period = if listed.is_some() { period } else { keys.opt_size(name)?.unwrap_or(period) };
+    Ok(move |layer: usize| listed.as_ref().map_or(!(layer + 1).is_multiple_of(period), |listed| listed[layer]))
 }

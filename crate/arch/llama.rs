@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::graph::{Act, Graph, Rope, RopePairs};
 
 pub fn build(d: &mut Describe<'_>) -> Result<Graph> {
-    let c = Config::read(d.gguf)?;
+    let c = Config::read(d)?;
+    c.no_window(&d.keys)?;
     let freqs = d.opt_vector("rope_freqs.weight", c.n_rot / 2);
     let rope = Rope {
         d_head: c.d_head,

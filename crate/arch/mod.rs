@@ -4,6 +4,8 @@ mod blocks;
 mod config;
 mod describe;
 mod gemma;
+mod keys;
+mod known;
 mod llama;
 mod qwen;
 mod qwen35;
@@ -32,29 +34,30 @@ pub const REGISTRY: &[(&str, Description)] = &[
     ("gemma3", gemma::gemma3),
 ];
 
+/// What a caller wants of a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// The block for multi-token prediction too, where there is one.
+    pub mtp: bool,
+    /// Keys and tensors that nothing here reads are passed over.
+    pub allow_unknown: bool,
+}
+
 /// Builds the graph of the model in a file. All that can be wrong with its configuration is found here, before any
-/// weight is fetched: unknown architecture, missing keys, missing tensors (all listed), wrong shapes, and matrix types
-/// that the backend does not have. A block for multi-token prediction is left out.
-pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool) -> Result<Graph> {
-    describe(gguf, supports, false)
-}
-
-/// The same with the block for multi-token prediction, where the file has one.
-pub fn build_with_mtp(gguf: &Gguf, supports: &dyn Fn(DType) -> bool) -> Result<Graph> {
-    describe(gguf, supports, true)
-}
-
-fn describe(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, mtp: bool) -> Result<Graph> {
+/// weight is fetched: unknown architecture, missing keys, missing tensors (all listed), wrong shapes, matrix types that
+/// the backend does not have, and keys and tensors that could change the results and are not known here.
+pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, wanted: Wanted) -> Result<Graph> {
+    gguf.check_whole()?;
     let name = gguf.meta.architecture()?;
     let Some((_, describe)) = REGISTRY.iter().find(|(n, _)| *n == name) else {
         let known: Vec<_> = REGISTRY.iter().map(|(n, _)| *n).collect();
         return Err(Error::new(
             ErrorKind::UnsupportedArchitecture,
-            format!("architecture `{name}` is not one of those that run here: {}", known.join(", ")),
+            format!("architecture `{}` is not one of those that run here: {}", known::clipped(name), known.join(", ")),
         ));
     };
-    let mut d = Describe::new(gguf, mtp);
+    let mut d = Describe::new(gguf, wanted.mtp)?;
     let graph = describe(&mut d)?;
-    d.check(supports)?;
+    d.check(supports, wanted.allow_unknown)?;
     Ok(graph)
 }

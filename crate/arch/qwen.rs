@@ -18,12 +18,13 @@ pub fn qwen3(d: &mut Describe<'_>) -> Result<Graph> {
 }
 
 pub fn qwen3moe(d: &mut Describe<'_>) -> Result<Graph> {
-    let experts = Ffn::Moe(MoeSpec::read(&d.gguf.meta)?);
+    let experts = Ffn::Moe(MoeSpec::read(&d.keys)?);
     build(d, |attn| LayerSpec { ffn: experts, ..LayerSpec::plain(AttnSpec { qk_norm: true, ..attn }, Act::Silu) })
 }
 
 fn build(d: &mut Describe<'_>, layer: impl Fn(AttnSpec) -> LayerSpec) -> Result<Graph> {
-    let c = Config::read(d.gguf)?;
+    let c = Config::read(d)?;
+    c.no_window(&d.keys)?;
     let layer = layer(AttnSpec::causal(&c, c.rope_halves()));
     decoder(d, &c, &DecoderSpec::default(), |_| layer.clone())
 }

@@ -6,10 +6,9 @@
 //! rotated; for text the three positions of M-RoPE are equal, so it is plain RoPE.
 
 use super::blocks::{AttnSpec, DecoderSpec, DeltaSpec, Ffn, LayerSpec, Mixer, MoeSpec, decoder};
-use super::config::opt_size;
+use super::keys::Keys;
 use super::{Config, Describe};
 use crate::error::Result;
-use crate::gguf::{Array, Meta};
 use crate::graph::{Act, Graph};
 
 pub fn qwen35(d: &mut Describe<'_>) -> Result<Graph> {
@@ -17,15 +16,15 @@ pub fn qwen35(d: &mut Describe<'_>) -> Result<Graph> {
 }
 
 pub fn qwen35moe(d: &mut Describe<'_>) -> Result<Graph> {
-    let experts = Ffn::Moe(MoeSpec::read(&d.gguf.meta)?);
+    let experts = Ffn::Moe(MoeSpec::read(&d.keys)?);
     build(d, experts)
 }
 
 fn build(d: &mut Describe<'_>, ffn: Ffn) -> Result<Graph> {
-    let meta = &d.gguf.meta;
-    let mut c = Config::read(d.gguf)?;
+    let mut c = Config::read(d)?;
+    c.no_window(&d.keys)?;
     // The last blocks predict further tokens from the result of those before.
-    let n_nextn = opt_size_or_zero(meta, "nextn_predict_layers")?;
+    let n_nextn = d.keys.size_or_none("nextn_predict_layers")?.unwrap_or(0);
     if n_nextn >= c.n_layer {
         crate::bail!(BadConfig, "`nextn_predict_layers` is {n_nextn}, but there are {} blocks", c.n_layer);
     }
@@ -37,27 +36,20 @@ fn build(d: &mut Describe<'_>, ffn: Ffn) -> Result<Graph> {
     if !mtp {
         (c.n_layer..c.n_layer + n_nextn).for_each(|layer| d.ignore(format!("blk.{layer}.")));
     }
-    let delta = DeltaSpec::read(meta)?;
+    let delta = DeltaSpec::read(&d.keys)?;
     let attn = AttnSpec { qk_norm: true, gated: true, ..AttnSpec::causal(&c, c.rope_halves()) };
-    let recurrent = recurrent_layers(meta)?;
+    let recurrent = recurrent_layers(&d.keys, c.n_layer)?;
     decoder(d, &c, &DecoderSpec { mtp, ..DecoderSpec::default() }, |i| LayerSpec {
-        mixer: if recurrent(i) && i < c.n_layer { Mixer::DeltaNet(delta) } else { Mixer::Attention(attn.clone()) },
+        mixer: if i < c.n_layer && recurrent(i) { Mixer::DeltaNet(delta) } else { Mixer::Attention(attn.clone()) },
         ffn,
         ffn_norm: "post_attention_norm",
         post_norms: false,
     })
 }
 
-fn opt_size_or_zero(meta: &Meta, name: &str) -> Result<usize> {
-    Ok(meta.opt_u32(&meta.arch_key(name)?)?.unwrap_or(0) as usize)
-}
-
 /// `attention.recurrent_layers` says it layer by layer; without it, `full_attention_interval` (4) does.
-fn recurrent_layers(meta: &Meta) -> Result<impl Fn(usize) -> bool + use<>> {
-    let listed = match meta.opt_array(&meta.arch_key("attention.recurrent_layers")?)? {
-        Some(Array::Bool(list)) => list.clone(),
-        _ => Vec::new(),
-    };
-    let interval = opt_size(meta, "full_attention_interval")?.unwrap_or(4);
-    Ok(move |layer: usize| listed.get(layer).copied().unwrap_or(!(layer + 1).is_multiple_of(interval)))
+fn recurrent_layers(keys: &Keys<'_>, n_layer: usize) -> Result<impl Fn(usize) -> bool + use<>> {
+    let listed = keys.flags("attention.recurrent_layers", n_layer)?;
+    let interval = keys.opt_size("full_attention_interval")?.unwrap_or(4);
+    Ok(move |layer: usize| listed.as_ref().map_or(!(layer + 1).is_multiple_of(interval), |listed| listed[layer]))
 }

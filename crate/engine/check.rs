@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 
-use crate::arch;
+use crate::arch::{self, Wanted};
 use crate::backend::reference::Reference;
 use crate::backend::{Backend, KvType, Limits, Step};
 use crate::dtype::DType;
@@ -52,9 +52,11 @@ pub struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// Runs `tokens` from position 0 on the reference, through all parts of the model.
-    pub fn new(gguf: &'a Gguf, source: &'a dyn Source, tokens: &[u32]) -> Result<Self> {
-        let plan = Plan::new(arch::build_with_mtp(gguf, &quant::decodable)?);
+    /// Runs `tokens` from position 0 on the reference, through all parts of the model. `allow_unknown` is that of
+    /// [`Options`](super::Options).
+    pub fn new(gguf: &'a Gguf, source: &'a dyn Source, tokens: &[u32], allow_unknown: bool) -> Result<Self> {
+        let wanted = Wanted { mtp: true, allow_unknown };
+        let plan = Plan::new(arch::build(gguf, &quant::decodable, wanted)?);
         let n_vocab = plan.graph.n_vocab();
         if tokens.is_empty() || tokens.iter().any(|t| *t as usize >= n_vocab) {
             crate::bail!(InvalidArgument, "give at least one token, each below {n_vocab}");

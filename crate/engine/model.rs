@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::arch;
+use crate::arch::{self, Wanted};
 use crate::backend::{Backend, KvType, Limits, Memory};
 use crate::dtype::DType;
 use crate::engine::{Loader, Session};
@@ -21,6 +21,9 @@ pub struct Options {
     pub max_outputs: usize,
     /// Loads the block for multi-token prediction too, where the file has one.
     pub mtp: bool,
+    /// Passes over metadata keys and tensors that the engine does not know, instead of refusing the file: the results may
+    /// be wrong.
+    pub allow_unknown: bool,
     /// How the cache keeps keys and values: what [`Backend::kv_type`] says.
     pub kv_type: KvType,
     /// Bytes that weights, cache and scratch may take together, as far as the host knows.
@@ -28,8 +31,15 @@ pub struct Options {
 }
 
 impl Options {
-    pub const DEFAULT: Self =
-        Self { n_ctx: None, max_tokens: 128, max_outputs: 1, mtp: false, memory: None, kv_type: KvType::F32 };
+    pub const DEFAULT: Self = Self {
+        n_ctx: None,
+        max_tokens: 128,
+        max_outputs: 1,
+        mtp: false,
+        allow_unknown: false,
+        memory: None,
+        kv_type: KvType::F32,
+    };
 }
 
 impl Default for Options {
@@ -56,7 +66,8 @@ const PIECE: usize = 8 << 20;
 impl Model {
     /// Reads the configuration. Finds everything that is wrong with it before a byte of weights is fetched.
     pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &Options) -> Result<Self> {
-        let graph = if options.mtp { arch::build_with_mtp(gguf, supports) } else { arch::build(gguf, supports) }?;
+        let wanted = Wanted { mtp: options.mtp, allow_unknown: options.allow_unknown };
+        let graph = arch::build(gguf, supports, wanted)?;
         let trained = gguf.meta.u32(&gguf.meta.arch_key("context_length")?)? as usize;
         let n_ctx = options.n_ctx.unwrap_or(trained.min(DEFAULT_CTX));
         if n_ctx == 0 || options.max_tokens == 0 || options.max_outputs == 0 {

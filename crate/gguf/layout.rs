@@ -51,7 +51,7 @@ pub(super) fn place(version: u32, meta: Meta, mut tensors: Vec<TensorInfo>, room
         t.offset = start;
     }
     check_names(&tensors)?;
-    check_overlaps(&tensors)?;
+    check_overlaps(&tensors, alignment)?;
     let gguf = Gguf { version, meta, tensors, alignment, data_offset };
     if let Some(len) = room.file_len {
         gguf.check_len(len)?;
@@ -76,12 +76,19 @@ fn check_names(tensors: &[TensorInfo]) -> Result<()> {
     }
 }
 
-fn check_overlaps(tensors: &[TensorInfo]) -> Result<()> {
+fn check_overlaps(tensors: &[TensorInfo], alignment: u64) -> Result<()> {
     for w in sorted(tensors, |t| t.offset).windows(2) {
         let end = w[0].offset + w[0].len;
         if w[1].offset < end {
             let detail = format!("starts at byte {}, inside {}, which ends at {end}", w[1].offset, tensor(&w[0].name));
             return Err(Error::new(ErrorKind::GgufInvalid, detail).at(tensor(&w[1].name)));
+        }
+        // Writers leave no room, but some programs gave numbers of types to formats of their own, with other lengths.
+        if w[1].offset - end >= alignment {
+            let (dtype, len, space) = (w[0].dtype, w[0].len, w[1].offset - w[0].offset);
+            let detail =
+                format!("has {len} bytes as {dtype}, but the next tensor starts after {space}; is it that type?");
+            return Err(Error::new(ErrorKind::GgufInvalid, detail).at(tensor(&w[0].name)));
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ mod meta;
 mod parse;
 mod read;
 mod source;
+mod split;
 
 pub use meta::{Array, Meta, Strings, Value, ValueType};
 pub use parse::{MAX_ARRAY, MAX_DIMS, MAX_KEYS, MAX_NAME, MAX_STRING, MAX_TENSORS};

@@ -203,7 +203,10 @@ impl Parser {
         let dims: Vec<u64> = (0..rank).map(|i| item::u64_at(bytes, i * 8)).collect();
         let id = item::u32_at(bytes, rank * 8);
         let Some(dtype) = DType::from_gguf(id) else {
-            bail!(GgufInvalid, "has the type number {id}, which is unknown or was removed from the format");
+            match DType::other_name(id) {
+                Some(name) => bail!(UnsupportedType, "has the type {name} (number {id}), which is not supported"),
+                None => bail!(GgufInvalid, "has the type number {id}, which is unknown"),
+            }
         };
         let len = layout::tensor_bytes(dtype, &dims)?;
         let offset = item::u64_at(bytes, rank * 8 + 4);

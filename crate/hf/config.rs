@@ -159,23 +159,32 @@ fn activation(c: Object<'_>, family: &Family) -> Result<()> {
 
 /// Soft-caps and windows of gemma2 and gemma3.
 fn windows(c: Object<'_>, rope: &Rope, scalar: u32, keys: &mut Keys) -> Result<()> {
-    let given = c.opt_f64("query_pre_attn_scalar")?.unwrap_or(scalar.into());
+    let given = c.opt_f64("query_pre_attn_scalar")?.unwrap_or(256.0);
     if given != f64::from(scalar) {
         return Err(c.bad("query_pre_attn_scalar", format!("is {given}, only {scalar} is supported for this shape")));
     }
     if c.opt_bool("use_bidirectional_attention")? == Some(true) {
         return Err(c.bad("use_bidirectional_attention", "the model looks ahead; only causal attention is supported"));
     }
-    if let Some(cap) = c.opt_f64("final_logit_softcapping")? {
+    // Of gemma2 an absent key means the same in a GGUF file, and `null`, which switches a thing off, is 0 there.
+    let off = |key| (keys.arch == "gemma2" && c.is_null(key)).then_some(0.0);
+    let final_cap = c.opt_f64("final_logit_softcapping")?.or_else(|| off("final_logit_softcapping"));
+    let cap = c.opt_f64("attn_logit_softcapping")?.or_else(|| off("attn_logit_softcapping"));
+    if let Some(cap) = final_cap {
         keys.float("final_logit_softcapping", cap);
     }
-    match (c.opt_f64("attn_logit_softcapping")?, keys.arch) {
+    match (cap, keys.arch) {
         (Some(cap), "gemma2") => keys.float("attn_logit_softcapping", cap),
         (Some(_), _) => return Err(c.bad("attn_logit_softcapping", "is not supported for this architecture")),
         (None, _) => {}
     }
-    if let Some(n) = c.opt_u32("sliding_window")? {
-        keys.uint("attention.sliding_window", n);
+    match (c.opt_u32("sliding_window")?, keys.arch) {
+        (Some(n), _) => keys.uint("attention.sliding_window", n),
+        (None, "gemma2") if c.is_null("sliding_window") => keys.uint("attention.sliding_window", 0),
+        (None, _) if c.is_null("sliding_window") => {
+            return Err(c.bad("sliding_window", "must be a number for this architecture"));
+        }
+        (None, _) => keys.uint("attention.sliding_window", 4096),
     }
     if let Some(list) = c.list("layer_types")? {
         let local = list.iter().map(|t| match t.as_str() {

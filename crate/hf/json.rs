@@ -25,6 +25,11 @@ impl<'a> Object<'a> {
         self.value.get(key).filter(|v| !v.is_null())
     }
 
+    /// Whether the key is there and says `null`, where that is something else than to be absent.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.value.get(key).is_some_and(Value::is_null)
+    }
+
     pub fn object(&self, key: &str) -> Result<Option<Object<'a>>> {
         let value = self.typed(key, "an object", |v| v.is_object().then_some(v))?;
         Ok(value.map(|value| Object { file: self.file, value }))

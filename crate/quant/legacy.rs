@@ -1,4 +1,5 @@
-//! Blocks of 32 values with one scale (`d`) and perhaps one minimum (`m`), both f16; and Q1_0, of 128 signs.
+//! Blocks of 32 values with one scale (`d`) and perhaps one minimum (`m`), both f16; and Q1_0 (128 signs) and Q2_0
+//! (64 levels), which have a scale only.
 //!
 //! Nibbles: byte j holds value j in its low half and value j + 16 in its high half. A fifth bit, where there is one, is
 //! bit j of a word for value j.
@@ -77,6 +78,18 @@ pub fn q1_0(bytes: &[u8], out: &mut [f32]) {
         for (y, bits) in y.as_chunks_mut::<8>().0.iter_mut().zip(qs) {
             for (j, y) in y.iter_mut().enumerate() {
                 *y = (i32::from(bits >> j & 1) * 2 - 1) as f32 * d;
+            }
+        }
+    });
+}
+
+/// `d` f16, 64 values of 2 bits, lowest first: `(q - 1) * d`.
+pub fn q2_0(bytes: &[u8], out: &mut [f32]) {
+    each_block(bytes, out, |b: &[u8; 18], y: &mut [f32; 64]| {
+        let (d, qs) = (half(b, 0), part::<16>(b, 2));
+        for (y, pairs) in y.as_chunks_mut::<4>().0.iter_mut().zip(qs) {
+            for (j, y) in y.iter_mut().enumerate() {
+                *y = (i32::from(pairs >> (2 * j) & 3) - 1) as f32 * d;
             }
         }
     });

@@ -48,6 +48,7 @@ pub const FORMATS: &[BlockFormat] = {
         f(DType::Q5_1, legacy::q5_1),
         f(DType::Q8_0, legacy::q8_0),
         f(DType::Q1_0, legacy::q1_0),
+        f(DType::Q2_0, legacy::q2_0),
         f(DType::Q2_K, kquant::q2_k),
         f(DType::Q3_K, kquant::q3_k),
         f(DType::Q4_K, kquant::q4_k),

@@ -46,6 +46,10 @@ pub struct DeviceArgs {
     /// pagelm/tuning.json of the cache folder). Where not given, auto to run and off to compare.
     #[arg(long, value_enum)]
     tune: Option<Tune>,
+    /// Runs a file though it holds metadata keys or tensors that are not known here, as if they were not there. The answers
+    /// may be wrong.
+    #[arg(long)]
+    pub allow_unknown: bool,
     /// What the model may take of memory, in MiB; what the system says is free where not given. Of a GPU with memory of
     /// its own nothing is known.
     #[arg(long, value_name = "MIB")]
@@ -85,7 +89,7 @@ impl DeviceArgs {
         let usual = if purpose == Purpose::Run { KvType::F16 } else { KvType::F32 };
         let kv_type = self.kv_type.unwrap_or(usual);
         let max_tokens = self.batch.unwrap_or(Options::DEFAULT.max_tokens);
-        Options { n_ctx: self.ctx, max_tokens, kv_type, ..Options::default() }
+        Options { n_ctx: self.ctx, max_tokens, kv_type, allow_unknown: self.allow_unknown, ..Options::default() }
     }
 }
 

@@ -47,7 +47,7 @@ pub fn packed(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Option<V
 /// Where the blocks of a type have f16 scales. `None` for types that are not known here.
 fn scales(dtype: DType) -> Option<&'static [usize]> {
     Some(match dtype {
-        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::Q1_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::Q1_0 | DType::Q2_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
         DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S | DType::IQ1_S => &[0],
         DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
         DType::Q2_K => &[80, 82],

@@ -26,7 +26,7 @@ fn every_op_of_a_right_backend_is_within_its_tolerance() {
     for name in ["llama", "gemma2", "qwen35moe", "qwen35_mtp"] {
         let file = fixtures::bytes(&format!("golden/{name}.gguf"));
         let gguf = Gguf::parse(&file).unwrap();
-        let checker = Checker::new(&gguf, &file, TOKENS).unwrap();
+        let checker = Checker::new(&gguf, &file, TOKENS, false).unwrap();
         let mut cpu = Cpu::new(1);
         for v in checker.nodes() {
             let c = block_on(checker.check(v, &mut cpu)).unwrap();
@@ -40,7 +40,7 @@ fn every_op_of_a_right_backend_is_within_its_tolerance() {
 fn only_the_ops_that_are_wrong_are_over_their_tolerance() {
     let file = fixtures::bytes("golden/llama.gguf");
     let gguf = Gguf::parse(&file).unwrap();
-    let checker = Checker::new(&gguf, &file, TOKENS).unwrap();
+    let checker = Checker::new(&gguf, &file, TOKENS, false).unwrap();
     for (op, factor) in [("rope", 1.001), ("attention", 1.001), ("glu", f32::NAN)] {
         let mut broken = broken(op, factor);
         for v in checker.nodes() {
@@ -55,7 +55,7 @@ fn tokens_that_cannot_be_meant_are_refused() {
     let file = fixtures::bytes("golden/llama.gguf");
     let gguf = Gguf::parse(&file).unwrap();
     for tokens in [&[][..], &[1 << 30]] {
-        let e = Checker::new(&gguf, &file, tokens).err().expect("must be refused");
+        let e = Checker::new(&gguf, &file, tokens, false).err().expect("must be refused");
         assert_eq!(e.kind(), ErrorKind::InvalidArgument);
     }
 }

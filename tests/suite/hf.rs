@@ -162,6 +162,8 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
         ("qwen3moe", "moe_intermediate_size", Value::Null, MissingKey),
         ("gemma", "hidden_act", json!("silu"), BadConfig),
         ("gemma2", "query_pre_attn_scalar", json!(144), BadConfig),
+        ("gemma2", "query_pre_attn_scalar", Value::Null, BadConfig),
+        ("gemma3", "sliding_window", Value::Null, BadConfig),
         ("gemma3", "layer_types", json!(["linear_attention"]), BadConfig),
         ("gemma3", "attn_logit_softcapping", json!(50.0), BadConfig),
         ("gemma3", "use_bidirectional_attention", json!(true), BadConfig),
@@ -177,6 +179,21 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
         let e = Checkpoint::<Vec<u8>>::new(text, Vec::new()).err().unwrap();
         assert_eq!((e.kind(), e.place()), (BadCheckpoint, "config.json"));
     }
+}
+
+#[test]
+fn what_gemma2_has_where_its_configuration_is_silent_is_what_transformers_takes() {
+    let Some(mut p) = pair("gemma2") else { return };
+    let keys = ["attn_logit_softcapping", "final_logit_softcapping", "sliding_window"];
+    let graph =
+        |p: &Pair| pagelm::arch::build(&p.open().unwrap().gguf, &|_| true, Default::default()).unwrap().to_string();
+    keys.iter().zip([json!(50.0), json!(30.0), json!(4096)]).for_each(|(key, v)| p.config[key] = v);
+    let usual = graph(&p);
+    keys.iter().for_each(|key| drop(p.config.as_object_mut().unwrap().remove(*key)));
+    assert_eq!(graph(&p), usual);
+    keys.iter().for_each(|key| p.config[key] = Value::Null);
+    let off = graph(&p);
+    assert!(["softcap", "window"].iter().all(|word| usual.contains(word) && !off.contains(word)), "{off}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::common::fixtures;
 fn llama() -> (Vec<u8>, Gguf, Loader) {
     let file = fixtures::bytes("golden/llama.gguf");
     let gguf = Gguf::parse(&file).unwrap();
-    let graph = arch::build(&gguf, &|_| true).unwrap();
+    let graph = arch::build(&gguf, &|_| true, Default::default()).unwrap();
     let loader = Loader::new(&gguf, &graph);
     (file, gguf, loader)
 }
@@ -25,7 +25,7 @@ proptest! {
         order in any::<u64>(),
     ) {
         let (file, gguf, mut loader) = llama();
-        let graph = arch::build(&gguf, &|_| true).unwrap();
+        let graph = arch::build(&gguf, &|_| true, Default::default()).unwrap();
         let mut got: Vec<Vec<u8>> = graph.weights.iter().map(|w| vec![0; w.bytes()]).collect();
         let mut at: Vec<usize> = cuts.iter().map(|c| c.index(file.len())).chain([0, file.len()]).collect();
         at.sort_unstable();

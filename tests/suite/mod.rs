@@ -29,4 +29,5 @@ mod text_stream;
 mod text_template;
 mod tidy;
 mod tuning;
+mod unknown;
 mod webgpu;

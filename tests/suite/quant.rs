@@ -27,7 +27,10 @@ fn decoded(dtype: DType, bytes: &[u8]) -> Vec<f32> {
 #[test]
 fn every_format_decodes_the_golden_blocks_to_the_last_bit() {
     let golden = fixtures::json("golden/quants/blocks.json");
+    // Newer than the Python package that wrote the others: these are what ggml itself quantised and decoded.
+    let newer = fixtures::json("golden/quants/q2_0.json");
     for format in FORMATS.iter().filter(|f| f.dtype != DType::F32) {
+        let golden = if format.dtype == DType::Q2_0 { &newer } else { &golden };
         let ty = &golden["types"][format.dtype.name()];
         assert_eq!(ty["ggml_type"], format.dtype.gguf_id());
         for group in ["quantized", "random"] {

@@ -44,6 +44,7 @@ export async function createEngine(given: EngineOptions): Promise<Engine> {
       activations: options.activations ?? "q8",
       contextLength: options.contextLength,
       mtp: options.mtp ?? false,
+      allowUnknown: options.allowUnknown ?? false,
       memoryLimit: options.memoryLimit,
       kvType: options.kvType,
       tune: options.tune ?? true,
@@ -80,6 +81,7 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
       model: wireModel(model),
       wasm,
       contextLength: options.contextLength,
+      allowUnknown: options.allowUnknown ?? false,
     };
     const { info, size } = await client.call("inspect", input, { signal: options.signal });
     const bytes = info.weightBytes === null ? null : info.weightBytes + (info.cacheBytes ?? 0);

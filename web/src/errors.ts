@@ -12,6 +12,8 @@ export const ENGINE_CODES = [
   "unsupported-type",
   "missing-tensor",
   "bad-tensor",
+  "unknown-content",
+  "split-file",
   "bad-tokenizer",
   "no-template",
   "bad-template",

@@ -94,7 +94,7 @@ export class Host {
     };
     const onStall = () => progress({ stalled: true });
     const source = await openSource(r.model, { signal: task.signal, onStall });
-    const header = new started.wasm.Header(source.size);
+    const header = new started.wasm.Header(source.size, r.allowUnknown);
     let offset = 0;
     let opened: Awaited<ReturnType<typeof open>> | null = null;
     try {
@@ -141,7 +141,7 @@ export class Host {
   async #inspect(r: In<"inspect">, task: Task): Promise<Operations["inspect"]["out"]> {
     const { wasm } = await this.#start(r.wasm);
     const source: Source = await openSource(r.model, { signal: task.signal });
-    const header = new wasm.Header(source.size);
+    const header = new wasm.Header(source.size, r.allowUnknown);
     try {
       for await (const bytes of source.pieces()) {
         if (!header.push(bytes)) continue;

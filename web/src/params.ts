@@ -74,12 +74,13 @@ const ENGINE: Fields<EngineOptions> = {
   kvType: oneOf(["f32", "f16", "q8_0"]),
   tune: boolean,
   kernels: oneOf(["hardware", "software"]),
+  allowUnknown: boolean,
   signal,
   onProgress: callback,
   ...ASSETS,
 };
 
-const CAN_RUN: Fields<CanRunOptions> = { contextLength: integer(1), signal, ...ASSETS };
+const CAN_RUN: Fields<CanRunOptions> = { contextLength: integer(1), allowUnknown: boolean, signal, ...ASSETS };
 
 const SAMPLING: Fields<SamplingParams> = {
   temperature: range(0),

@@ -50,6 +50,7 @@ export interface Operations {
       activations: "q8" | "f32";
       contextLength: number | undefined;
       mtp: boolean;
+      allowUnknown: boolean;
       memoryLimit: number | undefined;
       kvType: KvType | undefined;
       tune: boolean;
@@ -59,7 +60,7 @@ export interface Operations {
     piece: LoadProgress;
   };
   inspect: {
-    in: { model: string | Blob; wasm: WasmOptions; contextLength: number | undefined };
+    in: { model: string | Blob; wasm: WasmOptions; contextLength: number | undefined; allowUnknown: boolean };
     out: { info: ModelInfo; size: number | null };
     piece: never;
   };

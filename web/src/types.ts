@@ -34,6 +34,7 @@ export interface AssetOptions {
 
 export interface CanRunOptions extends AssetOptions {
   contextLength?: number;
+  allowUnknown?: boolean;
   signal?: AbortSignal;
 }
 
@@ -61,6 +62,11 @@ export interface EngineOptions extends AssetOptions {
   threads?: number;
   /** Loads the block for multi-token prediction too, where the model has one: for `session.mtp`. */
   mtp?: boolean;
+  /**
+   * Runs a file though it holds metadata keys or tensors that the engine does not know (`unknown-content`), as if they were
+   * not there. The answers may be wrong.
+   */
+  allowUnknown?: boolean;
   /**
    * Bytes that weights, cache and scratch may take together: a model that needs more is refused before its weights are
    * fetched. On the CPU it is at most what is left of 4 GiB; of a GPU no limit is known but that of each buffer.

@@ -1,9 +1,8 @@
 //! The gated delta net, <https://arxiv.org/abs/2412.06464>: a layer with a state of fixed size instead of a cache.
 
-use crate::arch::config::size;
+use crate::arch::keys::Keys;
 use crate::arch::{Config, Describe};
 use crate::error::Result;
-use crate::gguf::Meta;
 use crate::graph::{Act, Delta, Op, ValueId};
 
 /// The sizes of a delta-net layer.
@@ -15,16 +14,16 @@ pub struct DeltaSpec {
 }
 
 impl DeltaSpec {
-    pub fn read(meta: &Meta) -> Result<Self> {
-        let (n_k_head, n_v_head) = (size(meta, "ssm.group_count")?, size(meta, "ssm.time_step_rank")?);
-        let (d_head, d_inner) = (size(meta, "ssm.state_size")?, size(meta, "ssm.inner_size")?);
+    pub fn read(keys: &Keys<'_>) -> Result<Self> {
+        let (n_k_head, n_v_head) = (keys.size("ssm.group_count")?, keys.size("ssm.time_step_rank")?);
+        let (d_head, d_inner) = (keys.size("ssm.state_size")?, keys.size("ssm.inner_size")?);
         if n_v_head % n_k_head != 0 {
             crate::bail!(BadConfig, "{n_k_head} key heads (`ssm.group_count`) do not divide {n_v_head} value heads");
         }
         if d_inner as u64 != n_v_head as u64 * d_head as u64 {
             crate::bail!(BadConfig, "`ssm.inner_size` must be {n_v_head} heads of {d_head}, is {d_inner}");
         }
-        let n_conv = size(meta, "ssm.conv_kernel")?;
+        let n_conv = keys.size("ssm.conv_kernel")?;
         if n_conv < 2 {
             crate::bail!(BadConfig, "`ssm.conv_kernel` must be at least 2, is {n_conv}");
         }

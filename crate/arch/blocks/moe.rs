@@ -1,10 +1,9 @@
 //! Mixture of experts, <https://arxiv.org/abs/1701.06538>, with an optional shared expert.
 
 use super::ffn::gated;
-use crate::arch::config::{opt_size, size};
+use crate::arch::keys::Keys;
 use crate::arch::{Config, Describe};
 use crate::error::Result;
-use crate::gguf::Meta;
 use crate::graph::{Act, ValueId};
 
 /// The sizes of an expert layer.
@@ -20,13 +19,14 @@ pub struct MoeSpec {
 }
 
 impl MoeSpec {
-    pub fn read(meta: &Meta) -> Result<Self> {
-        let (n_expert, n_used) = (size(meta, "expert_count")?, size(meta, "expert_used_count")?);
+    pub fn read(keys: &Keys<'_>) -> Result<Self> {
+        let (n_expert, n_used) = (keys.size("expert_count")?, keys.size("expert_used_count")?);
         if n_used > n_expert {
             crate::bail!(BadConfig, "`expert_used_count` is {n_used}, but there are {n_expert} experts");
         }
-        let d_ff_shared = opt_size(meta, "expert_shared_feed_forward_length")?;
-        Ok(Self { n_expert, n_used, d_ff: size(meta, "expert_feed_forward_length")?, d_ff_shared })
+        let d_ff_shared = keys.size_or_none("expert_shared_feed_forward_length")?;
+        keys.neutral("expert_shared_count", &[0.0, if d_ff_shared.is_some() { 1.0 } else { 0.0 }]);
+        Ok(Self { n_expert, n_used, d_ff: keys.size("expert_feed_forward_length")?, d_ff_shared })
     }
 }
 

@@ -103,6 +103,7 @@ pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
         DType::TQ1_0 => &["run", "half", "raw", "bytes", "quant_tq1_0"],
         DType::TQ2_0 => &["run", "half", "raw", "bytes", "quant_tq2_0"],
         DType::Q1_0 => &["run", "half", "raw", "bytes", "quant_q1_0"],
+        DType::Q2_0 => &["run", "half", "raw", "bytes", "quant_q2_0"],
         DType::MXFP4 => &["run", "half", "planes", "fp4", "quant_mxfp4"],
         DType::NVFP4 => &["run", "raw", "fp4", "quant_nvfp4"],
         DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => return None,

@@ -107,6 +107,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/quant_mxfp4.wgsl",
     "lib/quant_nvfp4.wgsl",
     "lib/quant_q1_0.wgsl",
+    "lib/quant_q2_0.wgsl",
     "lib/quant_q2_k.wgsl",
     "lib/quant_q3_k.wgsl",
     "lib/quant_q4_0.wgsl",

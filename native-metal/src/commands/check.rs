@@ -44,7 +44,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let named = |e: Error| e.at(path.display());
     let source::Opened { gguf, source, .. } = source::open(path)?;
     let ids = if args.ids.is_empty() { encode(&gguf, &args.prompt)? } else { args.ids.clone() };
-    let checker = Checker::new(&gguf, &*source, &ids).map_err(named)?;
+    let checker = Checker::new(&gguf, &*source, &ids, args.model.device.allow_unknown).map_err(named)?;
     let layers: Vec<Stats> = if args.layers { checker.layers().collect() } else { Vec::new() };
     if !json {
         for s in &layers {

@@ -140,9 +140,13 @@ fn dims_whose_product_overflows_are_refused() {
 }
 
 #[test]
-fn types_that_are_unknown_or_were_removed_are_refused_by_number() {
-    for id in [4, 5, 9, 15, 31, 32, 33, 36, 37, 38, 42, 1000, u32::MAX] {
+fn types_that_are_unknown_are_refused_by_number_and_known_ones_by_name() {
+    for id in [43, 141, 144, 1000, u32::MAX] {
         invalid(&with_tensor(|t| t.type_id = id), &["`the.tensor`", &format!("type number {id},")]);
+    }
+    for (id, name) in [(4, "Q4_2"), (9, "Q8_1"), (15, "Q8_K"), (31, "Q4_0_4_4"), (38, "IQ4_NL_8_8"), (142, "PQ2_0")] {
+        let parts = ["`the.tensor`", name, &format!("number {id})")];
+        refused(&with_tensor(|t| t.type_id = id), ErrorKind::UnsupportedType, &parts);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::value::{Problem, thrown, to_js};
 pub struct Header {
     reader: Reader,
     gguf: Option<Gguf>,
+    allow_unknown: bool,
 }
 
 #[derive(Serialize)]
@@ -44,10 +45,11 @@ struct Info {
 
 #[wasm_bindgen]
 impl Header {
-    /// `file_len`: the length of the file, where it is known.
+    /// `file_len`: the length of the file, where it is known. `allow_unknown`: whether keys and tensors that the engine does
+    /// not know are passed over.
     #[wasm_bindgen(constructor)]
-    pub fn new(file_len: Option<f64>) -> Header {
-        Header { reader: Reader::new(file_len.map(|n| n as u64)), gguf: None }
+    pub fn new(file_len: Option<f64>, allow_unknown: bool) -> Header {
+        Header { reader: Reader::new(file_len.map(|n| n as u64)), gguf: None, allow_unknown }
     }
 
     /// Takes the bytes that follow; true once the header is complete.
@@ -71,11 +73,15 @@ impl Header {
             *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
         }
         let cpu = cpu(1);
-        let model = Model::new(gguf, &|d| cpu.supports(d), &choice(context_length, mtp, None));
+        let model = Model::new(gguf, &|d| cpu.supports(d), &self.choice(context_length, mtp, None));
         let memory = model.as_ref().map(Model::memory).ok();
         let meta = &gguf.meta;
         to_js(&Info {
-            architecture: meta.architecture().map_err(thrown)?.to_owned(),
+            // A part of a split model may say nothing of itself; its problem says why.
+            architecture: match (meta.architecture(), &model) {
+                (Err(_), Err(problem)) => return Err(thrown(problem.clone())),
+                (name, _) => name.map_err(thrown)?.to_owned(),
+            },
             name: meta.opt_string("general.name").map_err(thrown)?.map(str::to_owned),
             quantization: types.iter().max_by_key(|t| t.1).map(|t| t.0.clone()),
             parameters: gguf.tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum(),
@@ -114,8 +120,13 @@ impl Header {
             Some("hardware") => Some(false),
             Some(other) => return Err(unknown_kernels(other)),
         };
-        let options = Options { kv_type, ..choice(context_length, mtp, memory_limit) };
+        let options = Options { kv_type, ..self.choice(context_length, mtp, memory_limit) };
         Engine::open(self.gguf()?, &backend, threads, &activations, options, (tuning, software)).await.map_err(thrown)
+    }
+
+    fn choice(&self, n_ctx: Option<usize>, mtp: bool, memory_limit: Option<f64>) -> Options {
+        let memory = memory_limit.map(|bytes| bytes as u64);
+        Options { n_ctx, mtp, memory, allow_unknown: self.allow_unknown, ..Options::default() }
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {
@@ -127,8 +138,4 @@ impl Header {
 fn unknown_kernels(name: &str) -> JsValue {
     let message = format!("`{name}` are no kernels; there are those for hardware and for software");
     thrown(Error::new(ErrorKind::InvalidArgument, message))
-}
-
-fn choice(n_ctx: Option<usize>, mtp: bool, memory_limit: Option<f64>) -> Options {
-    Options { n_ctx, mtp, memory: memory_limit.map(|bytes| bytes as u64), ..Options::default() }
 }

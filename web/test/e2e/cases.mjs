@@ -426,6 +426,7 @@ export async function faults(t, c, backend) {
     ["a file cut in its weights", "/made/cut.gguf", "gguf-truncated"],
     ["a file cut in its header", "/made/cut-header.gguf", "gguf-truncated"],
     ["an unknown architecture", "/made/other.gguf", "unsupported-architecture"],
+    ["a key that is not known", "/made/unknown.gguf", "unknown-content"],
   ]);
   for (const [what, model, code] of refused) {
     await t.test(`${what} is refused as ${code}`, async () => {
@@ -449,6 +450,15 @@ export async function faults(t, c, backend) {
       code: "out-of-memory",
       message: limit,
     });
+  });
+  await t.test("what is not known is passed over where that is wanted", async () => {
+    const model = "/made/unknown.gguf";
+    const { ok, reason } = await c.call("canRun", model);
+    assert.ok(!ok && reason.includes("`prism.hadamard.x` = 0"), reason);
+    assert.equal((await c.call("canRun", model, { allowUnknown: true })).ok, true);
+    await c.call("load", { model, backend, allowUnknown: true });
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
   });
   await t.test("a load can be stopped", async () => {
     const model = `/fault/slow${TINY}?bytes=2000&ms=20`;

@@ -16,6 +16,7 @@ export const TYPES = {
   TQ2_0: { id: 35, elems: 256, bytes: 66, scale: halfAt(64) },
   NVFP4: { id: 40, elems: 64, bytes: 36, scale: (block) => block.fill(0x18, 0, 4) },
   Q1_0: { id: 41, elems: 128, bytes: 18, scale: halfAt(0) },
+  Q2_0: { id: 42, elems: 64, bytes: 18, scale: halfAt(0) },
 };
 
 /** 2^-9 as f16. */

@@ -47,6 +47,14 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
   const where = other.indexOf("general.architecture");
   other.write("mamba", other.indexOf("llama", where));
   writeFileSync(join(made, "other.gguf"), other);
+  // One key more, of 32 bytes, so that the tensors stay aligned: its name, its type (u32) and its value.
+  const entry = Buffer.alloc(32);
+  entry.writeBigUInt64LE(16n);
+  entry.write("prism.hadamard.x", 8);
+  entry.writeUInt32LE(4, 24);
+  const unknown = Buffer.concat([tiny.subarray(0, 24), entry, tiny.subarray(24)]);
+  unknown.writeUInt32LE(unknown.readUInt32LE(16) + 1, 16);
+  writeFileSync(join(made, "unknown.gguf"), unknown);
   const whole = readFileSync(join(goldens, "quants/qwen3_q8_0.gguf"));
   for (const [name, type] of Object.entries(TYPES)) writeFileSync(join(made, `${name}.gguf`), retyped(whole, type));
 

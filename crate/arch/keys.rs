@@ -1,0 +1,133 @@
+//! The metadata of an architecture. Every key is read through [`Keys`], which remembers it: what is left over at the end
+//! is what the description did not use.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use super::known;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gguf::{Array, Meta, Value};
+
+/// Far above any model, and small enough that products of two sizes do not overflow 64 bits.
+pub const MAX_SIZE: u32 = 1 << 24;
+
+/// Keys under the name of the architecture, such as `llama.block_count` for `block_count`.
+pub struct Keys<'a> {
+    meta: &'a Meta,
+    arch: &'a str,
+    read: RefCell<BTreeSet<String>>,
+    refused: RefCell<Vec<String>>,
+}
+
+impl<'a> Keys<'a> {
+    pub fn new(meta: &'a Meta) -> Result<Self> {
+        Ok(Self { meta, arch: meta.architecture()?, read: RefCell::default(), refused: RefCell::default() })
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.meta.get(&self.key(name)).is_some()
+    }
+
+    /// A size of the architecture: at least 1, and no more than any model could mean.
+    pub fn size(&self, name: &str) -> Result<usize> {
+        let key = self.key(name);
+        self.checked_size(name, self.meta.u32(&key)?)
+    }
+
+    pub fn opt_size(&self, name: &str) -> Result<Option<usize>> {
+        self.meta.opt_u32(&self.key(name))?.map(|v| self.checked_size(name, v)).transpose()
+    }
+
+    /// A size that may be 0, which means that there is no such thing, as does an absent key.
+    pub fn size_or_none(&self, name: &str) -> Result<Option<usize>> {
+        match self.meta.opt_u32(&self.key(name))? {
+            None | Some(0) => Ok(None),
+            Some(v) => self.checked_size(name, v).map(Some),
+        }
+    }
+
+    /// A float that must be finite and above zero where the key is there.
+    pub fn positive(&self, name: &str) -> Result<Option<f32>> {
+        match self.float(name)? {
+            Some(0.0) => Err(self.bad(name, "must be above zero, is 0".to_string())),
+            v => Ok(v),
+        }
+    }
+
+    /// A float that is finite and not negative. What 0 means is for the caller to say.
+    pub fn float(&self, name: &str) -> Result<Option<f32>> {
+        match self.meta.opt_f32(&self.key(name))? {
+            Some(v) if v.is_finite() && v >= 0.0 => Ok(Some(v)),
+            Some(v) => Err(self.bad(name, format!("must be finite and not negative, is {v}"))),
+            None => Ok(None),
+        }
+    }
+
+    pub fn required_float(&self, name: &str) -> Result<f32> {
+        match self.positive(name)? {
+            Some(v) => Ok(v),
+            None => self.meta.f32(&self.key(name)),
+        }
+    }
+
+    pub fn string(&self, name: &str) -> Result<Option<&'a str>> {
+        self.meta.opt_string(&self.key(name))
+    }
+
+    /// Whether something holds, layer by layer, where the key is a list. It must have `n` entries at least.
+    pub fn flags(&self, name: &str, n: usize) -> Result<Option<Vec<bool>>> {
+        let key = self.key(name);
+        let list: Vec<bool> = match self.meta.get(&key) {
+            Some(Value::Array(Array::Bool(list))) => list.clone(),
+            Some(Value::Array(Array::Uint(list))) if list.iter().all(|v| *v < 2) => {
+                list.iter().map(|v| *v == 1).collect()
+            }
+            Some(Value::Array(Array::Int(list))) if list.iter().all(|v| matches!(v, 0 | 1)) => {
+                list.iter().map(|v| *v == 1).collect()
+            }
+            Some(Value::Array(_)) => {
+                return Err(self.bad(name, "must be a list of bools, one for each layer".to_string()));
+            }
+            _ => return Ok(None),
+        };
+        if list.len() < n {
+            return Err(self.bad(name, format!("has {} entries for {n} layers", list.len())));
+        }
+        Ok(Some(list))
+    }
+
+    /// Refuses, with everything else that is unknown, a key with another value than one of these.
+    pub fn neutral(&self, name: &str, allowed: &[f64]) {
+        let key = self.key(name);
+        if let Some(value) = self.meta.get(&key).filter(|v| !known::is_number_of(v, allowed)) {
+            self.refused.borrow_mut().push(known::shown(&key, value, Some(allowed)));
+        }
+    }
+
+    pub fn bad(&self, name: &str, detail: String) -> Error {
+        Error::new(ErrorKind::BadConfig, detail).at(format!("key `{}.{name}`", self.arch))
+    }
+
+    /// Keys that nothing read, or that have values which nothing here can follow.
+    pub fn refused(&self) -> Vec<String> {
+        let read = self.read.borrow();
+        let unread = self.meta.iter().filter(|(key, _)| !read.contains(*key));
+        let unknown = unread.filter_map(|(key, value)| known::problem(self.arch, key, value));
+        self.refused.borrow().iter().cloned().chain(unknown).collect()
+    }
+
+    /// The whole key, which counts as read from now on.
+    fn key(&self, name: &str) -> String {
+        let key = format!("{}.{name}", self.arch);
+        self.read.borrow_mut().insert(key.clone());
+        key
+    }
+
+    fn checked_size(&self, name: &str, v: u32) -> Result<usize> {
+        if (1..=MAX_SIZE).contains(&v) {
+            Ok(v as usize)
+        } else {
+            Err(self.bad(name, format!("must be from 1 to {MAX_SIZE}, is {v}")))
+        }
+    }
+}
