@@ -13,7 +13,7 @@ use crate::common::gguf_writer::GgufWriter;
 use crate::common::golden::max_diff;
 
 fn file(name: &str) -> Vec<u8> {
-    fixtures::bytes(&format!("golden/{name}.gguf")).expect("the fixture")
+    fixtures::bytes(&format!("golden/{name}.gguf"))
 }
 
 fn golden(name: &str) -> Gguf {
