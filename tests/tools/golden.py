@@ -256,14 +256,14 @@ def random_weights(arch, model, seed, dtype):
         r, name = torch.randn(w.shape), base(tensor)
         if name.endswith('norm'):
             # A multiple of 1/256, so that adding the offset is exact. Small embeddings are made up for at the output.
-            r = (1 + r / 4) * (4 if name == 'output_norm' else 1)
+            r = (1 + r / 4) * (8 if name == 'output_norm' else 1)
             r = torch.round(r * 256) / 256 - (0 if name == 'ssm_norm' else arch.norm_offset)
         elif name == 'ssm_a':
             r = torch.rand(w.shape) * 3 - 2
         elif w.ndim == 1:
             r /= 4
         else:
-            gain = {'token_embd': 0.5, 'output': 0.5, 'ffn_gate_inp': 2}.get(name, 1)
+            gain = {'token_embd': 0.25, 'output': 0.25, 'ffn_gate_inp': 2}.get(name, 1)
             gain = 2 if re.match('attn_output|ffn_down|ssm_out', name) else gain
             r *= gain / w.shape[-1] ** 0.5
             r = r if stays_f32(tensor, w) else r.to(dtype)
@@ -367,6 +367,10 @@ class Watch:
         return {'embd': array(self.values['embd']), 'norm': array(self.values['norm']), 'layers': layers}
 
 
+class Unfit(Exception):
+    """Why a seed is not taken."""
+
+
 def digits(v):
     return float(f'{v:.7g}')
 
@@ -376,19 +380,21 @@ def array(t):
 
 
 def greedy(model, ids, steps=16):
-    """The most likely next tokens, the whole sequence computed anew for each; stops at a step that is too close."""
+    """The most likely next tokens, the whole sequence computed anew for each."""
     tokens, margins = [], []
     while len(tokens) < steps:
         (best, second), (token, _) = (t.tolist() for t in logits(model, ids + tokens)[-1].topk(2))
         if best - second <= LEAST_MARGIN:
-            return None
+            raise Unfit(f'two tokens are {best - second:.4f} apart at step {len(tokens)} after {len(ids)} tokens')
         tokens.append(token)
         margins.append(round(best - second, 5))
-    return {'tokens': tokens, 'margins': margins} if len(set(tokens)) >= LEAST_TOKENS else None
+    if (different := len(set(tokens))) < LEAST_TOKENS:
+        raise Unfit(f'only {different} of {steps} greedy tokens are different')
+    return {'tokens': tokens, 'margins': margins}
 
 
 def numbers(model, watch):
-    """The prompts with everything that is computed from them, and what was measured; or why this seed will not do."""
+    """The prompts with everything that is computed from them, and what was measured."""
     prompts, largest, rounding = [], 0.0, 0.0
     exact = copy.deepcopy(model).double()
     for n in 5, 24, 70:
@@ -396,21 +402,19 @@ def numbers(model, watch):
         rows = logits(model, prompt['ids'])
         hidden = watch.hidden()
         with Float64():
-            rounding = max(rounding, (logits(exact, prompt['ids'])[-1] - rows[-1]).abs().max().item())
+            rounding = max(rounding, (logits(exact, prompt['ids']) - rows).abs().max().item())
         largest = max(largest, rows.abs().max().item())
         prompt['logits_last'] = array(rows[-1])
         if n < 70:
             prompt['logits_all'] = array(rows)
             prompt['greedy'] = greedy(model, prompt['ids'])
-            if prompt['greedy'] is None:
-                return None, 'greedy tokens are too close or too few'
         if n == 5:
             prompt['hidden'] = hidden
         prompts.append(prompt)
     if watch.gap < LEAST_ROUTER_GAP:
-        return None, 'experts are too close'
+        raise Unfit(f'the router took an expert that is {watch.gap:.4f} before the next')
     if rounding > MOST_ROUNDING:
-        return None, f'rounding to float32 changes logits by {rounding:.1e}'
+        raise Unfit(f'float32 changes logits by {rounding:.1e}')
     margin = min(min(p['greedy']['margins']) for p in prompts[:2])
     measured = {'logit_absmax': digits(largest), 'greedy_min_margin': margin, 'f64_max_abs_diff': rounding}
     if watch.gap != float('inf'):
@@ -443,10 +447,11 @@ def main():
     for seed in range(args.seed, args.seed + args.tries):
         random_weights(arch, model, seed, {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}[args.weights])
         watch.gap = float('inf')
-        prompts, found = numbers(model, watch)
-        if prompts:
+        try:
+            prompts, measured = numbers(model, watch)
             break
-        print(f'golden: seed {seed}: {found}', file=sys.stderr)
+        except Unfit as e:
+            print(f'golden: seed {seed}: {e}', file=sys.stderr)
     else:
         sys.exit('golden: no seed will do; try more, or other sizes')
 
@@ -455,13 +460,13 @@ def main():
     fixture = {
         'fixture': name, 'gguf': f'{name}.gguf', 'weights': args.weights, 'hf_class': type(model).__name__, 'seed': seed,
         'versions': {p: version(p).split('+')[0] for p in ('transformers', 'torch', 'gguf')},
-        'measured': found, 'config': values, 'tokenizer_cases': vocabulary.cases, 'prompts': prompts,
+        'measured': measured, 'config': values, 'tokenizer_cases': vocabulary.cases, 'prompts': prompts,
     }
     with open(paths[1], 'w') as f:
         json.dump(fixture, f, ensure_ascii=False, separators=(',', ':'))
     for path in paths:
         print(f'{path} ({os.path.getsize(path) // 1024} KB)')
-    print(f'seed {seed}, {found}')
+    print(f'seed {seed}, {measured}')
 
 
 if __name__ == '__main__':
