@@ -1,0 +1,473 @@
+#!/usr/bin/env python3
+"""Makes a golden fixture: a tiny GGUF file with random weights, and the numbers that transformers computes from them.
+
+  $(tests/tools/setup.sh golden) tests/tools/golden.py qwen2moe --out tests/golden
+
+This writes qwen2moe.gguf and qwen2moe.json; tests/golden/README.md describes both. `setup.sh golden` installs the
+packages and prints the Python that has them.
+
+A new architecture is an entry in ARCHS: its model_type in transformers, what its tiny config needs beyond TINY, the names
+of tensors that NAMES lacks, and how its weights and keys differ from the plain decoder's. A parameter without a GGUF name
+stops the script. What no table can know is a config value that changes numbers and that no key carries: read the forward
+pass in transformers for those, and compare with what llama.cpp reads.
+"""
+import argparse, copy, itertools, json, os, re, sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Callable
+
+try:
+    import gguf, torch, transformers
+    from torch.overrides import TorchFunctionMode
+except ImportError as e:
+    sys.exit(f'golden: {e}; run: $(tests/tools/setup.sh golden) {" ".join(sys.argv)}')
+
+torch.set_num_threads(1)  # More only get in each other's way at these sizes.
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'golden')
+
+# Sizes of every architecture: more query than key heads, and no two widths the same.
+TINY = dict(hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+            head_dim=16, max_position_embeddings=512, tie_word_embeddings=False)
+EXPERTS = dict(num_experts=8, num_experts_per_tok=2, moe_intermediate_size=32)
+
+# Config attribute: keys. An attribute that is absent, None or 0 writes nothing.
+KEYS = {
+    'num_hidden_layers': ['block_count'],
+    'max_position_embeddings': ['context_length'],
+    'hidden_size': ['embedding_length'],
+    'intermediate_size': ['feed_forward_length'],
+    'num_attention_heads': ['attention.head_count'],
+    'num_key_value_heads': ['attention.head_count_kv'],
+    'head_dim': ['attention.key_length', 'attention.value_length'],
+    'rms_norm_eps': ['attention.layer_norm_rms_epsilon'],
+    'sliding_window': ['attention.sliding_window'],
+    'attn_logit_softcapping': ['attn_logit_softcapping'],
+    'final_logit_softcapping': ['final_logit_softcapping'],
+    'num_experts': ['expert_count'],
+    'num_experts_per_tok': ['expert_used_count'],
+    'moe_intermediate_size': ['expert_feed_forward_length'],
+    'shared_expert_intermediate_size': ['expert_shared_feed_forward_length'],
+    'linear_conv_kernel_dim': ['ssm.conv_kernel'],
+    'linear_key_head_dim': ['ssm.state_size'],
+    'linear_num_key_heads': ['ssm.group_count'],
+    'linear_num_value_heads': ['ssm.time_step_rank'],
+}
+
+# Parameter without `model.`, `layers.N.` and `.weight` or `.bias`: tensor, to which the same prefix and suffix are given
+# again. A parameter that has no such suffix names its tensor in full. Two tensors share its rows, the first half first.
+NAMES = {
+    'embed_tokens': 'token_embd',
+    'norm': 'output_norm',
+    'lm_head': 'output',
+    'input_layernorm': 'attn_norm',
+    'self_attn.q_proj': 'attn_q',
+    'self_attn.k_proj': 'attn_k',
+    'self_attn.v_proj': 'attn_v',
+    'self_attn.o_proj': 'attn_output',
+    'self_attn.q_norm': 'attn_q_norm',
+    'self_attn.k_norm': 'attn_k_norm',
+    'post_attention_layernorm': 'ffn_norm',
+    'mlp.gate_proj': 'ffn_gate',
+    'mlp.up_proj': 'ffn_up',
+    'mlp.down_proj': 'ffn_down',
+    'mlp.gate': 'ffn_gate_inp',
+    'mlp.experts.gate_up_proj': ('ffn_gate_exps.weight', 'ffn_up_exps.weight'),
+    'mlp.experts.down_proj': 'ffn_down_exps.weight',
+    'mlp.shared_expert.gate_proj': 'ffn_gate_shexp',
+    'mlp.shared_expert.up_proj': 'ffn_up_shexp',
+    'mlp.shared_expert.down_proj': 'ffn_down_shexp',
+    'mlp.shared_expert_gate': 'ffn_gate_inp_shexp',
+}
+POST_NORMS = {
+    'post_attention_layernorm': 'post_attention_norm',
+    'pre_feedforward_layernorm': 'ffn_norm',
+    'post_feedforward_layernorm': 'post_ffw_norm',
+}
+DELTA_NET = {
+    'post_attention_layernorm': 'post_attention_norm',
+    'linear_attn.in_proj_qkv': 'attn_qkv',
+    'linear_attn.in_proj_z': 'attn_gate',
+    'linear_attn.in_proj_b': 'ssm_beta',
+    'linear_attn.in_proj_a': 'ssm_alpha',
+    'linear_attn.conv1d': 'ssm_conv1d',
+    'linear_attn.dt_bias': 'ssm_dt.bias',
+    'linear_attn.A_log': 'ssm_a',
+    'linear_attn.norm': 'ssm_norm',
+    'linear_attn.out_proj': 'ssm_out',
+}
+
+
+def adjacent_pairs(w, heads):
+    """Rotated halves become adjacent pairs: rows i and i + d/2 of each head come to 2i and 2i + 1."""
+    return w.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+
+
+def tiled(c, w, rows):
+    """Value heads, of `rows` each, from grouped by their key head to key heads in turn."""
+    k = c.linear_num_key_heads
+    return w.unflatten(0, (k, c.linear_num_value_heads // k, rows)).transpose(0, 1).flatten(0, 2)
+
+
+def tiled_values(c, w):
+    """The same for the rows after those of queries and keys."""
+    qk = 2 * c.linear_num_key_heads * c.linear_key_head_dim
+    return torch.cat([w[:qk], tiled(c, w[qk:], c.linear_value_head_dim)])
+
+
+LLAMA = {
+    'attn_q': lambda c, w: adjacent_pairs(w, c.num_attention_heads),
+    'attn_k': lambda c, w: adjacent_pairs(w, c.num_key_value_heads),
+}
+TILED = {
+    'attn_qkv': tiled_values,
+    'ssm_conv1d': lambda c, w: tiled_values(c, w.squeeze(1)),
+    'attn_gate': lambda c, w: tiled(c, w, c.linear_value_head_dim),
+    'ssm_out': lambda c, w: tiled(c, w.T, c.linear_value_head_dim).T,
+    'ssm_alpha': lambda c, w: tiled(c, w, 1),
+    'ssm_beta': lambda c, w: tiled(c, w, 1),
+    'ssm_dt': lambda c, w: tiled(c, w, 1),
+    'ssm_a': lambda c, w: tiled(c, -w.exp(), 1),
+}
+
+
+def delta_net_keys(c):
+    rope, recurrent = c.rope_parameters, [kind == 'linear_attention' for kind in c.layer_types]
+    return {
+        'ssm.inner_size': c.linear_num_value_heads * c.linear_value_head_dim,
+        'attention.recurrent_layers': recurrent,
+        'full_attention_interval': recurrent.index(False) + 1,
+        'rope.dimension_count': int(c.head_dim * rope['partial_rotary_factor']),
+        'rope.dimension_sections': [*rope['mrope_section'], 0],
+    }
+
+
+@dataclass
+class Arch:
+    model_type: str
+    # The fixture whose vocabulary and tokenizer cases it takes.
+    vocab: str
+    # Beyond TINY; None takes a value away.
+    tiny: dict = field(default_factory=dict)
+    # Beyond NAMES.
+    names: dict = field(default_factory=dict)
+    # Norms multiply by this plus the parameter, and are stored with it added.
+    norm_offset: int = 0
+    # Tensor without prefix and suffix: how it is stored.
+    stored: dict = field(default_factory=dict)
+    # Beyond KEYS; None takes a key away.
+    keys: Callable = lambda config: {}
+
+
+GEMMA = dict(vocab='gemma', norm_offset=1)
+GEMMA_TINY = dict(tie_word_embeddings=True, query_pre_attn_scalar=16, sliding_window=8)
+QWEN35 = dict(vocab='qwen35', norm_offset=1, names=DELTA_NET, stored=TILED, keys=delta_net_keys)
+QWEN35_TINY = dict(
+    num_hidden_layers=4, layer_types=['linear_attention'] * 3 + ['full_attention'], head_dim=32, linear_conv_kernel_dim=4,
+    linear_key_head_dim=16, linear_value_head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4,
+    rope_parameters=dict(rope_type='default', rope_theta=10000.0, partial_rotary_factor=0.5, mrope_interleaved=True,
+                         mrope_section=[3, 3, 2]))
+ARCHS = {
+    'llama': Arch('llama', 'llama', stored=LLAMA,
+                  keys=lambda c: {'vocab_size': c.vocab_size, 'rope.dimension_count': c.head_dim}),
+    'qwen2': Arch('qwen2', 'qwen2', dict(head_dim=None)),
+    # The shares of the chosen experts are not made to sum to 1: no key says so.
+    'qwen2moe': Arch('qwen2_moe', 'qwen2', dict(EXPERTS, head_dim=None, intermediate_size=128,
+                                                shared_expert_intermediate_size=48, norm_topk_prob=False)),
+    'qwen3': Arch('qwen3', 'qwen3'),
+    'qwen3moe': Arch('qwen3_moe', 'qwen3', dict(EXPERTS, intermediate_size=128, norm_topk_prob=True)),
+    'gemma': Arch('gemma', **GEMMA, tiny=dict(tie_word_embeddings=True, head_dim=32, num_key_value_heads=1),
+                  keys=lambda c: {'rope.freq_base': None}),
+    # Caps that are low, so that they matter.
+    'gemma2': Arch('gemma2', **GEMMA, names=POST_NORMS, keys=lambda c: {'rope.freq_base': None},
+                   tiny=dict(GEMMA_TINY, num_hidden_layers=4, attn_logit_softcapping=3.0, final_logit_softcapping=8.0)),
+    # Layers 0 to 4 and 6 are local.
+    'gemma3': Arch('gemma3_text', **GEMMA, names=POST_NORMS, tiny=dict(
+        GEMMA_TINY, num_hidden_layers=7, intermediate_size=96, rope_parameters=dict(
+            full_attention=dict(rope_type='linear', factor=8.0, rope_theta=1e6),
+            sliding_attention=dict(rope_type='default', rope_theta=1e4)))),
+    'qwen35': Arch('qwen3_5_text', **QWEN35, tiny=QWEN35_TINY),
+    'qwen35moe': Arch('qwen3_5_moe_text', **QWEN35, tiny=dict(
+        QWEN35_TINY, **EXPERTS, intermediate_size=None, shared_expert_intermediate_size=48)),
+}
+
+# What seeds are chosen by. Another f32 engine must be free to differ by 3e-4 and still take the same tokens and experts.
+LEAST_MARGIN, LEAST_ROUTER_GAP, MOST_ROUNDING, LEAST_TOKENS = 0.02, 1e-3, 1e-4, 8
+
+
+class Vocabulary:
+    """The tokenizer of another fixture."""
+
+    def __init__(self, fixture):
+        fields = gguf.GGUFReader(os.path.join(GOLDEN, f'{fixture}.gguf')).fields
+        self.fields = {key: f for key, f in fields.items() if key.startswith('tokenizer.')}
+        with open(os.path.join(GOLDEN, f'{fixture}.json')) as f:
+            self.cases = json.load(f)['tokenizer_cases']
+
+    def config(self):
+        """The part of a model's config that it decides."""
+        ids = {'bos': 'bos', 'eos': 'eos', 'pad': 'padding'}
+        found = {f'{hf}_token_id': self.fields.get(f'tokenizer.ggml.{name}_token_id') for hf, name in ids.items()}
+        size = len(self.fields['tokenizer.ggml.tokens'].data)
+        return {'vocab_size': size, **{key: f and int(f.contents()) for key, f in found.items()}}
+
+    def write(self, writer):
+        for key, f in self.fields.items():
+            writer.add_key_value(key, f.contents(), f.types[0], f.types[-1] if len(f.types) > 1 else None)
+
+
+def config_of(arch, file, vocabulary):
+    values = {**TINY, **arch.tiny}
+    if file:
+        with open(file) as f:
+            values = json.load(f)
+        values = values.get('config', values)
+        if (found := values.pop('model_type', None)) != arch.model_type:
+            sys.exit(f'golden: {file} is of model_type {found}, not {arch.model_type}')
+    values = {key: value for key, value in {**values, **vocabulary.config()}.items() if value is not None}
+    config = transformers.AutoConfig.for_model(arch.model_type, **values)
+    config._experts_implementation = 'eager'
+    return config
+
+
+def tensor_names(arch, parameter):
+    """The tensors that a parameter is stored in."""
+    layer, stem, suffix = re.fullmatch(r'(?:model\.)?(?:layers\.(\d+)\.)?(.*?)(\.weight|\.bias)?', parameter).groups()
+    names = {**NAMES, **arch.names}.get(stem)
+    if names is None:
+        sys.exit(f'golden: no tensor is named for the parameter {parameter}; add `{stem}` to the names of its Arch')
+    names = names if isinstance(names, tuple) else (names,)
+    return [('' if layer is None else f'blk.{layer}.') + name + (suffix or '') for name in names]
+
+
+def base(tensor):
+    return re.sub(r'^blk\.\d+\.|\.weight$|\.bias$', '', tensor)
+
+
+def stays_f32(tensor, w):
+    """As llama.cpp's loaders expect it of files of any type."""
+    return w.ndim == 1 or base(tensor).startswith('ffn_gate_inp') or base(tensor) == 'ssm_conv1d'
+
+
+def random_weights(arch, model, seed, dtype):
+    """Logits of a spread of about 2 in which every layer has its say, and values that are exact in the file's type."""
+    torch.manual_seed(seed)
+    for parameter, w in sorted(model.named_parameters()):
+        tensor = tensor_names(arch, parameter)[0]
+        r, name = torch.randn(w.shape), base(tensor)
+        if name.endswith('norm'):
+            # A multiple of 1/256, so that adding the offset is exact. Small embeddings are made up for at the output.
+            r = (1 + r / 4) * (8 if name == 'output_norm' else 1)
+            r = torch.round(r * 256) / 256 - (0 if name == 'ssm_norm' else arch.norm_offset)
+        elif name == 'ssm_a':
+            r = torch.rand(w.shape) * 3 - 2
+        elif w.ndim == 1:
+            r /= 4
+        else:
+            gain = {'token_embd': 0.25, 'output': 0.25, 'ffn_gate_inp': 2}.get(name, 1)
+            gain = 2 if re.match('attn_output|ffn_down|ssm_out', name) else gain
+            r *= gain / w.shape[-1] ** 0.5
+            r = r if stays_f32(tensor, w) else r.to(dtype)
+        w.data.copy_(r)
+
+
+def tensors_of(arch, model):
+    """Name and values of every tensor, as the file holds them."""
+    config, rotary = model.config, model.model.rotary_emb
+    if config.rope_parameters.get('rope_type') == 'llama3':
+        d = 2 * len(rotary.inv_freq)
+        yield 'rope_freqs.weight', config.rope_parameters['rope_theta'] ** -(torch.arange(0, d, 2) / d) / rotary.inv_freq
+    for parameter, w in model.named_parameters():
+        names = tensor_names(arch, parameter)
+        for name, w in zip(names, w.data.chunk(len(names), dim=-2) if len(names) > 1 else [w.data]):
+            if base(name).endswith('norm') and base(name) != 'ssm_norm':
+                w = w + arch.norm_offset
+            yield name, arch.stored.get(base(name), lambda c, w: w)(config, w)
+
+
+def keys_of(arch, config):
+    keys = {key: v for attribute, keys in KEYS.items() if (v := getattr(config, attribute, None)) for key in keys}
+    rope = config.rope_parameters
+    if 'full_attention' in rope:
+        keys['rope.freq_base_swa'] = rope['sliding_attention']['rope_theta']
+        rope = rope['full_attention']
+    keys['rope.freq_base'] = rope['rope_theta']
+    if rope['rope_type'] == 'linear':
+        keys |= {'rope.scaling.type': 'linear', 'rope.scaling.factor': rope['factor']}
+    elif rope['rope_type'] not in ('default', 'llama3'):
+        sys.exit(f'golden: nothing is known here of RoPE scaling {rope["rope_type"]}; add it to keys_of')
+    return {key: v for key, v in {**keys, **arch.keys(config)}.items() if v is not None}
+
+
+def write_gguf(path, name, arch_name, model, vocabulary, weights):
+    arch, kinds = ARCHS[arch_name], gguf.GGUFValueType
+    types = {bool: kinds.BOOL, int: kinds.UINT32, float: kinds.FLOAT32, str: kinds.STRING}
+    file_type = {'f32': 'ALL_F32', 'f16': 'MOSTLY_F16', 'bf16': 'MOSTLY_BF16'}[weights]
+    writer = gguf.GGUFWriter(path, arch_name)
+    writer.add_type('model')
+    writer.add_name(name)
+    writer.add_file_type(gguf.LlamaFileType[file_type])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    for key, value in keys_of(arch, model.config).items():
+        if isinstance(value, list):
+            item = kinds.BOOL if isinstance(value[0], bool) else kinds.INT32
+            writer.add_key_value(f'{arch_name}.{key}', value, kinds.ARRAY, item)
+        else:
+            writer.add_key_value(f'{arch_name}.{key}', value, types[type(value)])
+    vocabulary.write(writer)
+    for tensor, w in tensors_of(arch, model):
+        kind = gguf.GGMLQuantizationType['F32' if stays_f32(tensor, w) else weights.upper()]
+        writer.add_tensor(tensor, gguf.quants.quantize(w.float().contiguous().numpy(), kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+class Float64(TorchFunctionMode):
+    """Lets a model in float64 have nothing in float32: norms and softmax of transformers ask for that by name."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        wide = lambda v: torch.float64 if v is torch.float32 else v
+        function = torch.Tensor.double if function is torch.Tensor.float else function
+        return function(*map(wide, args), **{key: wide(v) for key, v in (kwargs or {}).items()})
+
+
+@torch.no_grad()
+def logits(model, ids):
+    return model(torch.tensor([ids]), use_cache=False).logits[0]
+
+
+class Watch:
+    """What goes through a model: its layers' values of the last pass, and the closest choice of experts of all."""
+
+    def __init__(self, model):
+        self.values, self.gap, self.n_layer = {}, float('inf'), len(model.model.layers)
+        model.model.norm.register_forward_hook(self.keep('norm'))
+        for i, layer in enumerate(model.model.layers):
+            if i == 0:
+                layer.register_forward_pre_hook(lambda m, args, kw: self.keep('embd')(m, kw, args or kw['hidden_states']),
+                                                with_kwargs=True)
+            mixer = getattr(layer, 'self_attn', None) or layer.linear_attn
+            for part, key in (mixer, 'attn_out'), (layer.mlp, 'mlp_out'), (layer, 'out'):
+                part.register_forward_hook(self.keep((i, key)))
+            if hasattr(layer.mlp, 'experts'):
+                layer.mlp.gate.register_forward_hook(self.route)
+
+    def keep(self, key):
+        def hook(module, args, output):
+            self.values[key] = (output[0] if isinstance(output, tuple) else output).flatten(0, -2)
+        return hook
+
+    def route(self, router, args, output):
+        best = output[0].sort(-1, descending=True).values
+        self.gap = min(self.gap, (best[:, router.top_k - 1] - best[:, router.top_k]).min().item())
+
+    def hidden(self):
+        layers = [{key: array(self.values[i, key]) for key in ('attn_out', 'mlp_out', 'out')} for i in range(self.n_layer)]
+        return {'embd': array(self.values['embd']), 'norm': array(self.values['norm']), 'layers': layers}
+
+
+class Unfit(Exception):
+    """Why a seed is not taken."""
+
+
+def digits(v):
+    return float(f'{v:.7g}')
+
+
+def array(t):
+    return {'shape': list(t.shape), 'data': [digits(v) for v in t.flatten().tolist()]}
+
+
+def greedy(model, ids, steps=16):
+    """The most likely next tokens, the whole sequence computed anew for each."""
+    tokens, margins = [], []
+    while len(tokens) < steps:
+        (best, second), (token, _) = (t.tolist() for t in logits(model, ids + tokens)[-1].topk(2))
+        if best - second <= LEAST_MARGIN:
+            raise Unfit(f'two tokens are {best - second:.4f} apart at step {len(tokens)} after {len(ids)} tokens')
+        tokens.append(token)
+        margins.append(round(best - second, 5))
+    if (different := len(set(tokens))) < LEAST_TOKENS:
+        raise Unfit(f'only {different} of {steps} greedy tokens are different')
+    return {'tokens': tokens, 'margins': margins}
+
+
+def numbers(model, watch):
+    """The prompts with everything that is computed from them, and what was measured."""
+    prompts, largest, rounding = [], 0.0, 0.0
+    exact = copy.deepcopy(model).double()
+    for n in 5, 24, 70:
+        prompt = {'ids': torch.randint(model.config.vocab_size, (n,)).tolist()}
+        rows = logits(model, prompt['ids'])
+        hidden = watch.hidden()
+        with Float64():
+            rounding = max(rounding, (logits(exact, prompt['ids']) - rows).abs().max().item())
+        largest = max(largest, rows.abs().max().item())
+        prompt['logits_last'] = array(rows[-1])
+        if n < 70:
+            prompt['logits_all'] = array(rows)
+            prompt['greedy'] = greedy(model, prompt['ids'])
+        if n == 5:
+            prompt['hidden'] = hidden
+        prompts.append(prompt)
+    if watch.gap < LEAST_ROUTER_GAP:
+        raise Unfit(f'the router took an expert that is {watch.gap:.4f} before the next')
+    if rounding > MOST_ROUNDING:
+        raise Unfit(f'float32 changes logits by {rounding:.1e}')
+    margin = min(min(p['greedy']['margins']) for p in prompts[:2])
+    measured = {'logit_absmax': digits(largest), 'greedy_min_margin': margin, 'f64_max_abs_diff': rounding}
+    if watch.gap != float('inf'):
+        measured['router_min_gap'] = round(watch.gap, 5)
+    return prompts, measured
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('arch', choices=ARCHS)
+    parser.add_argument('--out', default='.', metavar='DIR', help='folder of the two files (default: this one)')
+    parser.add_argument('--name', help='name of the files (default: the architecture)')
+    parser.add_argument('--config', metavar='FILE', help="a tiny model's config.json, or a fixture with one, for another shape")
+    parser.add_argument('--weights', choices=['f32', 'f16', 'bf16'], default='f16')
+    parser.add_argument('--seed', type=int, default=1, help='the first to try (default: 1)')
+    parser.add_argument('--tries', type=int, default=200, help='how many seeds to try (default: 200)')
+    args = parser.parse_args()
+    arch, name = ARCHS[args.arch], args.name or args.arch
+    paths = [os.path.join(args.out, f'{name}.{kind}') for kind in ('gguf', 'json')]
+    for path in filter(os.path.exists, paths):
+        sys.exit(f'golden: {path} is there already; remove it, or choose another --name')
+
+    vocabulary = Vocabulary(arch.vocab)
+    config = config_of(arch, args.config, vocabulary)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation='eager').eval()
+    n = sum(p.numel() for p in model.parameters())
+    if n > 2e6:
+        sys.exit(f'golden: {n} parameters are too many for a fixture; take a config with smaller sizes')
+    watch = Watch(model)
+    for seed in range(args.seed, args.seed + args.tries):
+        random_weights(arch, model, seed, {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}[args.weights])
+        watch.gap = float('inf')
+        try:
+            prompts, measured = numbers(model, watch)
+            break
+        except Unfit as e:
+            print(f'golden: seed {seed}: {e}', file=sys.stderr)
+    else:
+        sys.exit('golden: no seed will do; try more, or other sizes')
+
+    write_gguf(paths[0], name, args.arch, model, vocabulary, args.weights)
+    values = {key: v for key, v in config.to_dict().items() if v is not None and key != 'transformers_version'}
+    fixture = {
+        'fixture': name, 'gguf': f'{name}.gguf', 'weights': args.weights, 'hf_class': type(model).__name__, 'seed': seed,
+        'versions': {p: version(p).split('+')[0] for p in ('transformers', 'torch', 'gguf')},
+        'measured': measured, 'config': values, 'tokenizer_cases': vocabulary.cases, 'prompts': prompts,
+    }
+    with open(paths[1], 'w') as f:
+        json.dump(fixture, f, ensure_ascii=False, separators=(',', ':'))
+    for path in paths:
+        print(f'{path} ({os.path.getsize(path) // 1024} KB)')
+    print(f'seed {seed}, {measured}')
+
+
+if __name__ == '__main__':
+    main()
