@@ -43,8 +43,10 @@ impl Plan {
     #[must_use]
     pub fn expanded(self) -> Self {
         let is_fused = |op: &Op| {
-            matches!(op, Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } | Op::DeltaRule { norm: Some(_), .. })
-                || matches!(op, Op::Attention { gate: Some(_), .. })
+            matches!(
+                op,
+                Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } | Op::DeltaRule { norm: Some(_), .. }
+            ) || matches!(op, Op::Attention { gate: Some(_), .. })
         };
         if self.graph.nodes.iter().any(|n| is_fused(&n.op)) { Self::new(expand(&self.graph)) } else { self }
     }

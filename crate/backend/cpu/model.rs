@@ -346,7 +346,9 @@ impl Run<'_> {
                     }
                 });
             }
-            Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } => unreachable!("`prepare` takes fused ops apart"),
+            Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => {
+                unreachable!("`prepare` takes fused ops apart")
+            }
             Op::MoeSum { x, route } => moe::moe_sum(isa, value(x), value(route), m.cols(route) / 2, y, cols),
             Op::LastRows { x } => {
                 let x = value(x);

@@ -1,7 +1,7 @@
 //! What stands around attention.
 
 use super::edit::Edit;
-use crate::graph::fused::Place;
+use crate::graph::fused::RopeStore;
 use crate::graph::ir::{Graph, StateId, ValueId, WeightId};
 use crate::graph::op::{Op, Rope};
 
@@ -20,24 +20,24 @@ pub fn gates(g: Graph) -> Graph {
     e.finish()
 }
 
-/// Norm, rotation and storing of what one projection gave.
-pub fn places(g: Graph) -> Graph {
+/// Norm, rotation and storing of what one fused matmul gave.
+pub fn rope_stores(g: Graph) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::Attention { q, k, v, .. } = e.g.nodes[i].op else { continue };
-        if let Some((place, stores)) = place(&e, i, (q, k, v)) {
+        if let Some((store, stores)) = rope_store(&e, i, (q, k, v)) {
             let last = stores[0].max(stores[1]).max(q.index());
             let rotated = q;
             e.redirect(rotated, ValueId(last as u32));
             stores.iter().filter(|s| **s != last).for_each(|s| e.remove(*s));
-            e.set(last, Op::Place(Box::new(place)));
+            e.set(last, Op::RopeStore(Box::new(store)));
         }
     }
     e.finish()
 }
 
 /// The op that stands for the chains that lead to attention `i`, and the two stores that it replaces.
-fn place(e: &Edit, i: usize, (q, keys, values): (ValueId, StateId, StateId)) -> Option<(Place, [usize; 2])> {
+fn rope_store(e: &Edit, i: usize, (q, keys, values): (ValueId, StateId, StateId)) -> Option<(RopeStore, [usize; 2])> {
     let store = |state: StateId| {
         let mut stores = (0..e.g.nodes.len()).filter(|n| e.g.nodes[*n].op.stores().any(|s| s == state));
         let (first, second) = (stores.next()?, stores.next());
@@ -54,13 +54,13 @@ fn place(e: &Edit, i: usize, (q, keys, values): (ValueId, StateId, StateId)) -> 
         (Some((a, e1)), Some((b, e2))) if e1 == e2 => (Some([a, b]), e1),
         _ => return None,
     };
-    // Rows are read and stored four values at a time, and all three lie in the value of one projection.
+    // Rows are read and stored four values at a time, and all three lie in the value of one fused matmul.
     let from = |v: ValueId| under(e, v);
     let one = from(q).is_some() && from(q) == from(k) && from(q) == from(*v);
     if rope != rope_k || !rope.d_head.is_multiple_of(4) || !one {
         return None;
     }
-    Some((Place { q, k, v: *v, norms, eps, rope, keys, values }, [of_k, of_v]))
+    Some((RopeStore { q, k, v: *v, norms, eps, rope, keys, values }, [of_k, of_v]))
 }
 
 /// A norm per head and its epsilon, if there is one.
@@ -80,11 +80,11 @@ fn chain(e: &Edit, v: ValueId) -> Option<(ValueId, Norm, Rope)> {
     }
 }
 
-/// The projection that a value is a slice of, with starts and lengths that are whole vectors.
+/// The fused matmul that a value is a slice of, with starts and lengths that are whole vectors.
 fn under(e: &Edit, v: ValueId) -> Option<ValueId> {
     match *e.op(v) {
         Op::Slice { x, group, start, len } if [group, start, len].iter().all(|n| n.is_multiple_of(4)) => under(e, x),
-        Op::Project(_) => Some(v),
+        Op::FusedMatMul(_) => Some(v),
         _ => None,
     }
 }

@@ -4,8 +4,8 @@ mod attention;
 mod dce;
 mod delta;
 mod edit;
+mod matmul;
 mod norm;
-mod project;
 mod residual;
 
 pub use dce::dce;
@@ -15,7 +15,7 @@ use super::verify::verify;
 
 type Pass = fn(Graph) -> Graph;
 
-/// Columns of a matrix that a projection reads at a time: matrices with other rows stay as they are.
+/// Columns of a matrix that a fused matmul reads at a time: matrices with other rows stay as they are.
 const RUN: usize = 32;
 
 /// The passes that every plan goes through.
@@ -29,7 +29,7 @@ pub fn run(g: Graph) -> Graph {
 /// Fuses ops for backends on which starting one costs more than the work of a small one.
 ///
 /// ```text
-/// %1 = rms_norm %0 n                     %1 = project %0 n q k v norm
+/// %1 = rms_norm %0 n                     %1 = fused_matmul %0 n q k v norm
 /// %2 = matmul %1 q ... %4 = matmul %1 v  %2 = slice %1 ... %4 = slice %1
 /// ```
 ///
@@ -39,13 +39,13 @@ pub fn fuse(g: Graph) -> Graph {
     const PASSES: &[(&str, Pass)] = &[
         ("l2_norms", delta::l2_norms),
         ("gates", attention::gates),
-        ("biases", project::biases),
-        ("glus", project::glus),
+        ("biases", matmul::biases),
+        ("glus", matmul::glus),
         ("gated_norms", norm::gated_norms),
         ("sums", residual::sums),
-        ("merge", project::merge),
+        ("merge", matmul::merge),
         ("norms", norm::norms),
-        ("places", attention::places),
+        ("rope_stores", attention::rope_stores),
     ];
     all(g, PASSES)
 }

@@ -1,12 +1,12 @@
-//! Norms become the first part of the projections that read them.
+//! Norms become the first part of the fused matmuls that read them.
 
 use super::edit::Edit;
-use super::project::as_project;
+use super::matmul::as_fused;
 use crate::graph::fused::{Post, Pre};
 use crate::graph::ir::{Dim, Graph, ValueId};
 use crate::graph::op::Op;
 
-/// A norm of whole rows that only projections read. The head keeps its norm: each of its many workgroups would repeat
+/// A norm of whole rows that only fused matmuls read. The head keeps its norm: each of its many workgroups would repeat
 /// it.
 pub fn norms(g: Graph) -> Graph {
     let mut e = Edit::new(g);
@@ -18,19 +18,19 @@ pub fn norms(g: Graph) -> Graph {
         }
         let projects: Option<Vec<_>> = (e.readers(normed).iter())
             .map(|&r| {
-                let p = as_project(&e.g, &e.g.nodes[r].op)?;
+                let p = as_fused(&e.g, &e.g.nodes[r].op)?;
                 (p.x == normed && p.pre == Pre::None && !other_uses(&e.g.nodes[r].op, normed)).then_some((r, p))
             })
             .collect();
         for (r, mut p) in projects.into_iter().flatten() {
             (p.x, p.pre) = (x, Pre::Norm { w, eps });
-            e.set(r, Op::Project(Box::new(p)));
+            e.set(r, Op::FusedMatMul(Box::new(p)));
         }
     }
     e.finish()
 }
 
-/// `act(gate) * rms_norm(x)` that only one projection reads.
+/// `act(gate) * rms_norm(x)` that only one fused matmul reads.
 pub fn gated_norms(g: Graph) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
@@ -41,10 +41,10 @@ pub fn gated_norms(g: Graph) -> Graph {
             continue;
         }
         let r = e.readers(v)[0];
-        let Some(mut p) = as_project(&e.g, &e.g.nodes[r].op) else { continue };
+        let Some(mut p) = as_fused(&e.g, &e.g.nodes[r].op) else { continue };
         if p.x == v && p.pre == Pre::None && p.experts.is_none() && !matches!(p.post, Post::Glu(_)) {
             (p.x, p.pre) = (x, Pre::GatedNorm { w, eps, gate, act });
-            e.set(r, Op::Project(Box::new(p)));
+            e.set(r, Op::FusedMatMul(Box::new(p)));
         }
     }
     e.finish()

@@ -4,24 +4,30 @@ use std::collections::HashMap;
 
 use super::RUN;
 use super::edit::Edit;
-use crate::graph::fused::{Experts, Post, Pre, Project, Term};
+use crate::graph::fused::{Experts, FusedMatMul, Post, Pre, Term};
 use crate::graph::infer::infer;
 use crate::graph::ir::{Graph, Node, ValueId};
 use crate::graph::op::Op;
 
-/// Matrices of one projection, at most: with its other operands as many as every device binds.
+/// Matrices of one fused matmul, at most: with its other operands as many as every device binds.
 const MAX_PARTS: usize = 4;
 
-/// The projection that an op is, if it may become part of a larger one.
-pub fn as_project(g: &Graph, op: &Op) -> Option<Project> {
+/// The fused matmul that an op is, if it may become part of a larger one.
+pub fn as_fused(g: &Graph, op: &Op) -> Option<FusedMatMul> {
     let plain = |x, w, experts| {
         let parts = vec![Term { w, bias: None }];
-        g.weight(w).cols.is_multiple_of(RUN).then_some(Project { x, pre: Pre::None, parts, post: Post::None, experts })
+        g.weight(w).cols.is_multiple_of(RUN).then_some(FusedMatMul {
+            x,
+            pre: Pre::None,
+            parts,
+            post: Post::None,
+            experts,
+        })
     };
     match op {
         Op::MatMul { w, x } => plain(*x, *w, None),
         Op::MoeMatMul { w, x, route, n_expert } => plain(*x, *w, Some(Experts { route: *route, n: *n_expert })),
-        Op::Project(p) => Some((**p).clone()),
+        Op::FusedMatMul(p) => Some((**p).clone()),
         _ => None,
     }
 }
@@ -32,9 +38,9 @@ pub fn biases(g: Graph) -> Graph {
     for i in 0..e.g.nodes.len() {
         let Op::AddBias { x, b } = e.g.nodes[i].op else { continue };
         let Op::MatMul { .. } = e.op(x) else { continue };
-        let Some(mut p) = as_project(&e.g, e.op(x)).filter(|_| e.only_reader(x)) else { continue };
+        let Some(mut p) = as_fused(&e.g, e.op(x)).filter(|_| e.only_reader(x)) else { continue };
         p.parts[0].bias = Some(b);
-        e.set(i, Op::Project(Box::new(p)));
+        e.set(i, Op::FusedMatMul(Box::new(p)));
     }
     e.finish()
 }
@@ -44,24 +50,24 @@ pub fn glus(g: Graph) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::Glu { gate, up, act } = e.g.nodes[i].op else { continue };
-        let halves = (as_project(&e.g, e.op(gate)), as_project(&e.g, e.op(up)));
+        let halves = (as_fused(&e.g, e.op(gate)), as_fused(&e.g, e.op(up)));
         let (Some(mut p), Some(q)) = halves else { continue };
         let alike = p.x == q.x && p.experts == q.experts && p.post == Post::None && q.post == Post::None;
         if alike && e.only_reader(gate) && e.only_reader(up) {
             p.parts.extend(q.parts);
             p.post = Post::Glu(act);
-            e.set(i, Op::Project(Box::new(p)));
+            e.set(i, Op::FusedMatMul(Box::new(p)));
         }
     }
     e.finish()
 }
 
-/// Products with the same x, whatever their types: one projection where the first was, and a slice of it for each.
+/// Products with the same x, whatever their types: one fused matmul where the first was, and a slice of it for each.
 pub fn merge(g: Graph) -> Graph {
-    let mut groups: HashMap<ValueId, Vec<(usize, Project)>> = HashMap::new();
+    let mut groups: HashMap<ValueId, Vec<(usize, FusedMatMul)>> = HashMap::new();
     for (i, node) in g.nodes.iter().enumerate() {
-        let whole = |p: &Project| p.post == Post::None && p.experts.is_none() && p.pre == Pre::None;
-        if let Some(p) = as_project(&g, &node.op).filter(whole) {
+        let whole = |p: &FusedMatMul| p.post == Post::None && p.experts.is_none() && p.pre == Pre::None;
+        if let Some(p) = as_fused(&g, &node.op).filter(whole) {
             groups.entry(p.x).or_default().push((i, p));
         }
     }
@@ -73,7 +79,7 @@ pub fn merge(g: Graph) -> Graph {
         ValueId(new.nodes.len() as u32 - 1)
     };
     let mut new_id: Vec<ValueId> = Vec::with_capacity(g.nodes.len());
-    // The projection of each group that was begun, and the columns of it that are given away.
+    // The fused matmul of each group that was begun, and the columns of it that are given away.
     let mut begun: HashMap<ValueId, (ValueId, usize)> = HashMap::new();
     for (i, node) in g.nodes.iter().enumerate() {
         let x = node.op.operands().next();
@@ -84,8 +90,8 @@ pub fn merge(g: Graph) -> Graph {
             (Some(members), Some(x)) => {
                 let (from, at) = begun.entry(x).or_insert_with(|| {
                     let parts = members.iter().flat_map(|(_, p)| p.parts.clone()).collect();
-                    let whole = Project { x: new_id[x.index()], parts, ..members[0].1.clone() };
-                    (push(&mut new, Op::Project(Box::new(whole)), None), 0)
+                    let whole = FusedMatMul { x: new_id[x.index()], parts, ..members[0].1.clone() };
+                    (push(&mut new, Op::FusedMatMul(Box::new(whole)), None), 0)
                 });
                 let len = g.shape(ValueId(i as u32)).cols;
                 let slice = Op::Slice { x: *from, group: new.shape(*from).cols, start: *at, len };

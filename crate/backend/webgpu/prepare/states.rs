@@ -1,10 +1,10 @@
 //! What stays from step to step: the rows of keys and values, which grow, and the recurrent states, which do not.
 
-use super::device::Gpu;
-use super::lower;
+use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::kernels::kv::kv_of;
 use crate::backend::{KvType, Limits};
 use crate::error::Result;
-use crate::graph::{Graph, StateId};
+use crate::graph::{Graph, Op, StateId};
 
 /// Positions that the cache has room for at first, and by which it grows at least.
 const CHUNK: usize = 512;
@@ -20,7 +20,7 @@ pub struct States {
 impl States {
     pub fn new(gpu: &Gpu, g: &Graph, limits: Limits) -> Result<Self> {
         for i in 0..g.states.len() {
-            gpu.check_binding(&g.states[i].name, lower::state_bytes(g, StateId(i as u32), limits.kv, limits.n_ctx))?;
+            gpu.check_binding(&g.states[i].name, state_bytes(g, StateId(i as u32), limits.kv, limits.n_ctx))?;
         }
         let rows = limits.n_ctx.min(CHUNK);
         let state = |i: usize| allocate(gpu, g, i, limits.kv, rows);
@@ -87,5 +87,16 @@ impl States {
 
 /// A state with room for `rows` positions.
 fn allocate(gpu: &Gpu, g: &Graph, i: usize, kv: KvType, rows: usize) -> Result<wgpu::Buffer> {
-    gpu.storage(&g.states[i].name, lower::state_bytes(g, StateId(i as u32), kv, rows))
+    gpu.storage(&g.states[i].name, state_bytes(g, StateId(i as u32), kv, rows))
+}
+
+/// Bytes of a state with room for `rows` positions.
+fn state_bytes(g: &Graph, s: StateId, kv: KvType, rows: usize) -> u64 {
+    let state = g.state(s);
+    let heads = g.nodes.iter().find_map(|n| match &n.op {
+        Op::RopeStore(p) if p.keys == s || p.values == s => Some(state.cols / p.rope.d_head),
+        _ => None,
+    });
+    let row = heads.map_or(state.cols * 4, |n| n * kv_of(g, s, kv).bytes(state.cols / n));
+    (state.rows.count(rows) * row) as u64
 }

@@ -1,13 +1,16 @@
-//! Projections in whole numbers of 8 bits.
+//! Matmuls in int8.
 
-use super::super::super::wgsl::Const::{B, U};
-use super::super::super::wgsl::{assemble, assemble_with};
-use super::super::{Kernel, Read, THREADS, Write, fold, quant};
-use super::Projection;
+use super::super::libs::quant;
+use super::super::matrix::{THREADS, fold};
+use super::face::MatMul;
+use crate::backend::webgpu::dispatch::Access::{Read, Write};
+use crate::backend::webgpu::dispatch::Kernel;
+use crate::backend::webgpu::shader::text::Const::{B, U};
+use crate::backend::webgpu::shader::text::{assemble, assemble_with};
 use crate::dtype::DType;
 
-/// A projection of many rows of x that `quantize_q8` made, by matrices that are all `in_ints`.
-pub fn gemm_q8(p: &Projection) -> Kernel {
+/// A matmul of many rows of x that `quantize_q8` made, by matrices that are all `in_ints`.
+pub fn gemm_q8(p: &MatMul) -> Kernel {
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
     let (tile, lib, z) = p.tile();
@@ -17,12 +20,12 @@ pub fn gemm_q8(p: &Projection) -> Kernel {
     let minima = p.segments.iter().any(|s| quant(s.m.dtype).contains(&"run_of_unsigned"));
     let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile)), ("HALVED", B(halved)), ("MINIMA", B(minima))]].concat();
     let bindings = p.bindings("vec4<u32>");
-    let own = copies + &frame + &p.load_w("load_ints", "Ints");
+    let own = copies + &frame + &p.segments().load_w_ints();
     let source = assemble_with("gemm_q8", &bindings, &[], &consts, &own);
     Kernel { name: "gemm_q8", source, bind: bindings.access, grid, rows: tile, z }
 }
 
-/// Rows of `cols` values as whole numbers of 8 bits. Binds x, y.
+/// Rows of `cols` values in int8. Binds x, y.
 pub fn quantize_q8(cols: usize) -> Kernel {
     let runs = cols / 32;
     let source = assemble("quantize_q8", &["run", "dot"], &[("RUNS", U(runs))]);

@@ -1,19 +1,13 @@
 //! Tokens that are chosen on the GPU, so that the next step need not wait for the host.
 
-use std::task::{Context, Poll};
-
-use super::device::Gpu;
-use super::dispatch::IDS_AT;
-use super::kernels;
 use super::program::Program;
-use super::readback::Ring;
+use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::dispatch::IDS_AT;
+use crate::backend::webgpu::kernels::sample::sample;
 use crate::backend::{Choice, Rules, Step};
 use crate::bail;
 use crate::error::Result;
 use crate::graph::Entry;
-
-/// Steps whose tokens may be on their way at once.
-pub const SEATS: usize = 12;
 
 /// The most tokens that top-k may keep here: as many as the shader's `MOST`.
 const TOP_K: usize = 64;
@@ -25,7 +19,7 @@ const RECENT: usize = 1024;
 const HOW: u64 = 64;
 
 /// Bytes of the token that the host reads; that for the next step follows.
-const ID: u64 = 4;
+pub const ID: u64 = 4;
 
 /// The step that makes the logits.
 const DECODE: Step<'static> = Step { tokens: &[0], pos: 0, outputs: 1, entry: Entry::Trunk };
@@ -36,8 +30,7 @@ pub struct Sampler {
     /// The token at each position, and the one after the last.
     history: wgpu::Buffer,
     /// The token for the host, and that for the next step.
-    chosen: wgpu::Buffer,
-    pub ring: Ring,
+    pub chosen: wgpu::Buffer,
     n_vocab: usize,
 }
 
@@ -55,7 +48,7 @@ impl Sampler {
         // All its reads wait for memory: as many threads as there may be wait together.
         let limits = gpu.device.limits();
         let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
-        let source = kernels::sample(n_vocab, if gpu.tuning.software { 32 } else { most as usize / 32 * 32 });
+        let source = sample(n_vocab, if gpu.tuning.software { 32 } else { most as usize / 32 * 32 });
         let device = &gpu.device;
         // With checks of bounds: what it reads comes from earlier dispatches, and it is one workgroup.
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -70,7 +63,7 @@ impl Sampler {
             compilation_options: Default::default(),
             cache: None,
         });
-        let how = wgpu::BufferBinding { buffer: &program.step, offset: 0, size: wgpu::BufferSize::new(HOW) };
+        let how = wgpu::BufferBinding { buffer: &program.buffers.step, offset: 0, size: wgpu::BufferSize::new(HOW) };
         let resources = [
             wgpu::BindingResource::Buffer(how),
             logits.as_entire_binding(),
@@ -84,18 +77,19 @@ impl Sampler {
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
-        Ok(Self { pipeline, group, history, chosen, ring: Ring::new(gpu, ID, SEATS)?, n_vocab })
+        Ok(Self { pipeline, group, history, chosen, n_vocab })
     }
 
+    /// How many were made.
     pub fn buffers(&self) -> u64 {
-        2 + self.ring.buffers()
+        [&self.history, &self.chosen].len() as u64
     }
 
     pub fn bytes(&self) -> u64 {
         self.history.size() + self.chosen.size()
     }
 
-    /// Fails where the token of this step cannot be chosen so, or cannot be now.
+    /// Fails where the token of this step cannot be chosen so.
     pub fn check(&self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
         let end = step.pos + step.tokens.len();
         if !knows(choice.rules, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
@@ -104,7 +98,7 @@ impl Sampler {
         if choice.history.is_some_and(|h| h.len() != end) || (choice.history.is_none() && step.tokens.len() != 1) {
             bail!(InvalidArgument, "the history of a choice ends where its step does");
         }
-        self.ring.vacant()
+        Ok(())
     }
 
     /// Appends the shader's `How` behind the step uniform.
@@ -140,21 +134,10 @@ impl Sampler {
         pass.set_bind_group(0, &self.group, &[]);
         pass.dispatch_workgroups(1, 1, 1);
     }
-
-    /// Takes a seat for the token. Returns the bytes that will be read.
-    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder) -> u64 {
-        self.ring.take(encoder, &self.chosen, ID);
-        ID
-    }
-
-    pub fn poll(&mut self, gpu: &Gpu, cx: &mut Context<'_>) -> Poll<Result<u32>> {
-        let mut id = [0u32];
-        self.ring.poll(gpu, cx, bytemuck::cast_slice_mut(&mut id)).map(|read| read.and_then(|()| token(id[0])))
-    }
 }
 
 /// What the shader writes is a token or why there is none.
-fn token(id: u32) -> Result<u32> {
+pub fn token(id: u32) -> Result<u32> {
     match id {
         u32::MAX => bail!(DegenerateLogits, "a logit is no finite number; compare this backend with the reference"),
         0xffff_fffe => bail!(DegenerateLogits, "all logits are equal; compare this backend with the reference"),

@@ -1,9 +1,9 @@
 //! How long each kernel of a step takes, by the clock of the GPU.
 
-use super::device::Gpu;
-use super::dispatch::Dispatch;
-use super::readback::mapped;
-use super::wgsl::file;
+use super::in_flight::mapped;
+use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::dispatch::Dispatch;
+use crate::backend::webgpu::kernels;
 use crate::backend::{Step, Timed};
 use crate::bail;
 use crate::error::Result;
@@ -24,7 +24,8 @@ pub async fn run(gpu: &Gpu, dispatches: &[Dispatch], step: &Step<'_>) -> Result<
             pass.set_bind_group(0, &d.group, &[]);
             pass.dispatch_workgroups(x, y, z);
         });
-        let timed = |((d, _), ns): (&(&Dispatch, _), f64)| Timed { kernel: d.name, ns, weight_bytes: d.weight_bytes };
+        let timed =
+            |((d, _), ns): (&(&Dispatch, _), f64)| Timed { kernel: d.name, ns, weight_bytes: d.schedule.weight_bytes };
         all.extend(batch.iter().zip(times.await?).map(timed));
     }
     Ok(all)
@@ -39,7 +40,7 @@ pub async fn streaming_read(gpu: &Gpu) -> Result<f64> {
     let (from, to) = (gpu.storage("read", bytes)?, gpu.storage("sums", 1 << 16)?);
     let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some("read"),
-        source: wgpu::ShaderSource::Wgsl(file("read").into()),
+        source: wgpu::ShaderSource::Wgsl(kernels::read().into()),
     });
     let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some("read"),

@@ -2,13 +2,14 @@
 
 use std::future::poll_fn;
 
-use super::device::Gpu;
-use super::dispatch::{Compiler, Dispatch};
-use super::kernels::{self, FEW, WIDE};
+use super::in_flight::{Answer, InFlight};
 use super::profile;
-use super::program::Program;
-use super::readback::Ring;
-use super::tuning::{Candidate, Change, Gemm, Tuning};
+use super::step::{write_head, write_ids};
+use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::dispatch::{Compiler, Dispatch};
+use crate::backend::webgpu::kernels::libs::in_ints;
+use crate::backend::webgpu::prepare::program::Program;
+use crate::backend::webgpu::tuning::{Candidate, GEMV_MAX_ROWS, Gemm, Knob, Tuning, WIDE_MATRIX_ROWS};
 use crate::backend::{KvType, Limits, Step};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -54,7 +55,7 @@ pub async fn tune(
     let end = (clock.now)() + BUDGET;
     let mut best = gpu.tuning;
     for (of, trial) in trials(&plan.graph, limits) {
-        let some: Vec<_> = candidates.iter().filter(|c| of(c.change) && best.with(c.change) != best).collect();
+        let some: Vec<_> = candidates.iter().filter(|c| of(c.knob) && best.with(c.knob) != best).collect();
         if !some.is_empty() && (clock.now)() < end {
             best = trial.run(gpu, best, &some, (clock, end)).await?;
         }
@@ -70,12 +71,12 @@ struct Trial {
     tokens: Vec<u32>,
 }
 
-type Of = fn(Change) -> bool;
+type Of = fn(Knob) -> bool;
 
 fn trials(g: &Graph, limits: Limits) -> Vec<(Of, Trial)> {
-    let wide = largest(g, |w| w.rows >= WIDE);
-    let narrow = largest(g, |w| w.rows < WIDE);
-    let ints = largest(g, |w| kernels::in_ints(w.dtype)).filter(|_| limits.max_tokens > FEW);
+    let wide = largest(g, |w| w.rows >= WIDE_MATRIX_ROWS);
+    let narrow = largest(g, |w| w.rows < WIDE_MATRIX_ROWS);
+    let ints = largest(g, |w| in_ints(w.dtype)).filter(|_| limits.max_tokens > GEMV_MAX_ROWS);
     let attention = g.nodes.iter().find_map(|n| match &n.op {
         Op::Attention { attn, .. } => Some(*attn),
         _ => None,
@@ -84,31 +85,31 @@ fn trials(g: &Graph, limits: Limits) -> Vec<(Of, Trial)> {
     all.extend(wide.map(|w| (is_wide as Of, Trial::product(w, w.rows, 1))));
     all.extend(narrow.map(|w| (is_narrow as Of, Trial::product(w, w.rows, 1))));
     all.extend(ints.map(|w| (is_gemm as Of, Trial::product(w, w.rows.min(ROWS), limits.max_tokens.min(TOKENS)))));
-    all.extend(attention.map(|a| (is_keys as Of, Trial::attention(a, limits.n_ctx.min(POSITIONS)))));
+    all.extend(attention.map(|a| (is_attn_chunk as Of, Trial::attention(a, limits.n_ctx.min(POSITIONS)))));
     all
 }
 
-fn is_wide(c: Change) -> bool {
-    matches!(c, Change::Wide(_))
+fn is_wide(c: Knob) -> bool {
+    matches!(c, Knob::Wide(_))
 }
 
-fn is_narrow(c: Change) -> bool {
-    matches!(c, Change::Narrow(_))
+fn is_narrow(c: Knob) -> bool {
+    matches!(c, Knob::Narrow(_))
 }
 
-fn is_gemm(c: Change) -> bool {
-    matches!(c, Change::Gemm(_))
+fn is_gemm(c: Knob) -> bool {
+    matches!(c, Knob::Gemm(_))
 }
 
-fn is_keys(c: Change) -> bool {
-    matches!(c, Change::Keys(_))
+fn is_attn_chunk(c: Knob) -> bool {
+    matches!(c, Knob::AttnChunk(_))
 }
 
 /// Of the matrices that are read whole for each token, one of the size that most bytes have.
 fn largest(g: &Graph, is: impl Fn(&Weight) -> bool) -> Option<&Weight> {
     let read = g.nodes.iter().flat_map(|n| match &n.op {
         Op::MatMul { w, .. } => vec![*w],
-        Op::Project(p) if p.experts.is_none() => p.parts.iter().map(|p| p.w).collect(),
+        Op::FusedMatMul(p) if p.experts.is_none() => p.parts.iter().map(|p| p.w).collect(),
         _ => Vec::new(),
     });
     let matrices: Vec<&Weight> = read.map(|w| g.weight(w)).filter(|w| w.cols.is_multiple_of(32) && is(w)).collect();
@@ -120,7 +121,7 @@ fn largest(g: &Graph, is: impl Fn(&Weight) -> bool) -> Option<&Weight> {
 impl Trial {
     /// Products of copies of some rows of a matrix with as many tokens.
     fn product(w: &Weight, rows: usize, tokens: usize) -> Self {
-        let rows = rows.min((BYTES / w.row_bytes()).max(WIDE));
+        let rows = rows.min((BYTES / w.row_bytes()).max(WIDE_MATRIX_ROWS));
         let copies = (BYTES / (rows * w.row_bytes()).max(1)).clamp(1, COPIES);
         let mut g = Builder::new();
         let table = g.weight("x", DType::F32, TOKENS, w.cols);
@@ -175,11 +176,13 @@ impl Trial {
         (clock, end): (Clock<'_>, f64),
     ) -> Result<Tuning> {
         // Room for whichever needs the most.
-        let roomy =
-            Tuning { keys: changes.iter().fold(default.keys, |n, c| n.min(default.with(c.change).keys)), ..default };
+        let roomy = Tuning {
+            attn_chunk: changes.iter().fold(default.attn_chunk, |n, c| n.min(default.with(c.knob).attn_chunk)),
+            ..default
+        };
         let roomy = Tuning { gemm: Gemm::Q8, ..roomy };
         let mut bench = Bench::new(gpu, self, roomy)?;
-        let mut compiler = Compiler::new(gpu, default);
+        let mut compiler = Compiler::new(gpu);
         let plain = bench.compile(&mut compiler, default)?;
         let want = bench.numbers(&plain).await?;
         let mut variants = vec![(default, plain, f64::INFINITY)];
@@ -187,14 +190,14 @@ impl Trial {
             if (clock.now)() >= end {
                 break;
             }
-            let tuning = default.with(c.change);
+            let tuning = default.with(c.knob);
             let run = bench.compile(&mut compiler, tuning)?;
             // A driver may miscompile one of them.
             let off = distance(&bench.numbers(&run).await?, &want);
             if off <= c.tolerance {
                 variants.push((tuning, run, f64::INFINITY));
             } else {
-                tracing::warn!("{:?} gives numbers on this GPU that are off by {off:e}: it is not used", c.change);
+                tracing::warn!("{:?} gives numbers on this GPU that are off by {off:e}: it is not used", c.knob);
             }
         }
         let once = bench.time(&variants[0].1, 1, clock).await?;
@@ -208,7 +211,7 @@ impl Trial {
                 *best = best.min(bench.time(run, repeats, clock).await?);
             }
         }
-        bench.program.weights.destroy();
+        bench.program.buffers.weights.destroy();
         let limit = variants[0].2 * GAIN;
         let fastest = variants.iter().filter(|v| v.2 > 0.0 && v.2 <= limit).min_by(|a, b| a.2.total_cmp(&b.2));
         Ok(fastest.map_or(default, |v| v.0))
@@ -227,7 +230,7 @@ struct Bench<'a> {
     gpu: &'a Gpu,
     trial: &'a Trial,
     program: Program,
-    ring: Ring,
+    in_flight: InFlight,
 }
 
 impl<'a> Bench<'a> {
@@ -235,17 +238,17 @@ impl<'a> Bench<'a> {
         let mut program = Program::allocate(gpu, trial.plan.clone(), trial.limits, roomy)?;
         program.reserve(gpu, trial.limits.n_ctx)?;
         fill(gpu, &mut program)?;
-        let ring = Ring::new(gpu, (trial.numbers() * 4).max(16) as u64, 1)?;
+        let mut in_flight = InFlight::default();
+        in_flight.add(gpu, Answer::Logits, 1, (trial.numbers() * 4).max(16) as u64)?;
         let mut words = Vec::new();
-        super::head(&mut words, &trial.step());
-        super::ids(&mut words, &trial.step());
-        gpu.queue.write_buffer(&program.step, 0, bytemuck::cast_slice(&words));
-        Ok(Self { gpu, trial, program, ring })
+        write_head(&mut words, &trial.step());
+        write_ids(&mut words, &trial.step());
+        gpu.queue.write_buffer(&program.buffers.step, 0, bytemuck::cast_slice(&words));
+        Ok(Self { gpu, trial, program, in_flight })
     }
 
     fn compile(&mut self, compiler: &mut Compiler<'_>, tuning: Tuning) -> Result<Vec<Dispatch>> {
-        compiler.tuning = tuning;
-        let [trunk, _] = self.program.compile(compiler)?;
+        let [trunk, _] = self.program.compile(self.gpu, compiler, tuning)?;
         Ok(trunk)
     }
 
@@ -272,16 +275,16 @@ impl<'a> Bench<'a> {
         let begin = (clock.now)();
         let mut encoder = self.gpu.encoder();
         record(&mut encoder, run, &step, Some((repeats, None)));
-        let unread = self.program.step.clone();
+        let unread = self.program.buffers.step.clone();
         self.finish(encoder, &unread, &mut []).await?;
         Ok((clock.now)() - begin)
     }
 
     async fn finish(&mut self, mut encoder: wgpu::CommandEncoder, from: &wgpu::Buffer, out: &mut [u8]) -> Result<()> {
-        self.ring.take(&mut encoder, from, out.len() as u64);
+        self.in_flight.take(&mut encoder, Answer::Logits, from, out.len() as u64);
         let submission = self.gpu.queue.submit([encoder.finish()]);
-        self.ring.listen(&self.gpu.queue, submission);
-        poll_fn(|cx| self.ring.poll(self.gpu, cx, out)).await
+        self.in_flight.notify(&self.gpu.queue, submission);
+        poll_fn(|cx| self.in_flight.poll(self.gpu, cx, Answer::Logits, out)).await
     }
 }
 
@@ -324,12 +327,12 @@ fn fill(gpu: &Gpu, program: &mut Program) -> Result<()> {
         let w = &program.plan.graph.weights[i];
         let (bytes, from) = (w.bytes(), if w.dtype == DType::F32 { floats } else { packed });
         for at in (0..bytes).step_by(PIECE) {
-            program.weights.write(gpu, WeightId(i as u32), at, &from[..PIECE.min(bytes - at)])?;
+            program.buffers.weights.write(gpu, WeightId(i as u32), at, &from[..PIECE.min(bytes - at)])?;
         }
     }
-    program.weights.finish(gpu)?;
+    program.buffers.weights.finish(gpu)?;
     for i in 0..program.plan.graph.states.len() {
-        let buffer = program.states.get(StateId(i as u32));
+        let buffer = program.buffers.states.get(StateId(i as u32));
         for at in (0..buffer.size()).step_by(PIECE) {
             gpu.queue.write_buffer(buffer, at, &floats[..(buffer.size() - at).min(PIECE as u64) as usize]);
         }

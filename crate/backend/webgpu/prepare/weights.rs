@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::device::Gpu;
-use super::repack::{self, Repacker, TILE};
-use super::tables::Table;
+use super::repack::Repacker;
+use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::kernels::repack::{self, TILE};
+use crate::backend::webgpu::kernels::table::Table;
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::Result;
@@ -65,7 +66,7 @@ impl Weights {
         for (i, w) in g.weights.iter().enumerate() {
             let id = WeightId(i as u32);
             let host = tables.iter().any(|t| t.contains(&id)).then(|| vec![0; w.bytes()]);
-            // Of a sum that a projection takes in, the weight is in the projection's table, but it may run alone too.
+            // The weight of a fused `norm_add` is in the table of the matmul, but the kernel that runs alone binds it.
             let bound = g.nodes.iter().zip(&tables).any(|(n, t)| n.op.weights().any(|x| x == id) && !t.contains(&id));
             let rows = rows_of_parts(gpu, g, id)?;
             let parts = if bound { split(gpu, w, rows)? } else { Vec::new() };
@@ -205,7 +206,7 @@ fn target_in(parts: &[Part], offset: usize, len: usize) -> Option<Target<'_>> {
 /// Rows of each part: as many as a binding holds, and the same for the two halves of a gated linear unit.
 fn rows_of_parts(gpu: &Gpu, g: &Graph, w: WeightId) -> Result<usize> {
     let halves = g.nodes.iter().find_map(|n| match &n.op {
-        Op::Project(p) if matches!(p.post, Post::Glu(_)) && p.parts.iter().any(|p| p.w == w) => Some(&p.parts[..]),
+        Op::FusedMatMul(p) if matches!(p.post, Post::Glu(_)) && p.parts.iter().any(|p| p.w == w) => Some(&p.parts[..]),
         _ => None,
     });
     let together = || halves.unwrap_or_default().iter().map(|p| p.w).chain([w]).map(|w| g.weight(w));
