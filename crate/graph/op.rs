@@ -192,7 +192,7 @@ pub enum Op {
     FusedMatMul(Box<FusedMatMul>),
     /// An effect on two states, and a value: q.
     RopeStore(Box<RopeStore>),
-    /// `x + rms_norm(y)`. Where a fused matmul norms the value and comes next, both may run at once.
+    /// `x + rms_norm(y)`. Where a fused matmul norms the value and comes next, a backend may run both at once.
     NormAdd {
         x: ValueId,
         y: ValueId,

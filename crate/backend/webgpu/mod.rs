@@ -15,7 +15,7 @@ mod tuning;
 use std::task::{Context, Poll};
 
 pub use self::device::{AdapterInfo, Options};
-pub use self::kernels::shader_sources;
+pub use self::kernels::{FUSE_RULES, shader_sources};
 pub use self::prepare::weights::Target;
 pub use self::run::autotune::Clock;
 pub use self::tuning::{Candidate, Gemm, Gemv, Knob, Tuning, candidates};
@@ -149,7 +149,7 @@ impl Backend for WebGpu {
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
         self.gpu.fault.check()?;
         self.runner = None; // Frees what an earlier plan held, before this one needs memory.
-        let runner = Runner::new(&self.gpu, plan.fused(), limits, self.rate)?;
+        let runner = Runner::new(&self.gpu, plan.fused(&FUSE_RULES), limits, self.rate)?;
         self.counters = runner.counters();
         self.runner = Some(runner);
         self.gpu.fault.check()

@@ -2,21 +2,18 @@
 
 use std::collections::HashMap;
 
-use super::RUN;
 use super::edit::Edit;
 use crate::graph::fused::{Experts, FusedMatMul, Post, Pre, Term};
 use crate::graph::infer::infer;
 use crate::graph::ir::{Graph, Node, ValueId};
 use crate::graph::op::Op;
-
-/// Matrices of one fused matmul, at most: with its other operands as many as every device binds.
-const MAX_PARTS: usize = 4;
+use crate::graph::rules::FuseRules;
 
 /// The fused matmul that an op is, if it may become part of a larger one.
-pub fn as_fused(g: &Graph, op: &Op) -> Option<FusedMatMul> {
+pub fn as_fused(g: &Graph, op: &Op, rules: &FuseRules) -> Option<FusedMatMul> {
     let plain = |x, w, experts| {
         let parts = vec![Term { w, bias: None }];
-        g.weight(w).cols.is_multiple_of(RUN).then_some(FusedMatMul {
+        g.weight(w).cols.is_multiple_of(rules.run).then_some(FusedMatMul {
             x,
             pre: Pre::None,
             parts,
@@ -33,12 +30,12 @@ pub fn as_fused(g: &Graph, op: &Op) -> Option<FusedMatMul> {
 }
 
 /// `matmul` and the bias that is added to it.
-pub fn biases(g: Graph) -> Graph {
+pub fn biases(g: Graph, rules: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::AddBias { x, b } = e.g.nodes[i].op else { continue };
         let Op::MatMul { .. } = e.op(x) else { continue };
-        let Some(mut p) = as_fused(&e.g, e.op(x)).filter(|_| e.only_reader(x)) else { continue };
+        let Some(mut p) = as_fused(&e.g, e.op(x), rules).filter(|_| e.only_reader(x)) else { continue };
         p.parts[0].bias = Some(b);
         e.set(i, Op::FusedMatMul(Box::new(p)));
     }
@@ -46,11 +43,11 @@ pub fn biases(g: Graph) -> Graph {
 }
 
 /// The gate and the other half of a gated linear unit.
-pub fn glus(g: Graph) -> Graph {
+pub fn glus(g: Graph, rules: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::Glu { gate, up, act } = e.g.nodes[i].op else { continue };
-        let halves = (as_fused(&e.g, e.op(gate)), as_fused(&e.g, e.op(up)));
+        let halves = (as_fused(&e.g, e.op(gate), rules), as_fused(&e.g, e.op(up), rules));
         let (Some(mut p), Some(q)) = halves else { continue };
         let alike = p.x == q.x && p.experts == q.experts && p.post == Post::None && q.post == Post::None;
         if alike && e.only_reader(gate) && e.only_reader(up) {
@@ -63,15 +60,15 @@ pub fn glus(g: Graph) -> Graph {
 }
 
 /// Products with the same x, whatever their types: one fused matmul where the first was, and a slice of it for each.
-pub fn merge(g: Graph) -> Graph {
+pub fn merge(g: Graph, rules: &FuseRules) -> Graph {
     let mut groups: HashMap<ValueId, Vec<(usize, FusedMatMul)>> = HashMap::new();
     for (i, node) in g.nodes.iter().enumerate() {
         let whole = |p: &FusedMatMul| p.post == Post::None && p.experts.is_none() && p.pre == Pre::None;
-        if let Some(p) = as_fused(&g, &node.op).filter(whole) {
+        if let Some(p) = as_fused(&g, &node.op, rules).filter(whole) {
             groups.entry(p.x).or_default().push((i, p));
         }
     }
-    groups.retain(|_, members| (2..=MAX_PARTS).contains(&members.len()));
+    groups.retain(|_, members| (2..=rules.max_parts).contains(&members.len()));
     let mut new = Graph { nodes: Vec::new(), ..g.clone() };
     let push = |new: &mut Graph, op: Op, name| {
         let shape = infer(new, &op).unwrap_or_else(|e| panic!("{e}\n{new}"));

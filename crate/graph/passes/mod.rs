@@ -11,19 +11,17 @@ mod residual;
 pub use dce::dce;
 
 use super::ir::Graph;
+use super::rules::FuseRules;
 use super::verify::verify;
 
-type Pass = fn(Graph) -> Graph;
-
-/// Columns of a matrix that a fused matmul reads at a time: matrices with other rows stay as they are.
-const RUN: usize = 32;
+type Pass = fn(Graph, &FuseRules) -> Graph;
 
 /// The passes that every plan goes through.
 ///
 /// # Panics
 /// Where a pass leaves a broken graph, which is a mistake in that pass.
 pub fn run(g: Graph) -> Graph {
-    all(g, &[("dce", dce)])
+    checked("dce", dce(g))
 }
 
 /// Fuses ops for backends on which starting one costs more than the work of a small one.
@@ -35,7 +33,7 @@ pub fn run(g: Graph) -> Graph {
 ///
 /// # Panics
 /// Where a pass leaves a broken graph, which is a mistake in that pass.
-pub fn fuse(g: Graph) -> Graph {
+pub fn fuse(mut g: Graph, rules: &FuseRules) -> Graph {
     const PASSES: &[(&str, Pass)] = &[
         ("l2_norms", delta::l2_norms),
         ("gates", attention::gates),
@@ -47,13 +45,18 @@ pub fn fuse(g: Graph) -> Graph {
         ("norms", norm::norms),
         ("rope_stores", attention::rope_stores),
     ];
-    all(g, PASSES)
+    for (name, pass) in PASSES {
+        g = checked(name, pass(g, rules));
+    }
+    g
 }
 
-fn all(mut g: Graph, passes: &[(&str, Pass)]) -> Graph {
-    for (name, pass) in passes {
-        g = pass(g);
-        verify(&g).unwrap_or_else(|e| panic!("pass {name} broke the graph: {e}\n{g}"));
-    }
+fn checked(pass: &str, g: Graph) -> Graph {
+    verify(&g).unwrap_or_else(|e| {
+        panic!(
+            "pass {pass} broke the graph: {e}
+{g}"
+        )
+    });
     g
 }

@@ -23,7 +23,18 @@ pub mod table;
 use super::shader::files::file;
 use super::tuning::{Gemm, Tuning, candidates};
 use crate::backend::Limits;
-use crate::graph::{Graph, Op};
+use crate::graph::{FuseRules, Graph, Op};
+
+/// What the kernels of this backend fuse.
+pub const FUSE_RULES: FuseRules = FuseRules {
+    run: 32,
+    // With the other operands as many as every device binds.
+    max_parts: 4,
+    vector: 4,
+    // Each of the many workgroups of the head would repeat it.
+    head_norm: false,
+    norm_add_with_next: true,
+};
 
 /// Bytes of the buffer that the kernels of a node share.
 pub fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
