@@ -1,6 +1,7 @@
 //! Keeps the house: layers, size budgets, and the lists that must agree with each other.
 
 mod imports;
+mod shaders;
 
 use std::collections::BTreeSet;
 use std::fs;

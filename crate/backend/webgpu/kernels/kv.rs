@@ -21,7 +21,7 @@ pub fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
     if narrow { wanted } else { KvType::F32 }
 }
 
-/// The element of a state's buffer, and the parts of `lib` that read and write it.
+/// The element of a state's buffer, and the parts that read and write it.
 pub fn kv_parts(kind: KvType, vector: &'static str) -> (&'static str, &'static str, &'static str) {
     match kind {
         KvType::F32 => (vector, "kv_f32", "store_f32"),

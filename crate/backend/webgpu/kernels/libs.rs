@@ -1,9 +1,9 @@
-//! The parts of `shaders/lib` for a type of weights, for rows of some length, and for an activation.
+//! The parts of `shaders/` for a type of weights, for rows of some length, and for an activation.
 
 use crate::dtype::DType;
 use crate::graph::Act;
 
-/// The parts of `lib` that unpack a run of this type; `None` where there is no kernel for it.
+/// The parts that unpack a run of this type; `None` where there is no kernel for it.
 pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
     Some(match dtype {
         DType::F32 => &["run", "vectors", "quant_f32"],
@@ -50,7 +50,7 @@ pub fn in_ints(dtype: DType) -> bool {
 /// The types that are not quantised.
 pub const VALUE_TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
-/// The parts of `lib` that read one value of a type that is not quantised.
+/// The parts that read one value of a type that is not quantised.
 pub fn value_libs(dtype: DType) -> Option<&'static [&'static str]> {
     Some(match dtype {
         DType::F32 => &["at_f32"],

@@ -1,4 +1,4 @@
-//! The functions that Rust writes because they depend on the matrices of a kernel, and copies of `lib` files, one for
+//! The functions that Rust writes because they depend on the matrices of a kernel, and copies of files, one for
 //! each matrix. `shaders/README.md` says which files call them.
 
 use std::fmt::{self, Write};
@@ -132,7 +132,7 @@ fn line(text: &mut String, args: fmt::Arguments<'_>) {
     writeln!(text, "{args}").expect("writing to a string does not fail");
 }
 
-/// Copies of parts of `lib` for several matrices in one shader. Whatever reads the weights `w`, or is declared in a file
+/// Copies of parts for several matrices in one shader. Whatever reads the weights `w`, or is declared in a file
 /// that does, has the number of its matrix behind its name: `load_run` is `load_run_0`, `load_run_1`, and so on. The
 /// other parts are shared.
 pub struct PerMatrixCode {
@@ -151,7 +151,7 @@ impl PerMatrixCode {
     fn share(&mut self, lib: &str) {
         if !self.seen.iter().any(|s| s == lib) {
             self.seen.push(lib.to_string());
-            self.shared.push_str(file(&format!("lib/{lib}")));
+            self.shared.push_str(file(lib));
         }
     }
 
@@ -164,7 +164,7 @@ impl PerMatrixCode {
             constant(&mut own, key, *value);
         }
         for lib in libs {
-            let text = file(&format!("lib/{lib}"));
+            let text = file(lib);
             if !words(text).any(|w| names.iter().any(|n| n == w)) {
                 self.share(lib);
                 continue;

@@ -1,4 +1,4 @@
-//! The text of a shader: constants, the parts of `shaders/lib` that it uses, and the file with its entry point.
+//! The text of a shader: constants, the parts of `shaders/` that it uses, and the file with its entry point.
 //!
 //! Sizes are constants of the text and not overrides, because loop counts and array lengths depend on them. The text is
 //! plain WGSL without extensions: naga and Tint both take it as it is.
@@ -16,7 +16,7 @@ pub enum Const {
     B(bool),
 }
 
-/// The shader `name` with these parts of `lib` and these constants.
+/// The shader `name` with these parts and these constants.
 pub fn assemble(name: &str, libs: &[&str], consts: &[(&str, Const)]) -> String {
     assemble_with(name, &Bindings::default(), libs, consts, "")
 }
@@ -27,10 +27,10 @@ pub fn assemble_with(name: &str, bindings: &Bindings, libs: &[&str], consts: &[(
     for (key, value) in consts {
         constant(&mut text, key, *value);
     }
-    text.push_str(file("lib/step"));
+    text.push_str(file("step"));
     text.push_str(&bindings.text);
     for lib in libs {
-        text.push_str(file(&format!("lib/{lib}")));
+        text.push_str(file(lib));
     }
     text.push_str(own);
     text.push_str(file(name));

@@ -165,7 +165,7 @@ impl MatMul {
         }
         let text = copies.finish();
         match pair.filter(|_| self.halves() == 2) {
-            Some(pair) => text + file(&format!("lib/{pair}")),
+            Some(pair) => text + file(pair),
             None => text,
         }
     }
