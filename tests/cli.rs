@@ -413,3 +413,20 @@ fn a_folder_that_is_no_whole_checkpoint_says_what_it_lacks() {
     std::fs::remove_file(folder.0.join("model.safetensors.index.json")).unwrap();
     assert!(error()["message"].as_str().unwrap().contains("model.safetensors"));
 }
+
+#[test]
+fn shaders_prints_a_kernel_as_it_is_compiled_with_its_bindings() {
+    let out = pagelm(&["shaders", "gemv", "q4_k", "hardware"]);
+    assert!(out.status.success());
+    let text = String::from_utf8(out.stdout).unwrap();
+    for part in ["@group(0) @binding(1) var<storage, read> w_0: array<vec4<u32>>;", "fn rows_of(", "fn main("] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let listed = json(&["shaders"], 0);
+    let names = listed["names"].as_array().unwrap();
+    assert!(names.len() > 200 && names.iter().any(|n| n == "sample 32"), "{} names", names.len());
+    assert_eq!(json(&["shaders", "sample", "32"], 0)["name"], "sample 32");
+    let unknown = json(&["shaders", "no-such-kernel"], 1);
+    assert_eq!(unknown["error"]["code"], "invalid-argument");
+    assert!(unknown["error"]["message"].as_str().unwrap().contains("no-such-kernel"), "{unknown}");
+}

@@ -11,4 +11,5 @@ pub use generate::{Event, GenerateParams, Generation, StopReason, Usage};
 pub use load::{Loader, Piece};
 pub use model::{Model, Options};
 pub use sampler::{Sampler, SamplerParams};
-pub use session::{KernelTime, Profile, Session};
+pub use session::Session;
+pub use session::profile::{KernelTime, Profile};

@@ -2,12 +2,12 @@
 
 mod ahead;
 mod depth;
-mod profile;
+pub(super) mod profile;
+mod queue;
 
 use std::future::poll_fn;
 
-use self::ahead::Ahead;
-pub use self::profile::{KernelTime, Profile};
+use self::queue::Ahead;
 use super::sampler::refuse_degenerate;
 use crate::backend::{Backend, Limits, Step};
 use crate::error::{Error, ErrorKind, Result};

@@ -1,7 +1,7 @@
 //! The items of a header, one by one: what their bytes say, or why they cannot say that.
 
+use super::limits::{MAX_NAME, MAX_STRING};
 use super::meta::{Array, Value, ValueType};
-use super::parse::{MAX_NAME, MAX_STRING};
 use crate::bail;
 use crate::error::Result;
 

@@ -1,9 +1,9 @@
 //! Where the tensors lie: sizes, alignment, overlaps, and the end of the file.
 
+use super::header::{Gguf, TensorInfo};
+use super::limits::Room;
 use super::meta::Meta;
-use super::parse::tensor;
-use super::read::Room;
-use super::{Gguf, TensorInfo};
+use super::names::tensor;
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,21 +1,14 @@
 //! The header as a row of items: what each one needs, what it says, and which one follows.
 
+use super::header::{Gguf, TensorInfo};
 use super::item;
 use super::layout;
+use super::limits::{MAX_ARRAY, MAX_DIMS, MAX_KEYS, MAX_TENSORS, Room};
 use super::meta::{Array, Meta, Strings, Value, ValueType};
-use super::read::Room;
-use super::{Gguf, TensorInfo};
+use super::names::{clip, key, tensor};
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-
-/// Limits on what a header may claim, checked before anything is allocated. No file in use comes near any of them.
-pub const MAX_KEYS: u64 = 1 << 16;
-pub const MAX_TENSORS: u64 = 1 << 17;
-pub const MAX_NAME: u64 = 65535;
-pub const MAX_STRING: u64 = 16 << 20;
-pub const MAX_ARRAY: u64 = 16 << 20;
-pub const MAX_DIMS: u32 = 4;
 
 /// The shortest entries: a name of one byte with a bool, and one with a single dim.
 const MIN_KEY: u64 = 8 + 1 + 4 + 1;
@@ -213,21 +206,5 @@ impl Parser {
         self.tensors.push(TensorInfo { name: std::mem::take(&mut self.name), dtype, dims, offset, len });
         self.tensors_left -= 1;
         Ok(self.next_entry())
-    }
-}
-
-fn key(name: &str) -> String {
-    format!("key `{}`", clip(name))
-}
-
-pub(super) fn tensor(name: &str) -> String {
-    format!("tensor `{}`", clip(name))
-}
-
-/// A foreign name, short enough for a message.
-fn clip(name: &str) -> std::borrow::Cow<'_, str> {
-    match name.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &name[..end]).into(),
-        None => name.into(),
     }
 }

@@ -3,13 +3,11 @@
 //! Every item of a header has a length that is known before the item is read: a fixed one, or one that the item before
 //! it gave. The reader holds back bytes only until the item is complete, so a piece of one byte costs one append.
 
-use super::Gguf;
+use super::header::Gguf;
+use super::limits::Room;
 use super::parse::Parser;
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-
-/// The most bytes that a header may have. The largest in use (vocabularies of 260 000 tokens with merges) have 12 MiB.
-pub const MAX_HEADER: u64 = 64 << 20;
 
 /// The memory bound: at no time does reading hold more than this many bytes per header byte received, plus
 /// [`MEMORY_BASE`]. The worst items are one-byte array elements (8 bytes once read) and the shortest entries (14 bytes,
@@ -41,6 +39,17 @@ enum Phase {
     Reading(Box<Parser>),
     Done,
     Failed(Error),
+}
+
+impl Gguf {
+    /// Reads the header at the start of a whole file.
+    pub fn parse(file: &[u8]) -> Result<Gguf> {
+        let mut reader = Reader::new(Some(file.len() as u64));
+        match reader.push(file)? {
+            Progress::Done(gguf) => Ok(*gguf),
+            Progress::NeedMore => Err(reader.truncated()),
+        }
+    }
 }
 
 impl Reader {
@@ -130,26 +139,3 @@ fn feed(parser: &mut Parser, room: &mut Room, pending: &mut Vec<u8>, mut piece: 
 
 /// The capacity kept between items, so that short items do not allocate each time.
 const KEEP: usize = 64 << 10;
-
-/// Where the reader is and what can still come.
-#[derive(Debug)]
-pub(super) struct Room {
-    pub pos: u64,
-    pub file_len: Option<u64>,
-}
-
-impl Room {
-    /// Refuses an item that would need `n` more bytes than the file or the limit of a header has.
-    pub fn claim(&self, n: u64) -> Result<()> {
-        if let Some(len) = self.file_len {
-            let left = len.saturating_sub(self.pos);
-            if n > left {
-                bail!(GgufTruncated, "needs {n} bytes, the file has {left} more; is the download complete?");
-            }
-        }
-        if n > MAX_HEADER - self.pos.min(MAX_HEADER) {
-            bail!(GgufInvalid, "needs {n} bytes: the header would be longer than {MAX_HEADER}");
-        }
-        Ok(())
-    }
-}

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::TensorInfo;
+use super::header::TensorInfo;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A whole model in memory, or something that stands in for one.

@@ -79,11 +79,11 @@ impl Graph {
                 norm.map_or(Ok(()), |n| write!(f, " norm={}/{} eps={}", n.q_scale, n.k_scale, n.eps))
             }
             Op::NormAdd { eps, .. } => write!(f, " eps={eps}"),
-            Op::Place(p) => {
+            Op::RopeStore(p) => {
                 write!(f, " {} {}", self.state(p.keys).name, self.state(p.values).name)?;
                 p.norms.map_or(Ok(()), |_| write!(f, " eps={}", p.eps))
             }
-            Op::Project(p) => {
+            Op::FusedMatMul(p) => {
                 match p.pre {
                     Pre::None => {}
                     Pre::Norm { eps, .. } => write!(f, " norm eps={eps}")?,

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use super::builder::Builder;
-use super::fused::{Place, Post, Pre, Project, Term};
+use super::fused::{FusedMatMul, Post, Pre, RopeStore, Term};
 use super::ir::{Graph, ValueId};
 use super::op::Op;
 
 /// The same graph without the ops that passes make: the meaning of those ops.
 ///
 /// # Panics
-/// Where a projection of several parts is read otherwise than by slices of its parts: no pass makes that.
+/// Where a fused matmul of several parts is read otherwise than by slices of its parts: no pass makes that.
 pub fn expand(g: &Graph) -> Graph {
     let mut e = Expand { g, b: Builder::over(g), new: Vec::with_capacity(g.nodes.len()), parts: HashMap::new() };
     for (i, node) in g.nodes.iter().enumerate() {
@@ -30,7 +30,7 @@ pub fn expand(g: &Graph) -> Graph {
 struct Expand<'a> {
     g: &'a Graph,
     b: Builder,
-    /// The value that stands for each node; none for a projection of several parts.
+    /// The value that stands for each node; none for a fused matmul of several parts.
     new: Vec<Option<ValueId>>,
     /// The parts of those, by the node and the first column.
     parts: HashMap<(ValueId, usize), ValueId>,
@@ -43,8 +43,8 @@ impl Expand<'_> {
 
     fn node(&mut self, v: ValueId, op: &Op) -> Option<ValueId> {
         match op {
-            Op::Project(p) => self.project(v, p),
-            Op::Place(p) => Some(self.place(p)),
+            Op::FusedMatMul(p) => self.fused_matmul(v, p),
+            Op::RopeStore(p) => Some(self.rope_store(p)),
             Op::NormAdd { x, y, w, eps } => {
                 let y = self.b.rms_norm(self.value(*y), *w, *eps);
                 Some(self.b.add(self.value(*x), y))
@@ -82,7 +82,7 @@ impl Expand<'_> {
         self.b.op(op)
     }
 
-    fn project(&mut self, v: ValueId, p: &Project) -> Option<ValueId> {
+    fn fused_matmul(&mut self, v: ValueId, p: &FusedMatMul) -> Option<ValueId> {
         let x = self.value(p.x);
         let x = match p.pre {
             Pre::None => x,
@@ -113,7 +113,7 @@ impl Expand<'_> {
         }
     }
 
-    fn product(&mut self, x: ValueId, p: &Project, part: &Term) -> ValueId {
+    fn product(&mut self, x: ValueId, p: &FusedMatMul, part: &Term) -> ValueId {
         let y = match p.experts {
             Some(e) => self.b.moe_matmul(part.w, x, self.value(e.route), e.n),
             None => self.b.matmul(part.w, x),
@@ -121,7 +121,7 @@ impl Expand<'_> {
         part.bias.map_or(y, |b| self.b.add_bias(y, b))
     }
 
-    fn place(&mut self, p: &Place) -> ValueId {
+    fn rope_store(&mut self, p: &RopeStore) -> ValueId {
         let [mut q, mut k, v] = [p.q, p.k, p.v].map(|v| self.value(v));
         if let Some([of_q, of_k]) = p.norms {
             q = self.b.rms_norm(q, of_q, p.eps);

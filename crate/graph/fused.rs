@@ -1,15 +1,15 @@
 //! What the passes make of several ops: work that one kernel does at once. [`expand`](super::expand()) says what each is
 //! made of.
 
-use super::ir::{StateId, ValueId, WeightId};
-use super::op::{Act, Rope};
+use super::ir::{Graph, StateId, ValueId, WeightId};
+use super::op::{Act, Op, Rope};
 
 /// A product of matrices with one input, what happens to that input first, and to the result.
 ///
 /// The value has the rows of all parts side by side; of several parts each is read through a slice of its own. With
 /// experts a row of x serves all experts of a token or there is one for each, as in `MoeMatMul`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Project {
+pub struct FusedMatMul {
     pub x: ValueId,
     pub pre: Pre,
     pub parts: Vec<Term>,
@@ -66,7 +66,7 @@ pub enum Post {
 /// Puts the rows of a step where attention wants them: q normed per head, rotated, and given back; k the same and
 /// stored; v stored.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Place {
+pub struct RopeStore {
     pub q: ValueId,
     pub k: ValueId,
     pub v: ValueId,
@@ -84,4 +84,21 @@ pub struct QkNorm {
     pub eps: f32,
     pub q_scale: f32,
     pub k_scale: f32,
+}
+
+/// A `norm_add` that a fused matmul can make along with its own work.
+#[derive(Clone, Copy, Debug)]
+pub struct NormAdd {
+    pub x: ValueId,
+    pub y: ValueId,
+    pub w: WeightId,
+    pub eps: f32,
+}
+
+/// The `norm_add` right before node `i`, where node `i` is a fused matmul that norms its value.
+pub fn norm_add_before(g: &Graph, i: usize) -> Option<NormAdd> {
+    let Op::FusedMatMul(p) = &g.nodes[i].op else { return None };
+    let Op::NormAdd { x, y, w, eps } = g.node(p.x).op else { return None };
+    let normed = matches!(p.pre, Pre::Norm { .. }) && p.experts.is_none();
+    (normed && p.x.index() + 1 == i).then_some(NormAdd { x, y, w, eps })
 }

@@ -133,8 +133,8 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             same(shape(*x), shape(*y))?
         }
         // What they are made of was checked before they were made.
-        Op::Place(p) => rows_are_tokens(op, shape(p.q))?,
-        Op::Project(p) => {
+        Op::RopeStore(p) => rows_are_tokens(op, shape(p.q))?,
+        Op::FusedMatMul(p) => {
             let rows: usize = p.parts.iter().map(|p| g.weight(p.w).rows).sum();
             let n = p.experts.map_or(1, |e| e.n);
             let used = p.experts.map_or(1, |e| shape(e.route).cols / 2);

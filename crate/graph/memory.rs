@@ -2,6 +2,7 @@
 
 use super::ir::{Dim, Graph};
 use super::op::Op;
+use super::rules::FuseRules;
 
 /// An index into [`Slots::slots`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,17 +27,17 @@ pub struct Slots {
 
 /// Gives each value a slot such that no two live values share one, and no step writes a slot that it reads.
 ///
-/// The second rule is WebGPU's: a buffer may not be bound as read-only and as writable in one dispatch, whatever the
-/// ranges. It follows from keeping the operands of a step alive until the step is over.
+/// The second rule lets a backend bind slots whole: some may not bind a buffer as read-only and as writable at once. It
+/// follows from keeping the operands of a step alive until the step is over.
 ///
-/// With `views`, slices get no slot where all their readers can read them in place.
-pub fn assign(g: &Graph, views: bool) -> Slots {
-    let in_place = in_place(g, views);
+/// With the rules of a backend that runs fused plans, slices get no slot where all their readers can read them in place.
+pub fn assign(g: &Graph, rules: Option<&FuseRules>) -> Slots {
+    let in_place = in_place(g, rules.is_some());
+    let with_next = rules.is_some_and(|r| r.norm_add_with_next);
     let mut last_use: Vec<usize> = (0..g.nodes.len()).collect();
     for (i, node) in g.nodes.iter().enumerate() {
         node.op.operands().for_each(|x| last_use[x.index()] = i);
-        if let Op::NormAdd { x, y, .. } = node.op {
-            // The next step may do this one's work along with its own.
+        if let (true, Op::NormAdd { x, y, .. }) = (with_next, &node.op) {
             [x, y].iter().for_each(|v| last_use[v.index()] = i + 1);
         }
     }

@@ -1,6 +1,6 @@
 //! The ops: what one node computes, and which values and weights it reads.
 
-use super::fused::{Place, Post, Pre, Project, QkNorm};
+use super::fused::{FusedMatMul, Post, Pre, QkNorm, RopeStore};
 use super::ir::{StateId, ValueId, WeightId};
 
 /// The gate of a gated linear unit.
@@ -189,10 +189,10 @@ pub enum Op {
         x: ValueId,
     },
     /// Made by passes, as all that follow. A backend runs them only if it asks for fused plans.
-    Project(Box<Project>),
+    FusedMatMul(Box<FusedMatMul>),
     /// An effect on two states, and a value: q.
-    Place(Box<Place>),
-    /// `x + rms_norm(y)`. Where a projection norms the value and comes next, both may run at once.
+    RopeStore(Box<RopeStore>),
+    /// `x + rms_norm(y)`. Where a fused matmul norms the value and comes next, a backend may run both at once.
     NormAdd {
         x: ValueId,
         y: ValueId,
@@ -226,8 +226,8 @@ impl Op {
             Op::MoeMatMul { .. } => "moe_matmul",
             Op::MoeSum { .. } => "moe_sum",
             Op::LastRows { .. } => "last_rows",
-            Op::Project(_) => "project",
-            Op::Place(_) => "place",
+            Op::FusedMatMul(_) => "fused_matmul",
+            Op::RopeStore(_) => "rope_store",
             Op::NormAdd { .. } => "norm_add",
         }
     }
@@ -261,8 +261,8 @@ impl Op {
             Op::DeltaRule { q, k, v, alpha, beta, .. } => [q, k, v, alpha, beta].into_iter().for_each(f),
             Op::MoeMatMul { x, route, .. } | Op::MoeSum { x, route } => [x, route].into_iter().for_each(f),
             Op::NormAdd { x, y, .. } => [x, y].into_iter().for_each(f),
-            Op::Place(p) => [&mut p.q, &mut p.k, &mut p.v].into_iter().for_each(f),
-            Op::Project(p) => {
+            Op::RopeStore(p) => [&mut p.q, &mut p.k, &mut p.v].into_iter().for_each(f),
+            Op::FusedMatMul(p) => {
                 f(&mut p.x);
                 if let Pre::GatedNorm { gate, .. } = &mut p.pre {
                     f(gate);
@@ -302,8 +302,8 @@ impl Op {
             Op::AddBias { b, .. } => f(b),
             Op::Rope { rope, .. } => rope.freqs.iter_mut().for_each(f),
             Op::DeltaRule { a, dt, .. } => [a, dt].into_iter().for_each(f),
-            Op::Place(p) => p.norms.iter_mut().flatten().chain(&mut p.rope.freqs).for_each(f),
-            Op::Project(p) => {
+            Op::RopeStore(p) => p.norms.iter_mut().flatten().chain(&mut p.rope.freqs).for_each(f),
+            Op::FusedMatMul(p) => {
                 if let Pre::Norm { w, .. } | Pre::GatedNorm { w, .. } = &mut p.pre {
                     f(w);
                 }
@@ -333,21 +333,21 @@ impl Op {
             | Op::SsmConv { state, .. }
             | Op::DeltaRule { state, .. } => f(state),
             Op::Attention { k, v, .. } => [k, v].into_iter().for_each(f),
-            Op::Place(p) => [&mut p.keys, &mut p.values].into_iter().for_each(f),
+            Op::RopeStore(p) => [&mut p.keys, &mut p.values].into_iter().for_each(f),
             _ => {}
         }
     }
 
     /// Whether the op does something besides making a value, so that it stays though nothing reads that.
     pub fn is_effect(&self) -> bool {
-        matches!(self, Op::KvStore { .. } | Op::Place(_))
+        matches!(self, Op::KvStore { .. } | Op::RopeStore(_))
     }
 
     /// The states whose rows of this step the op writes.
     pub fn stores(&self) -> impl Iterator<Item = StateId> + use<> {
         let stored = match self {
             Op::KvStore { state, .. } => [Some(*state), None],
-            Op::Place(p) => [Some(p.keys), Some(p.values)],
+            Op::RopeStore(p) => [Some(p.keys), Some(p.values)],
             _ => [None, None],
         };
         stored.into_iter().flatten()
@@ -356,10 +356,10 @@ impl Op {
     /// Whether the op can read `v` out of the wider value that `v` is a slice of.
     pub fn reads_in_place(&self, v: ValueId) -> bool {
         match self {
-            Op::Place(_) | Op::DeltaRule { norm: Some(_), .. } => true,
+            Op::RopeStore(_) | Op::DeltaRule { norm: Some(_), .. } => true,
             Op::Slice { x, .. } | Op::MoeRoute { x, .. } | Op::SsmConv { x, .. } => *x == v,
             Op::Attention { q, gate, .. } => *gate == Some(v) && *q != v,
-            Op::Project(p) => {
+            Op::FusedMatMul(p) => {
                 let of_gate = match p.pre {
                     Pre::GatedNorm { gate, .. } => gate == v,
                     _ => false,

@@ -7,6 +7,7 @@ use super::ir::{Entry, Graph, ValueId};
 use super::memory::{self, SlotId, Slots};
 use super::op::Op;
 use super::passes;
+use super::rules::FuseRules;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -27,15 +28,15 @@ pub struct View {
 impl Plan {
     pub fn new(graph: Graph) -> Self {
         let graph = passes::run(graph);
-        let slots = memory::assign(&graph, false);
+        let slots = memory::assign(&graph, None);
         Self { graph, slots }
     }
 
     /// The same with ops fused, for a backend that runs them. Weights and states keep their numbers.
     #[must_use]
-    pub fn fused(&self) -> Self {
-        let graph = passes::fuse(self.graph.clone());
-        let slots = memory::assign(&graph, true);
+    pub fn fused(&self, rules: &FuseRules) -> Self {
+        let graph = passes::fuse(self.graph.clone(), rules);
+        let slots = memory::assign(&graph, Some(rules));
         Self { graph, slots }
     }
 
@@ -43,8 +44,10 @@ impl Plan {
     #[must_use]
     pub fn expanded(self) -> Self {
         let is_fused = |op: &Op| {
-            matches!(op, Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } | Op::DeltaRule { norm: Some(_), .. })
-                || matches!(op, Op::Attention { gate: Some(_), .. })
+            matches!(
+                op,
+                Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } | Op::DeltaRule { norm: Some(_), .. }
+            ) || matches!(op, Op::Attention { gate: Some(_), .. })
         };
         if self.graph.nodes.iter().any(|n| is_fused(&n.op)) { Self::new(expand(&self.graph)) } else { self }
     }

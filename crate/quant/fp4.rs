@@ -1,6 +1,6 @@
 //! Four-bit floats (E2M1) with a small float as the scale of a group.
 
-use super::{each_block, part};
+use super::blocks::{each_block, part};
 
 /// E2M1: sign, two bits of exponent, one of mantissa. The reference's table is of integers, so its zero has no sign.
 const E2M1: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];

@@ -2,8 +2,8 @@
 //! block of 256 stores the numbers of its points, a scale for each group of 16 or 32 values, and for IQ2 and IQ3 the
 //! signs, as bits that are set for negative values.
 
+use super::blocks::{each_block, f16_to_f32, half, part};
 use super::grids::{IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
-use super::{each_block, f16_to_f32, half, part};
 use crate::dtype::DType;
 
 /// The points of the grid of a type: levels as digits from the lowest bit on, eight of two bits (IQ1, IQ2) or four of

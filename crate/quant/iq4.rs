@@ -1,6 +1,6 @@
 //! Four bits that index a table of sixteen levels, denser around zero.
 
-use super::{each_block, half, part};
+use super::blocks::{each_block, half, part};
 
 /// Levels of the IQ4 types.
 pub const LEVELS: [f32; 16] =

@@ -1,7 +1,7 @@
 //! K-quants: blocks of 256 values in groups of 16 or 32, each group with a small integer scale (and perhaps a minimum),
 //! which one or two f16 per block turn into real ones.
 
-use super::{each_block, half, part};
+use super::blocks::{each_block, half, part};
 
 /// 16 bytes of group scale (low nibble) and minimum (high nibble), 64 bytes of 2-bit values, `d`, `dmin` f16. Groups of
 /// 16. Each half of the block has 32 bytes; bit pair j of them holds values 32j..32j + 32 of the half.

@@ -4,7 +4,7 @@
 //! Nibbles: byte j holds value j in its low half and value j + 16 in its high half. A fifth bit, where there is one, is
 //! bit j of a word for value j.
 
-use super::{each_block, half, part};
+use super::blocks::{each_block, half, part};
 
 /// `d` f16, 16 bytes of nibbles: `(q - 8) * d`.
 pub fn q4_0(bytes: &[u8], out: &mut [f32]) {

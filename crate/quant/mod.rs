@@ -2,6 +2,7 @@
 //!
 //! The sums and products are associated as in the reference, so that values agree to the last bit.
 
+mod blocks;
 mod encode;
 mod float;
 mod fp4;
@@ -15,8 +16,8 @@ mod ternary;
 
 use std::ops::Range;
 
+pub use blocks::f16_to_f32;
 pub use encode::{encodable, encode};
-pub use float::f16_to_f32;
 pub use iq::grid;
 pub use iq4::LEVELS as IQ4_LEVELS;
 pub use split::{Q8_COLS, Split, q8, split, splits};
@@ -118,24 +119,4 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
 pub fn decode_rows(dtype: DType, bytes: &[u8], cols: usize, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
     let row = dtype.row_bytes(cols).unwrap_or_else(|| panic!("{cols} values are no whole number of {dtype} blocks"));
     decode(dtype, &bytes[rows.start * row..rows.end * row], out)
-}
-
-/// Calls `f` for each block of `B` bytes and its `N` values: lengths known to the compiler make tight loops.
-#[inline(always)]
-fn each_block<const B: usize, const N: usize>(bytes: &[u8], out: &mut [f32], f: impl Fn(&[u8; B], &mut [f32; N])) {
-    for (block, values) in bytes.as_chunks::<B>().0.iter().zip(out.as_chunks_mut::<N>().0) {
-        f(block, values);
-    }
-}
-
-/// The `N` bytes of a block from `at`.
-#[inline(always)]
-fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
-    block[at..].first_chunk().expect("the part lies in the block")
-}
-
-/// The f16 at `at` of a block.
-#[inline(always)]
-fn half(block: &[u8], at: usize) -> f32 {
-    f16_to_f32(u16::from_le_bytes(*part(block, at)))
 }

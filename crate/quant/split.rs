@@ -1,8 +1,8 @@
 //! Blocks taken apart into whole numbers and scales, for kernels that multiply whole numbers; and activations made whole.
 
+use super::blocks::part;
 use super::kquant::{q3_scales, scales_and_mins};
 use super::legacy::five_bits;
-use super::part;
 use crate::dtype::DType;
 
 /// Columns that share one scale of the activations.

@@ -1,6 +1,6 @@
 //! Three levels: -d, 0 and d.
 
-use super::{each_block, half, part};
+use super::blocks::{each_block, half, part};
 
 /// 48 bytes of five ternary digits each, 4 bytes of four, `d` f16. Digit n of bytes 0..32 holds values 32n..32n + 32, of
 /// bytes 32..48 values 160 + 16n.., of the last four 240 + 4n...

@@ -16,7 +16,7 @@ use pagelm::Error;
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
-use commands::{bench, check, golden, inspect, ppl, run, synth};
+use commands::{bench, check, golden, inspect, ppl, run, shaders, synth};
 
 /// Runs language models from GGUF files and Hugging Face checkpoints.
 #[derive(Parser)]
@@ -45,6 +45,8 @@ enum Command {
     Ppl(ppl::Args),
     /// Write a file with the shape of a real model and made-up weights, to measure with.
     Synth(synth::Args),
+    /// List the kernels of the WebGPU backend, or print one as it is compiled.
+    Shaders(shaders::Args),
 }
 
 /// What a command has to say in the end.
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args, cli.json),
         Command::Ppl(args) => ppl::run(&args, cli.json),
         Command::Synth(args) => synth::run(&args, cli.json),
+        Command::Shaders(args) => shaders::run(&args, cli.json),
     };
     let report = result.unwrap_or_else(|e| {
         tracing::error!("{e}");

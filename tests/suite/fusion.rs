@@ -4,11 +4,11 @@ mod cache;
 
 use pagelm::DType;
 use pagelm::backend::reference::Reference;
-use pagelm::backend::webgpu::Options as GpuOptions;
+use pagelm::backend::webgpu::{FUSE_RULES, Options as GpuOptions};
 use pagelm::backend::{Backend, Counters};
 use pagelm::engine::{Model, Options};
 use pagelm::gguf::Gguf;
-use pagelm::graph::{Act, Attention, Delta, Entry, Op, Plan, Rope, RopePairs, ValueId, expand};
+use pagelm::graph::{Act, Attention, Delta, Entry, FuseRules, Op, Plan, Rope, RopePairs, ValueId, expand};
 use pollster::block_on;
 
 use crate::common::backends::{self, gpu, gpu_wanted, parity, run};
@@ -40,7 +40,7 @@ fn started(plan: &Plan) -> Vec<&'static str> {
 fn what_fused_ops_are_made_of_gives_the_graph_that_was_fused() {
     for name in FIXTURES {
         let plan = plan(name);
-        let fused = plan.fused();
+        let fused = plan.fused(&FUSE_RULES);
         let again = Plan::new(expand(&fused.graph));
         let ops = |p: &Plan| {
             let mut all: Vec<String> = (p.graph.nodes.iter())
@@ -62,18 +62,18 @@ fn what_fused_ops_are_made_of_gives_the_graph_that_was_fused() {
 
 #[test]
 fn each_kind_of_layer_becomes_the_ops_that_were_looked_at() {
-    let layers = |name: &str| started(&plan(name).fused()).join(" ");
+    let layers = |name: &str| started(&plan(name).fused(&FUSE_RULES)).join(" ");
     let llama = layers("llama");
-    let attention = "project place attention project project project";
+    let attention = "fused_matmul rope_store attention fused_matmul fused_matmul fused_matmul";
     assert_eq!(llama, format!("embed {attention} {attention} last_rows rms_norm matmul"));
     let qwen35 = layers("qwen35");
-    let delta = "project ssm_conv delta_rule project project project";
+    let delta = "fused_matmul ssm_conv delta_rule fused_matmul fused_matmul fused_matmul";
     assert_eq!(qwen35, format!("embed {delta} {delta} {delta} {attention} last_rows rms_norm matmul"));
     let gemma3 = layers("gemma3");
-    let normed = "project place attention matmul norm_add project matmul norm_add";
+    let normed = "fused_matmul rope_store attention matmul norm_add fused_matmul matmul norm_add";
     assert!(gemma3.starts_with(&format!("embed {normed} {normed}")), "{gemma3}");
     let qwen3moe = layers("qwen3moe");
-    let experts = "project place attention project project moe_route project project";
+    let experts = "fused_matmul rope_store attention fused_matmul fused_matmul moe_route fused_matmul fused_matmul";
     assert!(qwen3moe.starts_with(&format!("embed {experts} {experts}")), "{qwen3moe}");
 }
 
@@ -85,7 +85,7 @@ fn the_reference_gives_the_same_logits_for_the_plan_and_the_fused_plan() {
         let logits = |fuse: bool| {
             let mut model = Model::new(&gguf, &|_| true, &OPTIONS).unwrap();
             if fuse {
-                model.plan = model.plan.fused();
+                model.plan = model.plan.fused(&FUSE_RULES);
             }
             let mut session = model.load(&gguf, &&*file, Box::new(Reference::new())).unwrap();
             block_on(session.prefill(&numbers.prompts[0].ids)).unwrap().to_vec()
@@ -209,13 +209,59 @@ fn ffn(p: &mut Parts, x: ValueId, act: Act, types: [DType; 2], d_ff: usize, post
 
 /// Starts ops of the fused plan that single ops of the case would not.
 fn all_fused(case: &Case, names: &[&str]) {
-    let fused = case.plan.fused();
+    let fused = case.plan.fused(&FUSE_RULES);
     for name in names {
         assert!(started(&fused).contains(name), "{}: no {name}\n{fused}", case.name);
     }
     let left = ["rope", "kv_store", "glu", "add_bias", "add", "l2_norm"];
     let found: Vec<_> = started(&fused).into_iter().filter(|n| left.contains(n)).collect();
     assert!(found.is_empty(), "{}: {found:?} are left\n{fused}", case.name);
+}
+
+#[test]
+fn what_is_fused_follows_from_the_rules_that_a_backend_gives() {
+    let layer = Layer {
+        types: [DType::Q8_0; 3],
+        d_head: 32,
+        heads: (3, 1),
+        norms: false,
+        biases: false,
+        gated: false,
+        post_norm: true,
+    };
+    let case = Case::new("a layer", &[1], |p| {
+        let x = p.input(96);
+        let x = attention_layer(p, x, &layer);
+        ffn(p, x, Act::Silu, [DType::Q5_0; 2], 160, false)
+    });
+    let count = |rules: FuseRules, name| started(&case.plan.fused(&rules)).into_iter().filter(|n| *n == name).count();
+    let counts = |rules| (count(rules, "fused_matmul"), count(rules, "matmul"), count(rules, "rope_store"));
+    assert_eq!(counts(FUSE_RULES), (3, 1, 1), "q with k and v, gate with up, down; a norm follows the other");
+    assert_eq!(counts(FuseRules { run: 96, ..FUSE_RULES }), (2, 2, 1), "160 columns are not a multiple of 96");
+    assert_eq!(counts(FuseRules { run: 64, ..FUSE_RULES }).0, 0, "neither are 96 or 160 of 64");
+    assert_eq!(counts(FuseRules { max_parts: 2, ..FUSE_RULES }), (5, 1, 0), "q, k and v are not one value");
+    assert_eq!(counts(FuseRules { vector: 64, ..FUSE_RULES }), (3, 1, 0), "heads of 32 are not a multiple of 64");
+    let head = |head_norm| {
+        let fused = plan("llama").fused(&FuseRules { head_norm, ..FUSE_RULES });
+        started(&fused).split_off(started(&fused).len() - 2)
+    };
+    assert_eq!((head(false), head(true)), (vec!["rms_norm", "matmul"], vec!["last_rows", "fused_matmul"]));
+
+    let case = Case::new("a sum with a norm", &[1], |p| {
+        let (x, y) = (p.input(32), p.input(32));
+        let (inner, outer) = (p.weight(DType::F32, 1, 32), p.weight(DType::F32, 1, 32));
+        let y = p.g.rms_norm(y, inner, 1e-5);
+        let x = p.g.add(x, y);
+        let x = p.g.rms_norm(x, outer, 1e-5);
+        let w = p.weight(DType::Q8_0, 32, 32);
+        p.g.matmul(w, x)
+    });
+    let slots = |norm_add_with_next| {
+        let fused = case.plan.fused(&FuseRules { norm_add_with_next, ..FUSE_RULES });
+        assert!(started(&fused).contains(&"norm_add"), "{fused}");
+        fused.slots.slots.len()
+    };
+    assert_eq!(slots(true), slots(false) + 1, "both operands live until the matmul is over");
 }
 
 /// One to many rows of x, and a past that is longer than a chunk of split attention.
@@ -247,7 +293,7 @@ fn a_layer_of_attention_is_the_same_fused_whatever_its_widths_and_types() {
             let x = ffn(p, x, act, [Q5_0, Q4_0], 160, l.post_norm);
             attention_layer(p, x, &l)
         });
-        all_fused(&case, &["project", "place", "attention"]);
+        all_fused(&case, &["fused_matmul", "rope_store", "attention"]);
         // Three blocks, each with the error of a layer; nothing scales their sums down.
         parity(&case, tol::LAYER.times(4.0));
     }
@@ -311,7 +357,7 @@ fn a_gated_delta_net_is_the_same_fused() {
             let y = p.g.matmul(w, o);
             p.g.add(x, y)
         });
-        assert!(started(&case.plan.fused()).contains(&"project"));
+        assert!(started(&case.plan.fused(&FUSE_RULES)).contains(&"fused_matmul"));
         parity(&case, tol::LAYER.times(2.0)); // the roundings of a layer, and those of the state
     }
 }
@@ -350,8 +396,8 @@ fn experts_are_the_same_fused_with_and_without_a_shared_one() {
             }
             p.g.add(x, y)
         });
-        all_fused(&case, &["project", "moe_route"]);
-        let dispatches = started(&case.plan.fused()).len();
+        all_fused(&case, &["fused_matmul", "moe_route"]);
+        let dispatches = started(&case.plan.fused(&FUSE_RULES)).len();
         assert_eq!(dispatches, if shared { 8 } else { 6 }, "embedding, four to six, last rows");
         parity(&case, tol::LAYER);
         if !gpu_wanted() {

@@ -229,7 +229,7 @@ fn random_graph() -> impl Strategy<Value = Graph> {
 proptest! {
     #[test]
     fn no_two_live_values_share_a_slot_and_no_step_writes_a_slot_that_it_reads(g in random_graph()) {
-        let slots = assign(&g, false);
+        let slots = assign(&g, None);
         let mut last_use: Vec<usize> = (0..g.nodes.len()).collect();
         for (i, node) in g.nodes.iter().enumerate() {
             node.op.operands().for_each(|x| last_use[x.index()] = i);

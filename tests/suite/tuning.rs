@@ -6,7 +6,7 @@ use std::time::Instant;
 use pagelm::DType;
 use pagelm::backend::Activations;
 use pagelm::backend::reference::Reference;
-use pagelm::backend::webgpu::{Candidate, Change, Clock, Gemm, Gemv, Options, Tuning, WebGpu, candidates};
+use pagelm::backend::webgpu::{Candidate, Clock, Gemm, Gemv, Knob, Options, Tuning, WebGpu, candidates};
 use pagelm::engine::{self, Model};
 use pagelm::gguf::Gguf;
 use pagelm::graph::{Act, Attention};
@@ -26,7 +26,7 @@ const DEFAULTS: [Gemm; 2] = [Gemm::F32, Gemm::Q8];
 fn choices_survive_their_record() {
     for default in DEFAULTS.map(|g| Tuning::new(false, g)) {
         for c in candidates(default) {
-            let tuning = default.with(c.change);
+            let tuning = default.with(c.knob);
             assert_eq!(default.recorded(&tuning.record(default)), Some(tuning));
         }
         let software = Tuning { software: true, ..default };
@@ -48,7 +48,7 @@ fn a_broken_or_foreign_record_is_none() {
         ("\"rows\":4", "\"rows\":3"),
         ("\"lanes\":32", "\"lanes\":0"),
         ("\"lanes\":32", "\"lanes\":-1"),
-        ("\"keys\":256", "\"keys\":1000000"),
+        ("\"attn_chunk\":256", "\"attn_chunk\":1000000"),
         ("\"f32\"", "\"f64\""),
         ("\"f32\"", "\"q8\""),
     ] {
@@ -60,24 +60,24 @@ fn a_broken_or_foreign_record_is_none() {
     assert_eq!(default.recorded(&q8.record(q8)), None, "measured with other candidates");
     if gpu_wanted() {
         let mut gpu = hardware(Activations::F32);
-        assert!(gpu.adopt(&default.with(Change::Keys(64)).record(default)) && gpu.tuning().keys == 64);
+        assert!(gpu.adopt(&default.with(Knob::AttnChunk(64)).record(default)) && gpu.tuning().attn_chunk == 64);
         assert!(!gpu.adopt("nonsense"));
         assert_eq!(gpu.tuning(), default, "and not what it was before");
     }
 }
 
 /// Runs a case with each candidate and compares with the reference.
-fn parity(case: &Case, tol: tol::Tol, is: impl Fn(Change) -> bool) {
+fn parity(case: &Case, tol: tol::Tol, is: impl Fn(Knob) -> bool) {
     if !gpu_wanted() {
         return;
     }
     let default = Tuning::new(false, Gemm::F32);
     let want = run(&mut Reference::new(), case).expect("runs on the reference");
-    for c in candidates(default).into_iter().filter(|c| is(c.change)) {
+    for c in candidates(default).into_iter().filter(|c| is(c.knob)) {
         let mut gpu = hardware(Activations::F32);
-        assert!(gpu.adopt(&default.with(c.change).record(default)));
+        assert!(gpu.adopt(&default.with(c.knob).record(default)));
         let got = run(&mut gpu, case).expect("runs");
-        tol.check(&format!("{} with {:?}", case.name, c.change), &got, &want, case.cols());
+        tol.check(&format!("{} with {:?}", case.name, c.knob), &got, &want, case.cols());
     }
 }
 
@@ -90,8 +90,8 @@ fn every_shape_of_a_gemv_gives_the_same_products() {
             p.g.matmul(w, x)
         });
         parity(&case, tol::DOT, |c| match c {
-            Change::Wide(_) => rows >= 4096,
-            Change::Narrow(_) => rows < 4096,
+            Knob::Wide(_) => rows >= 4096,
+            Knob::Narrow(_) => rows < 4096,
             _ => false,
         });
     }
@@ -103,7 +103,7 @@ fn every_shape_of_a_gemv_gives_the_same_products() {
         let (gate, up) = (p.g.matmul(gate, h), p.g.matmul(up, h));
         p.g.glu(gate, up, Act::Silu)
     });
-    parity(&case, tol::LAYER, |c| matches!(c, Change::Narrow(_)));
+    parity(&case, tol::LAYER, |c| matches!(c, Knob::Narrow(_)));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn attention_in_chunks_of_any_size_is_the_same() {
             let [k, v] = [k, v].map(|x| p.stored(x, n_kv_head * d_head));
             p.g.attention(q, k, v, attn)
         });
-        parity(&case, tol::ATTENTION, |c| matches!(c, Change::Keys(_)));
+        parity(&case, tol::ATTENTION, |c| matches!(c, Knob::AttnChunk(_)));
     }
 }
 
@@ -152,7 +152,7 @@ fn tuning_ends_with_a_candidate_changes_no_numbers_and_leaves_nothing_behind() {
         assert_eq!(default.recorded(&record), Some(tuned.tuning()), "each choice is a candidate, and is in the record");
         let (got, made) = logits(tuned);
         assert_eq!(made.buffers, plain.buffers);
-        // Short steps of these models are of few rows: whole numbers change the pipelines of the long ones only.
+        // Short steps of these models are of few rows: int8 changes the pipelines of the long ones only.
         assert!(made.pipelines <= plain.pipelines + 4, "{} and {}", made.pipelines, plain.pipelines);
         let off = golden::max_diff(&got, &want);
         assert!(off <= if activations == Activations::F32 { 2e-4 } else { 0.2 }, "{activations:?}: off by {off}");
@@ -171,7 +171,7 @@ fn a_faster_variant_with_other_numbers_is_not_chosen() {
         p.g.matmul(b, y)
     });
     // Whole numbers are half a percent off: with a tolerance of rounding only, they are a broken kernel.
-    let change = Change::Gemm(Gemm::Q8);
+    let knob = Knob::Gemm(Gemm::Q8);
     for (tolerance, chosen) in [(2e-2, true), (1e-4, false)] {
         let mut gpu = hardware(Activations::F32);
         // Each measurement takes less than the one before.
@@ -181,7 +181,7 @@ fn a_faster_variant_with_other_numbers_is_not_chosen() {
             now.set(now.get() + step.get());
             now.get()
         };
-        let list = [Candidate { change, tolerance }];
+        let list = [Candidate { knob, tolerance }];
         block_on(gpu.tune_among(&list, &case.plan, case.limits, Clock { now: &clock, gpu: false })).expect("it ends");
         assert_eq!(gpu.tuning().gemm == Gemm::Q8, chosen, "with a tolerance of {tolerance}");
     }
@@ -209,7 +209,7 @@ fn tuning_stops_when_its_time_is_over_and_software_adapters_are_not_tuned() {
     assert!(calls.get() < 12, "asked the clock {} times", calls.get());
 
     let mut software = gpu(Options { software: Some(true), ..Options::default() });
-    let list = [Candidate { change: Change::Narrow(Gemv { rows: 8, lanes: 32 }), tolerance: f32::INFINITY }];
+    let list = [Candidate { knob: Knob::Narrow(Gemv { rows: 8, lanes: 32 }), tolerance: f32::INFINITY }];
     let default = software.tuning();
     let none = block_on(software.tune_among(&list, &case.plan, case.limits, Clock { now: &|| 0.0, gpu: true }))
         .expect("it ends");

@@ -4,12 +4,13 @@ mod attention;
 mod decoder;
 mod delta;
 mod ffn;
+mod layer;
 mod moe;
 mod mtp;
 
 pub use attention::{AttnSpec, attention};
-pub use decoder::{DecoderSpec, Ffn, LayerSpec, Mixer, decoder};
+pub use decoder::{DecoderSpec, decoder};
 pub use delta::{DeltaSpec, delta_net};
 pub use ffn::ffn;
+pub use layer::{Ffn, LayerSpec, Mixer};
 pub use moe::{MoeSpec, moe};
-use mtp::mtp;

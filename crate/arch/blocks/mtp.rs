@@ -1,15 +1,14 @@
 //! Multi-token prediction, <https://arxiv.org/abs/2404.19737> in the form of <https://arxiv.org/abs/2412.19437>: one more
 //! layer that says, from the trunk's result for a token and the token after it, which token comes after that.
 
-use super::LayerSpec;
-use super::decoder::{layer, norm};
+use super::layer::{LayerSpec, layer, norm};
 use crate::arch::{Config, Describe};
 use crate::graph::{StateId, ValueId, WeightId};
 
 /// The block after the last layer, up to its logits: `layer(eh_proj(enorm(embed(t[j + 1])), hnorm(h[j])))`, normed, through
 /// the output matrix. `hidden` holds the trunk's normed result h; embedding and output matrix are the trunk's where the
 /// block has none of its own.
-pub(super) fn mtp(
+pub fn mtp(
     d: &mut Describe<'_>,
     c: &Config,
     hidden: StateId,

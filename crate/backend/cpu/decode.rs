@@ -5,9 +5,30 @@
 //! over blocks, with scattered stores.
 
 use super::lanes::{Chunk, Ints, Isa, Job, Lanes};
-use super::matmul_f32::Matrix;
 use crate::dtype::DType;
 use crate::quant::{self, BlockFormat};
+
+/// A packed matrix [rows, cols].
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    pub dtype: DType,
+    pub bytes: &'a [u8],
+    pub cols: usize,
+}
+
+impl Matrix<'_> {
+    pub fn row_bytes(&self) -> usize {
+        self.dtype.row_bytes(self.cols).expect("`prepare` refuses rows that are no whole number of blocks")
+    }
+
+    /// Decodes rows from `first` on, as many as `out` holds.
+    #[inline(always)]
+    pub fn decode<L: Lanes>(&self, first: usize, out: &mut [f32]) {
+        let rows = out.len() / self.cols;
+        let bytes = &self.bytes[first * self.row_bytes()..][..rows * self.row_bytes()];
+        decode::<L>(self.dtype, bytes, out);
+    }
+}
 
 /// Row `row` of a matrix.
 pub fn decode_row(isa: Isa, w: Matrix<'_>, row: usize, out: &mut [f32]) {
@@ -40,7 +61,7 @@ macro_rules! each {
 
 /// Whole blocks, exactly as many as `out` has values.
 #[inline(always)]
-pub fn decode<L: Lanes>(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+fn decode<L: Lanes>(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         DType::Q4_0 => each!(q4_0, bytes, out),
         DType::Q4_1 => each!(q4_1, bytes, out),

@@ -3,35 +3,12 @@
 //! The dot product of a row and a token is the same sequence of operations whatever the other rows and tokens are, so a
 //! token's result does not depend on how the prompt is cut.
 
-use super::decode::decode;
+use super::decode::Matrix;
 use super::lanes::{Chunk, Ints, Isa, Job, Lanes};
 use super::pool::{Pool, Tile};
-use crate::dtype::DType;
 
 /// Bytes of decoded rows that are kept while the tokens pass: half of a usual second-level cache's share.
 const DECODED: usize = 128 << 10;
-
-/// A packed matrix [rows, cols].
-#[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    pub dtype: DType,
-    pub bytes: &'a [u8],
-    pub cols: usize,
-}
-
-impl Matrix<'_> {
-    pub fn row_bytes(&self) -> usize {
-        self.dtype.row_bytes(self.cols).expect("`prepare` refuses rows that are no whole number of blocks")
-    }
-
-    /// Decodes rows from `first` on, as many as `out` holds.
-    #[inline(always)]
-    pub fn decode<L: Lanes>(&self, first: usize, out: &mut [f32]) {
-        let rows = out.len() / self.cols;
-        let bytes = &self.bytes[first * self.row_bytes()..][..rows * self.row_bytes()];
-        decode::<L>(self.dtype, bytes, out);
-    }
-}
 
 /// Rows of length `k` that are decoded together when there are many tokens.
 fn group(k: usize) -> usize {

@@ -3,11 +3,11 @@
 use super::activations::{self, Block};
 use super::arena::{Arena, Place};
 use super::attention::{Attend, attention};
-use super::decode::decode_row;
+use super::decode::{Matrix, decode_row};
 use super::delta::{self, Rule};
 use super::lanes::Isa;
 use super::matmul::matmul;
-use super::matmul_f32::{Matrix, matmul_f32, scratch_len};
+use super::matmul_f32::{matmul_f32, scratch_len};
 use super::moe;
 use super::packed::Packed;
 use super::pool::Pool;
@@ -346,7 +346,9 @@ impl Run<'_> {
                     }
                 });
             }
-            Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } => unreachable!("`prepare` takes fused ops apart"),
+            Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => {
+                unreachable!("`prepare` takes fused ops apart")
+            }
             Op::MoeSum { x, route } => moe::moe_sum(isa, value(x), value(route), m.cols(route) / 2, y, cols),
             Op::LastRows { x } => {
                 let x = value(x);

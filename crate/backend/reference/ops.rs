@@ -81,7 +81,9 @@ impl Run<'_> {
             Op::DeltaRule { state, .. } => self.delta_rule(op, &mut states[state.index()])?,
             Op::MoeRoute { x, n_used } => self.moe_route(x, n_used),
             Op::MoeMatMul { w, x, route, n_expert } => self.moe_matmul(w, x, route, n_expert)?,
-            Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } => unreachable!("`prepare` takes fused ops apart"),
+            Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => {
+                unreachable!("`prepare` takes fused ops apart")
+            }
             Op::MoeSum { x, route } => self.moe_sum(x, route),
             Op::LastRows { x } => {
                 let x = self.value(x);

@@ -1,16 +1,38 @@
-//! Dispatches: when each runs, with which grid, and how its pipeline and its bind group are made.
+//! Dispatches: what a kernel binds, when it runs, with which grid, and how its pipeline and its bind group are made.
 
 use std::collections::HashMap;
 
 use super::device::Gpu;
-use super::kernels::{Access, Kernel};
-use super::pace::Work;
-use super::tuning::Tuning;
+use super::tuning::GEMV_MAX_ROWS;
 use crate::backend::Step;
-use crate::graph::{Dim, Shape};
+use crate::graph::{Dim, Graph, Op, Shape};
 
 /// Bytes from the start of the step buffer to the token ids: bindings start at multiples of this.
 pub const IDS_AT: u64 = 256;
+
+/// Workgroups in one dimension of a grid, at most.
+pub const MAX_GRID: usize = 65535;
+
+/// What a kernel does to a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    Read,
+    Write,
+}
+
+/// A shader and how it is started.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    pub name: &'static str,
+    pub source: String,
+    /// What it binds after the step uniform.
+    pub bind: Vec<Access>,
+    /// Workgroups along x and y.
+    pub grid: [u32; 2],
+    /// Rows of the step that one workgroup takes: the grid along z is `z` times the rows, divided by this.
+    pub rows: usize,
+    pub z: usize,
+}
 
 /// When a dispatch runs: for so many rows, and so many keys at the end of the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,37 +84,78 @@ pub struct Chunks {
     pub window: Option<usize>,
 }
 
-pub struct Dispatch {
-    pub name: &'static str,
+/// What a value that is read or written costs, which memory decides.
+const VALUE: usize = 64;
+
+/// What a dispatch does besides multiplying weights, in multiply-adds, roughly.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// For a row.
+    row: usize,
+    /// For each key that a row sees, and how many it sees at most.
+    key: usize,
+    window: Option<usize>,
+}
+
+impl Work {
+    pub fn of(g: &Graph, node: usize) -> Self {
+        let cols = g.nodes[node].shape.map_or(1, |s| s.cols);
+        match &g.nodes[node].op {
+            Op::Attention { attn: a, .. } => Self { row: cols * VALUE, key: 2 * cols, window: a.window },
+            // Its chunks come one after the other.
+            Op::DeltaRule { delta, .. } => Self { row: 16 * cols * delta.d_head, ..Self::default() },
+            _ => Self { row: cols * VALUE, ..Self::default() },
+        }
+    }
+
+    /// Of so many rows that end after `keys` keys. A packed byte of weights is two multiply-adds, and reading it costs
+    /// as much as multiplying it with a few rows.
+    fn total(self, weight_bytes: u64, rows: usize, keys: usize) -> u64 {
+        let seen = keys.min(self.window.unwrap_or(keys));
+        2 * weight_bytes * rows.max(GEMV_MAX_ROWS) as u64 + (rows * (self.row + self.key * seen)) as u64
+    }
+}
+
+/// In which steps a kernel runs, and how much it does there.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// The rows of the value that it makes.
+    pub rows: Dim,
+    pub when: When,
+    pub chunks: Option<Chunks>,
+    /// Workgroups along z besides those for rows.
+    pub more: usize,
     /// Bytes of packed weights that it reads.
     pub weight_bytes: u64,
     /// What else it does.
-    pub other: Work,
+    pub work: Work,
+}
+
+/// A kernel that is ready to run.
+pub struct Dispatch {
+    pub name: &'static str,
+    pub schedule: Schedule,
     pub pipeline: wgpu::ComputePipeline,
     pub group: wgpu::BindGroup,
     /// What the group binds after the step uniform.
     bound: Vec<wgpu::Buffer>,
     grid: [u32; 2],
     z: usize,
-    rows: Dim,
     rows_per_group: usize,
-    pub when: When,
-    pub chunks: Option<Chunks>,
-    /// Workgroups along z besides those for rows.
-    pub more: usize,
 }
 
 impl Dispatch {
     /// The grid in this step, `None` where it does not run.
     pub fn grid(&self, step: &Step<'_>) -> Option<[u32; 3]> {
-        let rows = step.rows(Shape { rows: self.rows, cols: 0 });
+        let Schedule { rows, when, chunks, more, .. } = self.schedule;
+        let rows = step.rows(Shape { rows, cols: 0 });
         let keys = step.pos + step.tokens.len();
         let within = |[least, most]: [usize; 2], n: usize| (least..=most).contains(&n);
-        if !within(self.when.rows, rows) || !within(self.when.keys, keys) {
+        if !within(when.rows, rows) || !within(when.keys, keys) {
             return None;
         }
-        let y = self.chunks.map_or(self.grid[1], |c| keys.min(c.window.unwrap_or(keys)).div_ceil(c.keys) as u32);
-        Some([self.grid[0], y, ((rows * self.z).div_ceil(self.rows_per_group) + self.more) as u32])
+        let y = chunks.map_or(self.grid[1], |c| keys.min(c.window.unwrap_or(keys)).div_ceil(c.keys) as u32);
+        Some([self.grid[0], y, ((rows * self.z).div_ceil(self.rows_per_group) + more) as u32])
     }
 
     /// Its work in this step, none where it does not run.
@@ -101,7 +164,7 @@ impl Dispatch {
         // One that takes them all has no more than there are.
         let each = if self.rows_per_group == usize::MAX { step.tokens.len() } else { self.rows_per_group };
         let rows = (z as usize * each).div_ceil(self.z);
-        self.other.total(self.weight_bytes, rows, step.pos + step.tokens.len())
+        self.schedule.work.total(self.schedule.weight_bytes, rows, step.pos + step.tokens.len())
     }
 
     /// Binds another buffer in the place of one. Says whether that was bound.
@@ -135,15 +198,14 @@ fn group(
 
 /// Makes pipelines, each text once.
 pub struct Compiler<'a> {
-    pub gpu: &'a Gpu,
-    pub tuning: Tuning,
+    gpu: &'a Gpu,
     layouts: HashMap<Vec<Access>, wgpu::BindGroupLayout>,
     pipelines: HashMap<String, wgpu::ComputePipeline>,
 }
 
 impl<'a> Compiler<'a> {
-    pub fn new(gpu: &'a Gpu, tuning: Tuning) -> Self {
-        Self { gpu, tuning, layouts: HashMap::new(), pipelines: HashMap::new() }
+    pub fn new(gpu: &'a Gpu) -> Self {
+        Self { gpu, layouts: HashMap::new(), pipelines: HashMap::new() }
     }
 
     /// How many were made.
@@ -152,28 +214,20 @@ impl<'a> Compiler<'a> {
     }
 
     /// The dispatch of a kernel on these buffers, of which `step` stands for the ids.
-    pub fn dispatch(&mut self, k: Kernel, rows: Dim, step: &wgpu::Buffer, bound: &[&wgpu::Buffer]) -> Dispatch {
+    pub fn dispatch(
+        &mut self,
+        k: Kernel,
+        schedule: Schedule,
+        step: &wgpu::Buffer,
+        bound: &[&wgpu::Buffer],
+    ) -> Dispatch {
         assert_eq!(k.bind.len(), bound.len(), "{} binds other buffers than it was given", k.name);
         let layout = self.layout(&k.bind);
         let bound: Vec<_> = bound.iter().map(|b| (*b).clone()).collect();
         let group = group(self.gpu, k.name, &layout, step, &bound);
         let (name, grid, z, rows_per_group) = (k.name, k.grid, k.z, k.rows);
         let pipeline = self.pipeline(k, &layout);
-        Dispatch {
-            name,
-            weight_bytes: 0,
-            other: Work::default(),
-            pipeline,
-            group,
-            bound,
-            grid,
-            z,
-            rows,
-            rows_per_group,
-            when: When::ALWAYS,
-            chunks: None,
-            more: 0,
-        }
+        Dispatch { name, schedule, pipeline, group, bound, grid, z, rows_per_group }
     }
 
     fn layout(&mut self, bind: &[Access]) -> wgpu::BindGroupLayout {
@@ -224,5 +278,20 @@ impl<'a> Compiler<'a> {
         });
         self.pipelines.insert(k.source, pipeline.clone());
         pipeline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_grows_with_weights_rows_and_the_keys_of_a_window() {
+        let work = Work { row: 3, key: 5, window: Some(100) };
+        assert_eq!(work.total(0, 2, 40), 2 * (3 + 5 * 40));
+        assert_eq!(work.total(0, 2, 400), 2 * (3 + 5 * 100));
+        assert_eq!(work.total(7, 64, 0) - work.total(0, 64, 0), 2 * 7 * 64);
+        let reads = work.total(7, 1, 0) - work.total(0, 1, 0);
+        assert_eq!(reads, 2 * 7 * GEMV_MAX_ROWS as u64, "reading weights costs too");
     }
 }

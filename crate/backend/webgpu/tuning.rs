@@ -2,23 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::WebGpu;
-use super::tune::{Clock, tune};
-use crate::backend::Limits;
-use crate::error::Result;
-use crate::graph::Plan;
+/// Rows of x up to which a gemv runs: more of them are a gemm.
+pub const GEMV_MAX_ROWS: usize = 16;
+
+/// Rows of a matrix from which on it is wide.
+pub const WIDE_MATRIX_ROWS: usize = 4096;
 
 /// What decides between variants of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
-    /// Shaders run on the CPU: a barrier is dear, uncoalesced reads are not.
+    /// Shaders run on the CPU: barriers are expensive, uncoalesced reads are cheap.
     #[serde(skip)]
     pub software: bool,
     /// The gemv of matrices with many rows, and with few, which need all the workgroups that they can have.
     pub wide: Gemv,
     pub narrow: Gemv,
     /// Keys of a chunk of split attention, at most.
-    pub keys: usize,
+    pub attn_chunk: usize,
     pub gemm: Gemm,
 }
 
@@ -36,23 +36,23 @@ pub struct Gemv {
 #[serde(rename_all = "lowercase")]
 pub enum Gemm {
     F32,
-    /// In whole numbers of 8 bits, where the matrix has them.
+    /// In int8, where the type of the matrix allows it.
     Q8,
 }
 
-/// One choice.
+/// One choice among variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum Knob {
     Wide(Gemv),
     Narrow(Gemv),
-    Keys(usize),
+    AttnChunk(usize),
     Gemm(Gemm),
 }
 
 /// A variant that may be faster than the one that runs by default.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    pub change: Change,
+    pub knob: Knob,
     /// How far its numbers may be from those of the default, of the largest of them.
     pub tolerance: f32,
 }
@@ -60,8 +60,8 @@ pub struct Candidate {
 /// Sums in another order.
 const REORDERED: f32 = 1e-4;
 
-/// Half the step of a whole number is an error of 1/254 of a block's largest activation, at random in each term: measured
-/// on random numbers, below 0.5 % of the largest sum.
+/// Rounding to int8 is an error of at most 1/254 of a block's largest activation, at random in each term: measured on
+/// random numbers, below 0.5 % of the largest sum.
 const ROUNDED: f32 = 2e-2;
 
 const GEMVS: [Gemv; 6] = [
@@ -75,19 +75,19 @@ const GEMVS: [Gemv; 6] = [
 
 /// What is measured. The default is always among it.
 pub fn candidates(tuning: Tuning) -> Vec<Candidate> {
-    let exact = |change| Candidate { change, tolerance: REORDERED };
+    let exact = |knob| Candidate { knob, tolerance: REORDERED };
     let gemms: &[Gemm] = if tuning.gemm == Gemm::Q8 { &[Gemm::F32, Gemm::Q8] } else { &[Gemm::F32] };
-    (GEMVS.map(|g| exact(Change::Wide(g))).into_iter())
-        .chain(GEMVS.map(|g| exact(Change::Narrow(g))))
-        .chain([256, 128, 64].map(|keys| exact(Change::Keys(keys))))
-        .chain(gemms.iter().map(|g| Candidate { change: Change::Gemm(*g), tolerance: ROUNDED }))
+    (GEMVS.map(|g| exact(Knob::Wide(g))).into_iter())
+        .chain(GEMVS.map(|g| exact(Knob::Narrow(g))))
+        .chain([256, 128, 64].map(|n| exact(Knob::AttnChunk(n))))
+        .chain(gemms.iter().map(|g| Candidate { knob: Knob::Gemm(*g), tolerance: ROUNDED }))
         .collect()
 }
 
 #[derive(Serialize, Deserialize)]
 struct Record {
     version: String,
-    /// Whether whole numbers were among the candidates.
+    /// Whether int8 was among the candidates.
     q8: bool,
     #[serde(flatten)]
     tuning: Tuning,
@@ -99,16 +99,16 @@ impl Tuning {
     /// What runs where nothing was measured.
     pub fn new(software: bool, gemm: Gemm) -> Self {
         let (wide, narrow) = (Gemv { rows: 4, lanes: 32 }, Gemv { rows: 2, lanes: 32 });
-        Self { software, wide, narrow, keys: 256, gemm }
+        Self { software, wide, narrow, attn_chunk: 256, gemm }
     }
 
     #[must_use]
-    pub fn with(self, change: Change) -> Self {
-        match change {
-            Change::Wide(wide) => Self { wide, ..self },
-            Change::Narrow(narrow) => Self { narrow, ..self },
-            Change::Keys(keys) => Self { keys, ..self },
-            Change::Gemm(gemm) => Self { gemm, ..self },
+    pub fn with(self, knob: Knob) -> Self {
+        match knob {
+            Knob::Wide(wide) => Self { wide, ..self },
+            Knob::Narrow(narrow) => Self { narrow, ..self },
+            Knob::AttnChunk(attn_chunk) => Self { attn_chunk, ..self },
+            Knob::Gemm(gemm) => Self { gemm, ..self },
         }
     }
 
@@ -124,48 +124,8 @@ impl Tuning {
         let r: Record = serde_json::from_str(record).ok()?;
         let known = candidates(self);
         let t = Self { software: self.software, ..r.tuning };
-        let changes = [Change::Wide(t.wide), Change::Narrow(t.narrow), Change::Keys(t.keys), Change::Gemm(t.gemm)];
-        let known = changes.iter().all(|c| known.iter().any(|k| k.change == *c));
+        let knobs = [Knob::Wide(t.wide), Knob::Narrow(t.narrow), Knob::AttnChunk(t.attn_chunk), Knob::Gemm(t.gemm)];
+        let known = knobs.iter().all(|c| known.iter().any(|k| k.knob == *c));
         (known && r.version == VERSION && r.q8 == (self.gemm == Gemm::Q8)).then_some(t)
-    }
-}
-
-impl WebGpu {
-    /// Which variants of kernels the next plan runs.
-    pub fn tuning(&self) -> Tuning {
-        self.gpu.tuning
-    }
-
-    /// Takes the variants that a record of [`WebGpu::tune`] names. False where it is broken, or of another version or for
-    /// other needs: then it is time to measure again. Whether the record is of this adapter and driver, the host knows.
-    pub fn adopt(&mut self, record: &str) -> bool {
-        let recorded = self.gpu.default.recorded(record);
-        self.gpu.tuning = recorded.unwrap_or(self.gpu.default);
-        recorded.is_some()
-    }
-
-    /// Measures which variants of kernels are the fastest for matrices of this plan, takes them for the plans that are
-    /// prepared after it, and returns a record for the host to keep. It takes a second, about. `None` on a software
-    /// adapter, where there is nothing to choose.
-    pub async fn tune(&mut self, plan: &Plan, limits: Limits, clock: Clock<'_>) -> Result<Option<String>> {
-        self.tune_among(&candidates(self.gpu.default), plan, limits, clock).await
-    }
-
-    /// The same among these. Those whose numbers are not the default's are never chosen.
-    pub async fn tune_among(
-        &mut self,
-        candidates: &[Candidate],
-        plan: &Plan,
-        limits: Limits,
-        clock: Clock<'_>,
-    ) -> Result<Option<String>> {
-        self.gpu.fault.check()?;
-        self.gpu.tuning = self.gpu.default;
-        if self.gpu.default.software {
-            return Ok(None);
-        }
-        self.gpu.tuning = tune(&self.gpu, plan, limits, candidates, clock).await?;
-        tracing::info!("tuned: {:?}", self.gpu.tuning);
-        Ok(Some(self.gpu.tuning.record(self.gpu.default)))
     }
 }

@@ -3,27 +3,9 @@
 use std::future::poll_fn;
 
 use super::Session;
-use super::depth::Depth;
-use crate::backend::{Choice, Limits, Rules, Step};
+use crate::backend::{Choice, Rules, Step};
 use crate::error::Result;
 use crate::graph::Entry;
-
-/// What is on its way.
-pub(super) struct Ahead {
-    /// Steps that were started and not taken.
-    waiting: usize,
-    /// Steps before those whose tokens nobody wants any more.
-    surplus: usize,
-    /// The tokens of the oldest step that waits, or of the next to start.
-    running: Vec<u32>,
-    depth: Depth,
-}
-
-impl Ahead {
-    pub fn new(limits: Limits) -> Self {
-        Self { waiting: 0, surplus: 0, running: Vec::with_capacity(limits.max_tokens), depth: Depth::new() }
-    }
-}
 
 /// Tokens that the backend chooses: `start`, then `start_next` as far ahead as one likes, and a `take` for each.
 ///

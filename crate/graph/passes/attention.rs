@@ -1,12 +1,13 @@
 //! What stands around attention.
 
 use super::edit::Edit;
-use crate::graph::fused::Place;
+use crate::graph::fused::RopeStore;
 use crate::graph::ir::{Graph, StateId, ValueId, WeightId};
 use crate::graph::op::{Op, Rope};
+use crate::graph::rules::FuseRules;
 
 /// A gate on the result of attention becomes part of it.
-pub fn gates(g: Graph) -> Graph {
+pub fn gates(g: Graph, _: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::SigmoidGate { x, gate: by } = e.g.nodes[i].op else { continue };
@@ -20,24 +21,29 @@ pub fn gates(g: Graph) -> Graph {
     e.finish()
 }
 
-/// Norm, rotation and storing of what one projection gave.
-pub fn places(g: Graph) -> Graph {
+/// Norm, rotation and storing of what one fused matmul gave.
+pub fn rope_stores(g: Graph, rules: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::Attention { q, k, v, .. } = e.g.nodes[i].op else { continue };
-        if let Some((place, stores)) = place(&e, i, (q, k, v)) {
+        if let Some((store, stores)) = rope_store(&e, i, (q, k, v), rules.vector) {
             let last = stores[0].max(stores[1]).max(q.index());
             let rotated = q;
             e.redirect(rotated, ValueId(last as u32));
             stores.iter().filter(|s| **s != last).for_each(|s| e.remove(*s));
-            e.set(last, Op::Place(Box::new(place)));
+            e.set(last, Op::RopeStore(Box::new(store)));
         }
     }
     e.finish()
 }
 
 /// The op that stands for the chains that lead to attention `i`, and the two stores that it replaces.
-fn place(e: &Edit, i: usize, (q, keys, values): (ValueId, StateId, StateId)) -> Option<(Place, [usize; 2])> {
+fn rope_store(
+    e: &Edit,
+    i: usize,
+    (q, keys, values): (ValueId, StateId, StateId),
+    vector: usize,
+) -> Option<(RopeStore, [usize; 2])> {
     let store = |state: StateId| {
         let mut stores = (0..e.g.nodes.len()).filter(|n| e.g.nodes[*n].op.stores().any(|s| s == state));
         let (first, second) = (stores.next()?, stores.next());
@@ -54,13 +60,13 @@ fn place(e: &Edit, i: usize, (q, keys, values): (ValueId, StateId, StateId)) -> 
         (Some((a, e1)), Some((b, e2))) if e1 == e2 => (Some([a, b]), e1),
         _ => return None,
     };
-    // Rows are read and stored four values at a time, and all three lie in the value of one projection.
-    let from = |v: ValueId| under(e, v);
+    // All three lie in the value of one fused matmul, and are read and stored by vectors.
+    let from = |v: ValueId| under(e, v, vector);
     let one = from(q).is_some() && from(q) == from(k) && from(q) == from(*v);
-    if rope != rope_k || !rope.d_head.is_multiple_of(4) || !one {
+    if rope != rope_k || !rope.d_head.is_multiple_of(vector) || !one {
         return None;
     }
-    Some((Place { q, k, v: *v, norms, eps, rope, keys, values }, [of_k, of_v]))
+    Some((RopeStore { q, k, v: *v, norms, eps, rope, keys, values }, [of_k, of_v]))
 }
 
 /// A norm per head and its epsilon, if there is one.
@@ -80,11 +86,13 @@ fn chain(e: &Edit, v: ValueId) -> Option<(ValueId, Norm, Rope)> {
     }
 }
 
-/// The projection that a value is a slice of, with starts and lengths that are whole vectors.
-fn under(e: &Edit, v: ValueId) -> Option<ValueId> {
+/// The fused matmul that a value is a slice of, with starts and lengths that are whole vectors.
+fn under(e: &Edit, v: ValueId, vector: usize) -> Option<ValueId> {
     match *e.op(v) {
-        Op::Slice { x, group, start, len } if [group, start, len].iter().all(|n| n.is_multiple_of(4)) => under(e, x),
-        Op::Project(_) => Some(v),
+        Op::Slice { x, group, start, len } if [group, start, len].iter().all(|n| n.is_multiple_of(vector)) => {
+            under(e, x, vector)
+        }
+        Op::FusedMatMul(_) => Some(v),
         _ => None,
     }
 }

@@ -4,9 +4,10 @@ use super::edit::Edit;
 use crate::graph::fused::QkNorm;
 use crate::graph::ir::Graph;
 use crate::graph::op::Op;
+use crate::graph::rules::FuseRules;
 
 /// The delta rule norms q and k itself: its sums over a head tell the norms on the way.
-pub fn l2_norms(g: Graph) -> Graph {
+pub fn l2_norms(g: Graph, _: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let mut op = e.g.nodes[i].op.clone();

@@ -6,6 +6,7 @@ pub mod golden;
 pub mod inspect;
 pub mod ppl;
 pub mod run;
+pub mod shaders;
 pub mod synth;
 
 /// `ln(sum(exp(row)))`.

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{Chunk, Ints, Job, Lanes};
+use super::traits::{Chunk, Ints, Job, Lanes};
 
 /// # Safety
 /// The machine has NEON.

@@ -1,6 +1,6 @@
 //! Loops over arrays; the compiler finds the instructions.
 
-use super::{Chunk, Ints, Lanes};
+use super::traits::{Chunk, Ints, Lanes};
 use crate::quant::f16_to_f32;
 
 /// Sixteen plain values; what every machine runs.

@@ -5,7 +5,7 @@
 
 use std::arch::wasm32::*;
 
-use super::{Chunk, Ints, Job, Lanes};
+use super::traits::{Chunk, Ints, Job, Lanes};
 
 const RELAXED: bool = cfg!(feature = "relaxed-simd");
 

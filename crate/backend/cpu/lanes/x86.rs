@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Chunk, Job, Lanes};
+use super::traits::{Chunk, Job, Lanes};
 
 /// # Safety
 /// The machine has AVX2, FMA and F16C.

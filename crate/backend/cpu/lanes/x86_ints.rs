@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Ints;
+use super::traits::Ints;
 use super::x86::{Avx2, Avx512, MADD, VNNI};
 
 impl<const DOT: u8> Ints for Avx2<DOT> {

@@ -1,25 +1,72 @@
 //! The kernels of gated delta nets. Those that carry a state go through the tokens of a step in one dispatch.
+//!
+//! Tests: `tests/suite/kernels/delta.rs`.
 
-use super::super::tuning::Tuning;
-use super::super::wgsl::Const::{B, F, U};
-use super::super::wgsl::{Bindings, Const, assemble, assemble_with};
-use super::{Kernel, Matrix, Read, THREADS, Write, value, vectors};
-use crate::graph::{Delta, QkNorm, View};
+use super::launch::{Launches, Operand};
+use super::libs::{VALUE_TYPES, value};
+use super::matrix::{Matrix, THREADS};
+use crate::backend::Limits;
+use crate::backend::webgpu::dispatch::Access::{Read, Write};
+use crate::backend::webgpu::dispatch::{Kernel, When};
+use crate::backend::webgpu::shader::bindings::Bindings;
+use crate::backend::webgpu::shader::text::Const::{B, F, U};
+use crate::backend::webgpu::shader::text::{Const, assemble, assemble_with};
+use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Tuning};
+use crate::graph::{Delta, Op, QkNorm, StateId, ValueId, View, WeightId};
+
+pub fn lower_conv(l: &mut Launches<'_>, x: ValueId, w: WeightId, state: StateId) {
+    let x = l.view(x);
+    for (taps, part) in l.matrices(w) {
+        l.one_kernel(ssm_conv(taps, x), &[part, Operand::State(state)]);
+    }
+}
+
+/// # Panics
+/// Where the op is another one.
+pub fn lower_rule(l: &mut Launches<'_>, op: &Op) {
+    let Op::DeltaRule { q, k, v, alpha, beta, state, delta, norm, .. } = op else {
+        unreachable!("{} is not the delta rule", op.name());
+    };
+    let (mut slots, mut from) = (Vec::new(), Vec::new());
+    let views = [q, k, v, alpha, beta].map(|x| {
+        let slot = l.plan.slot(*x);
+        let at = slots.iter().position(|s| *s == slot).unwrap_or_else(|| {
+            slots.push(slot);
+            from.push(Operand::Value(*x));
+            slots.len() - 1
+        });
+        (at, l.view(*x))
+    });
+    let rule = DeltaRule { delta: *delta, norm: *norm, views };
+    let [table]: [_; 1] = l.tables().try_into().expect("the delta rule has a table");
+    let (table, state, out, tuning) = (Operand::Table(table), Operand::State(*state), l.out(), l.tuning);
+    let chunks = chunks_of(*delta, tuning);
+    let few = if chunks.is_some() { When::rows(1, GEMV_MAX_ROWS) } else { When::ALWAYS };
+    let whole = [&from[..], &[table.clone(), state.clone(), out.clone()]].concat();
+    l.push(|| delta_rule(&rule, tuning), few, &whole);
+    if let Some(c) = chunks {
+        let many = When::rows(GEMV_MAX_ROWS + 1, usize::MAX);
+        l.push(|| delta_prepare(&rule, c), many, &[&from[..], &[table, Operand::Scratch]].concat());
+        l.push(|| delta_scan(&rule, c), many, &[Operand::Value(*v), Operand::Scratch, state, out]);
+    }
+}
+
+/// Bytes of the chunks that the kernels of a node pass to each other.
+pub fn scratch_bytes(delta: Delta, limits: Limits, tuning: Tuning) -> usize {
+    let chunks = chunks_of(delta, tuning).filter(|_| limits.max_tokens > GEMV_MAX_ROWS);
+    chunks.map_or(0, |c| c.bytes(limits.max_tokens))
+}
+
+/// The delta rule in chunks. Software adapters are faster token by token.
+fn chunks_of(delta: Delta, tuning: Tuning) -> Option<DeltaChunks> {
+    DeltaChunks::of(delta).filter(|_| !tuning.software)
+}
 
 /// One workgroup along z, however many rows the step has.
 const WHOLE_STEP: usize = usize::MAX;
 
-pub fn l2_norm(cols: usize, d_head: usize, (eps, scale): (f32, f32), tuning: Tuning) -> Kernel {
-    let (v, n) = vectors(d_head);
-    let threads = n.next_power_of_two().clamp(8, if tuning.software { 8 } else { 64 });
-    let heads = cols / d_head;
-    let consts = [("N", U(n)), ("HEADS", U(heads)), ("WG", U(threads)), ("EPS", F(eps)), ("SCALE", F(scale))];
-    let source = assemble("l2_norm", &[v], &consts);
-    Kernel { name: "l2_norm", source, bind: vec![Read, Write], grid: [heads as u32, 1], rows: 1, z: 1 }
-}
-
 /// `taps` has a row for each column of x, and the columns are those of its part. x is a view of whole columns.
-pub fn ssm_conv(taps: Matrix, x: View) -> Kernel {
+fn ssm_conv(taps: Matrix, x: View) -> Kernel {
     let libs = [value(taps.dtype), vec!["v1", "act_silu"]].concat();
     let consts = [taps.consts(), vec![("X_STRIDE", U(x.stride)), ("X_AT", U(x.at))]].concat();
     let source = assemble("ssm_conv", &libs, &consts);
@@ -29,15 +76,15 @@ pub fn ssm_conv(taps: Matrix, x: View) -> Kernel {
 
 /// Sizes and views of what the delta rule reads.
 #[derive(Clone, Debug)]
-pub struct DeltaRule {
-    pub delta: Delta,
-    pub norm: Option<QkNorm>,
+struct DeltaRule {
+    delta: Delta,
+    norm: Option<QkNorm>,
     /// Of q, k, v, alpha and beta; the number says which of the buffers each is in.
-    pub views: [(usize, View); 5],
+    views: [(usize, View); 5],
 }
 
 /// Tokens that the kernels for many of them take together.
-pub const CHUNK: usize = 32;
+const CHUNK: usize = 32;
 
 impl DeltaRule {
     fn consts(&self) -> Vec<(&'static str, Const)> {
@@ -60,8 +107,8 @@ impl DeltaRule {
         let mut b = Bindings::default();
         let buffers = self.views.iter().map(|(i, _)| i + 1).max().unwrap_or(0);
         (0..buffers).for_each(|i| b.buffer(Read, &format!("from_{i}"), "f32"));
-        for (name, (i, view)) in ["q", "k", "v", "alpha", "beta"].iter().zip(self.views) {
-            b.view(name, &format!("from_{i}"), view, 1, true);
+        for (function, (i, view)) in ["q_at", "k_at", "v_at", "alpha_at", "beta_at"].iter().zip(self.views) {
+            b.view(function, &format!("from_{i}"), view, 1, true);
         }
         b.buffer(Read, "gates", "f32");
         b
@@ -69,7 +116,7 @@ impl DeltaRule {
 }
 
 /// Binds the buffers of the views, the gates, the state, y.
-pub fn delta_rule(r: &DeltaRule, tuning: Tuning) -> Kernel {
+fn delta_rule(r: &DeltaRule, tuning: Tuning) -> Kernel {
     let d_head = r.delta.d_head;
     let columns = 16;
     // One thread a column needs no barrier.
@@ -86,7 +133,7 @@ pub fn delta_rule(r: &DeltaRule, tuning: Tuning) -> Kernel {
 
 /// How the kernels for many tokens lay out what one of them hands to the other; lengths in vectors.
 #[derive(Clone, Copy, Debug)]
-pub struct DeltaChunks {
+struct DeltaChunks {
     delta: Delta,
     /// Columns of a head's state that a workgroup keeps.
     columns: usize,
@@ -94,7 +141,7 @@ pub struct DeltaChunks {
 
 impl DeltaChunks {
     /// `None` where a workgroup cannot keep a few columns of the state.
-    pub fn of(delta: Delta) -> Option<Self> {
+    fn of(delta: Delta) -> Option<Self> {
         // A vector of four keys is 16 bytes: half of the 16 KiB are for the state.
         let fits = |c: &usize| delta.d_head.div_ceil(4) * c * 16 <= 8192;
         [16, 8, 4].into_iter().find(fits).map(|columns| Self { delta, columns })
@@ -115,7 +162,7 @@ impl DeltaChunks {
     }
 
     /// Bytes for a step of so many tokens.
-    pub fn bytes(&self, tokens: usize) -> usize {
+    fn bytes(&self, tokens: usize) -> usize {
         tokens.div_ceil(CHUNK) * self.chunk() * 16
     }
 
@@ -136,7 +183,7 @@ impl DeltaChunks {
 }
 
 /// Binds the buffers of the views, the gates, the chunks.
-pub fn delta_prepare(r: &DeltaRule, c: DeltaChunks) -> Kernel {
+fn delta_prepare(r: &DeltaRule, c: DeltaChunks) -> Kernel {
     let mut b = r.bindings();
     b.buffer(Write, "chunks", "vec4<f32>");
     let consts = [r.consts(), c.consts()].concat();
@@ -146,10 +193,10 @@ pub fn delta_prepare(r: &DeltaRule, c: DeltaChunks) -> Kernel {
 }
 
 /// Binds the buffer of v, the chunks, the state, y.
-pub fn delta_scan(r: &DeltaRule, c: DeltaChunks) -> Kernel {
+fn delta_scan(r: &DeltaRule, c: DeltaChunks) -> Kernel {
     let mut b = Bindings::default();
     b.buffer(Read, "values", "f32");
-    b.view("v", "values", r.views[2].1, 1, true);
+    b.view("v_at", "values", r.views[2].1, 1, true);
     b.buffer(Read, "chunks", "vec4<f32>");
     b.buffer(Write, "state", "f32");
     b.buffer(Write, "y", "f32");
@@ -157,4 +204,28 @@ pub fn delta_scan(r: &DeltaRule, c: DeltaChunks) -> Kernel {
     let source = assemble_with("delta_scan", &b, &[], &consts, "");
     let grid = [r.delta.d_head.div_ceil(c.columns) as u32, r.delta.n_v_head as u32];
     Kernel { name: "delta_scan", source, bind: b.access, grid, rows: WHOLE_STEP, z: 1 }
+}
+
+pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
+    let mut all = Vec::new();
+    for d_head in [1, 6, 31, 128, 256] {
+        let delta = Delta { n_k_head: 2, n_v_head: 4, d_head };
+        let whole = |n: usize| View { stride: 3 * n, at: n, group: n, len: n };
+        let apart = [0, 1, 2, 3, 4].map(|i| (i, View { stride: 4, at: 0, group: 4, len: 4 }));
+        let together = [0, 0, 0, 1, 1].map(|i| (i, whole(4 * d_head)));
+        for (norm, views) in [(None, apart), (Some(QkNorm { eps: 1e-6, q_scale: 0.5, k_scale: 1.0 }), together)] {
+            let rule = DeltaRule { delta, norm, views };
+            let mut kernels = vec![delta_rule(&rule, tuning)];
+            if let Some(c) = chunks_of(delta, tuning) {
+                kernels.extend([delta_prepare(&rule, c), delta_scan(&rule, c)]);
+            }
+            all.extend(kernels.into_iter().map(|k| (format!("{d_head} {norm:?}"), k)));
+        }
+    }
+    for (dtype, cols) in VALUE_TYPES.into_iter().flat_map(|d| [2, 4].map(|n| (d, n))) {
+        let taps = Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107 };
+        let x = View { stride: 321, at: 107, group: 107, len: 107 };
+        all.push((format!("{cols} {dtype}"), ssm_conv(taps, x)));
+    }
+    all
 }

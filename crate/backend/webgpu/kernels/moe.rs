@@ -1,14 +1,33 @@
 //! The kernels of mixtures of experts. Which experts a token takes stays on the GPU: grids do not depend on it.
+//!
+//! Tests: `tests/suite/kernels/moe.rs`.
 
-use super::super::dispatch::When;
-use super::super::tuning::Tuning;
-use super::super::wgsl::Const::{B, U};
-use super::super::wgsl::{Bindings, assemble, assemble_with};
-use super::{Experts, FEW, Kernel, Matrix, Read, THREADS, Write, value, vectors};
-use crate::graph::View;
+use super::launch::{Launches, Operand};
+use super::libs::vectors;
+use super::matrix::THREADS;
+use crate::backend::webgpu::dispatch::Access::{Read, Write};
+use crate::backend::webgpu::dispatch::{Kernel, When};
+use crate::backend::webgpu::shader::bindings::Bindings;
+use crate::backend::webgpu::shader::text::Const::U;
+use crate::backend::webgpu::shader::text::{assemble, assemble_with};
+use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Tuning};
+use crate::graph::{ValueId, View};
+
+pub fn lower_route(l: &mut Launches<'_>, x: ValueId, n_used: usize) {
+    let n_expert = l.g.shape(x).cols;
+    l.one_kernel(moe_route(n_expert, n_used, l.view(x), l.tuning), &[]);
+    let route = ValueId(l.node as u32);
+    for (tile, when) in moe_tiles(n_expert, n_used, l.tuning) {
+        l.push(|| moe_group(n_expert, n_used, tile), when, &[Operand::Value(route), Operand::Groups(route)]);
+    }
+}
+
+pub fn lower_sum(l: &mut Launches<'_>, route: ValueId) {
+    l.one_kernel(moe_sum(l.cols(), l.g.shape(route).cols / 2, false), &[]);
+}
 
 /// x is a view of whole columns.
-pub fn moe_route(n_expert: usize, n_used: usize, x: View, tuning: Tuning) -> Kernel {
+fn moe_route(n_expert: usize, n_used: usize, x: View, tuning: Tuning) -> Kernel {
     let threads = if tuning.software { 8 } else { 64 };
     let consts = [
         ("EXPERTS", U(n_expert)),
@@ -21,9 +40,8 @@ pub fn moe_route(n_expert: usize, n_used: usize, x: View, tuning: Tuning) -> Ker
     Kernel { name: "moe_route", source, bind: vec![Read, Write], grid: [1, 1], rows: 1, z: 1 }
 }
 
-/// Rows of x of an expert that a workgroup takes at once, and how many an expert must have on average for that. A tile
-/// multiplies as long for one row as for all: while it does, a memory delivers the matrix token by token about half as
-/// often as the tile has rows.
+/// Rows of a tile, and the average rows of an expert from which on it is used. A tile costs the same for one row as for
+/// a full tile: below half full, reading the matrix again for each token is cheaper.
 const TILES: [(usize, usize); 2] = [(16, 8), (32, 16)];
 
 /// Experts whose rows one workgroup can count.
@@ -35,7 +53,7 @@ pub fn moe_tiles(n_expert: usize, n_used: usize, tuning: Tuning) -> Vec<(usize, 
     if tuning.software || n_expert > MAX_EXPERTS {
         return Vec::new();
     }
-    let least = TILES.map(|(_, average)| (average * n_expert).div_ceil(n_used).max(FEW + 1));
+    let least = TILES.map(|(_, average)| (average * n_expert).div_ceil(n_used).max(GEMV_MAX_ROWS + 1));
     let most = [least[1] - 1, usize::MAX];
     let all = (TILES.iter().zip(least).zip(most)).map(|(((tile, _), least), most)| (*tile, When::rows(least, most)));
     all.filter(|(_, when)| !when.is_never()).collect()
@@ -48,7 +66,7 @@ pub fn group_bytes(n_expert: usize, n_used: usize, tokens: usize) -> usize {
 }
 
 /// Sorts the rows of a step by expert. Binds the route and the groups.
-pub fn moe_group(n_expert: usize, n_used: usize, tile: usize) -> Kernel {
+fn moe_group(n_expert: usize, n_used: usize, tile: usize) -> Kernel {
     let consts = [("EXPERTS", U(n_expert)), ("USED", U(n_used)), ("TILE", U(tile))];
     let source = assemble("moe_group", &[], &consts);
     Kernel { name: "moe_group", source, bind: vec![Read, Write], grid: [1, 1], rows: usize::MAX, z: 1 }
@@ -70,12 +88,11 @@ pub fn moe_sum(cols: usize, n_used: usize, adds: bool) -> Kernel {
     Kernel { name: "moe_sum", source, bind: b.access, grid: [n.div_ceil(THREADS) as u32, 1], rows: 1, z: 1 }
 }
 
-/// A product by experts for rows that are no whole number of runs: `m` holds the rows of all experts, or some.
-pub fn moe_matmul_any(m: Matrix, e: Experts) -> Kernel {
-    let rows = m.total_rows / e.n_expert;
-    let mut consts = m.consts();
-    consts.extend([("EXPERTS", U(e.n_expert)), ("USED", U(e.n_used)), ("Y_ROWS", U(rows)), ("SHARED", B(e.shared_x))]);
-    let grid = [rows.div_ceil(THREADS) as u32, e.n_used as u32];
-    let source = assemble("moe_matmul_any", &value(m.dtype), &consts);
-    Kernel { name: "moe_matmul_any", source, bind: vec![Read, Read, Read, Write], grid, rows: 1, z: 1 }
+pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
+    let of = |n: usize| {
+        let x = View { stride: 3 * n, at: n, group: n, len: n };
+        [moe_route(n, 8, x, tuning), moe_sum(n, 8, false), moe_sum(n, 8, true), moe_group(n, 8, 16)]
+            .map(|k| (n.to_string(), k))
+    };
+    [33, 64, 2048].into_iter().flat_map(of).collect()
 }

@@ -1,0 +1,65 @@
+//! One layer: what mixes the tokens, then what goes token by token, each with its norm and residual.
+
+use super::{AttnSpec, DeltaSpec, MoeSpec, attention, delta_net, ffn, moe};
+use crate::arch::{Config, Describe};
+use crate::graph::{Act, ValueId};
+
+/// What mixes the tokens.
+#[derive(Clone, Debug)]
+pub enum Mixer {
+    Attention(AttnSpec),
+    DeltaNet(DeltaSpec),
+}
+
+/// What follows, token by token.
+#[derive(Clone, Copy, Debug)]
+pub enum Ffn {
+    Gated(Act),
+    Moe(MoeSpec),
+}
+
+/// What an architecture says of one layer.
+#[derive(Clone, Debug)]
+pub struct LayerSpec {
+    pub mixer: Mixer,
+    pub ffn: Ffn,
+    /// The name of the norm before the feed-forward network.
+    pub ffn_norm: &'static str,
+    /// What comes out of attention and feed-forward is normed before it is added.
+    pub post_norms: bool,
+}
+
+impl LayerSpec {
+    /// Attention and feed-forward, each with a norm before it.
+    pub fn plain(attn: AttnSpec, act: Act) -> Self {
+        Self { mixer: Mixer::Attention(attn), ffn: Ffn::Gated(act), ffn_norm: "ffn_norm", post_norms: false }
+    }
+}
+
+/// A norm over whole rows.
+pub fn norm(d: &mut Describe<'_>, c: &Config, name: &str, x: ValueId) -> ValueId {
+    let w = d.vector(&format!("{name}.weight"), c.d_model);
+    d.rms_norm(x, w, c.eps)
+}
+
+/// One layer, with its residuals.
+pub fn layer(d: &mut Describe<'_>, c: &Config, i: usize, x: ValueId, spec: &LayerSpec) -> ValueId {
+    let h = norm(d, c, &format!("blk.{i}.attn_norm"), x);
+    let h = match &spec.mixer {
+        Mixer::Attention(attn) => attention(d, c, i, h, attn),
+        Mixer::DeltaNet(delta) => delta_net(d, c, i, h, delta),
+    };
+    d.name(h, format!("blk.{i}.attn_out"));
+    let h = if spec.post_norms { norm(d, c, &format!("blk.{i}.post_attention_norm"), h) } else { h };
+    let x = d.add(x, h);
+    let h = norm(d, c, &format!("blk.{i}.{}", spec.ffn_norm), x);
+    let h = match &spec.ffn {
+        Ffn::Gated(act) => ffn(d, c, i, h, *act),
+        Ffn::Moe(experts) => moe(d, c, i, h, experts),
+    };
+    d.name(h, format!("blk.{i}.mlp_out"));
+    let h = if spec.post_norms { norm(d, c, &format!("blk.{i}.post_ffw_norm"), h) } else { h };
+    let x = d.add(x, h);
+    d.name(x, format!("blk.{i}.out"));
+    x
+}

@@ -1,0 +1,91 @@
+//! What code over sixteen values is written with: arithmetic on f32, and dot products of bytes.
+
+/// What 16 values take in memory.
+pub type Chunk = [f32; 16];
+
+/// Arithmetic on 16 values at once.
+pub trait Lanes: Copy + 'static {
+    type V: Copy;
+    /// Whether 16 accumulators fit in registers (else 6 are all there is room for).
+    const ROOMY: bool;
+    fn zero() -> Self::V;
+    fn load(x: &Chunk) -> Self::V;
+    fn store(v: Self::V) -> Chunk;
+    fn splat(x: f32) -> Self::V;
+    /// Bytes as numbers from 0.
+    fn unsigned(x: &[u8; 16]) -> Self::V;
+    /// Bytes as numbers from -128.
+    fn signed(x: &[u8; 16]) -> Self::V;
+    /// The low and the high halves of bytes.
+    fn nibbles(x: &[u8; 16]) -> (Self::V, Self::V);
+    /// `a * b + c`.
+    fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn fma1(a: f32, b: f32, c: f32) -> f32;
+
+    /// The sum of the lanes, halves onto halves.
+    #[inline(always)]
+    fn sum(v: Self::V) -> f32 {
+        let mut a = Self::store(v);
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                a[i] += a[i + half];
+            }
+        }
+        a[0]
+    }
+}
+
+/// Dot products of bytes, for `W` rows of a matrix side by side: each lane of 32 bits belongs to one row.
+pub trait Ints: Lanes {
+    /// Rows of a register: 4, 8 or 16.
+    const W: usize;
+    /// Tokens whose sums, of W rows each, fit in registers: 4 or 8.
+    const TOKENS: usize = 4;
+    /// `dot_wide` leaves out this many times the sum of x.
+    const WIDE_BIAS: i32;
+    /// And this many times the sum of the magnitudes of negative x.
+    const WIDE_NEGATIVE: i32 = 0;
+    /// W values.
+    type F: Copy;
+    /// W whole numbers.
+    type I: Copy;
+    /// 4 bytes of each of W rows.
+    type B: Copy;
+    fn f_zero() -> Self::F;
+    fn f_splat(x: f32) -> Self::F;
+    fn f_mul(a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`.
+    fn f_fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// Stores W values at the start of `y`.
+    fn f_store(v: Self::F, y: &mut [f32]);
+    /// The first W f16 of `x`, little-endian.
+    fn f_halves(x: &[u8]) -> Self::F;
+    /// The first W bytes as numbers from 0.
+    fn f_unsigned(x: &[u8]) -> Self::F;
+    /// The first W bytes as numbers from -128.
+    fn f_signed(x: &[u8]) -> Self::F;
+    /// The low and the high halves of the first W bytes.
+    fn f_nibbles(x: &[u8]) -> (Self::F, Self::F);
+    fn i_splat(x: i32) -> Self::I;
+    fn i_to_f(v: Self::I) -> Self::F;
+    /// The first 4W bytes.
+    fn b_load(x: &[u8]) -> Self::B;
+    fn b_or(a: Self::B, b: Self::B) -> Self::B;
+    /// `v >> n & mask` of each byte; `mask` has none of the `n` high bits.
+    fn b_shr(v: Self::B, n: u32, mask: u8) -> Self::B;
+    /// `v << n & mask` of each byte; `mask` has none of the `n` low bits.
+    fn b_shl(v: Self::B, n: u32, mask: u8) -> Self::B;
+    /// `table[v]` for bytes below 16.
+    fn b_lookup(table: &[u8; 16], v: Self::B) -> Self::B;
+    /// Adds the dot product of each row's four bytes, which are from 0 to 127, with those of x, from -127 to 127.
+    fn dot(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
+    /// The same for rows of bytes from 0 to 255, except for what `WIDE_BIAS` and `WIDE_NEGATIVE` say.
+    fn dot_wide(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
+}
+
+/// Work that is compiled once per instruction set.
+pub trait Job {
+    type Out;
+    /// Must be `#[inline(always)]`.
+    fn run<L: Ints>(self) -> Self::Out;
+}

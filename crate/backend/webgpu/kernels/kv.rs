@@ -1,0 +1,51 @@
+//! The rows of the cache: how they are kept, and the kernels that only store or load them.
+//!
+//! Tests: `tests/suite/kernels.rs`, `tests/suite/fusion/cache.rs`.
+
+use super::elementwise::by_vector;
+use super::launch::{Launches, Operand};
+use crate::backend::KvType;
+use crate::backend::webgpu::dispatch::Access::{Read, Write};
+use crate::backend::webgpu::dispatch::Kernel;
+use crate::graph::{Graph, Op, StateId, StateRows};
+
+/// How the rows of a state are kept: as wanted where `rope_store` writes them and only attention reads them.
+pub fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
+    let users = g.nodes.iter().filter(|n| {
+        let mut uses = false;
+        n.op.clone().map_states(|x| uses |= *x == s);
+        uses
+    });
+    let narrow = g.state(s).rows == StateRows::Ctx
+        && users.into_iter().all(|n| matches!(n.op, Op::RopeStore(_) | Op::Attention { .. }));
+    if narrow { wanted } else { KvType::F32 }
+}
+
+/// The element of a state's buffer, and the parts that read and write it.
+pub fn kv_parts(kind: KvType, vector: &'static str) -> (&'static str, &'static str, &'static str) {
+    match kind {
+        KvType::F32 => (vector, "kv_f32", "store_f32"),
+        KvType::F16 => ("vec2<u32>", "kv_f16", "store_f16"),
+        KvType::Q8_0 => ("u32", "kv_q8_0", "store_q8_0"),
+    }
+}
+
+pub fn store(l: &mut Launches<'_>, state: StateId) {
+    l.one_kernel(kv_store(l.g.state(state).cols), &[Operand::State(state)]);
+}
+
+pub fn load(l: &mut Launches<'_>, state: StateId) {
+    l.one_kernel(kv_load(l.cols()), &[Operand::State(state)]);
+}
+
+fn kv_load(cols: usize) -> Kernel {
+    by_vector("kv_load", cols, &["kv"], &[], &[Read, Write])
+}
+
+fn kv_store(cols: usize) -> Kernel {
+    by_vector("kv_store", cols, &["kv"], &[], &[Read, Write])
+}
+
+pub fn variants() -> Vec<(String, Kernel)> {
+    [33, 64, 2048].into_iter().flat_map(|n| [kv_store(n), kv_load(n)].map(|k| (n.to_string(), k))).collect()
+}

@@ -1,0 +1,128 @@
+//! From a node to kernels: which of them run, in which steps, and on which buffers. Nothing here touches a device.
+
+use std::ops::Range;
+
+use super::matrix::Matrix;
+use super::table::Table;
+use crate::backend::Limits;
+use crate::backend::webgpu::dispatch::{Kernel, Schedule, When, Work};
+use crate::backend::webgpu::tuning::Tuning;
+use crate::graph::{Dim, Graph, Plan, StateId, ValueId, View, WeightId};
+
+/// A buffer of a plan, by what it holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operand {
+    /// The token ids of the step.
+    Ids,
+    /// The slot of a value.
+    Value(ValueId),
+    /// A part of a weight, by its number.
+    Weight(WeightId, usize),
+    State(StateId),
+    Table(Table),
+    /// The rows of a step by expert, for a route.
+    Groups(ValueId),
+    /// What the kernels of a node pass to each other.
+    Scratch,
+    /// Rows of x in int8, likewise.
+    Quantized,
+}
+
+/// A kernel with its schedule and what it binds after the step uniform.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub kernel: Kernel,
+    pub schedule: Schedule,
+    pub operands: Vec<Operand>,
+}
+
+/// What decides which kernels run for the nodes of a plan.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    pub plan: &'a Plan,
+    pub limits: Limits,
+    pub tuning: Tuning,
+    /// The rows of each part of a weight.
+    pub parts: &'a dyn Fn(WeightId) -> Vec<Range<usize>>,
+}
+
+/// The launches of one node, as they are collected.
+pub struct Launches<'a> {
+    pub plan: &'a Plan,
+    pub g: &'a Graph,
+    pub node: usize,
+    pub limits: Limits,
+    pub tuning: Tuning,
+    parts: &'a dyn Fn(WeightId) -> Vec<Range<usize>>,
+    /// What the next launches read of packed weights.
+    pub weight_bytes: u64,
+    all: Vec<Launch>,
+}
+
+impl<'a> Launches<'a> {
+    pub fn new(facts: Facts<'a>, node: usize) -> Self {
+        let Facts { plan, limits, tuning, parts } = facts;
+        Self { plan, g: &plan.graph, node, limits, tuning, parts, weight_bytes: 0, all: Vec::new() }
+    }
+
+    pub fn finish(self) -> Vec<Launch> {
+        self.all
+    }
+
+    /// A kernel that runs `when`, unless no step is ever so long.
+    pub fn push(&mut self, k: impl FnOnce() -> Kernel, when: When, operands: &[Operand]) -> Option<&mut Schedule> {
+        let rows = self.g.nodes[self.node].shape.map_or(Dim::Tokens, |s| s.rows);
+        let most = if rows == Dim::Tokens { self.limits.max_tokens } else { self.limits.max_outputs };
+        if when.is_beyond(most) {
+            return None;
+        }
+        let (work, weight_bytes) = (Work::of(self.g, self.node), self.weight_bytes);
+        let schedule = Schedule { rows, when, chunks: None, more: 0, weight_bytes, work };
+        self.all.push(Launch { kernel: k(), schedule, operands: operands.to_vec() });
+        self.all.last_mut().map(|l| &mut l.schedule)
+    }
+
+    /// The same for one that reads no packed weights, before those that do.
+    pub fn push_unweighed(&mut self, k: impl FnOnce() -> Kernel, when: When, operands: &[Operand]) {
+        let weight_bytes = std::mem::take(&mut self.weight_bytes);
+        self.push(k, when, operands);
+        self.weight_bytes = weight_bytes;
+    }
+
+    /// The one kernel of a node: on its operands, then what is between, then the result.
+    pub fn one_kernel(&mut self, k: Kernel, between: &[Operand]) {
+        let node = &self.g.nodes[self.node];
+        let out = node.shape.map(|_| self.out());
+        let operands: Vec<_> =
+            node.op.operands().map(Operand::Value).chain(between.iter().cloned()).chain(out).collect();
+        self.push(|| k, When::ALWAYS, &operands);
+    }
+
+    pub fn out(&self) -> Operand {
+        Operand::Value(ValueId(self.node as u32))
+    }
+
+    /// Columns of the result.
+    pub fn cols(&self) -> usize {
+        self.g.nodes[self.node].shape.map_or(0, |s| s.cols)
+    }
+
+    pub fn view(&self, v: ValueId) -> View {
+        self.plan.view(v)
+    }
+
+    /// The tables that the node reads.
+    pub fn tables(&self) -> Vec<Table> {
+        Table::of(self.g, self.node)
+    }
+
+    /// The parts of a weight.
+    pub fn matrices(&self, w: WeightId) -> Vec<(Matrix, Operand)> {
+        let weight = self.g.weight(w);
+        let (dtype, cols, total_rows) = (weight.dtype, weight.cols, weight.rows);
+        let part = |(i, rows): (usize, Range<usize>)| {
+            (Matrix { dtype, cols, row0: rows.start, rows: rows.len(), total_rows }, Operand::Weight(w, i))
+        };
+        (self.parts)(w).into_iter().enumerate().map(part).collect()
+    }
+}

@@ -1,0 +1,213 @@
+//! Products of packed matrices with rows of x, with what happens to x before and to the result after.
+
+use super::super::libs::{act_lib, element, in_ints, quant};
+use super::super::matrix::Matrix;
+use crate::backend::webgpu::dispatch::Access::{Read, Write};
+use crate::backend::webgpu::shader::bindings::Bindings;
+use crate::backend::webgpu::shader::files::file;
+use crate::backend::webgpu::shader::interfaces::{self, PerMatrixCode, Segments};
+use crate::backend::webgpu::shader::text::Const::{self, B, F, U};
+use crate::graph::{Act, Dim, View};
+
+/// A fused matmul as a kernel sees it: some matrices with one input, what happens to it before, and to the result after.
+#[derive(Clone, Debug)]
+pub struct MatMul {
+    pub cols: usize,
+    pub input: Input,
+    /// One for each matrix; two where they are gate and up.
+    pub segments: Vec<Segment>,
+    pub output: Output,
+    pub y_cols: usize,
+    pub of: Dim,
+    pub experts: Option<Experts>,
+}
+
+/// Some rows of a matrix, and where they go.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    pub m: Matrix,
+    /// The column of y that row 0 of the whole matrix is for.
+    pub column: usize,
+    /// Where the bias of the matrix starts in the table.
+    pub bias: Option<usize>,
+}
+
+/// What happens to x, as in `Pre`; the weights of norms are in a table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Input {
+    Plain,
+    Norm {
+        eps: f32,
+    },
+    /// The norm of a sum that the kernel makes, and writes.
+    SumNorm {
+        eps: f32,
+        added_eps: f32,
+    },
+    GatedNorm {
+        eps: f32,
+        head: usize,
+        gate: View,
+        act: Act,
+    },
+}
+
+/// What happens to the result, as in `Post`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Output {
+    Plain,
+    Glu(Act),
+    Add {
+        gate: Option<View>,
+    },
+    /// To what is in y already.
+    AddToItself,
+}
+
+/// How a token's experts are laid out.
+#[derive(Clone, Copy, Debug)]
+pub struct Experts {
+    pub n_expert: usize,
+    pub n_used: usize,
+    /// x is one row for all experts of a token, not one for each.
+    pub shared_x: bool,
+    /// Rows of a tile where they come sorted by expert, not token by token.
+    pub tile: Option<usize>,
+}
+
+impl MatMul {
+    pub fn halves(&self) -> usize {
+        if matches!(self.output, Output::Glu(_)) { 2 } else { 1 }
+    }
+
+    /// Whether the experts of a token are summed.
+    pub fn sums(&self) -> bool {
+        self.experts.is_some() && matches!(self.output, Output::Add { .. } | Output::AddToItself)
+    }
+
+    /// Whether all matrices are of types for the int8 kernels.
+    pub fn in_ints(&self) -> bool {
+        self.segments.iter().all(|s| in_ints(s.m.dtype))
+    }
+
+    pub fn needs_table(&self) -> bool {
+        self.input != Input::Plain || self.segments.iter().any(|s| s.bias.is_some())
+    }
+
+    /// Rows of each matrix that make rows of y: with experts those of one.
+    pub fn rows(&self, s: &Segment) -> usize {
+        self.experts.map_or(s.m.rows, |e| s.m.total_rows / e.n_expert)
+    }
+
+    /// Bound after the step: the matrices, x of such elements, and what of the rest there is, in this order.
+    pub fn bindings(&self, x: &str) -> Bindings {
+        let mut b = Bindings::default();
+        for (i, s) in self.segments.iter().enumerate() {
+            b.buffer(Read, &format!("w_{i}"), element(s.m.dtype));
+        }
+        b.buffer(Read, "x", x);
+        match self.experts {
+            Some(Experts { tile: Some(_), .. }) => b.buffer(Read, "groups", "u32"),
+            Some(_) => b.buffer(Read, "route", "f32"),
+            None => {}
+        }
+        if self.needs_table() {
+            b.buffer(Read, "table", "vec4<f32>");
+        }
+        match self.input {
+            Input::SumNorm { .. } => b.buffer(Read, "added", "vec4<f32>"),
+            Input::GatedNorm { gate, .. } => b.viewed("gate", "gate_at", gate, 4),
+            _ => {}
+        }
+        if let Output::Add { gate } = self.output {
+            b.buffer(Read, "to", "f32");
+            gate.into_iter().for_each(|v| b.viewed("to_gate", "to_gate_at", v, 1));
+        }
+        b.buffer(Write, "y", "f32");
+        if let Input::SumNorm { .. } = self.input {
+            b.buffer(Write, "sum", "vec4<f32>");
+        }
+        b
+    }
+
+    pub fn consts(&self, grid_x: usize) -> Vec<(&'static str, Const)> {
+        let mut all = vec![
+            ("RUNS", U(self.cols / 32)),
+            ("Y_COLS", U(self.y_cols)),
+            ("OF_OUTPUTS", B(self.of == Dim::Outputs)),
+            ("HALVES", U(self.halves())),
+            ("GRID_X", U(grid_x)),
+        ];
+        if let (Some(e), Some(s)) = (self.experts, self.segments.first()) {
+            let rows = s.m.total_rows / e.n_expert;
+            all.extend([("EXPERTS", U(e.n_expert)), ("USED", U(e.n_used)), ("Y_ROWS", U(rows))]);
+            all.extend([("SHARED", B(e.shared_x)), ("SUM", B(self.sums()))]);
+        }
+        match self.input {
+            Input::Plain => {}
+            Input::Norm { eps } => all.push(("EPS", F(eps))),
+            Input::SumNorm { eps, added_eps } => all.extend([("EPS", F(eps)), ("ADDED_EPS", F(added_eps))]),
+            Input::GatedNorm { eps, head, .. } => all.extend([("EPS", F(eps)), ("HEAD", U(head / 4))]),
+        }
+        all
+    }
+
+    /// Copies of what unpacks each matrix, and of `body`, which multiplies one of them; `pair` multiplies both halves.
+    pub fn matrices(&self, shared: &[&str], body: Option<&'static str>, pair: Option<&'static str>) -> String {
+        let mut copies = PerMatrixCode::new(shared);
+        let row = if self.experts.is_some() { "row_expert" } else { "row_plain" };
+        for (i, s) in self.segments.iter().enumerate() {
+            let body = if self.halves() == 1 { body } else { None };
+            let libs = [quant(s.m.dtype), vec![row], body.into_iter().collect()].concat();
+            let own = |key: &str| ["ROWS", "ROW0", "ROW_BYTES", "BLOCKS"].contains(&key);
+            let consts: Vec<_> = s.m.consts().into_iter().filter(|(key, _)| own(key)).collect();
+            copies.add(i, &libs, &consts);
+        }
+        let text = copies.finish();
+        match pair.filter(|_| self.halves() == 2) {
+            Some(pair) => text + file(pair),
+            None => text,
+        }
+    }
+
+    /// What the generated functions know of the matrices.
+    pub fn segments(&self) -> Segments {
+        let of = |s: &Segment| {
+            let column = s.column + if self.experts.is_some() { 0 } else { s.m.row0 };
+            interfaces::Segment { rows: self.rows(s), column, bias: s.bias }
+        };
+        let first = self.segments.first().filter(|_| self.experts.is_some());
+        Segments {
+            all: self.segments.iter().map(of).collect(),
+            gate_and_up: self.halves() == 2,
+            experts: first.map(|s| s.m.row0..s.m.row0 + s.m.rows),
+        }
+    }
+
+    /// The generated functions that all kernels call, for workgroups of `rows` rows, and how many workgroups there are.
+    pub fn frame(&self, rows: usize) -> (String, usize) {
+        let store = match self.output {
+            Output::Plain => "y[o] = v;",
+            Output::Glu(_) => "y[o] = act(v) * (high + bias(1u, row));",
+            Output::Add { gate: None } => "y[o] = to[o] + v;",
+            // The clamp keeps exp finite.
+            Output::Add { gate: Some(_) } => "y[o] = to[o] + v / (1.0 + exp(min(-to_gate_at(t, 0u), 80.0)));",
+            Output::AddToItself => "y[o] += v;",
+        };
+        self.segments().frame(rows, store)
+    }
+
+    /// Rows of x of a tile, the lib that says which, and how many each token has.
+    pub fn tile(&self) -> (usize, &'static str, usize) {
+        let of_experts = |e: Experts| (e.tile.unwrap_or(1), "tile_expert", e.n_used);
+        self.experts.map_or((64, "tile_tokens", 1), of_experts)
+    }
+
+    pub fn act_libs(&self) -> Vec<&'static str> {
+        match (self.input, self.output) {
+            (Input::GatedNorm { act, .. }, _) => vec!["v4", act_lib(act)],
+            (_, Output::Glu(act)) => vec!["v1", act_lib(act)],
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! A matmul of many rows of x, by tiles.
+
+use super::super::matrix::fold;
+use super::face::MatMul;
+use crate::backend::webgpu::dispatch::Kernel;
+use crate::backend::webgpu::shader::text::Const::U;
+use crate::backend::webgpu::shader::text::assemble_with;
+
+/// A matmul of many rows of x as they are.
+pub fn gemm(p: &MatMul) -> Kernel {
+    let (tile, lib, z) = p.tile();
+    let (frame, all) = p.frame(64 / p.halves());
+    let (grid, grid_x) = fold(all);
+    let copies = p.matrices(&[&["run"][..], &p.act_libs(), &[lib]].concat(), None, None);
+    let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile))]].concat();
+    let bindings = p.bindings("vec4<f32>");
+    let source = assemble_with("gemm", &bindings, &[], &consts, &(copies + &frame + &p.segments().load_w_run()));
+    Kernel { name: "gemm", source, bind: bindings.access, grid, rows: tile, z }
+}

@@ -1,0 +1,34 @@
+//! Matmuls in int8.
+
+use super::super::libs::quant;
+use super::super::matrix::{THREADS, fold};
+use super::face::MatMul;
+use crate::backend::webgpu::dispatch::Access::{Read, Write};
+use crate::backend::webgpu::dispatch::Kernel;
+use crate::backend::webgpu::shader::text::Const::{B, U};
+use crate::backend::webgpu::shader::text::{assemble, assemble_with};
+use crate::dtype::DType;
+
+/// A matmul of many rows of x that `quantize_q8` made, by matrices that are all `in_ints`.
+pub fn gemm_q8(p: &MatMul) -> Kernel {
+    let (frame, all) = p.frame(64 / p.halves());
+    let (grid, grid_x) = fold(all);
+    let (tile, lib, z) = p.tile();
+    let copies = p.matrices(&[&["run", "ints"][..], &p.act_libs(), &[lib]].concat(), None, None);
+    let has = |dtypes: &[DType]| p.segments.iter().any(|s| dtypes.contains(&s.m.dtype));
+    let halved = has(&[DType::Q2_K, DType::Q3_K, DType::Q6_K]);
+    let minima = p.segments.iter().any(|s| quant(s.m.dtype).contains(&"run_of_unsigned"));
+    let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile)), ("HALVED", B(halved)), ("MINIMA", B(minima))]].concat();
+    let bindings = p.bindings("vec4<u32>");
+    let own = copies + &frame + &p.segments().load_w_ints();
+    let source = assemble_with("gemm_q8", &bindings, &[], &consts, &own);
+    Kernel { name: "gemm_q8", source, bind: bindings.access, grid, rows: tile, z }
+}
+
+/// Rows of `cols` values in int8. Binds x, y.
+pub fn quantize_q8(cols: usize) -> Kernel {
+    let runs = cols / 32;
+    let source = assemble("quantize_q8", &["run", "dot"], &[("RUNS", U(runs))]);
+    let grid = [runs.div_ceil(THREADS) as u32, 1];
+    Kernel { name: "quantize_q8", source, bind: vec![Read, Write], grid, rows: 1, z: 1 }
+}

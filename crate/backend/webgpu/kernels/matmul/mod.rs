@@ -1,0 +1,15 @@
+//! Matmuls, with what passes fuse into them: `face` is what all of them share, then a file for each kernel.
+//!
+//! Tests: `tests/suite/kernels.rs`, `tests/suite/kernels/moe.rs`, `tests/suite/fusion.rs`, `tests/suite/gpu_q8.rs`.
+
+mod face;
+mod gemm;
+mod gemv;
+mod int8;
+mod lower;
+mod software;
+mod unaligned;
+mod variants;
+
+pub use lower::{lower, quantized_bytes, scratch_bytes};
+pub use variants::{tuned_variants, variants};

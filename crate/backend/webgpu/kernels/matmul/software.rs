@@ -1,0 +1,22 @@
+//! Matmuls of software adapters.
+
+use super::super::matrix::fold;
+use super::face::MatMul;
+use crate::backend::webgpu::dispatch::Kernel;
+use crate::backend::webgpu::shader::text::Const::U;
+use crate::backend::webgpu::shader::text::assemble_with;
+
+/// The gemm, and with one row the gemv, of software adapters.
+pub fn gemm_flat(p: &MatMul, columns: usize) -> Kernel {
+    // Narrow workgroups, so that matrices with few rows still occupy all cores.
+    let threads = 16;
+    let (frame, all) = p.frame(threads * 4 / p.halves());
+    let (grid, grid_x) = fold(all);
+    let shared = [&["run", "dot"][..], &p.act_libs()].concat();
+    let copies = p.matrices(&shared, Some("flat_one"), Some("flat_pair"));
+    let consts = [&p.consts(grid_x)[..], &[("WG", U(threads)), ("T", U(columns))]].concat();
+    let bindings = p.bindings("vec4<f32>");
+    let own = copies + &frame + &p.segments().flat_of();
+    let source = assemble_with("gemm_flat", &bindings, &[], &consts, &own);
+    Kernel { name: "gemm_flat", source, bind: bindings.access, grid, rows: columns, z: 1 }
+}

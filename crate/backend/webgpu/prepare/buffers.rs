@@ -1,0 +1,100 @@
+//! The buffers of a plan: all that its kernels bind.
+
+use super::states::States;
+use super::tables::Tables;
+use super::weights::Weights;
+use crate::backend::Limits;
+use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::dispatch::IDS_AT;
+use crate::backend::webgpu::kernels::launch::Operand;
+use crate::backend::webgpu::kernels::{self, moe};
+use crate::backend::webgpu::tuning::Tuning;
+use crate::error::Result;
+use crate::graph::{Dim, Op, Plan, Slot, SlotId, ValueId};
+
+pub struct Buffers {
+    pub weights: Weights,
+    pub states: States,
+    /// The step uniform, and from [`IDS_AT`] the token ids.
+    pub step: wgpu::Buffer,
+    slots: Vec<wgpu::Buffer>,
+    pub tables: Tables,
+    /// What kernels pass to each other inside of a node.
+    scratch: wgpu::Buffer,
+    /// Rows of x in int8, likewise.
+    quantized: wgpu::Buffer,
+    /// The rows of a step by expert, for each slot of a route.
+    groups: Vec<(SlotId, wgpu::Buffer)>,
+}
+
+impl Buffers {
+    pub fn new(gpu: &Gpu, plan: &Plan, limits: Limits, tuning: Tuning) -> Result<Self> {
+        let g = &plan.graph;
+        let weights = Weights::new(gpu, g)?;
+        let rows = |d: Dim| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
+        let slot = |s: &Slot| gpu.storage("slot", (rows(s.rows) * s.cols * 4) as u64);
+        let slots = plan.slots.slots.iter().map(slot).collect::<Result<_>>()?;
+        let states = States::new(gpu, g, limits)?;
+        let step = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("step"),
+            size: IDS_AT + (limits.max_tokens.max(1) * 4) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let tables = Tables::new(gpu, g)?;
+        let scratch = gpu.storage("scratch", kernels::scratch_bytes(g, limits, tuning))?;
+        let quantized = gpu.storage("quantized", kernels::quantized_bytes(g, limits, tuning))?;
+        let groups = groups(gpu, plan, limits)?;
+        Ok(Self { weights, states, step, slots, tables, scratch, quantized, groups })
+    }
+
+    /// How many were made.
+    pub fn count(&self) -> u64 {
+        let single = [&self.step, &self.scratch, &self.quantized].len();
+        let shared = self.slots.len() + self.tables.all().count() + self.groups.len() + single;
+        shared as u64 + self.states.buffers() + self.weights.buffers()
+    }
+
+    /// Bytes of all but weights and states.
+    pub fn scratch_bytes(&self) -> u64 {
+        let groups = self.groups.iter().map(|(_, b)| b);
+        let rest = [&self.step, &self.scratch, &self.quantized];
+        self.slots.iter().chain(self.tables.all()).chain(groups).chain(rest).map(wgpu::Buffer::size).sum()
+    }
+
+    pub fn slot(&self, s: SlotId) -> &wgpu::Buffer {
+        &self.slots[s.0 as usize]
+    }
+
+    pub fn get(&self, plan: &Plan, operand: &Operand) -> &wgpu::Buffer {
+        match operand {
+            Operand::Ids => &self.step,
+            Operand::Value(v) => self.slot(plan.slot(*v)),
+            Operand::Weight(w, part) => &self.weights.parts(*w)[*part].buffer,
+            Operand::State(s) => self.states.get(*s),
+            Operand::Table(table) => self.tables.get(table),
+            Operand::Groups(route) => {
+                let slot = plan.slot(*route);
+                let found = self.groups.iter().find(|(s, _)| *s == slot);
+                &found.expect("each route that has tiles has groups").1
+            }
+            Operand::Scratch => &self.scratch,
+            Operand::Quantized => &self.quantized,
+        }
+    }
+}
+
+fn groups(gpu: &Gpu, plan: &Plan, limits: Limits) -> Result<Vec<(SlotId, wgpu::Buffer)>> {
+    let g = &plan.graph;
+    let mut all: Vec<(SlotId, wgpu::Buffer)> = Vec::new();
+    for (i, node) in g.nodes.iter().enumerate() {
+        let Op::MoeRoute { x, n_used } = &node.op else { continue };
+        let (n_expert, slot) = (g.shape(*x).cols, plan.slot(ValueId(i as u32)));
+        let tiled = !moe::moe_tiles(n_expert, *n_used, gpu.tuning).is_empty();
+        if tiled && !all.iter().any(|(s, _)| *s == slot) {
+            let bytes = moe::group_bytes(n_expert, *n_used, limits.max_tokens);
+            all.push((slot, gpu.storage("groups", bytes as u64)?));
+        }
+    }
+    Ok(all)
+}

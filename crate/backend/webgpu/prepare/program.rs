@@ -1,0 +1,119 @@
+//! A plan made ready: buffers, pipelines and bind groups of every dispatch. Steps make none of these.
+
+use super::buffers::Buffers;
+use super::lower;
+use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::dispatch::{Compiler, Dispatch, MAX_GRID};
+use crate::backend::webgpu::kernels::launch::Facts;
+use crate::backend::webgpu::kernels::libs::{quant_libs, value_libs};
+use crate::backend::webgpu::tuning::Tuning;
+use crate::backend::{Limits, Step};
+use crate::bail;
+use crate::error::Result;
+use crate::graph::{Graph, Op, Plan, WeightId};
+
+pub struct Program {
+    pub plan: Plan,
+    pub limits: Limits,
+    pub buffers: Buffers,
+    /// Of the trunk, and of the block for multi-token prediction.
+    dispatches: [Vec<Dispatch>; 2],
+    pub made: Made,
+}
+
+/// How many objects a program made so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Made {
+    pub pipelines: u64,
+    pub buffers: u64,
+    pub bind_groups: u64,
+}
+
+impl Program {
+    pub fn new(gpu: &Gpu, plan: Plan, limits: Limits) -> Result<Self> {
+        let mut program = Self::allocate(gpu, plan, limits, gpu.tuning)?;
+        let mut compiler = Compiler::new(gpu);
+        program.dispatches = program.compile(gpu, &mut compiler, gpu.tuning)?;
+        program.made.pipelines = compiler.pipelines();
+        program.made.bind_groups = program.dispatches.iter().map(|d| d.len() as u64).sum();
+        Ok(program)
+    }
+
+    /// Makes the buffers.
+    pub fn allocate(gpu: &Gpu, plan: Plan, limits: Limits, tuning: Tuning) -> Result<Self> {
+        check(&plan.graph, limits)?;
+        let buffers = Buffers::new(gpu, &plan, limits, tuning)?;
+        let made = Made { buffers: buffers.count(), ..Made::default() };
+        Ok(Self { plan, limits, buffers, dispatches: Default::default(), made })
+    }
+
+    /// The dispatches of both parts of the plan.
+    pub fn compile(&self, gpu: &Gpu, compiler: &mut Compiler<'_>, tuning: Tuning) -> Result<[Vec<Dispatch>; 2]> {
+        let Self { plan, buffers, .. } = self;
+        let parts = |w: WeightId| buffers.weights.parts(w).iter().map(|p| p.row0..p.row0 + p.rows).collect();
+        let facts = Facts { plan, limits: self.limits, tuning, parts: &parts };
+        let mut dispatches: [Vec<Dispatch>; 2] = Default::default();
+        for (part, all) in plan.graph.parts().zip(&mut dispatches) {
+            for launch in part.nodes.flat_map(|i| lower::node(facts, i)) {
+                let bound: Vec<_> = launch.operands.iter().map(|o| buffers.get(plan, o)).collect();
+                all.push(compiler.dispatch(launch.kernel, launch.schedule, &buffers.step, &bound));
+            }
+        }
+        gpu.fault.check().map(|()| dispatches)
+    }
+
+    /// What a step runs, and the buffer of its logits.
+    pub fn entry(&self, step: &Step<'_>) -> Result<(&[Dispatch], &wgpu::Buffer)> {
+        let part = step.part(&self.plan.graph)?;
+        Ok((&self.dispatches[step.entry as usize], self.buffers.slot(self.plan.slot(part.output))))
+    }
+
+    /// Makes room in the cache for positions below `end`. Returns how many buffers and bind groups were made for it.
+    pub fn reserve(&mut self, gpu: &Gpu, end: usize) -> Result<Made> {
+        let Self { buffers, dispatches, .. } = self;
+        let mut bind_groups = 0;
+        let made = buffers.states.reserve(gpu, &self.plan.graph, self.limits, end, |old, new| {
+            for d in dispatches.iter_mut().flatten() {
+                bind_groups += u64::from(d.rebind(gpu, &buffers.step, old, new));
+            }
+        })?;
+        Ok(Made { pipelines: 0, buffers: made, bind_groups })
+    }
+
+    /// Writes what is made from weights on the host.
+    pub fn fill_tables(&self, gpu: &Gpu) {
+        self.buffers.tables.fill(gpu, &self.plan.graph, &self.buffers.weights);
+    }
+}
+
+/// Refuses what no kernel can run, before anything is allocated.
+fn check(g: &Graph, limits: Limits) -> Result<()> {
+    let most = limits.max_tokens.max(limits.max_outputs);
+    if most > MAX_GRID {
+        bail!(InvalidArgument, "a step of {most} tokens is more than the {} of a GPU grid", MAX_GRID);
+    }
+    for node in &g.nodes {
+        for w in node.op.weights().map(|w| g.weight(w)) {
+            let matrix = match &node.op {
+                Op::Embed { .. } | Op::MatMul { .. } | Op::MoeMatMul { .. } => true,
+                Op::FusedMatMul(p) => p.parts.iter().any(|p| g.weight(p.w) == w),
+                _ => false,
+            };
+            let known = if matrix && w.cols.is_multiple_of(32) {
+                quant_libs(w.dtype).is_some()
+            } else {
+                value_libs(w.dtype).is_some()
+            };
+            if !known {
+                bail!(
+                    UnsupportedType,
+                    "{}: the GPU has no kernel for {} in weight `{}`",
+                    node.op.name(),
+                    w.dtype,
+                    w.name
+                );
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Tokens that are chosen on the GPU, so that the next step need not wait for the host.
+
+use super::program::Program;
+use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::dispatch::IDS_AT;
+use crate::backend::webgpu::kernels::sample::sample;
+use crate::backend::{Choice, Rules, Step};
+use crate::bail;
+use crate::error::Result;
+use crate::graph::Entry;
+
+/// The most tokens that top-k may keep here: as many as the shader's `MOST`.
+const TOP_K: usize = 64;
+
+/// The most tokens back that penalties may look here: each of them is compared with all others.
+const RECENT: usize = 1024;
+
+/// Bytes of the shader's `How`, which lie in the step buffer.
+const HOW: u64 = 64;
+
+/// Bytes of the token that the host reads; that for the next step follows.
+pub const ID: u64 = 4;
+
+/// The step that makes the logits.
+const DECODE: Step<'static> = Step { tokens: &[0], pos: 0, outputs: 1, entry: Entry::Trunk };
+
+pub struct Sampler {
+    pipeline: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    /// The token at each position, and the one after the last.
+    history: wgpu::Buffer,
+    /// The token for the host, and that for the next step.
+    pub chosen: wgpu::Buffer,
+    n_vocab: usize,
+}
+
+/// Whether the kernel knows these rules.
+pub fn knows(rules: &Rules, n_vocab: usize) -> bool {
+    (rules.top_k <= TOP_K || rules.top_k >= n_vocab) && rules.penalty_last_n <= RECENT
+}
+
+impl Sampler {
+    pub fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
+        let (_, logits) = program.entry(&DECODE)?;
+        let n_vocab = program.plan.graph.n_vocab();
+        let history = gpu.storage("history", (program.limits.n_ctx as u64 + 1) * 4)?;
+        let chosen = gpu.storage("chosen", 2 * ID)?;
+        // All its reads wait for memory: as many threads as there may be wait together.
+        let limits = gpu.device.limits();
+        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
+        let source = sample(n_vocab, if gpu.tuning.software { 32 } else { most as usize / 32 * 32 });
+        let device = &gpu.device;
+        // With checks of bounds: what it reads comes from earlier dispatches, and it is one workgroup.
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some("sample"),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some("sample"),
+            layout: None,
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: Default::default(),
+            cache: None,
+        });
+        let how = wgpu::BufferBinding { buffer: &program.buffers.step, offset: 0, size: wgpu::BufferSize::new(HOW) };
+        let resources = [
+            wgpu::BindingResource::Buffer(how),
+            logits.as_entire_binding(),
+            history.as_entire_binding(),
+            chosen.as_entire_binding(),
+        ];
+        let entries: Vec<_> =
+            (1..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("sample"),
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        });
+        Ok(Self { pipeline, group, history, chosen, n_vocab })
+    }
+
+    /// How many were made.
+    pub fn buffers(&self) -> u64 {
+        [&self.history, &self.chosen].len() as u64
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.history.size() + self.chosen.size()
+    }
+
+    /// Fails where the token of this step cannot be chosen so.
+    pub fn check(&self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
+        let end = step.pos + step.tokens.len();
+        if !knows(choice.rules, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
+            bail!(InvalidArgument, "a token is chosen from one row of the trunk, by rules that were asked for");
+        }
+        if choice.history.is_some_and(|h| h.len() != end) || (choice.history.is_none() && step.tokens.len() != 1) {
+            bail!(InvalidArgument, "the history of a choice ends where its step does");
+        }
+        Ok(())
+    }
+
+    /// Appends the shader's `How` behind the step uniform.
+    pub fn write(&self, step: &Step<'_>, choice: &Choice<'_>, words: &mut Vec<u32>) {
+        let (r, end) = (choice.rules, step.pos + step.tokens.len());
+        let top_k = if r.top_k < self.n_vocab { r.top_k } else { 0 };
+        words.extend([choice.key, top_k as u32, r.penalty_last_n.min(end) as u32, end as u32]);
+        // Below this every difference between logits decides.
+        let temperature = if r.temperature > 0.0 { r.temperature.max(1e-30) } else { 0.0 };
+        let least = if r.min_p > 0.0 { r.min_p.ln() } else { -1e38 };
+        let floats =
+            [temperature, r.top_p, least, r.repeat_penalty, r.frequency_penalty, r.presence_penalty].map(f32::to_bits);
+        words.extend(floats);
+        words.resize(HOW as usize / 4, 0);
+    }
+
+    /// What penalties look at, where the host knows it. Returns the bytes that were written.
+    pub fn write_history(&self, gpu: &Gpu, choice: &Choice<'_>) -> u64 {
+        let Some(history) = choice.history.filter(|_| choice.rules.penalty_last_n > 0) else { return 0 };
+        let start = history.len().saturating_sub(choice.rules.penalty_last_n);
+        let recent = bytemuck::cast_slice(&history[start..]);
+        gpu.queue.write_buffer(&self.history, start as u64 * 4, recent);
+        recent.len() as u64
+    }
+
+    /// Puts the token that the step before chose in the place of the step's.
+    pub fn feed(&self, encoder: &mut wgpu::CommandEncoder, step: &wgpu::Buffer) {
+        encoder.copy_buffer_to_buffer(&self.chosen, ID, step, IDS_AT, ID);
+    }
+
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.group, &[]);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
+}
+
+/// What the shader writes is a token or why there is none.
+pub fn token(id: u32) -> Result<u32> {
+    match id {
+        u32::MAX => bail!(DegenerateLogits, "a logit is no finite number; compare this backend with the reference"),
+        0xffff_fffe => bail!(DegenerateLogits, "all logits are equal; compare this backend with the reference"),
+        0xffff_fffd => bail!(DegenerateLogits, "the penalties leave no token to choose from"),
+        id => Ok(id),
+    }
+}

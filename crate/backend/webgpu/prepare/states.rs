@@ -1,0 +1,102 @@
+//! What stays from step to step: the rows of keys and values, which grow, and the recurrent states, which do not.
+
+use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::kernels::kv::kv_of;
+use crate::backend::{KvType, Limits};
+use crate::error::Result;
+use crate::graph::{Graph, Op, StateId};
+
+/// Positions that the cache has room for at first, and by which it grows at least.
+const CHUNK: usize = 512;
+
+pub struct States {
+    all: Vec<wgpu::Buffer>,
+    /// Positions that those with a row for each have room for.
+    rows: usize,
+    /// Each recurrent state's number, and room for a copy of it.
+    saved: Vec<(usize, wgpu::Buffer)>,
+}
+
+impl States {
+    pub fn new(gpu: &Gpu, g: &Graph, limits: Limits) -> Result<Self> {
+        for i in 0..g.states.len() {
+            gpu.check_binding(&g.states[i].name, state_bytes(g, StateId(i as u32), limits.kv, limits.n_ctx))?;
+        }
+        let rows = limits.n_ctx.min(CHUNK);
+        let state = |i: usize| allocate(gpu, g, i, limits.kv, rows);
+        let all = (0..g.states.len()).map(state).collect::<Result<_>>()?;
+        let recurrent = (0..g.states.len()).filter(|i| g.states[*i].rows.is_recurrent());
+        let saved = recurrent.map(|i| Ok((i, state(i)?))).collect::<Result<_>>()?;
+        Ok(Self { all, rows, saved })
+    }
+
+    pub fn get(&self, s: StateId) -> &wgpu::Buffer {
+        &self.all[s.index()]
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.all.iter().chain(self.saved.iter().map(|(_, b)| b)).map(wgpu::Buffer::size).sum()
+    }
+
+    pub fn buffers(&self) -> u64 {
+        (self.all.len() + self.saved.len()) as u64
+    }
+
+    /// Makes room for positions below `end`, and then for half again as many as there were at least: rows move to larger
+    /// buffers, of which `moved` is told the old and the new one. Returns how many moved.
+    pub fn reserve(
+        &mut self,
+        gpu: &Gpu,
+        g: &Graph,
+        limits: Limits,
+        end: usize,
+        mut moved: impl FnMut(&wgpu::Buffer, &wgpu::Buffer),
+    ) -> Result<u64> {
+        if end <= self.rows {
+            return Ok(0);
+        }
+        let rows = end.max(self.rows + self.rows / 2).next_multiple_of(CHUNK).min(limits.n_ctx);
+        let mut n = 0;
+        for (i, buffer) in self.all.iter_mut().enumerate().filter(|(i, _)| !g.states[*i].rows.is_recurrent()) {
+            let new = allocate(gpu, g, i, limits.kv, rows)?;
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(buffer, 0, &new, 0, buffer.size());
+            gpu.queue.submit([encoder.finish()]);
+            moved(buffer, &new);
+            // One after the other, and each freed as soon as the GPU is done with it.
+            std::mem::replace(buffer, new).destroy();
+            n += 1;
+        }
+        self.rows = rows;
+        gpu.fault.check().map(|()| n)
+    }
+
+    /// Copies the recurrent states to their copies, or back. Says whether there are any.
+    pub fn copy_recurrent(&self, gpu: &Gpu, back: bool) -> bool {
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for (i, saved) in &self.saved {
+            let (from, to) = if back { (saved, &self.all[*i]) } else { (&self.all[*i], saved) };
+            encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());
+        }
+        if !self.saved.is_empty() {
+            gpu.queue.submit([encoder.finish()]);
+        }
+        !self.saved.is_empty()
+    }
+}
+
+/// A state with room for `rows` positions.
+fn allocate(gpu: &Gpu, g: &Graph, i: usize, kv: KvType, rows: usize) -> Result<wgpu::Buffer> {
+    gpu.storage(&g.states[i].name, state_bytes(g, StateId(i as u32), kv, rows))
+}
+
+/// Bytes of a state with room for `rows` positions.
+fn state_bytes(g: &Graph, s: StateId, kv: KvType, rows: usize) -> u64 {
+    let state = g.state(s);
+    let heads = g.nodes.iter().find_map(|n| match &n.op {
+        Op::RopeStore(p) if p.keys == s || p.values == s => Some(state.cols / p.rope.d_head),
+        _ => None,
+    });
+    let row = heads.map_or(state.cols * 4, |n| n * kv_of(g, s, kv).bytes(state.cols / n));
+    (state.rows.count(rows) * row) as u64
+}

@@ -1,0 +1,184 @@
+//! Steps in flight: submitted, and not read yet. Each has a buffer that the host can map, for what it gives back.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::backend::webgpu::device::Gpu;
+use crate::bail;
+use crate::error::{Error, ErrorKind, Result};
+
+#[derive(Default)]
+struct State {
+    /// Whether the GPU is done, and whether it succeeded.
+    done: Option<bool>,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Default)]
+struct Flag(Arc<Mutex<State>>);
+
+impl Flag {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, ok: bool) {
+        let mut state = self.lock();
+        state.done = Some(ok);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<bool> {
+        let mut state = self.lock();
+        if let Some(ok) = state.done {
+            return Poll::Ready(ok);
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Waits until the host can read a buffer.
+pub async fn mapped(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<()> {
+    let flag = Flag::default();
+    let set = flag.clone();
+    buffer.map_async(wgpu::MapMode::Read, .., move |r| set.set(r.is_ok()));
+    if cfg!(not(target_arch = "wasm32")) {
+        gpu.wait()?;
+    }
+    if poll_fn(|cx| flag.poll(cx)).await {
+        return Ok(());
+    }
+    gpu.fault.check()?;
+    bail!(GpuError, "what the GPU gives back could not be mapped");
+}
+
+/// What a step gives back to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// As many rows as the step has outputs; maybe none.
+    Logits,
+    Token,
+}
+
+/// A step that may be in flight.
+struct Slot {
+    answer: Answer,
+    buffer: wgpu::Buffer,
+    flag: Flag,
+    /// Bytes that the step in this slot gives back.
+    bytes: u64,
+    /// After which the step is over.
+    submission: Option<wgpu::SubmissionIndex>,
+}
+
+/// Steps that were submitted and not read yet, oldest first, and the slots for more of them.
+#[derive(Default)]
+pub struct InFlight {
+    steps: VecDeque<Slot>,
+    free: Vec<Slot>,
+}
+
+impl InFlight {
+    /// Makes slots for `n` more steps with such answers of up to `bytes` bytes.
+    pub fn add(&mut self, gpu: &Gpu, answer: Answer, n: usize, bytes: u64) -> Result<()> {
+        use wgpu::BufferUsages as U;
+        let usage = U::MAP_READ | U::COPY_DST;
+        let desc =
+            wgpu::BufferDescriptor { label: Some("readback"), size: bytes.max(4), usage, mapped_at_creation: false };
+        for _ in 0..n {
+            let buffer = gpu.device.create_buffer(&desc);
+            self.free.push(Slot { answer, buffer, flag: Flag::default(), bytes: 0, submission: None });
+        }
+        gpu.fault.check()
+    }
+
+    /// Steps in flight.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Fails where no slot is free.
+    pub fn ensure_free(&self, answer: Answer) -> Result<()> {
+        if !self.free.iter().any(|s| s.answer == answer) {
+            bail!(InvalidState, "{} steps are in flight; read the oldest first", self.len());
+        }
+        Ok(())
+    }
+
+    /// Takes a free slot for a step and records the copy of what it gives back.
+    ///
+    /// # Panics
+    /// Where no slot is free.
+    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder, answer: Answer, from: &wgpu::Buffer, bytes: u64) {
+        let free = self.free.iter().position(|s| s.answer == answer).expect("the caller ensured that one is free");
+        let mut slot = self.free.swap_remove(free);
+        slot.bytes = bytes;
+        slot.flag.lock().done = None;
+        if bytes > 0 {
+            encoder.copy_buffer_to_buffer(from, 0, &slot.buffer, 0, bytes);
+        }
+        self.steps.push_back(slot);
+    }
+
+    /// Asks to be told when the newest step is over. Call it after the submit.
+    pub fn notify(&mut self, queue: &wgpu::Queue, submission: wgpu::SubmissionIndex) {
+        let slot = self.steps.back_mut().expect("a step took a slot");
+        slot.submission = Some(submission);
+        let flag = slot.flag.clone();
+        if slot.bytes > 0 {
+            slot.buffer.map_async(wgpu::MapMode::Read, ..slot.bytes, move |r| flag.set(r.is_ok()));
+        } else {
+            queue.on_submitted_work_done(move || flag.set(true));
+        }
+    }
+
+    /// Copies what the oldest step with such an answer gives back. Natively it blocks until it is there; in a browser it
+    /// never does.
+    pub fn poll(&mut self, gpu: &Gpu, cx: &Context<'_>, answer: Answer, out: &mut [u8]) -> Poll<Result<()>> {
+        let Some(oldest) = self.steps.iter().position(|s| s.answer == answer) else {
+            return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step waits to be read")));
+        };
+        let slot = &mut self.steps[oldest];
+        if slot.flag.lock().done.is_none() && cfg!(not(target_arch = "wasm32")) {
+            gpu.wait_for(slot.submission.take())?;
+        }
+        let Poll::Ready(ok) = slot.flag.poll(cx) else { return Poll::Pending };
+        let slot = self.steps.remove(oldest).expect("it was just found");
+        let result = read(&slot, ok, gpu, out);
+        self.free.push(slot);
+        Poll::Ready(result)
+    }
+}
+
+fn read(slot: &Slot, ok: bool, gpu: &Gpu, out: &mut [u8]) -> Result<()> {
+    gpu.fault.check()?;
+    if !ok {
+        gpu.wait()?; // A lost device tells so while one waits.
+        bail!(GpuError, "what a step gave back could not be mapped");
+    }
+    if slot.bytes == 0 {
+        return Ok(());
+    }
+    let Ok(view) = slot.buffer.get_mapped_range(..slot.bytes) else {
+        bail!(GpuError, "what a step gave back could not be read");
+    };
+    let fits = out.len() == view.len();
+    if fits {
+        out.copy_from_slice(&view);
+    }
+    drop(view);
+    slot.buffer.unmap();
+    if !fits {
+        bail!(InvalidArgument, "the step gives back {} bytes, there is room for {}", slot.bytes, out.len());
+    }
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! One step: what is written for it, the passes that are recorded, and what comes back to the host.
+
+use std::task::{Context, Poll};
+
+use super::in_flight::{Answer, InFlight};
+use super::submit_budget::{SubmitBudget, fitting, tokens_at_once};
+use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::dispatch::{Dispatch, IDS_AT};
+use crate::backend::webgpu::prepare::program::Program;
+use crate::backend::webgpu::prepare::sampler::{self, Sampler};
+use crate::backend::{Choice, Counters, Limits, Rules, Step};
+use crate::bail;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::Plan;
+
+/// Steps whose tokens the GPU chooses that may be in flight at once, and steps with rows of logits, which take more
+/// memory.
+const MAX_IN_FLIGHT: usize = 12;
+const MAX_LOGITS_IN_FLIGHT: usize = 4;
+
+/// A plan that is ready, and its steps in flight.
+pub struct Runner {
+    pub program: Program,
+    /// Made when it is first asked for.
+    pub sampler: Option<Sampler>,
+    in_flight: InFlight,
+    budget: SubmitBudget,
+    /// The step buffer as it is written: kept, so that steps do not allocate.
+    words: Vec<u32>,
+}
+
+impl Runner {
+    /// With work per second that is given, or else measured.
+    pub fn new(gpu: &Gpu, plan: Plan, limits: Limits, rate: Option<u64>) -> Result<Self> {
+        let program = Program::new(gpu, plan, limits)?;
+        let logits = limits.max_outputs * program.plan.graph.n_vocab() * 4;
+        let mut in_flight = InFlight::default();
+        in_flight.add(gpu, Answer::Logits, MAX_LOGITS_IN_FLIGHT, logits as u64)?;
+        let budget = SubmitBudget::new(rate, gpu.tuning.software);
+        Ok(Self { program, sampler: None, in_flight, budget, words: Vec::new() })
+    }
+
+    /// What was made so far.
+    pub fn counters(&self) -> Counters {
+        let made = self.program.made;
+        Counters {
+            pipelines: made.pipelines,
+            buffers: made.buffers + MAX_LOGITS_IN_FLIGHT as u64,
+            bind_groups: made.bind_groups,
+            ..Counters::default()
+        }
+    }
+
+    /// Makes ready to choose tokens by these rules. Returns how many such steps may be in flight at once.
+    pub fn prepare_sampling(&mut self, gpu: &Gpu, c: &mut Counters, rules: &Rules) -> Result<usize> {
+        if !sampler::knows(rules, self.program.plan.graph.n_vocab()) {
+            return Ok(0);
+        }
+        if self.sampler.is_none() {
+            let sampler = Sampler::new(gpu, &self.program)?;
+            self.in_flight.add(gpu, Answer::Token, MAX_IN_FLIGHT, sampler::ID)?;
+            c.pipelines += 1;
+            c.buffers += sampler.buffers() + MAX_IN_FLIGHT as u64;
+            c.bind_groups += 1;
+            self.sampler = Some(sampler);
+        }
+        gpu.fault.check().map(|()| MAX_IN_FLIGHT)
+    }
+
+    /// Submits a step, with a copy of what comes back to the host: one pass and one submit, or several where it would
+    /// take long.
+    pub fn start(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>, choice: Option<&Choice<'_>>) -> Result<()> {
+        self.check(step, choice)?;
+        self.reserve(gpu, c, step)?;
+        if self.in_flight.is_empty() {
+            self.budget.begin(self.program.entry(step)?.0, step);
+        }
+        let budget = self.budget.of(step);
+        let last = self.submit_all_but_last(gpu, c, step, budget)?;
+        self.write_last(gpu, c, &last, choice);
+        let encoder = self.record_last(gpu, c, &last, choice, budget)?;
+        let submission = gpu.queue.submit([encoder.finish()]);
+        self.in_flight.notify(&gpu.queue, submission);
+        c.steps += 1;
+        c.submits += 1;
+        c.in_flight = c.in_flight.max(self.in_flight.len() as u64);
+        gpu.fault.check()
+    }
+
+    /// Refuses what cannot run, before anything starts.
+    fn check(&self, step: &Step<'_>, choice: Option<&Choice<'_>>) -> Result<()> {
+        fits(step, self.program.limits)?;
+        let Some(choice) = choice else { return self.in_flight.ensure_free(Answer::Logits) };
+        self.sampler.as_ref().ok_or_else(not_asked)?.check(step, choice)?;
+        self.in_flight.ensure_free(Answer::Token)
+    }
+
+    /// Makes room in the cache for a step.
+    pub fn reserve(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>) -> Result<()> {
+        let made = self.program.reserve(gpu, step.pos + step.tokens.len())?;
+        c.buffers += made.buffers;
+        c.submits += made.buffers;
+        c.bind_groups += made.bind_groups;
+        Ok(())
+    }
+
+    /// Where single dispatches of all tokens would take long, runs the first tokens by themselves. Returns the rest of
+    /// the step.
+    fn submit_all_but_last<'a>(
+        &mut self,
+        gpu: &Gpu,
+        c: &mut Counters,
+        step: &Step<'a>,
+        budget: u64,
+    ) -> Result<Step<'a>> {
+        let Self { program, words, .. } = self;
+        let run = program.entry(step)?.0;
+        let n = tokens_at_once(run, step, budget);
+        let mut last = *step;
+        while last.tokens.len() > n {
+            let (tokens, rest) = last.tokens.split_at(n.min(last.tokens.len() - step.outputs));
+            let part = Step { tokens, outputs: 0, ..last };
+            write_head(words, &part);
+            write_ids(words, &part);
+            c.bytes_written += send(gpu, &program.buffers.step, words);
+            let encoder = record(gpu, c, run, &part, budget, gpu.encoder(), |_| ());
+            gpu.queue.submit([encoder.finish()]);
+            c.submits += 1;
+            last = Step { tokens: rest, pos: last.pos + tokens.len(), ..last };
+        }
+        Ok(last)
+    }
+
+    /// Writes what the last pass of a step reads.
+    fn write_last(&mut self, gpu: &Gpu, c: &mut Counters, last: &Step<'_>, choice: Option<&Choice<'_>>) {
+        let Self { program, sampler, words, .. } = self;
+        write_head(words, last);
+        if let (Some(sampler), Some(choice)) = (sampler, choice) {
+            sampler.write(last, choice, words);
+            c.bytes_written += sampler.write_history(gpu, choice);
+        }
+        if is_known(choice) {
+            write_ids(words, last);
+        }
+        c.bytes_written += send(gpu, &program.buffers.step, words);
+    }
+
+    /// Records the last pass of a step, and the copy of what it gives back.
+    fn record_last(
+        &mut self,
+        gpu: &Gpu,
+        c: &mut Counters,
+        last: &Step<'_>,
+        choice: Option<&Choice<'_>>,
+        budget: u64,
+    ) -> Result<wgpu::CommandEncoder> {
+        let Self { program, sampler, in_flight, .. } = self;
+        let (run, logits) = program.entry(last)?;
+        let sampler = sampler.as_ref().filter(|_| choice.is_some());
+        let mut encoder = gpu.encoder();
+        if let Some(sampler) = sampler.filter(|_| !is_known(choice)) {
+            sampler.feed(&mut encoder, &program.buffers.step);
+        }
+        let sample = |pass: &mut wgpu::ComputePass<'_>| sampler.into_iter().for_each(|s| s.record(pass));
+        let mut encoder = record(gpu, c, run, last, budget, encoder, sample);
+        c.dispatches += u64::from(sampler.is_some());
+        let (answer, from, bytes) = match sampler {
+            Some(sampler) => (Answer::Token, &sampler.chosen, sampler::ID),
+            None => (Answer::Logits, logits, (last.outputs * program.plan.graph.n_vocab() * 4) as u64),
+        };
+        in_flight.take(&mut encoder, answer, from, bytes);
+        c.bytes_read += bytes;
+        Ok(encoder)
+    }
+
+    /// Copies the logits of the oldest step that gives some.
+    pub fn poll_logits(&mut self, gpu: &Gpu, cx: &Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
+        self.poll(gpu, cx, Answer::Logits, bytemuck::cast_slice_mut(logits))
+    }
+
+    /// The token of the oldest step that chooses one.
+    pub fn poll_token(&mut self, gpu: &Gpu, cx: &Context<'_>) -> Poll<Result<u32>> {
+        if self.sampler.is_none() {
+            return Poll::Ready(Err(not_asked()));
+        }
+        let mut id = [0u32];
+        let read = self.poll(gpu, cx, Answer::Token, bytemuck::cast_slice_mut(&mut id));
+        read.map(|read| read.and_then(|()| sampler::token(id[0])))
+    }
+
+    fn poll(&mut self, gpu: &Gpu, cx: &Context<'_>, answer: Answer, out: &mut [u8]) -> Poll<Result<()>> {
+        let read = self.in_flight.poll(gpu, cx, answer, out);
+        if read.is_ready() {
+            self.budget.end();
+        }
+        read
+    }
+
+    /// Writes what a step reads, without starting it.
+    pub fn write(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>) -> Result<()> {
+        fits(step, self.program.limits)?;
+        self.reserve(gpu, c, step)?;
+        write_head(&mut self.words, step);
+        write_ids(&mut self.words, step);
+        send(gpu, &self.program.buffers.step, &self.words);
+        Ok(())
+    }
+}
+
+fn not_asked() -> Error {
+    Error::new(ErrorKind::InvalidState, "no choice was asked for")
+}
+
+/// Whether the host knows the tokens of a step: else the step before chooses the one of it.
+fn is_known(choice: Option<&Choice<'_>>) -> bool {
+    choice.is_none_or(|c| c.history.is_some())
+}
+
+/// The start of the step buffer of a step.
+pub fn write_head(words: &mut Vec<u32>, step: &Step<'_>) {
+    words.clear();
+    words.extend([step.tokens.len() as u32, step.pos as u32, step.outputs as u32, 0]);
+}
+
+/// And its ids.
+pub fn write_ids(words: &mut Vec<u32>, step: &Step<'_>) {
+    words.resize(IDS_AT as usize / 4, 0);
+    words.extend_from_slice(step.tokens);
+}
+
+/// Returns the bytes that were written.
+fn send(gpu: &Gpu, to: &wgpu::Buffer, words: &[u32]) -> u64 {
+    gpu.queue.write_buffer(to, 0, bytemuck::cast_slice(words));
+    words.len() as u64 * 4
+}
+
+/// Kernels run without bounds checks, so a step that does not fit must not start.
+fn fits(step: &Step<'_>, limits: Limits) -> Result<()> {
+    let end = step.pos.saturating_add(step.tokens.len());
+    if end > limits.n_ctx {
+        bail!(ContextOverflow, "the step ends at position {end}, the context has {}", limits.n_ctx);
+    }
+    if step.tokens.is_empty() || step.tokens.len() > limits.max_tokens {
+        bail!(InvalidArgument, "a step has 1 to {} tokens, this one {}", limits.max_tokens, step.tokens.len());
+    }
+    if step.outputs > limits.max_outputs.min(step.tokens.len()) {
+        bail!(InvalidArgument, "{} rows of logits are more than the step or the limits have", step.outputs);
+    }
+    Ok(())
+}
+
+/// Records a run and submits as much of it as is over the budget of one submit. Gives back the encoder of the rest;
+/// `after` goes into its pass.
+fn record(
+    gpu: &Gpu,
+    c: &mut Counters,
+    mut run: &[Dispatch],
+    step: &Step<'_>,
+    budget: u64,
+    mut encoder: wgpu::CommandEncoder,
+    after: impl FnOnce(&mut wgpu::ComputePass<'_>),
+) -> wgpu::CommandEncoder {
+    loop {
+        let (now, later) = run.split_at(fitting(run, step, budget));
+        run = later;
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for d in now {
+            let Some([x, y, z]) = d.grid(step) else { continue };
+            pass.set_pipeline(&d.pipeline);
+            pass.set_bind_group(0, &d.group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+            c.dispatches += 1;
+        }
+        c.passes += 1;
+        if run.is_empty() {
+            after(&mut pass);
+            drop(pass);
+            return encoder;
+        }
+        drop(pass);
+        gpu.queue.submit([encoder.finish()]);
+        c.submits += 1;
+        encoder = gpu.encoder();
+    }
+}

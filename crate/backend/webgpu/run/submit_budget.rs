@@ -1,0 +1,109 @@
+//! How much work a submit gets: a desktop or a tab that shares the GPU stands still while a submit runs, so each one is
+//! given about as much as the GPU does in a twentieth of a second.
+//!
+//! Work is counted in multiply-adds, roughly: only the proportion of the dispatches matters, because how much of it a
+//! second holds is measured as steps run.
+
+use web_time::Instant;
+
+use crate::backend::Step;
+use crate::backend::webgpu::dispatch::Dispatch;
+use crate::backend::webgpu::tuning::GEMV_MAX_ROWS;
+
+/// Submits of a second.
+const PER_SECOND: u64 = 20;
+
+/// Work of a second until one was measured: that of slow adapters of each kind.
+const HARDWARE: u64 = 20_000_000_000;
+const SOFTWARE: u64 = 500_000_000;
+
+/// How fast the GPU is, and by that the work of a submit.
+pub struct SubmitBudget {
+    /// Work per second.
+    rate: u64,
+    measured: bool,
+    /// When the step began that is being timed, and its work.
+    began: Option<(Instant, u64)>,
+}
+
+impl SubmitBudget {
+    /// With a rate that is given, or else measured.
+    pub fn new(rate: Option<u64>, software: bool) -> Self {
+        let guess = if software { SOFTWARE } else { HARDWARE };
+        Self { rate: rate.unwrap_or(guess), measured: rate.is_none(), began: None }
+    }
+
+    /// Work of a submit of this step, at most. A step of one token is one submit always.
+    pub fn of(&self, step: &Step<'_>) -> u64 {
+        if step.tokens.len() == 1 { u64::MAX } else { self.rate / PER_SECOND }
+    }
+
+    /// A step begins that has the GPU for itself. The time of short ones says more about the way to the GPU.
+    pub fn begin(&mut self, run: &[Dispatch], step: &Step<'_>) {
+        let work = run.iter().map(|d| d.work(step)).sum();
+        let tells = self.measured && step.tokens.len() > GEMV_MAX_ROWS && work >= self.rate / PER_SECOND / 5;
+        self.began = tells.then(|| (Instant::now(), work));
+    }
+
+    /// The oldest step is over.
+    pub fn end(&mut self) {
+        if let Some((began, work)) = self.began.take() {
+            self.learn(work, began.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Half of what is known stays: one slow step may have waited for something else.
+    fn learn(&mut self, work: u64, seconds: f64) {
+        let rate = work as f64 / seconds.max(1e-6);
+        self.rate = (self.rate / 2).saturating_add((rate / 2.0) as u64).max(1);
+    }
+}
+
+/// Tokens of a step that run at once: as many as keep each dispatch within the budget, if fewer make any shorter. Rows of
+/// logits all come from the last ones.
+pub fn tokens_at_once(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
+    let most = step.tokens.len();
+    let longest = |n: usize| {
+        let (tokens, pos) = (&step.tokens[..n], step.pos + most - n);
+        run.iter().map(|d| d.work(&Step { tokens, pos, ..*step })).max().unwrap_or(0)
+    };
+    let least = GEMV_MAX_ROWS.max(step.outputs);
+    let mut n = most;
+    while n.div_ceil(2) >= least && longest(n) > budget && longest(n.div_ceil(2)) < longest(n) {
+        n = n.div_ceil(2);
+    }
+    n
+}
+
+/// How many of these dispatches fit into a submit; at least one that runs.
+pub fn fitting(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
+    let mut total = 0u64;
+    let over = run.iter().position(|d| {
+        let (work, before) = (d.work(step), total);
+        total = total.saturating_add(work);
+        before > 0 && work > 0 && total > budget
+    });
+    over.unwrap_or(run.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Entry;
+
+    #[test]
+    fn the_rate_follows_what_is_measured_and_a_given_one_does_not() {
+        let mut budget = SubmitBudget::new(None, true);
+        let step = |n| Step { tokens: &[0; 64][..n], pos: 0, outputs: 1, entry: Entry::Trunk };
+        assert_eq!(budget.of(&step(64)), SOFTWARE / PER_SECOND);
+        assert_eq!(budget.of(&step(1)), u64::MAX, "decoding is never cut");
+        (0..20).for_each(|_| budget.learn(3_000_000_000, 0.5));
+        assert!((299_000_000..=300_000_000).contains(&budget.of(&step(64))), "{}", budget.rate);
+        budget.learn(3_000_000_000, 1e9);
+        assert!(budget.of(&step(64)) > 140_000_000, "one step that hung halves it");
+        let mut given = SubmitBudget::new(Some(1000), false);
+        given.begin(&[], &step(64));
+        given.end();
+        assert_eq!(given.of(&step(64)), 50);
+    }
+}

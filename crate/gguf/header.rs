@@ -1,0 +1,51 @@
+//! What a header says.
+
+use super::meta::Meta;
+use crate::dtype::DType;
+
+/// A parsed header.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gguf {
+    pub version: u32,
+    pub meta: Meta,
+    pub tensors: Vec<TensorInfo>,
+    pub alignment: u64,
+    /// Where the tensor data starts, in bytes from the start of the file.
+    pub data_offset: u64,
+}
+
+/// One tensor: its type, its shape and where it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    pub name: String,
+    pub dtype: DType,
+    /// `ne0` first: the contiguous one. Never empty.
+    pub dims: Vec<u64>,
+    /// Bytes from the start of the file.
+    pub offset: u64,
+    /// Bytes of the tensor.
+    pub len: u64,
+}
+
+impl TensorInfo {
+    /// The length of a row: `ne0`.
+    pub fn cols(&self) -> usize {
+        self.dims[0] as usize
+    }
+
+    /// How many rows there are: the product of all other dims.
+    pub fn rows(&self) -> usize {
+        self.dims[1..].iter().product::<u64>() as usize
+    }
+}
+
+impl Gguf {
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.iter().find(|t| t.name == name)
+    }
+
+    /// The end of the last tensor: the length that the file must have at least.
+    pub fn end(&self) -> u64 {
+        self.tensors.iter().map(|t| t.offset + t.len).max().unwrap_or(self.data_offset)
+    }
+}

@@ -1,0 +1,38 @@
+//! What a header may claim at most, checked before anything is allocated.
+
+use crate::bail;
+use crate::error::Result;
+
+/// Limits on what a header may claim, checked before anything is allocated. No file in use comes near any of them.
+pub const MAX_KEYS: u64 = 1 << 16;
+pub const MAX_TENSORS: u64 = 1 << 17;
+pub const MAX_NAME: u64 = 65535;
+pub const MAX_STRING: u64 = 16 << 20;
+pub const MAX_ARRAY: u64 = 16 << 20;
+pub const MAX_DIMS: u32 = 4;
+
+/// The most bytes that a header may have. The largest in use (vocabularies of 260 000 tokens with merges) have 12 MiB.
+pub const MAX_HEADER: u64 = 64 << 20;
+
+/// Where the reader is and what can still come.
+#[derive(Debug)]
+pub struct Room {
+    pub pos: u64,
+    pub file_len: Option<u64>,
+}
+
+impl Room {
+    /// Refuses an item that would need `n` more bytes than the file or the limit of a header has.
+    pub fn claim(&self, n: u64) -> Result<()> {
+        if let Some(len) = self.file_len {
+            let left = len.saturating_sub(self.pos);
+            if n > left {
+                bail!(GgufTruncated, "needs {n} bytes, the file has {left} more; is the download complete?");
+            }
+        }
+        if n > MAX_HEADER - self.pos.min(MAX_HEADER) {
+            bail!(GgufInvalid, "needs {n} bytes: the header would be longer than {MAX_HEADER}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+//! Foreign names, as messages show them.
+
+pub fn key(name: &str) -> String {
+    format!("key `{}`", clip(name))
+}
+
+pub fn tensor(name: &str) -> String {
+    format!("tensor `{}`", clip(name))
+}
+
+/// A foreign name, short enough for a message.
+pub fn clip(name: &str) -> std::borrow::Cow<'_, str> {
+    match name.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &name[..end]).into(),
+        None => name.into(),
+    }
+}

@@ -1,0 +1,2 @@
+// The result as it is.
+fn gated(token: u32, i: u32, v: V) -> V { return v; }

@@ -1,0 +1,2 @@
+// The result as it is.
+fn finish(t: u32, i: u32, v: V) -> V { return v; }

@@ -1,1 +1,0 @@
-fn w_at(i: u32) -> f32 { return bitcast<f32>(w[i]); }

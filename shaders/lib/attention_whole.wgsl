@@ -1,3 +1,0 @@
-fn finish(token: u32, head: u32, split: u32, d: u32, sum: V, top: f32, total: f32) {
-    y[(token * HEADS + head) * N + d] = gated(token, head * N + d, sum / total);
-}

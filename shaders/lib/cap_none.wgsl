@@ -1,1 +1,0 @@
-fn capped(score: f32) -> f32 { return score; }

@@ -1,1 +1,0 @@
-fn capped(score: f32) -> f32 { return CAP * sum_v(tanh_v(V(score / CAP))) / f32(VW); }

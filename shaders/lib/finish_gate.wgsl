@@ -1,1 +1,0 @@
-fn finish(t: u32, i: u32, v: V) -> V { return act(gate_at(t, i)) * v; }

@@ -1,1 +1,0 @@
-fn gated(token: u32, i: u32, v: V) -> V { return v; }

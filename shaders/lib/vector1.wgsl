@@ -1,1 +1,0 @@
-fn w_v(i: u32) -> V { return w_at(i); }
