@@ -21,12 +21,13 @@ test("the package holds its parts and the notice, and nothing of the sources", (
   assert.deepEqual(odd, []);
 });
 
-test("what a page loads stays below 2 MB of wasm and 30 KB of scripts, compressed", (t) => {
+test("what a page loads stays below 2 MB of wasm and 40 KB of scripts, compressed", (t) => {
   const scripts = readdirSync(`${web}/dist`).filter((f) => f.endsWith(".js"));
   const sizes = Object.fromEntries([...scripts, ...builds.map((b) => `pagelm-${b}.wasm`)].map((f) => [f, gz(f)]));
   t.diagnostic(JSON.stringify(sizes));
   for (const build of builds) assert.ok(gz(`pagelm-${build}.wasm`) < 2e6, build);
-  assert.ok(scripts.reduce((sum, f) => sum + gz(f), 0) < 30_000);
+  // The one worker's script has what Rust's compiler writes for modules with and without threads, 11 KB each.
+  assert.ok(scripts.reduce((sum, f) => sum + gz(f), 0) < 40_000);
 });
 
 test("the worker's script is whole, and bundlers of users find what it names", () => {
