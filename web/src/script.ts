@@ -114,7 +114,13 @@ function asked(make: () => Worker): { url: string; options: WorkerOptions } | un
 const importers = new Map<string, string>();
 
 function importer(url: string, { type }: WorkerOptions): string {
-  const text = type === "module" ? `import ${JSON.stringify(url)};` : `importScripts(${JSON.stringify(url)});`;
+  const script = JSON.stringify(url);
+  // A classic script knows its own address, beside which the module is, only as that of the worker.
+  const classic = `URL = class extends URL {
+    constructor(url, base) { super(url, base === location.href ? ${script} : base); }
+  };
+  importScripts(${script});`;
+  const text = type === "module" ? `import ${script};` : classic;
   const address = importers.get(text) ?? URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
   importers.set(text, address);
   return address;

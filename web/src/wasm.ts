@@ -53,24 +53,27 @@ export async function startWasm(scripts: Builds, options: WasmOptions): Promise<
 
 async function startBuild(scripts: Builds, build: WasmBuild, folder: string | undefined) {
   const wasm = known(scripts, build);
-  const url = folder ? new URL(`pagelm-${build}.wasm`, folder) : FILES[build]();
   const watched = watchPolicy();
+  let url: URL | undefined;
   try {
+    url = folder ? new URL(`pagelm-${build}.wasm`, folder) : FILES[build]();
     const module = await compile(url);
     const memory = build.startsWith("threads") ? sharedMemory() : undefined;
     await wasm.default({ module_or_path: module, ...(memory && { memory }) });
     return { wasm, build, module, memory };
   } catch (e) {
+    if (e instanceof PagelmError) throw e;
     const { message } = errorData(e);
     const forbidden = await watched.violation("connect-src", "script-src");
     const what = `the engine did not load: ${message}; ${remedy(message, url, forbidden?.effectiveDirective)}`;
-    throw new PagelmError("engine-not-loaded", what, url.href);
+    throw new PagelmError("engine-not-loaded", what, url?.href);
   } finally {
     watched.end();
   }
 }
 
-function remedy(message: string, { origin }: URL, forbidden: string | undefined): string {
+function remedy(message: string, url: URL | undefined, forbidden: string | undefined): string {
+  const { origin } = url ?? self.location;
   if (forbidden === "connect-src") return allow(origin, forbidden);
   if (forbidden || /content security policy|unsafe-eval|CSP/i.test(message)) {
     return allow("'wasm-unsafe-eval'", "script-src");

@@ -293,7 +293,7 @@ export async function builds(t, c) {
   });
 
   await t.test("a folder that has one build is enough", async () => {
-    const { info } = await c.call("load", { model: TINY, backend: "cpu", threads: 3, wasmUrl: "/made" });
+    const { info } = await c.call("load", { model: TINY, backend: "cpu", threads: 3, wasmUrl: "/made/one" });
     assert.equal(info.wasm.build, "base");
     if (wasm.threads) assert.match(info.wasm.whyOneThread, /404/);
     await answers(c, 1);
@@ -312,11 +312,14 @@ export async function starts(t, c, other) {
   const load = (/** @type {object} */ options) =>
     c.call("load", { model: TINY, backend: "cpu", threads: 3, ...options });
 
-  await t.test("threads run where a bundler makes the worker a classic script", async () => {
-    const worker = { urls: ["/classic.js#/made/classic-worker.js"], classic: true };
-    const { info } = await load({ worker, wasmUrl: "/dist" });
-    assert.deepEqual([info.wasm.threads, info.wasm.whyOneThread, info.wasm.whyFewerThreads], [3, null, null]);
-    await answers(c, 3);
+  await t.test("threads run where a bundler makes the worker a classic script, on another origin too", async () => {
+    const elsewhere = `${c.server.url.replace("localhost", "127.0.0.1")}/made/bundle/worker.js`;
+    for (const worker of ["worker.js", "/classic.js#/made/bundle/worker.js", elsewhere]) {
+      const from = `/made/bundle/bundled.js?worker=${encodeURIComponent(worker)}`;
+      const { info } = await load({ from, ...(worker.includes("#") && { wasmUrl: "/dist" }) });
+      assert.deepEqual([info.wasm.threads, info.wasm.whyOneThread, info.wasm.whyFewerThreads], [3, null, null]);
+      await answers(c, 3);
+    }
   });
 
   await t.test("the package, or its worker alone, may lie on another origin", async () => {
@@ -333,19 +336,19 @@ export async function starts(t, c, other) {
   });
 
   await t.test("threads that do not start are missing, and why is said", async () => {
-    const { info } = await load({ threads: 4, worker: { urls: ["", "", "/none.js"] } });
+    const { info } = await load({ threads: 4, workers: ["", "", "/none.js"] });
     assert.equal(info.wasm.threads, 2);
     assert.equal(info.wasm.whyOneThread, null);
     assert.match(info.wasm.whyFewerThreads, /^2 of 3 threads did not start: .*did not load/);
     await answers(c, 2);
-    const alone = await load({ worker: { urls: ["", "/none.js"] } });
+    const alone = await load({ workers: ["", "/none.js"] });
     assert.equal(alone.info.wasm.threads, 1);
     assert.match(alone.info.wasm.whyOneThread, /^2 of 2 threads did not start: .*did not load/);
     await answers(c, 1);
   });
 
   await t.test("a thread that says nothing is not waited for without end", async () => {
-    const { info } = await load({ worker: { urls: ["", "", "/silent.js"] } });
+    const { info } = await load({ workers: ["", "", "/silent.js"] });
     assert.equal(info.wasm.threads, 2);
     assert.match(info.wasm.whyFewerThreads, /^1 of 2 threads did not start: .*within 10 s/);
     await answers(c, 2);

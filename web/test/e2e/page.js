@@ -6,17 +6,16 @@ import { canRun, capabilities, createEngine, shaderSources } from "/dist/index.j
 let engine;
 
 /**
- * Makes the page start workers from these addresses, in order, where they are not empty, and classic ones where `classic`
- * is set: what bundlers do, or what goes wrong. Returns what ends it.
- * @param {{ urls: string[], classic?: boolean }} how
+ * Makes the page start workers from these addresses, in order, where they are not empty. Returns what ends it.
+ * @param {string[]} urls
  */
-function starting({ urls, classic }) {
+function starting(urls) {
   const { Worker } = globalThis;
   let made = 0;
   globalThis.Worker = class extends Worker {
     /** @param {string | URL} url @param {WorkerOptions} [options] */
     constructor(url, options) {
-      super(urls[Math.min(made++, urls.length - 1)] || url, classic ? {} : options);
+      super(urls[Math.min(made++, urls.length - 1)] || url, options);
     }
   };
   return () => {
@@ -30,8 +29,8 @@ globalThis.e2e = {
   shaderSources,
 
   /**
-   * Loads a model in place of the one before. `from` imports the package from another address; `worker` is how the page
-   * starts one worker after the other, instead of with the address that the package gives. @param {any} options
+   * Loads a model in place of the one before. `from` imports the package from another address; `workers` are scripts
+   * that the page's workers get, in order, where they are not empty. @param {any} options
    */
   async load(options) {
     engine?.dispose();
@@ -44,9 +43,9 @@ globalThis.e2e = {
       if (phases.at(-1) !== p.phase) phases.push(p.phase);
       last = p;
     };
-    const { stopAfterMs, from, worker, ...rest } = options;
+    const { stopAfterMs, from, workers, ...rest } = options;
     const create = from ? (await import(from)).createEngine : createEngine;
-    const end = worker && starting(worker);
+    const end = workers && starting(workers);
     try {
       engine = await create({
         ...rest,

@@ -1,5 +1,14 @@
 // One server and one page for a whole test file.
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
@@ -27,6 +36,26 @@ export const SMOLLM = `/models/${reference.model}`;
 export const TINY = "/golden/llama.gguf";
 /** What loads have here unless they say otherwise: the tests are about numbers. */
 const EXACT = { activations: "f32", kvType: "f32" };
+
+/**
+ * The package as bundlers change it: the worker is a classic script, wherever `bundled.js?worker=URL` says. And a folder
+ * with one build of the module. @param {string} made
+ */
+function bundle(made) {
+  const dist = at("../../dist");
+  const text = (/** @type {string} */ name) => readFileSync(join(dist, name), "utf8");
+  const worker = /new URL\("\.\/worker\.js",\s*import\.meta\.url\s*\), \{ type: "module" \}/;
+  const given = 'new URL(new URL(import.meta.url).searchParams.get("worker"), import.meta.url), {}';
+  const index = text("index.js").replace(worker, given);
+  if (!index.includes(given)) throw new Error("bundlers would not find the worker in index.js");
+  for (const folder of ["one", "bundle"]) mkdirSync(join(made, folder));
+  writeFileSync(join(made, "bundle/bundled.js"), index);
+  writeFileSync(join(made, "bundle/worker.js"), text("worker.js").replaceAll("import.meta.url", "self.location.href"));
+  symlinkSync(join(dist, "pagelm-base.wasm"), join(made, "one/pagelm-base.wasm"));
+  for (const name of readdirSync(dist)) {
+    if (name.endsWith(".wasm")) symlinkSync(join(dist, name), join(made, "bundle", name));
+  }
+}
 
 /**
  * Serves the package, models and broken models, and opens the page. Loads are exact unless they say otherwise: figures of another implementation are about these.
@@ -58,10 +87,7 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
   const whole = readFileSync(join(goldens, "quants/qwen3_q8_0.gguf"));
   for (const [name, type] of Object.entries(TYPES)) writeFileSync(join(made, `${name}.gguf`), retyped(whole, type));
 
-  // The worker as a classic script, as some bundlers make it, and a folder with one build of the module.
-  const worker = readFileSync(at("../../dist/worker.js"), "utf8").replaceAll("import.meta.url", "self.location.href");
-  writeFileSync(join(made, "classic-worker.js"), worker);
-  symlinkSync(at("../../dist/pagelm-base.wasm"), join(made, "pagelm-base.wasm"));
+  bundle(made);
 
   const server = await serve({
     isolated,
