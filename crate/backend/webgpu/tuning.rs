@@ -11,7 +11,8 @@ pub const WIDE_MATRIX_ROWS: usize = 4096;
 /// What decides between variants of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
-    /// Shaders run on the CPU: barriers are expensive, uncoalesced reads are cheap.
+    /// Shaders run on the CPU: barriers are expensive, uncoalesced reads are cheap, and workgroups are small. What that
+    /// brings is said in `kernels::matmul::software`.
     #[serde(skip)]
     pub software: bool,
     /// The gemv of matrices with many rows, and with few, which need all the workgroups that they can have.

@@ -1,4 +1,10 @@
-//! Matmuls of software adapters.
+//! Matmuls of software adapters: what runs where shaders run on the CPU and someone asks for the GPU all the same, which
+//! tests do, and pages that name the backend.
+//!
+//! Kept for what the tests save. On lavapipe, with both families side by side and all shaders compiled before (SmolLM2
+//! 135M Q4_1, CPU seconds): 64 tokens of a prompt take 2.3 instead of 3.7, and 16 decoded tokens 1.6 instead of 3.4; and a
+//! model needs 15 pipelines instead of 23, of which each costs 0.1 to 0.2 to compile. The price is this file, `gemm_flat`,
+//! `flat_one` and `flat_pair`, and that the tests of ops run both families.
 
 use super::super::matrix::fold;
 use super::face::MatMul;
