@@ -140,6 +140,8 @@ pub fn adapt(source: &str, syntax: SyntaxConfig) -> String {
     let mut out = String::with_capacity(source.len());
     let mut copied = 0;
     let mut before = Token::TemplateData("");
+    // Whether an operator in this place stands between two operands.
+    let mut operand = false;
     for (token, span) in tokenize(source, false, syntax).map_while(Result::ok) {
         let (start, end) = (span.start_offset as usize, span.end_offset as usize);
         let mut replace = |text: &str, end: usize| {
@@ -150,17 +152,18 @@ pub fn adapt(source: &str, syntax: SyntaxConfig) -> String {
         match (&before, &token) {
             (Token::BlockStart, Token::Ident("generation")) => replace("with", end),
             (Token::BlockStart, Token::Ident("endgeneration")) => replace("endwith", end),
-            (before, Token::Plus) if !ends_operand(before) => replace("--", end),
+            (_, Token::Plus) if !operand => replace("--", end),
             // `*` before a list of arguments has no operand.
-            (before, Token::Mul | Token::Tilde) if ends_operand(before) => replace(&format!("|{UNFOLDED} "), start),
+            (_, Token::Mul | Token::Tilde) if operand => replace(&format!("|{UNFOLDED} "), start),
             _ => {}
         }
+        operand = ends_operand(&token) || matches!((&before, &token), (Token::Dot, Token::Ident(_)));
         before = token;
     }
     out + &source[copied..]
 }
 
-/// Whether an operator after this token stands between two operands.
+/// Whether an operand ends with this token.
 fn ends_operand(token: &Token) -> bool {
     match token {
         Token::Ident(word) => !["and", "elif", "else", "if", "in", "is", "not", "or"].contains(word),
