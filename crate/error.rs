@@ -59,7 +59,7 @@ kinds! {
     BadTemplate = "bad-template",
     /// The chat template refused these messages (`raise_exception`).
     TemplateRaised = "template-raised",
-    /// The chat template used too much time or made too much text.
+    /// The chat template used too much time, made too much text, or is nested or chained too deep.
     TemplateLimit = "template-limit",
     /// More tokens than the context holds.
     ContextOverflow = "context-overflow",

@@ -8,7 +8,7 @@ use minijinja_contrib::{globals, pycompat};
 
 use super::clock::DateTime;
 use super::limits::Budget;
-use super::{filters, ops, python, rewrite};
+use super::{filters, methods, ops, python, rewrite};
 
 /// All arguments, the ones with a name among them.
 type All = Rest<ValueOrKwargs>;
@@ -27,10 +27,18 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
     ] {
         let budget = budget.clone();
         env.add_function(name, move |state: &mut State, args: All| {
-            paid(&budget, &function, state, &args.into_values())
+            let args = args.into_values();
+            if name == "joiner" || name == "namespace" {
+                args.iter().try_for_each(|arg| budget.hold(arg))?;
+            }
+            paid(&budget, &function, state, &args)
         });
     }
-    env.add_function("cycler", |args: Rest<Value>| globals::cycler(args.0));
+    let shared = budget.clone();
+    env.add_function("cycler", move |args: Rest<Value>| {
+        args.iter().try_for_each(|arg| shared.pay(arg).and_then(|()| shared.hold(arg)))?;
+        globals::cycler(args.0)
+    });
     let shared = budget.clone();
     env.add_function("raise_exception", move |message: Value| -> Result<Value, Error> {
         let message = python::str(&message);
@@ -72,7 +80,24 @@ fn install_operators(env: &mut Environment, budget: &Arc<Budget>) {
     let shared = budget.clone();
     env.add_function(rewrite::SLICE, move |args: Rest<Value>| ops::slice(&shared, &args));
     let shared = budget.clone();
-    env.add_function(rewrite::SETTLE, move |value: Value| shared.settle(value));
+    env.add_function(rewrite::SETTLE, move |args: All| shared.settle(args.into_values().pop().unwrap_or_default()));
+    env.add_function(rewrite::NEG, ops::neg);
+    let shared = budget.clone();
+    env.add_function(rewrite::UNPACK, move |lists: Rest<Value>| ops::unpack(&shared, &lists));
+    let shared = budget.clone();
+    env.add_function(rewrite::HOLD, move |value: Value| shared.hold(&value).map(|()| value));
+    for (name, method) in [(rewrite::CHANGED, "changed"), (rewrite::CYCLE, "cycle")] {
+        let budget = budget.clone();
+        env.add_function(name, move |state: &mut State, args: All| {
+            let args = args.into_values();
+            let Some((object, args)) = args.split_first() else { return Err(Error::from(ErrorKind::MissingArgument)) };
+            if method == "cycle" && args.is_empty() {
+                return Err(Error::new(ErrorKind::MissingArgument, "no items for cycling given"));
+            }
+            args.iter().try_for_each(|arg| budget.pay(arg).and_then(|()| budget.hold(arg)))?;
+            object.call_method(state, method, args)
+        });
+    }
 }
 
 fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
@@ -149,6 +174,9 @@ fn method_call(
     if method == "join" && value.as_str().is_some() {
         let [separator, items] = &all[..] else { return Err(Error::from(ErrorKind::MissingArgument)) };
         return filters::join(budget, &[items.clone(), separator.clone()]);
+    }
+    if let Some(result) = value.as_str().and_then(|text| methods::call(budget, text, method, args)) {
+        return result;
     }
     filters::reserve(budget, method, &all)?;
     pycompat::unknown_method_callback(state, value, method, args)

@@ -11,6 +11,10 @@ use minijinja::{Error, ErrorKind, Value};
 
 /// Longer than any chat template that was published; the longest seen is 20 KB.
 pub const MAX_SOURCE: usize = 1 << 20;
+/// Levels of a syntax tree, as `source` counts them. Published templates have up to 58. In wasm a level takes some 250
+/// bytes of the stack, 480 at most (blocks in blocks, which recurse once more when they run), so all take a quarter of the
+/// 1 MiB that a page's worker has. V8 takes about the same of its own.
+pub const SYNTAX_DEPTH: usize = 512;
 /// Text of a render: some eight million tokens.
 pub const MAX_OUTPUT: usize = 32 << 20;
 /// Instructions of a render. A message costs a few hundred in the most complicated templates.
@@ -21,6 +25,9 @@ const TOTAL: u64 = 96 << 20;
 pub const MAX_VALUE: usize = 16 << 20;
 /// Lists and maps inside each other. Each level is a native stack frame when a value is compared, printed or dropped.
 const MAX_DEPTH: usize = 64;
+/// Levels of values that are kept in namespaces, loops, cyclers and joiners, all together: their depth is unknown, since
+/// what they hold changes or is hidden.
+const MAX_HELD: u64 = 128;
 /// What an element of a list costs, and the least that anything costs.
 pub const ELEMENT: usize = 32;
 /// What looking into a list or map costs, beside its elements.
@@ -30,6 +37,7 @@ pub const RECURSION: usize = 120;
 
 pub struct Budget {
     left: AtomicU64,
+    held: AtomicU64,
     exceeded: AtomicBool,
     /// The text of `raise_exception`.
     pub raised: Mutex<Option<String>>,
@@ -37,7 +45,12 @@ pub struct Budget {
 
 impl Budget {
     pub fn new() -> Self {
-        Self { left: AtomicU64::new(TOTAL), exceeded: AtomicBool::new(false), raised: Mutex::new(None) }
+        Self {
+            left: AtomicU64::new(TOTAL),
+            held: AtomicU64::new(0),
+            exceeded: AtomicBool::new(false),
+            raised: Mutex::new(None),
+        }
     }
 
     pub fn is_exceeded(&self) -> bool {
@@ -95,6 +108,37 @@ impl Budget {
     /// Pays for an operation that reads the whole value.
     pub fn pay(&self, value: &Value) -> Result<(), Error> {
         self.walk(value, 0, |text| text.len() + ELEMENT)
+    }
+
+    /// Bounds what something that hides its depth may hold. A chain of such holders would overflow the stack when it is
+    /// dropped.
+    pub fn hold(&self, value: &Value) -> Result<(), Error> {
+        let held = self.held.load(Ordering::Relaxed) + self.deepest_holder(value, 1)?;
+        self.held.store(held, Ordering::Relaxed);
+        if held > MAX_HELD { Err(self.exceed("the template nests namespaces or loops too deep")) } else { Ok(()) }
+    }
+
+    /// The level of the deepest holder in a value, zero without one.
+    fn deepest_holder(&self, value: &Value, level: u64) -> Result<u64, Error> {
+        let Some(object) = value.as_object().filter(|_| value.as_str().is_none()) else { return Ok(0) };
+        if ["::Namespace", "::Loop", "::Cycler", "::Joiner"].iter().any(|name| object.type_name().ends_with(name)) {
+            return Ok(level);
+        }
+        if level > MAX_DEPTH as u64 {
+            return Err(self.exceed("the template nests lists or maps too deep"));
+        }
+        if !matches!(value.kind(), ValueKind::Seq | ValueKind::Map) {
+            return Ok(0);
+        }
+        self.charge(value.len().unwrap_or(0) + 1)?;
+        let mut deepest = 0;
+        for item in value.try_iter()? {
+            deepest = deepest.max(self.deepest_holder(&item, level + 1)?);
+            if value.kind() == ValueKind::Map {
+                deepest = deepest.max(self.deepest_holder(&value.get_item(&item)?, level + 1)?);
+            }
+        }
+        Ok(deepest)
     }
 
     fn walk(&self, value: &Value, depth: usize, cost: fn(&str) -> usize) -> Result<(), Error> {

@@ -11,10 +11,12 @@ mod clock;
 mod filters;
 mod json;
 mod limits;
+mod methods;
 mod ops;
 mod parse;
 mod python;
 mod rewrite;
+mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,7 +93,8 @@ impl ChatTemplate {
         if source.len() > limits::MAX_SOURCE {
             bail!(TemplateLimit, "the chat template has {} bytes; {} are allowed", source.len(), limits::MAX_SOURCE);
         }
-        let source = plain_generation_tags(source);
+        source::check_depth(source, syntax())?;
+        let source = source::adapt(source, syntax());
         compile(&source).map_err(|e| fault(&e))?;
         Ok(ChatTemplate { source })
     }
@@ -116,6 +119,8 @@ impl ChatTemplate {
         let mut env = Environment::new();
         env.set_fuel(Some(limits::FUEL));
         env.set_recursion_limit(limits::RECURSION);
+        // Otherwise builds for tests would print all variables into each error.
+        env.set_debug(false);
         builtins::install(&mut env, &budget, now);
         let shared = budget.clone();
         env.set_formatter(move |out, _, value| {
@@ -139,11 +144,17 @@ impl ChatTemplate {
     }
 }
 
+/// Jinja's delimiters, and the white space around statements as transformers sets it.
+fn syntax() -> SyntaxConfig {
+    let mut syntax = SyntaxConfig::builder();
+    syntax.trim_blocks(true).lstrip_blocks(true);
+    syntax.build().expect("these delimiters are Jinja's own")
+}
+
 type Blocks<'s> = BTreeMap<&'s str, Instructions<'s>>;
 
 fn compile(source: &str) -> std::result::Result<(Instructions<'_>, Blocks<'_>), minijinja::Error> {
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
-    let tree = minijinja::machinery::parse(source, "chat template", syntax)?;
+    let tree = minijinja::machinery::parse(source, "chat template", syntax())?;
     let mut generator = CodeGenerator::new("chat template", source);
     generator.compile_stmt(&tree);
     let (program, blocks) = generator.finish();
@@ -181,28 +192,6 @@ fn fault(error: &minijinja::Error) -> Error {
     let line = error.line().map_or(String::new(), |line| format!(" (line {line})"));
     let detail = error.detail().map_or_else(|| error.kind().to_string(), |d| format!("{}: {d}", error.kind()));
     Error::new(kind, format!("{detail}{line}")).at("chat template")
-}
-
-/// Templates for training mark what the model wrote with `{% generation %}`; for rendering it is a plain block.
-fn plain_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at + 2);
-        out.push_str(before);
-        rest = tag;
-        let Some(end) = tag.find("%}") else { break };
-        let inside = &tag[..end];
-        let word = inside.trim_matches(['-', '+']).trim();
-        let replacement = match word {
-            "generation" => "if true",
-            "endgeneration" => "endif",
-            _ => continue,
-        };
-        out.push_str(&inside.replacen(word, replacement, 1));
-        rest = &tag[end..];
-    }
-    out + rest
 }
 
 fn cut_after_final_message(mut rendered: String, messages: &TemplateValue) -> Result<String> {

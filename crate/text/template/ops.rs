@@ -105,6 +105,23 @@ pub fn mul(budget: &Budget, a: &Value, b: &Value) -> Result<Value, Error> {
     }
 }
 
+/// `-a`
+pub fn neg(a: &Value) -> Result<Value, Error> {
+    match numbers(a, a) {
+        Some(Numbers::Int(a, _)) => int(a.checked_neg()),
+        Some(Numbers::Float(a, _)) => Ok(Value::from(-a)),
+        None => Err(refuse("-", a, a)),
+    }
+}
+
+/// `*lists` before a call, as one list.
+pub fn unpack(budget: &Budget, lists: &[Value]) -> Result<Value, Error> {
+    let lens = lists.iter().map(|list| list.len().unwrap_or(0));
+    budget.reserve(lens.fold(0, usize::saturating_add).checked_mul(ELEMENT))?;
+    let items: Result<Vec<_>, Error> = lists.iter().map(Value::try_iter).collect();
+    Ok(Value::from(items?.into_iter().flatten().collect::<Vec<Value>>()))
+}
+
 /// `==`, `!=`, `<`, `<=`, `>`, `>=`, in this order.
 pub fn compare(budget: &Budget, op: usize, a: &Value, b: &Value) -> Result<Value, Error> {
     budget.pay(a)?;

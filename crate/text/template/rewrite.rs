@@ -11,91 +11,134 @@ use minijinja::machinery::{Instruction, Instructions};
 pub const CONCAT: &str = "op ~";
 pub const ADD: &str = "op +";
 pub const MUL: &str = "op *";
+pub const NEG: &str = "op -";
 pub const ITEM: &str = "op []";
 pub const SLICE: &str = "op [:]";
 pub const SETTLE: &str = "op settle";
+pub const HOLD: &str = "op .=";
+pub const UNPACK: &str = "op *args";
+pub const CHANGED: &str = "op .changed";
+pub const CYCLE: &str = "op .cycle";
 pub const COMPARE: [&str; 7] = ["op ==", "op !=", "op <", "op <=", "op >", "op >=", "op in"];
 
-enum Place {
-    Alone,
-    Before,
-    After,
-}
+/// A filter that does nothing: it keeps minijinja from folding constants.
+pub const UNFOLDED: &str = "__";
 
 /// The same program with guards; `None` where a jump leads nowhere.
 pub fn guard<'s>(old: &Instructions<'s>) -> Option<Instructions<'s>> {
-    let mut new = Instructions::new(old.name(), old.source());
+    let depths = depths(old);
+    let mut new: Vec<(Instruction, u16)> = Vec::new();
     let mut moved = Vec::new();
-    let mut at = 0;
-    while let Some(instruction) = old.get(at) {
-        let line = old.get_line(at).unwrap_or(0) as u16;
-        moved.push(new.add_with_line(Instruction::DiscardTop, line));
-        let first = *moved.last()?;
-        let settle = || Instruction::CallFunction(SETTLE, Some(1));
-        if let Instruction::EmitRaw(text) = instruction {
-            // Literal text goes the way of all values, through the formatter, where it is paid for.
-            *new.get_mut(first)? = Instruction::LoadConst(Value::from(*text));
-            new.add_with_line(Instruction::Emit, line);
-        } else {
-            let replaced = replacement(instruction).unwrap_or_else(|| instruction.clone());
-            match place(instruction) {
-                Place::Alone => *new.get_mut(first)? = replaced,
-                Place::Before => {
-                    *new.get_mut(first)? = settle();
-                    new.add_with_line(replaced, line);
-                }
-                Place::After => {
-                    *new.get_mut(first)? = replaced;
-                    new.add_with_line(settle(), line);
-                }
-            }
+    // What ends the scopes that are open.
+    let mut open: Vec<&[Instruction]> = Vec::new();
+    for (at, instruction) in all(old).enumerate() {
+        let line = old.get_line(at as u32).unwrap_or(0) as u16;
+        moved.push(new.len() as u32);
+        if let Instruction::Jump(to) = instruction {
+            // `break` and `continue` leave the scopes that they jump out of.
+            let outer = depths.get(*to as usize)?;
+            let left = open.iter().skip(*outer).rev().copied().flatten();
+            new.extend(left.map(|end| (end.clone(), line)));
         }
-        at += 1;
+        new.extend(guarded(instruction).into_iter().map(|instruction| (instruction, line)));
+        match scope(instruction) {
+            Scope::Starts(end) => open.push(end),
+            Scope::Ends => drop(open.pop()),
+            Scope::None => {}
+        }
     }
-    let end = new.add(Instruction::PushDidNotIterate);
-    moved.push(end);
+    moved.push(new.len() as u32);
     let mut fixed = Instructions::new(old.name(), old.source());
-    for i in 0..end {
-        let mut instruction = new.get(i)?.clone();
+    for (mut instruction, line) in new {
         if let Some(target) = target(&mut instruction) {
             *target = *moved.get(*target as usize)?;
         }
-        fixed.add_with_line(instruction, new.get_line(i).unwrap_or(0) as u16);
+        fixed.add_with_line(instruction, line);
     }
     Some(fixed)
 }
 
-fn replacement<'s>(instruction: &Instruction<'s>) -> Option<Instruction<'s>> {
-    let name = match instruction {
-        Instruction::Slice => return Some(Instruction::CallFunction(SLICE, Some(4))),
-        Instruction::StringConcat => CONCAT,
-        Instruction::Add => ADD,
-        Instruction::Mul => MUL,
-        Instruction::GetItem => ITEM,
-        Instruction::Eq => COMPARE[0],
-        Instruction::Ne => COMPARE[1],
-        Instruction::Lt => COMPARE[2],
-        Instruction::Lte => COMPARE[3],
-        Instruction::Gt => COMPARE[4],
-        Instruction::Gte => COMPARE[5],
-        Instruction::In => COMPARE[6],
-        _ => return None,
-    };
-    Some(Instruction::CallFunction(name, Some(2)))
+fn all<'i, 's>(program: &'i Instructions<'s>) -> impl Iterator<Item = &'i Instruction<'s>> {
+    (0..).map_while(|at| program.get(at))
 }
 
-fn place(instruction: &Instruction) -> Place {
+enum Scope {
+    /// With the instructions that end it early.
+    Starts(&'static [Instruction<'static>]),
+    Ends,
+    None,
+}
+
+fn scope(instruction: &Instruction) -> Scope {
     match instruction {
-        Instruction::PushLoop(_) | Instruction::UnpackList(_) | Instruction::CompareAndPreserve(_) => Place::Before,
+        Instruction::PushLoop(_) => Scope::Starts(&[]),
+        Instruction::PushWith => Scope::Starts(&[Instruction::PopFrame]),
+        Instruction::PushAutoEscape => Scope::Starts(&[Instruction::PopAutoEscape]),
+        Instruction::BeginCapture(_) => Scope::Starts(&[Instruction::EndCapture, Instruction::DiscardTop]),
+        Instruction::PopLoopFrame | Instruction::PopFrame | Instruction::PopAutoEscape | Instruction::EndCapture => {
+            Scope::Ends
+        }
+        _ => Scope::None,
+    }
+}
+
+/// How many scopes are open before each instruction, and after the last.
+fn depths(program: &Instructions) -> Vec<usize> {
+    let mut depths = vec![0];
+    let mut depth: usize = 0;
+    for instruction in all(program) {
+        match scope(instruction) {
+            Scope::Starts(_) => depth += 1,
+            Scope::Ends => depth = depth.saturating_sub(1),
+            Scope::None => {}
+        }
+        depths.push(depth);
+    }
+    depths
+}
+
+/// What stands in the place of an instruction.
+fn guarded<'s>(instruction: &Instruction<'s>) -> Vec<Instruction<'s>> {
+    let same = || instruction.clone();
+    let call = |name, arguments| Instruction::CallFunction(name, Some(arguments));
+    let settle = || call(SETTLE, 1);
+    match instruction {
+        // Literal text goes the way of all values, through the formatter, where it is paid for.
+        Instruction::EmitRaw(text) => vec![Instruction::LoadConst(Value::from(*text)), Instruction::Emit],
+        Instruction::ApplyFilter(UNFOLDED, ..) => vec![],
+        Instruction::Slice => vec![call(SLICE, 4)],
+        Instruction::StringConcat => vec![call(CONCAT, 2)],
+        Instruction::Add => vec![call(ADD, 2)],
+        Instruction::Mul => vec![call(MUL, 2)],
+        Instruction::Neg => vec![call(NEG, 1)],
+        Instruction::GetItem => vec![call(ITEM, 2)],
+        Instruction::Eq => vec![call(COMPARE[0], 2)],
+        Instruction::Ne => vec![call(COMPARE[1], 2)],
+        Instruction::Lt => vec![call(COMPARE[2], 2)],
+        Instruction::Lte => vec![call(COMPARE[3], 2)],
+        Instruction::Gt => vec![call(COMPARE[4], 2)],
+        Instruction::Gte => vec![call(COMPARE[5], 2)],
+        Instruction::In => vec![call(COMPARE[6], 2)],
+        // The value lies under the namespace.
+        Instruction::SetAttr(_) => vec![Instruction::Swap, call(HOLD, 1), Instruction::Swap, same()],
+        Instruction::UnpackLists(lists) => vec![call(UNPACK, *lists as u16), Instruction::UnpackLists(1)],
+        // A loop answers these itself, without asking us.
+        Instruction::CallMethod("changed", arguments) => vec![Instruction::CallFunction(CHANGED, *arguments), settle()],
+        Instruction::CallMethod("cycle", arguments) => vec![Instruction::CallFunction(CYCLE, *arguments), settle()],
+        Instruction::PushLoop(_) | Instruction::UnpackList(_) | Instruction::CompareAndPreserve(_) => {
+            vec![settle(), same()]
+        }
         Instruction::BuildMap(_)
+        | Instruction::BuildKwargs(_)
+        | Instruction::MergeKwargs(_)
         | Instruction::BuildList(_)
         | Instruction::BuildTuple(_)
         | Instruction::ApplyFilter(..)
         | Instruction::CallFunction(..)
         | Instruction::CallMethod(..)
         | Instruction::CallObject(_)
-        | Instruction::EndCapture => Place::After,
-        _ => Place::Alone,
+        | Instruction::EndCapture => vec![same(), settle()],
+        _ => vec![same()],
     }
 }
 
