@@ -8,8 +8,8 @@ packages and prints the Python that has them.
 
 A new architecture is an entry in ARCHS: its model_type in transformers, what its tiny config needs beyond TINY, the names
 of tensors that NAMES lacks, and how its weights and keys differ from the plain decoder's. A parameter without a GGUF name
-stops the script. What no table can know is a config value that changes numbers and that no key carries: read the forward
-pass in transformers for those, and compare with what llama.cpp reads.
+stops the script. What the tables cannot find is a config value that changes numbers and that no key carries, such as
+norm_topk_prob: read the forward pass in transformers for those, and put them in `implied`.
 """
 import argparse, copy, itertools, json, os, re, sys
 from dataclasses import dataclass, field
@@ -156,10 +156,13 @@ class Arch:
     stored: dict = field(default_factory=dict)
     # Beyond KEYS; None takes a key away.
     keys: Callable = lambda config: {}
+    # Config values that no key carries, so that the architecture has but one.
+    implied: Callable = lambda values: {}
 
 
-GEMMA = dict(vocab='gemma', norm_offset=1)
-GEMMA_TINY = dict(tie_word_embeddings=True, query_pre_attn_scalar=16, sliding_window=8)
+GEMMA = dict(norm_offset=1)
+GEMMA_TINY = dict(tie_word_embeddings=True, sliding_window=8)
+POST_NORM_GEMMA = dict(GEMMA, names=POST_NORMS, implied=lambda values: {'query_pre_attn_scalar': values['head_dim']})
 QWEN35 = dict(vocab='qwen35', norm_offset=1, names=DELTA_NET, stored=TILED, keys=delta_net_keys)
 QWEN35_TINY = dict(
     num_hidden_layers=4, layer_types=['linear_attention'] * 3 + ['full_attention'], head_dim=32, linear_conv_kernel_dim=4,
@@ -170,18 +173,19 @@ ARCHS = {
     'llama': Arch('llama', 'llama', stored=LLAMA,
                   keys=lambda c: {'vocab_size': c.vocab_size, 'rope.dimension_count': c.head_dim}),
     'qwen2': Arch('qwen2', 'qwen2', dict(head_dim=None)),
-    # The shares of the chosen experts are not made to sum to 1: no key says so.
-    'qwen2moe': Arch('qwen2_moe', 'qwen2', dict(EXPERTS, head_dim=None, intermediate_size=128,
-                                                shared_expert_intermediate_size=48, norm_topk_prob=False)),
+    # Unlike in qwen3moe, the shares of the chosen experts are not made to sum to 1.
+    'qwen2moe': Arch('qwen2_moe', 'qwen2', implied=lambda values: {'norm_topk_prob': False},
+                     tiny=dict(EXPERTS, head_dim=None, intermediate_size=128, shared_expert_intermediate_size=48)),
     'qwen3': Arch('qwen3', 'qwen3'),
-    'qwen3moe': Arch('qwen3_moe', 'qwen3', dict(EXPERTS, intermediate_size=128, norm_topk_prob=True)),
-    'gemma': Arch('gemma', **GEMMA, tiny=dict(tie_word_embeddings=True, head_dim=32, num_key_value_heads=1),
+    'qwen3moe': Arch('qwen3_moe', 'qwen3', dict(EXPERTS, intermediate_size=128),
+                     implied=lambda values: {'norm_topk_prob': True}),
+    'gemma': Arch('gemma', 'gemma', **GEMMA, tiny=dict(tie_word_embeddings=True, head_dim=32, num_key_value_heads=1),
                   keys=lambda c: {'rope.freq_base': None}),
     # Caps that are low, so that they matter.
-    'gemma2': Arch('gemma2', **GEMMA, names=POST_NORMS, keys=lambda c: {'rope.freq_base': None},
+    'gemma2': Arch('gemma2', 'gemma2', **POST_NORM_GEMMA, keys=lambda c: {'rope.freq_base': None},
                    tiny=dict(GEMMA_TINY, num_hidden_layers=4, attn_logit_softcapping=3.0, final_logit_softcapping=8.0)),
     # Layers 0 to 4 and 6 are local.
-    'gemma3': Arch('gemma3_text', **GEMMA, names=POST_NORMS, tiny=dict(
+    'gemma3': Arch('gemma3_text', 'gemma3', **POST_NORM_GEMMA, tiny=dict(
         GEMMA_TINY, num_hidden_layers=7, intermediate_size=96, rope_parameters=dict(
             full_attention=dict(rope_type='linear', factor=8.0, rope_theta=1e6),
             sliding_attention=dict(rope_type='default', rope_theta=1e4)))),
@@ -223,7 +227,11 @@ def config_of(arch, file, vocabulary):
         values = values.get('config', values)
         if (found := values.pop('model_type', None)) != arch.model_type:
             sys.exit(f'golden: {file} is of model_type {found}, not {arch.model_type}')
-    values = {key: value for key, value in {**values, **vocabulary.config()}.items() if value is not None}
+    implied = arch.implied(values)
+    values = {key: v for key, v in {**implied, **values, **vocabulary.config()}.items() if v is not None}
+    for key, v in implied.items():
+        if values[key] != v:
+            sys.exit(f'golden: {key} is {values[key]}, and no key of the file says so; it must be {v}')
     config = transformers.AutoConfig.for_model(arch.model_type, **values)
     config._experts_implementation = 'eager'
     return config
