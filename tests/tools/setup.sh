@@ -179,7 +179,7 @@ golden() {
   if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
     say "installing ${packages[*]} into $venv (some minutes, once)"
     [ "$(uname)" != Linux ] || [ -n "${PIP_EXTRA_INDEX_URL:-}${PIP_INDEX_URL:-}" ] ||
-      say 'this takes 6 GB of disk, most of it for GPUs; set PIP_EXTRA_INDEX_URL to the index of CPU builds of PyTorch for less'
+      say 'this takes 6 GB, most of it for GPUs; for less, set PIP_EXTRA_INDEX_URL to the index of CPU builds of PyTorch'
     { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet "${packages[@]}"; } >&2
     echo "${packages[*]}" >"$venv/packages"
   fi
