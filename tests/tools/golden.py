@@ -6,15 +6,10 @@
 This writes qwen2moe.gguf and qwen2moe.json; tests/golden/README.md describes both. `setup.sh golden` installs the
 packages and prints the Python that has them.
 
-A new architecture is an entry in ARCHS: its model_type in transformers, what its tiny config needs beyond TINY, the names
-of tensors that NAMES lacks, and how its weights and keys differ from the plain decoder's. A parameter without a GGUF name
-stops the script. What no table can know is a config value that changes numbers and that no key carries: read the forward
-pass in transformers for those, and compare with what llama.cpp reads.
+A new architecture is an entry of the table in golden_archs.py.
 """
 import argparse, copy, itertools, json, os, re, sys
-from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Callable
 
 try:
     import gguf, torch, transformers
@@ -22,175 +17,12 @@ try:
 except ImportError as e:
     sys.exit(f'golden: {e}; run: $(tests/tools/setup.sh golden) {" ".join(sys.argv)}')
 
+from golden_archs import ARCHS, KEYS, NAMES, TINY
+
 torch.set_num_threads(1)  # More only get in each other's way at these sizes.
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'golden')
 
-# Sizes of every architecture: more query than key heads, and no two widths the same.
-TINY = dict(hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-            head_dim=16, max_position_embeddings=512, tie_word_embeddings=False)
-EXPERTS = dict(num_experts=8, num_experts_per_tok=2, moe_intermediate_size=32)
-
-# Config attribute: keys. An attribute that is absent, None or 0 writes nothing.
-KEYS = {
-    'num_hidden_layers': ['block_count'],
-    'max_position_embeddings': ['context_length'],
-    'hidden_size': ['embedding_length'],
-    'intermediate_size': ['feed_forward_length'],
-    'num_attention_heads': ['attention.head_count'],
-    'num_key_value_heads': ['attention.head_count_kv'],
-    'head_dim': ['attention.key_length', 'attention.value_length'],
-    'rms_norm_eps': ['attention.layer_norm_rms_epsilon'],
-    'sliding_window': ['attention.sliding_window'],
-    'attn_logit_softcapping': ['attn_logit_softcapping'],
-    'final_logit_softcapping': ['final_logit_softcapping'],
-    'num_experts': ['expert_count'],
-    'num_experts_per_tok': ['expert_used_count'],
-    'moe_intermediate_size': ['expert_feed_forward_length'],
-    'shared_expert_intermediate_size': ['expert_shared_feed_forward_length'],
-    'linear_conv_kernel_dim': ['ssm.conv_kernel'],
-    'linear_key_head_dim': ['ssm.state_size'],
-    'linear_num_key_heads': ['ssm.group_count'],
-    'linear_num_value_heads': ['ssm.time_step_rank'],
-}
-
-# Parameter without `model.`, `layers.N.` and `.weight` or `.bias`: tensor, to which the same prefix and suffix are given
-# again. A parameter that has no such suffix names its tensor in full. Two tensors share its rows, the first half first.
-NAMES = {
-    'embed_tokens': 'token_embd',
-    'norm': 'output_norm',
-    'lm_head': 'output',
-    'input_layernorm': 'attn_norm',
-    'self_attn.q_proj': 'attn_q',
-    'self_attn.k_proj': 'attn_k',
-    'self_attn.v_proj': 'attn_v',
-    'self_attn.o_proj': 'attn_output',
-    'self_attn.q_norm': 'attn_q_norm',
-    'self_attn.k_norm': 'attn_k_norm',
-    'post_attention_layernorm': 'ffn_norm',
-    'mlp.gate_proj': 'ffn_gate',
-    'mlp.up_proj': 'ffn_up',
-    'mlp.down_proj': 'ffn_down',
-    'mlp.gate': 'ffn_gate_inp',
-    'mlp.experts.gate_up_proj': ('ffn_gate_exps.weight', 'ffn_up_exps.weight'),
-    'mlp.experts.down_proj': 'ffn_down_exps.weight',
-    'mlp.shared_expert.gate_proj': 'ffn_gate_shexp',
-    'mlp.shared_expert.up_proj': 'ffn_up_shexp',
-    'mlp.shared_expert.down_proj': 'ffn_down_shexp',
-    'mlp.shared_expert_gate': 'ffn_gate_inp_shexp',
-}
-POST_NORMS = {
-    'post_attention_layernorm': 'post_attention_norm',
-    'pre_feedforward_layernorm': 'ffn_norm',
-    'post_feedforward_layernorm': 'post_ffw_norm',
-}
-DELTA_NET = {
-    'post_attention_layernorm': 'post_attention_norm',
-    'linear_attn.in_proj_qkv': 'attn_qkv',
-    'linear_attn.in_proj_z': 'attn_gate',
-    'linear_attn.in_proj_b': 'ssm_beta',
-    'linear_attn.in_proj_a': 'ssm_alpha',
-    'linear_attn.conv1d': 'ssm_conv1d',
-    'linear_attn.dt_bias': 'ssm_dt.bias',
-    'linear_attn.A_log': 'ssm_a',
-    'linear_attn.norm': 'ssm_norm',
-    'linear_attn.out_proj': 'ssm_out',
-}
-
-
-def adjacent_pairs(w, heads):
-    """Rotated halves become adjacent pairs: rows i and i + d/2 of each head come to 2i and 2i + 1."""
-    return w.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
-
-
-def tiled(c, w, rows):
-    """Value heads, of `rows` each, from grouped by their key head to key heads in turn."""
-    k = c.linear_num_key_heads
-    return w.unflatten(0, (k, c.linear_num_value_heads // k, rows)).transpose(0, 1).flatten(0, 2)
-
-
-def tiled_values(c, w):
-    """The same for the rows after those of queries and keys."""
-    qk = 2 * c.linear_num_key_heads * c.linear_key_head_dim
-    return torch.cat([w[:qk], tiled(c, w[qk:], c.linear_value_head_dim)])
-
-
-LLAMA = {
-    'attn_q': lambda c, w: adjacent_pairs(w, c.num_attention_heads),
-    'attn_k': lambda c, w: adjacent_pairs(w, c.num_key_value_heads),
-}
-TILED = {
-    'attn_qkv': tiled_values,
-    'ssm_conv1d': lambda c, w: tiled_values(c, w.squeeze(1)),
-    'attn_gate': lambda c, w: tiled(c, w, c.linear_value_head_dim),
-    'ssm_out': lambda c, w: tiled(c, w.T, c.linear_value_head_dim).T,
-    'ssm_alpha': lambda c, w: tiled(c, w, 1),
-    'ssm_beta': lambda c, w: tiled(c, w, 1),
-    'ssm_dt': lambda c, w: tiled(c, w, 1),
-    'ssm_a': lambda c, w: tiled(c, -w.exp(), 1),
-}
-
-
-def delta_net_keys(c):
-    rope, recurrent = c.rope_parameters, [kind == 'linear_attention' for kind in c.layer_types]
-    return {
-        'ssm.inner_size': c.linear_num_value_heads * c.linear_value_head_dim,
-        'attention.recurrent_layers': recurrent,
-        'full_attention_interval': recurrent.index(False) + 1,
-        'rope.dimension_count': int(c.head_dim * rope['partial_rotary_factor']),
-        'rope.dimension_sections': [*rope['mrope_section'], 0],
-    }
-
-
-@dataclass
-class Arch:
-    model_type: str
-    # The fixture whose vocabulary and tokenizer cases it takes.
-    vocab: str
-    # Beyond TINY; None takes a value away.
-    tiny: dict = field(default_factory=dict)
-    # Beyond NAMES.
-    names: dict = field(default_factory=dict)
-    # Norms multiply by this plus the parameter, and are stored with it added.
-    norm_offset: int = 0
-    # Tensor without prefix and suffix: how it is stored.
-    stored: dict = field(default_factory=dict)
-    # Beyond KEYS; None takes a key away.
-    keys: Callable = lambda config: {}
-
-
-GEMMA = dict(vocab='gemma', norm_offset=1)
-GEMMA_TINY = dict(tie_word_embeddings=True, query_pre_attn_scalar=16, sliding_window=8)
-QWEN35 = dict(vocab='qwen35', norm_offset=1, names=DELTA_NET, stored=TILED, keys=delta_net_keys)
-QWEN35_TINY = dict(
-    num_hidden_layers=4, layer_types=['linear_attention'] * 3 + ['full_attention'], head_dim=32, linear_conv_kernel_dim=4,
-    linear_key_head_dim=16, linear_value_head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4,
-    rope_parameters=dict(rope_type='default', rope_theta=10000.0, partial_rotary_factor=0.5, mrope_interleaved=True,
-                         mrope_section=[3, 3, 2]))
-ARCHS = {
-    'llama': Arch('llama', 'llama', stored=LLAMA,
-                  keys=lambda c: {'vocab_size': c.vocab_size, 'rope.dimension_count': c.head_dim}),
-    'qwen2': Arch('qwen2', 'qwen2', dict(head_dim=None)),
-    # The shares of the chosen experts are not made to sum to 1: no key says so.
-    'qwen2moe': Arch('qwen2_moe', 'qwen2', dict(EXPERTS, head_dim=None, intermediate_size=128,
-                                                shared_expert_intermediate_size=48, norm_topk_prob=False)),
-    'qwen3': Arch('qwen3', 'qwen3'),
-    'qwen3moe': Arch('qwen3_moe', 'qwen3', dict(EXPERTS, intermediate_size=128, norm_topk_prob=True)),
-    'gemma': Arch('gemma', **GEMMA, tiny=dict(tie_word_embeddings=True, head_dim=32, num_key_value_heads=1),
-                  keys=lambda c: {'rope.freq_base': None}),
-    # Caps that are low, so that they matter.
-    'gemma2': Arch('gemma2', **GEMMA, names=POST_NORMS, keys=lambda c: {'rope.freq_base': None},
-                   tiny=dict(GEMMA_TINY, num_hidden_layers=4, attn_logit_softcapping=3.0, final_logit_softcapping=8.0)),
-    # Layers 0 to 4 and 6 are local.
-    'gemma3': Arch('gemma3_text', **GEMMA, names=POST_NORMS, tiny=dict(
-        GEMMA_TINY, num_hidden_layers=7, intermediate_size=96, rope_parameters=dict(
-            full_attention=dict(rope_type='linear', factor=8.0, rope_theta=1e6),
-            sliding_attention=dict(rope_type='default', rope_theta=1e4)))),
-    'qwen35': Arch('qwen3_5_text', **QWEN35, tiny=QWEN35_TINY),
-    'qwen35moe': Arch('qwen3_5_moe_text', **QWEN35, tiny=dict(
-        QWEN35_TINY, **EXPERTS, intermediate_size=None, shared_expert_intermediate_size=48)),
-}
-
-# What seeds are chosen by. Another f32 engine must be free to differ by 3e-4 and still take the same tokens and experts.
+# What seeds are chosen by. Another engine may differ by 3e-4 and must still take the same tokens and experts.
 LEAST_MARGIN, LEAST_ROUTER_GAP, MOST_ROUNDING, LEAST_TOKENS = 0.02, 1e-3, 1e-4, 8
 
 
@@ -223,7 +55,11 @@ def config_of(arch, file, vocabulary):
         values = values.get('config', values)
         if (found := values.pop('model_type', None)) != arch.model_type:
             sys.exit(f'golden: {file} is of model_type {found}, not {arch.model_type}')
-    values = {key: value for key, value in {**values, **vocabulary.config()}.items() if value is not None}
+    implied = arch.implied(values)
+    values = {key: v for key, v in {**implied, **values, **vocabulary.config()}.items() if v is not None}
+    for key, v in implied.items():
+        if values[key] != v:
+            sys.exit(f'golden: {key} is {values[key]}, and no key of the file says so; it must be {v}')
     config = transformers.AutoConfig.for_model(arch.model_type, **values)
     config._experts_implementation = 'eager'
     return config
@@ -234,7 +70,7 @@ def tensor_names(arch, parameter):
     layer, stem, suffix = re.fullmatch(r'(?:model\.)?(?:layers\.(\d+)\.)?(.*?)(\.weight|\.bias)?', parameter).groups()
     names = {**NAMES, **arch.names}.get(stem)
     if names is None:
-        sys.exit(f'golden: no tensor is named for the parameter {parameter}; add `{stem}` to the names of its Arch')
+        sys.exit(f'golden: no tensor is named for {parameter}; add `{stem}` to the names in golden_archs.py')
     names = names if isinstance(names, tuple) else (names,)
     return [('' if layer is None else f'blk.{layer}.') + name + (suffix or '') for name in names]
 
@@ -275,7 +111,8 @@ def tensors_of(arch, model):
     config, rotary = model.config, model.model.rotary_emb
     if config.rope_parameters.get('rope_type') == 'llama3':
         d = 2 * len(rotary.inv_freq)
-        yield 'rope_freqs.weight', config.rope_parameters['rope_theta'] ** -(torch.arange(0, d, 2) / d) / rotary.inv_freq
+        plain = config.rope_parameters['rope_theta'] ** -(torch.arange(0, d, 2) / d)
+        yield 'rope_freqs.weight', plain / rotary.inv_freq
     for parameter, w in model.named_parameters():
         names = tensor_names(arch, parameter)
         for name, w in zip(names, w.data.chunk(len(names), dim=-2) if len(names) > 1 else [w.data]):
@@ -345,8 +182,8 @@ class Watch:
         model.model.norm.register_forward_hook(self.keep('norm'))
         for i, layer in enumerate(model.model.layers):
             if i == 0:
-                layer.register_forward_pre_hook(lambda m, args, kw: self.keep('embd')(m, kw, args or kw['hidden_states']),
-                                                with_kwargs=True)
+                keep = self.keep('embd')
+                layer.register_forward_pre_hook(lambda m, args: keep(m, (), args))
             mixer = getattr(layer, 'self_attn', None) or layer.linear_attn
             for part, key in (mixer, 'attn_out'), (layer.mlp, 'mlp_out'), (layer, 'out'):
                 part.register_forward_hook(self.keep((i, key)))
@@ -363,8 +200,9 @@ class Watch:
         self.gap = min(self.gap, (best[:, router.top_k - 1] - best[:, router.top_k]).min().item())
 
     def hidden(self):
-        layers = [{key: array(self.values[i, key]) for key in ('attn_out', 'mlp_out', 'out')} for i in range(self.n_layer)]
-        return {'embd': array(self.values['embd']), 'norm': array(self.values['norm']), 'layers': layers}
+        value = lambda key: array(self.values[key])
+        layers = [{key: value((i, key)) for key in ('attn_out', 'mlp_out', 'out')} for i in range(self.n_layer)]
+        return {'embd': value('embd'), 'norm': value('norm'), 'layers': layers}
 
 
 class Unfit(Exception):
@@ -427,7 +265,7 @@ def main():
     parser.add_argument('arch', choices=ARCHS)
     parser.add_argument('--out', default='.', metavar='DIR', help='folder of the two files (default: this one)')
     parser.add_argument('--name', help='name of the files (default: the architecture)')
-    parser.add_argument('--config', metavar='FILE', help="a tiny model's config.json, or a fixture with one, for another shape")
+    parser.add_argument('--config', metavar='FILE', help="another shape: a tiny config.json, or a fixture's JSON")
     parser.add_argument('--weights', choices=['f32', 'f16', 'bf16'], default='f16')
     parser.add_argument('--seed', type=int, default=1, help='the first to try (default: 1)')
     parser.add_argument('--tries', type=int, default=200, help='how many seeds to try (default: 200)')
@@ -444,8 +282,9 @@ def main():
     if n > 2e6:
         sys.exit(f'golden: {n} parameters are too many for a fixture; take a config with smaller sizes')
     watch = Watch(model)
+    dtype = {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}[args.weights]
     for seed in range(args.seed, args.seed + args.tries):
-        random_weights(arch, model, seed, {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}[args.weights])
+        random_weights(arch, model, seed, dtype)
         watch.gap = float('inf')
         try:
             prompts, measured = numbers(model, watch)
@@ -458,7 +297,8 @@ def main():
     write_gguf(paths[0], name, args.arch, model, vocabulary, args.weights)
     values = {key: v for key, v in config.to_dict().items() if v is not None and key != 'transformers_version'}
     fixture = {
-        'fixture': name, 'gguf': f'{name}.gguf', 'weights': args.weights, 'hf_class': type(model).__name__, 'seed': seed,
+        'fixture': name, 'gguf': f'{name}.gguf', 'weights': args.weights, 'hf_class': type(model).__name__,
+        'seed': seed,
         'versions': {p: version(p).split('+')[0] for p in ('transformers', 'torch', 'gguf')},
         'measured': measured, 'config': values, 'tokenizer_cases': vocabulary.cases, 'prompts': prompts,
     }

@@ -4,6 +4,7 @@
 #   tests/tools/setup.sh rust wasm apple node wllama browsers vulkan models   any of these
 #   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
 #   tests/tools/setup.sh peer                                          llama.cpp for benchmarks, its path on stdout
+#   tests/tools/setup.sh golden                                        what golden.py needs, its Python on stdout
 #   tests/tools/setup.sh env                                           shell lines for building wasm (eval them)
 #
 # Downloads and tools go to $PAGELM_CACHE (default ~/.cache/pagelm), never into the repository. System packages are
@@ -172,15 +173,28 @@ peer() {
   echo "$dir/$version/llama-bench"
 }
 
+# The Python packages of golden.py. Other versions give other numbers in the last digits.
+golden() {
+  local venv=$cache/tools/golden packages=(torch==2.15.0 transformers==5.23.0 gguf==0.19.0)
+  if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
+    say "installing ${packages[*]} into $venv (some minutes, once)"
+    [ "$(uname)" != Linux ] || [ -n "${PIP_EXTRA_INDEX_URL:-}${PIP_INDEX_URL:-}" ] ||
+      say 'this takes 6 GB, most of it for GPUs; for less, set PIP_EXTRA_INDEX_URL to the index of CPU builds of PyTorch'
+    { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet "${packages[@]}"; } >&2
+    echo "${packages[*]}" >"$venv/packages"
+  fi
+  echo "$venv/bin/python"
+}
+
 model() { python3 tests/tools/model.py "$1" "$cache/models"; }
 
 main() {
-  [ $# -gt 0 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
+  [ $# -gt 0 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
   local what
   for what in "$@"; do
     case $what in
       rust | wasm | apple | node | wllama | browsers | vulkan) $what ;;
-      peer) peer ;;
+      peer | golden) $what ;;
       models) model smollm >/dev/null ;;
       model:*) model "${what#model:}" ;;
       env) env_lines ;;
