@@ -12,6 +12,8 @@ use super::passes;
 pub struct Plan {
     pub graph: Graph,
     pub slots: Slots,
+    /// Tokens that must never come out: their logits are -inf.
+    pub suppressed: Vec<u32>,
 }
 
 /// Where a value lies in rows of its slot: value i of a row at `at + i / len * group + i % len`.
@@ -28,7 +30,7 @@ impl Plan {
     pub fn new(graph: Graph) -> Self {
         let graph = passes::run(graph);
         let slots = memory::assign(&graph, false);
-        Self { graph, slots }
+        Self { graph, slots, suppressed: Vec::new() }
     }
 
     /// The same with ops fused, for a backend that runs them. Weights and states keep their numbers.
@@ -36,7 +38,7 @@ impl Plan {
     pub fn fused(&self) -> Self {
         let graph = passes::fuse(self.graph.clone());
         let slots = memory::assign(&graph, true);
-        Self { graph, slots }
+        Self { graph, slots, suppressed: self.suppressed.clone() }
     }
 
     /// The same without fused ops, for a backend that does not run them.
@@ -46,7 +48,10 @@ impl Plan {
             matches!(op, Op::Project(_) | Op::Place(_) | Op::NormAdd { .. } | Op::DeltaRule { norm: Some(_), .. })
                 || matches!(op, Op::Attention { gate: Some(_), .. })
         };
-        if self.graph.nodes.iter().any(|n| is_fused(&n.op)) { Self::new(expand(&self.graph)) } else { self }
+        if !self.graph.nodes.iter().any(|n| is_fused(&n.op)) {
+            return self;
+        }
+        Self { suppressed: self.suppressed, ..Self::new(expand(&self.graph)) }
     }
 
     /// The slot of a value.

@@ -10,8 +10,10 @@
 //!   one; and user-defined runs of spaces are found in a literal U+2581, which SentencePiece takes for a space.
 
 mod bpe;
+mod chat;
 mod hf;
 mod index;
+mod shadow;
 mod special;
 mod spm;
 pub mod stream;
@@ -19,6 +21,7 @@ pub mod template;
 mod tokenizer;
 mod vocab;
 
+pub use chat::{chat_prompt, chat_text, chat_variables};
 pub use hf::{TokenizerFiles, tokenizer_from_hf};
 pub use stream::{StopStrings, TextStream};
 pub use template::{ChatTemplate, RenderOptions};

@@ -137,9 +137,13 @@ export class Engine {
     return this.#client.call("detokenize", { ids: Uint32Array.from(ids), showSpecial });
   }
 
-  /** The text that the model's chat template makes of messages. */
-  render(messages: Message[], tools?: unknown[]): Promise<string> {
-    return this.#client.call("render", { messages, ...(tools && { tools }) });
+  /**
+   * The text that the model's chat template makes of messages, to be read. It is no prompt: in it, names of control tokens
+   * that a user wrote look like those of the template.
+   */
+  render(messages: Message[], tools?: unknown[], chatTemplateKwargs?: Record<string, unknown>): Promise<string> {
+    const variables = chatTemplateKwargs;
+    return this.#client.call("render", { messages, ...(tools && { tools }), ...(variables && { variables }) });
   }
 
   /** Opens step-level work. Until it is closed the engine generates nothing else: they share the cache. */

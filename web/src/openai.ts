@@ -22,6 +22,8 @@ export interface ChatParams extends SamplingParams {
   stop?: string | string[] | null;
   /** Only 1. */
   n?: number | null;
+  /** Not of OpenAI: variables of the model's chat template, such as `{ enable_thinking: false }`. */
+  chat_template_kwargs?: Record<string, unknown> | null;
   /** Not of OpenAI: stops the generation. */
   signal?: AbortSignal;
   /** Not of OpenAI: how far the prompt is read. Long prompts take a while before the first token. */
@@ -104,7 +106,9 @@ export class Completions {
     const { max_tokens, max_completion_tokens, stop, ...rest } = params;
     const limit = max_completion_tokens ?? max_tokens;
     const wire = wireParams({ ...rest, ...(limit != null && { max_tokens: limit }), ...(stop != null && { stop }) });
-    for await (const piece of generate(this.#client, { messages: params.messages.map(plain) }, wire, params.signal)) {
+    const variables = params.chat_template_kwargs ?? undefined;
+    const prompt = { messages: params.messages.map(plain), ...(variables !== undefined && { variables }) };
+    for await (const piece of generate(this.#client, prompt, wire, params.signal)) {
       if (piece.kind === "prefill") params.onPrefill?.({ done: piece.done, total: piece.total });
       else yield piece;
     }

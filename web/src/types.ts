@@ -84,6 +84,11 @@ export interface ModelInfo {
   fileBytes: number;
   trainedContext: number | null;
   chatTemplate: boolean;
+  /** What the file recommends: the values of parameters that a caller leaves out. */
+  sampling: Pick<
+    SamplingParams,
+    "temperature" | "top_k" | "top_p" | "min_p" | "repeat_penalty" | "penalty_last_n"
+  >;
   /** Null where the model cannot run, as are the next two. */
   contextLength: number | null;
   weightBytes: number | null;
@@ -167,7 +172,10 @@ export interface KernelTime {
   fractionOfRead: number | null;
 }
 
-/** How tokens are chosen; names as in OpenAI's API, and some that it lacks. */
+/**
+ * How tokens are chosen; names as in OpenAI's API, and some that it lacks. What is left out is as the file recommends
+ * (`info.model.sampling`), else the model's own distribution.
+ */
 export interface SamplingParams {
   /** 0 always takes the likeliest token. */
   temperature?: number;
@@ -190,7 +198,7 @@ export interface SamplingParams {
 
 export interface GenerateParams extends SamplingParams {
   max_tokens?: number;
-  /** Texts at which the answer ends; they are not part of it. */
+  /** Texts at which the answer ends; they are not part of it. The name of a control token ends it at that token. */
   stop?: string | string[];
   /** Goes on where the model would end. */
   ignore_eos?: boolean;

@@ -8,7 +8,7 @@ use minijinja_contrib::{globals, pycompat};
 
 use super::clock::DateTime;
 use super::limits::Budget;
-use super::{filters, ops, python, rewrite};
+use super::{filters, ops, python, rewrite, shadowed};
 
 /// All arguments, the ones with a name among them.
 type All = Rest<ValueOrKwargs>;
@@ -27,18 +27,25 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
     ] {
         let budget = budget.clone();
         env.add_function(name, move |state: &mut State, args: All| {
-            paid(&budget, &function, state, &args.into_values())
+            let made = paid(&budget, &function, state, &args.into_values())?;
+            Ok::<_, Error>(if name == "dict" { map(&budget, &made) } else { made })
         });
     }
     env.add_function("cycler", |args: Rest<Value>| globals::cycler(args.0));
     let shared = budget.clone();
     env.add_function("raise_exception", move |message: Value| -> Result<Value, Error> {
-        let message = python::str(&message);
+        let message = shared.shadows.plain(&python::str(&message)).into_owned();
         *shared.raised.lock().unwrap_or_else(|e| e.into_inner()) = Some(message.clone());
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
     if let Some(now) = now {
-        env.add_function("strftime_now", move |pattern: &str| now.format(pattern));
+        let shared = budget.clone();
+        env.add_function("strftime_now", move |pattern: &Value| {
+            shadowed::apply(&shared.shadows, "strftime_now", &[pattern.clone()], |args| match args[0].as_str() {
+                Some(pattern) => now.format(pattern).map(Value::from),
+                None => Err(Error::new(ErrorKind::InvalidOperation, "strftime_now takes a string")),
+            })
+        });
     }
     let shared = budget.clone();
     env.set_unknown_method_callback(move |state, value, method, args| method_call(&shared, state, value, method, args));
@@ -48,6 +55,16 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
 fn paid(budget: &Budget, function: &Value, state: &mut State, args: &[Value]) -> Result<Value, Error> {
     args.iter().try_for_each(|arg| budget.pay(arg))?;
     function.call(state, args)
+}
+
+/// A map that a template made: its keys may have shadows.
+fn map(budget: &Budget, value: &Value) -> Value {
+    let keys: Vec<Value> = value.try_iter().into_iter().flatten().collect();
+    if !keys.iter().any(|key| shadowed::are_in(&budget.shadows, key)) {
+        return value.clone();
+    }
+    let pairs = keys.into_iter().map(|key| (key.clone(), value.get_item(&key).unwrap_or_default()));
+    shadowed::map(&budget.shadows, pairs.collect())
 }
 
 fn install_operators(env: &mut Environment, budget: &Arc<Budget>) {
@@ -73,6 +90,13 @@ fn install_operators(env: &mut Environment, budget: &Arc<Budget>) {
     env.add_function(rewrite::SLICE, move |args: Rest<Value>| ops::slice(&shared, &args));
     let shared = budget.clone();
     env.add_function(rewrite::SETTLE, move |value: Value| shared.settle(value));
+    let shared = budget.clone();
+    env.add_function(rewrite::MAP, move |value: Value| map(&shared, &value));
+    let shared = budget.clone();
+    env.add_function(rewrite::PLAIN, move |value: Value| {
+        shared.pay(&value)?;
+        Ok::<_, Error>(shadowed::plain(&shared.shadows, &value))
+    });
 }
 
 fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
@@ -88,7 +112,10 @@ fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
                 args.iter().try_for_each(|arg| budget.pay_shallow(arg))?;
                 return filter.call(state, &args);
             }
-            paid(&budget, &filter, state, &args).or_else(|e| filters::number_or_default(&budget, name, &args).ok_or(e))
+            shadowed::apply(&budget.shadows, name, &args, |args| {
+                let made = paid(&budget, &filter, state, args);
+                made.or_else(|e| filters::number_or_default(&budget, name, args).ok_or(e))
+            })
         });
     }
     for (name, filter) in filters::OWN {
@@ -120,7 +147,9 @@ fn install_tests(env: &mut Environment, budget: &Arc<Budget>) {
         for name in names {
             let (budget, test) = (budget.clone(), test.clone());
             env.add_test(*name, move |state: &mut State, args: All| -> Result<bool, Error> {
-                paid(&budget, &test, state, &args.into_values()).map(|v| v.is_true())
+                let args = args.into_values();
+                let plain: Vec<Value> = args.iter().map(|arg| shadowed::plain(&budget.shadows, arg)).collect();
+                paid(&budget, &test, state, &plain).map(|v| v.is_true())
             });
         }
     }
@@ -150,6 +179,8 @@ fn method_call(
         let [separator, items] = &all[..] else { return Err(Error::from(ErrorKind::MissingArgument)) };
         return filters::join(budget, &[items.clone(), separator.clone()]);
     }
-    filters::reserve(budget, method, &all)?;
-    pycompat::unknown_method_callback(state, value, method, args)
+    shadowed::apply(&budget.shadows, method, &all, |all| {
+        filters::reserve(budget, method, all)?;
+        pycompat::unknown_method_callback(state, &all[0], method, &all[1..])
+    })
 }

@@ -14,6 +14,8 @@ pub const MUL: &str = "op *";
 pub const ITEM: &str = "op []";
 pub const SLICE: &str = "op [:]";
 pub const SETTLE: &str = "op settle";
+pub const MAP: &str = "op {}";
+pub const PLAIN: &str = "op plain";
 pub const COMPARE: [&str; 7] = ["op ==", "op !=", "op <", "op <=", "op >", "op >=", "op in"];
 
 enum Place {
@@ -36,6 +38,13 @@ pub fn guard<'s>(old: &Instructions<'s>) -> Option<Instructions<'s>> {
             // Literal text goes the way of all values, through the formatter, where it is paid for.
             *new.get_mut(first)? = Instruction::LoadConst(Value::from(*text));
             new.add_with_line(Instruction::Emit, line);
+        } else if let Instruction::CompareAndPreserve(_) = instruction {
+            // Both sides of it are on the stack.
+            *new.get_mut(first)? = Instruction::CallFunction(PLAIN, Some(1));
+            for next in [Instruction::Swap, Instruction::CallFunction(PLAIN, Some(1)), Instruction::Swap] {
+                new.add_with_line(next, line);
+            }
+            new.add_with_line(instruction.clone(), line);
         } else {
             let replaced = replacement(instruction).unwrap_or_else(|| instruction.clone());
             match place(instruction) {
@@ -46,6 +55,9 @@ pub fn guard<'s>(old: &Instructions<'s>) -> Option<Instructions<'s>> {
                 }
                 Place::After => {
                     *new.get_mut(first)? = replaced;
+                    if let Instruction::BuildMap(_) = instruction {
+                        new.add_with_line(Instruction::CallFunction(MAP, Some(1)), line);
+                    }
                     new.add_with_line(settle(), line);
                 }
             }
@@ -86,7 +98,7 @@ fn replacement<'s>(instruction: &Instruction<'s>) -> Option<Instruction<'s>> {
 
 fn place(instruction: &Instruction) -> Place {
     match instruction {
-        Instruction::PushLoop(_) | Instruction::UnpackList(_) | Instruction::CompareAndPreserve(_) => Place::Before,
+        Instruction::PushLoop(_) | Instruction::UnpackList(_) => Place::Before,
         Instruction::BuildMap(_)
         | Instruction::BuildList(_)
         | Instruction::BuildTuple(_)
