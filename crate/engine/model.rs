@@ -174,8 +174,6 @@ fn suppressed(meta: &Meta, n_vocab: usize) -> Result<Vec<u32>> {
         Some(Array::Uint(ids)) => ids.iter().map(|&n| id(n.into())).collect(),
         Some(Array::Int(ids)) => ids.iter().map(|&n| id(n.into())).collect(),
         Some(list) if list.is_empty() => Ok(Vec::new()),
-        Some(_) => {
-            Err(Error::new(ErrorKind::WrongKeyType, "must be an array of integers").at(format!("key `{key}`")))
-        }
+        Some(_) => Err(Error::new(ErrorKind::WrongKeyType, "must be an array of integers").at(format!("key `{key}`"))),
     }
 }

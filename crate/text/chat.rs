@@ -15,7 +15,8 @@ pub fn chat_text(
     messages: &TemplateValue,
     options: RenderOptions,
 ) -> Result<String> {
-    template.render(messages, &with_names(tokenizer, options))
+    let (text, shadows) = render(template, tokenizer, messages, options)?;
+    Ok(shadows.plain(&text).into_owned())
 }
 
 /// The tokens of a conversation. Only what the template writes becomes control tokens and other markers; messages, tools
@@ -29,9 +30,7 @@ pub fn chat_prompt(
     messages: &TemplateValue,
     options: RenderOptions,
 ) -> Result<Vec<u32>> {
-    let options = with_names(tokenizer, options);
-    let shadows = Shadows::new(tokenizer.markers(), &template.private_characters(messages, &options))?;
-    let text = template.render_shadowed(messages, &options, &shadows)?;
+    let (text, shadows) = render(template, tokenizer, messages, options)?;
     let encode = EncodeOptions { add_special: false, parse_special: true };
     let mut ids = tokenizer.encode_shadowed(&text, encode, &shadows)?;
     let Some(bos) = tokenizer.bos() else { return Ok(ids) };
@@ -80,11 +79,18 @@ fn invalid(detail: String) -> Error {
     Error::new(ErrorKind::InvalidArgument, detail)
 }
 
-/// The options with the names of the tokenizer's tokens, which templates write.
-fn with_names(tokenizer: &Tokenizer, options: RenderOptions) -> RenderOptions {
+/// Renders with the names of the tokenizer's tokens, which templates write, and with shadows in all that they do not.
+fn render(
+    template: &ChatTemplate,
+    tokenizer: &Tokenizer,
+    messages: &TemplateValue,
+    options: RenderOptions,
+) -> Result<(String, Shadows)> {
     let name = |id: Option<u32>| {
         let bytes = id.and_then(|id| tokenizer.piece(id, true)).unwrap_or_default();
         String::from_utf8_lossy(bytes).into_owned()
     };
-    RenderOptions { bos_token: name(tokenizer.bos()), eos_token: name(tokenizer.eos()), ..options }
+    let options = RenderOptions { bos_token: name(tokenizer.bos()), eos_token: name(tokenizer.eos()), ..options };
+    let shadows = Shadows::new(tokenizer.markers(), &template.private_characters(messages, &options))?;
+    Ok((template.render_shadowed(messages, &options, &shadows)?, shadows))
 }

@@ -142,7 +142,6 @@ impl Vocab {
     }
 }
 
-
 /// White space, and U+2581, which SentencePiece takes for a space.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || c == '\u{2581}'

@@ -117,6 +117,9 @@ fn template_variables_reach_the_template_or_are_refused() {
         json(&[&args, more].concat(), status)
     };
     let out = run(&["--chat", "--chat-template-kwargs", r#"{"enable_thinking": false}"#], 1);
-    assert_eq!((&out["error"]["code"], &out["error"]["place"]), (&"invalid-argument".into(), &"chat_template_kwargs".into()));
+    assert_eq!(
+        (&out["error"]["code"], &out["error"]["place"]),
+        (&"invalid-argument".into(), &"chat_template_kwargs".into())
+    );
     assert_eq!(run(&["--chat", "--chat-template-kwargs", r#"{"message": 1}"#], 0)["stop_reason"], "max-tokens");
 }

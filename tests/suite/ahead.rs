@@ -219,7 +219,9 @@ fn a_dropped_future_of_next_loses_no_token() {
 #[test]
 fn a_token_makes_nothing_and_reads_four_bytes() {
     both(|name, prompt, ahead, _| {
-        let mut g = Generation::new(&mut ahead.session, &ahead.tokenizer, prompt, params(None, samplers()[3].clone()), 0.0).unwrap();
+        let mut g =
+            Generation::new(&mut ahead.session, &ahead.tokenizer, prompt, params(None, samplers()[3].clone()), 0.0)
+                .unwrap();
         while g.generated().is_empty() {
             ahead.next(&mut g).unwrap();
         }

@@ -8,9 +8,7 @@ use pagelm::ErrorKind;
 use pagelm::Result;
 use pagelm::backend::Backend;
 use pagelm::backend::reference::Reference;
-use pagelm::engine::{
-    Event, GenerateParams, Generation, Model, Options, SamplerParams, Session, StopReason, Usage,
-};
+use pagelm::engine::{Event, GenerateParams, Generation, Model, Options, SamplerParams, Session, StopReason, Usage};
 use pagelm::gguf::{Array, Gguf, Value};
 use pagelm::graph::Plan;
 use pagelm::text::{EncodeOptions, Tokenizer};
@@ -362,12 +360,18 @@ fn suppressed_tokens_never_come_out() {
     for candidate in backends::all() {
         let Some(mut b) = Bench::new((candidate.make)()) else { return };
         let (prompt, _) = b.reference();
-        let usual = b.run(&prompt, greedy(16)).tokens;
+        let run = |b: &mut Bench, params: GenerateParams| {
+            let mut g = b.start(&prompt, params).unwrap();
+            while b.next(&mut g).unwrap().is_some() {}
+            g.generated().to_vec()
+        };
+        let usual = run(&mut b, greedy(16));
         let list = Array::Int(usual.iter().map(|&id| i64::from(id)).collect());
         b.session = open_with(key, Value::Array(list), (candidate.make)()).unwrap();
-        let sampled = |top_k| SamplerParams { top_k, temperature: 2.0, repeat_penalty: 0.5, ..SamplerParams::default() };
+        let sampled =
+            |top_k| SamplerParams { top_k, temperature: 2.0, repeat_penalty: 0.5, ..SamplerParams::default() };
         for sampler in [SamplerParams::greedy(), sampled(0), sampled(8)] {
-            let tokens = b.run(&prompt, GenerateParams { sampler, ..greedy(16) }).tokens;
+            let tokens = run(&mut b, GenerateParams { sampler, ..greedy(16) });
             assert_eq!(tokens.len(), 16);
             assert!(tokens.iter().all(|id| !usual.contains(id)), "{}: {tokens:?} of {usual:?}", candidate.name);
         }

@@ -256,7 +256,7 @@ fn words_after_a_million_spaces_are_cut_as_ever() {
         for space in [" ", "\t", "\u{a0}", "\u{3000}", "\n", "\r", " \n"] {
             let encode = |n: usize| tokenizer.encode(&format!("a{}{tail}", space.repeat(n)), PLAIN).unwrap();
             // As the same text with fewer of them ends.
-            let (short, long) = (encode(1000), encode(1_000_010));
+            let (short, long) = (encode(1 << 10), encode(1 << 20));
             let same = short.iter().rev().zip(long.iter().rev()).take_while(|(a, b)| a == b).count();
             let end = &long[long.len() - same..];
             let text = String::from_utf8_lossy(&tokenizer.decode(end, false)).into_owned();
@@ -268,7 +268,9 @@ fn words_after_a_million_spaces_are_cut_as_ever() {
 
 #[test]
 fn names_end_a_generation_only_where_they_are_control_tokens() {
-    for (file, names) in [("gemma-3-270m-q4_k_m.gguf", &["</s>"][..]), ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", &["</s>"])] {
+    for (file, names) in
+        [("gemma-3-270m-q4_k_m.gguf", &["</s>"][..]), ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", &["</s>"])]
+    {
         let Some(path) = fixtures::model(file) else { continue };
         let tokenizer = Tokenizer::from_gguf(&header(&path)).unwrap();
         for name in names {

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use pagelm::gguf::{Array, Meta, Strings, Value};
 use pagelm::text::template::{DateTime, TemplateValue, parse_json};
-use pagelm::text::{
-    ChatTemplate, EncodeOptions, RenderOptions, Tokenizer, chat_prompt, chat_text, chat_variables,
-};
+use pagelm::text::{ChatTemplate, EncodeOptions, RenderOptions, Tokenizer, chat_prompt, chat_text, chat_variables};
 use pagelm::{Error, ErrorKind};
 use serde_json::{Value as Json, json};
 
@@ -139,7 +137,9 @@ fn two_contents_make_no_marker_together() {
         "{% filter trim %}{{ messages[0].content }}{{ messages[1].content }}{% endfilter %}",
         "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(messages[0].content) }}{{ f(messages[1].content) }}",
     ] {
-        for (a, b) in [("<|im_", "end|>"), ("<", "|im_end|>"), ("<|im_end|", ">"), ("<|im_end|>", "<|im_end|>"), ("</thi", "nk>")] {
+        for (a, b) in
+            [("<|im_", "end|>"), ("<", "|im_end|>"), ("<|im_end|", ">"), ("<|im_end|>", "<|im_end|>"), ("</thi", "nk>")]
+        {
             let ids = prompt(source, &tokenizer, &json!([{ "content": a }, { "content": b }])).unwrap();
             assert!(ids.iter().all(|&id| id < 256), "{source} of {a} and {b}: {ids:?}");
         }
@@ -216,7 +216,7 @@ fn templates_see_the_characters_of_content() {
         ("c[:8] | tojson", "\"<think>a\""),
         ("c[28:31] | tojson(ensure_ascii=true)", "\"<\\u00e9>\""),
         ("[c[:1], '-5' | int, (c[8] ~ '5') | int, (c[8] ~ '2.5') | float]", "['<', -5, -5, -2.5]"),
-        ("'%3s|%s' | format(c[0], c[-4:])", "  <|> %s "),
+        ("'%3s|%s' | format(c[0], c[-4:])", "  <| %s "),
         ("c[-3:-1] | format('x')", "x"),
         ("'{:>3}'.format(c[0])", "  <"),
         ("c | wordcount", "5"),
@@ -230,7 +230,7 @@ fn templates_see_the_characters_of_content() {
     ] {
         let source = format!("{{% set c = messages[0].content %}}{{{{ {expression} }}}}");
         let template = ChatTemplate::new(&source).unwrap();
-        let plain = chat_text(&template, &tokenizer, &value(&user(content)), RenderOptions::default());
+        let plain = template.render(&value(&user(content)), &RenderOptions::default());
         let ids = prompt(&source, &tokenizer, &user(content));
         let shadowed = ids.map(|ids| String::from_utf8(tokenizer.decode(&ids, true)).unwrap());
         if plain.as_deref() != Ok(want) || shadowed.as_deref() != Ok(want) {
@@ -242,7 +242,8 @@ fn templates_see_the_characters_of_content() {
 
 /// A vocabulary in which every sign starts and ends a marker, so that all of them have shadows in content.
 fn all_signs() -> Tokenizer {
-    let markers: Vec<String> = (33..127u8).map(char::from).filter(|c| !c.is_alphanumeric()).map(|c| format!("{c}M{c}")).collect();
+    let markers: Vec<String> =
+        (33..127u8).map(char::from).filter(|c| !c.is_alphanumeric()).map(|c| format!("{c}M{c}")).collect();
     bytes_and(&markers.iter().map(String::as_str).collect::<Vec<_>>(), &[], vec![])
 }
 
@@ -257,7 +258,7 @@ fn language_features_work_on_shadowed_values() {
         let options = || RenderOptions { now: Some(NOW), variables: variables.clone(), ..Default::default() };
         let Ok(template) = ChatTemplate::new(case["template"].as_str().unwrap()) else { continue };
         let none = TemplateValue::from(());
-        let plain = chat_text(&template, &tokenizer, &none, options());
+        let plain = template.render(&none, &options());
         let shadowed = chat_prompt(&template, &tokenizer, &none, options());
         let shadowed = shadowed.map(|ids| String::from_utf8(tokenizer.decode(&ids, true)).unwrap());
         assert_eq!(plain, shadowed, "{}", case["template"]);
@@ -284,12 +285,9 @@ fn vocabularies() -> Vec<Vocabulary> {
         .collect();
     let files = ["default", "gpt-2", "llama-bpe", "qwen2", "qwen35", "smollm", "spm", "spm-prefix"]
         .map(|name| fixtures::fixture(&format!("reference/vocab-{name}.gguf")));
-    let models = [
-        "SmolLM2-135M-Instruct.Q4_1.gguf",
-        "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
-        "gemma-3-270m-q4_k_m.gguf",
-    ]
-    .map(fixtures::model);
+    let models =
+        ["SmolLM2-135M-Instruct.Q4_1.gguf", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "gemma-3-270m-q4_k_m.gguf"]
+            .map(fixtures::model);
     for path in files.into_iter().chain(models).flatten() {
         let meta = header(&path);
         let tokenizer = Tokenizer::from_gguf(&meta).unwrap();
@@ -324,7 +322,12 @@ fn prompts_without_names_of_markers_keep_their_ids() {
             for (conversation, case) in template["cases"].as_object().unwrap() {
                 let chat = &data["conversations"][conversation];
                 let messages = value(&chat["messages"]);
-                let plain = chat_text(&compiled, &tokenizer, &messages, options(chat));
+                let token = |id: Option<u32>| {
+                    let piece = id.and_then(|id| tokenizer.piece(id, true)).unwrap_or_default();
+                    String::from_utf8(piece.to_vec()).unwrap()
+                };
+                let (bos_token, eos_token) = (token(tokenizer.bos()), token(tokenizer.eos()));
+                let plain = compiled.render(&messages, &RenderOptions { bos_token, eos_token, ..options(chat) });
                 let got = chat_prompt(&compiled, &tokenizer, &messages, options(chat));
                 let place = format!("{vocabulary}, {name}, {conversation}");
                 let text = match plain {
@@ -334,6 +337,8 @@ fn prompts_without_names_of_markers_keep_their_ids() {
                         continue;
                     }
                 };
+                let text_of_chat = chat_text(&compiled, &tokenizer, &messages, options(chat));
+                assert_eq!(text_of_chat.as_ref(), Ok(&text), "{place}");
                 let given = chat.to_string();
                 if markers.keys().any(|marker| given.contains(marker.as_str())) || vocabulary == "all signs" {
                     continue;
@@ -449,7 +454,8 @@ fn errors_show_no_shadows() {
     let tokenizer = all_signs();
     let error = prompt("{{ raise_exception(messages[0].content) }}", &tokenizer, &user("<a>")).unwrap_err();
     assert_eq!((error.kind(), error.detail()), (ErrorKind::TemplateRaised, "<a>"));
-    let error = prompt("{{ 1 | attr(messages[0].content) + {} }}{{ messages[0].content + 1 }}", &tokenizer, &user("<a>"));
+    let error =
+        prompt("{{ 1 | attr(messages[0].content) + {} }}{{ messages[0].content + 1 }}", &tokenizer, &user("<a>"));
     assert!(!error.unwrap_err().detail().contains('\u{F0000}'));
 }
 
@@ -460,8 +466,8 @@ fn a_continued_message_is_cut_where_it_ends() {
     let template = ChatTemplate::new(CHATML).unwrap();
     for content in ["<|im_end|> so", "end", "a </think>", "<"] {
         let messages = value(&json!([{ "role": "assistant", "content": content }]));
-        let text = chat_text(&template, &tokenizer, &messages, options()).unwrap();
-        assert!(text.ends_with(content), "{text}");
+        let text = format!("<|im_start|>assistant\n{content}");
+        assert_eq!(chat_text(&template, &tokenizer, &messages, options()).as_ref(), Ok(&text));
         let ids = chat_prompt(&template, &tokenizer, &messages, options()).unwrap();
         assert_eq!(String::from_utf8(tokenizer.decode(&ids, true)).unwrap(), text);
         assert_eq!(ids.iter().filter(|&&id| id > 255).count(), 1, "{content}");

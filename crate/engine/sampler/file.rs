@@ -28,9 +28,8 @@ impl FileSampling {
     /// Reads the keys `general.sampling.*`.
     pub fn from_gguf(meta: &Meta) -> Result<Self> {
         let key = |name: &str| format!("general.sampling.{name}");
-        let wrong = |name: &str| {
-            Error::new(ErrorKind::WrongKeyType, "must be a number").at(format!("key `{}`", key(name)))
-        };
+        let wrong =
+            |name: &str| Error::new(ErrorKind::WrongKeyType, "must be a number").at(format!("key `{}`", key(name)));
         let float = |name: &str| match meta.get(&key(name)) {
             None => Ok(None),
             Some(Value::Float(f)) => Ok(Some(*f as f32)),

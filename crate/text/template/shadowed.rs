@@ -9,18 +9,8 @@ use minijinja::{Error, Value};
 use super::super::shadow::{Shadows, is_private};
 
 /// Roles that a template may put between the signs of a marker. Any other word there makes no marker.
-const ROLES: [&str; 10] = [
-    "assistant",
-    "developer",
-    "environment",
-    "function",
-    "ipython",
-    "model",
-    "observation",
-    "system",
-    "tool",
-    "user",
-];
+const ROLES: [&str; 10] =
+    ["assistant", "developer", "environment", "function", "ipython", "model", "observation", "system", "tool", "user"];
 
 /// Adds the private characters of all strings in a value.
 pub fn note_private(value: &Value, taken: &mut BTreeSet<char>) {
@@ -55,9 +45,9 @@ pub fn are_in(shadows: &Shadows, value: &Value) -> bool {
     match (value.as_str(), value.kind()) {
         (Some(text), _) => shadows.are_in(text),
         (None, ValueKind::Seq | ValueKind::Iterable) => items().any(|v| are_in(shadows, &v)),
-        (None, ValueKind::Map) => items().any(|key| {
-            are_in(shadows, &key) || value.get_item(&key).is_ok_and(|v| are_in(shadows, &v))
-        }),
+        (None, ValueKind::Map) => {
+            items().any(|key| are_in(shadows, &key) || value.get_item(&key).is_ok_and(|v| are_in(shadows, &v)))
+        }
         _ => false,
     }
 }
@@ -161,7 +151,8 @@ pub fn apply(
     }
     let subject = args.first().and_then(|a| a.as_str());
     let text = |i: usize| args.get(i).and_then(|a| a.as_str());
-    let plain: Vec<Value> = args.iter().map(|arg| plain(shadows, arg)).collect();
+    let lift = |value: &Value| plain(shadows, value);
+    let plain: Vec<Value> = args.iter().map(lift).collect();
     match (name, subject) {
         // These look at spaces, at numbers of characters or at no characters at all, or ask others that come here.
         (
@@ -170,7 +161,11 @@ pub fn apply(
             _,
         ) => call(args),
         ("attr" | "get", _) => call(&[&args[..1], &plain[1..2], &args[2..]].concat()),
-        ("format", Some(format)) if !shadows.are_in(format) => call(args),
+        ("format", Some(format)) if !shadows.are_in(format) => {
+            // Widths are counted in bytes, of which a shadow has more.
+            let (shadowed, plain) = (call(args)?, call(&plain)?);
+            Ok(if lift(&shadowed) == plain { shadowed } else { cast(shadows, &plain) })
+        }
         ("lstrip" | "rsplit" | "rstrip" | "split" | "strip" | "trim", Some(subject)) => match text(1) {
             None => call(args),
             Some(ends) => {
