@@ -135,6 +135,8 @@ fn two_contents_make_no_marker_together() {
         "{% for k, v in {messages[0].content ~ messages[1].content: 1}.items() %}{{ k }}{% endfor %}",
         "{{ messages[0].content.rstrip('x') + messages[1].content.lstrip('x').rstrip(' ') }}",
         "{% filter trim %}{{ messages[0].content }}{{ messages[1].content }}{% endfilter %}",
+        "{{ messages[0].get('content') }}{{ messages[1]['content'] }}",
+        "{{ messages[0] | attr('content') }}{{ messages[1] | attr('content') }}",
         "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(messages[0].content) }}{{ f(messages[1].content) }}",
     ] {
         for (a, b) in
@@ -245,6 +247,19 @@ fn all_signs() -> Tokenizer {
     let markers: Vec<String> =
         (33..127u8).map(char::from).filter(|c| !c.is_alphanumeric()).map(|c| format!("{c}M{c}")).collect();
     bytes_and(&markers.iter().map(String::as_str).collect::<Vec<_>>(), &[], vec![])
+}
+
+/// Renders for a prompt, with a message that has shadows in it.
+pub fn render_all_signs(source: &str) -> Result<String, Error> {
+    text_all_signs(&ChatTemplate::new(source)?, &value(&user("<hi>")), RenderOptions::default())
+}
+
+pub fn text_all_signs(
+    template: &ChatTemplate,
+    messages: &TemplateValue,
+    options: RenderOptions,
+) -> Result<String, Error> {
+    chat_text(template, &all_signs(), messages, options)
 }
 
 #[test]
@@ -451,6 +466,16 @@ fn markers_that_are_words_are_kept_out_of_content() {
 
 #[test]
 fn errors_show_no_shadows() {
+    for broken in [
+        "{{ messages[0].get() }}",
+        "{{ messages[0] | attr }}",
+        "{{ messages[0].content.split(1) }}",
+        "{{ messages[0].content.replace() }}",
+        "{{ messages[0].content | replace('<') }}",
+        "{{ messages[0].content.nothing('<') }}",
+    ] {
+        assert_eq!(render_all_signs(broken).unwrap_err().kind(), ErrorKind::BadTemplate, "{broken}");
+    }
     let tokenizer = all_signs();
     let error = prompt("{{ raise_exception(messages[0].content) }}", &tokenizer, &user("<a>")).unwrap_err();
     assert_eq!((error.kind(), error.detail()), (ErrorKind::TemplateRaised, "<a>"));

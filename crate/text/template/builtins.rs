@@ -41,6 +41,7 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
     if let Some(now) = now {
         let shared = budget.clone();
         env.add_function("strftime_now", move |pattern: &Value| {
+            shared.pay(pattern)?;
             shadowed::apply(&shared.shadows, "strftime_now", &[pattern.clone()], |args| match args[0].as_str() {
                 Some(pattern) => now.format(pattern).map(Value::from),
                 None => Err(Error::new(ErrorKind::InvalidOperation, "strftime_now takes a string")),
@@ -60,7 +61,7 @@ fn paid(budget: &Budget, function: &Value, state: &mut State, args: &[Value]) ->
 /// A map that a template made: its keys may have shadows.
 fn map(budget: &Budget, value: &Value) -> Value {
     let keys: Vec<Value> = value.try_iter().into_iter().flatten().collect();
-    if !keys.iter().any(|key| shadowed::are_in(&budget.shadows, key)) {
+    if !keys.iter().any(|key| key.as_str().is_some_and(|key| budget.shadows.are_in(key))) {
         return value.clone();
     }
     let pairs = keys.into_iter().map(|key| (key.clone(), value.get_item(&key).unwrap_or_default()));
@@ -112,8 +113,9 @@ fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
                 args.iter().try_for_each(|arg| budget.pay_shallow(arg))?;
                 return filter.call(state, &args);
             }
+            args.iter().try_for_each(|arg| budget.pay(arg))?;
             shadowed::apply(&budget.shadows, name, &args, |args| {
-                let made = paid(&budget, &filter, state, args);
+                let made = filter.call(state, args);
                 made.or_else(|e| filters::number_or_default(&budget, name, args).ok_or(e))
             })
         });
@@ -148,8 +150,9 @@ fn install_tests(env: &mut Environment, budget: &Arc<Budget>) {
             let (budget, test) = (budget.clone(), test.clone());
             env.add_test(*name, move |state: &mut State, args: All| -> Result<bool, Error> {
                 let args = args.into_values();
+                args.iter().try_for_each(|arg| budget.pay(arg))?;
                 let plain: Vec<Value> = args.iter().map(|arg| shadowed::plain(&budget.shadows, arg)).collect();
-                paid(&budget, &test, state, &plain).map(|v| v.is_true())
+                test.call(state, &plain).map(|v| v.is_true())
             });
         }
     }
@@ -178,6 +181,11 @@ fn method_call(
     if method == "join" && value.as_str().is_some() {
         let [separator, items] = &all[..] else { return Err(Error::from(ErrorKind::MissingArgument)) };
         return filters::join(budget, &[items.clone(), separator.clone()]);
+    }
+    if value.kind() == ValueKind::Map {
+        let key = args.first().map(|key| shadowed::lift_key(&budget.shadows, key));
+        let args: Vec<Value> = key.into_iter().chain(args.iter().skip(1).cloned()).collect();
+        return pycompat::unknown_method_callback(state, value, method, &args);
     }
     shadowed::apply(&budget.shadows, method, &all, |all| {
         filters::reserve(budget, method, all)?;

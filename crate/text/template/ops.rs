@@ -158,7 +158,7 @@ pub fn item(budget: &Budget, value: &Value, key: &Value) -> Result<Value, Error>
         Some(text) => budget.charge(text.len())?,
         None => budget.charge(ELEMENT)?,
     }
-    value.get_item(&shadowed::plain(&budget.shadows, key))
+    value.get_item(&shadowed::lift_key(&budget.shadows, key))
 }
 
 /// `value[start:stop:step]`

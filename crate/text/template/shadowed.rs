@@ -1,5 +1,6 @@
 //! Values with shadows in them: how they come about, and how operations that look at characters treat them.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -28,7 +29,8 @@ pub fn cast(shadows: &Shadows, value: &Value) -> Value {
     })
 }
 
-/// A value without shadows, for comparing.
+/// A value without shadows, for comparing. As all that walks through values here it takes only those that were paid for,
+/// which bounds them: a value can hold itself.
 pub fn plain(shadows: &Shadows, value: &Value) -> Value {
     if !are_in(shadows, value) {
         return value.clone();
@@ -89,12 +91,20 @@ fn replace(
 
 /// A map of these pairs, which finds keys with shadows by the characters behind them.
 pub fn map(shadows: &Shadows, pairs: Pairs) -> Value {
-    if !pairs.iter().any(|(key, _)| are_in(shadows, key)) {
+    if !pairs.iter().any(|(key, _)| key.as_str().is_some_and(|key| shadows.are_in(key))) {
         return Value::from_pairs(pairs);
     }
     let keys = pairs.iter().map(|(key, _)| key.clone()).collect();
-    let values = pairs.into_iter().map(|(key, value)| (plain(shadows, &key), value));
+    let values = pairs.into_iter().map(|(key, value)| (lift_key(shadows, &key), value));
     Value::from_object(Map { shadows: shadows.clone(), keys, values: Value::from_pairs(values) })
+}
+
+/// A key as maps have it.
+pub fn lift_key(shadows: &Shadows, key: &Value) -> Value {
+    match key.as_str().map(|text| shadows.plain(text)) {
+        Some(Cow::Owned(plain)) => Value::from(plain),
+        _ => key.clone(),
+    }
 }
 
 #[derive(Debug)]
@@ -107,7 +117,7 @@ struct Map {
 
 impl Object for Map {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.values.as_object()?.get_value(&plain(&self.shadows, key))
+        self.values.as_object()?.get_value(&lift_key(&self.shadows, key))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -156,11 +166,11 @@ pub fn apply(
     match (name, subject) {
         // These look at spaces, at numbers of characters or at no characters at all, or ask others that come here.
         (
-            "batch" | "d" | "default" | "first" | "indent" | "items" | "join" | "keys" | "last" | "list" | "map"
-            | "reject" | "rejectattr" | "reverse" | "select" | "selectattr" | "slice" | "splitlines" | "values",
+            "batch" | "d" | "default" | "first" | "indent" | "items" | "join" | "last" | "list" | "map" | "reject"
+            | "rejectattr" | "reverse" | "select" | "selectattr" | "slice" | "splitlines",
             _,
         ) => call(args),
-        ("attr" | "get", _) => call(&[&args[..1], &plain[1..2], &args[2..]].concat()),
+        ("attr", _) => call(&args.iter().take(1).chain(plain.iter().skip(1)).cloned().collect::<Vec<_>>()),
         ("format", Some(format)) if !shadows.are_in(format) => {
             // Widths are counted in bytes, of which a shadow has more.
             let (shadowed, plain) = (call(args)?, call(&plain)?);
