@@ -13,7 +13,7 @@ pub struct GenerateParams {
     /// The most tokens to make; `None` is as many as the context holds.
     pub max_tokens: Option<usize>,
     pub sampler: SamplerParams,
-    /// Strings that end the text; they are not part of it.
+    /// Strings that end the text; they are not part of it. One that names a control token ends at that token.
     pub stop: Vec<String>,
     /// Go on after a token that ends a sequence.
     pub ignore_eos: bool,
@@ -95,9 +95,15 @@ pub struct Generation {
 
 impl Generation {
     /// Checks everything, then rolls the session back to what it has in common with the prompt. Runs nothing.
-    pub fn new(session: &mut Session, prompt: &[u32], params: GenerateParams, now_ms: f64) -> Result<Self> {
+    pub fn new(
+        session: &mut Session,
+        tokenizer: &Tokenizer,
+        prompt: &[u32],
+        params: GenerateParams,
+        now_ms: f64,
+    ) -> Result<Self> {
         let sampler = Sampler::new(params.sampler)?;
-        let text = TextStream::new(StopStrings::new(&params.stop)?);
+        let text = TextStream::new(StopStrings::with_control(&params.stop, tokenizer)?);
         let cached = session.reuse(prompt)?;
         let rules = match sampler.rules() {
             Some(rules) if session.chooses(&rules)? => Some(rules),
@@ -217,7 +223,10 @@ impl Generation {
             return self.done(StopReason::EndOfSequence);
         }
         self.tokens.push(id);
-        let text = self.text.push(tokenizer.piece(id, false).unwrap_or_default());
+        let text = match tokenizer.is_control(id) {
+            true => self.text.push_control(id),
+            false => self.text.push(tokenizer.piece(id, false).unwrap_or_default()),
+        };
         Event::Token { id, text }
     }
 

@@ -10,6 +10,6 @@ mod session;
 pub use generate::{Event, GenerateParams, Generation, StopReason, Usage};
 pub use load::{Loader, Piece};
 pub use model::{Model, Options};
-pub use sampler::{Sampler, SamplerParams};
+pub use sampler::{FileSampling, Sampler, SamplerParams};
 pub use session::Session;
 pub use session::profile::{KernelTime, Profile};

@@ -6,8 +6,8 @@ use crate::arch::{self, Wanted};
 use crate::backend::{Backend, KvType, Limits, Memory};
 use crate::dtype::DType;
 use crate::engine::{Loader, Session};
-use crate::error::Result;
-use crate::gguf::{Gguf, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gguf::{Array, Gguf, Meta, Source};
 use crate::graph::{Dim, Plan};
 
 /// What a caller may choose.
@@ -77,7 +77,9 @@ impl Model {
         let limits =
             Limits { n_ctx, max_tokens, max_outputs: options.max_outputs.min(max_tokens), kv: options.kv_type };
         let loader = Loader::new(gguf, &graph);
-        let model = Self { plan: Plan::new(graph), limits, loader };
+        let suppressed = suppressed(&gguf.meta, graph.n_vocab())?;
+        let plan = Plan { suppressed, ..Plan::new(graph) };
+        let model = Self { plan, limits, loader };
         options.memory.map_or(Ok(()), |room| model.fits(room))?;
         Ok(model)
     }
@@ -166,4 +168,23 @@ fn f32s(rows: usize, cols: usize) -> u64 {
 
 fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// The tokens that the file says must never come out, such as placeholders of images.
+fn suppressed(meta: &Meta, n_vocab: usize) -> Result<Vec<u32>> {
+    let key = "tokenizer.ggml.suppress_tokens";
+    let id = |id: i128| match u32::try_from(id) {
+        Ok(id) if (id as usize) < n_vocab => Ok(id),
+        _ => {
+            let detail = format!("names the token {id}; the vocabulary has {n_vocab}");
+            Err(Error::new(ErrorKind::BadTokenizer, detail).at(format!("key `{key}`")))
+        }
+    };
+    match meta.opt_array(key)? {
+        None => Ok(Vec::new()),
+        Some(Array::Uint(ids)) => ids.iter().map(|&n| id(n.into())).collect(),
+        Some(Array::Int(ids)) => ids.iter().map(|&n| id(n.into())).collect(),
+        Some(list) if list.is_empty() => Ok(Vec::new()),
+        Some(_) => Err(Error::new(ErrorKind::WrongKeyType, "must be an array of integers").at(format!("key `{key}`"))),
+    }
 }

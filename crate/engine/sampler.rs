@@ -5,10 +5,12 @@
 //! come about.
 
 mod candidates;
+mod file;
 mod penalties;
 mod random;
 
 pub use candidates::{Candidate, Candidates};
+pub use file::FileSampling;
 pub use penalties::Penalties;
 pub use random::{draw, uniform};
 

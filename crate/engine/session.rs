@@ -39,6 +39,8 @@ pub struct Session {
     mtp_seen: usize,
     /// `[max_outputs, n_vocab]`.
     logits: Vec<f32>,
+    /// Tokens that must never come out.
+    suppressed: Vec<u32>,
     /// Rows of logits of a step that was submitted and not read: a caller dropped its future.
     unread: Option<usize>,
     ahead: Ahead,
@@ -62,6 +64,7 @@ impl Session {
             mtp_tokens: Vec::with_capacity(if mtp { limits.n_ctx } else { 0 }),
             mtp_seen: 0,
             logits,
+            suppressed: plan.suppressed.clone(),
             unread: None,
             ahead: Ahead::new(limits),
         }
@@ -283,6 +286,9 @@ impl Session {
         let logits = &mut self.logits[..rows * self.n_vocab];
         let result = poll_fn(|cx| self.backend.poll_logits(cx, logits)).await;
         self.unread = None;
+        for row in logits.chunks_exact_mut(self.n_vocab) {
+            self.suppressed.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
+        }
         result
     }
 }

@@ -13,6 +13,8 @@ use super::rules::FuseRules;
 pub struct Plan {
     pub graph: Graph,
     pub slots: Slots,
+    /// Tokens that must never come out: their logits are -inf.
+    pub suppressed: Vec<u32>,
 }
 
 /// Where a value lies in rows of its slot: value i of a row at `at + i / len * group + i % len`.
@@ -29,7 +31,7 @@ impl Plan {
     pub fn new(graph: Graph) -> Self {
         let graph = passes::run(graph);
         let slots = memory::assign(&graph, None);
-        Self { graph, slots }
+        Self { graph, slots, suppressed: Vec::new() }
     }
 
     /// The same with ops fused, for a backend that runs them. Weights and states keep their numbers.
@@ -37,7 +39,7 @@ impl Plan {
     pub fn fused(&self, rules: &FuseRules) -> Self {
         let graph = passes::fuse(self.graph.clone(), rules);
         let slots = memory::assign(&graph, Some(rules));
-        Self { graph, slots }
+        Self { graph, slots, suppressed: self.suppressed.clone() }
     }
 
     /// The same without fused ops, for a backend that does not run them.
@@ -49,7 +51,10 @@ impl Plan {
                 Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } | Op::DeltaRule { norm: Some(_), .. }
             ) || matches!(op, Op::Attention { gate: Some(_), .. })
         };
-        if self.graph.nodes.iter().any(|n| is_fused(&n.op)) { Self::new(expand(&self.graph)) } else { self }
+        if !self.graph.nodes.iter().any(|n| is_fused(&n.op)) {
+            return self;
+        }
+        Self { suppressed: self.suppressed, ..Self::new(expand(&self.graph)) }
     }
 
     /// The slot of a value.

@@ -1,14 +1,21 @@
 //! Byte-level BPE: a text is cut by the family's rules, its bytes are spelled in printable characters, and the
 //! `tokenizers` crate merges them.
 
+use std::collections::HashSet;
+
 use tokenizers::models::bpe::{BPE, Merges, Vocab as BpeVocab};
 use tokenizers::utils::SysRegex;
 use tokenizers::{Model, NormalizedString};
 
-use super::vocab::{self, Kind};
+use super::vocab::{self, Kind, Vocab};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Meta;
+
+/// Ends the rules of every family: white space up to the last character before a word, which that character joins. The
+/// regular expressions run without it (it makes them backtrack, with a limit of a million steps), and [`Split`] does
+/// what it says.
+const BEFORE_A_WORD: &str = r"\s+(?!\S)|";
 
 /// How often the words of a text repeat makes a cache worth its memory; more entries gain nothing on prose.
 const CACHED_WORDS: usize = 4096;
@@ -68,28 +75,56 @@ pub fn pre_of(pattern: &str, nfc: bool) -> Option<&'static str> {
     names.into_iter().find(|name| rules(name).is_some_and(|r| r.split == [pattern] && r.nfc == nfc))
 }
 
+/// One rule: where a text is cut.
+struct Split {
+    regex: SysRegex,
+    /// White space that ends with a line break is a word of its own, whatever follows.
+    lines: bool,
+    trims: bool,
+}
+
+impl Split {
+    fn new(pattern: &str) -> Split {
+        let regex = SysRegex::new(&pattern.replace(BEFORE_A_WORD, "")).expect("our own patterns are well formed");
+        Split { regex, lines: pattern.contains(r"\s*[\r\n]+"), trims: pattern.contains(BEFORE_A_WORD) }
+    }
+
+    /// The first word of the text. Nothing in the patterns looks back, so the next one is the first of what follows.
+    fn first(&self, text: &str) -> Option<(usize, usize)> {
+        let (start, end) = self.regex.find_iter(text).next()?;
+        let word = &text[start..end];
+        let whole = !self.trims || end == text.len() || !word.trim_start().is_empty();
+        if whole || (self.lines && word.contains(['\r', '\n'])) {
+            return Some((start, end));
+        }
+        // Of one character nothing is left for another word.
+        let last = word.char_indices().next_back().map_or(0, |(at, _)| at);
+        Some((start, if last == 0 { end } else { start + last }))
+    }
+}
+
 pub struct Bpe {
     model: BPE,
-    split: Vec<SysRegex>,
+    split: Vec<Split>,
     nfc: bool,
     spelling: [char; 256],
     pub add_bos: bool,
 }
 
 impl Bpe {
-    pub fn new(meta: &Meta) -> Result<Bpe> {
+    pub fn new(meta: &Meta, vocab: &Vocab) -> Result<Bpe> {
         let pre = meta.opt_string("tokenizer.ggml.pre")?.unwrap_or("default");
         let Some(rules) = rules(pre) else {
             bail!(BadTokenizer, "the pre-tokenizer `{pre}` is not one that this engine knows");
         };
-        let vocab = bpe_vocab(meta)?;
+        let merges = merges(meta)?;
         let model = BPE::builder()
-            .vocab_and_merges(vocab, merges(meta)?)
+            .vocab_and_merges(bpe_vocab(meta, vocab, &merges)?, merges)
             .ignore_merges(rules.whole_words)
             .cache_capacity(CACHED_WORDS)
             .build()
             .map_err(|e| Error::new(ErrorKind::BadTokenizer, e.to_string()).at("key `tokenizer.ggml.merges`"))?;
-        let split = rules.split.iter().map(|r| SysRegex::new(r).expect("our own patterns are well formed")).collect();
+        let split = rules.split.iter().map(|r| Split::new(r)).collect();
         Ok(Bpe { model, split, nfc: rules.nfc, spelling: spelling(), add_bos: rules.add_bos })
     }
 
@@ -109,18 +144,22 @@ impl Bpe {
             return Ok(());
         }
         let Some(rule) = self.split.get(level) else { return self.encode_word(text, out) };
-        let mut done = 0;
-        for (start, end) in rule.find_iter(text) {
-            self.encode_words(&text[done..start], level + 1, out)?;
-            self.encode_words(&text[start..end], level + 1, out)?;
-            done = end;
+        let mut rest = text;
+        while let Some((start, end)) = rule.first(rest) {
+            self.encode_words(&rest[..start], level + 1, out)?;
+            self.encode_words(&rest[start..end], level + 1, out)?;
+            rest = &rest[end..];
         }
-        self.encode_words(&text[done..], level + 1, out)
+        self.encode_words(rest, level + 1, out)
     }
 
     fn encode_word(&self, word: &str, out: &mut Vec<u32>) -> Result<()> {
         let spelled: String = word.bytes().map(|b| self.spelling[usize::from(b)]).collect();
         let tokens = self.model.tokenize(&spelled).map_err(|e| Error::new(ErrorKind::BadTokenizer, e.to_string()))?;
+        // What is in no token is left out by the crate.
+        if tokens.iter().map(|t| t.value.len()).sum::<usize>() != spelled.len() {
+            bail!(BadTokenizer, "the vocabulary has no tokens for {word:?}");
+        }
         out.extend(tokens.iter().map(|t| t.id));
         Ok(())
     }
@@ -146,14 +185,31 @@ pub fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-fn bpe_vocab(meta: &Meta) -> Result<BpeVocab> {
+/// The tokens that words are made of. Markers are none of them, unless a merge says so: they are found before.
+fn bpe_vocab(meta: &Meta, vocab: &Vocab, merges: &Merges) -> Result<BpeVocab> {
     let raw = vocab::raw_tokens(meta)?;
     let mut out = BpeVocab::with_capacity(raw.len());
     for (id, token) in raw.iter().enumerate() {
-        if let Some(other) = out.insert(text(token)?.to_owned(), id as u32) {
+        // An empty token stands for nothing, so several of them are no contradiction.
+        if !token.is_empty()
+            && let Some(other) = out.insert(text(token)?.to_owned(), id as u32)
+        {
             bail!(BadTokenizer, "tokens {other} and {id} are the same");
         }
     }
+    let mut markers: HashSet<&str> = HashSet::new();
+    for id in (0..raw.len() as u32).filter(|&id| vocab.is_marker(id)) {
+        markers.insert(text(raw.get(id as usize).unwrap_or_default())?);
+    }
+    let mut joined = String::new();
+    for (a, b) in merges {
+        joined.clear();
+        joined.extend([a.as_str(), b]);
+        for part in [a, b, &joined] {
+            markers.remove(part.as_str());
+        }
+    }
+    out.retain(|token, _| !markers.contains(token.as_str()));
     Ok(out)
 }
 

@@ -4,14 +4,16 @@
 //! to disagree with it; there the family's own is followed:
 //!
 //! * `qwen2` and `qwen35` bring text into NFC first.
-//! * A token whose name looks special (`</s>`, `<eos>`) but which the file calls normal is a normal token: it is not
-//!   recognised inside a text and never hidden. It still ends a generation, as in llama.cpp.
+//! * A token whose name looks special (`</s>`, `<eos>`) but which the file calls normal or user-defined is not hidden, and
+//!   ends a generation only where a key of the file says so.
 //! * SentencePiece: the space prefix is put at the start of a text and after a control token, not after a user-defined
 //!   one; and user-defined runs of spaces are found in a literal U+2581, which SentencePiece takes for a space.
 
 mod bpe;
+mod chat;
 mod hf;
 mod index;
+mod shadow;
 mod special;
 mod spm;
 pub mod stream;
@@ -19,6 +21,7 @@ pub mod template;
 mod tokenizer;
 mod vocab;
 
+pub use chat::{chat_prompt, chat_text, chat_variables};
 pub use hf::{TokenizerFiles, tokenizer_from_hf};
 pub use stream::{StopStrings, TextStream};
 pub use template::{ChatTemplate, RenderOptions};

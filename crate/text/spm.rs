@@ -75,7 +75,9 @@ impl Spm {
         };
         let mut names = Index::with_capacity(vocab.len());
         for id in 0..vocab.len() as u32 {
-            if let Err(other) = names.insert(raw, id) {
+            // An empty token stands for nothing, so several of them are no contradiction.
+            let empty = raw.get(id as usize).is_none_or(<[u8]>::is_empty);
+            if !empty && let Err(other) = names.insert(raw, id) {
                 bail!(BadTokenizer, "tokens {other} and {id} are the same");
             }
             let bytes = vocab.bytes(id);
@@ -83,7 +85,9 @@ impl Spm {
                 Some(Kind::Byte) => spm.byte_tokens[usize::from(bytes[0])] = Some(id),
                 Some(Kind::Normal) if !bytes.is_empty() => {
                     // Two spellings of one text (a space and U+2581): the first one is used.
-                    let _ = spm.index.insert(vocab.strings(), id);
+                    if spm.index.insert(vocab.strings(), id) == Err(id) {
+                        bail!(BadTokenizer, "token {id} is one of too many that look alike");
+                    }
                     spm.longest = spm.longest.max(bytes.len());
                 }
                 _ => {}

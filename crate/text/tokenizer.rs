@@ -1,6 +1,9 @@
 //! Text to token ids and back.
 
+use std::sync::Arc;
+
 use super::bpe::{self, Bpe};
+use super::shadow::{Markers, Shadows};
 use super::special::{Fragment, Matcher};
 use super::spm::{self, Spm};
 use super::vocab::Vocab;
@@ -26,6 +29,7 @@ enum Algorithm {
 pub struct Tokenizer {
     vocab: Vocab,
     matcher: Matcher,
+    markers: Arc<Markers>,
     algorithm: Algorithm,
     add_bos: bool,
     add_eos: bool,
@@ -36,9 +40,10 @@ impl Tokenizer {
     pub fn from_gguf(meta: &Meta) -> Result<Tokenizer> {
         let (vocab, algorithm, add_bos) = match meta.opt_string("tokenizer.ggml.model")? {
             Some("gpt2") => {
-                let bpe = Bpe::new(meta)?;
+                let vocab = Vocab::from_meta(meta, bpe::decode)?;
+                let bpe = Bpe::new(meta, &vocab)?;
                 let add_bos = bpe.add_bos;
-                (Vocab::from_meta(meta, bpe::decode)?, Algorithm::Bpe(Box::new(bpe)), add_bos)
+                (vocab, Algorithm::Bpe(Box::new(bpe)), add_bos)
             }
             Some("llama") => {
                 let vocab = Vocab::from_meta(meta, spm::decode)?;
@@ -51,6 +56,7 @@ impl Tokenizer {
         };
         Ok(Tokenizer {
             matcher: Matcher::new(&vocab),
+            markers: Arc::new(Markers::new(&vocab)),
             add_bos: meta.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos),
             add_eos: meta.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
             vocab,
@@ -58,7 +64,17 @@ impl Tokenizer {
         })
     }
 
+    /// What must not come from text of a user.
+    pub(super) fn markers(&self) -> &Arc<Markers> {
+        &self.markers
+    }
+
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
+        self.encode_shadowed(text, options, &Shadows::default())
+    }
+
+    /// Encodes text with shadows in it: no marker is found where they are, and the rest reads as if they were not there.
+    pub(super) fn encode_shadowed(&self, text: &str, options: EncodeOptions, shadows: &Shadows) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         if options.add_special && self.add_bos {
             ids.extend(self.vocab.bos);
@@ -69,14 +85,14 @@ impl Tokenizer {
                 for fragment in self.matcher.split(&self.vocab, text, allow) {
                     match fragment {
                         Fragment::Token(id) => ids.push(id),
-                        Fragment::Text(text) => bpe.encode(text, &mut ids)?,
+                        Fragment::Text(text) => bpe.encode(&shadows.plain(text), &mut ids)?,
                     }
                 }
             }
             Algorithm::None => {
                 bail!(BadTokenizer, "the model has no tokenizer that is known here; give token ids instead")
             }
-            Algorithm::Spm(spm) => self.encode_spm(spm, text, options.parse_special, &mut ids)?,
+            Algorithm::Spm(spm) => self.encode_spm(spm, text, options.parse_special, shadows, &mut ids)?,
         }
         if options.add_special && self.add_eos {
             ids.extend(self.vocab.eos);
@@ -85,7 +101,14 @@ impl Tokenizer {
     }
 
     /// Control tokens cut the text as it is; between them SentencePiece sees no difference between a space and U+2581.
-    fn encode_spm(&self, spm: &Spm, text: &str, parse_special: bool, ids: &mut Vec<u32>) -> Result<()> {
+    fn encode_spm(
+        &self,
+        spm: &Spm,
+        text: &str,
+        parse_special: bool,
+        shadows: &Shadows,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
         let control = |id| parse_special && self.vocab.is_control(id);
         for fragment in self.matcher.split(&self.vocab, text, control) {
             let text = match fragment {
@@ -99,7 +122,7 @@ impl Tokenizer {
             for fragment in self.matcher.split(&self.vocab, &text, |id| self.vocab.is_user_defined(id)) {
                 match fragment {
                     Fragment::Token(id) => ids.push(id),
-                    Fragment::Text(text) => spm.encode(&self.vocab, text, ids)?,
+                    Fragment::Text(text) => spm.encode(&self.vocab, &shadows.plain(text), ids)?,
                 }
             }
         }
@@ -117,6 +140,16 @@ impl Tokenizer {
     /// The bytes of a sequence. Ids outside the vocabulary add nothing.
     pub fn decode(&self, ids: &[u32], show_special: bool) -> Vec<u8> {
         ids.iter().filter_map(|&id| self.piece(id, show_special)).flatten().copied().collect()
+    }
+
+    /// Whether a token is none of the text: `decode` leaves it out unless it is asked to show them.
+    pub fn is_control(&self, id: u32) -> bool {
+        self.vocab.is_control(id)
+    }
+
+    /// The text, cut at the names of control tokens.
+    pub(super) fn control_tokens<'t>(&self, text: &'t str) -> Vec<Fragment<'t>> {
+        self.matcher.split(&self.vocab, text, |id| self.vocab.is_control(id))
     }
 
     pub fn vocab_size(&self) -> usize {

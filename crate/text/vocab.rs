@@ -7,8 +7,9 @@ use crate::gguf::{Array, Meta, Strings};
 /// More tokens than any model has; a file with more is broken.
 pub const MAX_TOKENS: usize = 1 << 22;
 
-/// Names that end a generation whatever else the file says about them: the union over the families' chat formats, and
-/// the fill-in-the-middle padding, repository and file separators that code models put after their answer.
+/// Names of control tokens that end a generation though no key of the file says so: the union over the families' chat
+/// formats, and the fill-in-the-middle padding, repository and file separators that code models put after their answer.
+/// A token of another type with such a name is text: Gemma 3 writes `</s>` to end struck-out HTML.
 const END_NAMES: &[&str] = &[
     "<|eot_id|>",
     "<|eom_id|>",
@@ -93,8 +94,8 @@ impl Vocab {
             unknown: role("unknown_token_id")?,
             ends: Vec::new(),
         };
-        let named = raw.iter().enumerate().filter(|(_, t)| END_NAMES.iter().any(|n| n.as_bytes() == *t));
-        vocab.ends = named.map(|(id, _)| id as u32).collect();
+        let named = |id: &u32| vocab.is_control(*id) && END_NAMES.iter().any(|n| n.as_bytes() == vocab.bytes(*id));
+        vocab.ends = (0..raw.len() as u32).filter(named).collect();
         let keys = [vocab.eos, role("eot_token_id")?, role("eom_token_id")?];
         vocab.ends.extend(keys.into_iter().flatten());
         vocab.ends.sort_unstable();
@@ -128,9 +129,22 @@ impl Vocab {
         self.kind(id) == Some(Kind::UserDefined)
     }
 
+    /// Tokens that structure a text: control tokens, and user-defined ones such as `<tool_call>`. User-defined words and
+    /// runs of white space are text like any other.
+    pub fn is_marker(&self, id: u32) -> bool {
+        let text = || String::from_utf8_lossy(self.bytes(id));
+        self.is_control(id)
+            || (self.is_user_defined(id) && text().contains(|c: char| !c.is_alphanumeric() && !is_space(c)))
+    }
+
     pub fn ends(&self) -> &[u32] {
         &self.ends
     }
+}
+
+/// White space, and U+2581, which SentencePiece takes for a space.
+pub fn is_space(c: char) -> bool {
+    c.is_whitespace() || c == '\u{2581}'
 }
 
 fn kinds(meta: &Meta, len: usize) -> Result<Vec<Kind>> {

@@ -17,7 +17,8 @@ struct How {
     repeat: f32,
     frequency: f32,
     presence: f32,
-    unused: vec2<u32>,
+    // Behind the history: where the tokens begin that must never come out, and how many they are.
+    suppressed: vec2<u32>,
 }
 @group(0) @binding(1) var<uniform> how: How;
 @group(0) @binding(2) var<storage, read_write> logits: array<u32>;
@@ -270,8 +271,14 @@ fn main(@builtin(local_invocation_index) tid: u32) {
     } else if (top.x == MINUS_INFINITE || (top.x == low && VOCAB > 1u)) {
         fault = ALL_EQUAL;
     }
-    if (how.recent > 0u) {
-        penalise(tid);
+    if (how.recent > 0u || how.suppressed.y > 0u) {
+        if (how.recent > 0u) {
+            penalise(tid);
+            storageBarrier();
+        }
+        for (var i = tid; i < how.suppressed.y; i += WG) {
+            logits[history[how.suppressed.x + i]] = 0xff800000u;
+        }
         storageBarrier();
         var lowest = low;
         top = best_of(tid, &lowest);

@@ -82,7 +82,7 @@ impl Bench {
 
     /// The tokens up to the `stop`th, at which the generation is dropped, or to its end.
     fn run(&mut self, prompt: &[u32], params: GenerateParams, stop: usize) -> (Vec<u32>, Option<StopReason>) {
-        let mut g = Generation::new(&mut self.session, prompt, params, 0.0).unwrap();
+        let mut g = Generation::new(&mut self.session, &self.tokenizer, prompt, params, 0.0).unwrap();
         while g.generated().len() < stop {
             if let Some(Event::Done { reason, .. }) = self.next(&mut g).unwrap() {
                 return (g.generated().to_vec(), Some(reason));
@@ -197,7 +197,7 @@ fn a_dropped_future_of_next_loses_no_token() {
         let want = Bench::new(&file, false).run(prompt, params(Some(12), sampler.clone()), usize::MAX).0;
         let mut b = Bench::new(&file, true);
         b.session = golden::open(&file, Box::new(Faulty::new(gpu(GpuOptions::default())).slow()), OPTIONS).unwrap();
-        let mut g = Generation::new(&mut b.session, prompt, params(Some(12), sampler), 0.0).unwrap();
+        let mut g = Generation::new(&mut b.session, &b.tokenizer, prompt, params(Some(12), sampler), 0.0).unwrap();
         let (mut over, mut dropped) = (false, 0);
         while !over {
             let now = || 0.0;
@@ -219,7 +219,9 @@ fn a_dropped_future_of_next_loses_no_token() {
 #[test]
 fn a_token_makes_nothing_and_reads_four_bytes() {
     both(|name, prompt, ahead, _| {
-        let mut g = Generation::new(&mut ahead.session, prompt, params(None, samplers()[3].clone()), 0.0).unwrap();
+        let mut g =
+            Generation::new(&mut ahead.session, &ahead.tokenizer, prompt, params(None, samplers()[3].clone()), 0.0)
+                .unwrap();
         while g.generated().is_empty() {
             ahead.next(&mut g).unwrap();
         }

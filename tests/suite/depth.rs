@@ -111,7 +111,7 @@ fn depths(step_ms: f64, way_ms: f64, every_ms: f64, seats: usize) -> ([usize; 2]
         };
         // Someone reads the answer before they ask again.
         now.set(now.get() + 60_000.0);
-        let mut g = Generation::new(&mut session, &[first, 2, 3], params, now.get()).unwrap();
+        let mut g = Generation::new(&mut session, &tokenizer, &[first, 2, 3], params, now.get()).unwrap();
         while block_on(g.next(&mut session, &tokenizer, &|| now.get())).unwrap().is_some() {}
         session.depth()
     };

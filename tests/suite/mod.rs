@@ -25,6 +25,7 @@ mod sampler;
 mod session;
 mod text;
 mod text_broken;
+mod text_chat;
 mod text_limits;
 mod text_stream;
 mod text_template;

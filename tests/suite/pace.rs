@@ -117,7 +117,7 @@ fn a_prompt_in_slices_is_answered_with_the_same_tokens() {
             let prompt: Vec<u32> = (0..70).map(|i| i * 7 % 90).collect();
             let sampler = SamplerParams { seed: 5, ..SamplerParams::default() };
             let params = GenerateParams { max_tokens: Some(9), sampler, ignore_eos: true, ..GenerateParams::default() };
-            let mut g = Generation::new(&mut s, &prompt, params, 0.0).unwrap();
+            let mut g = Generation::new(&mut s, &tokenizer, &prompt, params, 0.0).unwrap();
             while block_on(g.next(&mut s, &tokenizer, &|| 0.0)).unwrap().is_some() {}
             (g.generated().to_vec(), s.backend().counters())
         };

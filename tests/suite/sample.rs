@@ -254,3 +254,30 @@ fn a_chosen_token_costs_one_submit_one_small_write_and_four_bytes() {
         assert_eq!(before.in_flight, 2, "{what}");
     });
 }
+
+#[test]
+fn suppressed_tokens_are_not_chosen() {
+    let mut rng = Rng::named("suppressed");
+    let cols = 1009;
+    let rows: Vec<Vec<f32>> = (0..6).map(|_| (0..cols).map(|_| bell(&mut rng, 2.0)).collect()).collect();
+    let mut case = table("suppressed", &[1], cols, &rows);
+    // The likelier half of the first row, in no order.
+    case.plan.suppressed = (0..cols as u32).rev().filter(|&i| rows[0][i as usize] > 0.0).collect();
+    assert!(case.plan.suppressed.len() > 300);
+    on_all(&case, |what, b| {
+        for params in settings() {
+            let mut cpu = Sampler::new(params.clone()).unwrap();
+            let rules = cpu.rules().expect("no bias");
+            assert!(b.prepare_choice(&rules).unwrap() > 0);
+            for (i, row) in rows.iter().enumerate() {
+                let mut row = row.clone();
+                case.plan.suppressed.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
+                // A token that is suppressed is penalised too.
+                let history = [i as u32];
+                let got = choose(b, &cpu, &rules, &history).unwrap();
+                assert!(!case.plan.suppressed.contains(&got), "{what}: row {i} with {params:?}");
+                assert_eq!(got, cpu.sample(&mut row, &history).unwrap(), "{what}: row {i} with {params:?}");
+            }
+        }
+    });
+}

@@ -231,3 +231,50 @@ fn parameters_that_make_no_sense_are_refused_by_name() {
     let e = Sampler::new(past).unwrap().sample(&mut [0.0, 1.0], &[]).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::InvalidArgument);
 }
+
+#[test]
+fn what_a_file_says_of_sampling_is_taken_where_a_caller_says_nothing() {
+    use pagelm::engine::FileSampling;
+    use pagelm::gguf::{Meta, Value};
+    let read = |keys: &[(&str, Value)]| {
+        let mut meta = Meta::default();
+        for (name, value) in keys {
+            meta.insert(format!("general.sampling.{name}"), value.clone());
+        }
+        FileSampling::from_gguf(&meta)
+    };
+    let base = SamplerParams { seed: 7, presence_penalty: 0.5, ..SamplerParams::greedy() };
+    assert_eq!(read(&[]).unwrap().over(base.clone()), base);
+    let all = [
+        ("temp", Value::Float(0.25)),
+        ("top_k", Value::Int(20)),
+        ("top_p", Value::Float(0.5)),
+        ("min_p", Value::Uint(1)),
+        ("penalty_repeat", Value::Float(1.5)),
+        ("penalty_last_n", Value::Int(32)),
+        ("mirostat", Value::Int(2)),
+    ];
+    let want = SamplerParams {
+        temperature: 0.25,
+        top_k: 20,
+        top_p: 0.5,
+        min_p: 1.0,
+        repeat_penalty: 1.5,
+        penalty_last_n: 32,
+        ..base.clone()
+    };
+    assert_eq!(read(&all).unwrap().over(base.clone()), want);
+    // llama.cpp's way to say "all".
+    let all = read(&[("top_k", Value::Int(-1)), ("penalty_last_n", Value::Int(-1))]).unwrap();
+    assert_eq!((all.top_k, all.penalty_last_n), (Some(0), Some(usize::MAX)));
+    for (name, value, kind) in [
+        ("temp", Value::String("warm".into()), ErrorKind::WrongKeyType),
+        ("top_k", Value::Float(1.5), ErrorKind::WrongKeyType),
+        ("temp", Value::Float(f64::NAN), ErrorKind::BadConfig),
+        ("top_p", Value::Float(1.5), ErrorKind::BadConfig),
+        ("min_p", Value::Int(-1), ErrorKind::BadConfig),
+        ("penalty_repeat", Value::Int(0), ErrorKind::BadConfig),
+    ] {
+        assert_eq!(read(&[(name, value)]).unwrap_err().kind(), kind, "{name}");
+    }
+}

@@ -7,7 +7,7 @@ use pagelm::text::{EncodeOptions, TextStream, Tokenizer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::common::fixtures;
+use crate::common::{fixtures, rng::Rng};
 
 const PLAIN: EncodeOptions = EncodeOptions { add_special: false, parse_special: false };
 const PARSE: EncodeOptions = EncodeOptions { add_special: false, parse_special: true };
@@ -15,7 +15,7 @@ const ADD: EncodeOptions = EncodeOptions { add_special: true, parse_special: fal
 const ADD_PARSE: EncodeOptions = EncodeOptions { add_special: true, parse_special: true };
 
 /// The metadata at the start of a file, without reading the weights behind it.
-fn header(path: &Path) -> Meta {
+pub fn header(path: &Path) -> Meta {
     use std::io::Read;
     let mut file = std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut reader = Reader::new(None);
@@ -80,7 +80,10 @@ fn check_special(name: &str, tokenizer: &Tokenizer, data: &Value) {
     assert_eq!(tokenizer.eos(), id("eos"), "{name}");
     assert_eq!(tokenizer.adds_bos(), special["add_bos"].as_bool().expect("add_bos"), "{name}");
     assert_eq!(tokenizer.adds_eos(), special["add_eos"].as_bool().expect("add_eos"), "{name}");
-    assert_eq!(tokenizer.end_of_generation(), ids(&special["end_of_generation"]), "{name}");
+    // llama.cpp goes by names, whatever type the file gives to the token.
+    let ends = |id: &u32| Some(*id) == tokenizer.eos() || tokenizer.piece(*id, false).is_some_and(<[u8]>::is_empty);
+    let want: Vec<u32> = ids(&special["end_of_generation"]).into_iter().filter(ends).collect();
+    assert_eq!(tokenizer.end_of_generation(), want, "{name}");
 }
 
 fn check_pieces(name: &str, tokenizer: &Tokenizer, data: &Value) {
@@ -202,4 +205,94 @@ fn the_tiny_models_read_text_as_the_reference_does() {
         }
     }
     eprintln!("tokenizer cases of the tiny models: {total}");
+}
+
+fn vocabulary(name: &str) -> Tokenizer {
+    let path = fixtures::fixture(&format!("reference/vocab-{name}.gguf"));
+    Tokenizer::from_gguf(&header(&path)).unwrap()
+}
+
+/// The published patterns of three families, with what makes regular expressions go back step by step.
+const PATTERNS: [(&str, &str); 3] = [
+    (
+        "llama-bpe",
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+    (
+        "qwen2",
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+    ("gpt-2", r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"),
+];
+
+#[test]
+fn words_are_cut_as_the_published_patterns_cut_them() {
+    let mut rng = Rng::named("words");
+    for (name, pattern) in PATTERNS {
+        let tokenizer = vocabulary(name);
+        let pattern = tokenizers::utils::SysRegex::new(pattern).unwrap();
+        for _ in 0..4000 {
+            let alphabet = [" ", " ", " ", "\n", "\r", "\t", "\u{3000}", "a", "1", ".", "'", "s"];
+            let text: String = (0..rng.below(14)).map(|_| alphabet[rng.below(alphabet.len())]).collect();
+            let words = pattern.find_iter(&text).map(|(start, end)| &text[start..end]);
+            let want: Vec<u32> = words.flat_map(|word| tokenizer.encode(word, PLAIN).unwrap()).collect();
+            assert_eq!(tokenizer.encode(&text, PLAIN).unwrap(), want, "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn words_after_a_million_spaces_are_cut_as_ever() {
+    for name in ["default", "gpt-2", "llama-bpe", "qwen2", "qwen35", "smollm", "spm", "spm-prefix"] {
+        let tokenizer = vocabulary(name);
+        let tail = " don't stop 1234 now";
+        for space in [" ", "\t", "\u{a0}", "\u{3000}", "\n", "\r", " \n"] {
+            let encode = |n: usize| tokenizer.encode(&format!("a{}{tail}", space.repeat(n)), PLAIN).unwrap();
+            // As the same text with fewer of them ends.
+            let (short, long) = (encode(1 << 10), encode(1 << 20));
+            let same = short.iter().rev().zip(long.iter().rev()).take_while(|(a, b)| a == b).count();
+            let end = &long[long.len() - same..];
+            let text = String::from_utf8_lossy(&tokenizer.decode(end, false)).into_owned();
+            assert!(text.ends_with(tail), "{name}, {space:?}: {text:?}");
+            assert!(tokenizer.decode(&long, false).ends_with(tail.as_bytes()), "{name}, {space:?}");
+        }
+    }
+}
+
+#[test]
+fn names_end_a_generation_only_where_they_are_control_tokens() {
+    for (file, names) in
+        [("gemma-3-270m-q4_k_m.gguf", &["</s>"][..]), ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", &["</s>"])]
+    {
+        let Some(path) = fixtures::model(file) else { continue };
+        let tokenizer = Tokenizer::from_gguf(&header(&path)).unwrap();
+        for name in names {
+            let id = (0..tokenizer.vocab_size() as u32).find(|&id| tokenizer.piece(id, false) == Some(name.as_bytes()));
+            let id = id.unwrap_or_else(|| panic!("{file} has no text token {name}"));
+            assert!(!tokenizer.is_end_of_generation(id), "{file}: {name}");
+        }
+        let eos = tokenizer.eos().unwrap();
+        assert!(tokenizer.is_end_of_generation(eos), "{file}");
+    }
+}
+
+#[test]
+fn keys_end_a_generation_whatever_the_type() {
+    use pagelm::gguf::{Array, Strings, Value as Key};
+    let mut tokens = Strings::default();
+    ["a", "<|im_end|>", "<|eot_id|>", "<|end|>", "</s>", "<eos>", "b"].iter().for_each(|t| tokens.push(t.as_bytes()));
+    let mut meta = Meta::default();
+    for (name, value) in [
+        ("model", Key::String("gpt2".into())),
+        ("pre", Key::String("gpt-2".into())),
+        ("tokens", Key::Array(Array::Strings(tokens))),
+        ("token_type", Key::Array(Array::Int(vec![1, 1, 4, 3, 4, 1, 1]))),
+        ("merges", Key::Array(Array::Strings(Strings::default()))),
+        ("eos_token_id", Key::Uint(1)),
+        ("eot_token_id", Key::Uint(2)),
+        ("eom_token_id", Key::Uint(6)),
+    ] {
+        meta.insert(format!("tokenizer.ggml.{name}"), value);
+    }
+    assert_eq!(Tokenizer::from_gguf(&meta).unwrap().end_of_generation(), [1, 2, 3, 6]);
 }

@@ -132,3 +132,41 @@ fn long_texts_without_a_break_are_no_trouble() {
         }
     }
 }
+
+#[test]
+fn empty_tokens_may_occur_more_than_once() {
+    let types = |kind| Some(Value::Array(Array::Int([1, 1, 1, 1, 3, kind, kind].to_vec())));
+    for kind in 1..=5 {
+        let tokens = Some(strings(&["a", "b", "ab", "Ġ", "<|im_end|>", "", ""]));
+        let tokenizer = bpe(vec![("tokens", tokens), ("token_type", types(kind))]).unwrap();
+        assert_eq!(tokenizer.encode("ab a", EncodeOptions::default()).unwrap(), [2, 3, 0]);
+        assert_eq!((tokenizer.vocab_size(), tokenizer.piece(6, true)), (7, Some(&[][..])));
+        let tokens = Some(strings(&["<unk>", "a", "b", "ab", "\u{2581}", "", "aa", ""]));
+        let types = Some(Value::Array(Array::Int(vec![2, 1, 1, 1, 1, kind, 1, kind])));
+        let tokenizer = spm(vec![("tokens", tokens), ("token_type", types)]).unwrap();
+        assert_eq!(tokenizer.encode("ab a", EncodeOptions::default()).unwrap(), [3, 4, 1]);
+    }
+}
+
+#[test]
+fn text_that_no_token_spells_is_never_left_out() {
+    let error = bpe(vec![]).unwrap().encode("abc", EncodeOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadTokenizer);
+    assert!(error.detail().contains("abc"), "{error}");
+}
+
+#[test]
+fn control_tokens_are_no_words() {
+    // `llama-bpe` takes a word that is a token as a whole.
+    let change = || {
+        vec![
+            ("pre", Some(Value::String("llama-bpe".into()))),
+            ("tokens", Some(strings(&["a", "b", "ba", "Ġ", "ab"]))),
+            ("merges", Some(strings(&["b a"]))),
+        ]
+    };
+    let tokenizer = bpe(change()).unwrap();
+    assert_eq!(tokenizer.encode("ab", EncodeOptions::default()).unwrap(), [0, 1]);
+    let parse = EncodeOptions { parse_special: true, ..EncodeOptions::default() };
+    assert_eq!(tokenizer.encode("ab", parse).unwrap(), [4]);
+}

@@ -115,3 +115,42 @@ proptest! {
         check(text.as_bytes(), &lengths, &stops)?;
     }
 }
+
+#[test]
+fn control_tokens_are_parts_of_stop_strings_and_no_text() {
+    use pagelm::gguf::{Array, Meta, Strings, Value};
+    use pagelm::text::Tokenizer;
+    let mut tokens = Strings::default();
+    ["a", "<|x|>", "<|y|>"].iter().for_each(|t| tokens.push(t.as_bytes()));
+    let mut meta = Meta::default();
+    for (name, value) in [
+        ("model", Value::String("gpt2".into())),
+        ("pre", Value::String("gpt-2".into())),
+        ("tokens", Value::Array(Array::Strings(tokens))),
+        ("token_type", Value::Array(Array::Int(vec![1, 3, 3]))),
+        ("merges", Value::Array(Array::Strings(Strings::default()))),
+    ] {
+        meta.insert(format!("tokenizer.ggml.{name}"), value);
+    }
+    let tokenizer = Tokenizer::from_gguf(&meta).unwrap();
+    // Numbers are control tokens.
+    let run = |stops: &[&str], pieces: &[&str]| {
+        let mut stream = TextStream::new(StopStrings::with_control(stops, &tokenizer).unwrap());
+        let push = |p: &&str| match p.parse() {
+            Ok(id) => stream.push_control(id),
+            Err(_) => stream.push(p.as_bytes()),
+        };
+        let mut out: String = pieces.iter().map(push).collect();
+        out += &stream.finish();
+        (out, stream.stopped_by().map(str::to_owned))
+    };
+    let stopped = |text: &str, by: &str| (text.to_owned(), Some(by.to_owned()));
+    assert_eq!(run(&["<|x|>"], &["text", "1", "more"]), stopped("text", "<|x|>"));
+    assert_eq!(run(&["<|x|>"], &["te<|x", "|>t", "more"]), stopped("te", "<|x|>"));
+    assert_eq!(run(&["bc<|x|>de"], &["ab", "c", "1", "d", "ef"]), stopped("a", "bc<|x|>de"));
+    assert_eq!(run(&["bc<|x|>de"], &["ab", "c", "1", "d", "f"]), ("abcdf".to_owned(), None));
+    assert_eq!(run(&["b<|x|><|y|>"], &["ab", "1", "1", "b", "1", "2", "z"]), stopped("ab", "b<|x|><|y|>"));
+    assert_eq!(run(&["ab", "a<|x|>"], &["a", "1", "b"]), stopped("", "a<|x|>"));
+    assert_eq!(run(&["x|>", "<|"], &["a", "1", "b"]), ("ab".to_owned(), None));
+    assert_eq!(run(&["é<|x|>"], &["a", "é", "1"]), stopped("a", "é<|x|>"));
+}

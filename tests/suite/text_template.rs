@@ -7,6 +7,7 @@ use pagelm::text::{ChatTemplate, RenderOptions};
 use pagelm::{Error, ErrorKind};
 use serde_json::Value;
 
+use super::text_chat;
 use crate::common::fixtures;
 
 const NOW: DateTime = DateTime { year: 2026, month: 3, day: 5, hour: 14, minute: 7, second: 9 };
@@ -107,13 +108,18 @@ fn render(source: &str) -> Result<String, Error> {
 
 /// Each on a stack as small as a page's, where too deep a recursion would end the process.
 fn attack(name: &str, source: String) {
-    let start = Instant::now();
-    let run = move || render(&source);
-    let result = std::thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap().join().expect("no panic");
-    let took = start.elapsed();
-    eprintln!("{name}: {took:?}: {}", result.as_ref().map_or_else(|e| e.to_string(), |s| format!("{} bytes", s.len())));
-    assert_eq!(result.map(|s| s.len()).map_err(|e| e.kind()), Err(ErrorKind::TemplateLimit), "{name}");
-    assert!(took.as_secs() < 5, "{name} took {took:?}");
+    for shadowed in [false, true] {
+        let start = Instant::now();
+        let source = source.clone();
+        let run = move || if shadowed { text_chat::render_all_signs(&source) } else { render(&source) };
+        let result = std::thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap().join().expect("no panic");
+        let took = start.elapsed();
+        let what = result.as_ref().map_or_else(|e| e.to_string(), |s| format!("{} bytes", s.len()));
+        eprintln!("{name}: {took:?}: {what}");
+        let got = result.map(|s| s.len()).map_err(|e| e.kind());
+        assert_eq!(got, Err(ErrorKind::TemplateLimit), "{name}, shadowed: {shadowed}");
+        assert!(took.as_secs() < 5, "{name} took {took:?}");
+    }
 }
 
 #[test]
@@ -137,6 +143,7 @@ fn a_template_cannot_run_forever() {
     attack("method on a long string", loops("{% if s.endswith('y') %}{% endif %}"));
     attack("test on a long string", loops("{% if s is lower %}{% endif %}"));
     attack("comparison of long strings", loops("{% if s == s ~ '' %}{% endif %}"));
+    attack("filter on a list of long strings", loops("{% if [s, s] | sort %}{% endif %}"));
     attack("chained comparison", loops("{% if s == s == s %}{% endif %}"));
 }
 
@@ -205,6 +212,12 @@ fn a_template_cannot_overflow_the_stack() {
     attack("nested dicts", deep("{% set ns.l = dict(l=ns.l) %}"));
     attack("nested batches", deep("{% set ns.l = [ns.l] | batch(1) | list %}"));
     attack("a namespace in itself", "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}".into());
+    for what in
+        ["ns | dictsort", "ns | items", "[ns] | sort", "ns.get(ns)", "ns[ns]", "ns in ns", "{ns: 1}", "dict(ns)"]
+    {
+        let source = format!("{{% set ns = namespace() %}}{{% set ns.x = ns %}}{{{{ [{what}] | string }}}}");
+        attack(&format!("{what} of a namespace in itself"), source);
+    }
     attack(
         "comparing a namespace in itself",
         "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns == namespace(x=ns) }}".into(),
@@ -229,9 +242,12 @@ fn long_chat(turns: usize, padding: usize) {
     for (name, template) in data["templates"].as_object().unwrap() {
         let compiled = ChatTemplate::new(template["template"].as_str().unwrap()).unwrap();
         let start = Instant::now();
-        let text = compiled.render(&messages, &options(&Value::Null, template));
-        let text = text.unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert!(text.matches("much to tell").count() == turns, "{name}");
+        let options = || options(&Value::Null, template);
+        for text in [compiled.render(&messages, &options()), text_chat::text_all_signs(&compiled, &messages, options())]
+        {
+            let text = text.unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(text.matches("much to tell").count() == turns, "{name}");
+        }
         eprintln!("{name}: {turns} turns in {:?}", start.elapsed());
     }
 }

@@ -1,6 +1,6 @@
 // What a page holds: an engine with one model, and sessions on it.
 import { chooseBuilds } from "./builds.ts";
-import { address, boolean, given, ids, integer, must, string } from "./check.ts";
+import { address, boolean, given, ids, integer, isObject, must, string } from "./check.ts";
 import { Client } from "./client.ts";
 import { PagelmError } from "./errors.ts";
 import { Completions } from "./openai.ts";
@@ -165,10 +165,18 @@ export class Engine {
     return this.#client.call("detokenize", { ...input, ...given({ showSpecial: boolean }, options) });
   }
 
-  /** The text that the model's chat template makes of messages. */
-  async render(messages: Message[], tools?: unknown[]): Promise<string> {
+  /**
+   * The text that the model's chat template makes of messages, to be read. It is no prompt: in it, names of control tokens
+   * that a user wrote look like those of the template.
+   */
+  async render(messages: Message[], tools?: unknown[], chatTemplateKwargs?: Record<string, unknown>): Promise<string> {
     if (tools) must("a list", Array.isArray)(tools, "tools");
-    return this.#client.call("render", { messages: checkMessages(messages), ...(tools && { tools }) });
+    if (chatTemplateKwargs) must("an object", isObject)(chatTemplateKwargs, "chatTemplateKwargs");
+    return this.#client.call("render", {
+      messages: checkMessages(messages),
+      ...(tools && { tools }),
+      ...(chatTemplateKwargs && { variables: chatTemplateKwargs }),
+    });
   }
 
   /** Opens step-level work. Until it is closed the engine generates nothing else: they share the cache. */

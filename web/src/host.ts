@@ -18,6 +18,7 @@ export class Host {
   #fatal: (message: string) => void;
   #started: Promise<Started> | null = null;
   #engine: Engine | null = null;
+  #sampling: ModelInfo["sampling"] = {};
   #sessionOpen = false;
 
   constructor(builds: Builds, fatal: (message: string) => void) {
@@ -64,7 +65,7 @@ export class Host {
       case "detokenize":
         return this.#ready.detokenize(r.ids, r.showSpecial);
       case "render":
-        return this.#render(r);
+        return this.#ready.render(...chatJson(r));
       case "stats":
         return stats(this.#ready);
     }
@@ -117,6 +118,7 @@ export class Host {
       const { threads, why } = await startThreads(started, (ports) => task.threads(ports));
       if (task.signal.aborted) throw abortError();
       opened.info.wasm = wasmInfo(started, opened.info.backend, threads, why);
+      this.#sampling = opened.info.model.sampling;
       const bytes = opened.info.model.weightBytes ?? 0;
       progress({ phase: "ready", loaded: bytes, total: bytes });
       return opened.info;
@@ -158,7 +160,9 @@ export class Host {
   async #generate(r: In<"generate">, task: Task): Promise<null> {
     const engine = this.#ready;
     this.#free();
-    engine.generate(this.#promptIds(engine, r.prompt), r.params);
+    // What a caller leaves out is as the file recommends.
+    const sampler = { ...this.#sampling, ...r.params.sampler };
+    engine.generate(this.#promptIds(engine, r.prompt), { ...r.params, sampler });
     for (;;) {
       // Lets messages in: an abort, or more credit.
       await breath();
@@ -178,12 +182,12 @@ export class Host {
   #promptIds(engine: Engine, prompt: Prompt): Uint32Array {
     if ("ids" in prompt) return prompt.ids;
     if ("text" in prompt) return engine.tokenize(prompt.text, true, false);
-    return engine.chat_ids(this.#render(prompt));
+    return engine.chat_ids(...chatJson(prompt));
   }
+}
 
-  #render({ messages, tools }: In<"render">): string {
-    return this.#ready.render(JSON.stringify(messages), tools && JSON.stringify(tools));
-  }
+function chatJson({ messages, tools, variables }: In<"render">): [string, string | undefined, string | undefined] {
+  return [JSON.stringify(messages), tools && JSON.stringify(tools), variables && JSON.stringify(variables)];
 }
 
 /** What a GPU may refuse and a CPU may yet do. */

@@ -30,6 +30,8 @@ export interface ChatParams extends SamplingParams, OpenAIDefaults {
   max_tokens?: number | null;
   max_completion_tokens?: number | null;
   stop?: string | string[] | null;
+  /** Not of OpenAI: variables of the model's chat template, such as `{ enable_thinking: false }`. */
+  chat_template_kwargs?: Record<string, unknown> | null;
   /** Not of OpenAI: stops the generation, as that of the second argument does. */
   signal?: AbortSignal | null;
   /** Not of OpenAI: how far the prompt is read. Long prompts take a while before the first token. */
@@ -125,7 +127,9 @@ export class Completions {
   async *#pieces(params: ChatParams): AsyncGenerator<Exclude<Piece, { kind: "prefill" }>, void, void> {
     const { max_tokens, max_completion_tokens, ...rest } = params;
     const wire = wireParams({ ...rest, max_tokens: max_completion_tokens ?? max_tokens ?? null });
-    for await (const piece of generate(this.#client, { messages: params.messages.map(plain) }, wire, params.signal)) {
+    const variables = params.chat_template_kwargs ?? undefined;
+    const prompt = { messages: params.messages.map(plain), ...(variables !== undefined && { variables }) };
+    for await (const piece of generate(this.#client, prompt, wire, params.signal)) {
       if (piece.kind === "prefill") params.onPrefill?.({ done: piece.done, total: piece.total });
       else yield piece;
     }

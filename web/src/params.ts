@@ -185,6 +185,7 @@ const CHAT: Fields<ChatParams> = {
   ...SAMPLING,
   signal,
   onPrefill: callback,
+  chat_template_kwargs: must("an object", isObject),
   ...DEFAULTS,
 };
 

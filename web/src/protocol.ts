@@ -22,10 +22,18 @@ export interface Message {
 
 /** Parameters as the engine takes them. */
 export interface WireParams {
+  sampler?: Record<string, unknown>;
   [name: string]: unknown;
 }
 
-export type Prompt = { messages: Message[]; tools?: unknown[] } | { text: string } | { ids: Uint32Array };
+/** A conversation, and what its template gets beside it. */
+export interface Chat {
+  messages: Message[];
+  tools?: unknown[];
+  variables?: Record<string, unknown>;
+}
+
+export type Prompt = Chat | { text: string } | { ids: Uint32Array };
 
 /** Which module to load, from where, and for how many threads. */
 export interface WasmOptions {
@@ -75,7 +83,7 @@ export interface Operations {
   rollback: { in: { length: number }; out: null; piece: never };
   tokenize: { in: { text: string; addSpecial: boolean; parseSpecial: boolean }; out: Uint32Array; piece: never };
   detokenize: { in: { ids: Uint32Array; showSpecial: boolean }; out: string; piece: never };
-  render: { in: { messages: Message[]; tools?: unknown[] }; out: string; piece: never };
+  render: { in: Chat; out: string; piece: never };
   stats: { in: object; out: EngineStats; piece: never };
   shaders: { in: { wasm: WasmOptions }; out: [name: string, text: string][]; piece: never };
 }

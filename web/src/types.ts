@@ -98,6 +98,8 @@ export interface ModelInfo {
   fileBytes: number;
   trainedContext: number | null;
   chatTemplate: boolean;
+  /** What the file recommends: the values of parameters that a caller leaves out. */
+  sampling: Pick<SamplingParams, "temperature" | "top_k" | "top_p" | "min_p" | "repeat_penalty" | "penalty_last_n">;
   /** Null where the model cannot run, as are the next two. */
   contextLength: number | null;
   weightBytes: number | null;
@@ -189,7 +191,10 @@ export interface KernelTime {
   fractionOfRead: number | null;
 }
 
-/** How tokens are chosen; names as in OpenAI's API, and some that it lacks. Null is as good as nothing. */
+/**
+ * How tokens are chosen; names as in OpenAI's API, and some that it lacks. What is left out, or null, is as the file
+ * recommends (`info.model.sampling`), else the model's own distribution.
+ */
 export interface SamplingParams {
   /** 0 always takes the likeliest token. */
   temperature?: number | null;
@@ -240,7 +245,7 @@ export interface OpenAIDefaults {
 
 export interface GenerateParams extends SamplingParams, OpenAIDefaults {
   max_tokens?: number | null;
-  /** Texts at which the answer ends; they are not part of it. */
+  /** Texts at which the answer ends; they are not part of it. The name of a control token ends it at that token. */
   stop?: string | string[] | null;
   /** Goes on where the model would end. */
   ignore_eos?: boolean | null;

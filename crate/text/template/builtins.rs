@@ -8,7 +8,7 @@ use minijinja_contrib::{globals, pycompat};
 
 use super::clock::DateTime;
 use super::limits::Budget;
-use super::{filters, methods, ops, python, rewrite};
+use super::{filters, methods, ops, python, rewrite, shadowed};
 
 /// All arguments, the ones with a name among them.
 type All = Rest<ValueOrKwargs>;
@@ -31,7 +31,8 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
             if name == "joiner" || name == "namespace" {
                 args.iter().try_for_each(|arg| budget.hold(arg))?;
             }
-            paid(&budget, &function, state, &args)
+            let made = paid(&budget, &function, state, &args)?;
+            Ok::<_, Error>(if name == "dict" { map(&budget, &made) } else { made })
         });
     }
     let shared = budget.clone();
@@ -41,12 +42,19 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
     });
     let shared = budget.clone();
     env.add_function("raise_exception", move |message: Value| -> Result<Value, Error> {
-        let message = python::str(&message);
+        let message = shared.shadows.plain(&python::str(&message)).into_owned();
         *shared.raised.lock().unwrap_or_else(|e| e.into_inner()) = Some(message.clone());
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
     if let Some(now) = now {
-        env.add_function("strftime_now", move |pattern: &str| now.format(pattern));
+        let shared = budget.clone();
+        env.add_function("strftime_now", move |pattern: &Value| {
+            shared.pay(pattern)?;
+            shadowed::apply(&shared.shadows, "strftime_now", &[pattern.clone()], |args| match args[0].as_str() {
+                Some(pattern) => now.format(pattern).map(Value::from),
+                None => Err(Error::new(ErrorKind::InvalidOperation, "strftime_now takes a string")),
+            })
+        });
     }
     let shared = budget.clone();
     env.set_unknown_method_callback(move |state, value, method, args| method_call(&shared, state, value, method, args));
@@ -56,6 +64,16 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
 fn paid(budget: &Budget, function: &Value, state: &mut State, args: &[Value]) -> Result<Value, Error> {
     args.iter().try_for_each(|arg| budget.pay(arg))?;
     function.call(state, args)
+}
+
+/// A map that a template made: its keys may have shadows.
+fn map(budget: &Budget, value: &Value) -> Value {
+    let keys: Vec<Value> = value.try_iter().into_iter().flatten().collect();
+    if !keys.iter().any(|key| key.as_str().is_some_and(|key| budget.shadows.are_in(key))) {
+        return value.clone();
+    }
+    let pairs = keys.into_iter().map(|key| (key.clone(), value.get_item(&key).unwrap_or_default()));
+    shadowed::map(&budget.shadows, pairs.collect())
 }
 
 fn install_operators(env: &mut Environment, budget: &Arc<Budget>) {
@@ -98,6 +116,13 @@ fn install_operators(env: &mut Environment, budget: &Arc<Budget>) {
             object.call_method(state, method, args)
         });
     }
+    let shared = budget.clone();
+    env.add_function(rewrite::MAP, move |value: Value| map(&shared, &value));
+    let shared = budget.clone();
+    env.add_function(rewrite::PLAIN, move |value: Value| {
+        shared.pay(&value)?;
+        Ok::<_, Error>(shadowed::plain(&shared.shadows, &value))
+    });
 }
 
 fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
@@ -113,7 +138,11 @@ fn install_filters(env: &mut Environment, budget: &Arc<Budget>) {
                 args.iter().try_for_each(|arg| budget.pay_shallow(arg))?;
                 return filter.call(state, &args);
             }
-            paid(&budget, &filter, state, &args).or_else(|e| filters::number_or_default(&budget, name, &args).ok_or(e))
+            args.iter().try_for_each(|arg| budget.pay(arg))?;
+            shadowed::apply(&budget.shadows, name, &args, |args| {
+                let made = filter.call(state, args);
+                made.or_else(|e| filters::number_or_default(&budget, name, args).ok_or(e))
+            })
         });
     }
     for (name, filter) in filters::OWN {
@@ -145,7 +174,10 @@ fn install_tests(env: &mut Environment, budget: &Arc<Budget>) {
         for name in names {
             let (budget, test) = (budget.clone(), test.clone());
             env.add_test(*name, move |state: &mut State, args: All| -> Result<bool, Error> {
-                paid(&budget, &test, state, &args.into_values()).map(|v| v.is_true())
+                let args = args.into_values();
+                args.iter().try_for_each(|arg| budget.pay(arg))?;
+                let plain: Vec<Value> = args.iter().map(|arg| shadowed::plain(&budget.shadows, arg)).collect();
+                test.call(state, &plain).map(|v| v.is_true())
             });
         }
     }
@@ -175,9 +207,16 @@ fn method_call(
         let [separator, items] = &all[..] else { return Err(Error::from(ErrorKind::MissingArgument)) };
         return filters::join(budget, &[items.clone(), separator.clone()]);
     }
-    if let Some(result) = value.as_str().and_then(|text| methods::call(budget, text, method, args)) {
-        return result;
+    if value.kind() == ValueKind::Map {
+        let key = args.first().map(|key| shadowed::lift_key(&budget.shadows, key));
+        let args: Vec<Value> = key.into_iter().chain(args.iter().skip(1).cloned()).collect();
+        return pycompat::unknown_method_callback(state, value, method, &args);
     }
-    filters::reserve(budget, method, &all)?;
-    pycompat::unknown_method_callback(state, value, method, args)
+    shadowed::apply(&budget.shadows, method, &all, |all| {
+        if let Some(result) = all[0].as_str().and_then(|text| methods::call(budget, text, method, &all[1..])) {
+            return result;
+        }
+        filters::reserve(budget, method, all)?;
+        pycompat::unknown_method_callback(state, &all[0], method, &all[1..])
+    })
 }

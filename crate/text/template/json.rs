@@ -6,7 +6,7 @@ use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
 use super::limits::{Budget, MAX_VALUE};
-use super::python;
+use super::{python, shadowed};
 
 /// The options of `json.dumps`.
 struct Format {
@@ -56,7 +56,7 @@ impl Format {
             return Err(budget.exceed("the template makes a value that is too big"));
         }
         if let Some(text) = value.as_str() {
-            self.quote(out, text);
+            self.quote(out, text, budget);
             return Ok(());
         }
         match value.kind() {
@@ -75,15 +75,15 @@ impl Format {
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
                 if self.sort {
-                    keys.sort();
+                    keys.sort_by_cached_key(|key| shadowed::plain(&budget.shadows, key));
                 }
                 self.nest(out, ['{', '}'], keys.len(), depth, |out, i| {
                     match keys[i].as_str() {
-                        Some(key) => self.quote(out, key),
+                        Some(key) => self.quote(out, key, budget),
                         None => {
                             let mut key = String::new();
                             self.write(&mut key, &keys[i], depth + 1, budget)?;
-                            self.quote(out, &key);
+                            self.quote(out, &key, budget);
                         }
                     }
                     out.push_str(&self.key);
@@ -126,10 +126,10 @@ impl Format {
         }
     }
 
-    fn quote(&self, out: &mut String, text: &str) {
+    fn quote(&self, out: &mut String, text: &str, budget: &Budget) {
         out.push('"');
-        for c in text.chars() {
-            match c {
+        for shown in text.chars() {
+            match budget.shadows.lift(shown) {
                 '"' => out.push_str("\\\""),
                 '\\' => out.push_str("\\\\"),
                 '\n' => out.push_str("\\n"),
@@ -142,7 +142,7 @@ impl Format {
                         write!(out, "\\u{unit:04x}").expect("writing to a string");
                     }
                 }
-                c => out.push(c),
+                _ => out.push(shown),
             }
         }
         out.push('"');

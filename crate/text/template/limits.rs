@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
+use super::super::shadow::Shadows;
+
 /// Longer than any chat template that was published; the longest seen is 20 KB.
 pub const MAX_SOURCE: usize = 1 << 20;
 /// Levels of a syntax tree, as `source` counts them. Published templates have up to 58. In wasm a level takes some 250
@@ -41,15 +43,18 @@ pub struct Budget {
     exceeded: AtomicBool,
     /// The text of `raise_exception`.
     pub raised: Mutex<Option<String>>,
+    /// Here because every operation has the account at hand.
+    pub shadows: Shadows,
 }
 
 impl Budget {
-    pub fn new() -> Self {
+    pub fn new(shadows: Shadows) -> Self {
         Self {
             left: AtomicU64::new(TOTAL),
             held: AtomicU64::new(0),
             exceeded: AtomicBool::new(false),
             raised: Mutex::new(None),
+            shadows,
         }
     }
 

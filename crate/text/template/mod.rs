@@ -16,9 +16,10 @@ mod ops;
 mod parse;
 mod python;
 mod rewrite;
+mod shadowed;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use minijinja::machinery::{CodeGenerator, Instructions};
@@ -29,6 +30,7 @@ pub use clock::DateTime;
 pub use minijinja::Value as TemplateValue;
 pub use parse::parse_json;
 
+use super::shadow::{Shadows, is_private};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Meta, Value};
@@ -101,21 +103,50 @@ impl ChatTemplate {
 
     /// Renders `messages`, a list of maps with `role` and `content`.
     pub fn render(&self, messages: &TemplateValue, options: &RenderOptions) -> Result<String> {
+        self.render_shadowed(messages, options, &Shadows::default())
+    }
+
+    /// Whether a name occurs in the template, be it only in a text.
+    pub(super) fn mentions(&self, name: &str) -> bool {
+        let part = |c: char| c.is_alphanumeric() || c == '_';
+        !name.is_empty() && self.source.split(|c| !part(c)).any(|word| word == name)
+    }
+
+    /// The private characters of the template and of all that it is rendered with.
+    pub(super) fn private_characters(&self, messages: &TemplateValue, options: &RenderOptions) -> BTreeSet<char> {
+        let mut taken = self.source.chars().filter(|&c| is_private(c)).collect();
+        let values = options.tools.iter().chain(options.variables.iter().map(|(_, value)| value));
+        values.chain([messages]).for_each(|value| shadowed::note_private(value, &mut taken));
+        taken
+    }
+
+    /// Renders with shadows in all that is not of the template, and leaves them in what comes out.
+    pub(super) fn render_shadowed(
+        &self,
+        messages: &TemplateValue,
+        options: &RenderOptions,
+        shadows: &Shadows,
+    ) -> Result<String> {
+        let cast = |value: &TemplateValue| match shadows.are_off() {
+            true => value.clone(),
+            false => shadowed::cast(shadows, value),
+        };
+        let messages = &cast(messages);
         let mut variables: Vec<(String, TemplateValue)> = vec![
             ("messages".into(), messages.clone()),
-            ("tools".into(), options.tools.clone().unwrap_or(TemplateValue::from(()))),
+            ("tools".into(), options.tools.as_ref().map_or(TemplateValue::from(()), cast)),
             ("documents".into(), TemplateValue::from(())),
             ("add_generation_prompt".into(), TemplateValue::from(options.add_generation_prompt)),
             ("bos_token".into(), TemplateValue::from(options.bos_token.as_str())),
             ("eos_token".into(), TemplateValue::from(options.eos_token.as_str())),
         ];
-        variables.extend(options.variables.iter().cloned());
-        let rendered = self.evaluate(TemplateValue::from_pairs(variables), options.now)?;
-        if options.continue_final_message { cut_after_final_message(rendered, messages) } else { Ok(rendered) }
+        variables.extend(options.variables.iter().map(|(name, value)| (name.clone(), cast(value))));
+        let rendered = self.evaluate(TemplateValue::from_pairs(variables), options.now, shadows)?;
+        if options.continue_final_message { cut_after_final_message(rendered, messages, shadows) } else { Ok(rendered) }
     }
 
-    fn evaluate(&self, root: TemplateValue, now: Option<DateTime>) -> Result<String> {
-        let budget = Arc::new(Budget::new());
+    fn evaluate(&self, root: TemplateValue, now: Option<DateTime>, shadows: &Shadows) -> Result<String> {
+        let budget = Arc::new(Budget::new(shadows.clone()));
         let mut env = Environment::new();
         env.set_fuel(Some(limits::FUEL));
         env.set_recursion_limit(limits::RECURSION);
@@ -165,15 +196,18 @@ fn compile(source: &str) -> std::result::Result<(Instructions<'_>, Blocks<'_>), 
 }
 
 fn explain(error: &minijinja::Error, budget: &Budget) -> Error {
-    let detail = error.detail().unwrap_or_default();
+    let detail = budget.shadows.plain(error.detail().unwrap_or_default());
     let line = error.line().map_or(String::new(), |line| format!(" (line {line})"));
     if budget.is_exceeded() || error.kind() == minijinja::ErrorKind::OutOfFuel || is_limit(error) {
-        let what = if detail.is_empty() { "the template runs too long" } else { detail };
+        let what = if detail.is_empty() { "the template runs too long" } else { &*detail };
         return Error::new(ErrorKind::TemplateLimit, format!("{what}{line}")).at("chat template");
     }
     match budget.raised.lock().unwrap_or_else(|e| e.into_inner()).take() {
         Some(message) => Error::new(ErrorKind::TemplateRaised, message),
-        None => fault(error),
+        None => {
+            let error = fault(error);
+            Error::new(error.kind(), budget.shadows.plain(error.detail())).at(error.place())
+        }
     }
 }
 
@@ -194,7 +228,8 @@ fn fault(error: &minijinja::Error) -> Error {
     Error::new(kind, format!("{detail}{line}")).at("chat template")
 }
 
-fn cut_after_final_message(mut rendered: String, messages: &TemplateValue) -> Result<String> {
+/// Cuts off what the template put behind the content of the last message.
+fn cut_after_final_message(mut rendered: String, messages: &TemplateValue, shadows: &Shadows) -> Result<String> {
     let last = messages.len().and_then(|n| messages.get_item(&TemplateValue::from(n.checked_sub(1)?)).ok());
     let content = last.and_then(|m| m.get_attr("content").ok()).unwrap_or_default();
     let text = match content.as_str() {
@@ -208,11 +243,18 @@ fn cut_after_final_message(mut rendered: String, messages: &TemplateValue) -> Re
             text.to_owned()
         }
     };
-    let Some(at) = rendered.rfind(text.trim()) else {
+    let end = |rendered: &str, text: &str| {
+        let (at, whole) = (rendered.rfind(text.trim())?, text.trim_start());
+        Some(at + if rendered[at..].starts_with(whole) { whole.len() } else { text.trim().len() })
+    };
+    let end = end(&rendered, &text).or_else(|| {
+        let plain = shadows.plain(&rendered);
+        let characters = plain[..end(&plain, &shadows.plain(&text))?].chars().count();
+        Some(rendered.char_indices().nth(characters).map_or(rendered.len(), |(at, _)| at))
+    });
+    let Some(end) = end else {
         bail!(InvalidArgument, "the chat template leaves the last message out, so it cannot be continued")
     };
-    let whole = text.trim_start();
-    let end = at + if rendered[at..].starts_with(whole) { whole.len() } else { text.trim().len() };
     rendered.truncate(end);
     Ok(rendered)
 }

@@ -6,7 +6,7 @@ use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
 use super::limits::{Budget, ELEMENT};
-use super::python;
+use super::{python, shadowed};
 
 fn refuse(op: &str, a: &Value, b: &Value) -> Error {
     if a.is_undefined() || b.is_undefined() {
@@ -126,6 +126,7 @@ pub fn unpack(budget: &Budget, lists: &[Value]) -> Result<Value, Error> {
 pub fn compare(budget: &Budget, op: usize, a: &Value, b: &Value) -> Result<Value, Error> {
     budget.pay(a)?;
     budget.pay(b)?;
+    let (a, b) = (&shadowed::plain(&budget.shadows, a), &shadowed::plain(&budget.shadows, b));
     if op < 2 {
         return Ok(Value::from((a == b) == (op == 0)));
     }
@@ -149,6 +150,12 @@ pub fn contains(budget: &Budget, item: &Value, container: &Value) -> Result<Valu
     if container.kind() != ValueKind::Map {
         budget.pay(container)?;
     }
+    let item = &shadowed::plain(&budget.shadows, item);
+    let plain = match container.kind() {
+        ValueKind::Map => container.clone(),
+        _ => shadowed::plain(&budget.shadows, container),
+    };
+    let container = &plain;
     let found = match (container.as_str(), item.as_str()) {
         (Some(text), Some(part)) => text.contains(part),
         _ => match container.kind() {
@@ -168,7 +175,7 @@ pub fn item(budget: &Budget, value: &Value, key: &Value) -> Result<Value, Error>
         Some(text) => budget.charge(text.len())?,
         None => budget.charge(ELEMENT)?,
     }
-    value.get_item(key)
+    value.get_item(&shadowed::lift_key(&budget.shadows, key))
 }
 
 /// `value[start:stop:step]`

@@ -19,6 +19,8 @@ pub const HOLD: &str = "op .=";
 pub const UNPACK: &str = "op *args";
 pub const CHANGED: &str = "op .changed";
 pub const CYCLE: &str = "op .cycle";
+pub const MAP: &str = "op {}";
+pub const PLAIN: &str = "op plain";
 pub const COMPARE: [&str; 7] = ["op ==", "op !=", "op <", "op <=", "op >", "op >=", "op in"];
 
 /// A filter that does nothing: it keeps minijinja from folding constants.
@@ -125,11 +127,13 @@ fn guarded<'s>(instruction: &Instruction<'s>) -> Vec<Instruction<'s>> {
         // A loop answers these itself, without asking us.
         Instruction::CallMethod("changed", arguments) => vec![Instruction::CallFunction(CHANGED, *arguments), settle()],
         Instruction::CallMethod("cycle", arguments) => vec![Instruction::CallFunction(CYCLE, *arguments), settle()],
-        Instruction::PushLoop(_) | Instruction::UnpackList(_) | Instruction::CompareAndPreserve(_) => {
-            vec![settle(), same()]
+        Instruction::PushLoop(_) | Instruction::UnpackList(_) => vec![settle(), same()],
+        // Both sides of it are on the stack.
+        Instruction::CompareAndPreserve(_) => {
+            vec![settle(), call(PLAIN, 1), Instruction::Swap, call(PLAIN, 1), Instruction::Swap, same()]
         }
-        Instruction::BuildMap(_)
-        | Instruction::BuildKwargs(_)
+        Instruction::BuildMap(_) => vec![same(), call(MAP, 1), settle()],
+        Instruction::BuildKwargs(_)
         | Instruction::MergeKwargs(_)
         | Instruction::BuildList(_)
         | Instruction::BuildTuple(_)

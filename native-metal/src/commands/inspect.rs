@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pagelm::Result;
-use pagelm::engine::Model;
+use pagelm::engine::{FileSampling, Model};
 use pagelm::gguf::{Array, Gguf, Value};
 use serde_json::{Map, json};
 
@@ -27,8 +27,9 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let path = &args.model.model;
     let source::Opened { gguf, bytes, .. } = source::open(path)?;
     let runs = can_run(&gguf, &args.model)?;
+    let sampling = FileSampling::from_gguf(&gguf.meta).map_or_else(|e| error_json(&e), |s| json!(s));
     if !json {
-        print_text(&gguf, bytes, &runs);
+        print_text(&gguf, bytes, &runs, &sampling);
     }
     let metadata: Map<_, _> = gguf.meta.iter().map(|(k, v)| (k.to_string(), value_json(v))).collect();
     let tensors: Vec<_> = (gguf.tensors.iter())
@@ -42,6 +43,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         "metadata": metadata,
         "tensors": tensors,
         "types": types(&gguf).into_iter().map(|(t, (n, bytes))| (t.to_string(), json!({ "tensors": n, "bytes": bytes }))).collect::<Map<_, _>>(),
+        "sampling": sampling,
         "runs": runs,
     });
     Ok(Report { json, ok: true })
@@ -81,7 +83,7 @@ fn types(gguf: &Gguf) -> BTreeMap<&'static str, (usize, u64)> {
     types
 }
 
-fn print_text(gguf: &Gguf, bytes: u64, runs: &serde_json::Value) {
+fn print_text(gguf: &Gguf, bytes: u64, runs: &serde_json::Value, sampling: &serde_json::Value) {
     println!("GGUF version {}, {}", gguf.version, mib(bytes));
     for (key, value) in gguf.meta.iter() {
         println!("  {key} = {}", value_json(value));
@@ -93,6 +95,9 @@ fn print_text(gguf: &Gguf, bytes: u64, runs: &serde_json::Value) {
     println!("types");
     for (name, (n, bytes)) in types(gguf) {
         println!("  {name:<8} {n:>4} tensors {:>12}", mib(bytes));
+    }
+    if sampling.as_object().is_some_and(|s| !s.is_empty()) {
+        println!("sampling where a caller says nothing: {sampling}");
     }
     let (backend, device) = (text(&runs["backend"]), text(&runs["device"]));
     match runs["error"].as_object() {

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::time::Instant;
 
 use pagelm::Result;
-use pagelm::engine::{Event, GenerateParams, Generation, SamplerParams, StopReason, Usage};
+use pagelm::engine::{Event, FileSampling, GenerateParams, Generation, SamplerParams, StopReason, Usage};
 use pagelm::gguf::Meta;
 use pagelm::text::template::parse_json;
-use pagelm::text::{ChatTemplate, EncodeOptions, RenderOptions, Tokenizer};
+use pagelm::text::{ChatTemplate, EncodeOptions, RenderOptions, Tokenizer, chat_prompt, chat_variables};
 use pollster::block_on;
 use serde_json::json;
 
@@ -27,30 +27,34 @@ pub struct Args {
     /// Tokens to make, at most; as many as the context holds where not given.
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
-    /// 0 always takes the likeliest token.
-    #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
-    temperature: f32,
+    /// Variables of the chat template, as a JSON object: {"enable_thinking": false}
+    #[arg(long, value_name = "JSON", requires = "chat")]
+    chat_template_kwargs: Option<String>,
+    /// 0 always takes the likeliest token. This and the next five are by default what the file says, else off.
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    temperature: Option<f32>,
     /// Only the N likeliest tokens; 0 is off.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    top_k: usize,
-    /// Only the likeliest tokens whose probabilities add up to F.
-    #[arg(long, value_name = "F", default_value_t = 1.0)]
-    top_p: f32,
-    /// Only tokens at least F times as likely as the likeliest.
-    #[arg(long, value_name = "F", default_value_t = 0.0)]
-    min_p: f32,
-    #[arg(long, value_name = "F", default_value_t = 1.0)]
-    repeat_penalty: f32,
+    #[arg(long, value_name = "N")]
+    top_k: Option<usize>,
+    /// Only the likeliest tokens whose probabilities add up to F; 1 is off.
+    #[arg(long, value_name = "F")]
+    top_p: Option<f32>,
+    /// Only tokens at least F times as likely as the likeliest; 0 is off.
+    #[arg(long, value_name = "F")]
+    min_p: Option<f32>,
+    /// Divides the logits of recent tokens; 1 is off.
+    #[arg(long, value_name = "F")]
+    repeat_penalty: Option<f32>,
+    /// How many tokens back the penalties look; 64 where the file does not say.
+    #[arg(long, value_name = "N")]
+    penalty_last_n: Option<usize>,
     #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f32,
     #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
     frequency_penalty: f32,
-    /// How many tokens back the penalties look.
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    penalty_last_n: usize,
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// End before this text; may be given more than once.
+    /// End before this text, or at the control token of this name; may be given more than once.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Go on after the model has ended its text.
@@ -82,7 +86,8 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         model::open(&args.model.model, &args.model.device, args.model.device.options(Purpose::Run), Purpose::Run)?;
     let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
     let prompt = prompt_ids(args, &opened.gguf.meta, &tokenizer)?;
-    let out = generate(&mut opened, &tokenizer, &prompt, args.params(), |text| {
+    let params = args.params(&opened.gguf.meta)?;
+    let out = generate(&mut opened, &tokenizer, &prompt, params, |text| {
         if !json {
             print!("{text}");
             // A closed pipe shows at the next line that is printed.
@@ -115,21 +120,22 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
 }
 
 impl Args {
-    fn params(&self) -> GenerateParams {
+    fn params(&self, meta: &Meta) -> Result<GenerateParams> {
+        let base = FileSampling::from_gguf(meta)?.over(SamplerParams::greedy());
         let sampler = SamplerParams {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repeat_penalty: self.repeat_penalty,
+            temperature: self.temperature.unwrap_or(base.temperature),
+            top_k: self.top_k.unwrap_or(base.top_k),
+            top_p: self.top_p.unwrap_or(base.top_p),
+            min_p: self.min_p.unwrap_or(base.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(base.repeat_penalty),
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
-            penalty_last_n: self.penalty_last_n,
+            penalty_last_n: self.penalty_last_n.unwrap_or(base.penalty_last_n),
             seed: self.seed,
             logit_bias: Vec::new(),
         };
         let stop = self.stop.clone();
-        GenerateParams { max_tokens: self.max_tokens, sampler, stop, ignore_eos: self.ignore_eos }
+        Ok(GenerateParams { max_tokens: self.max_tokens, sampler, stop, ignore_eos: self.ignore_eos })
     }
 }
 
@@ -141,22 +147,12 @@ fn prompt_ids(args: &Args, meta: &Meta, tokenizer: &Tokenizer) -> Result<Vec<u32
     if !args.chat {
         return tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: true });
     }
-    let special = |id: Option<u32>| {
-        let piece = id.and_then(|id| tokenizer.piece(id, true)).unwrap_or_default();
-        String::from_utf8_lossy(piece).into_owned()
-    };
-    let options = RenderOptions {
-        add_generation_prompt: true,
-        bos_token: special(tokenizer.bos()),
-        eos_token: special(tokenizer.eos()),
-        now: Some(machine::now()),
-        ..RenderOptions::default()
-    };
+    let template = ChatTemplate::from_gguf(meta)?;
+    let variables = args.chat_template_kwargs.as_deref().map_or(Ok(Vec::new()), |v| chat_variables(&template, v))?;
     let messages = parse_json(&json!([{ "role": "user", "content": text }]).to_string())?;
-    let rendered = ChatTemplate::from_gguf(meta)?.render(&messages, &options)?;
-    // Many templates write BOS themselves.
-    let add_special = options.bos_token.is_empty() || !rendered.starts_with(&options.bos_token);
-    tokenizer.encode(&rendered, EncodeOptions { add_special, parse_special: true })
+    let options =
+        RenderOptions { add_generation_prompt: true, now: Some(machine::now()), variables, ..RenderOptions::default() };
+    chat_prompt(&template, tokenizer, &messages, options)
 }
 
 fn generate(
@@ -169,7 +165,7 @@ fn generate(
     let start = Instant::now();
     let now = || start.elapsed().as_secs_f64() * 1e3;
     let session = &mut opened.session;
-    let mut generation = Generation::new(session, prompt, params, now())?;
+    let mut generation = Generation::new(session, tokenizer, prompt, params, now())?;
     let mut all = String::new();
     loop {
         let event = block_on(generation.next(session, tokenizer, &now))?;

@@ -1,8 +1,8 @@
 //! Chat prompts and the generation loop.
 
 use pagelm::engine::{GenerateParams, Generation};
-use pagelm::text::template::{DateTime, parse_json};
-use pagelm::text::{EncodeOptions, RenderOptions};
+use pagelm::text::template::{DateTime, TemplateValue, parse_json};
+use pagelm::text::{ChatTemplate, RenderOptions, Tokenizer, chat_prompt, chat_text, chat_variables};
 use wasm_bindgen::prelude::*;
 
 use crate::engine::Engine;
@@ -11,43 +11,28 @@ use crate::value::{from_js, thrown, to_js};
 
 #[wasm_bindgen]
 impl Engine {
-    /// The text of a conversation by the template of the model, up to the start of an answer. `messages` and `tools`
-    /// are JSON.
-    pub fn render(&self, messages: &str, tools: Option<String>) -> Result<String, JsValue> {
-        let template = self.template.as_ref().map_err(|e| thrown(e.clone()))?;
-        let tokenizer = self.tokenizer()?;
-        let special = |id: Option<u32>| {
-            let bytes = id.and_then(|id| tokenizer.piece(id, true)).unwrap_or_default();
-            String::from_utf8_lossy(bytes).into_owned()
-        };
-        let options = RenderOptions {
-            tools: tools.map(|t| parse_json(&t)).transpose().map_err(thrown)?,
-            add_generation_prompt: true,
-            bos_token: special(tokenizer.bos()),
-            eos_token: special(tokenizer.eos()),
-            now: Some(local_time()),
-            ..RenderOptions::default()
-        };
-        template.render(&parse_json(messages).map_err(thrown)?, &options).map_err(thrown)
+    /// The text of a conversation by the template of the model, up to the start of an answer. `messages`, `tools` and
+    /// `variables` are JSON.
+    pub fn render(&self, messages: &str, tools: Option<String>, variables: Option<String>) -> Result<String, JsValue> {
+        self.chat(chat_text, messages, tools, variables)
     }
 
-    /// The tokens of a rendered conversation. Templates write the start of text themselves, so it is not put twice.
-    pub fn chat_ids(&self, text: &str) -> Result<Vec<u32>, JsValue> {
-        let tokenizer = self.tokenizer()?;
-        let options = EncodeOptions { add_special: true, parse_special: true };
-        let mut ids = tokenizer.encode(text, options).map_err(thrown)?;
-        if tokenizer.adds_bos() && ids.len() > 1 && ids[0] == ids[1] {
-            ids.remove(0);
-        }
-        Ok(ids)
+    /// The tokens of a conversation, for the same.
+    pub fn chat_ids(
+        &self,
+        messages: &str,
+        tools: Option<String>,
+        variables: Option<String>,
+    ) -> Result<Vec<u32>, JsValue> {
+        self.chat(chat_prompt, messages, tools, variables)
     }
 
     /// Starts to generate after a prompt. What another generation left half done is dropped.
     pub fn generate(&mut self, ids: Vec<u32>, params: JsValue) -> Result<(), JsValue> {
         let params: GenerateParams = from_js("parameters", params)?;
-        let (session, _, generation) = self.parts()?;
+        let (session, tokenizer, generation) = self.parts()?;
         *generation = None;
-        *generation = Some(Generation::new(session, &ids, params, now_ms()).map_err(thrown)?);
+        *generation = Some(Generation::new(session, tokenizer, &ids, params, now_ms()).map_err(thrown)?);
         Ok(())
     }
 
@@ -62,6 +47,29 @@ impl Engine {
                 Ok(JsValue::UNDEFINED)
             }
         }
+    }
+}
+
+type Chat<T> = fn(&ChatTemplate, &Tokenizer, &TemplateValue, RenderOptions) -> pagelm::Result<T>;
+
+impl Engine {
+    fn chat<T>(
+        &self,
+        make: Chat<T>,
+        messages: &str,
+        tools: Option<String>,
+        variables: Option<String>,
+    ) -> Result<T, JsValue> {
+        let template = self.template.as_ref().map_err(|e| thrown(e.clone()))?;
+        let json = |text: String| parse_json(&text).map_err(thrown);
+        let options = RenderOptions {
+            tools: tools.map(json).transpose()?,
+            add_generation_prompt: true,
+            variables: variables.map_or(Ok(Vec::new()), |v| chat_variables(template, &v)).map_err(thrown)?,
+            now: Some(local_time()),
+            ..RenderOptions::default()
+        };
+        make(template, self.tokenizer()?, &json(messages.to_owned())?, options).map_err(thrown)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pagelm::backend::{Backend, KvType};
-use pagelm::engine::{Model, Options};
+use pagelm::engine::{FileSampling, Model, Options};
 use pagelm::gguf::{Gguf, Progress, Reader};
 use pagelm::{Error, ErrorKind};
 use serde::Serialize;
@@ -35,6 +35,8 @@ struct Info {
     file_bytes: u64,
     trained_context: Option<u32>,
     chat_template: bool,
+    /// What the file recommends.
+    sampling: FileSampling,
     /// Of a model that can run: the context, and the bytes of weights and cache.
     context_length: Option<usize>,
     weight_bytes: Option<u64>,
@@ -76,6 +78,7 @@ impl Header {
         let model = Model::new(gguf, &|d| cpu.supports(d), &self.choice(context_length, mtp, None));
         let memory = model.as_ref().map(Model::memory).ok();
         let meta = &gguf.meta;
+        let sampling = FileSampling::from_gguf(meta);
         to_js(&Info {
             // A part of a split model may say nothing of itself; its problem says why.
             architecture: match (meta.architecture(), &model) {
@@ -89,10 +92,11 @@ impl Header {
             file_bytes: gguf.end(),
             trained_context: meta.arch_key("context_length").and_then(|k| meta.opt_u32(&k)).map_err(thrown)?,
             chat_template: meta.get("tokenizer.chat_template").is_some(),
+            sampling: sampling.clone().unwrap_or_default(),
             context_length: model.as_ref().ok().map(|m| m.limits.n_ctx),
             weight_bytes: memory.map(|m| m.weights),
             cache_bytes: memory.map(|m| m.kv),
-            problem: model.as_ref().err().map(Problem::from),
+            problem: model.as_ref().err().or(sampling.as_ref().err()).map(Problem::from),
         })
     }
 

@@ -27,11 +27,13 @@ const DECODE: Step<'static> = Step { tokens: &[0], pos: 0, outputs: 1, entry: En
 pub struct Sampler {
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
-    /// The token at each position, and the one after the last.
+    /// The token at each position, and the one after the last; then those that must never come out.
     history: wgpu::Buffer,
     /// The token for the host, and that for the next step.
     pub chosen: wgpu::Buffer,
     n_vocab: usize,
+    /// Where in the history's buffer the tokens begin that must never come out, and how many they are.
+    suppressed: [u32; 2],
 }
 
 /// Whether the kernel knows these rules.
@@ -43,7 +45,13 @@ impl Sampler {
     pub fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
         let (_, logits) = program.entry(&DECODE)?;
         let n_vocab = program.plan.graph.n_vocab();
-        let history = gpu.storage("history", (program.limits.n_ctx as u64 + 1) * 4)?;
+        let suppressed = &program.plan.suppressed;
+        let at = program.limits.n_ctx + 1;
+        let history = gpu.storage("history", (at + suppressed.len()) as u64 * 4)?;
+        if !suppressed.is_empty() {
+            gpu.queue.write_buffer(&history, at as u64 * 4, bytemuck::cast_slice(suppressed));
+        }
+        let suppressed = [at as u32, suppressed.len() as u32];
         let chosen = gpu.storage("chosen", 2 * ID)?;
         // All its reads wait for memory: as many threads as there may be wait together.
         let limits = gpu.device.limits();
@@ -77,7 +85,7 @@ impl Sampler {
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
-        Ok(Self { pipeline, group, history, chosen, n_vocab })
+        Ok(Self { pipeline, group, history, chosen, n_vocab, suppressed })
     }
 
     /// How many were made.
@@ -112,6 +120,7 @@ impl Sampler {
         let floats =
             [temperature, r.top_p, least, r.repeat_penalty, r.frequency_penalty, r.presence_penalty].map(f32::to_bits);
         words.extend(floats);
+        words.extend(self.suppressed);
         words.resize(HOW as usize / 4, 0);
     }
 
