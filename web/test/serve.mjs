@@ -29,8 +29,8 @@ const TYPES = {
 };
 
 /**
- * @param {{ mounts?: Record<string, string>, port?: number, isolated?: boolean }} options
- *   mounts: URL prefix -> folder, the longest prefix wins; isolated: send COOP and COEP (needed for threads)
+ * @param {{ mounts?: Record<string, string>, port?: number, isolated?: boolean | "pages" }} options
+ *   mounts: URL prefix -> folder, the longest prefix wins; isolated: send COOP and COEP (needed for threads), with pages only or with all
  */
 export async function serve({ mounts = { "/": "." }, port = 0, isolated = true } = {}) {
   /** @type {{ method: string, path: string, range: string | undefined, status: number }[]} */
@@ -67,7 +67,7 @@ export async function serve({ mounts = { "/": "." }, port = 0, isolated = true }
     const begin = (/** @type {number} */ status, /** @type {Record<string, string | number>} */ headers = {}) => {
       requests.push({ method, path: url.pathname, range, status });
       res.writeHead(status, {
-        ...(isolated && {
+        ...((isolated === true || (isolated && path.endsWith(".html"))) && {
           "Cross-Origin-Opener-Policy": "same-origin",
           "Cross-Origin-Embedder-Policy": "require-corp",
           "Cross-Origin-Resource-Policy": "cross-origin",
