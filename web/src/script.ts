@@ -115,12 +115,13 @@ const importers = new Map<string, string>();
 
 function importer(url: string, { type }: WorkerOptions): string {
   const script = JSON.stringify(url);
-  // A classic script knows its own address, beside which the module is, only as that of the worker.
-  const classic = `URL = class extends URL {
+  const load =
+    type === "module" ? `import(${script}).catch((e) => setTimeout(() => { throw e; }))` : `importScripts(${script})`;
+  // What a bundler made may look for its other files beside the worker's address.
+  const text = `URL = class extends URL {
     constructor(url, base) { super(url, base === location.href ? ${script} : base); }
   };
-  importScripts(${script});`;
-  const text = type === "module" ? `import ${script};` : classic;
+  ${load};`;
   const address = importers.get(text) ?? URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
   importers.set(text, address);
   return address;
@@ -151,11 +152,10 @@ function policy(): Policy | undefined {
 function remedy(url: string, forbidden: object | undefined): string {
   const { origin } = new URL(url || location.href);
   const other = origin !== location.origin;
-  const sources = other ? `blob: and ${origin}` : "'self'";
-  if (forbidden) return allow(sources, "worker-src");
+  if (forbidden) return allow(other ? "blob:" : "'self'", "worker-src");
   if (!other) return "is the package's worker.js served there? If it is elsewhere, say so with workerUrl";
   return (
     "the script is of another origin: its server must allow this page with Access-Control-Allow-Origin, and the page's " +
-    `content security policy, if it has one, ${sources} in worker-src`
+    `content security policy, if it has one, ${origin} in script-src and blob: in worker-src`
   );
 }

@@ -31,10 +31,10 @@ const TYPES = {
 };
 
 /**
- * @param {{ mounts?: Record<string, string>, port?: number, isolated?: boolean, cors?: boolean,
+ * @param {{ mounts?: Record<string, string>, port?: number, isolated?: boolean | "pages", cors?: boolean,
  *   headers?: Record<string, string> }} options
- *   mounts: URL prefix -> folder, the longest prefix wins; isolated: send COOP and COEP (needed for threads);
- *   cors: let pages of other origins read; headers: more of them
+ *   mounts: URL prefix -> folder, the longest prefix wins; isolated: send COOP and COEP (needed for threads), with pages only
+ *   or with all; cors: let pages of other origins read; headers: more of them
  */
 export async function serve({
   mounts = { "/": "." },
@@ -77,7 +77,7 @@ export async function serve({
     const begin = (/** @type {number} */ status, /** @type {Record<string, string | number>} */ headers = {}) => {
       requests.push({ method, path: url.pathname, range, status });
       res.writeHead(status, {
-        ...(isolated && {
+        ...((isolated === true || (isolated && path.endsWith(".html"))) && {
           "Cross-Origin-Opener-Policy": "same-origin",
           "Cross-Origin-Embedder-Policy": "require-corp",
           "Cross-Origin-Resource-Policy": "cross-origin",

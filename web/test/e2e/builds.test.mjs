@@ -3,8 +3,6 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import { serve } from "../serve.mjs";
 import { builds, bytes, models, starts } from "./cases.mjs";
 import { SMOLLM, start } from "./setup.mjs";
 
@@ -73,9 +71,7 @@ test("the first question of README and demo has a good answer on the CPU", { tim
 });
 
 test("Chromium starts workers wherever their script lies", async (t) => {
-  const other = await serve({ mounts: { "/": fileURLToPath(new URL("../../dist", import.meta.url)) } });
-  await starts(t, isolated, other.url);
-  await other.close();
+  await starts(t, isolated);
 });
 
 test("threads end with their engine", async (t) => {

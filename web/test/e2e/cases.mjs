@@ -1,5 +1,6 @@
 // What must hold in every browser, on every backend.
 import assert from "node:assert/strict";
+import { serve } from "../serve.mjs";
 import { skip } from "../skipped.mjs";
 import { TYPES } from "./retyped.mjs";
 import { fixture, golden, real, reference, SMOLLM, TINY } from "./setup.mjs";
@@ -307,16 +308,19 @@ async function answers(c, threads) {
   assert.equal((await c.call("stats")).threads, threads);
 }
 
-/** How workers start in an isolated page: engine and threads. @param {T} t @param {Context} c @param {string} other */
-export async function starts(t, c, other) {
+/** How workers start in an isolated page: engine and threads. @param {T} t @param {Context} c */
+export async function starts(t, c) {
+  const second = await serve({ mounts: { "/": c.mounts["/dist"] } });
+  const other = second.url;
   const load = (/** @type {object} */ options) =>
     c.call("load", { model: TINY, backend: "cpu", threads: 3, ...options });
 
   await t.test("threads run where a bundler makes the worker a classic script, on another origin too", async () => {
     const elsewhere = `${c.server.url.replace("localhost", "127.0.0.1")}/made/bundle/worker.js`;
-    for (const worker of ["worker.js", "/classic.js#/made/bundle/worker.js", elsewhere]) {
-      const from = `/made/bundle/bundled.js?worker=${encodeURIComponent(worker)}`;
-      const { info } = await load({ from, ...(worker.includes("#") && { wasmUrl: "/dist" }) });
+    const module = { worker: elsewhere, type: "module" };
+    for (const given of [{ worker: "/classic.js#/made/bundle/worker.js" }, { worker: elsewhere }, module]) {
+      const from = `/made/bundle/bundled.js?${new URLSearchParams(given)}`;
+      const { info } = await load({ from, ...(given.worker !== elsewhere && { wasmUrl: "/dist" }) });
       assert.deepEqual([info.wasm.threads, info.wasm.whyOneThread, info.wasm.whyFewerThreads], [3, null, null]);
       await answers(c, 3);
     }
@@ -333,6 +337,16 @@ export async function starts(t, c, other) {
       place: `${other}/none.js`,
       message: /another origin.*Access-Control-Allow-Origin/,
     });
+  });
+
+  await t.test("a page whose scripts come without its headers has threads too", async () => {
+    const bare = await serve({ isolated: "pages", mounts: c.mounts });
+    const { page, call } = await c.open(`${bare.url}/page.html`);
+    const { info } = await call("load", { model: TINY, backend: "cpu", threads: 3 });
+    assert.equal(info.wasm.threads, 3);
+    await answers({ ...c, page, call }, 3);
+    await page.close();
+    await bare.close();
   });
 
   await t.test("threads that do not start are missing, and why is said", async () => {
@@ -373,7 +387,7 @@ export async function starts(t, c, other) {
       await page.close();
     }
     const trusted = await under(
-      `require-trusted-types-for 'script'; trusted-types pagelm; script-src * 'unsafe-eval'; worker-src blob: ${other}`,
+      `require-trusted-types-for 'script'; trusted-types pagelm; script-src * 'unsafe-eval'; worker-src blob:`,
     );
     await trusted.load({ from: `${other}/index.js` });
     await answers(trusted.context, 2);
@@ -381,8 +395,12 @@ export async function starts(t, c, other) {
 
     const blocked = /** @type {const} */ ([
       ["worker-src 'none'", /allow 'self' in worker-src/, {}],
-      ["worker-src 'self'", /allow blob: and http:.* in worker-src/, { workerUrl: `${other}/worker.js` }],
-      ["worker-src blob:", /another origin.* blob: and http:.* in worker-src/, { workerUrl: `${other}/worker.js` }],
+      ["worker-src 'self'", /allow blob: in worker-src/, { workerUrl: `${other}/worker.js` }],
+      [
+        "worker-src blob:; script-src 'self'",
+        /another origin.* http:.* in script-src and blob: in worker-src/,
+        { workerUrl: `${other}/worker.js` },
+      ],
     ]);
     for (const [policy, message, options] of blocked) {
       const { load, page } = await under(policy);
@@ -405,6 +423,7 @@ export async function starts(t, c, other) {
     } else await untrusted.load({});
     await untrusted.page.close();
   });
+  await second.close();
 }
 
 /** Starts an engine with threads again and again: once in a while a browser hung there. @param {T} t @param {Context} c */

@@ -1,8 +1,6 @@
 // Headless Firefox: WebGPU (naga) on a software adapter, and the CPU.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { serve } from "../serve.mjs";
 import {
   biggerModels,
   brokenStarts,
@@ -34,9 +32,7 @@ test("WebGPU", async (t) => {
 
 test("CPU", async (t) => {
   await builds(t, context);
-  const other = await serve({ mounts: { "/": fileURLToPath(new URL("../../dist", import.meta.url)) } });
-  await starts(t, context, other.url);
-  await other.close();
+  await starts(t, context);
   await startsAgain(t, context);
   await generation(t, context, "cpu");
 });

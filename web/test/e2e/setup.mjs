@@ -38,18 +38,20 @@ export const TINY = "/golden/llama.gguf";
 const EXACT = { activations: "f32", kvType: "f32" };
 
 /**
- * The package as bundlers change it: the worker is a classic script, wherever `bundled.js?worker=URL` says. And a folder
+ * The package as bundlers change it: the worker is a classic script, where `bundled.js?worker=URL` says, though some start
+ * it as a module (`&type=module`). And a folder
  * with one build of the module. @param {string} made
  */
 function bundle(made) {
   const dist = at("../../dist");
   const text = (/** @type {string} */ name) => readFileSync(join(dist, name), "utf8");
   const worker = /new URL\("\.\/worker\.js",\s*import\.meta\.url\s*\), \{ type: "module" \}/;
-  const given = 'new URL(new URL(import.meta.url).searchParams.get("worker"), import.meta.url), {}';
+  const given = "new URL(given.get('worker'), import.meta.url), { type: given.get('type') ?? 'classic' }";
   const index = text("index.js").replace(worker, given);
   if (!index.includes(given)) throw new Error("bundlers would not find the worker in index.js");
   for (const folder of ["one", "bundle"]) mkdirSync(join(made, folder));
-  writeFileSync(join(made, "bundle/bundled.js"), index);
+  const search = "const given = new URL(import.meta.url).searchParams;";
+  writeFileSync(join(made, "bundle/bundled.js"), `${search}\n${index}`);
   writeFileSync(join(made, "bundle/worker.js"), text("worker.js").replaceAll("import.meta.url", "self.location.href"));
   symlinkSync(join(dist, "pagelm-base.wasm"), join(made, "one/pagelm-base.wasm"));
   for (const name of readdirSync(dist)) {
@@ -89,13 +91,12 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
 
   bundle(made);
 
+  const mounts = { "/": at("."), "/dist": at("../../dist"), "/golden": goldens };
   const server = await serve({
     isolated,
     headers,
     mounts: {
-      "/": at("."),
-      "/dist": at("../../dist"),
-      "/golden": goldens,
+      ...mounts,
       "/models": join(cache, "models"),
       "/made": made,
     },
@@ -106,9 +107,9 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
     await server.close();
     rmSync(made, { recursive: true });
   });
-  /** Opens a page that has `e2e`. @param {string} path */
-  async function open(path) {
-    const page = await browser.open(`${server.url}${path}`);
+  /** Opens a page that has `e2e`. @param {string} url */
+  async function open(url) {
+    const page = await browser.open(new URL(url, server.url).href);
     await page.waitForFunction(() => "e2e" in globalThis);
     /**
      * Calls a function of page.js there. An error comes back as data, so that its code is not lost on the way.
@@ -125,5 +126,5 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
     }
     return { page, call };
   }
-  return { server, browser, open, ...(await open("/page.html")) };
+  return { server, browser, mounts, open, ...(await open("/page.html")) };
 }
