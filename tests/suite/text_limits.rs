@@ -191,6 +191,10 @@ fn what_hides_its_depth_cannot_be_chained_without_a_bound() {
         "loops that remember",
         many(ns, "{% for x in [1] %}{% set c = loop.changed(ns.l) %}{% set ns.l = loop %}{% endfor %}"),
     );
+    refused(
+        "a namespace as a key in itself",
+        "{% set ns = namespace() %}{% set ns.a = {ns: 1} %}{% set ns.b = {ns: 1} %}{{ ns.b[ns] }}".into(),
+    );
     let macros = "{% set g = ns.l %}{% macro f() %}{{ g }}{% endmacro %}{% set ns.l = f %}";
     assert_eq!(kind(many(ns, macros)), Ok(()), "macros do not hold each other");
     let honest = "{% set ns = namespace(inner=namespace(v=1)) %}{% set c = cycler('a', 'b') %}{% set ns.c = c %}";
