@@ -18,9 +18,9 @@ fn on_stack<T: Send + 'static>(kib: usize, work: impl FnOnce() -> T + Send + 'st
     std::thread::Builder::new().stack_size(kib << 10).spawn(work).unwrap().join().expect("no panic")
 }
 
-/// A worker of a page has 1 MiB; a quarter must do, here where frames are larger than there.
+/// A worker of a page has 1 MiB; half of it must do, here where frames are larger than there.
 fn kind(source: String) -> Result<(), ErrorKind> {
-    on_stack(256, move || render(&source).map(drop).map_err(|e| e.kind()))
+    on_stack(512, move || render(&source).map(drop).map_err(|e| e.kind()))
 }
 
 fn refused(name: &str, source: String) {
@@ -112,7 +112,7 @@ fn every_long_chain_and_deep_nesting_is_refused_before_it_recurses() {
 }
 
 #[test]
-fn the_longest_chains_that_are_allowed_fit_a_quarter_of_the_stack() {
+fn the_longest_chains_that_are_allowed_fit_half_of_the_stack() {
     for n in
         [1, 2, 4, 8, 16, 32, 40, 50, 60, 70, 80, 90, 100, 110, 120, 125, 140, 160, 200, 240, 255, 300, 400, 500, 510]
     {
