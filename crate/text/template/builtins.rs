@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, functions, tests};
 use minijinja_contrib::{globals, pycompat};
 
 use super::clock::DateTime;
-use super::limits::Budget;
+use super::limits::{Budget, CHANGING, HOLDERS};
 use super::{filters, methods, ops, python, rewrite, shadowed};
 
 /// All arguments, the ones with a name among them.
@@ -28,8 +28,8 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
         let budget = budget.clone();
         env.add_function(name, move |state: &mut State, args: All| {
             let args = args.into_values();
-            if name == "joiner" || name == "namespace" {
-                args.iter().try_for_each(|arg| budget.hold(arg))?;
+            if name == "joiner" {
+                args.iter().try_for_each(|arg| budget.hold(arg, &HOLDERS))?;
             }
             let made = paid(&budget, &function, state, &args)?;
             Ok::<_, Error>(if name == "dict" { map(&budget, &made) } else { made })
@@ -37,7 +37,7 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
     }
     let shared = budget.clone();
     env.add_function("cycler", move |args: Rest<Value>| {
-        args.iter().try_for_each(|arg| shared.pay(arg).and_then(|()| shared.hold(arg)))?;
+        args.iter().try_for_each(|arg| shared.pay(arg).and_then(|()| shared.hold(arg, &HOLDERS)))?;
         globals::cycler(args.0)
     });
     let shared = budget.clone();
@@ -103,7 +103,7 @@ fn install_operators(env: &mut Environment, budget: &Arc<Budget>) {
     let shared = budget.clone();
     env.add_function(rewrite::UNPACK, move |lists: Rest<Value>| ops::unpack(&shared, &lists));
     let shared = budget.clone();
-    env.add_function(rewrite::HOLD, move |value: Value| shared.hold(&value).map(|()| value));
+    env.add_function(rewrite::HOLD, move |value: Value| shared.hold(&value, &CHANGING).map(|()| value));
     for (name, method) in [(rewrite::CHANGED, "changed"), (rewrite::CYCLE, "cycle")] {
         let budget = budget.clone();
         env.add_function(name, move |state: &mut State, args: All| {
@@ -112,7 +112,7 @@ fn install_operators(env: &mut Environment, budget: &Arc<Budget>) {
             if method == "cycle" && args.is_empty() {
                 return Err(Error::new(ErrorKind::MissingArgument, "no items for cycling given"));
             }
-            args.iter().try_for_each(|arg| budget.pay(arg).and_then(|()| budget.hold(arg)))?;
+            args.iter().try_for_each(|arg| budget.pay(arg).and_then(|()| budget.hold(arg, &HOLDERS)))?;
             object.call_method(state, method, args)
         });
     }

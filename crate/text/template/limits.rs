@@ -27,19 +27,19 @@ const TOTAL: u64 = 96 << 20;
 pub const MAX_VALUE: usize = 16 << 20;
 /// Lists and maps inside each other. Each level is a native stack frame when a value is compared, printed or dropped.
 const MAX_DEPTH: usize = 64;
-/// Levels of values that are kept in namespaces, loops, cyclers and joiners, all together: their depth is unknown, since
-/// what they hold changes or is hidden.
-const MAX_HELD: u64 = 128;
 /// What an element of a list costs, and the least that anything costs.
 pub const ELEMENT: usize = 32;
 /// What looking into a list or map costs, beside its elements.
 const CONTAINER: usize = 128;
+/// Objects whose attributes change.
+pub const CHANGING: [&str; 2] = ["::Namespace", "::Loop"];
+/// Objects that change or hide what they hold.
+pub const HOLDERS: [&str; 4] = ["::Namespace", "::Loop", "::Cycler", "::Joiner"];
 /// minijinja's measure of nested loops, blocks and macro calls, each of which takes native stack.
 pub const RECURSION: usize = 120;
 
 pub struct Budget {
     left: AtomicU64,
-    held: AtomicU64,
     exceeded: AtomicBool,
     /// The text of `raise_exception`.
     pub raised: Mutex<Option<String>>,
@@ -49,13 +49,7 @@ pub struct Budget {
 
 impl Budget {
     pub fn new(shadows: Shadows) -> Self {
-        Self {
-            left: AtomicU64::new(TOTAL),
-            held: AtomicU64::new(0),
-            exceeded: AtomicBool::new(false),
-            raised: Mutex::new(None),
-            shadows,
-        }
+        Self { left: AtomicU64::new(TOTAL), exceeded: AtomicBool::new(false), raised: Mutex::new(None), shadows }
     }
 
     pub fn is_exceeded(&self) -> bool {
@@ -115,35 +109,24 @@ impl Budget {
         self.walk(value, 0, |text| text.len() + ELEMENT)
     }
 
-    /// Bounds what something that hides its depth may hold. A chain of such holders would overflow the stack when it is
-    /// dropped.
-    pub fn hold(&self, value: &Value) -> Result<(), Error> {
-        let held = self.held.load(Ordering::Relaxed) + self.deepest_holder(value, 1)?;
-        self.held.store(held, Ordering::Relaxed);
-        if held > MAX_HELD { Err(self.exceed("the template nests namespaces or loops too deep")) } else { Ok(()) }
-    }
-
-    /// The level of the deepest holder in a value, zero without one.
-    fn deepest_holder(&self, value: &Value, level: u64) -> Result<u64, Error> {
-        let Some(object) = value.as_object().filter(|_| value.as_str().is_none()) else { return Ok(0) };
-        if ["::Namespace", "::Loop", "::Cycler", "::Joiner"].iter().any(|name| object.type_name().ends_with(name)) {
-            return Ok(level);
-        }
-        if level > MAX_DEPTH as u64 {
-            return Err(self.exceed("the template nests lists or maps too deep"));
+    /// Refuses what an object may not hold that changes or hides what is in it: objects whose names are `banned`. So no
+    /// value contains itself and no chain of them grows, which would overflow the stack where it is hashed or dropped.
+    pub fn hold(&self, value: &Value, banned: &[&str]) -> Result<(), Error> {
+        let Some(object) = value.as_object() else { return Ok(()) };
+        if banned.iter().any(|name| object.type_name().ends_with(name)) {
+            return Err(self.exceed("the template puts a namespace, loop, cycler or joiner into another"));
         }
         if !matches!(value.kind(), ValueKind::Seq | ValueKind::Map) {
-            return Ok(0);
+            return Ok(());
         }
         self.charge(value.len().unwrap_or(0) + 1)?;
-        let mut deepest = 0;
         for item in value.try_iter()? {
-            deepest = deepest.max(self.deepest_holder(&item, level + 1)?);
+            self.hold(&item, banned)?;
             if value.kind() == ValueKind::Map {
-                deepest = deepest.max(self.deepest_holder(&value.get_item(&item)?, level + 1)?);
+                self.hold(&value.get_item(&item)?, banned)?;
             }
         }
-        Ok(deepest)
+        Ok(())
     }
 
     fn walk(&self, value: &Value, depth: usize, cost: fn(&str) -> usize) -> Result<(), Error> {

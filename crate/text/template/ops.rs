@@ -170,6 +170,7 @@ pub fn contains(budget: &Budget, item: &Value, container: &Value) -> Result<Valu
 
 /// `value[key]`
 pub fn item(budget: &Budget, value: &Value, key: &Value) -> Result<Value, Error> {
+    budget.pay(key)?;
     match value.as_str() {
         // Characters have no index: finding one reads the string.
         Some(text) => budget.charge(text.len())?,
