@@ -42,7 +42,7 @@
 //!
 //! let prompt = tokenizer.encode("Hello", Default::default())?;
 //! let params = GenerateParams { max_tokens: Some(4), ignore_eos: true, ..Default::default() };
-//! let mut generation = Generation::new(&mut session, &prompt, params, 0.0)?;
+//! let mut generation = Generation::new(&mut session, &tokenizer, &prompt, params, 0.0)?;
 //! while block_on(generation.next(&mut session, &tokenizer, &|| 0.0))?.is_some() {}
 //! assert_eq!(generation.generated().len(), 4);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -53,7 +53,7 @@ fn serve(path: &str, inbox: &mpsc::Receiver<Request>) -> Result<(), String> {
         let mut answer = || -> pagelm::Result<()> {
             let ids = tokenizer.encode(&prompt, EncodeOptions { add_special: true, parse_special: false })?;
             let params = GenerateParams { max_tokens: Some(32), ..GenerateParams::default() };
-            let mut generation = Generation::new(&mut session, &ids, params, now())?;
+            let mut generation = Generation::new(&mut session, &tokenizer, &ids, params, now())?;
             while !stop.load(Ordering::Relaxed)
                 && let Some(event) = block_on(generation.next(&mut session, &tokenizer, &now))?
             {

@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let params = GenerateParams { max_tokens: Some(64), ..GenerateParams::default() };
     let start = Instant::now();
     let now = || start.elapsed().as_secs_f64() * 1e3;
-    let mut generation = Generation::new(&mut session, &ids, params, now())?;
+    let mut generation = Generation::new(&mut session, &tokenizer, &ids, params, now())?;
     while let Some(event) = block_on(generation.next(&mut session, &tokenizer, &now))? {
         match event {
             Event::Prefill { .. } => {}

@@ -22,7 +22,10 @@ const keepUrls: Plugin = {
   generateBundle(_, bundle) {
     for (const chunk of Object.values(bundle)) {
       if (chunk.type !== "chunk") continue;
-      chunk.code = chunk.code.replaceAll(/\s*\/\* @vite-ignore \*\/\s*/g, "");
+      // Not all bundlers know an address in backticks, which minifying made.
+      chunk.code = chunk.code
+        .replaceAll(/\s*\/\* @vite-ignore \*\/\s*/g, "")
+        .replaceAll(/new URL\(`(\.\/[\w.-]+)`/g, 'new URL("$1"');
     }
   },
   closeBundle() {
@@ -47,6 +50,8 @@ export default defineConfig(({ mode }) => {
       sourcemap: true,
       minify: true,
       lib: { entry: { [name]: at(`src/${name}.ts`) }, formats: ["es"] },
+      // Vite keeps the white space of libraries.
+      rolldownOptions: { output: { minify: true } },
     },
   };
 });

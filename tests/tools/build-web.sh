@@ -38,7 +38,9 @@ build() {
     --profile wasm --out-dir "../../$out/$1" --out-name pagelm -- --locked -Z build-std=std,panic_abort $3
   local wasm=$out/$1/pagelm_bg.wasm small=$out/pagelm-$1.wasm
   if [ "${WASM_OPT:-1}" = 1 ]; then
-    node web/node_modules/binaryen/bin/wasm-opt -O3 $features $4 "$wasm" -o "$small" & # while the next one compiles
+    # While the next one compiles. It prints the names that it shortened.
+    node web/node_modules/binaryen/bin/wasm-opt -O3 --minify-imports-and-exports-and-modules $features $4 "$wasm" \
+      -o "$small" >"$out/$1/names.json" &
     optimising="$optimising $!"
   else
     cp "$wasm" "$small"
@@ -57,6 +59,9 @@ for name in $builds; do
   esac
 done
 for pid in $optimising; do wait "$pid"; done
+for name in $builds; do
+  [ "${WASM_OPT:-1}" != 1 ] || node tests/tools/shorten.mjs "$out/$name/pagelm.js" "$out/$name/names.json"
+done
 
 # The scripts of two builds mostly differ in comments only: then there is one, and the page loads it once.
 code() { grep -v '^ *//' "$out/$1/pagelm.js"; }
@@ -66,7 +71,7 @@ for name in $builds; do
     printf 'export * from "../%s/pagelm.js";\nexport { default } from "../%s/pagelm.js";\n' "$plain" "$plain" |
       tee "$out/$name/pagelm.js" >"$out/$name/pagelm.d.ts"
   fi
-  rm "$out/$name/"*_bg.wasm*
+  rm -f "$out/$name/"*_bg.wasm* "$out/$name/names.json"
 done
 
 # The scripts of all of them, for the worker.

@@ -44,7 +44,7 @@ test("the tarball has the licences word for word, and every file that its entrie
   }
 });
 
-test("what a page loads stays below 2 MB of wasm and 40 KB of scripts, compressed", (t) => {
+test("what a page loads stays below 2 MB of wasm and 30 KB of scripts, compressed", (t) => {
   const scripts = readdirSync(`${web}/dist`).filter((f) => f.endsWith(".js"));
   const sizes = Object.fromEntries([...scripts, ...builds.map((b) => `pagelm-${b}.wasm`)].map((f) => [f, gz(f)]));
   t.diagnostic(JSON.stringify(sizes));
@@ -54,7 +54,7 @@ test("what a page loads stays below 2 MB of wasm and 40 KB of scripts, compresse
   assert.ok(Math.abs(said - largest / 1e6) <= 0.1, `README.md says ${said} MB, the largest build has ${largest} bytes`);
   for (const build of builds) assert.ok(gz(`pagelm-${build}.wasm`) < 2e6, build);
   // The one worker's script has what Rust's compiler writes for modules with and without threads, 11 KB each.
-  assert.ok(scripts.reduce((sum, f) => sum + gz(f), 0) < 40_000);
+  assert.ok(scripts.reduce((sum, f) => sum + gz(f), 0) < 30_000);
 });
 
 test("the worker's script is whole, and bundlers of users find what it names", () => {
