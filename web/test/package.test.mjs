@@ -53,7 +53,7 @@ test("what a page loads stays below 2 MB of wasm and 30 KB of scripts, compresse
   const largest = Math.max(...builds.map((b) => gz(`pagelm-${b}.wasm`)));
   assert.ok(Math.abs(said - largest / 1e6) <= 0.1, `README.md says ${said} MB, the largest build has ${largest} bytes`);
   for (const build of builds) assert.ok(gz(`pagelm-${build}.wasm`) < 2e6, build);
-  // The one worker's script has what Rust's compiler writes for modules with and without threads, 11 KB each.
+  // All of them: the page's script and the workers', with the glue of modules with and without threads.
   assert.ok(scripts.reduce((sum, f) => sum + gz(f), 0) < 30_000);
 });
 
