@@ -85,10 +85,7 @@ export interface ModelInfo {
   trainedContext: number | null;
   chatTemplate: boolean;
   /** What the file recommends: the values of parameters that a caller leaves out. */
-  sampling: Pick<
-    SamplingParams,
-    "temperature" | "top_k" | "top_p" | "min_p" | "repeat_penalty" | "penalty_last_n"
-  >;
+  sampling: Pick<SamplingParams, "temperature" | "top_k" | "top_p" | "min_p" | "repeat_penalty" | "penalty_last_n">;
   /** Null where the model cannot run, as are the next two. */
   contextLength: number | null;
   weightBytes: number | null;
