@@ -212,9 +212,7 @@ fn a_template_cannot_overflow_the_stack() {
     attack("nested dicts", deep("{% set ns.l = dict(l=ns.l) %}"));
     attack("nested batches", deep("{% set ns.l = [ns.l] | batch(1) | list %}"));
     attack("a namespace in itself", "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}".into());
-    for what in
-        ["ns | dictsort", "ns | items", "[ns] | sort", "ns.get(ns)", "ns[ns]", "ns in ns", "{ns: 1}", "dict(ns)"]
-    {
+    for what in ["ns | dictsort", "ns | items", "[ns] | sort", "ns.get(ns)", "ns in ns", "{ns: 1}", "dict(ns)"] {
         let source = format!("{{% set ns = namespace() %}}{{% set ns.x = ns %}}{{{{ [{what}] | string }}}}");
         attack(&format!("{what} of a namespace in itself"), source);
     }
