@@ -265,7 +265,8 @@ fn a_file_with_unknown_content_runs_only_where_that_is_allowed() {
     let folder = Folder::new("unknown");
     folder.write("m.gguf", file);
     let path = format!("{}/m.gguf", folder.path());
-    let run = ["run", "--model", &path, "--ids", "1,5,9", "--max-tokens", "4", "--temperature", "0", "--backend", "cpu"];
+    let run =
+        ["run", "--model", &path, "--ids", "1,5,9", "--max-tokens", "4", "--temperature", "0", "--backend", "cpu"];
     let refused = json(&run, 1);
     assert_eq!(refused["error"]["code"], "unknown-content");
     assert!(refused["error"]["message"].as_str().unwrap().contains("`prism.hadamard.x` = 128"), "{refused}");
