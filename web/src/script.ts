@@ -67,7 +67,8 @@ function spoken(make: () => Worker, signal: AbortSignal | undefined): Promise<Wo
       worker.onmessage = worker.onerror = null;
     };
     signal?.addEventListener("abort", abort);
-    worker.onmessage = () => {
+    worker.onmessage = ({ data }) => {
+      if (data?.op !== "hello") return fail(new PagelmError("engine-not-loaded", "workerUrl names another script"));
       settle();
       resolve(worker);
     };
@@ -103,9 +104,9 @@ function asked(make: () => Worker): { url: string; options: WorkerOptions } | un
     } as unknown as typeof Worker;
     make();
   } catch {
-    // There is no address, for example where a bundler has no `import.meta.url`.
+    // There is no address where a bundler has no `import.meta.url`, or the page's own globals are frozen.
   } finally {
-    globalThis.Worker = Worker;
+    if (globalThis.Worker !== Worker) globalThis.Worker = Worker;
   }
   return found;
 }

@@ -118,19 +118,20 @@ const PATIENCE_MS = 10_000;
  */
 export async function startThreads({ wasm, build, module, memory }: Started, ask: (ports: MessagePort[]) => void) {
   const channels = Array.from({ length: memory ? wasm.threads_wanted() : 0 }, () => new MessageChannel());
+  let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<string>((resolve) => {
-    if (channels.length) setTimeout(resolve, PATIENCE_MS, `it did not run within ${PATIENCE_MS / 1000} s`);
+    timer = setTimeout(resolve, PATIENCE_MS, `it did not run within ${PATIENCE_MS / 1000} s`);
   });
-  const started = channels.map(({ port1 }) => {
-    const answer = new Promise<string | null>((resolve) => {
+  const start = ({ port1 }: MessageChannel) =>
+    new Promise<string | null>((resolve) => {
       port1.onmessage = ({ data }: MessageEvent<FromThread>) =>
         resolve(data.op === "running" ? null : data.error.message);
-    });
-    port1.postMessage({ build, module, memory } as StartThread);
-    return Promise.race([answer, late]);
-  });
+      port1.postMessage({ build, module, memory } as StartThread);
+    }).catch((e) => errorData(e).message); // memory that cannot be shared
+  const started = channels.map((channel) => Promise.race([start(channel), late]));
   ask(channels.map(({ port2 }) => port2));
   const failed = (await Promise.all(started)).filter((why) => why !== null);
+  clearTimeout(timer);
   // Those that come later find nothing to do.
   const threads = wasm.close_threads();
   const why = failed.length ? `${failed.length} of ${channels.length} threads did not start: ${failed[0]}` : null;

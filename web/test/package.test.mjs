@@ -62,6 +62,9 @@ test("the worker's script is whole, and bundlers of users find what it names", (
   assert.doesNotMatch(worker, /^\s*(import|export)[\s{*"']|\bimport\s*\(/m);
   for (const build of builds)
     assert.match(worker, new RegExp(`new URL\\("\\./pagelm-${build}\\.wasm",\\s*import\\.meta\\.url`));
+  // Parcel reads `main` and not `exports`.
+  const { main, exports } = JSON.parse(readFileSync(`${web}/package.json`, "utf8"));
+  assert.equal(main, exports["."].default);
   const index = readFileSync(`${web}/dist/index.js`, "utf8");
   assert.match(index, /new Worker\(new URL\("\.\/worker\.js",\s*import\.meta\.url\s*\), \{ type: "module" \}\)/);
 });

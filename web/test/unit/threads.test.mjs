@@ -43,9 +43,9 @@ test("the best build that script and folder have is taken, and why not a better 
   assert.deepEqual([threads.build, threads.whyOneThread], ["threads", null]);
 });
 
-/** Starts threads of which each does what it is told. @param {((port: MessagePort) => void)[]} threads @param {number} run */
-const lend = (threads, run) => {
-  const started = { wasm: module(threads.length, () => run), build: "threads", module: {}, memory: {} };
+/** Starts threads of which each does what it is told. @param {((port: MessagePort) => void)[]} threads @param {number} run @param {object} memory */
+const lend = (threads, run, memory = {}) => {
+  const started = { wasm: module(threads.length, () => run), build: "threads", module: {}, memory };
   return startThreads(started, (/** @type {MessagePort[]} */ ports) => ports.map((port, i) => threads[i]?.(port)));
 };
 const say = (/** @type {object} */ message) => (/** @type {MessagePort} */ port) => {
@@ -60,6 +60,8 @@ test("how many threads run is what the module says, and why some do not what the
   assert.deepEqual(await lend([], 1), { threads: 1, why: null });
   assert.deepEqual(await lend([running, running], 3), { threads: 3, why: null });
   assert.deepEqual(await lend([running, broken], 2), { threads: 2, why: "1 of 2 threads did not start: no room" });
+  const { why } = await lend([(port) => port.close()], 1, () => "not to be shared");
+  assert.match(why, /^1 of 1 threads did not start: .*could not be cloned/);
 });
 
 test("a thread that says nothing is waited for ten seconds", async (t) => {
@@ -125,6 +127,14 @@ test("a worker that does not start is an error with its address, and leaves noth
     message: /did not load; .*workerUrl/,
   });
   assert.ok(made.length === 2 && made.every((w) => w.ended));
+});
+
+test("another script than the package's is told from it", async () => {
+  const made = browser(() => null);
+  const started = new Script("/other.js").start();
+  made[0].onmessage({ data: "ready" });
+  await assert.rejects(started, { code: "engine-not-loaded", message: /another script/ });
+  assert.ok(made[0].ended);
 });
 
 test("a script that says nothing is given up after a minute, and at once by the signal", async (t) => {
