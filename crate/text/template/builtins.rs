@@ -50,9 +50,11 @@ pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime
         let shared = budget.clone();
         env.add_function("strftime_now", move |pattern: &Value| {
             shared.pay(pattern)?;
-            shadowed::apply(&shared.shadows, "strftime_now", &[pattern.clone()], |args| match args[0].as_str() {
-                Some(pattern) => now.format(pattern).map(Value::from),
-                None => Err(Error::new(ErrorKind::InvalidOperation, "strftime_now takes a string")),
+            shadowed::apply(&shared.shadows, "strftime_now", std::slice::from_ref(pattern), |args| {
+                match args[0].as_str() {
+                    Some(pattern) => now.format(pattern).map(Value::from),
+                    None => Err(Error::new(ErrorKind::InvalidOperation, "strftime_now takes a string")),
+                }
             })
         });
     }
