@@ -1,15 +1,19 @@
 // What a content security policy refuses: browsers tell the page of it, but say nothing in the error itself.
 
-/** Collects the directives that refuse something from now on. */
+/** Whether a directive refused something that is a blob, or that is none. */
+export type Refused = (directive: string, blob?: boolean) => boolean;
+
+/** Collects what is refused from now on. */
 export function watchPolicy() {
-  const seen = new Set<string>();
-  const listen = (event: Event) => seen.add((event as SecurityPolicyViolationEvent).effectiveDirective);
+  const seen: SecurityPolicyViolationEvent[] = [];
+  const listen = (event: Event) => seen.push(event as SecurityPolicyViolationEvent);
   globalThis.addEventListener?.("securitypolicyviolation", listen);
   return {
     /** The browser tells a moment after it enforced the policy. */
-    async refused(): Promise<ReadonlySet<string>> {
+    async refused(): Promise<Refused> {
       await new Promise((resolve) => setTimeout(resolve, 50));
-      return seen;
+      return (directive, blob = false) =>
+        seen.some((e) => e.effectiveDirective === directive && e.blockedURI.startsWith("blob") === blob);
     },
     end: () => globalThis.removeEventListener?.("securitypolicyviolation", listen),
   };

@@ -1,5 +1,5 @@
 // How the worker's script starts, whatever the page allows: it may lie on another origin, or need a trusted address.
-import { allow, watchPolicy } from "./csp.ts";
+import { allow, type Refused, watchPolicy } from "./csp.ts";
 import { abortError, PagelmError } from "./errors.ts";
 
 /** A string, a `URL`, or a `TrustedScriptURL`. */
@@ -34,7 +34,7 @@ export class Script {
           this.#make = make;
           return worker;
         } catch (e) {
-          if (e instanceof PagelmError) throw e;
+          if (e instanceof PagelmError || signal?.aborted) throw e;
           if (first === undefined) ways.push(...detours(make, e));
           first ??= e;
         }
@@ -150,10 +150,10 @@ function policy(): Policy | undefined {
   }
 }
 
-function remedy(url: string, refused: ReadonlySet<string>): string {
+function remedy(url: string, refused: Refused): string {
   const { origin } = new URL(url || location.href);
   const other = origin !== location.origin;
-  if (refused.has("worker-src")) return allow(other ? "blob:" : "'self'", "worker-src");
+  if (refused("worker-src", other)) return allow(other ? "blob:" : "'self'", "worker-src");
   if (!other) return "is the package's worker.js served there? If it is elsewhere, say so with workerUrl";
   return (
     "the script is of another origin: its server must allow this page with Access-Control-Allow-Origin, and the page's " +

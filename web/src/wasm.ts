@@ -1,5 +1,5 @@
 // The engine's module in a worker: its start, and the threads on its memory.
-import { allow, watchPolicy } from "./csp.ts";
+import { allow, type Refused, watchPolicy } from "./csp.ts";
 import { errorData, PagelmError } from "./errors.ts";
 import type { FromThread, StartThread, WasmOptions } from "./protocol.ts";
 import type { WasmBuild } from "./types.ts";
@@ -71,10 +71,10 @@ async function startBuild(scripts: Builds, build: WasmBuild, folder: string | un
   }
 }
 
-function remedy(message: string, url: URL | undefined, refused: ReadonlySet<string>): string {
+function remedy(message: string, url: URL | undefined, refused: Refused): string {
   const { origin } = url ?? self.location;
-  if (refused.has("connect-src")) return allow(origin, "connect-src");
-  if (refused.has("script-src") || /content security policy|unsafe-eval|CSP/i.test(message)) {
+  if (refused("connect-src")) return allow(origin, "connect-src");
+  if (refused("script-src") || /content security policy|unsafe-eval|CSP/i.test(message)) {
     return allow("'wasm-unsafe-eval'", "script-src");
   }
   const other =
