@@ -1,6 +1,6 @@
 // Content security policies: browsers tell of what they forbid in an event, and not in the error.
 
-type Violation = Pick<SecurityPolicyViolationEvent, "effectiveDirective">;
+export type Violation = Pick<SecurityPolicyViolationEvent, "effectiveDirective" | "blockedURI">;
 
 /** How long after the failure browsers may take to tell. */
 const TELLING_MS = 50;
@@ -14,9 +14,9 @@ export function watchPolicy() {
   };
   target.addEventListener?.("securitypolicyviolation", see);
   return {
-    /** What was forbidden by one of these directives. */
-    async violation(...directives: string[]): Promise<Violation | undefined> {
-      const find = () => seen.find((v) => directives.includes(v.effectiveDirective));
+    /** What was forbidden by one of these directives, and is `of` this kind. */
+    async violation(directives: string[], of = (_: Violation) => true): Promise<Violation | undefined> {
+      const find = () => seen.find((v) => directives.includes(v.effectiveDirective) && of(v));
       for (let waited = 0; waited < TELLING_MS && !find(); waited += 10) await new Promise((go) => setTimeout(go, 10));
       return find();
     },

@@ -1,5 +1,5 @@
 // How the worker's script starts, whatever the page allows: it may lie on another origin, or need a trusted address.
-import { allow, watchPolicy } from "./csp.ts";
+import { allow, type Refused, watchPolicy } from "./csp.ts";
 import { abortError, PagelmError } from "./errors.ts";
 
 /** A string, a `URL`, or a `TrustedScriptURL`. */
@@ -34,14 +34,14 @@ export class Script {
           this.#make = make;
           return worker;
         } catch (e) {
-          if (e instanceof PagelmError) throw e;
+          if (e instanceof PagelmError || signal?.aborted) throw e;
           if (first === undefined) ways.push(...detours(make, e));
           first ??= e;
         }
       }
       const { url = "" } = asked(this.#make) ?? {};
       const what = `the worker did not start: ${first instanceof Error ? first.message : first}`;
-      throw new PagelmError("engine-not-loaded", `${what}; ${remedy(url, await watched.violation("worker-src"))}`, url);
+      throw new PagelmError("engine-not-loaded", `${what}; ${await remedy(url, watched)}`, url);
     } finally {
       watched.end();
     }
@@ -150,9 +150,11 @@ function policy(): Policy | undefined {
   }
 }
 
-function remedy(url: string, forbidden: object | undefined): string {
+/** The last way tried was a blob where the script is of another origin. */
+async function remedy(url: string, watched: ReturnType<typeof watchPolicy>): Promise<string> {
   const { origin } = new URL(url || location.href);
   const other = origin !== location.origin;
+  const forbidden = await watched.violation(["worker-src"], (v) => v.blockedURI.startsWith("blob") === other);
   if (forbidden) return allow(other ? "blob:" : "'self'", "worker-src");
   if (!other) return "is the package's worker.js served there? If it is elsewhere, say so with workerUrl";
   return (

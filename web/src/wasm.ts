@@ -1,5 +1,5 @@
 // The engine's module in a worker: its start, and the threads on its memory.
-import { allow, watchPolicy } from "./csp.ts";
+import { allow, type Refused, watchPolicy } from "./csp.ts";
 import { errorData, PagelmError } from "./errors.ts";
 import type { FromThread, StartThread, WasmOptions } from "./protocol.ts";
 import type { WasmBuild } from "./types.ts";
@@ -64,7 +64,7 @@ async function startBuild(scripts: Builds, build: WasmBuild, folder: string | un
   } catch (e) {
     if (e instanceof PagelmError) throw e;
     const { message } = errorData(e);
-    const forbidden = await watched.violation("connect-src", "script-src");
+    const forbidden = await watched.violation(["connect-src", "script-src"]);
     const what = `the engine did not load: ${message}; ${remedy(message, url, forbidden?.effectiveDirective)}`;
     throw new PagelmError("engine-not-loaded", what, url?.href);
   } finally {

@@ -243,7 +243,7 @@ class UrlSource implements Source {
     try {
       response = await this.#patiently(this.#fetch(this.#url, { headers, signal: connection.signal }), true);
     } catch (e) {
-      const violation = this.#signal?.aborted ? undefined : await policy.violation("connect-src");
+      const violation = this.#signal?.aborted ? undefined : await policy.violation(["connect-src"]);
       if (violation) throw this.#error("network", allow(new URL(this.#url).origin, violation.effectiveDirective));
       throw e;
     } finally {

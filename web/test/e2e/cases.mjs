@@ -395,6 +395,7 @@ export async function starts(t, c) {
 
     const blocked = /** @type {const} */ ([
       ["worker-src 'none'", /allow 'self' in worker-src/, {}],
+      ["worker-src 'self'", /is the package's worker\.js served there/, { workerUrl: "/none.js" }],
       ["worker-src 'self'", /allow blob: in worker-src/, { workerUrl: `${other}/worker.js` }],
       [
         "worker-src blob:; script-src 'self'",
