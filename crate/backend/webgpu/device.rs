@@ -18,7 +18,8 @@ pub struct Options {
     pub max_binding: Option<u64>,
     /// Uses the kernels for software adapters (or, if false, those for hardware) whatever the adapter is.
     pub software: Option<bool>,
-    /// Cuts long steps for a GPU that does so much work (see `pace`) in a second, instead of as fast as it turns out to be.
+    /// Cuts long steps for a GPU that does so much work in a second (see `run::submit_budget`), instead of for one that is
+    /// as fast as it turns out to be.
     pub rate: Option<u64>,
     /// In which numbers the rows of long steps are multiplied, where the adapter has instructions for both.
     pub activations: Activations,
