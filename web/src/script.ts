@@ -1,5 +1,5 @@
 // How the worker's script starts, whatever the page allows: it may lie on another origin, or need a trusted address.
-import { allow, type Refused, watchPolicy } from "./csp.ts";
+import { allow, watchPolicy } from "./csp.ts";
 import { abortError, PagelmError } from "./errors.ts";
 
 /** A string, a `URL`, or a `TrustedScriptURL`. */

@@ -1,5 +1,5 @@
 // The engine's module in a worker: its start, and the threads on its memory.
-import { allow, type Refused, watchPolicy } from "./csp.ts";
+import { allow, watchPolicy } from "./csp.ts";
 import { errorData, PagelmError } from "./errors.ts";
 import type { FromThread, StartThread, WasmOptions } from "./protocol.ts";
 import type { WasmBuild } from "./types.ts";
