@@ -22,10 +22,11 @@ const keepUrls: Plugin = {
   generateBundle(_, bundle) {
     for (const chunk of Object.values(bundle)) {
       if (chunk.type !== "chunk") continue;
-      // Not all bundlers know an address in backticks, which minifying made.
+      // Not all bundlers read what minifying wrote in backticks.
       chunk.code = chunk.code
         .replaceAll(/\s*\/\* @vite-ignore \*\/\s*/g, "")
-        .replaceAll(/new URL\(`(\.\/[\w.-]+)`/g, 'new URL("$1"');
+        .replaceAll(/new URL\(`(\.\/[\w.-]+)`/g, 'new URL("$1"')
+        .replaceAll("{type:`module`}", '{type:"module"}');
     }
   },
   closeBundle() {

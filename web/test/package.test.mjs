@@ -66,7 +66,10 @@ test("the worker's script is whole, and bundlers of users find what it names", (
   const { main, exports } = JSON.parse(readFileSync(`${web}/package.json`, "utf8"));
   assert.equal(main, exports["."].default);
   const index = readFileSync(`${web}/dist/index.js`, "utf8");
-  assert.match(index, /new Worker\(new URL\("\.\/worker\.js",\s*import\.meta\.url\s*\), \{ type: "module" \}\)/);
+  assert.match(
+    index,
+    /new Worker\(new URL\("\.\/worker\.js",\s*import\.meta\.url\s*\),\s*\{\s*type:\s*"module"\s*\}\)/,
+  );
 });
 
 test("the package can be imported where there is no browser, and says so when used", async () => {

@@ -45,7 +45,7 @@ const EXACT = { activations: "f32", kvType: "f32" };
 function bundle(made) {
   const dist = at("../../dist");
   const text = (/** @type {string} */ name) => readFileSync(join(dist, name), "utf8");
-  const worker = /new URL\("\.\/worker\.js",\s*import\.meta\.url\s*\), \{ type: "module" \}/;
+  const worker = /new URL\("\.\/worker\.js",\s*import\.meta\.url\s*\),\s*\{\s*type:\s*"module"\s*\}/;
   const given = "new URL(given.get('worker'), import.meta.url), { type: given.get('type') ?? 'classic' }";
   const index = text("index.js").replace(worker, given);
   if (!index.includes(given)) throw new Error("bundlers would not find the worker in index.js");
