@@ -5,12 +5,10 @@
 //! come about.
 
 mod candidates;
-mod file;
 mod penalties;
 mod random;
 
 pub use candidates::{Candidate, Candidates};
-pub use file::FileSampling;
 pub use penalties::Penalties;
 pub use random::{draw, uniform};
 
@@ -67,7 +65,7 @@ impl SamplerParams {
         Self { temperature: 0.0, ..Self::default() }
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let fraction = |x: f32| (0.0..=1.0).contains(&x);
         let rules = [
             ("temperature", self.temperature, (0.0..=f32::MAX).contains(&self.temperature), "finite and at least 0"),

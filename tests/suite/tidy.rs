@@ -163,7 +163,8 @@ fn unsafe_code_stays_where_it_is_explained() {
 #[test]
 fn the_core_asks_no_clock_no_disk_and_no_browser() {
     for path in files("crate", "rs") {
-        let text = read(&path);
+        // Examples in the docs are hosts.
+        let text: String = read(&path).lines().filter(|line| !line.trim_start().starts_with("//")).collect();
         for banned in ["std::time::Instant", "web_time", "std::fs", "std::net", "SystemTime", "wasm_bindgen"] {
             let browser_face = banned == "wasm_bindgen" && path.starts_with("crate/backend/webgpu");
             // How much the GPU does in a second decides nothing but how a step is cut.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::SamplerParams;
+use super::sampler::SamplerParams;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Meta, Value};
 
