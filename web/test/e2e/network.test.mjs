@@ -72,7 +72,7 @@ for (const browser of BROWSERS) {
     await t.test("the signal of a chat's second argument stops it", { timeout: 300_000 }, async () => {
       await load(SMOLLM, { activations: "q8", contextLength: 512 });
       const messages = [{ role: "user", content: "Count to a thousand." }];
-      const seen = await c.call("stoppedChat", { messages, temperature: 0 }, 1500);
+      const seen = await c.call("stoppedChat", { messages, temperature: 0 }, 200);
       const { chunks, ...end } = seen;
       assert.deepEqual(end, { name: "TimeoutError", code: "aborted", cause: "TimeoutError" });
       assert.ok(chunks < 400);
