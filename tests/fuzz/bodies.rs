@@ -328,14 +328,14 @@ impl Grower<'_> {
     }
 
     fn block(&mut self, depth: usize) -> String {
-        if depth == 0 || self.byte() % 2 == 0 {
+        if depth == 0 || self.byte().is_multiple_of(2) {
             let line = self.pick(LINES);
             return self.fill(line);
         }
         let (start, end) = self.pick(BLOCKS);
         let inner: String = (0..self.byte() % 3 + 1).map(|_| self.block(depth - 1)).collect();
         let start = self.fill(start);
-        if self.byte() % 4 == 0 {
+        if self.byte().is_multiple_of(4) {
             let whole = start + &inner + end;
             return whole.repeat(self.count(whole.len()));
         }
