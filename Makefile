@@ -30,10 +30,10 @@ test:
 	$(MAKE) test-web
 	@echo "$$(sort -u $$PAGELM_SKIPPED | wc -l) tests were skipped"; sort -u $$PAGELM_SKIPPED
 
-# Perplexities over a whole text, of all models that the tests know.
+# Perplexities over a whole text, of all models that the tests know, and a million chat templates.
 test-slow: models
 	$(setup) rust
-	cargo test --locked -p pagelm-cli --test cli -- --ignored
+	cargo test --locked --workspace --test cli --test suite -- --ignored
 
 # Natively on the CPU beside llama.cpp (built at the first time, in 8 minutes) and on the GPU, then in a browser on both,
 # there beside wllama; on a machine without a GPU the GPU is software.

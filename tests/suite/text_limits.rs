@@ -355,16 +355,16 @@ fn methods_of_strings_give_what_python_gives() {
     refused("pieces", "{{ (',' * 10000000).rsplit(',') | length }}".into());
 }
 
-#[test]
-fn grown_templates_neither_panic_nor_overflow_the_stack() {
-    on_stack(512, || {
-        let mut state = 7_u64;
+/// Renders templates that grow from a grammar, with half of the stack that a page's worker has.
+fn grown(count: usize, seed: u64) {
+    on_stack(512, move || {
+        let mut state = seed;
         let mut next = move || {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 33) as u8
         };
         let (mut rendered, mut limited) = (0, 0);
-        for _ in 0..2_000 {
+        for _ in 0..count {
             let data: Vec<u8> = (0..next() % 48 + 4).map(|_| next()).collect();
             match bodies::template(&data) {
                 Ok(_) => rendered += 1,
@@ -372,6 +372,20 @@ fn grown_templates_neither_panic_nor_overflow_the_stack() {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::BadTemplate, "{}", bodies::template_source(&data)),
             }
         }
-        assert!(rendered > 100 && limited > 100, "the grammar has lost its use: {rendered}, {limited}");
+        assert!(
+            rendered > count / 20 && limited > count / 20,
+            "the grammar has lost its use: {rendered} and {limited} of {count}"
+        );
     });
+}
+
+#[test]
+fn grown_templates_neither_panic_nor_overflow_the_stack() {
+    grown(2_000, 7);
+}
+
+#[test]
+#[ignore = "takes minutes: make test-slow"]
+fn a_million_grown_templates_neither_panic_nor_overflow_the_stack() {
+    std::thread::scope(|s| (0..2).for_each(|i| drop(s.spawn(move || grown(500_000, 1000 + i)))));
 }
