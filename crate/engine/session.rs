@@ -279,16 +279,18 @@ impl Session {
         self.backend.submit(&Step { tokens, pos, outputs, entry })?;
         self.unread = Some(outputs);
         self.read(outputs).await?;
-        self.logits[..outputs * self.n_vocab].chunks_exact(self.n_vocab).try_for_each(refuse_degenerate)
+        for row in self.logits[..outputs * self.n_vocab].chunks_exact_mut(self.n_vocab) {
+            // Before some are suppressed: that would hide that all were equal.
+            refuse_degenerate(row)?;
+            self.suppressed.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
+        }
+        Ok(())
     }
 
     async fn read(&mut self, rows: usize) -> Result<()> {
         let logits = &mut self.logits[..rows * self.n_vocab];
         let result = poll_fn(|cx| self.backend.poll_logits(cx, logits)).await;
         self.unread = None;
-        for row in logits.chunks_exact_mut(self.n_vocab) {
-            self.suppressed.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
-        }
         result
     }
 }

@@ -382,6 +382,17 @@ fn suppressed_tokens_never_come_out() {
 }
 
 #[test]
+fn suppressed_tokens_do_not_hide_that_all_logits_were_equal_or_one_was_no_number() {
+    let pokes: [fn(&mut [f32]); 2] = [|row| row.fill(0.5), |row| row[7] = f32::NAN];
+    for poke in pokes {
+        let faulty = Faulty::new(Reference::new()).poke(move |_: &Plan, _, row: &mut [f32]| poke(row));
+        let list = Value::Array(Array::Uint(vec![7]));
+        let mut session = open_with("tokenizer.ggml.suppress_tokens", list, Box::new(faulty)).unwrap();
+        assert_eq!(block_on(session.prefill(&[1, 2])).unwrap_err().kind(), ErrorKind::DegenerateLogits);
+    }
+}
+
+#[test]
 fn suppressed_tokens_that_are_none_are_refused() {
     let key = "tokenizer.ggml.suppress_tokens";
     let open = |list| open_with(key, Value::Array(list), Box::new(Reference::new())).err().map(|e| e.kind());
