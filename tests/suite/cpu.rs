@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
-use pagelm::backend::{Activations, Backend, Step};
+use pagelm::backend::{Activations, Backend, KvType, Step};
 use pagelm::engine::Options;
 use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs, WeightId};
 use pagelm::{DType, ErrorKind};
@@ -119,6 +119,97 @@ fn a_prompt_gives_the_same_bits_wherever_it_is_cut() {
     assert_eq!(want, rows(&mut Cpu::new(2), &layer(&[12]).cut(&[1; 12])), "one by one");
 }
 
+/// Attention over a past of several chunks. Keys and values are numbers that q8_0 and f16 can hold.
+fn long_past(d_head: usize, window: Option<usize>, kv: KvType) -> Case {
+    let mut case = Case::new(format!("heads of {d_head}, window {window:?}"), &[300], |p| {
+        let scale = 1.0 / (d_head as f32).sqrt();
+        let attn = Attention { n_head: 6, n_kv_head: 2, d_head, scale, window, softcap: None };
+        let q = p.input(6 * d_head);
+        let [k, v] = [0, 1].map(|_| {
+            let cols = 2 * d_head;
+            let mut table = p.rng.values(p.vocab * cols);
+            for head in table.chunks_exact_mut(d_head) {
+                for part in head.chunks_mut(32) {
+                    // The largest is 127 steps of a power of two.
+                    part.iter_mut().for_each(|x| *x = (x.clamp(-2.0, 2.0) * 63.0).round() / 64.0);
+                    part[0] = 127.0 / 64.0;
+                }
+            }
+            let rows = p.input_of(&table);
+            p.stored(rows, cols)
+        });
+        p.g.attention(q, k, v, attn)
+    });
+    case.limits.kv = kv;
+    case
+}
+
+const PASTS: [(usize, Option<usize>); 5] = [(20, None), (33, Some(90)), (64, None), (96, Some(200)), (256, None)];
+
+#[test]
+fn a_long_past_agrees_with_the_reference() {
+    for (d_head, window) in PASTS {
+        let case = long_past(d_head, window, KvType::F32);
+        let want = rows(&mut Reference::new(), &case);
+        for level in 0..4 {
+            let got = rows(&mut Cpu::with_level(2, level), &case);
+            tol::ATTENTION.check(&format!("{} at level {level}", case.name), &got, &want, 6 * d_head);
+        }
+    }
+}
+
+#[test]
+fn a_long_past_gives_the_same_bits_wherever_it_is_cut_and_on_any_number_of_threads() {
+    for (d_head, window) in PASTS {
+        let case = long_past(d_head, window, KvType::F32);
+        let want = rows(&mut Cpu::new(2), &case);
+        for cut in [&[127, 1, 1, 171][..], &[1, 255, 44], &[290, 1, 1, 1, 7]] {
+            for threads in [1, 3] {
+                let got = rows(&mut Cpu::new(threads), &long_past(d_head, window, KvType::F32).cut(cut));
+                assert_eq!(want, got, "{} in {cut:?} on {threads} threads", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_and_values_that_fewer_bits_can_hold_give_the_same_bits() {
+    for (d_head, window) in PASTS {
+        for level in 0..4 {
+            let want = rows(&mut Cpu::with_level(2, level), &long_past(d_head, window, KvType::F32));
+            for kv in [KvType::F16, KvType::Q8_0] {
+                // Steps of many tokens decode a block first, those of one read it as it is.
+                for cut in [&[300][..], &[260, 1, 38, 1]] {
+                    let case = long_past(d_head, window, kv).cut(cut);
+                    let got = rows(&mut Cpu::with_level(2, level), &case);
+                    assert_eq!(want, got, "{} in {kv:?} in {cut:?} at level {level}", case.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_into_f16_stays_finite_and_what_is_not_a_number_stays_none() {
+    for kv in [KvType::F16, KvType::Q8_0] {
+        for (value, finite) in [(1e9, true), (-1e9, true), (f32::NAN, false), (f32::INFINITY, false), (0.0, true)] {
+            let mut case = Case::new(format!("values of {value} in {kv:?}"), &[1], |p| {
+                let attn = Attention { n_head: 1, n_kv_head: 1, d_head: 32, scale: 0.1, window: None, softcap: None };
+                let x = p.input(32);
+                let b = p.weight(DType::F32, 1, 32);
+                let v = p.g.add_bias(x, b);
+                let (k, v) = (p.stored(x, 32), p.stored(v, 32));
+                p.g.attention(x, k, v, attn)
+            });
+            case.limits.kv = kv;
+            let bias = case.weights.iter_mut().find(|w| w.len() == 4 * 32).expect("the bias");
+            bias.copy_from_slice(&f32::to_le_bytes(value).repeat(32));
+            let got = rows(&mut Cpu::new(1), &case);
+            assert_eq!(got.iter().all(|v| v.is_finite()), finite, "{}: {got:?}", case.name);
+        }
+    }
+}
+
 #[test]
 fn bytes_past_the_end_of_a_weight_are_refused() {
     let case = layer(&[1]);
@@ -169,7 +260,8 @@ fn memory_and_steps_are_counted() {
     let memory = cpu.memory();
     let packed: usize = case.weights.iter().map(Vec::len).sum();
     assert_eq!(memory.weights, packed as u64 + 4 * WIDTH as u64, "packed, and one norm decoded");
-    assert_eq!(memory.kv, 2 * 4 * 8 * WIDTH as u64 / 2);
+    // Keys and values of half the width, in blocks of 64 positions.
+    assert_eq!(memory.kv, 2 * 4 * 64 * WIDTH as u64 / 2);
     assert_eq!(cpu.counters().steps, 1);
     step(&mut cpu, &Step { tokens: &[1], pos: 3, outputs: 1, entry: Entry::Trunk }, case.cols()).expect("runs");
     assert_eq!(cpu.counters().steps, 2);

@@ -1,106 +1,384 @@
-//! Causal attention over the rows of the cache. A task is one head for a few tokens.
+//! Causal attention over the rows of the cache, without a table of all scores: chunk by chunk of keys, with the largest
+//! score so far (<https://arxiv.org/abs/2205.14135>). All query heads that share a key head read its keys together.
+//!
+//! Chunks begin at fixed positions, and each gives sums of its own that are joined in order. So a token's result is the
+//! same to the last bit however the step is cut and whoever computes which chunk.
 
-use super::lanes::{Ints, Isa, Job, Lanes};
+use std::ops::Range;
+
+use super::cache::{BLOCK, Cache, F32s, Panel};
+use super::lanes::{Ints, Isa, Job};
 use super::math;
-use super::matmul_f32::dots;
 use super::pool::{Pool, Tile};
+use crate::backend::KvType;
 use crate::graph::Attention;
 
-/// Tokens of a task: enough that a head's keys are read from the cache and not from memory, few enough to share out.
-const TOKENS: usize = 8;
+/// Keys of a chunk: two blocks. More make more scores to keep, fewer more sums to join.
+const CHUNK: usize = 2 * BLOCK;
 
-/// `y` and `q` [tokens, n_head * d_head]; `k` and `v` [n_ctx, n_kv_head * d_head], stored up to the last token, whose
-/// first has position `pos`.
+/// Rows of queries (tokens times heads) of a task: enough that decoding a block of keys costs little beside them.
+const QUERIES: usize = 64;
+
+/// `y` and `q` [tokens, n_head * d_head]; `k` and `v` have the rows up to the last token, whose first has position `pos`.
 pub struct Attend<'a> {
     pub attn: Attention,
     pub q: &'a [f32],
-    pub k: &'a [f32],
-    pub v: &'a [f32],
+    pub k: &'a Cache,
+    pub v: &'a Cache,
     pub pos: usize,
 }
 
-pub fn attention(pool: &Pool, isa: Isa, a: &Attend<'_>, y: &mut [f32]) {
-    pool.tiles(y, a.attn.n_head * a.attn.d_head, (TOKENS, a.attn.d_head), |tile, worker| {
-        let scores = &mut *pool.scratch(worker);
-        isa.run(Part { a, tile, scores });
-    });
+impl Attend<'_> {
+    /// Query heads of a key head.
+    fn group(&self) -> usize {
+        self.attn.n_head / self.attn.n_kv_head
+    }
+
+    /// The positions that a token of the step sees.
+    fn seen(&self, t: usize) -> Range<usize> {
+        let end = self.pos + t + 1;
+        self.attn.window.map_or(0, |w| end.saturating_sub(w))..end
+    }
 }
 
-struct Part<'a> {
+/// Values of a row of sums: `[d_head]` to whole registers, then the largest score and the sum of weights.
+fn sums_len(d_head: usize) -> usize {
+    d_head.next_multiple_of(16) + 2
+}
+
+/// What a worker needs of its scratch.
+pub fn scratch_len(attn: &Attention) -> usize {
+    let queries = QUERIES.max(attn.n_head / attn.n_kv_head);
+    queries * (attn.d_head + CHUNK + 2 * sums_len(attn.d_head)) + BLOCK * attn.d_head.next_multiple_of(16)
+}
+
+/// Room for the sums of all chunks of one token.
+pub fn sums_of_token(attn: &Attention, n_ctx: usize) -> usize {
+    n_ctx.div_ceil(CHUNK) * attn.n_head * sums_len(attn.d_head)
+}
+
+/// `sums`: see [`sums_of_token`].
+pub fn attention(pool: &Pool, isa: Isa, a: &Attend<'_>, sums: &mut [f32], y: &mut [f32]) {
+    let Attention { n_head, n_kv_head, d_head: d, .. } = a.attn;
+    let (tokens, group) = (y.len() / (n_head * d), a.group());
+    if tokens == 1 {
+        // One token has too few heads to share out: its chunks are.
+        let seen = a.seen(0);
+        let first = seen.start / CHUNK;
+        let chunks = seen.end.div_ceil(CHUNK) - first;
+        let row = group * sums_len(d);
+        let sums = &mut sums[..chunks * n_kv_head * row];
+        pool.tiles(sums, row, (1, row), |mut tile, worker| {
+            let (i, scratch) = (tile.rows.start, &mut *pool.scratch(worker));
+            let task = Task { a, isa, head: i % n_kv_head, tokens: 0..1 };
+            let mut room = Room::new(&task, scratch);
+            task.queries(room.q);
+            task.chunk(first + i / n_kv_head, &mut room, tile.row(i));
+        });
+        join_chunks(isa, a.attn, sums, y);
+    } else {
+        let fair = tokens.div_ceil((2 * pool.threads()).div_ceil(n_kv_head));
+        let grain = (QUERIES / group).clamp(1, fair.max(1));
+        pool.tiles(y, n_head * d, (grain, group * d), |tile, worker| {
+            let task = Task { a, isa, head: tile.cols.start / (group * d), tokens: tile.rows.clone() };
+            task.all_chunks(tile, &mut pool.scratch(worker));
+        });
+    }
+}
+
+/// The chunks of one token, in order. `sums` [chunks, n_head, sums_len].
+fn join_chunks(isa: Isa, attn: Attention, sums: &mut [f32], y: &mut [f32]) {
+    let len = sums_len(attn.d_head);
+    let (total, others) = sums.split_at_mut(attn.n_head * len);
+    isa.wide(
+        #[inline(always)]
+        || {
+            for part in others.chunks_exact(total.len()) {
+                total.chunks_exact_mut(len).zip(part.chunks_exact(len)).for_each(|(total, part)| join(total, part));
+            }
+            total.chunks_exact(len).zip(y.chunks_exact_mut(attn.d_head)).for_each(|(total, y)| share(total, y));
+        },
+    );
+}
+
+/// Some tokens with the query heads of one key head.
+struct Task<'a> {
     a: &'a Attend<'a>,
-    tile: Tile<'a>,
-    scores: &'a mut Vec<f32>,
+    isa: Isa,
+    head: usize,
+    tokens: Range<usize>,
 }
 
-impl Job for Part<'_> {
-    type Out = ();
+/// A task's part of the scratch.
+struct Room<'a> {
+    /// Queries times the scale, [queries, d_head].
+    q: &'a mut [f32],
+    /// Scores, then weights, [queries, CHUNK].
+    scores: &'a mut [f32],
+    /// A block in f32.
+    block: &'a mut [f32],
+    /// [queries, sums_len] each: the sums so far, and those of a chunk.
+    total: &'a mut [f32],
+    part: &'a mut [f32],
+}
 
-    #[inline(always)]
-    fn run<L: Ints>(self) {
-        let Part { a, mut tile, scores } = self;
-        let Attention { n_head, n_kv_head, d_head: d, window, .. } = a.attn;
-        let head = tile.cols.start / d;
-        let in_row = head / (n_head / n_kv_head) * d; // where the head that is shared lies
-        let kv_cols = n_kv_head * d;
-        for t in tile.rows.clone() {
-            let last = a.pos + t;
-            let first = window.map_or(0, |w| (last + 1).saturating_sub(w));
-            let rows = first * kv_cols + in_row..last * kv_cols + in_row + d;
-            let n = last + 1 - first;
-            let q = &a.q[t * n_head * d + head * d..][..d];
-            score::<L>(&a.attn, q, &a.k[rows.clone()], kv_cols, &mut scores[..n]);
-            mix(tile.row(t), &scores[..n], &a.v[rows], kv_cols);
+impl<'a> Room<'a> {
+    fn new(task: &Task<'_>, scratch: &'a mut [f32]) -> Self {
+        let (queries, d) = (task.tokens.len() * task.a.group(), task.a.attn.d_head);
+        let (q, rest) = scratch.split_at_mut(queries * d);
+        let (scores, rest) = rest.split_at_mut(queries * CHUNK);
+        let (block, rest) = rest.split_at_mut(BLOCK * d.next_multiple_of(16));
+        let (total, rest) = rest.split_at_mut(queries * sums_len(d));
+        let part = &mut rest[..queries * sums_len(d)];
+        Self { q, scores, block, total, part }
+    }
+}
+
+impl Task<'_> {
+    /// Fills in the queries.
+    fn queries(&self, q: &mut [f32]) {
+        let Attention { n_head, d_head: d, scale, .. } = self.a.attn;
+        let group = self.a.group();
+        for (t, q) in self.tokens.clone().zip(q.chunks_exact_mut(group * d)) {
+            let from = &self.a.q[(t * n_head + self.head * group) * d..][..group * d];
+            q.iter_mut().zip(from).for_each(|(q, x)| *q = x * scale);
+        }
+    }
+
+    /// Which of the keys from `first` on a query sees.
+    fn visible(&self, query: usize, first: usize) -> Range<usize> {
+        let seen = self.a.seen(self.tokens.start + query / self.a.group());
+        seen.start.saturating_sub(first).min(CHUNK)..seen.end.saturating_sub(first).min(CHUNK)
+    }
+
+    fn all_chunks(&self, mut tile: Tile<'_>, scratch: &mut [f32]) {
+        let (d, group) = (self.a.attn.d_head, self.a.group());
+        let len = sums_len(d);
+        let mut room = Room::new(self, scratch);
+        self.queries(room.q);
+        let first = self.a.seen(self.tokens.start).start / CHUNK;
+        let end = self.a.seen(self.tokens.end - 1).end.div_ceil(CHUNK);
+        for chunk in first..end {
+            let part = std::mem::take(&mut room.part);
+            self.chunk(chunk, &mut room, part);
+            room.part = part;
+            if chunk == first {
+                room.total.copy_from_slice(room.part);
+                continue;
+            }
+            self.isa.wide(
+                #[inline(always)]
+                || {
+                    let sums = room.total.chunks_exact_mut(len).zip(room.part.chunks_exact(len));
+                    let seeing = sums.enumerate().filter(|(i, _)| !self.visible(*i, chunk * CHUNK).is_empty());
+                    seeing.for_each(|(_, (total, part))| join(total, part));
+                },
+            );
+        }
+        for (i, total) in room.total.chunks_exact(len).enumerate() {
+            share(total, &mut tile.row(self.tokens.start + i / group)[i % group * d..][..d]);
+        }
+    }
+
+    /// The sums of all queries over the keys of a chunk.
+    fn chunk(&self, chunk: usize, room: &mut Room<'_>, sums: &mut [f32]) {
+        let a = self.a;
+        let (d, len) = (a.attn.d_head, sums_len(a.attn.d_head));
+        let first = chunk * CHUNK;
+        let seen = a.seen(self.tokens.start).start..a.seen(self.tokens.end - 1).end;
+        let begin = |b: usize| first + b * BLOCK;
+        let blocks = || (0..CHUNK / BLOCK).filter(|b| begin(*b) < seen.end && seen.start < begin(b + 1));
+        for b in blocks() {
+            let block = a.k.block(chunk * (CHUNK / BLOCK) + b, self.head);
+            let (x, y) = (Rows { values: &*room.q, stride: d, len: d }, &mut room.scores[b * BLOCK..]);
+            self.isa.run(Product { cache: a.k, block, decoded: room.block, x, y, stride: CHUNK, fresh: true });
+        }
+        self.isa.wide(
+            #[inline(always)]
+            || {
+                let rows = room.scores.chunks_exact_mut(CHUNK).zip(sums.chunks_exact_mut(len));
+                for (i, (scores, sums)) in rows.enumerate() {
+                    let visible = self.visible(i, first);
+                    scores[..visible.start].fill(0.0);
+                    scores[visible.end..].fill(0.0);
+                    let (max, sum) = weigh(&mut scores[visible], a.attn.softcap);
+                    sums[..len - 2].fill(0.0);
+                    (sums[len - 2], sums[len - 1]) = (max, sum);
+                }
+            },
+        );
+        for b in blocks() {
+            let keys = (seen.end - begin(b)).min(BLOCK);
+            let block = a.v.block(chunk * (CHUNK / BLOCK) + b, self.head);
+            let x = Rows { values: &room.scores[b * BLOCK..], stride: CHUNK, len: keys };
+            self.isa.run(Product { cache: a.v, block, decoded: room.block, x, y: sums, stride: len, fresh: false });
         }
     }
 }
 
-/// Scores of a query, turned into weights whose sum is 1. `keys` begins with the first key; the next lies `stride` on.
+/// Turns scores into weights, with their largest score and their sum. No scores give no weight.
 #[inline(always)]
-fn score<L: Lanes>(attn: &Attention, q: &[f32], keys: &[f32], stride: usize, scores: &mut [f32]) {
-    let d = q.len();
-    let (fours, rest) = scores.as_chunks_mut::<4>();
-    let n = fours.len();
-    for (i, s) in fours.iter_mut().enumerate() {
-        let mut key: [&[f32]; 4] = [&[]; 4];
-        for j in 0..4 {
-            key[j] = &keys[(i * 4 + j) * stride..][..d];
-        }
-        *s = dots::<L, 4, 1>(key, [q]).map(|[s]| s);
-    }
-    for (j, s) in rest.iter_mut().enumerate() {
-        [[*s]] = dots::<L, 1, 1>([&keys[(n * 4 + j) * stride..][..d]], [q]);
-    }
-    scores.iter_mut().for_each(|s| *s *= attn.scale);
-    if let Some(cap) = attn.softcap {
+fn weigh(scores: &mut [f32], softcap: Option<f32>) -> (f32, f32) {
+    if let Some(cap) = softcap {
         scores.iter_mut().for_each(|s| *s = math::softcap(*s, cap));
     }
-    let max = scores.iter().fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
-    let mut sums = [0f32; 16];
-    for part in scores.chunks_mut(16) {
-        for (s, sum) in part.iter_mut().zip(&mut sums) {
-            *s = math::exp(*s - max);
-            *sum += *s;
+    let mut most = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = scores.as_chunks::<16>();
+    for c in chunks {
+        for i in 0..16 {
+            most[i] = if c[i] > most[i] { c[i] } else { most[i] };
         }
     }
-    let factor = 1.0 / sums.iter().sum::<f32>();
-    scores.iter_mut().for_each(|s| *s *= factor);
+    let max = most.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
+    let mut sums = [0f32; 16];
+    let (chunks, rest) = scores.as_chunks_mut::<16>();
+    for c in chunks {
+        for i in 0..16 {
+            c[i] = math::exp(c[i] - max);
+            sums[i] += c[i];
+        }
+    }
+    for (s, sum) in rest.iter_mut().zip(&mut sums) {
+        *s = math::exp(*s - max);
+        *sum += *s;
+    }
+    (max, sums.iter().sum())
 }
 
-/// The weighted sum of the values, four rows at a time.
+/// Adds the sums of a later chunk, which saw at least one key.
 #[inline(always)]
-fn mix(y: &mut [f32], weights: &[f32], values: &[f32], stride: usize) {
-    let d = y.len();
-    y.fill(0.0);
-    let (fours, rest) = weights.as_chunks::<4>();
-    for (i, w) in fours.iter().enumerate() {
-        let row = |j: usize| &values[(i * 4 + j) * stride..][..d];
-        let (a, b, c, e) = (row(0), row(1), row(2), row(3));
-        for (l, y) in y.iter_mut().enumerate() {
-            *y += (w[0] * a[l] + w[1] * b[l]) + (w[2] * c[l] + w[3] * e[l]);
+fn join(total: &mut [f32], part: &[f32]) {
+    let d = part.len() - 2;
+    let max = if part[d] > total[d] { part[d] } else { total[d] };
+    let (old, new) = (math::exp(total[d] - max), math::exp(part[d] - max));
+    total[..d].iter_mut().zip(part).for_each(|(t, p)| *t = *t * old + p * new);
+    total[d + 1] = total[d + 1] * old + part[d + 1] * new;
+    total[d] = max;
+}
+
+/// What attention gives: the values by their shares.
+#[inline(always)]
+fn share(total: &[f32], y: &mut [f32]) {
+    let factor = 1.0 / total[total.len() - 1];
+    y.iter_mut().zip(total).for_each(|(y, t)| *y = t * factor);
+}
+
+/// Rows of `len` values, the next one `stride` on.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    values: &'a [f32],
+    stride: usize,
+    len: usize,
+}
+
+/// The products of rows with as many rows of a block, added to the rows of `y`; where `fresh`, put there.
+struct Product<'a> {
+    cache: &'a Cache,
+    block: &'a [u8],
+    /// Room for the block in f32.
+    decoded: &'a mut [f32],
+    x: Rows<'a>,
+    y: &'a mut [f32],
+    stride: usize,
+    fresh: bool,
+}
+
+impl Job for Product<'_> {
+    type Out = ();
+
+    /// Many rows meet the block in f32, few as it is.
+    #[inline(always)]
+    fn run<L: Ints>(self) {
+        let Self { cache, block, decoded, x, y, stride, fresh } = self;
+        let layout = cache.layout;
+        let many = x.values.len().div_ceil(x.stride) > 8;
+        let out = (y, stride, fresh);
+        match layout.kind {
+            KvType::F16 if !many => product::<L, _>(layout.f16s(block), layout.width(), x, out),
+            KvType::Q8_0 if !many => product::<L, _>(layout.q8s(block), layout.width(), x, out),
+            kind => {
+                let values = if kind == KvType::F32 {
+                    layout.f32s(block)
+                } else {
+                    let decoded = &mut decoded[..layout.rows() * layout.width()];
+                    layout.decode::<L>(block, decoded);
+                    F32s(decoded, layout.width())
+                };
+                product::<L, _>(values, layout.width(), x, out);
+            }
         }
     }
-    for (j, &w) in rest.iter().enumerate() {
-        let row = &values[(fours.len() * 4 + j) * stride..][..d];
-        y.iter_mut().zip(row).for_each(|(y, v)| *y += w * v);
+}
+
+#[inline(always)]
+fn product<L: Ints, P: Panel>(p: P, width: usize, x: Rows<'_>, (y, stride, fresh): (&mut [f32], usize, bool)) {
+    let rows = x.values.len().div_ceil(x.stride);
+    let mut r = 0;
+    while r < rows {
+        let x = Rows { values: &x.values[r * x.stride..], ..x };
+        let out = (&mut y[r * stride..], stride, fresh);
+        r += match rows - r {
+            4.. => columns::<L, P, 4>(p, width, x, out),
+            2.. => columns::<L, P, 2>(p, width, x, out),
+            _ => columns::<L, P, 1>(p, width, x, out),
+        }
+    }
+}
+
+/// R rows times all columns; R.
+#[inline(always)]
+fn columns<L: Ints, P: Panel, const R: usize>(
+    p: P,
+    width: usize,
+    x: Rows<'_>,
+    (y, stride, fresh): (&mut [f32], usize, bool),
+) -> usize {
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for r in 0..R {
+        rows[r] = &x.values[r * x.stride..][..x.len];
+    }
+    let mut c = 0;
+    while L::ROOMY && c + 64 <= width {
+        tile::<L, P, R, 4>(p, rows, (y, stride, fresh), c);
+        c += 64;
+    }
+    while c < width {
+        tile::<L, P, R, 1>(p, rows, (y, stride, fresh), c);
+        c += 16;
+    }
+    R
+}
+
+/// R rows times 16 C columns: the sums stay in registers.
+#[inline(always)]
+fn tile<L: Ints, P: Panel, const R: usize, const C: usize>(
+    p: P,
+    x: [&[f32]; R],
+    (y, stride, fresh): (&mut [f32], usize, bool),
+    c: usize,
+) {
+    let mut acc = [[L::zero(); C]; R];
+    if !fresh {
+        for r in 0..R {
+            let y = &y[r * stride + c..][..16 * C].as_chunks().0[..C];
+            for k in 0..C {
+                acc[r][k] = L::load(&y[k]);
+            }
+        }
+    }
+    for i in 0..x[0].len() {
+        let b = p.load::<L, C>(i, c);
+        for r in 0..R {
+            let a = L::splat(x[r][i]);
+            for k in 0..C {
+                acc[r][k] = L::fma(a, b[k], acc[r][k]);
+            }
+        }
+    }
+    for r in 0..R {
+        let y = &mut y[r * stride + c..][..16 * C].as_chunks_mut().0[..C];
+        for k in 0..C {
+            y[k] = L::store(acc[r][k]);
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! The CPU backend, on several threads: whole numbers of 8 bits times packed weights, or exact f32 arithmetic.
 //!
 //! `pool` shares out work, `lanes` chooses instructions. `packed` and `format` lay weights out for `matmul`; weights as they
-//! are in the file meet `matmul_f32`. `attention`, `rows`, `delta` and `moe` hold the other ops.
+//! are in the file meet `matmul_f32`. `cache` holds keys and values for
+//! `attention`; `rows`, `delta` and `moe` hold the other ops.
 
 mod activations;
 mod arena;
 mod attention;
+mod cache;
 mod decode;
 mod delta;
 mod format;
@@ -13,6 +15,7 @@ mod lanes;
 mod math;
 mod matmul;
 mod matmul_f32;
+mod memory;
 mod model;
 mod moe;
 mod packed;
@@ -22,7 +25,7 @@ mod rows;
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use super::{Activations, Backend, Counters, Limits, Memory, Step};
+use super::{Activations, Backend, Counters, KvType, Limits, Memory, Step};
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -120,6 +123,10 @@ impl Backend for Cpu {
 
     fn supports(&self, dtype: DType) -> bool {
         quant::decodable(dtype)
+    }
+
+    fn kv_type(&self, wanted: KvType) -> KvType {
+        wanted
     }
 
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {

@@ -2,12 +2,14 @@
 
 use super::activations::{self, Block};
 use super::arena::{Arena, Place};
-use super::attention::{Attend, attention};
+use super::attention::{self, Attend, attention};
+use super::cache::{Cache, caches};
 use super::decode::{Matrix, decode_row};
 use super::delta::{self, Rule};
 use super::lanes::Isa;
 use super::matmul::matmul;
 use super::matmul_f32::{matmul_f32, scratch_len};
+use super::memory::zeros;
 use super::moe;
 use super::packed::Packed;
 use super::pool::Pool;
@@ -25,8 +27,12 @@ pub struct Model {
     memory: Arena,
     /// Decoded: the short ones that are read value by value (norms, biases, frequencies). Others are empty.
     vectors: Vec<Vec<f32>>,
-    /// `[n_ctx, cols]`.
+    /// `[rows, cols]`; empty where a cache has them.
     states: Vec<Vec<f32>>,
+    /// Those that attention reads.
+    caches: Vec<Option<Cache>>,
+    /// Room for one token's sums of attention.
+    sums: Vec<f32>,
     /// Copies of the recurrent ones; empty for the others.
     saved: Vec<Vec<f32>>,
     /// `[max_tokens | max_outputs, cols]`. A value begins at the start of its slot.
@@ -56,7 +62,14 @@ impl Model {
         let sizes = g.weights.iter().zip(&packed).map(|(w, p)| p.as_ref().map_or(w.bytes(), Packed::bytes));
         let (memory, places) = Arena::new(sizes)?;
         let weights: Vec<_> = places.into_iter().zip(packed).map(|(place, packed)| Weight { place, packed }).collect();
-        let states = g.states.iter().map(|s| zeros(s.rows.count(limits.n_ctx) * s.cols)).collect::<Result<_>>()?;
+        let caches = caches(g, limits)?;
+        let rows = |(s, c): (&State, &Option<Cache>)| if c.is_some() { 0 } else { s.rows.count(limits.n_ctx) * s.cols };
+        let states = g.states.iter().zip(&caches).map(|s| zeros(rows(s))).collect::<Result<_>>()?;
+        let sums = g.nodes.iter().filter_map(|n| match &n.op {
+            Op::Attention { attn, .. } => Some(attention::sums_of_token(attn, limits.n_ctx)),
+            _ => None,
+        });
+        let sums = zeros(sums.max().unwrap_or(0))?;
         let copy = |s: &State| zeros(if s.rows.is_recurrent() { s.rows.count(0) * s.cols } else { 0 });
         let saved = g.states.iter().map(copy).collect::<Result<_>>()?;
         let rows = |d: Dim| match d {
@@ -73,7 +86,8 @@ impl Model {
             _ => None,
         });
         let blocks = (None, zeros(whole.max().unwrap_or(0))?);
-        Ok(Self { weights, memory, vectors, states, saved, slots, blocks, ropes: Vec::new(), limits, plan })
+        let ropes = Vec::new();
+        Ok(Self { weights, memory, vectors, states, caches, sums, saved, slots, blocks, ropes, limits, plan })
     }
 
     pub fn write_weight(&mut self, pool: &Pool, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
@@ -121,12 +135,12 @@ impl Model {
         self.plan.graph.nodes = nodes;
     }
 
-    /// What a worker needs of its scratch: decoded rows of a matrix, or the scores of a query.
+    /// What a worker needs of its scratch: decoded rows of a matrix, or the queries and scores of attention.
     pub fn scratch_len(&self) -> usize {
         let g = self.graph();
-        let of = |op: &Op| match *op {
-            Op::MatMul { w, .. } | Op::MoeMatMul { w, .. } => scratch_len(g.weight(w).cols),
-            Op::Attention { .. } => self.limits.n_ctx,
+        let of = |op: &Op| match op {
+            Op::MatMul { w, .. } | Op::MoeMatMul { w, .. } => scratch_len(g.weight(*w).cols),
+            Op::Attention { attn, .. } => attention::scratch_len(attn),
             _ => 0,
         };
         g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0)
@@ -152,7 +166,7 @@ impl Model {
             let v = ValueId(i as u32);
             let node = self.plan.graph.node(v);
             match (&node.op, node.shape) {
-                (&Op::KvStore { x, state }, _) => self.store(x, state, step),
+                (&Op::KvStore { x, state }, _) => self.store(isa, x, state, step),
                 (_, Some(shape)) => {
                     if let &Op::MatMul { w, x } | &Op::MoeMatMul { w, x, .. } = &node.op
                         && self.weights[w.index()].packed.is_some()
@@ -163,14 +177,13 @@ impl Model {
                     // The slot of a value is never that of an operand, so it can be taken out while those are read.
                     let slot = self.plan.slot(v).0 as usize;
                     let mut y = std::mem::take(&mut self.slots[slot]);
+                    // So is what the op rewrites besides it: its state, or the sums of attention.
                     let recurrent = node.op.recurrent_state().map(|s| s.index());
-                    let mut state = recurrent.map(|s| std::mem::take(&mut self.states[s])).unwrap_or_default();
+                    let mut aside = std::mem::take(recurrent.map_or(&mut self.sums, |s| &mut self.states[s]));
                     let run = Run { m: self, pool, isa, step };
-                    let done = run.op(&node.op, shape.cols, &mut state, &mut y[..step.rows(shape) * shape.cols]);
+                    let done = run.op(&node.op, shape.cols, &mut aside, &mut y[..step.rows(shape) * shape.cols]);
                     self.slots[slot] = y;
-                    if let Some(s) = recurrent {
-                        self.states[s] = state;
-                    }
+                    *recurrent.map_or(&mut self.sums, |s| &mut self.states[s]) = aside;
                     done?;
                 }
                 (op, None) => unreachable!("{} makes a value", op.name()),
@@ -199,17 +212,24 @@ impl Model {
         let f32s = |all: &[Vec<f32>]| all.iter().map(|v| 4 * v.len() as u64).sum::<u64>();
         Memory {
             weights: self.memory.bytes() as u64 + f32s(&self.vectors),
-            kv: f32s(&self.states) + f32s(&self.saved),
-            scratch: f32s(&self.slots) + size_of_val(&*self.blocks.1) as u64,
+            kv: f32s(&self.states)
+                + f32s(&self.saved)
+                + self.caches.iter().flatten().map(|c| c.bytes() as u64).sum::<u64>(),
+            scratch: f32s(&self.slots) + (size_of_val(&*self.blocks.1) + size_of_val(&*self.sums)) as u64,
         }
     }
 
-    fn store(&mut self, x: ValueId, state: StateId, step: &Step<'_>) {
+    fn store(&mut self, isa: Isa, x: ValueId, state: StateId, step: &Step<'_>) {
         let at = step.pos * self.plan.graph.state(state).cols;
+        let mut cache = self.caches[state.index()].take();
         let mut rows = std::mem::take(&mut self.states[state.index()]);
         let x = self.value(x, step);
-        rows[at..at + x.len()].copy_from_slice(x);
+        match &mut cache {
+            Some(cache) => cache.store(isa, step.pos, x),
+            None => rows[at..at + x.len()].copy_from_slice(x),
+        }
         self.states[state.index()] = rows;
+        self.caches[state.index()] = cache;
     }
 
     /// Has a value in whole numbers. Matrices that share it share them.
@@ -292,8 +312,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Computes `y` [rows, cols]. `state` is that of a recurrent op.
-    fn op(&self, op: &Op, cols: usize, state: &mut [f32], y: &mut [f32]) -> Result<()> {
+    /// Computes `y` [rows, cols]. `aside` is the state of a recurrent op, or room for the sums of attention.
+    fn op(&self, op: &Op, cols: usize, aside: &mut [f32], y: &mut [f32]) -> Result<()> {
         let Run { m, pool, isa, step } = *self;
         let value = |v| m.value(v, step);
         let vector = |w: WeightId| &*m.vectors[w.index()];
@@ -312,8 +332,9 @@ impl Run<'_> {
             Op::KvStore { .. } => unreachable!("`run` stores"),
             Op::KvLoad { state } => y.copy_from_slice(&m.states[state.index()][step.pos * cols..][..y.len()]),
             Op::Attention { q, k, v, attn, .. } => {
-                let (k, v) = (&m.states[k.index()], &m.states[v.index()]);
-                attention(pool, isa, &Attend { attn, q: value(q), k, v, pos: step.pos }, y);
+                let [k, v] =
+                    [k, v].map(|s| m.caches[s.index()].as_ref().expect("`caches` made one for each attention"));
+                attention(pool, isa, &Attend { attn, q: value(q), k, v, pos: step.pos }, aside, y);
             }
             Op::Add { a, b } => rows::add(pool, isa, value(a), value(b), y),
             Op::Concat { a, b } => rows::concat(value(a), value(b), m.cols(a), y),
@@ -322,11 +343,11 @@ impl Run<'_> {
             Op::SigmoidGate { x, gate } => rows::sigmoid_gate(pool, isa, value(x), value(gate), y),
             Op::Slice { x, group, start, len } => rows::slice(value(x), group, start, len, y),
             Op::L2Norm { x, d_head, eps, scale } => rows::l2_norm(pool, isa, value(x), d_head, (eps, scale), y),
-            Op::SsmConv { x, w, .. } => delta::ssm_conv(isa, value(x), vector(w), state, y),
+            Op::SsmConv { x, w, .. } => delta::ssm_conv(isa, value(x), vector(w), aside, y),
             Op::DeltaRule { q, k, v, alpha, beta, a, dt, delta, .. } => {
                 let (q, k, v, alpha, beta) = (value(q), value(k), value(v), value(alpha), value(beta));
                 let (a, dt) = (vector(a), vector(dt));
-                delta::delta_rule(isa, &Rule { delta, q, k, v, alpha, beta, a, dt }, state, y);
+                delta::delta_rule(isa, &Rule { delta, q, k, v, alpha, beta, a, dt }, aside, y);
             }
             Op::MoeRoute { x, n_used } => moe::moe_route(value(x), m.cols(x), n_used, y),
             Op::MoeMatMul { w, x, route, .. } => {
@@ -369,13 +390,4 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-/// Memory that may be too much to have.
-fn zeros<T: bytemuck::Zeroable + Copy>(n: usize) -> Result<Vec<T>> {
-    let mut v = Vec::new();
-    let bytes = n.saturating_mul(size_of::<T>());
-    v.try_reserve_exact(n).map_err(|_| Error::new(ErrorKind::OutOfMemory, format!("cannot allocate {bytes} bytes")))?;
-    v.resize(n, T::zeroed());
-    Ok(v)
 }

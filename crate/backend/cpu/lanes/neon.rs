@@ -201,6 +201,14 @@ impl<const DOT: u8> Ints for Neon<DOT> {
     }
 
     #[inline(always)]
+    fn halves(x: &[u8; 32]) -> Self::V {
+        [0, 8, 16, 24].map(
+            #[inline(always)]
+            |at| Self::f_halves(&x[at..]),
+        )
+    }
+
+    #[inline(always)]
     fn f_unsigned(x: &[u8]) -> float32x4_t {
         // SAFETY: as in `load`.
         unsafe { vcvtq_f32_u32(vmovl_u16(vget_low_u16(four(x)))) }

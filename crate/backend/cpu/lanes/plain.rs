@@ -98,6 +98,11 @@ impl Ints for Plain {
     }
 
     #[inline(always)]
+    fn halves(x: &[u8; 32]) -> Chunk {
+        Self::f_halves(x)
+    }
+
+    #[inline(always)]
     fn f_unsigned(x: &[u8]) -> Chunk {
         let x = &x[..16];
         std::array::from_fn(|i| f32::from(x[i]))

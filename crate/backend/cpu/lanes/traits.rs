@@ -60,6 +60,8 @@ pub trait Ints: Lanes {
     fn f_store(v: Self::F, y: &mut [f32]);
     /// The first W f16 of `x`, little-endian.
     fn f_halves(x: &[u8]) -> Self::F;
+    /// 16 f16, little-endian.
+    fn halves(x: &[u8; 32]) -> Self::V;
     /// The first W bytes as numbers from 0.
     fn f_unsigned(x: &[u8]) -> Self::F;
     /// The first W bytes as numbers from -128.

@@ -183,6 +183,14 @@ impl Ints for Wasm {
     }
 
     #[inline(always)]
+    fn halves(x: &[u8; 32]) -> Self::V {
+        [0, 8, 16, 24].map(
+            #[inline(always)]
+            |at| Self::f_halves(&x[at..]),
+        )
+    }
+
+    #[inline(always)]
     fn f_unsigned(x: &[u8]) -> v128 {
         let x = u32::from_le_bytes(*x.first_chunk().expect("4 bytes"));
         f32x4_convert_u32x4(u32x4_extend_low_u16x8(u16x8_extend_low_u8x16(u32x4(x, 0, 0, 0))))

@@ -52,6 +52,11 @@ impl<const DOT: u8> Ints for Avx2<DOT> {
     }
 
     #[inline(always)]
+    fn halves(x: &[u8; 32]) -> Self::V {
+        (Self::f_halves(x), Self::f_halves(&x[16..]))
+    }
+
+    #[inline(always)]
     fn f_unsigned(x: &[u8]) -> __m256 {
         let x = &x[..8];
         // SAFETY: x has 8 bytes; the load needs no alignment.
@@ -190,6 +195,11 @@ impl Ints for Avx512 {
         let x = &x[..32];
         // SAFETY: x has 32 bytes; the load needs no alignment.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn halves(x: &[u8; 32]) -> Self::V {
+        Self::f_halves(x)
     }
 
     #[inline(always)]

@@ -1,0 +1,303 @@
+//! The keys or the values of past tokens, in blocks of rows that attention reads 16 values at once.
+//!
+//! A block holds [`BLOCK`] positions of one head. Of keys it has all positions of a column side by side, so that the
+//! scores of 16 keys are made together; of values it has all columns of a position side by side.
+
+use super::lanes::{Ints, Isa};
+use super::memory::zeros;
+use crate::backend::{KvType, Limits};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Graph, Op};
+use crate::quant::f16_to_f32;
+
+/// Positions of a block.
+pub const BLOCK: usize = 64;
+
+/// Values that share a scale of q8_0.
+const SCALED: usize = 32;
+
+/// What the rows are to attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Keys,
+    Values,
+}
+
+/// How the rows of one head lie in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub kind: KvType,
+    pub role: Role,
+    pub d_head: usize,
+}
+
+impl Layout {
+    /// Values that lie side by side: whole registers of 16.
+    pub fn width(self) -> usize {
+        match self.role {
+            Role::Keys => BLOCK,
+            Role::Values => self.d_head.next_multiple_of(16),
+        }
+    }
+
+    /// How often there are so many.
+    pub fn rows(self) -> usize {
+        match self.role {
+            Role::Keys => self.d_head,
+            Role::Values => BLOCK,
+        }
+    }
+
+    fn values(self) -> usize {
+        self.rows() * self.width()
+    }
+
+    /// Scales of q8_0 in a block: for each position, one for so many columns.
+    fn scales(self) -> usize {
+        BLOCK * self.d_head.div_ceil(SCALED)
+    }
+
+    /// Bytes of a block.
+    fn bytes(self) -> usize {
+        match self.kind {
+            KvType::F32 => 4 * self.values(),
+            KvType::F16 => 2 * self.values(),
+            KvType::Q8_0 => self.values() + 2 * self.scales(),
+        }
+    }
+
+    /// Where the value of a position and a column lies.
+    #[inline(always)]
+    fn at(self, slot: usize, col: usize) -> usize {
+        match self.role {
+            Role::Keys => col * BLOCK + slot,
+            Role::Values => slot * self.width() + col,
+        }
+    }
+
+    /// Where the scale of a position and a group of columns lies.
+    #[inline(always)]
+    fn scale_at(self, slot: usize, group: usize) -> usize {
+        match self.role {
+            Role::Keys => group * BLOCK + slot,
+            Role::Values => slot * self.d_head.div_ceil(SCALED) + group,
+        }
+    }
+}
+
+/// All rows of a state: `[block, head, ...]`.
+pub struct Cache {
+    pub layout: Layout,
+    n_head: usize,
+    /// Words, so that f32 is aligned.
+    words: Vec<u32>,
+}
+
+impl Cache {
+    /// Room for positions 0 to `n_ctx - 1` of `n_head` heads. The error is memory that is not there.
+    pub fn new(layout: Layout, n_head: usize, n_ctx: usize) -> Result<Self> {
+        let words = zeros(n_ctx.div_ceil(BLOCK) * n_head * layout.bytes() / 4)?;
+        Ok(Self { layout, n_head, words })
+    }
+
+    pub fn bytes(&self) -> usize {
+        4 * self.words.len()
+    }
+
+    /// The rows of a head in a block.
+    #[inline(always)]
+    pub fn block(&self, block: usize, head: usize) -> &[u8] {
+        let len = self.layout.bytes();
+        &bytemuck::cast_slice(&self.words)[(block * self.n_head + head) * len..][..len]
+    }
+
+    /// Stores rows `x` [tokens, n_head * d_head] from a position on.
+    pub fn store(&mut self, isa: Isa, pos: usize, x: &[f32]) {
+        let Layout { kind, d_head: d, .. } = self.layout;
+        let (layout, len, n_head) = (self.layout, self.layout.bytes(), self.n_head);
+        let memory: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
+        isa.wide(
+            #[inline(always)]
+            || {
+                for (i, x) in x.chunks_exact(d).enumerate() {
+                    let (p, head) = (pos + i / n_head, i % n_head);
+                    let block = &mut memory[(p / BLOCK * n_head + head) * len..][..len];
+                    match kind {
+                        KvType::F32 => put_f32(layout, p % BLOCK, x, bytemuck::cast_slice_mut(block)),
+                        KvType::F16 => put_f16(layout, p % BLOCK, x, bytemuck::cast_slice_mut(block)),
+                        KvType::Q8_0 => put_q8_0(layout, p % BLOCK, x, block),
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// A cache for each state that attention reads, as keys or as values.
+pub fn caches(g: &Graph, limits: Limits) -> Result<Vec<Option<Cache>>> {
+    let mut caches: Vec<Option<Cache>> = g.states.iter().map(|_| None).collect();
+    for n in &g.nodes {
+        let Op::Attention { k, v, attn, .. } = &n.op else { continue };
+        for (state, role) in [(k, Role::Keys), (v, Role::Values)] {
+            let layout = Layout { kind: limits.kv, role, d_head: attn.d_head };
+            match &caches[state.index()] {
+                None => caches[state.index()] = Some(Cache::new(layout, attn.n_kv_head, limits.n_ctx)?),
+                Some(other) if other.layout == layout => {}
+                Some(_) => {
+                    let what = "attention reads its rows as keys and as values, or in heads of two sizes";
+                    return Err(Error::new(ErrorKind::InvalidArgument, what).at(&g.state(*state).name));
+                }
+            }
+        }
+    }
+    Ok(caches)
+}
+
+#[inline(always)]
+fn put_f32(layout: Layout, slot: usize, x: &[f32], block: &mut [f32]) {
+    x.iter().enumerate().for_each(|(c, x)| block[layout.at(slot, c)] = *x);
+}
+
+#[inline(always)]
+fn put_f16(layout: Layout, slot: usize, x: &[f32], block: &mut [u16]) {
+    x.iter().enumerate().for_each(|(c, x)| block[layout.at(slot, c)] = f16_bits(*x));
+}
+
+#[inline(always)]
+fn put_q8_0(layout: Layout, slot: usize, x: &[f32], block: &mut [u8]) {
+    let (values, scales) = block.split_at_mut(layout.values());
+    let scales: &mut [u16] = bytemuck::cast_slice_mut(scales);
+    for (g, x) in x.chunks(SCALED).enumerate() {
+        // A NaN must not get lost, so it becomes the scale.
+        let most = x.iter().fold(0f32, |m, x| if x.abs() <= m { m } else { x.abs() });
+        let scale = f16_bits(most / 127.0);
+        scales[layout.scale_at(slot, g)] = scale;
+        let scale = f16_to_f32(scale);
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        for (c, x) in x.iter().enumerate() {
+            values[layout.at(slot, g * SCALED + c)] = (x * inverse).round_ties_even() as i8 as u8;
+        }
+    }
+}
+
+/// The nearest f16; what is finite stays finite. Without branches, so that loops become vector code.
+#[inline(always)]
+fn f16_bits(x: f32) -> u16 {
+    const MOST: u32 = 0x477f_e000; // 65504
+    const LEAST_NORMAL: u32 = 0x3880_0000; // 2^-14
+    let sign = x.to_bits() >> 16 & 0x8000;
+    let size = x.to_bits() & 0x7fff_ffff;
+    let special = 0x7c00 | if size > 0x7f80_0000 { 0x0200 } else { 0 };
+    let clamped = if size > MOST { MOST } else { size };
+    // The exponent's bias goes from 127 to 15; half of the last kept bit, less one if that bit is even, rounds.
+    let normal = (clamped.wrapping_sub(112 << 23).wrapping_add(0xfff + (clamped >> 13 & 1))) >> 13;
+    // Next to 0.5 the last bit of an f32 is worth 2^-24, as that of a small f16.
+    let small = (f32::from_bits(clamped) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
+    let finite = if clamped < LEAST_NORMAL { small } else { normal };
+    (sign | if size >= 0x7f80_0000 { special } else { finite }) as u16
+}
+
+/// A matrix of which 16 values side by side are read at once, as f32.
+pub trait Panel: Copy {
+    /// Values from `c` on, in row `i`.
+    fn load<L: Ints, const C: usize>(self, i: usize, c: usize) -> [L::V; C];
+}
+
+#[derive(Clone, Copy)]
+pub struct F32s<'a>(pub &'a [f32], pub usize);
+
+impl Panel for F32s<'_> {
+    #[inline(always)]
+    fn load<L: Ints, const C: usize>(self, i: usize, c: usize) -> [L::V; C] {
+        let x = &self.0[i * self.1 + c..][..16 * C].as_chunks().0[..C];
+        let mut v = [L::zero(); C];
+        for k in 0..C {
+            v[k] = L::load(&x[k]);
+        }
+        v
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct F16s<'a>(&'a [u8], usize);
+
+impl Panel for F16s<'_> {
+    #[inline(always)]
+    fn load<L: Ints, const C: usize>(self, i: usize, c: usize) -> [L::V; C] {
+        let x = &self.0[2 * (i * self.1 + c)..][..32 * C].as_chunks().0[..C];
+        let mut v = [L::zero(); C];
+        for k in 0..C {
+            v[k] = L::halves(&x[k]);
+        }
+        v
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Q8s<'a> {
+    layout: Layout,
+    values: &'a [u8],
+    scales: &'a [u8],
+}
+
+impl Panel for Q8s<'_> {
+    #[inline(always)]
+    fn load<L: Ints, const C: usize>(self, i: usize, c: usize) -> [L::V; C] {
+        let x = &self.values[i * self.layout.width() + c..][..16 * C].as_chunks().0[..C];
+        let mut v = [L::zero(); C];
+        for k in 0..C {
+            let scale = match self.layout.role {
+                Role::Keys => {
+                    let at = 2 * self.layout.scale_at(c + 16 * k, i / SCALED);
+                    L::halves(self.scales[at..].first_chunk().expect("a scale for each position"))
+                }
+                Role::Values => {
+                    let at = 2 * self.layout.scale_at(i, (c + 16 * k) / SCALED);
+                    let bits = self.scales[at..].first_chunk().expect("a scale for each group");
+                    L::splat(f16_to_f32(u16::from_le_bytes(*bits)))
+                }
+            };
+            v[k] = L::fma(L::signed(&x[k]), scale, L::zero());
+        }
+        v
+    }
+}
+
+impl Layout {
+    /// The rows of a block of f32.
+    pub fn f32s(self, block: &[u8]) -> F32s<'_> {
+        F32s(bytemuck::cast_slice(block), self.width())
+    }
+
+    /// Those of a block of f16.
+    pub fn f16s(self, block: &[u8]) -> F16s<'_> {
+        F16s(block, self.width())
+    }
+
+    /// Those of a block of q8_0.
+    pub fn q8s(self, block: &[u8]) -> Q8s<'_> {
+        let (values, scales) = block.split_at(self.values());
+        Q8s { layout: self, values, scales }
+    }
+
+    /// The rows of a block as f32.
+    #[inline(always)]
+    pub fn decode<L: Ints>(self, block: &[u8], out: &mut [f32]) {
+        match self.kind {
+            KvType::F32 => self.copy::<L, _>(self.f32s(block), out),
+            KvType::F16 => self.copy::<L, _>(self.f16s(block), out),
+            KvType::Q8_0 => self.copy::<L, _>(self.q8s(block), out),
+        }
+    }
+
+    #[inline(always)]
+    fn copy<L: Ints, P: Panel>(self, panel: P, out: &mut [f32]) {
+        let width = self.width();
+        for (i, row) in out.chunks_exact_mut(width).enumerate() {
+            for (c, out) in row.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let [v] = panel.load::<L, 1>(i, 16 * c);
+                *out = L::store(v);
+            }
+        }
+    }
+}
