@@ -104,6 +104,14 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// The same for a bool.
+    pub fn neutral_bool(&self, name: &str, allowed: bool) {
+        let key = self.key(name);
+        if let Some(value) = self.meta.get(&key).filter(|v| **v != Value::Bool(allowed)) {
+            self.refused.borrow_mut().push(known::shown(&key, value, None));
+        }
+    }
+
     pub fn bad(&self, name: &str, detail: String) -> Error {
         Error::new(ErrorKind::BadConfig, detail).at(format!("key `{}.{name}`", self.arch))
     }

@@ -24,6 +24,7 @@ type Description = fn(&mut Describe<'_>) -> Result<Graph>;
 pub const REGISTRY: &[(&str, Description)] = &[
     ("llama", llama::build),
     ("qwen2", qwen::qwen2),
+    ("qwen2moe", qwen::qwen2moe),
     ("qwen3", qwen::qwen3),
     ("qwen3moe", qwen::qwen3moe),
     ("qwen3vl", qwen::qwen3),

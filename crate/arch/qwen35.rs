@@ -16,7 +16,7 @@ pub fn qwen35(d: &mut Describe<'_>) -> Result<Graph> {
 }
 
 pub fn qwen35moe(d: &mut Describe<'_>) -> Result<Graph> {
-    let experts = Ffn::Moe(MoeSpec::read(&d.keys)?);
+    let experts = Ffn::Moe(MoeSpec::read(&d.keys, true)?);
     build(d, experts)
 }
 

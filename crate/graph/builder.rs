@@ -128,8 +128,8 @@ impl Builder {
         self.push(op)
     }
 
-    pub fn moe_route(&mut self, x: ValueId, n_used: usize) -> ValueId {
-        self.push(Op::MoeRoute { x, n_used })
+    pub fn moe_route(&mut self, x: ValueId, n_used: usize, renormalise: bool) -> ValueId {
+        self.push(Op::MoeRoute { x, n_used, renormalise })
     }
 
     pub fn moe_matmul(&mut self, w: WeightId, x: ValueId, route: ValueId, n_expert: usize) -> ValueId {

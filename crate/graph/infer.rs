@@ -108,7 +108,7 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             recurrent(g, op, *state, n_v_head * d_head)?;
             rows_are_tokens(op, shape(*v))?
         }
-        Op::MoeRoute { x, n_used } => {
+        Op::MoeRoute { x, n_used, renormalise: _ } => {
             if *n_used == 0 || *n_used > shape(*x).cols {
                 return Err(format!("moe_route: {n_used} experts of {}", shape(*x).cols));
             }

@@ -165,11 +165,12 @@ pub enum Op {
         /// Norms that passes took in: q and k are then what they were before those.
         norm: Option<QkNorm>,
     },
-    /// The experts of each token: softmax over the router's logits x, the `n_used` largest, divided by their sum. A row
-    /// is the expert numbers (as floats), best first, and then their shares.
+    /// The experts of each token: softmax over the router's logits x, the `n_used` largest and, where `renormalise`,
+    /// divided by their sum. A row is the expert numbers (as floats), best first, and then their shares.
     MoeRoute {
         x: ValueId,
         n_used: usize,
+        renormalise: bool,
     },
     /// `W_e x` for each expert e of a token. `w` holds the experts' matrices one after another. x is one row for all
     /// experts of a token (`[tokens, cols]`) or one for each (`[tokens, n_used * cols]`).

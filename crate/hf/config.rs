@@ -28,6 +28,7 @@ const FAMILIES: &[Family] = {
     &[
         Family { permutes: true, ..plain("llama") },
         plain("qwen2"),
+        Family { model_type: "qwen2_moe", ..plain("qwen2moe") },
         plain("qwen3"),
         Family { model_type: "qwen3_moe", ..plain("qwen3moe") },
         Family { gemma: true, ..plain("gemma") },
@@ -116,7 +117,14 @@ pub fn read(c: Object<'_>) -> Result<(Config, Meta)> {
         }
         _ => no_windows(c)?,
     }
-    let n_expert = if family.arch == "qwen3moe" { experts(c, &mut keys)? } else { 0 };
+    let n_expert = match family.arch {
+        "qwen2moe" => {
+            keys.uint("expert_shared_feed_forward_length", c.u32("shared_expert_intermediate_size")?);
+            experts(c, &mut keys, false)?
+        }
+        "qwen3moe" => experts(c, &mut keys, true)?,
+        _ => 0,
+    };
     if rope.freqs.is_some() && !family.permutes {
         return Err(c.bad("rope_scaling", format!("`llama3` scaling is not supported for `{model_type}`")));
     }
@@ -124,14 +132,14 @@ pub fn read(c: Object<'_>) -> Result<(Config, Meta)> {
     Ok((Config { family, d_head: d_head as usize, tied, n_expert, rope_freqs: rope.freqs }, keys.meta))
 }
 
-/// How many there are, and how they are used: in every layer, with shares that add up to 1.
-fn experts(c: Object<'_>, keys: &mut Keys) -> Result<usize> {
+/// How many there are, and how they are used: in every layer, with shares that add up to 1 where `renormalised`.
+fn experts(c: Object<'_>, keys: &mut Keys, renormalised: bool) -> Result<usize> {
     let n = match c.opt_u32("num_experts")? {
         Some(n) => n,
         None => c.u32("num_local_experts")?, // since transformers 5
     };
-    if c.opt_bool("norm_topk_prob")? == Some(false) {
-        return Err(c.bad("norm_topk_prob", "shares that do not add up to 1 are not supported"));
+    if let Some(other) = c.opt_bool("norm_topk_prob")?.filter(|given| *given != renormalised) {
+        return Err(c.bad("norm_topk_prob", format!("is {other}; `{}` has {renormalised}", keys.arch)));
     }
     if c.list("mlp_only_layers")?.is_some_and(|list| !list.is_empty()) {
         return Err(c.bad("mlp_only_layers", "layers without experts are not supported"));

@@ -168,8 +168,8 @@ impl Tensors {
         if !matches!(dims.len(), 1 | 2) {
             bail!(BadTensor, "has the shape {:?}; matrices and vectors are read", info.shape);
         }
-        // The router stays in F32 as vectors do.
-        let widened = dims.len() == 1 || own.ends_with("ffn_gate_inp.weight");
+        // Routers and the gates of shared experts stay in F32 as vectors do.
+        let widened = dims.len() == 1 || own.contains(".ffn_gate_inp");
         let rotated = [".attn_q.weight", ".attn_k.weight", ".attn_q.bias", ".attn_k.bias"];
         let change = if self.config.family.permutes && rotated.iter().any(|s| own.ends_with(s)) {
             let (rows, d_head) = (info.shape[0], self.config.d_head);

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use crate::common::checkpoint::{self, Tensor, raw_safetensors, safetensors};
 use crate::common::fixtures;
 
-const NAMES: &[&str] = &["llama", "llama32", "qwen2", "qwen3", "qwen3_tied", "qwen3moe", "gemma", "gemma2", "gemma3"];
+const NAMES: &[&str] =
+    &["llama", "llama32", "qwen2", "qwen2moe", "qwen3", "qwen3_tied", "qwen3moe", "gemma", "gemma2", "gemma3"];
 
 /// A fixture in both forms.
 struct Pair {
@@ -154,6 +155,8 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
         ("llama", "partial_rotary_factor", json!(0.5), BadConfig),
         ("qwen2", "rope_parameters", json!({ "rope_type": "llama3", "factor": 8.0 }), BadConfig),
         ("qwen2", "use_sliding_window", json!(true), BadConfig),
+        ("qwen2moe", "norm_topk_prob", json!(true), BadConfig),
+        ("qwen2moe", "shared_expert_intermediate_size", Value::Null, MissingKey),
         ("qwen3", "layer_types", json!(["sliding_attention"]), BadConfig),
         ("qwen3moe", "norm_topk_prob", json!(false), BadConfig),
         ("qwen3moe", "mlp_only_layers", json!([0]), BadConfig),

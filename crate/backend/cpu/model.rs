@@ -328,7 +328,7 @@ impl Run<'_> {
                 let (a, dt) = (vector(a), vector(dt));
                 delta::delta_rule(isa, &Rule { delta, q, k, v, alpha, beta, a, dt }, state, y);
             }
-            Op::MoeRoute { x, n_used } => moe::moe_route(value(x), m.cols(x), n_used, y),
+            Op::MoeRoute { x, n_used, renormalise } => moe::moe_route(value(x), m.cols(x), n_used, renormalise, y),
             Op::MoeMatMul { w, x, route, .. } => {
                 let (k, route) = (m.graph().weight(w).cols, (value(route), m.cols(route) / 2));
                 moe::moe_matmul(route, m.cols(x) != k, (y, cols), |expert, row, y| {

@@ -5,15 +5,16 @@ use crate::error::Result;
 use crate::graph::{ValueId, WeightId};
 
 impl Run<'_> {
-    pub fn moe_route(&self, x: ValueId, n_used: usize) -> Vec<f64> {
+    pub fn moe_route(&self, x: ValueId, n_used: usize, renormalise: bool) -> Vec<f64> {
         let mut y = Vec::new();
         for logits in self.value(x).chunks_exact(self.cols(x)) {
             let mut best: Vec<usize> = (0..logits.len()).collect();
             best.sort_by(|&a, &b| logits[b].total_cmp(&logits[a])); // stable: the lower number wins a tie
             best.truncate(n_used);
+            let top = logits[best[0]];
+            let shares: Vec<f64> = best.iter().map(|&e| (logits[e] - top).exp()).collect();
             // The softmax's own sum cancels when the shares are divided by theirs.
-            let shares: Vec<f64> = best.iter().map(|&e| (logits[e] - logits[best[0]]).exp()).collect();
-            let sum: f64 = shares.iter().sum();
+            let sum: f64 = if renormalise { shares.iter().sum() } else { logits.iter().map(|l| (l - top).exp()).sum() };
             y.extend(best.iter().map(|&e| e as f64));
             y.extend(shares.iter().map(|s| s / sum));
         }

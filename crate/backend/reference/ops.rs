@@ -79,7 +79,7 @@ impl Run<'_> {
             }
             Op::SsmConv { x, w, state } => self.ssm_conv(x, w, &mut states[state.index()])?,
             Op::DeltaRule { state, .. } => self.delta_rule(op, &mut states[state.index()])?,
-            Op::MoeRoute { x, n_used } => self.moe_route(x, n_used),
+            Op::MoeRoute { x, n_used, renormalise } => self.moe_route(x, n_used, renormalise),
             Op::MoeMatMul { w, x, route, n_expert } => self.moe_matmul(w, x, route, n_expert)?,
             Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => {
                 unreachable!("`prepare` takes fused ops apart")

@@ -127,6 +127,7 @@ export async function generation(t, c, backend) {
 const ARCHITECTURES = [
   "llama32",
   "qwen2",
+  "qwen2moe",
   "qwen3_tied",
   "qwen3moe",
   "gemma",

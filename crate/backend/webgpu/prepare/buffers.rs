@@ -88,7 +88,7 @@ fn groups(gpu: &Gpu, plan: &Plan, limits: Limits) -> Result<Vec<(SlotId, wgpu::B
     let g = &plan.graph;
     let mut all: Vec<(SlotId, wgpu::Buffer)> = Vec::new();
     for (i, node) in g.nodes.iter().enumerate() {
-        let Op::MoeRoute { x, n_used } = &node.op else { continue };
+        let Op::MoeRoute { x, n_used, .. } = &node.op else { continue };
         let (n_expert, slot) = (g.shape(*x).cols, plan.slot(ValueId(i as u32)));
         let tiled = !moe::moe_tiles(n_expert, *n_used, gpu.tuning).is_empty();
         if tiled && !all.iter().any(|(s, _)| *s == slot) {
