@@ -65,7 +65,7 @@ impl Config {
         }
         if n_head as u64 * d_head as u64 > u64::from(MAX_SIZE) {
             return Err(
-                keys.bad("attention.head_count", format!("{n_head} heads of {d_head} are more than any model has"))
+                keys.bad("attention.head_count", format!("{n_head} heads of length {d_head} are more than the limit"))
             );
         }
         let n_layer = keys.size("block_count")?;
@@ -124,6 +124,8 @@ fn rope_scale(keys: &Keys<'_>) -> Result<f32> {
     match keys.string("rope.scaling.type")? {
         Some("none") => Ok(1.0),
         None | Some("linear") => Ok(1.0 / factor.unwrap_or(1.0)),
-        Some(other) => Err(keys.bad("rope.scaling.type", format!("`{other}` is not supported; `linear` is"))),
+        Some(other) => {
+            Err(keys.bad("rope.scaling.type", format!("unsupported scaling `{other}`; expected `none` or `linear`")))
+        }
     }
 }

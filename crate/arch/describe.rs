@@ -127,19 +127,14 @@ impl<'a> Describe<'a> {
             if allow_unknown { Default::default() } else { (self.unread_tensors(), self.keys.refused()) };
         let unknown = [keys, tensors].concat();
         let faults = [
-            (ErrorKind::MissingTensor, "the file lacks", &self.missing, ""),
-            (ErrorKind::BadTensor, "these tensors have other shapes than the configuration says:", &self.misshapen, ""),
-            (
-                ErrorKind::UnsupportedType,
-                "no kernel for the type of these tensors:",
-                &types,
-                "; take another quantisation",
-            ),
+            (ErrorKind::MissingTensor, "missing tensors:", &self.missing, ""),
+            (ErrorKind::BadTensor, "tensor shapes that contradict the configuration:", &self.misshapen, ""),
+            (ErrorKind::UnsupportedType, "unsupported tensor types:", &types, "; use another quantisation"),
             (
                 ErrorKind::UnknownContent,
-                "the file holds what this engine does not know and what may change the results:",
+                "unknown content that may change the results:",
                 &unknown,
-                "; allow what is unknown to run it all the same",
+                "; allow unknown content to run the file anyway",
             ),
         ];
         let faults: Vec<_> = faults.into_iter().filter(|(_, _, list, _)| !list.is_empty()).collect();

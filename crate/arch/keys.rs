@@ -86,12 +86,12 @@ impl<'a> Keys<'a> {
                 list.iter().map(|v| *v == 1).collect()
             }
             Some(Value::Array(_)) => {
-                return Err(self.bad(name, "must be a list of bools, one for each layer".to_string()));
+                return Err(self.bad(name, "must be an array of bools, one per layer".to_string()));
             }
             _ => return Ok(None),
         };
         if list.len() < n {
-            return Err(self.bad(name, format!("has {} entries for {n} layers", list.len())));
+            return Err(self.bad(name, format!("must have an entry for each of {n} layers, has {}", list.len())));
         }
         Ok(Some(list))
     }

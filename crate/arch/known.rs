@@ -203,7 +203,7 @@ pub fn shown(key: &str, value: &Value, allowed: Option<&[f64]>) -> String {
     match allowed {
         Some(list) => {
             let list: Vec<_> = list.iter().map(f64::to_string).collect();
-            format!("`{key}`{value} (only {} can be followed)", list.join(" or "))
+            format!("`{key}`{value} (expected {})", list.join(" or "))
         }
         None => format!("`{key}`{value}"),
     }

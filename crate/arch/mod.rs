@@ -54,7 +54,7 @@ pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, wanted: Wanted) -> R
         let known: Vec<_> = REGISTRY.iter().map(|(n, _)| *n).collect();
         return Err(Error::new(
             ErrorKind::UnsupportedArchitecture,
-            format!("architecture `{}` is not one of those that run here: {}", known::clipped(name), known.join(", ")),
+            format!("unsupported architecture `{}`; expected one of {}", known::clipped(name), known.join(", ")),
         ));
     };
     let mut d = Describe::new(gguf, wanted.mtp)?;

@@ -26,12 +26,15 @@ fn build(d: &mut Describe<'_>, ffn: Ffn) -> Result<Graph> {
     // The last blocks predict further tokens from the result of those before.
     let n_nextn = d.keys.size_or_none("nextn_predict_layers")?.unwrap_or(0);
     if n_nextn >= c.n_layer {
-        crate::bail!(BadConfig, "`nextn_predict_layers` is {n_nextn}, but there are {} blocks", c.n_layer);
+        crate::bail!(BadConfig, "`nextn_predict_layers` must be less than the {} blocks, is {n_nextn}", c.n_layer);
     }
     c.n_layer -= n_nextn;
     let mtp = d.mtp && n_nextn > 0;
     if mtp && n_nextn > 1 {
-        crate::bail!(BadConfig, "there are {n_nextn} blocks for multi-token prediction, 1 can run; open it without");
+        crate::bail!(
+            BadConfig,
+            "{n_nextn} blocks for multi-token prediction are not supported, 1 is; open the model without them"
+        );
     }
     if !mtp {
         (c.n_layer..c.n_layer + n_nextn).for_each(|layer| d.ignore(format!("blk.{layer}.")));

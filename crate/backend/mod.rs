@@ -61,7 +61,7 @@ impl FromStr for KvType {
             "f32" => KvType::F32,
             "f16" => KvType::F16,
             "q8_0" => KvType::Q8_0,
-            _ => bail!(InvalidArgument, "there is no cache type `{name}`; take f32, f16 or q8_0"),
+            _ => bail!(InvalidArgument, "unknown cache type `{name}`; expected f32, f16 or q8_0"),
         })
     }
 }
@@ -102,7 +102,12 @@ pub struct Step<'a> {
 impl Step<'_> {
     /// What of the graph runs.
     pub fn part(&self, g: &Graph) -> Result<Part> {
-        g.part(self.entry).ok_or_else(|| Error::new(ErrorKind::InvalidState, "the plan has no such entry"))
+        g.part(self.entry).ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidState,
+                "the plan has no such part; was the model opened with multi-token prediction?",
+            )
+        })
     }
 
     /// The rows of a value in this step.
@@ -183,13 +188,13 @@ pub trait Backend {
     /// Starts a step of the trunk with one row of logits, from which a token is chosen. Only after
     /// `prepare_choice` allowed some by these rules.
     fn submit_choice(&mut self, _: &Step<'_>, _: &Choice<'_>) -> Result<()> {
-        Err(Error::new(ErrorKind::InvalidState, "this backend chooses no tokens"))
+        Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))
     }
 
     /// The token that the oldest choice gave that was not read yet. An error of kind
     /// [`ErrorKind::DegenerateLogits`] where there was none to choose.
     fn poll_choice(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
-        Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend chooses no tokens")))
+        Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens")))
     }
 
     /// Keeps a copy of all recurrent states, in place of the one before.
@@ -201,7 +206,7 @@ pub trait Backend {
     /// Runs a step with each kernel by itself, and says how long each took. Keys and values are written and recurrent
     /// states move on as in `submit`; there are no logits to read.
     fn profile<'a>(&'a mut self, _: &'a Step<'a>) -> Timing<'a> {
-        let refused = Error::new(ErrorKind::InvalidState, "only kernels of a GPU are timed; take that backend");
+        let refused = Error::new(ErrorKind::InvalidState, "profiling needs the GPU backend");
         Box::pin(std::future::ready(Err(refused)))
     }
 

@@ -101,7 +101,7 @@ impl Loader {
         let first = self.wanted(0).first().map_or(0, |r| r.start);
         Err(Error::new(
             ErrorKind::GgufTruncated,
-            format!("{missing} bytes of weights did not come, the first at byte {first}; is the download complete?"),
+            format!("{missing} bytes of weights are missing, the first at byte {first}; is the download complete?"),
         ))
     }
 

@@ -119,14 +119,14 @@ impl Model {
         let left = room.saturating_sub(weights + scratch + self.recurrent_bytes());
         let remedy = match left.checked_div(self.row_bytes()) {
             Some(most @ 1..) => format!("a context of {most} tokens would fit"),
-            _ => "take a smaller model or quantisation".to_string(),
+            _ => "use a smaller model or quantisation".to_string(),
         };
         let n_ctx = self.limits.n_ctx;
         let [need, room, weights, kv, scratch] = [need, room, weights, kv, scratch].map(mib);
         crate::bail!(
             OutOfMemory,
             "the model needs {need}: {weights} of weights, {kv} of cache for {n_ctx} tokens and {scratch} of scratch; \
-             there are {room} for it: {remedy}"
+             {room} are available: {remedy}"
         );
     }
 
@@ -176,7 +176,7 @@ fn suppressed(meta: &Meta, n_vocab: usize) -> Result<Vec<u32>> {
     let id = |id: i128| match u32::try_from(id) {
         Ok(id) if (id as usize) < n_vocab => Ok(id),
         _ => {
-            let detail = format!("names the token {id}; the vocabulary has {n_vocab}");
+            let detail = format!("token {id} is outside the vocabulary of {n_vocab} tokens");
             Err(Error::new(ErrorKind::BadTokenizer, detail).at(format!("key `{key}`")))
         }
     };

@@ -153,7 +153,11 @@ impl Sampler {
         for &(id, bias) in &p.logit_bias {
             match logits.get_mut(id as usize) {
                 Some(l) => *l += bias,
-                None => crate::bail!(InvalidArgument, "logit bias for token {id}: the vocabulary has {}", logits.len()),
+                None => crate::bail!(
+                    InvalidArgument,
+                    "the logit bias names token {id}, but the vocabulary has {} tokens",
+                    logits.len()
+                ),
             }
         }
         let id = if p.temperature == 0.0 {
@@ -197,7 +201,10 @@ pub(super) fn refuse_degenerate(logits: &[f32]) -> Result<()> {
     }
     if bad {
         let (i, l) = logits.iter().enumerate().find(|(_, l)| l.is_nan() || **l == f32::INFINITY).expect("one is bad");
-        crate::bail!(DegenerateLogits, "the logit of token {i} is {l}; compare this backend with the reference");
+        crate::bail!(
+            DegenerateLogits,
+            "the logit of token {i} is {l}, expected a finite number; compare this backend with the reference"
+        );
     }
     if max == f32::NEG_INFINITY || (min == max && logits.len() > 1) {
         crate::bail!(DegenerateLogits, "all logits are {max}; compare this backend with the reference");

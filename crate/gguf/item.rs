@@ -11,7 +11,7 @@ pub fn magic(item: &[u8]) -> Result<()> {
         b"FUGG" => bail!(GgufVersion, "the file is big-endian; convert it to little-endian"),
         [b'<', ..] => bail!(NotGguf, "this is a web page, not a GGUF file; does the address lead to the file itself?"),
         [b'{', ..] => bail!(NotGguf, "this is JSON, not a GGUF file; did the server answer with an error?"),
-        _ => bail!(NotGguf, "does not begin with `GGUF` but with `{}`", item.escape_ascii()),
+        _ => bail!(NotGguf, "the file starts with `{}`, expected `GGUF`", item.escape_ascii()),
     }
 }
 
@@ -19,35 +19,35 @@ pub fn version(v: u32) -> Result<u32> {
     match v {
         2 | 3 => Ok(v),
         _ if v & 0xffff == 0 && v != 0 => bail!(GgufVersion, "the file is big-endian; convert it to little-endian"),
-        _ => bail!(GgufVersion, "GGUF version {v}; this reader knows 2 and 3"),
+        _ => bail!(GgufVersion, "unsupported GGUF version {v}; expected 2 or 3"),
     }
 }
 
 pub fn value_type(id: u32) -> Result<ValueType> {
     match ValueType::from_id(id) {
         Some(ty) => Ok(ty),
-        None => bail!(GgufInvalid, "has the value type number {id}, which is unknown"),
+        None => bail!(GgufInvalid, "unknown value type {id}; expected 0 to 12"),
     }
 }
 
 pub fn name_len(item: &[u8]) -> Result<usize> {
     match u64_at(item, 0) {
         n @ 1..=MAX_NAME => Ok(n as usize),
-        n => bail!(GgufInvalid, "has a name of {n} bytes, must have 1 to {MAX_NAME}"),
+        n => bail!(GgufInvalid, "the name has {n} bytes, must have 1 to {MAX_NAME}"),
     }
 }
 
 pub fn string_len(item: &[u8]) -> Result<usize> {
     match u64_at(item, 0) {
         n @ 0..=MAX_STRING => Ok(n as usize),
-        n => bail!(GgufInvalid, "claims a string of {n} bytes, the limit is {MAX_STRING}"),
+        n => bail!(GgufInvalid, "declares a string of {n} bytes, the limit is {MAX_STRING}"),
     }
 }
 
 pub fn utf8(item: &[u8]) -> Result<String> {
     match std::str::from_utf8(item) {
         Ok(s) => Ok(s.to_owned()),
-        Err(e) => bail!(GgufInvalid, "the name is no UTF-8 (after {} bytes of it)", e.valid_up_to()),
+        Err(e) => bail!(GgufInvalid, "the name is not valid UTF-8 after byte {}", e.valid_up_to()),
     }
 }
 
@@ -82,7 +82,7 @@ pub fn elements(ty: ValueType, b: &[u8]) -> Result<Array> {
         ValueType::F32 => Array::Float(each(b, f32::from_le_bytes)),
         ValueType::F64 => Array::Float(each(b, |c| f64::from_le_bytes(c) as f32)),
         ValueType::Bool => match b.iter().find(|v| **v > 1) {
-            Some(v) => bail!(GgufInvalid, "has a bool of {v}, must be 0 or 1"),
+            Some(v) => bail!(GgufInvalid, "a bool must be 0 or 1, is {v}"),
             None => Array::Bool(each(b, |[v]: [u8; 1]| v == 1)),
         },
         ValueType::String | ValueType::Array => unreachable!("strings are items of their own, arrays do not nest"),

@@ -31,7 +31,7 @@ impl Room {
             }
         }
         if n > MAX_HEADER - self.pos.min(MAX_HEADER) {
-            bail!(GgufInvalid, "needs {n} bytes: the header would be longer than {MAX_HEADER}");
+            bail!(GgufInvalid, "needs {n} bytes, which makes the header longer than the limit of {MAX_HEADER}");
         }
         Ok(())
     }

@@ -171,7 +171,7 @@ impl Meta {
     }
 
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>> {
-        self.typed(key, "an integer of 32 bits, not negative", as_u32)
+        self.typed(key, "an unsigned 32-bit integer", as_u32)
     }
 
     pub fn f32(&self, key: &str) -> Result<f32> {

@@ -129,10 +129,10 @@ impl Parser {
         self.tensors_left = item::u64_at(bytes, 4);
         self.keys_left = item::u64_at(bytes, 12);
         if self.tensors_left > MAX_TENSORS {
-            bail!(GgufInvalid, "claims {} tensors, the limit is {MAX_TENSORS}", self.tensors_left);
+            bail!(GgufInvalid, "declares {} tensors, the limit is {MAX_TENSORS}", self.tensors_left);
         }
         if self.keys_left > MAX_KEYS {
-            bail!(GgufInvalid, "claims {} keys, the limit is {MAX_KEYS}", self.keys_left);
+            bail!(GgufInvalid, "declares {} keys, the limit is {MAX_KEYS}", self.keys_left);
         }
         room.claim(self.keys_left * MIN_KEY + self.tensors_left * MIN_TENSOR)?;
         Ok(self.next_entry())
@@ -149,7 +149,7 @@ impl Parser {
     fn key(&mut self, bytes: &[u8]) -> Result<Next> {
         self.name = item::utf8(bytes)?;
         if self.meta.get(&self.name).is_some() {
-            bail!(GgufInvalid, "the key `{}` is there twice", clip(&self.name));
+            bail!(GgufInvalid, "duplicate key `{}`", clip(&self.name));
         }
         Ok(Next::Tag)
     }
@@ -163,10 +163,10 @@ impl Parser {
     fn array_head(&mut self, bytes: &[u8], room: &Room) -> Result<Next> {
         let (ty, count) = (item::value_type(item::u32_at(bytes, 0))?, item::u64_at(bytes, 4));
         if ty == ValueType::Array {
-            bail!(GgufInvalid, "is an array of arrays, which no reader needs");
+            bail!(GgufInvalid, "arrays of arrays are not supported");
         }
         if count > MAX_ARRAY {
-            bail!(GgufInvalid, "claims {count} elements, the limit is {MAX_ARRAY}");
+            bail!(GgufInvalid, "declares {count} elements, the limit is {MAX_ARRAY}");
         }
         // A string has its length of 8 bytes at least.
         room.claim(count * if ty == ValueType::String { 8 } else { ty.size() as u64 })?;
@@ -197,8 +197,8 @@ impl Parser {
         let id = item::u32_at(bytes, rank * 8);
         let Some(dtype) = DType::from_gguf(id) else {
             match DType::other_name(id) {
-                Some(name) => bail!(UnsupportedType, "has the type {name} (number {id}), which is not supported"),
-                None => bail!(GgufInvalid, "has the type number {id}, which is unknown"),
+                Some(name) => bail!(UnsupportedType, "unsupported type {name} (number {id}); use another quantisation"),
+                None => bail!(GgufInvalid, "unknown type number {id}; was the file written by a newer program?"),
             }
         };
         let len = layout::tensor_bytes(dtype, &dims)?;

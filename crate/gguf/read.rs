@@ -64,7 +64,10 @@ impl Reader {
     pub fn push(&mut self, piece: &[u8]) -> Result<Progress> {
         let parser = match &mut self.phase {
             Phase::Reading(parser) => parser,
-            Phase::Done => bail!(InvalidState, "the header is complete: the bytes that follow are tensor data"),
+            Phase::Done => bail!(
+                InvalidState,
+                "the header is complete; the bytes that follow are tensor data, which the loader takes"
+            ),
             Phase::Failed(e) => return Err(e.clone()),
         };
         match feed(parser, &mut self.room, &mut self.pending, piece) {

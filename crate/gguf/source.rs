@@ -21,7 +21,10 @@ impl<T: AsRef<[u8]>> Source for T {
         let file = self.as_ref();
         let bytes = file.get(info.offset as usize..(info.offset + info.len) as usize);
         bytes.map(Cow::Borrowed).ok_or_else(|| {
-            let e = Error::new(ErrorKind::GgufTruncated, format!("the file has {} bytes", file.len()));
+            let e = Error::new(
+                ErrorKind::GgufTruncated,
+                format!("lies past the end of the file ({} bytes); is the download complete?", file.len()),
+            );
             e.at(format!("tensor `{}`", info.name))
         })
     }

@@ -63,7 +63,7 @@ pub struct Weight {
 impl Weight {
     /// Bytes of one packed row.
     pub fn row_bytes(&self) -> usize {
-        self.dtype.row_bytes(self.cols).expect("the reader refuses rows that are no whole number of blocks")
+        self.dtype.row_bytes(self.cols).expect("the reader refuses rows that are not whole blocks")
     }
 
     /// Bytes of the packed matrix.

@@ -75,13 +75,13 @@ pub fn read(c: Object<'_>) -> Result<(Config, Meta)> {
     let Some(family) = FAMILIES.iter().find(|f| f.model_type == model_type) else {
         let known: Vec<_> = FAMILIES.iter().map(|f| f.model_type).collect();
         let detail = format!(
-            "`{model_type}` is not one of the types whose checkpoints are read ({}); convert it to GGUF",
+            "unsupported model type `{model_type}`; expected one of {}, or convert the checkpoint to GGUF",
             known.join(", ")
         );
         return Err(Error::new(ErrorKind::UnsupportedArchitecture, detail).at(c.at("model_type")));
     };
     if c.get("quantization_config").is_some() {
-        let detail = "the checkpoint is quantised; take the one in BF16 or F16, or a quantised GGUF file";
+        let detail = "quantised checkpoints are not supported; use the one in BF16 or F16, or a quantised GGUF file";
         return Err(Error::new(ErrorKind::UnsupportedType, detail).at(c.at("quantization_config")));
     }
     let mut keys = Keys { arch: family.arch, meta: Meta::default() };
@@ -139,7 +139,7 @@ fn experts(c: Object<'_>, keys: &mut Keys, renormalised: bool) -> Result<usize> 
         None => c.u32("num_local_experts")?, // since transformers 5
     };
     if let Some(other) = c.opt_bool("norm_topk_prob")?.filter(|given| *given != renormalised) {
-        return Err(c.bad("norm_topk_prob", format!("is {other}; `{}` has {renormalised}", keys.arch)));
+        return Err(c.bad("norm_topk_prob", format!("must be {renormalised} for `{}`, is {other}", keys.arch)));
     }
     if c.list("mlp_only_layers")?.is_some_and(|list| !list.is_empty()) {
         return Err(c.bad("mlp_only_layers", "layers without experts are not supported"));
@@ -159,7 +159,7 @@ fn activation(c: Object<'_>, family: &Family) -> Result<()> {
     let key = if c.get("hidden_activation").is_some() { "hidden_activation" } else { "hidden_act" };
     match c.opt_str(key)? {
         Some(act) if !want.contains(&act) => {
-            Err(c.bad(key, format!("`{act}` is not supported here, `{}` is", want[0])))
+            Err(c.bad(key, format!("unsupported activation `{act}`; expected `{}`", want[0])))
         }
         _ => Ok(()),
     }
@@ -169,7 +169,7 @@ fn activation(c: Object<'_>, family: &Family) -> Result<()> {
 fn windows(c: Object<'_>, rope: &Rope, scalar: u32, keys: &mut Keys) -> Result<()> {
     let given = c.opt_f64("query_pre_attn_scalar")?.unwrap_or(256.0);
     if given != f64::from(scalar) {
-        return Err(c.bad("query_pre_attn_scalar", format!("is {given}, only {scalar} is supported for this shape")));
+        return Err(c.bad("query_pre_attn_scalar", format!("must be {scalar} for this shape, is {given}")));
     }
     if c.opt_bool("use_bidirectional_attention")? == Some(true) {
         return Err(c.bad("use_bidirectional_attention", "the model looks ahead; only causal attention is supported"));
@@ -206,7 +206,9 @@ fn windows(c: Object<'_>, rope: &Rope, scalar: u32, keys: &mut Keys) -> Result<(
     }
     match (rope.local_base, keys.arch) {
         (Some(base), "gemma3") => keys.float("rope.freq_base_swa", base),
-        (Some(_), _) => return Err(c.bad("rope_parameters", "layers with a base of their own are not supported here")),
+        (Some(_), _) => {
+            return Err(c.bad("rope_parameters", "a base per kind of layer is not supported for this architecture"));
+        }
         (None, _) => {}
     }
     Ok(())

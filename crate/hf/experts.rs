@@ -30,10 +30,10 @@ impl All {
     pub fn add(&mut self, (own, i): (String, usize), dtype: DType, dims: Vec<u64>, piece: Piece) -> Result<()> {
         let e = self.0.entry(own).or_insert_with(|| Experts { dtype, dims: dims.clone(), pieces: BTreeMap::new() });
         if (e.dtype, &e.dims) != (dtype, &dims) || dims.len() != 2 {
-            bail!(BadTensor, "is {dtype} {dims:?}, another expert of this layer is {} {:?}", e.dtype, e.dims);
+            bail!(BadTensor, "is {dtype} {dims:?}, but the other experts of this layer are {} {:?}", e.dtype, e.dims);
         }
         if e.pieces.insert(i, piece).is_some() {
-            bail!(BadCheckpoint, "is in the checkpoint twice");
+            bail!(BadCheckpoint, "is in the checkpoint more than once");
         }
         Ok(())
     }
@@ -43,7 +43,7 @@ impl All {
         for (own, e) in &self.0 {
             let (have, last) = (e.pieces.len(), e.pieces.last_key_value().map_or(0, |(i, _)| *i));
             if have != n || last + 1 != n {
-                let detail = format!("the checkpoint has {have} experts, the last is {last}; there must be {n}");
+                let detail = format!("the checkpoint has {have} experts, the last is number {last}; expected {n}");
                 return Err(Error::new(ErrorKind::MissingTensor, detail).at(own));
             }
         }

@@ -16,7 +16,7 @@ pub fn parse(file: &str, text: &str) -> Result<Value> {
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(Error::new(ErrorKind::BadCheckpoint, "must be a JSON object").at(file)),
-        Err(e) => Err(Error::new(ErrorKind::BadCheckpoint, format!("is no JSON: {e}")).at(file)),
+        Err(e) => Err(Error::new(ErrorKind::BadCheckpoint, format!("is not valid JSON: {e}")).at(file)),
     }
 }
 
@@ -36,7 +36,7 @@ impl<'a> Object<'a> {
     }
 
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>> {
-        self.typed(key, "an integer of 32 bits, not negative", |v| u32::try_from(v.as_u64()?).ok())
+        self.typed(key, "an unsigned 32-bit integer", |v| u32::try_from(v.as_u64()?).ok())
     }
 
     pub fn u32(&self, key: &str) -> Result<u32> {

@@ -74,7 +74,7 @@ pub fn shards(index: &str) -> Result<Vec<String>> {
                 files.insert(name.to_string())
             }
             _ => {
-                let detail = format!("{file} is no name of a safetensors file beside it");
+                let detail = format!("{file} must be the name of a safetensors file in the same folder");
                 return Err(Error::new(ErrorKind::BadCheckpoint, detail).at(index.at("weight_map")));
             }
         };
@@ -166,7 +166,7 @@ impl Tensors {
         }
         let stored = dtype(info.dtype)?;
         if !matches!(dims.len(), 1 | 2) {
-            bail!(BadTensor, "has the shape {:?}; matrices and vectors are read", info.shape);
+            bail!(BadTensor, "has the shape {:?}; expected 1 or 2 dims", info.shape);
         }
         // Routers and the gates of shared experts stay in F32 as vectors do.
         let widened = dims.len() == 1 || own.contains(".ffn_gate_inp");
@@ -174,7 +174,7 @@ impl Tensors {
         let change = if self.config.family.permutes && rotated.iter().any(|s| own.ends_with(s)) {
             let (rows, d_head) = (info.shape[0], self.config.d_head);
             if d_head == 0 || d_head % 2 != 0 || !rows.is_multiple_of(d_head) {
-                bail!(BadTensor, "has {rows} rows, which are not heads of an even length ({d_head})");
+                bail!(BadTensor, "the number of rows must be a multiple of an even head length ({d_head}), is {rows}");
             }
             if dims.len() == 1 {
                 bail!(BadTensor, "this architecture has no biases here");
@@ -189,7 +189,7 @@ impl Tensors {
         };
         let dtype = if widened { DType::F32 } else { stored };
         if self.places.insert(own.clone(), Place::Shard { shard, bytes, change }).is_some() {
-            bail!(BadCheckpoint, "is in the checkpoint twice");
+            bail!(BadCheckpoint, "is in the checkpoint more than once");
         }
         self.infos.push((own, dtype, dims));
         Ok(())
@@ -231,7 +231,10 @@ fn dtype(stored: Dtype) -> Result<DType> {
         Dtype::F32 => DType::F32,
         Dtype::F16 => DType::F16,
         Dtype::BF16 => DType::BF16,
-        other => bail!(UnsupportedType, "is {other:?}; F32, F16 and BF16 are read, or take a quantised GGUF file"),
+        other => bail!(
+            UnsupportedType,
+            "unsupported type {other:?}; expected F32, F16 or BF16, or use a quantised GGUF file"
+        ),
     })
 }
 
@@ -239,11 +242,11 @@ fn broken(e: &safetensors::SafeTensorError, len: usize) -> Error {
     use safetensors::SafeTensorError as E;
     let detail = match e {
         E::HeaderTooSmall | E::InvalidHeaderLength | E::MetadataIncompleteBuffer => {
-            format!("the file has {len} bytes, which are not those that its header promises; is the download complete?")
+            format!("the file has {len} bytes, which its header contradicts; is the download complete?")
         }
         E::InvalidOffset(name) => format!("the offsets of tensor `{name}` leave a gap, overlap or run backwards"),
         E::TensorInvalidInfo => "a tensor has another length than its shape and type say".to_string(),
-        other => format!("is no safetensors file: {other}"),
+        other => format!("is not a valid safetensors file: {other}"),
     };
     Error::new(ErrorKind::BadCheckpoint, detail)
 }

@@ -31,7 +31,7 @@ pub fn read(c: Object<'_>, d_head: u32) -> Result<Rope> {
     };
     for o in [Some(c), params].into_iter().flatten() {
         if o.opt_f64("partial_rotary_factor")?.is_some_and(|f| f != 1.0) {
-            return Err(o.bad("partial_rotary_factor", "heads that are rotated in part are not supported here"));
+            return Err(o.bad("partial_rotary_factor", "partial rotation is not supported for this architecture"));
         }
     }
     let mut rope = Rope { base: c.opt_f64("rope_theta")?, ..Rope::default() };
@@ -66,7 +66,7 @@ impl Rope {
                 self.freqs = Some(self.llama3(p, d_head)?);
                 Ok(())
             }
-            other => Err(p.bad(key, format!("`{other}` is not supported; `linear` and `llama3` are"))),
+            other => Err(p.bad(key, format!("unsupported scaling `{other}`; expected `linear` or `llama3`"))),
         }
     }
 

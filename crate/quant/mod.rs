@@ -117,6 +117,8 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
 /// # Panics
 /// As [`BlockFormat::decode`]; and where `cols` is no whole number of blocks or the matrix has no such rows.
 pub fn decode_rows(dtype: DType, bytes: &[u8], cols: usize, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-    let row = dtype.row_bytes(cols).unwrap_or_else(|| panic!("{cols} values are no whole number of {dtype} blocks"));
+    let row = dtype
+        .row_bytes(cols)
+        .unwrap_or_else(|| panic!("{cols} values are not a multiple of the block size of {dtype}"));
     decode(dtype, &bytes[rows.start * row..rows.end * row], out)
 }

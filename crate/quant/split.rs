@@ -109,7 +109,7 @@ pub fn split(dtype: DType, b: &[u8], s: &mut Split) {
                 nibbles(part(b, 8 + i * 16), q);
             }
         }
-        _ => panic!("blocks of {dtype} are not made of whole numbers"),
+        _ => panic!("blocks of {dtype} are not integers times a scale"),
     }
 }
 

@@ -115,7 +115,7 @@ impl Bpe {
     pub fn new(meta: &Meta, vocab: &Vocab) -> Result<Bpe> {
         let pre = meta.opt_string("tokenizer.ggml.pre")?.unwrap_or("default");
         let Some(rules) = rules(pre) else {
-            bail!(BadTokenizer, "the pre-tokenizer `{pre}` is not one that this engine knows");
+            bail!(BadTokenizer, "unknown pre-tokenizer `{pre}`");
         };
         let merges = merges(meta)?;
         let model = BPE::builder()
@@ -194,7 +194,7 @@ fn bpe_vocab(meta: &Meta, vocab: &Vocab, merges: &Merges) -> Result<BpeVocab> {
         if !token.is_empty()
             && let Some(other) = out.insert(text(token)?.to_owned(), id as u32)
         {
-            bail!(BadTokenizer, "tokens {other} and {id} are the same");
+            bail!(BadTokenizer, "tokens {other} and {id} have the same text");
         }
     }
     let mut markers: HashSet<&str> = HashSet::new();
@@ -222,7 +222,7 @@ fn merges(meta: &Meta) -> Result<Merges> {
     for (i, merge) in raw.iter().enumerate() {
         match text(merge)?.split_once(' ') {
             Some((a, b)) if !a.is_empty() && !b.is_empty() => out.push((a.to_owned(), b.to_owned())),
-            _ => bail!(BadTokenizer, "merge {i} is no pair of tokens with a space between them"),
+            _ => bail!(BadTokenizer, "merge {i} must be two tokens separated by a space"),
         }
     }
     Ok(out)

@@ -76,7 +76,11 @@ impl Shadows {
         let free = PRIVATE.into_iter().flatten().filter_map(char::from_u32).filter(|c| !taken.contains(c));
         let shadows: Vec<char> = free.take(markers.alphabet.len()).collect();
         if shadows.len() < markers.alphabet.len() {
-            bail!(InvalidArgument, "the messages use {} private characters of Unicode; leave some free", taken.len());
+            bail!(
+                InvalidArgument,
+                "the messages use {} private-use characters of Unicode; leave some of them free",
+                taken.len()
+            );
         }
         Ok(Self { markers: markers.clone(), shadows })
     }

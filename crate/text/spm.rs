@@ -50,7 +50,9 @@ fn byte_value(token: &[u8]) -> Result<u8> {
     let hex = token.strip_prefix(b"<0x").and_then(|t| t.strip_suffix(b">")).filter(|h| h.len() == 2);
     match hex.and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok()) {
         Some(byte) => Ok(byte),
-        None => bail!(BadTokenizer, "`{}` is no byte token; it must look like <0x0A>", String::from_utf8_lossy(token)),
+        None => {
+            bail!(BadTokenizer, "`{}` is not a byte token; expected the form <0x0A>", String::from_utf8_lossy(token))
+        }
     }
 }
 
@@ -78,7 +80,7 @@ impl Spm {
             // An empty token stands for nothing, so several of them are no contradiction.
             let empty = raw.get(id as usize).is_none_or(<[u8]>::is_empty);
             if !empty && let Err(other) = names.insert(raw, id) {
-                bail!(BadTokenizer, "tokens {other} and {id} are the same");
+                bail!(BadTokenizer, "tokens {other} and {id} have the same text");
             }
             let bytes = vocab.bytes(id);
             match vocab.kind(id) {
@@ -86,7 +88,7 @@ impl Spm {
                 Some(Kind::Normal) if !bytes.is_empty() => {
                     // Two spellings of one text (a space and U+2581): the first one is used.
                     if spm.index.insert(vocab.strings(), id) == Err(id) {
-                        bail!(BadTokenizer, "token {id} is one of too many that look alike");
+                        bail!(BadTokenizer, "token {id} collides with too many others");
                     }
                     spm.longest = spm.longest.max(bytes.len());
                 }

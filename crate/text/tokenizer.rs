@@ -51,8 +51,8 @@ impl Tokenizer {
                 (vocab, Algorithm::Spm(Box::new(spm)), true)
             }
             Some("none") => (Vocab::from_meta(meta, |_, _, _| Ok(()))?, Algorithm::None, false),
-            Some(other) => bail!(BadTokenizer, "the tokenizer model `{other}` is not one that this engine knows"),
-            None => bail!(BadTokenizer, "the file has no `tokenizer.ggml.model`; is it a whole model?"),
+            Some(other) => bail!(BadTokenizer, "unknown tokenizer model `{other}`; expected `gpt2` or `llama`"),
+            None => bail!(BadTokenizer, "the file has no `tokenizer.ggml.model`; is it complete?"),
         };
         Ok(Tokenizer {
             matcher: Matcher::new(&vocab),
@@ -90,7 +90,7 @@ impl Tokenizer {
                 }
             }
             Algorithm::None => {
-                bail!(BadTokenizer, "the model has no tokenizer that is known here; give token ids instead")
+                bail!(BadTokenizer, "the model has no supported tokenizer; give token ids instead")
             }
             Algorithm::Spm(spm) => self.encode_spm(spm, text, options.parse_special, shadows, &mut ids)?,
         }

@@ -68,7 +68,7 @@ pub fn raw_tokens(meta: &Meta) -> Result<&Strings> {
         return Err(Error::new(ErrorKind::BadTokenizer, detail).at("key `tokenizer.ggml.tokens`"));
     };
     if tokens.is_empty() || tokens.len() > MAX_TOKENS {
-        bail!(BadTokenizer, "the vocabulary has {} tokens; 1 to {MAX_TOKENS} are possible", tokens.len());
+        bail!(BadTokenizer, "the vocabulary must have 1 to {MAX_TOKENS} tokens, has {}", tokens.len());
     }
     Ok(tokens)
 }
@@ -149,17 +149,16 @@ pub fn is_space(c: char) -> bool {
 
 fn kinds(meta: &Meta, len: usize) -> Result<Vec<Kind>> {
     let key = "tokenizer.ggml.token_type";
-    let parse =
-        |n: i64| match n {
-            1 => Ok(Kind::Normal),
-            2 => Ok(Kind::Unknown),
-            3 => Ok(Kind::Control),
-            4 => Ok(Kind::UserDefined),
-            5 => Ok(Kind::Unused),
-            6 => Ok(Kind::Byte),
-            _ => Err(Error::new(ErrorKind::BadTokenizer, format!("{n} is no token type (1 to 6)"))
-                .at(format!("key `{key}`"))),
-        };
+    let parse = |n: i64| match n {
+        1 => Ok(Kind::Normal),
+        2 => Ok(Kind::Unknown),
+        3 => Ok(Kind::Control),
+        4 => Ok(Kind::UserDefined),
+        5 => Ok(Kind::Unused),
+        6 => Ok(Kind::Byte),
+        _ => Err(Error::new(ErrorKind::BadTokenizer, format!("unknown token type {n}; expected 1 to 6"))
+            .at(format!("key `{key}`"))),
+    };
     let kinds: Vec<Kind> = match meta.opt_array(key)? {
         None => vec![Kind::Normal; len],
         Some(Array::Int(v)) => v.iter().map(|&n| parse(n)).collect::<Result<_>>()?,
@@ -175,7 +174,7 @@ fn kinds(meta: &Meta, len: usize) -> Result<Vec<Kind>> {
 /// Refuses an array that does not have one element for each token.
 pub fn same_len(key: &str, have: usize, tokens: usize) -> Result<()> {
     if have != tokens {
-        bail!(BadTokenizer, "`{key}` has {have} elements for {tokens} tokens");
+        bail!(BadTokenizer, "`{key}` must have {tokens} elements, one per token, has {have}");
     }
     Ok(())
 }
@@ -188,7 +187,7 @@ fn role(meta: &Meta, name: &str, len: usize) -> Result<Option<u32>> {
     }
     match meta.opt_u32(&key)? {
         Some(id) if id as usize >= len => {
-            bail!(BadTokenizer, "`{key}` is {id}, but the vocabulary has {len} tokens")
+            bail!(BadTokenizer, "`{key}` must be below the {len} tokens of the vocabulary, is {id}")
         }
         id => Ok(id),
     }

@@ -31,7 +31,7 @@ fn file(path: &Path) -> Result<Opened> {
 
 fn folder(path: &Path) -> Result<Opened> {
     let Some(config) = optional(path, "config.json")? else {
-        let detail = "the folder has no `config.json`; name a GGUF file, or the folder of a Hugging Face checkpoint";
+        let detail = "the folder has no `config.json`; give a GGUF file, or the folder of a Hugging Face checkpoint";
         return Err(Error::new(ErrorKind::Io, detail));
     };
     let mut shards = Vec::new();
@@ -53,7 +53,8 @@ fn shard_names(path: &Path) -> Result<Vec<String>> {
     if path.join(whole).exists() {
         return Ok(vec![whole.to_string()]);
     }
-    let detail = format!("the folder has neither `{whole}` nor `{whole}.index.json`; other weight files are not read");
+    let detail =
+        format!("the folder has neither `{whole}` nor `{whole}.index.json`; other weight files are not supported");
     Err(Error::new(ErrorKind::Io, detail))
 }
 
@@ -74,7 +75,7 @@ fn add_tokenizer(path: &Path, config: &str, gguf: &mut Gguf) -> Result<()> {
     };
     let n_vocab = gguf.tensor("token_embd.weight").map_or(0, |t| t.rows());
     if let Err(e) = text::tokenizer_from_hf(&files, n_vocab, &mut gguf.meta) {
-        tracing::warn!("{e}; the model reads and writes ids only");
+        tracing::warn!("{e}; the model runs on token ids only");
     }
     Ok(())
 }

@@ -355,7 +355,7 @@ fn one_error_names_everything_that_is_wrong_and_long_foreign_names_are_cut() {
         "`blk.0.attn_k.weight`",
         "`output_norm.weight`",
         "`blk.0.attn_norm.weight` must be",
-        "`llama.logit_scale` = 0.5 (only 1 or 0 can be followed)",
+        "`llama.logit_scale` = 0.5 (expected 1 or 0)",
         "`prism.hadamard.block_size` = 8",
         "tensor `output.bias`",
         "tensor `dense.0.weight`",
@@ -390,7 +390,7 @@ fn a_part_of_a_split_model_says_which_and_its_counts_are_checked() {
     }
     refused(&with(&plain, &split(2, 2, uint(n))), ErrorKind::GgufInvalid, &["`split.no` is 2", "`split.count` is 2"]);
     refused(&with(&plain, &split(0, 2, uint(3))), ErrorKind::GgufInvalid, &["`split.tensors.count` is 3"]);
-    refused(&with(&plain, &split(0, 1, uint(n + 1))), ErrorKind::GgufInvalid, &["`split.tensors.count`", "whole?"]);
+    refused(&with(&plain, &split(0, 1, uint(n + 1))), ErrorKind::GgufInvalid, &["`split.tensors.count`", "complete?"]);
     refused(&with(&plain, &[("split.count", string("2"))]), ErrorKind::WrongKeyType, &["split.count"]);
 }
 

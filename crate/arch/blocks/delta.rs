@@ -18,7 +18,10 @@ impl DeltaSpec {
         let (n_k_head, n_v_head) = (keys.size("ssm.group_count")?, keys.size("ssm.time_step_rank")?);
         let (d_head, d_inner) = (keys.size("ssm.state_size")?, keys.size("ssm.inner_size")?);
         if n_v_head % n_k_head != 0 {
-            crate::bail!(BadConfig, "{n_k_head} key heads (`ssm.group_count`) do not divide {n_v_head} value heads");
+            crate::bail!(
+                BadConfig,
+                "`ssm.time_step_rank` must be a multiple of `ssm.group_count` {n_k_head}, is {n_v_head}"
+            );
         }
         if d_inner as u64 != n_v_head as u64 * d_head as u64 {
             crate::bail!(BadConfig, "`ssm.inner_size` must be {n_v_head} heads of {d_head}, is {d_inner}");

@@ -25,7 +25,10 @@ impl MoeSpec {
     pub fn read(keys: &Keys<'_>, renormalise: bool) -> Result<Self> {
         let (n_expert, n_used) = (keys.size("expert_count")?, keys.size("expert_used_count")?);
         if n_used > n_expert {
-            crate::bail!(BadConfig, "`expert_used_count` is {n_used}, but there are {n_expert} experts");
+            crate::bail!(
+                BadConfig,
+                "`expert_used_count` must be at most {n_expert}, the number of experts, is {n_used}"
+            );
         }
         let d_ff_shared = keys.size_or_none("expert_shared_feed_forward_length")?;
         keys.neutral("expert_shared_count", &[0.0, if d_ff_shared.is_some() { 1.0 } else { 0.0 }]);

@@ -78,7 +78,9 @@ impl Backend for Reference {
         let weight = &mut self.weights[w.index()];
         match offset.checked_add(bytes.len()).and_then(|end| weight.get_mut(offset..end)) {
             Some(place) => place.copy_from_slice(bytes),
-            None => return Err(Error::new(ErrorKind::InvalidArgument, "weight bytes past the end").at(w)),
+            None => {
+                return Err(Error::new(ErrorKind::InvalidArgument, "the bytes end past the end of the weight").at(w));
+            }
         }
         Ok(())
     }

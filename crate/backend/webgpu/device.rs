@@ -129,7 +129,7 @@ impl Gpu {
         if bytes > self.max_binding {
             bail!(
                 OutOfMemory,
-                "{what} needs {bytes} bytes, the GPU binds {} at most; lower the context length or the tokens of a step",
+                "{what} needs {bytes} bytes, the GPU can bind at most {}; lower the context length or the tokens of a step",
                 self.max_binding
             );
         }
@@ -206,10 +206,9 @@ fn watch(device: &wgpu::Device) -> Fault {
     let failed = fault.clone();
     device.on_uncaptured_error(Arc::new(move |e| {
         failed.set(match e {
-            wgpu::Error::OutOfMemory { .. } => Error::new(
-                ErrorKind::OutOfMemory,
-                "the GPU is out of memory; choose a smaller model or a shorter context",
-            ),
+            wgpu::Error::OutOfMemory { .. } => {
+                Error::new(ErrorKind::OutOfMemory, "the GPU is out of memory; use a smaller model or a shorter context")
+            }
             e => Error::new(ErrorKind::GpuError, format!("the GPU refused a command: {e}")),
         });
     }));

@@ -57,7 +57,7 @@ impl WebGpu {
     /// them to the GPU itself. A host goes on with the rest of the piece until nothing is left of it.
     pub fn weight_target(&self, w: WeightId, offset: usize, len: usize) -> Result<Target<'_>> {
         let target = self.runner.as_ref().ok_or_else(not_prepared)?.program.buffers.weights.target(w, offset, len);
-        target.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("{w} ends before byte {offset}")))
+        target.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("byte {offset} is past the end of {w}")))
     }
 
     /// What went wrong outside any call, if anything did. Browsers tell of failed allocations after a while only:
@@ -126,7 +126,7 @@ impl WebGpu {
 }
 
 fn not_prepared() -> Error {
-    Error::new(ErrorKind::InvalidState, "no plan was prepared")
+    Error::new(ErrorKind::InvalidState, "no plan is prepared; call `prepare` first")
 }
 
 impl Backend for WebGpu {

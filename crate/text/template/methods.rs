@@ -37,7 +37,8 @@ fn split(budget: &Budget, text: &str, args: &[Value], from_right: bool) -> Resul
     let limit = limit.or(kwargs.get("maxsplit")?).unwrap_or(-1);
     kwargs.assert_all_used()?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let separator = separator.as_ref().map(|value| value.as_str().ok_or_else(|| invalid("a separator is a string")));
+    let separator =
+        separator.as_ref().map(|value| value.as_str().ok_or_else(|| invalid("a separator must be a string")));
     let mut rest = text;
     let mut parts = Vec::new();
     let separator = separator.transpose()?;

@@ -58,7 +58,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     }
     let tests = args.tests();
     let Some(need) = tests.iter().map(|t| t.n + t.depth).max() else {
-        return Err(Error::new(ErrorKind::InvalidArgument, "there is nothing to measure; give --pp or --tg above 0"));
+        return Err(Error::new(ErrorKind::InvalidArgument, "nothing to measure; give --pp or --tg above 0"));
     };
     let mut options = args.model.device.options(Purpose::Run);
     options.n_ctx = Some(options.n_ctx.unwrap_or(need));

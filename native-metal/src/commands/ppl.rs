@@ -56,7 +56,9 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let reference: Reference = read_json(&args.file)?;
     let chunks = &reference.chunks[..reference.chunks.len().min(args.chunks)];
     let Some(longest) = chunks.iter().map(|c| c.ids.len()).max() else {
-        return Err(Error::new(ErrorKind::InvalidArgument, "there are no chunks to run").at(args.file.display()));
+        return Err(
+            Error::new(ErrorKind::InvalidArgument, "no chunks to run; expected at least one").at(args.file.display())
+        );
     };
     let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options(Purpose::Compare) };
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Compare)?;

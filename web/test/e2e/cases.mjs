@@ -466,10 +466,10 @@ export async function faults(t, c, backend) {
     const small = { model: TINY, backend, contextLength: 4000, memoryLimit: 1e6 };
     await assert.rejects(c.call("load", small), {
       code: "out-of-memory",
-      message: /of weights.* of cache for 4000 tokens .*there are 1\.0 MiB/,
+      message: /of weights.* of cache for 4000 tokens .*1\.0 MiB are available/,
     });
     // A cache of 9 GB: more than the memory of wasm, or than a GPU binds.
-    const limit = backend === "cpu" ? /there are \d+\.\d MiB/ : /GPU binds \d+ at most/;
+    const limit = backend === "cpu" ? /\d+\.\d MiB are available/ : /GPU can bind at most \d+/;
     await assert.rejects(c.call("load", { model: TINY, backend, contextLength: 12_000_000 }), {
       code: "out-of-memory",
       message: limit,

@@ -90,7 +90,11 @@ impl Program {
 fn check(g: &Graph, limits: Limits) -> Result<()> {
     let most = limits.max_tokens.max(limits.max_outputs);
     if most > MAX_GRID {
-        bail!(InvalidArgument, "a step of {most} tokens is more than the {} of a GPU grid", MAX_GRID);
+        bail!(
+            InvalidArgument,
+            "a step of {most} tokens exceeds the limit {} of a GPU grid; lower the tokens of a step",
+            MAX_GRID
+        );
     }
     for node in &g.nodes {
         for w in node.op.weights().map(|w| g.weight(w)) {

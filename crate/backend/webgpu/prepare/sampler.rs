@@ -101,10 +101,10 @@ impl Sampler {
     pub fn check(&self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
         let end = step.pos + step.tokens.len();
         if !knows(choice.rules, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
-            bail!(InvalidArgument, "a token is chosen from one row of the trunk, by rules that were asked for");
+            bail!(InvalidArgument, "sampling needs prepared rules and a step of the trunk with one row of logits");
         }
         if choice.history.is_some_and(|h| h.len() != end) || (choice.history.is_none() && step.tokens.len() != 1) {
-            bail!(InvalidArgument, "the history of a choice ends where its step does");
+            bail!(InvalidArgument, "the sampling history must end with the last token of its step");
         }
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Sampler {
 /// What the shader writes is a token or why there is none.
 pub fn token(id: u32) -> Result<u32> {
     match id {
-        u32::MAX => bail!(DegenerateLogits, "a logit is no finite number; compare this backend with the reference"),
+        u32::MAX => bail!(DegenerateLogits, "a logit is not finite; compare this backend with the reference"),
         0xffff_fffe => bail!(DegenerateLogits, "all logits are equal; compare this backend with the reference"),
         0xffff_fffd => bail!(DegenerateLogits, "the penalties leave no token to choose from"),
         id => Ok(id),

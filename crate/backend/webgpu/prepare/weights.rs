@@ -115,7 +115,7 @@ impl Weights {
         let Store { name, parts, host, .. } = &mut self.all[w.index()];
         if let Some(to) = host {
             let Some(to) = offset.checked_add(bytes.len()).and_then(|end| to.get_mut(offset..end)) else {
-                bail!(InvalidArgument, "weight `{name}` has {} bytes, a piece ends after them", to.len());
+                bail!(InvalidArgument, "weight `{name}` has {} bytes, the piece ends past them", to.len());
             };
             to.copy_from_slice(bytes);
         }
@@ -124,7 +124,7 @@ impl Weights {
         }
         while !bytes.is_empty() {
             let done = match target_in(&self.all[w.index()].parts, offset, bytes.len().min(MAX_STAGED)) {
-                None => bail!(InvalidArgument, "weight `{}`: a piece ends after it", self.all[w.index()].name),
+                None => bail!(InvalidArgument, "the piece ends past the end of weight `{}`", self.all[w.index()].name),
                 Some(Target::Raw { buffer, offset, len }) => {
                     gpu.queue.write_buffer(buffer, offset, &bytes[..len]);
                     len
@@ -220,7 +220,7 @@ fn rows_of_parts(gpu: &Gpu, g: &Graph, w: WeightId) -> Result<usize> {
     if most == 0 {
         bail!(
             OutOfMemory,
-            "{TILE} rows of weight `{}` have {row_bytes} bytes each, more than the GPU binds",
+            "{TILE} rows of weight `{}` with {row_bytes} bytes each are more than the GPU can bind",
             g.weight(w).name
         );
     }

@@ -197,7 +197,7 @@ impl Trial {
             if off <= c.tolerance {
                 variants.push((tuning, run, f64::INFINITY));
             } else {
-                tracing::warn!("{:?} gives numbers on this GPU that are off by {off:e}: it is not used", c.knob);
+                tracing::warn!("{:?} is off by {off:e} on this GPU and is not used", c.knob);
             }
         }
         let once = bench.time(&variants[0].1, 1, clock).await?;

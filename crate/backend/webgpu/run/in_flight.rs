@@ -54,7 +54,7 @@ pub async fn mapped(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<()> {
         return Ok(());
     }
     gpu.fault.check()?;
-    bail!(GpuError, "what the GPU gives back could not be mapped");
+    bail!(GpuError, "the readback buffer could not be mapped");
 }
 
 /// What a step gives back to the host.
@@ -145,7 +145,7 @@ impl InFlight {
     /// never does.
     pub fn poll(&mut self, gpu: &Gpu, cx: &Context<'_>, answer: Answer, out: &mut [u8]) -> Poll<Result<()>> {
         let Some(oldest) = self.steps.iter().position(|s| s.answer == answer) else {
-            return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step waits to be read")));
+            return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step is in flight")));
         };
         let slot = &mut self.steps[oldest];
         if slot.flag.lock().done.is_none() && cfg!(not(target_arch = "wasm32")) {
@@ -163,13 +163,13 @@ fn read(slot: &Slot, ok: bool, gpu: &Gpu, out: &mut [u8]) -> Result<()> {
     gpu.fault.check()?;
     if !ok {
         gpu.wait()?; // A lost device tells so while one waits.
-        bail!(GpuError, "what a step gave back could not be mapped");
+        bail!(GpuError, "the result of a step could not be mapped");
     }
     if slot.bytes == 0 {
         return Ok(());
     }
     let Ok(view) = slot.buffer.get_mapped_range(..slot.bytes) else {
-        bail!(GpuError, "what a step gave back could not be read");
+        bail!(GpuError, "the result of a step could not be read");
     };
     let fits = out.len() == view.len();
     if fits {
@@ -178,7 +178,7 @@ fn read(slot: &Slot, ok: bool, gpu: &Gpu, out: &mut [u8]) -> Result<()> {
     drop(view);
     slot.buffer.unmap();
     if !fits {
-        bail!(InvalidArgument, "the step gives back {} bytes, there is room for {}", slot.bytes, out.len());
+        bail!(InvalidArgument, "the step returns {} bytes, the output has room for {}", slot.bytes, out.len());
     }
     Ok(())
 }

@@ -77,7 +77,7 @@ pub async fn time(
     mut record: impl FnMut(&mut wgpu::CommandEncoder, usize, wgpu::ComputePassTimestampWrites<'_>),
 ) -> Result<Vec<f64>> {
     if !gpu.timestamps {
-        bail!(InvalidState, "this GPU has no clock for kernels, or the browser hides it");
+        bail!(InvalidState, "timestamp queries are not available: the GPU lacks them or the browser hides them");
     }
     let bytes = (2 * n * 8) as u64;
     let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -108,7 +108,7 @@ pub async fn time(
     encoder.copy_buffer_to_buffer(&resolved, 0, &read, 0, bytes);
     gpu.queue.submit([encoder.finish()]);
     mapped(gpu, &read).await?;
-    let Ok(view) = read.get_mapped_range(..) else { bail!(GpuError, "the times could not be read") };
+    let Ok(view) = read.get_mapped_range(..) else { bail!(GpuError, "the timestamps could not be read back") };
     let period = f64::from(gpu.queue.get_timestamp_period());
     let ticks = |at: &[u8]| at.iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
     Ok(view.chunks_exact(16).map(|pair| ticks(&pair[8..]).saturating_sub(ticks(&pair[..8])) as f64 * period).collect())

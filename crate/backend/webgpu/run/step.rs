@@ -208,7 +208,7 @@ impl Runner {
 }
 
 fn not_asked() -> Error {
-    Error::new(ErrorKind::InvalidState, "no choice was asked for")
+    Error::new(ErrorKind::InvalidState, "no sampling was prepared")
 }
 
 /// Whether the host knows the tokens of a step: else the step before chooses the one of it.
@@ -238,13 +238,13 @@ fn send(gpu: &Gpu, to: &wgpu::Buffer, words: &[u32]) -> u64 {
 fn fits(step: &Step<'_>, limits: Limits) -> Result<()> {
     let end = step.pos.saturating_add(step.tokens.len());
     if end > limits.n_ctx {
-        bail!(ContextOverflow, "the step ends at position {end}, the context has {}", limits.n_ctx);
+        bail!(ContextOverflow, "the step ends at position {end}, the context holds {}", limits.n_ctx);
     }
     if step.tokens.is_empty() || step.tokens.len() > limits.max_tokens {
-        bail!(InvalidArgument, "a step has 1 to {} tokens, this one {}", limits.max_tokens, step.tokens.len());
+        bail!(InvalidArgument, "a step must have 1 to {} tokens, has {}", limits.max_tokens, step.tokens.len());
     }
     if step.outputs > limits.max_outputs.min(step.tokens.len()) {
-        bail!(InvalidArgument, "{} rows of logits are more than the step or the limits have", step.outputs);
+        bail!(InvalidArgument, "{} rows of logits exceed the tokens of the step or the limit of outputs", step.outputs);
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ pub fn run(args: &ModelArgs, depth: usize, reps: usize, json: bool) -> Result<Re
         Kind::Gpu => {}
         Kind::Auto => args.device.backend = Kind::Gpu,
         _ => {
-            return Err(Error::new(ErrorKind::InvalidArgument, "--profile times kernels of a GPU: take --backend gpu"));
+            return Err(Error::new(ErrorKind::InvalidArgument, "--profile needs a GPU; use --backend gpu"));
         }
     }
     let mut options = args.device.options(Purpose::Run);

@@ -41,7 +41,7 @@ impl Greedy {
     /// Refuses numbers that would be compared with nothing.
     fn check(&self) -> Result<(), String> {
         if self.prompts.is_empty() {
-            return Err("there are no prompts".to_string());
+            return Err("expected at least one prompt".to_string());
         }
         let whole = |r: &Reference| !r.tokens.is_empty() && r.margins.len() == r.tokens.len();
         match self.prompts.iter().find(|p| p.ids.is_empty() || !whole(&p.f32)) {
@@ -64,7 +64,7 @@ struct Steps {
 pub fn run(args: &Args, path: &Path, greedy: &Greedy, json: bool) -> Result<Outcome> {
     greedy.check().map_err(|what| malformed(path, what))?;
     let Some(file) = &args.model else {
-        let detail = "these numbers belong to a real model: give its file with --model";
+        let detail = "these numbers belong to a real model; give its file with --model";
         return Err(Error::new(ErrorKind::InvalidArgument, detail));
     };
     let prompts = &greedy.prompts[..greedy.prompts.len().min(args.prompts)];
