@@ -1,6 +1,6 @@
 //! Hyper-parameters, each with its key, checked so that a description can build without looking back.
 
-use super::Describe;
+use super::ModelBuilder;
 use super::keys::{Keys, MAX_SIZE};
 use crate::error::Result;
 use crate::graph::{Rope, RopePairs};
@@ -35,7 +35,8 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn read(d: &Describe<'_>) -> Result<Self> {
+    /// Reads and checks the keys that all architectures have; `n_vocab` comes from `token_embd.weight`.
+    pub fn read(d: &ModelBuilder<'_>) -> Result<Self> {
         let (keys, gguf) = (&d.keys, d.gguf);
         let d_model = keys.size("embedding_length")?;
         let n_head = keys.size("attention.head_count")?;

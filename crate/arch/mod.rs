@@ -2,23 +2,23 @@
 
 mod blocks;
 mod config;
-mod describe;
 mod gemma;
 mod keys;
 mod known;
 mod llama;
+mod model_builder;
 mod qwen;
 mod qwen35;
 
 pub use config::Config;
-pub use describe::Describe;
+pub use model_builder::ModelBuilder;
 
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 use crate::graph::Graph;
 
-type Description = fn(&mut Describe<'_>) -> Result<Graph>;
+type Description = fn(&mut ModelBuilder<'_>) -> Result<Graph>;
 
 /// `general.architecture` and the description that goes with it.
 pub const REGISTRY: &[(&str, Description)] = &[
@@ -57,7 +57,7 @@ pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, wanted: Wanted) -> R
             format!("unsupported architecture `{}`; expected one of {}", known::clipped(name), known.join(", ")),
         ));
     };
-    let mut d = Describe::new(gguf, wanted.mtp)?;
+    let mut d = ModelBuilder::new(gguf, wanted.mtp)?;
     let graph = describe(&mut d)?;
     d.check(supports, wanted.allow_unknown)?;
     Ok(graph)

@@ -7,29 +7,29 @@
 //! The text part of qwen3vl is qwen3: for text the three positions of M-RoPE are equal, and nothing is added to layers.
 
 use super::blocks::{AttnSpec, DecoderSpec, Ffn, LayerSpec, MoeSpec, decoder};
-use super::{Config, Describe};
+use super::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, Graph};
 
-pub fn qwen2(d: &mut Describe<'_>) -> Result<Graph> {
+pub fn qwen2(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     build(d, |attn| LayerSpec::plain(AttnSpec { qkv_bias: true, ..attn }, Act::Silu))
 }
 
-pub fn qwen2moe(d: &mut Describe<'_>) -> Result<Graph> {
+pub fn qwen2moe(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let experts = Ffn::Moe(MoeSpec::read(&d.keys, false)?);
     build(d, |attn| LayerSpec { ffn: experts, ..LayerSpec::plain(AttnSpec { qkv_bias: true, ..attn }, Act::Silu) })
 }
 
-pub fn qwen3(d: &mut Describe<'_>) -> Result<Graph> {
+pub fn qwen3(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     build(d, |attn| LayerSpec::plain(AttnSpec { qk_norm: true, ..attn }, Act::Silu))
 }
 
-pub fn qwen3moe(d: &mut Describe<'_>) -> Result<Graph> {
+pub fn qwen3moe(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let experts = Ffn::Moe(MoeSpec::read(&d.keys, true)?);
     build(d, |attn| LayerSpec { ffn: experts, ..LayerSpec::plain(AttnSpec { qk_norm: true, ..attn }, Act::Silu) })
 }
 
-fn build(d: &mut Describe<'_>, layer: impl Fn(AttnSpec) -> LayerSpec) -> Result<Graph> {
+fn build(d: &mut ModelBuilder<'_>, layer: impl Fn(AttnSpec) -> LayerSpec) -> Result<Graph> {
     let c = Config::read(d)?;
     c.no_window(&d.keys)?;
     let layer = layer(AttnSpec::causal(&c, c.rope_halves()));

@@ -7,20 +7,20 @@
 
 use super::blocks::{AttnSpec, DecoderSpec, DeltaSpec, Ffn, LayerSpec, Mixer, MoeSpec, decoder};
 use super::keys::Keys;
-use super::{Config, Describe};
+use super::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, Graph};
 
-pub fn qwen35(d: &mut Describe<'_>) -> Result<Graph> {
+pub fn qwen35(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     build(d, Ffn::Gated(Act::Silu))
 }
 
-pub fn qwen35moe(d: &mut Describe<'_>) -> Result<Graph> {
+pub fn qwen35moe(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let experts = Ffn::Moe(MoeSpec::read(&d.keys, true)?);
     build(d, experts)
 }
 
-fn build(d: &mut Describe<'_>, ffn: Ffn) -> Result<Graph> {
+fn build(d: &mut ModelBuilder<'_>, ffn: Ffn) -> Result<Graph> {
     let mut c = Config::read(d)?;
     c.no_window(&d.keys)?;
     // The last blocks predict further tokens from the result of those before.

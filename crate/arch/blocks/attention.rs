@@ -1,6 +1,6 @@
 //! Attention with grouped query heads, <https://arxiv.org/abs/2305.13245>.
 
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::graph::{Attention, Rope, ValueId};
 
 /// How the attention of one layer differs from the plainest.
@@ -32,7 +32,7 @@ impl AttnSpec {
 }
 
 /// `x` is the normed input, `[tokens, d_model]`; so is the result, after the output projection.
-pub fn attention(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spec: &AttnSpec) -> ValueId {
+pub fn attention(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &AttnSpec) -> ValueId {
     let (d_q, d_kv) = (c.n_head * c.d_head, c.n_kv_head * c.d_head);
     let mut project = |name: &str, d_out: usize| {
         let w = d.matrix(&format!("blk.{layer}.{name}.weight"), c.d_model, d_out);

@@ -2,7 +2,7 @@
 
 use super::layer::{LayerSpec, layer, norm};
 use super::mtp::mtp;
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::Graph;
 
@@ -25,7 +25,7 @@ impl Default for DecoderSpec {
 
 /// Builds the graph. The names of values are those under which hidden states are compared.
 pub fn decoder(
-    d: &mut Describe<'_>,
+    d: &mut ModelBuilder<'_>,
     c: &Config,
     spec: &DecoderSpec,
     layer_spec: impl Fn(usize) -> LayerSpec,

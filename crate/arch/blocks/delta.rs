@@ -1,7 +1,7 @@
 //! The gated delta net, <https://arxiv.org/abs/2412.06464>: a layer with a state of fixed size instead of a cache.
 
 use crate::arch::keys::Keys;
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, Delta, Op, ValueId};
 
@@ -35,7 +35,7 @@ impl DeltaSpec {
 }
 
 /// `x` is the normed input, `[tokens, d_model]`; so is the result, after the output projection.
-pub fn delta_net(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spec: &DeltaSpec) -> ValueId {
+pub fn delta_net(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &DeltaSpec) -> ValueId {
     let Delta { n_k_head, n_v_head, d_head } = spec.delta;
     let (d_k, d_v) = (n_k_head * d_head, n_v_head * d_head);
     let d_qkv = 2 * d_k + d_v;

@@ -1,7 +1,7 @@
 //! One layer: what mixes the tokens, then what goes token by token, each with its norm and residual.
 
 use super::{AttnSpec, DeltaSpec, MoeSpec, attention, delta_net, ffn, moe};
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::graph::{Act, ValueId};
 
 /// What mixes the tokens.
@@ -37,13 +37,13 @@ impl LayerSpec {
 }
 
 /// A norm over whole rows.
-pub fn norm(d: &mut Describe<'_>, c: &Config, name: &str, x: ValueId) -> ValueId {
+pub fn norm(d: &mut ModelBuilder<'_>, c: &Config, name: &str, x: ValueId) -> ValueId {
     let w = d.vector(&format!("{name}.weight"), c.d_model);
     d.rms_norm(x, w, c.eps)
 }
 
 /// One layer, with its residuals.
-pub fn layer(d: &mut Describe<'_>, c: &Config, i: usize, x: ValueId, spec: &LayerSpec) -> ValueId {
+pub fn layer(d: &mut ModelBuilder<'_>, c: &Config, i: usize, x: ValueId, spec: &LayerSpec) -> ValueId {
     let h = norm(d, c, &format!("blk.{i}.attn_norm"), x);
     let h = match &spec.mixer {
         Mixer::Attention(attn) => attention(d, c, i, h, attn),

@@ -2,7 +2,7 @@
 
 use super::ffn::gated;
 use crate::arch::keys::Keys;
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, ValueId};
 
@@ -38,7 +38,7 @@ impl MoeSpec {
 }
 
 /// `sum over the chosen experts of share * down(silu(gate x) * up x)`, and the shared expert behind its own gate.
-pub fn moe(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spec: &MoeSpec) -> ValueId {
+pub fn moe(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &MoeSpec) -> ValueId {
     let (n, d_ff) = (spec.n_expert, spec.d_ff);
     let router = d.matrix(&format!("blk.{layer}.ffn_gate_inp.weight"), c.d_model, n);
     let logits = d.matmul(router, x); // [tokens, n_expert]

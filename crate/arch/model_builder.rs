@@ -12,8 +12,10 @@ use crate::graph::{Builder, Graph, ValueId, WeightId};
 
 /// A [`Builder`] that takes its weights from a file. A tensor that is missing or has another shape is noted and stands
 /// in with the shape that it should have, so that one look at a file finds everything that is wrong with it.
-pub struct Describe<'a> {
+pub struct ModelBuilder<'a> {
+    /// The header of the file.
     pub gguf: &'a Gguf,
+    /// Its metadata under the name of the architecture; what was read is remembered.
     pub keys: Keys<'a>,
     /// Whether the block for multi-token prediction is wanted.
     pub mtp: bool,
@@ -32,7 +34,8 @@ enum Use {
     Vector,
 }
 
-impl<'a> Describe<'a> {
+impl<'a> ModelBuilder<'a> {
+    /// Over a header. `mtp` asks for the block for multi-token prediction too.
     pub fn new(gguf: &'a Gguf, mtp: bool) -> Result<Self> {
         Ok(Self {
             gguf,
@@ -47,6 +50,7 @@ impl<'a> Describe<'a> {
         })
     }
 
+    /// Whether the file has a tensor of this name. Asking does not take it.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -160,7 +164,7 @@ fn listed(list: &[String]) -> String {
     if list.len() > SHOWN { format!("{first} and {} more", list.len() - SHOWN) } else { first }
 }
 
-impl Deref for Describe<'_> {
+impl Deref for ModelBuilder<'_> {
     type Target = Builder;
 
     fn deref(&self) -> &Builder {
@@ -168,7 +172,7 @@ impl Deref for Describe<'_> {
     }
 }
 
-impl DerefMut for Describe<'_> {
+impl DerefMut for ModelBuilder<'_> {
     fn deref_mut(&mut self) -> &mut Builder {
         &mut self.builder
     }
