@@ -1,16 +1,22 @@
-//! What a backend must know to choose tokens itself.
+//! What a backend needs to sample tokens itself.
 
 /// The rules of a sampler: the engine's `SamplerParams` say what each does, and its CPU sampler is what a backend must
 /// agree with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
+    /// At 0 the likeliest token is taken.
     pub temperature: f32,
     /// 0 is off.
     pub top_k: usize,
+    /// 1 is off.
     pub top_p: f32,
+    /// 0 is off.
     pub min_p: f32,
+    /// 1 is off.
     pub repeat_penalty: f32,
+    /// 0 is off.
     pub presence_penalty: f32,
+    /// 0 is off.
     pub frequency_penalty: f32,
     /// 0 where no penalty changes anything.
     pub penalty_last_n: usize,
@@ -19,6 +25,7 @@ pub struct Rules {
 /// How the token after a step is chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
+    /// Those that were given to `prepare_choice`.
     pub rules: &'a Rules,
     /// The key of this draw's random numbers.
     pub key: u32,

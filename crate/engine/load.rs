@@ -10,6 +10,7 @@ use crate::graph::{Graph, WeightId};
 /// A run of bytes that belongs to one weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
+    /// The weight that they belong to.
     pub weight: WeightId,
     /// Bytes from the start of the weight.
     pub offset: usize,

@@ -31,6 +31,7 @@ pub struct Options {
 }
 
 impl Options {
+    /// As `default()`, for constants.
     pub const DEFAULT: Self = Self {
         n_ctx: None,
         max_tokens: 128,
@@ -51,8 +52,11 @@ impl Default for Options {
 /// A model that fits a backend, before its weights have come.
 #[derive(Clone, Debug)]
 pub struct Model {
+    /// What the backend prepares.
     pub plan: Plan,
+    /// The sizes that it is prepared for.
     pub limits: Limits,
+    /// Which bytes of the file it needs.
     pub loader: Loader,
 }
 

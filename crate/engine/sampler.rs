@@ -37,6 +37,7 @@ pub struct SamplerParams {
     pub frequency_penalty: f32,
     /// How many tokens back are recent, prompt included; 0 turns all penalties off.
     pub penalty_last_n: usize,
+    /// Of the random numbers: the same seed gives the same tokens.
     pub seed: u64,
     /// Added to the logits of single tokens; -inf forbids one.
     pub logit_bias: Vec<(u32, f32)>,
@@ -112,6 +113,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
+    /// A sampler at its first draw. Fails where a parameter is out of its range (`invalid-argument`).
     pub fn new(params: SamplerParams) -> Result<Self> {
         params.check()?;
         Ok(Self { params, step: 0, candidates: Candidates::default(), recent: Vec::new() })

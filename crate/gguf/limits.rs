@@ -5,10 +5,15 @@ use crate::error::Result;
 
 /// Limits on what a header may claim, checked before anything is allocated. No file in use comes near any of them.
 pub const MAX_KEYS: u64 = 1 << 16;
+/// Tensors of a file.
 pub const MAX_TENSORS: u64 = 1 << 17;
+/// Bytes of the name of a key or tensor.
 pub const MAX_NAME: u64 = 65535;
+/// Bytes of a string value.
 pub const MAX_STRING: u64 = 16 << 20;
+/// Elements of an array.
 pub const MAX_ARRAY: u64 = 16 << 20;
+/// Dims of a tensor.
 pub const MAX_DIMS: u32 = 4;
 
 /// The most bytes that a header may have. The largest in use (vocabularies of 260 000 tokens with merges) have 12 MiB.

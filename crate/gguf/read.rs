@@ -22,6 +22,7 @@ pub const MEMORY_BASE: u64 = 1 << 20;
 pub enum Progress {
     /// The header goes on: push the bytes that follow.
     NeedMore,
+    /// The header is complete.
     Done(Box<Gguf>),
 }
 

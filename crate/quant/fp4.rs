@@ -36,7 +36,7 @@ fn e8m0(e: u8) -> f32 {
     f32::from_bits(if e == 0 { 1 << 22 } else { u32::from(e) << 23 })
 }
 
-/// Four bits of exponent (bias 7), three of mantissa. The one code that is no number counts as zero.
+/// Four bits of exponent (bias 7), three of mantissa. The NaN code counts as zero.
 #[inline(always)]
 fn ue4m3(x: u8) -> f32 {
     let (e, m) = (u32::from(x >> 3 & 15), u32::from(x & 7));

@@ -11,6 +11,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::gguf::Meta;
 
+/// What [`Tokenizer::encode`] adds and recognises. By default nothing: text is text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncodeOptions {
     /// Put the special tokens around the text that the model wants there (BOS, rarely EOS).
@@ -26,6 +27,7 @@ enum Algorithm {
     None,
 }
 
+/// Text to ids and back, by the vocabulary of a GGUF file or a checkpoint.
 pub struct Tokenizer {
     vocab: Vocab,
     matcher: Matcher,
@@ -69,6 +71,7 @@ impl Tokenizer {
         &self.markers
     }
 
+    /// The ids of a text. Fails where the vocabulary cannot spell it (`bad-tokenizer`).
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
         self.encode_shadowed(text, options, &Shadows::default())
     }
@@ -152,14 +155,17 @@ impl Tokenizer {
         self.matcher.split(&self.vocab, text, |id| self.vocab.is_control(id))
     }
 
+    /// Tokens of the vocabulary; a model may have more columns of logits.
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()
     }
 
+    /// The id of the BOS token, whether or not [`Self::encode`] adds it.
     pub fn bos(&self) -> Option<u32> {
         self.vocab.bos
     }
 
+    /// The id of the EOS token; a model may end its answers with others too.
     pub fn eos(&self) -> Option<u32> {
         self.vocab.eos
     }

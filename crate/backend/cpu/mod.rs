@@ -33,6 +33,7 @@ use model::Model;
 use pool::Pool;
 pub use pool::Worker;
 
+/// Runs plans with SIMD on a pool of threads.
 pub struct Cpu {
     pool: Pool,
     isa: Isa,

@@ -17,6 +17,7 @@ use crate::graph::{Entry, Graph, Plan, ValueId, WeightId};
 use crate::quant;
 use ops::Run;
 
+/// Runs each op alone, in f64, one loop per formula: what the other backends are compared with.
 #[derive(Default)]
 pub struct Reference {
     plan: Option<Plan>,
@@ -32,6 +33,7 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// With exact activations.
     pub fn new() -> Self {
         Self::default()
     }

@@ -18,31 +18,39 @@ pub struct Options {
     pub max_binding: Option<u64>,
     /// Uses the kernels for software adapters (or, if false, those for hardware) whatever the adapter is.
     pub software: Option<bool>,
-    /// Cuts long steps for a GPU that does so much work in a second (see `run::submit_budget`), instead of for one that is
-    /// as fast as it turns out to be.
+    /// Splits long steps for a GPU of this speed (work units per second, see `run::submit_budget`) instead of the measured
+    /// one.
     pub rate: Option<u64>,
-    /// In which numbers the rows of long steps are multiplied, where the adapter has instructions for both.
+    /// Precision of the activations in long steps, where the adapter has int8 dot products.
     pub activations: Activations,
 }
 
 /// What the adapter is, for reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AdapterInfo {
+    /// As the driver says it; browsers may hide it.
     pub name: String,
+    /// Name and version; empty in browsers.
     pub driver: String,
     /// `vulkan`, `metal`, `webgpu`, …
     pub backend: String,
     /// Whether shaders run on the CPU.
     pub software: bool,
+    /// Bytes of a storage buffer that a kernel may bind.
     pub max_binding: u64,
+    /// Bytes of a buffer.
     pub max_buffer: u64,
+    /// Storage buffers that one kernel may bind.
     pub max_storage_buffers: u32,
+    /// Bytes that the threads of a workgroup share.
     pub workgroup_memory: u32,
+    /// Whether shaders may use subgroup operations.
     pub subgroups: bool,
+    /// Whether shaders may compute in half precision.
     pub shader_f16: bool,
 }
 
-/// The first thing that went wrong outside any call, or that the device was lost; from then on every call returns it.
+/// The first error outside any call, or the loss of the device; every later call returns it.
 #[derive(Clone, Debug, Default)]
 pub struct Fault(Arc<Mutex<Option<Error>>>);
 

@@ -28,6 +28,7 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Plan, WeightId};
 
+/// Runs plans in WGSL on a device that it asks for itself.
 pub struct WebGpu {
     gpu: Gpu,
     rate: Option<u64>,
@@ -41,14 +42,17 @@ impl WebGpu {
         Ok(Self { gpu: Gpu::request(options).await?, rate: options.rate, runner: None, counters: Counters::default() })
     }
 
+    /// What the adapter is.
     pub fn adapter(&self) -> &AdapterInfo {
         &self.gpu.info
     }
 
+    /// For hosts that write to buffers themselves.
     pub fn device(&self) -> &wgpu::Device {
         &self.gpu.device
     }
 
+    /// For hosts that write to buffers themselves.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.gpu.queue
     }

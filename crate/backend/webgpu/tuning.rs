@@ -15,11 +15,13 @@ pub struct Tuning {
     /// brings is said in `kernels::matmul::software`.
     #[serde(skip)]
     pub software: bool,
-    /// The gemv of matrices with many rows, and with few, which need all the workgroups that they can have.
+    /// The gemv of matrices with at least [`WIDE_MATRIX_ROWS`] rows.
     pub wide: Gemv,
+    /// The gemv of smaller matrices, which need more workgroups per row to fill the GPU.
     pub narrow: Gemv,
     /// Keys of a chunk of split attention, at most.
     pub attn_chunk: usize,
+    /// The arithmetic of long steps.
     pub gemm: Gemm,
 }
 
@@ -36,6 +38,7 @@ pub struct Gemv {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gemm {
+    /// In f32.
     F32,
     /// In int8, where the type of the matrix allows it.
     Q8,
@@ -44,15 +47,20 @@ pub enum Gemm {
 /// One choice among variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knob {
+    /// Sets [`Tuning::wide`].
     Wide(Gemv),
+    /// Sets [`Tuning::narrow`].
     Narrow(Gemv),
+    /// Sets [`Tuning::attn_chunk`].
     AttnChunk(usize),
+    /// Sets [`Tuning::gemm`].
     Gemm(Gemm),
 }
 
 /// A variant that may be faster than the one that runs by default.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
+    /// What it sets.
     pub knob: Knob,
     /// How far its numbers may be from those of the default, of the largest of them.
     pub tolerance: f32,
@@ -103,6 +111,7 @@ impl Tuning {
         Self { software, wide, narrow, attn_chunk: 256, gemm }
     }
 
+    /// The same with one choice replaced.
     #[must_use]
     pub fn with(self, knob: Knob) -> Self {
         match knob {

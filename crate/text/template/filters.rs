@@ -103,7 +103,7 @@ pub fn reserve(budget: &Budget, name: &str, args: &[Value]) -> Result<(), Error>
     }
 }
 
-/// `int` and `float` of what is no number: the default that the template names, or zero.
+/// `int` and `float` of what is not a number: the default that the template names, or zero.
 pub fn number_or_default(budget: &Budget, name: &str, args: &[Value]) -> Option<Value> {
     let zero = match name {
         _ if budget.is_exceeded() => return None,

@@ -49,7 +49,9 @@ pub struct RenderOptions {
     pub continue_final_message: bool,
     /// More variables of the template, such as `enable_thinking`.
     pub variables: Vec<(String, TemplateValue)>,
+    /// The text of the BOS token; empty where there is none.
     pub bos_token: String,
+    /// The text of the EOS token; empty where there is none.
     pub eos_token: String,
     /// What `strftime_now` prints. Without it a template finds that function undefined.
     pub now: Option<DateTime>,
@@ -91,6 +93,8 @@ impl ChatTemplate {
         }
     }
 
+    /// Compiles a template. Templates that are too long or nested too deep are refused (`template-limit`), as is
+    /// wrong syntax (`bad-template`).
     pub fn new(source: &str) -> Result<ChatTemplate> {
         if source.len() > limits::MAX_SOURCE {
             bail!(TemplateLimit, "the chat template has {} bytes, the limit is {}", source.len(), limits::MAX_SOURCE);

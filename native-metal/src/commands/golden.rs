@@ -1,7 +1,7 @@
 //! `pagelm golden`: compares a backend with reference numbers, of tiny models whose file lies beside the numbers (all
 //! logits and greedy tokens), or of a real model given by `--model` (greedy tokens along the reference's).
 //!
-//! What is not about text is named as skipped, and what is no fixture is an error: nothing passes unseen.
+//! What is not about text is named as skipped, and what is not a fixture is an error: nothing passes unseen.
 
 mod fixture;
 mod greedy;

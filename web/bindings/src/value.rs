@@ -24,7 +24,7 @@ pub fn thrown(e: Error) -> JsValue {
     to_js(&Problem::from(&e)).unwrap_or_else(|e| e)
 }
 
-/// Structs become objects, whole numbers become numbers.
+/// Structs become objects, integers become numbers.
 pub fn to_js<T: Serialize + ?Sized>(value: &T) -> Result<JsValue, JsValue> {
     Ok(value.serialize(&serde_wasm_bindgen::Serializer::json_compatible())?)
 }

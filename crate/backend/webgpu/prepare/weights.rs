@@ -34,10 +34,20 @@ pub struct Part {
 /// Where the next bytes of a weight go.
 #[derive(Debug)]
 pub enum Target<'a> {
-    /// So many bytes to this place in a GPU buffer; place and count are multiples of 4.
-    Raw { buffer: &'a wgpu::Buffer, offset: u64, len: usize },
-    /// So many bytes through `write_weight`.
-    Write { len: usize },
+    /// The next `len` bytes go to a GPU buffer as they are.
+    Raw {
+        /// Where to.
+        buffer: &'a wgpu::Buffer,
+        /// In bytes from its start, a multiple of 4.
+        offset: u64,
+        /// A multiple of 4.
+        len: usize,
+    },
+    /// The next bytes go through `write_weight`.
+    Write {
+        /// How many of them.
+        len: usize,
+    },
 }
 
 struct Store {
