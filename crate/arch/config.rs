@@ -1,11 +1,11 @@
-//! Hyper-parameters, each with its key, checked so that a description can build without looking back.
+//! Hyper-parameters, each with its key, checked so that a description can build without further checks.
 
 use super::ModelBuilder;
 use super::keys::{Keys, MAX_SIZE};
 use crate::error::Result;
 use crate::graph::{Rope, RopePairs};
 
-/// What every decoder-only transformer says of itself.
+/// The hyper-parameters that every decoder-only transformer has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `block_count`.
@@ -70,12 +70,12 @@ impl Config {
             );
         }
         let n_layer = keys.size("block_count")?;
-        // Every layer has tensors, so a count above theirs is a lie; believing it would list millions of missing ones.
+        // Every layer has tensors, so a larger count is wrong; believing it would list millions of missing ones.
         if n_layer > gguf.tensors.len() {
             let have = gguf.tensors.len();
             return Err(keys.bad("block_count", format!("is {n_layer}, but the file has only {have} tensors")));
         }
-        // Numbers that could differ from those that are computed anyway.
+        // Keys that must agree with what is computed from others.
         keys.neutral("attention.scale", &[0.0, 1.0 / (d_head as f64).sqrt()]);
         keys.neutral("attention.key_length_swa", &[d_head as f64]);
         keys.neutral("attention.value_length_swa", &[d_head as f64]);
@@ -103,7 +103,7 @@ impl Config {
 }
 
 impl Config {
-    /// Refuses a window on attention that the model could notice, for architectures whose layers all see everything.
+    /// Refuses a sliding window shorter than the trained context, for architectures whose layers have full attention.
     pub fn no_window(&self, keys: &Keys<'_>) -> Result<()> {
         if keys.size_or_none("attention.sliding_window")?.is_some_and(|n| n < self.n_ctx_train) {
             keys.neutral("attention.sliding_window", &[0.0]);

@@ -40,13 +40,13 @@ pub const REGISTRY: &[(&str, Description)] = &[
 pub struct Wanted {
     /// The block for multi-token prediction too, where there is one.
     pub mtp: bool,
-    /// Keys and tensors that nothing here reads are passed over.
+    /// Ignores unknown keys and tensors instead of refusing the file.
     pub allow_unknown: bool,
 }
 
-/// Builds the graph of the model in a file. All that can be wrong with its configuration is found here, before any
-/// weight is fetched: unknown architecture, missing keys, missing tensors (all listed), wrong shapes, matrix types that
-/// the backend does not have, and keys and tensors that could change the results and are not known here.
+/// Builds the graph of the model in a file. Everything that can be wrong with its configuration is found here, before any
+/// weight is fetched: an unknown architecture, missing keys, missing tensors (all listed), wrong shapes, matrix types that
+/// the backend does not support, and unknown keys and tensors that could change the results.
 pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, wanted: Wanted) -> Result<Graph> {
     gguf.check_whole()?;
     let name = gguf.meta.architecture()?;

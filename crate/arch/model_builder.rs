@@ -1,4 +1,4 @@
-//! What a description works with: the file's tensors by name, and the graph that grows.
+//! What a description builds with: the file's tensors by name, and the graph under construction.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -10,8 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Gguf, TensorInfo};
 use crate::graph::{Builder, Graph, ValueId, WeightId};
 
-/// A [`Builder`] that takes its weights from a file. A tensor that is missing or has another shape is noted and stands
-/// in with the shape that it should have, so that one look at a file finds everything that is wrong with it.
+/// A [`Builder`] that takes its weights from a file. A tensor that is missing or misshapen is recorded and replaced by
+/// one of the right shape, so that one error lists everything that is wrong with a file.
 pub struct ModelBuilder<'a> {
     /// The header of the file.
     pub gguf: &'a Gguf,
@@ -81,7 +81,7 @@ impl<'a> ModelBuilder<'a> {
         if as_vector { self.take(name, &[len], Use::Matrix) } else { self.take(name, &[len, 1], Use::Matrix) }
     }
 
-    /// Tensors whose names start so are not read, and that is right.
+    /// Tensors whose names start with this are not read on purpose.
     pub fn ignore(&mut self, prefix: String) {
         self.ignored.push(prefix);
     }
@@ -109,13 +109,13 @@ impl<'a> ModelBuilder<'a> {
         w
     }
 
-    /// The finished graph. Whether it can be used, `check` says.
+    /// The finished graph; `check` says whether it can be used.
     pub fn finish(&mut self, output: ValueId) -> Graph {
         std::mem::take(&mut self.builder).finish(output)
     }
 
-    /// Refuses a file that does not fit its description, naming everything that is wrong with it. What nothing read is
-    /// no fault where `allow_unknown` says so.
+    /// Refuses a file that does not fit its description, with everything that is wrong with it. With `allow_unknown`,
+    /// keys and tensors that were not read are fine.
     pub fn check(&self, supports: &dyn Fn(DType) -> bool, allow_unknown: bool) -> Result<()> {
         let unsupported = |(name, (_, usage)): (&&str, &(WeightId, Use))| {
             let dtype = self.tensors[name].dtype;
@@ -147,7 +147,7 @@ impl<'a> ModelBuilder<'a> {
         Err(Error::new(*kind, said.collect::<Vec<_>>().join("; ")))
     }
 
-    /// Tensors that nothing took though text may go through them.
+    /// Tensors that were not read although text may use them.
     fn unread_tensors(&self) -> Vec<String> {
         (self.gguf.tensors.iter().map(|t| t.name.as_str()))
             .filter(|name| !self.taken.contains_key(name) && !known::is_for_other_senses(name))

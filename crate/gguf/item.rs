@@ -1,4 +1,4 @@
-//! The items of a header, one by one: what their bytes say, or why they cannot say that.
+//! Decodes the items of a header one by one, with an error for each that is not valid.
 
 use super::limits::{MAX_NAME, MAX_STRING};
 use super::meta::{Array, Value, ValueType};

@@ -1,4 +1,4 @@
-//! What a header may claim at most, checked before anything is allocated.
+//! Limits on the lengths in a header, checked before anything is allocated.
 
 use crate::bail;
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! Foreign names, as messages show them.
+//! Names from files, as messages show them.
 
 pub fn key(name: &str) -> String {
     format!("key `{}`", clip(name))
@@ -8,7 +8,7 @@ pub fn tensor(name: &str) -> String {
     format!("tensor `{}`", clip(name))
 }
 
-/// A foreign name, short enough for a message.
+/// A name from a file, clipped for a message.
 pub fn clip(name: &str) -> std::borrow::Cow<'_, str> {
     match name.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &name[..end]).into(),

@@ -1,4 +1,4 @@
-//! The header as a row of items: what each one needs, what it says, and which one follows.
+//! Parses the header as a sequence of items: the length of each, its meaning, and which one follows.
 
 use super::header::{Gguf, TensorInfo};
 use super::item;
@@ -37,7 +37,7 @@ enum Next {
     End,
 }
 
-/// What the items so far amount to.
+/// The parser's state after some items.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     next: Next,
@@ -106,7 +106,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Checks what only the whole header can tell and puts the tensors where they lie in the file.
+    /// Checks what needs the whole header, and makes the tensors' offsets relative to the file.
     pub fn finish(self, room: &Room) -> Result<Gguf> {
         layout::place(self.version, self.meta, self.tensors, room)
     }

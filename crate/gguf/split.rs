@@ -1,4 +1,4 @@
-//! Models that are cut into several files, each with a header of its own.
+//! Models that are split into several files, each with its own header.
 
 use super::Gguf;
 use crate::bail;

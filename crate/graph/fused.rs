@@ -1,5 +1,5 @@
-//! What the passes make of several ops: work that one kernel does at once. [`expand`](super::expand()) says what each is
-//! made of.
+//! Fused ops, which passes make of several ops that one kernel can run together. [`expand`](super::expand()) defines each
+//! by the ops that it replaces.
 
 use super::ir::{Graph, StateId, ValueId, WeightId};
 use super::op::{Act, Op, Rope};

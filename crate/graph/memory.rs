@@ -1,4 +1,4 @@
-//! From live ranges to slots: which values may share a buffer.
+//! Assigns values to slots by their live ranges: values that do not overlap share a buffer.
 
 use super::ir::{Dim, Graph};
 use super::op::Op;

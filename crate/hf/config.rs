@@ -1,4 +1,4 @@
-//! `config.json` as GGUF metadata. What the engine would compute otherwise than transformers is refused.
+//! `config.json` as GGUF metadata. A configuration that the engine would compute differently from transformers is refused.
 
 use serde_json::Value as Json;
 
@@ -8,7 +8,7 @@ use super::rope::{self, Rope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Meta, Value};
 
-/// What sets the checkpoints of an architecture apart.
+/// How the checkpoints of one architecture differ from others.
 #[derive(Debug)]
 pub struct Family {
     model_type: &'static str,
@@ -37,7 +37,7 @@ const FAMILIES: &[Family] = {
     ]
 };
 
-/// What the weights need to know.
+/// The configuration as far as converting weights needs it.
 #[derive(Debug)]
 pub struct Config {
     pub family: &'static Family,

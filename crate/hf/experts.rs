@@ -14,7 +14,7 @@ pub struct Piece {
     pub bytes: Range<usize>,
 }
 
-/// The experts of one layer, as far as they were met.
+/// The experts of one layer that were found so far.
 pub struct Experts {
     dtype: DType,
     dims: Vec<u64>,

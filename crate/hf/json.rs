@@ -25,7 +25,7 @@ impl<'a> Object<'a> {
         self.value.get(key).filter(|v| !v.is_null())
     }
 
-    /// Whether the key is there and says `null`, where that is something else than to be absent.
+    /// Whether the key is present as `null`, where that differs from being absent.
     pub fn is_null(&self, key: &str) -> bool {
         self.value.get(key).is_some_and(Value::is_null)
     }

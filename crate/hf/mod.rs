@@ -1,6 +1,6 @@
 //! Checkpoints of Hugging Face, read as if they were a GGUF file: `config.json` becomes metadata, and the tensors of
-//! safetensors files get GGUF names. What a converter would do to their values is done one tensor at a time, when its
-//! bytes are asked for; most are handed on as they lie in memory.
+//! safetensors files get GGUF names. Their values are converted one tensor at a time, when its bytes are requested; most
+//! are passed on as they are.
 
 mod config;
 mod experts;
@@ -32,7 +32,7 @@ pub struct Checkpoint<B> {
     places: BTreeMap<String, Place>,
 }
 
-/// Where the bytes of a tensor are, and what becomes of them.
+/// Where the bytes of a tensor are, and how they are converted.
 enum Place {
     Shard {
         shard: usize,

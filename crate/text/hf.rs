@@ -69,8 +69,8 @@ struct Added {
     special: bool,
 }
 
-/// Adds the tokenizer to the metadata of a model with `n_vocab` tokens. Where it is not one that is known here, the
-/// model gets a vocabulary without texts, which runs on ids, and the error says why.
+/// Adds the tokenizer to the metadata of a model with `n_vocab` tokens. If it is not supported, the model gets a
+/// vocabulary without texts, which runs on ids only, and the error says why.
 pub fn tokenizer_from_hf(files: &TokenizerFiles<'_>, n_vocab: usize, meta: &mut Meta) -> Result<()> {
     let mut keys = Keys::default();
     let result = keys.tokenizer(files, n_vocab);

@@ -3,7 +3,7 @@
 use crate::arch::{Config, ModelBuilder};
 use crate::graph::{Attention, Rope, ValueId};
 
-/// How the attention of one layer differs from the plainest.
+/// The variant of attention in one layer.
 #[derive(Clone, Debug)]
 pub struct AttnSpec {
     /// q, k and v have biases.

@@ -6,7 +6,7 @@ use crate::arch::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::Graph;
 
-/// What an architecture says of the whole.
+/// The variant of the decoder outside its layers.
 #[derive(Clone, Debug)]
 pub struct DecoderSpec {
     /// Factor on the embedding rows.
@@ -23,7 +23,7 @@ impl Default for DecoderSpec {
     }
 }
 
-/// Builds the graph. The names of values are those under which hidden states are compared.
+/// Builds the graph. Hidden states are compared with other implementations by the names of values.
 pub fn decoder(
     d: &mut ModelBuilder<'_>,
     c: &Config,

@@ -1,24 +1,24 @@
-//! One layer: what mixes the tokens, then what goes token by token, each with its norm and residual.
+//! One layer: a token mixer, then a feed-forward network, each with its norm and residual.
 
 use super::{AttnSpec, DeltaSpec, MoeSpec, attention, delta_net, ffn, moe};
 use crate::arch::{Config, ModelBuilder};
 use crate::graph::{Act, ValueId};
 
-/// What mixes the tokens.
+/// The token mixer of a layer.
 #[derive(Clone, Debug)]
 pub enum Mixer {
     Attention(AttnSpec),
     DeltaNet(DeltaSpec),
 }
 
-/// What follows, token by token.
+/// The feed-forward network of a layer.
 #[derive(Clone, Copy, Debug)]
 pub enum Ffn {
     Gated(Act),
     Moe(MoeSpec),
 }
 
-/// What an architecture says of one layer.
+/// The variant of one layer.
 #[derive(Clone, Debug)]
 pub struct LayerSpec {
     pub mixer: Mixer,

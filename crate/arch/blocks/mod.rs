@@ -1,4 +1,4 @@
-//! The parts that architectures share. What one of them alone needs stays in its own file.
+//! Blocks that architectures share. What only one of them needs stays in its own file.
 
 mod attention;
 mod decoder;

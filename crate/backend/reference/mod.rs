@@ -1,4 +1,4 @@
-//! The oracle: one plain loop per op, f64 throughout, no cleverness.
+//! The reference: one plain loop per op, in f64 throughout.
 //!
 //! Every kernel and every fusion is judged against it, so it is slow on purpose: a reader must see at a glance that a
 //! loop is the formula of its op. Values of the last step can be looked at by node.

@@ -1,4 +1,4 @@
-//! What stands around attention.
+//! Fusions around attention.
 
 use super::edit::Edit;
 use crate::graph::fused::RopeStore;

@@ -1,4 +1,4 @@
-//! Gated delta nets.
+//! Fusions in gated delta nets.
 
 use super::edit::Edit;
 use crate::graph::fused::QkNorm;

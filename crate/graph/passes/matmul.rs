@@ -1,4 +1,4 @@
-//! Products of matrices with the same input become one.
+//! Fuses matrix products with the same input into one op.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Norms become the first part of the fused matmuls that read them.
+//! Fuses norms into the fused matmuls that read them.
 
 use super::edit::Edit;
 use super::matmul::as_fused;

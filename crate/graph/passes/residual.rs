@@ -1,4 +1,4 @@
-//! Sums with what a fused matmul made.
+//! Fuses residual sums into the fused matmul before them.
 
 use super::edit::Edit;
 use super::matmul::as_fused;

@@ -1,4 +1,4 @@
-//! What a template may cost: a shared account that every operation on a big value pays from.
+//! The budget of a template: every operation on a large value is charged to a shared account.
 //!
 //! Instructions are counted by minijinja ("fuel"); it does not see that one instruction can double a string. So each
 //! value that an operation makes or reads through is paid for by its size. The total bounds both time and memory.

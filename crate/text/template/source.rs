@@ -1,4 +1,4 @@
-//! What is done with the text of a template before minijinja parses it: limits, and what minijinja's syntax lacks.
+//! Preprocesses the text of a template for minijinja: limits on its depth, and syntax that minijinja lacks.
 
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;

@@ -1,4 +1,4 @@
-//! Repacks weights on the GPU when all bytes are there: each tile in place, through a staging buffer.
+//! Repacks weights on the GPU once they are complete: tile by tile, in place, through a staging buffer.
 
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::kernels::repack::{GRID_X, TILE, fields, source};

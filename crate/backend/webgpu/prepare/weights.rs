@@ -12,10 +12,10 @@ use crate::error::Result;
 use crate::graph::{Graph, Op, Post, Weight, WeightId};
 use crate::quant;
 
-/// Bytes past the end that kernels may read: they load aligned words, and one too many.
+/// Bytes past the end that kernels may read: they load aligned words, up to one too many.
 const SLACK: u64 = 16;
 
-/// Bytes that may wait in staging buffers natively before the GPU is made to take them, and what the smallest write
+/// Native only: bytes that may sit in staging buffers before they are submitted, and the bytes that the smallest write
 /// counts for.
 const MAX_STAGED: usize = 32 << 20;
 const MIN_STAGED: usize = 64 << 10;
@@ -55,16 +55,16 @@ struct Store {
     dtype: DType,
     cols: usize,
     parts: Vec<Part>,
-    /// Kept here (and maybe nowhere else): it goes into a table when all weights are there.
+    /// The bytes on the host (perhaps only there): they go into a table once the weights are complete.
     host: Option<Vec<u8>>,
 }
 
 pub struct Weights {
     all: Vec<Store>,
-    /// Words of which only some bytes came yet: bytes, and a mask of those that are there.
+    /// Words of which only some bytes have arrived: the bytes, and a mask of those that are valid.
     edges: BTreeMap<(u32, usize, usize), ([u8; 4], u8)>,
     staged: usize,
-    /// Whether the bytes lie as kernels read them, and no longer as in the file.
+    /// Whether the bytes are repacked for the kernels, no longer in the order of the file.
     packed: bool,
 }
 
@@ -151,7 +151,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Every weight must be whole now.
+    /// Repacks the weights. Fails where bytes are missing.
     pub fn finish(&mut self, gpu: &Gpu) -> Result<()> {
         if let Some(((w, _, word), _)) = self.edges.first_key_value() {
             let name = &self.all[*w as usize].name;
@@ -168,13 +168,13 @@ impl Weights {
         gpu.wait()
     }
 
-    /// Collects the bytes of a word until all are there. Words are what a queue can write.
+    /// Collects the bytes of a word until it is complete: a queue writes whole words.
     fn write_edge(&mut self, gpu: &Gpu, w: WeightId, offset: usize, bytes: &[u8]) {
         let parts = &self.all[w.index()].parts;
         let i = parts.partition_point(|p| p.start + p.len <= offset);
         let at = offset - parts[i].start;
         let key = (w.0, i, at / 4);
-        // Behind the end of the part there is nothing to wait for.
+        // Bytes behind the end of the part never arrive.
         let beyond = (0..4).filter(|b| at / 4 * 4 + b >= parts[i].len).fold(0, |m, b| m | 1 << b);
         let (word, mask) = self.edges.entry(key).or_insert(([0; 4], beyond));
         for (b, &byte) in (at % 4..4).zip(bytes) {
@@ -187,7 +187,7 @@ impl Weights {
         }
     }
 
-    /// Each write takes staging memory until the queue has run: bounds it.
+    /// Each write takes staging memory until the queue has run; this bounds it.
     fn flush(&mut self, gpu: &Gpu, written: usize) -> Result<()> {
         self.staged += written.max(MIN_STAGED);
         if cfg!(not(target_arch = "wasm32")) && self.staged >= MAX_STAGED {
@@ -237,7 +237,7 @@ fn rows_of_parts(gpu: &Gpu, g: &Graph, w: WeightId) -> Result<usize> {
     Ok(most)
 }
 
-/// Rows with those that fill up the last tile.
+/// Rows, rounded up to whole tiles.
 fn tiled(dtype: DType, rows: usize) -> usize {
     if repack::fields(dtype).is_some() { rows.next_multiple_of(TILE) } else { rows }
 }
@@ -246,7 +246,7 @@ fn grid(w: &Weight) -> &'static [u8] {
     bytemuck::cast_slice(quant::grid(w.dtype).unwrap_or_default())
 }
 
-/// Allocates the parts of a weight. Behind the rows of each part lies the grid of its type, from the next whole word on.
+/// Allocates the parts of a weight. The grid of its type follows the rows of each part, at the next whole word.
 fn split(gpu: &Gpu, w: &Weight, most: usize) -> Result<Vec<Part>> {
     let (row_bytes, grid) = (w.row_bytes(), grid(w));
     let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! How long each kernel of a step takes, by the clock of the GPU.
+//! Times each kernel of a step with timestamp queries.
 
 use super::in_flight::mapped;
 use crate::backend::webgpu::device::Gpu;
@@ -8,7 +8,7 @@ use crate::backend::{Step, Timed};
 use crate::bail;
 use crate::error::Result;
 
-/// Dispatches whose times fit into one query set.
+/// Dispatches whose timestamps fit into one query set.
 const BATCH: usize = 1024;
 
 /// Runs a step's dispatches, each in a pass of its own.
@@ -31,11 +31,10 @@ pub async fn run(gpu: &Gpu, dispatches: &[Dispatch], step: &Step<'_>) -> Result<
     Ok(all)
 }
 
-/// Bytes per second of a kernel that does nothing but read a large buffer, vector by vector: what the others are
-/// measured against.
+/// Bytes per second of a kernel that only reads a large buffer, vector by vector: the limit to compare kernels with.
 pub async fn streaming_read(gpu: &Gpu) -> Result<f64> {
     const REPEATS: usize = 5;
-    // Larger than any cache, and no trouble on a phone.
+    // Larger than any cache, and small enough for a phone.
     let bytes = gpu.max_binding.min(if gpu.tuning.software { 64 << 20 } else { 256 << 20 }) / 4096 * 4096;
     let (from, to) = (gpu.storage("read", bytes)?, gpu.storage("sums", 1 << 16)?);
     let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -70,7 +69,7 @@ pub async fn streaming_read(gpu: &Gpu) -> Result<f64> {
     Ok(bytes as f64 / (best.max(1.0) * 1e-9))
 }
 
-/// The nanoseconds of `n` passes that `record` makes.
+/// The nanoseconds of each of the `n` passes that `record` encodes.
 pub async fn time(
     gpu: &Gpu,
     n: usize,
