@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Meta, Value};
 
 /// Far above any model, and small enough that products of two sizes do not overflow 64 bits.
-pub const MAX_SIZE: u32 = 1 << 24;
+pub(super) const MAX_SIZE: u32 = 1 << 24;
 
 /// Keys under the name of the architecture, such as `llama.block_count` for `block_count`.
 pub struct Keys<'a> {

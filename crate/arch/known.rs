@@ -124,7 +124,7 @@ enum Neutral {
 }
 
 /// The problem with a key that the description did not read; `None` where it cannot change the results.
-pub fn problem(arch: &str, key: &str, value: &Value) -> Option<String> {
+pub(super) fn problem(arch: &str, key: &str, value: &Value) -> Option<String> {
     let allowed = if let Some(name) = key.strip_prefix(arch).and_then(|rest| rest.strip_prefix('.')) {
         if OTHER_KEYS.iter().any(|p| name.starts_with(p)) || HARMLESS.contains(&name) {
             return None;
@@ -170,12 +170,12 @@ fn is_note(key: &str, value: &Value) -> bool {
 }
 
 /// Whether only images or sound use a tensor.
-pub fn is_for_other_senses(tensor: &str) -> bool {
+pub(super) fn is_for_other_senses(tensor: &str) -> bool {
     OTHER_SENSES.iter().any(|p| tensor.starts_with(p))
 }
 
 /// Whether the value is one of these numbers, or a list of nothing else.
-pub fn is_number_of(value: &Value, allowed: &[f64]) -> bool {
+pub(super) fn is_number_of(value: &Value, allowed: &[f64]) -> bool {
     // Within f32 rounding of the computed number.
     let one_of = |v: f64| allowed.iter().any(|a| (v - a).abs() <= a.abs() * 1e-6);
     match value {
@@ -190,7 +190,7 @@ pub fn is_number_of(value: &Value, allowed: &[f64]) -> bool {
 }
 
 /// A key and its value for a message, and the values that are supported.
-pub fn shown(key: &str, value: &Value, allowed: Option<&[f64]>) -> String {
+pub(super) fn shown(key: &str, value: &Value, allowed: Option<&[f64]>) -> String {
     let key = clipped(key);
     let value = match value {
         Value::Uint(v) => format!(" = {v}"),
@@ -210,7 +210,7 @@ pub fn shown(key: &str, value: &Value, allowed: Option<&[f64]>) -> String {
 }
 
 /// A foreign name or text, short enough for a message.
-pub fn clipped(name: &str) -> std::borrow::Cow<'_, str> {
+pub(super) fn clipped(name: &str) -> std::borrow::Cow<'_, str> {
     match name.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &name[..end]).into(),
         None => name.into(),

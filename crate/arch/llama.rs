@@ -9,7 +9,7 @@ use super::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, Graph, Rope, RopePairs};
 
-pub fn build(d: &mut ModelBuilder<'_>) -> Result<Graph> {
+pub(super) fn build(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let c = Config::read(d)?;
     c.no_window(&d.keys)?;
     let freqs = d.opt_vector("rope_freqs.weight", c.n_rot / 2);

@@ -11,20 +11,20 @@ use super::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, Graph};
 
-pub fn qwen2(d: &mut ModelBuilder<'_>) -> Result<Graph> {
+pub(super) fn qwen2(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     build(d, |attn| LayerSpec::plain(AttnSpec { qkv_bias: true, ..attn }, Act::Silu))
 }
 
-pub fn qwen2moe(d: &mut ModelBuilder<'_>) -> Result<Graph> {
+pub(super) fn qwen2moe(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let experts = Ffn::Moe(MoeSpec::read(&d.keys, false)?);
     build(d, |attn| LayerSpec { ffn: experts, ..LayerSpec::plain(AttnSpec { qkv_bias: true, ..attn }, Act::Silu) })
 }
 
-pub fn qwen3(d: &mut ModelBuilder<'_>) -> Result<Graph> {
+pub(super) fn qwen3(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     build(d, |attn| LayerSpec::plain(AttnSpec { qk_norm: true, ..attn }, Act::Silu))
 }
 
-pub fn qwen3moe(d: &mut ModelBuilder<'_>) -> Result<Graph> {
+pub(super) fn qwen3moe(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let experts = Ffn::Moe(MoeSpec::read(&d.keys, true)?);
     build(d, |attn| LayerSpec { ffn: experts, ..LayerSpec::plain(AttnSpec { qk_norm: true, ..attn }, Act::Silu) })
 }

@@ -11,11 +11,11 @@ use super::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, Graph};
 
-pub fn qwen35(d: &mut ModelBuilder<'_>) -> Result<Graph> {
+pub(super) fn qwen35(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     build(d, Ffn::Gated(Act::Silu))
 }
 
-pub fn qwen35moe(d: &mut ModelBuilder<'_>) -> Result<Graph> {
+pub(super) fn qwen35moe(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let experts = Ffn::Moe(MoeSpec::read(&d.keys, true)?);
     build(d, experts)
 }

@@ -5,7 +5,7 @@ use super::meta::{Array, Value, ValueType};
 use crate::bail;
 use crate::error::Result;
 
-pub fn magic(item: &[u8]) -> Result<()> {
+pub(super) fn magic(item: &[u8]) -> Result<()> {
     match item {
         b"GGUF" => Ok(()),
         b"FUGG" => bail!(GgufVersion, "the file is big-endian; convert it to little-endian"),
@@ -15,7 +15,7 @@ pub fn magic(item: &[u8]) -> Result<()> {
     }
 }
 
-pub fn version(v: u32) -> Result<u32> {
+pub(super) fn version(v: u32) -> Result<u32> {
     match v {
         2 | 3 => Ok(v),
         _ if v & 0xffff == 0 && v != 0 => bail!(GgufVersion, "the file is big-endian; convert it to little-endian"),
@@ -23,35 +23,35 @@ pub fn version(v: u32) -> Result<u32> {
     }
 }
 
-pub fn value_type(id: u32) -> Result<ValueType> {
+pub(super) fn value_type(id: u32) -> Result<ValueType> {
     match ValueType::from_id(id) {
         Some(ty) => Ok(ty),
         None => bail!(GgufInvalid, "unknown value type {id}; expected 0 to 12"),
     }
 }
 
-pub fn name_len(item: &[u8]) -> Result<usize> {
+pub(super) fn name_len(item: &[u8]) -> Result<usize> {
     match u64_at(item, 0) {
         n @ 1..=MAX_NAME => Ok(n as usize),
         n => bail!(GgufInvalid, "the name has {n} bytes, must have 1 to {MAX_NAME}"),
     }
 }
 
-pub fn string_len(item: &[u8]) -> Result<usize> {
+pub(super) fn string_len(item: &[u8]) -> Result<usize> {
     match u64_at(item, 0) {
         n @ 0..=MAX_STRING => Ok(n as usize),
         n => bail!(GgufInvalid, "declares a string of {n} bytes, the limit is {MAX_STRING}"),
     }
 }
 
-pub fn utf8(item: &[u8]) -> Result<String> {
+pub(super) fn utf8(item: &[u8]) -> Result<String> {
     match std::str::from_utf8(item) {
         Ok(s) => Ok(s.to_owned()),
         Err(e) => bail!(GgufInvalid, "the name is not valid UTF-8 after byte {}", e.valid_up_to()),
     }
 }
 
-pub fn scalar(ty: ValueType, b: &[u8]) -> Result<Value> {
+pub(super) fn scalar(ty: ValueType, b: &[u8]) -> Result<Value> {
     // An array of one reads like a scalar, but an f64 must not be narrowed.
     if ty == ValueType::F64 {
         return Ok(Value::Float(f64::from_le_bytes(fixed(b))));
@@ -66,7 +66,7 @@ pub fn scalar(ty: ValueType, b: &[u8]) -> Result<Value> {
 }
 
 /// The elements of an array whose bytes are all there. Not for strings and arrays.
-pub fn elements(ty: ValueType, b: &[u8]) -> Result<Array> {
+pub(super) fn elements(ty: ValueType, b: &[u8]) -> Result<Array> {
     fn each<const N: usize, T>(b: &[u8], f: impl Fn([u8; N]) -> T) -> Vec<T> {
         b.as_chunks::<N>().0.iter().map(|c| f(*c)).collect()
     }
@@ -93,10 +93,10 @@ fn fixed<const N: usize>(b: &[u8]) -> [u8; N] {
     b.try_into().expect("the parser said how many bytes it needs")
 }
 
-pub fn u32_at(b: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(b: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(fixed(&b[at..at + 4]))
 }
 
-pub fn u64_at(b: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(b: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(fixed(&b[at..at + 8]))
 }

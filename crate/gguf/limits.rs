@@ -21,14 +21,14 @@ pub const MAX_HEADER: u64 = 64 << 20;
 
 /// Where the reader is and what can still come.
 #[derive(Debug)]
-pub struct Room {
+pub(super) struct Room {
     pub pos: u64,
     pub file_len: Option<u64>,
 }
 
 impl Room {
     /// Refuses an item that would need `n` more bytes than the file or the limit of a header has.
-    pub fn claim(&self, n: u64) -> Result<()> {
+    pub(super) fn claim(&self, n: u64) -> Result<()> {
         if let Some(len) = self.file_len {
             let left = len.saturating_sub(self.pos);
             if n > left {

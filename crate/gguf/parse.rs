@@ -55,7 +55,7 @@ pub(super) struct Parser {
 
 impl Parser {
     /// The bytes of the next item, or `None` at the end of the header.
-    pub fn need(&self) -> Option<usize> {
+    pub(super) fn need(&self) -> Option<usize> {
         Some(match self.next {
             Next::Magic | Next::Tag | Next::Rank => 4,
             Next::Counts => 20,
@@ -70,7 +70,7 @@ impl Parser {
     }
 
     /// Takes one item, exactly as long as [`need`](Self::need) said. `room` is what follows it.
-    pub fn step(&mut self, bytes: &[u8], room: &Room) -> Result<()> {
+    pub(super) fn step(&mut self, bytes: &[u8], room: &Room) -> Result<()> {
         self.next = match self.next {
             Next::Magic => {
                 item::magic(bytes)?;
@@ -107,12 +107,12 @@ impl Parser {
     }
 
     /// Checks what needs the whole header, and makes the tensors' offsets relative to the file.
-    pub fn finish(self, room: &Room) -> Result<Gguf> {
+    pub(super) fn finish(self, room: &Room) -> Result<Gguf> {
         layout::place(self.version, self.meta, self.tensors, room)
     }
 
     /// Names what was being read in `e`.
-    pub fn place(&self, e: Error, pos: u64) -> Error {
+    pub(super) fn place(&self, e: Error, pos: u64) -> Error {
         let e = e.at(format!("byte {pos}"));
         match self.next {
             Next::Magic | Next::Counts | Next::End => e,

@@ -10,7 +10,7 @@ use crate::gguf::{Array, Meta, Value};
 
 /// How the checkpoints of one architecture differ from others.
 #[derive(Debug)]
-pub struct Family {
+pub(super) struct Family {
     model_type: &'static str,
     pub arch: &'static str,
     /// Rows of q and k are put in the order of adjacent rotation.
@@ -39,7 +39,7 @@ const FAMILIES: &[Family] = {
 
 /// The configuration as far as converting weights needs it.
 #[derive(Debug)]
-pub struct Config {
+pub(super) struct Config {
     pub family: &'static Family,
     pub d_head: usize,
     /// `tie_word_embeddings`, where the file says it.
@@ -70,7 +70,7 @@ impl Keys {
     }
 }
 
-pub fn read(c: Object<'_>) -> Result<(Config, Meta)> {
+pub(super) fn read(c: Object<'_>) -> Result<(Config, Meta)> {
     let model_type = c.str("model_type")?;
     let Some(family) = FAMILIES.iter().find(|f| f.model_type == model_type) else {
         let known: Vec<_> = FAMILIES.iter().map(|f| f.model_type).collect();

@@ -7,7 +7,7 @@ use super::json::Object;
 use crate::error::Result;
 
 #[derive(Debug, Default)]
-pub struct Rope {
+pub(super) struct Rope {
     base: Option<f64>,
     /// Positions are divided by this.
     pub linear: Option<f64>,
@@ -18,12 +18,12 @@ pub struct Rope {
 }
 
 impl Rope {
-    pub fn base(&self, arch: &str) -> f64 {
+    pub(super) fn base(&self, arch: &str) -> f64 {
         self.base.unwrap_or(if arch == "gemma3" { 1e6 } else { 1e4 })
     }
 }
 
-pub fn read(c: Object<'_>, d_head: u32) -> Result<Rope> {
+pub(super) fn read(c: Object<'_>, d_head: u32) -> Result<Rope> {
     let params = c.object("rope_parameters")?;
     let by_layer = match params {
         Some(p) => p.object("full_attention")?.zip(p.object("sliding_attention")?),

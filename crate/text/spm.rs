@@ -17,7 +17,7 @@ use crate::gguf::{Array, Meta};
 /// U+2581, which stands for a space in the file.
 const SPACE_MARK: &str = "\u{2581}";
 
-pub struct Spm {
+pub(super) struct Spm {
     index: Index,
     scores: Vec<f32>,
     longest: usize,
@@ -27,7 +27,7 @@ pub struct Spm {
 }
 
 /// Appends what a token of the file stands for.
-pub fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
     match kind {
         Kind::Byte => out.push(byte_value(token)?),
         Kind::Control | Kind::Unknown => out.extend_from_slice(token),
@@ -57,7 +57,7 @@ fn byte_value(token: &[u8]) -> Result<u8> {
 }
 
 impl Spm {
-    pub fn new(meta: &Meta, vocab: &Vocab) -> Result<Spm> {
+    pub(super) fn new(meta: &Meta, vocab: &Vocab) -> Result<Spm> {
         let key = "tokenizer.ggml.scores";
         let scores = match meta.opt_array(key)? {
             Some(Array::Float(scores)) => scores.clone(),
@@ -99,12 +99,12 @@ impl Spm {
     }
 
     /// What SentencePiece sees: spaces and U+2581 are the same thing.
-    pub fn unmark(text: &str) -> String {
+    pub(super) fn unmark(text: &str) -> String {
         text.replace(SPACE_MARK, " ")
     }
 
     /// Appends the ids of `text`, in which every U+2581 has become a space.
-    pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    pub(super) fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<()> {
         let mut symbols: Vec<Symbol> = text
             .char_indices()
             .enumerate()

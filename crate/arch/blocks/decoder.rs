@@ -8,7 +8,7 @@ use crate::graph::Graph;
 
 /// The variant of the decoder outside its layers.
 #[derive(Clone, Debug)]
-pub struct DecoderSpec {
+pub(crate) struct DecoderSpec {
     /// Factor on the embedding rows.
     pub embed_scale: f32,
     /// The logits become `cap * tanh(logit / cap)`.
@@ -24,7 +24,7 @@ impl Default for DecoderSpec {
 }
 
 /// Builds the graph. Hidden states are compared with other implementations by the names of values.
-pub fn decoder(
+pub(crate) fn decoder(
     d: &mut ModelBuilder<'_>,
     c: &Config,
     spec: &DecoderSpec,

@@ -7,14 +7,14 @@ use crate::graph::{Act, Delta, Op, ValueId};
 
 /// The sizes of a delta-net layer.
 #[derive(Clone, Copy, Debug)]
-pub struct DeltaSpec {
+pub(crate) struct DeltaSpec {
     pub delta: Delta,
     /// Taps of the convolution.
     pub n_conv: usize,
 }
 
 impl DeltaSpec {
-    pub fn read(keys: &Keys<'_>) -> Result<Self> {
+    pub(crate) fn read(keys: &Keys<'_>) -> Result<Self> {
         let (n_k_head, n_v_head) = (keys.size("ssm.group_count")?, keys.size("ssm.time_step_rank")?);
         let (d_head, d_inner) = (keys.size("ssm.state_size")?, keys.size("ssm.inner_size")?);
         if n_v_head % n_k_head != 0 {
@@ -35,7 +35,7 @@ impl DeltaSpec {
 }
 
 /// `x` is the normed input, `[tokens, d_model]`; so is the result, after the output projection.
-pub fn delta_net(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &DeltaSpec) -> ValueId {
+pub(crate) fn delta_net(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &DeltaSpec) -> ValueId {
     let Delta { n_k_head, n_v_head, d_head } = spec.delta;
     let (d_k, d_v) = (n_k_head * d_head, n_v_head * d_head);
     let d_qkv = 2 * d_k + d_v;

@@ -4,7 +4,7 @@ use crate::arch::{Config, ModelBuilder};
 use crate::graph::{Act, ValueId};
 
 /// `down(act(gate x) * up x)`.
-pub fn ffn(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, act: Act) -> ValueId {
+pub(crate) fn ffn(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, act: Act) -> ValueId {
     gated(d, c, &format!("blk.{layer}"), "", c.d_ff, x, act)
 }
 

@@ -8,7 +8,7 @@ use crate::graph::{Act, ValueId};
 
 /// The sizes of an expert layer.
 #[derive(Clone, Copy, Debug)]
-pub struct MoeSpec {
+pub(crate) struct MoeSpec {
     pub n_expert: usize,
     /// Experts of one token.
     pub n_used: usize,
@@ -22,7 +22,7 @@ pub struct MoeSpec {
 
 impl MoeSpec {
     /// `renormalise` belongs to the architecture; a file whose key contradicts it is refused.
-    pub fn read(keys: &Keys<'_>, renormalise: bool) -> Result<Self> {
+    pub(crate) fn read(keys: &Keys<'_>, renormalise: bool) -> Result<Self> {
         let (n_expert, n_used) = (keys.size("expert_count")?, keys.size("expert_used_count")?);
         if n_used > n_expert {
             crate::bail!(
@@ -38,7 +38,7 @@ impl MoeSpec {
 }
 
 /// `sum over the chosen experts of share * down(silu(gate x) * up x)`, and the shared expert behind its own gate.
-pub fn moe(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &MoeSpec) -> ValueId {
+pub(crate) fn moe(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &MoeSpec) -> ValueId {
     let (n, d_ff) = (spec.n_expert, spec.d_ff);
     let router = d.matrix(&format!("blk.{layer}.ffn_gate_inp.weight"), c.d_model, n);
     let logits = d.matmul(router, x); // [tokens, n_expert]

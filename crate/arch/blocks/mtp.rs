@@ -8,7 +8,7 @@ use crate::graph::{StateId, ValueId, WeightId};
 /// The block after the last layer, up to its logits: `layer(eh_proj(enorm(embed(t[j + 1])), hnorm(h[j])))`, normed, through
 /// the output matrix. `hidden` holds the trunk's normed result h; embedding and output matrix are the trunk's where the
 /// block has none of its own.
-pub fn mtp(
+pub(super) fn mtp(
     d: &mut ModelBuilder<'_>,
     c: &Config,
     hidden: StateId,

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::graph::{ValueId, WeightId};
 
 impl Run<'_> {
-    pub fn moe_route(&self, x: ValueId, n_used: usize, renormalise: bool) -> Vec<f64> {
+    pub(super) fn moe_route(&self, x: ValueId, n_used: usize, renormalise: bool) -> Vec<f64> {
         let mut y = Vec::new();
         for logits in self.value(x).chunks_exact(self.cols(x)) {
             let mut best: Vec<usize> = (0..logits.len()).collect();
@@ -21,7 +21,7 @@ impl Run<'_> {
         y
     }
 
-    pub fn moe_matmul(&self, w: WeightId, x: ValueId, route: ValueId, n_expert: usize) -> Result<Vec<f64>> {
+    pub(super) fn moe_matmul(&self, w: WeightId, x: ValueId, route: ValueId, n_expert: usize) -> Result<Vec<f64>> {
         let (n_used, k, n) = (self.cols(route) / 2, self.g.weight(w).cols, self.g.weight(w).rows / n_expert);
         let own_rows = self.cols(x) != k;
         let mut y = Vec::new();
@@ -38,7 +38,7 @@ impl Run<'_> {
         Ok(y)
     }
 
-    pub fn moe_sum(&self, x: ValueId, route: ValueId) -> Vec<f64> {
+    pub(super) fn moe_sum(&self, x: ValueId, route: ValueId) -> Vec<f64> {
         let n_used = self.cols(route) / 2;
         let n = self.cols(x) / n_used;
         let mut y = Vec::new();

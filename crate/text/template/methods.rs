@@ -6,7 +6,7 @@ use minijinja::{Error, ErrorKind, Value};
 use super::limits::{Budget, ELEMENT};
 
 /// Calls a method of a string; `None` where it is not one of these.
-pub fn call(budget: &Budget, text: &str, method: &str, args: &[Value]) -> Option<Result<Value, Error>> {
+pub(super) fn call(budget: &Budget, text: &str, method: &str, args: &[Value]) -> Option<Result<Value, Error>> {
     Some(match method {
         "split" | "rsplit" => split(budget, text, args, method == "rsplit"),
         "splitlines" => split_lines(budget, text, args),
