@@ -1,8 +1,8 @@
 //! How a plan runs. A backend knows ops, packed weights and slots; it never knows a model.
 
-mod choice;
 pub mod cpu;
 pub mod reference;
+mod sampling;
 mod timed;
 #[cfg(feature = "webgpu")]
 pub mod webgpu;
@@ -10,7 +10,7 @@ pub mod webgpu;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 
-pub use choice::{Choice, Rules};
+pub use sampling::{SampleRequest, SamplingRules};
 use serde::Serialize;
 pub use timed::{Timed, TimedStep, Timing};
 
@@ -127,7 +127,7 @@ pub struct Counters {
     pub pipelines: u64,
     pub buffers: u64,
     pub bind_groups: u64,
-    /// The most steps that were on their way at once.
+    /// The most steps that were in flight at once.
     pub in_flight: u64,
 }
 
@@ -174,22 +174,22 @@ pub trait Backend {
     /// is read too, with an empty slice: it is how the caller knows that it is over.
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>>;
 
-    /// Makes ready to choose tokens by these rules, so that neither they nor their logits must come to the host first.
-    /// Returns how many such steps may be on their way at once: none where the backend cannot.
-    fn prepare_choice(&mut self, _: &Rules) -> Result<usize> {
+    /// Makes ready to sample tokens by these rules on the device, so that neither they nor their logits must come to the
+    /// host first. Returns how many such steps may be in flight at once: 0 where the backend cannot.
+    fn prepare_sampling(&mut self, _: &SamplingRules) -> Result<usize> {
         Ok(0)
     }
 
-    /// Starts a step of the trunk with one row of logits, from which a token is chosen. Only after
-    /// `prepare_choice` allowed some by these rules.
-    fn submit_choice(&mut self, _: &Step<'_>, _: &Choice<'_>) -> Result<()> {
-        Err(Error::new(ErrorKind::InvalidState, "this backend chooses no tokens"))
+    /// Starts a step of the trunk with one row of logits, from which a token is sampled. Only after
+    /// `prepare_sampling` allowed some by these rules.
+    fn submit_sampled(&mut self, _: &Step<'_>, _: &SampleRequest<'_>) -> Result<()> {
+        Err(Error::new(ErrorKind::InvalidState, "this backend samples no tokens"))
     }
 
-    /// The token that the oldest choice gave that was not read yet. An error of kind
+    /// The token of the oldest sampled step that was not read yet. An error of kind
     /// [`ErrorKind::DegenerateLogits`] where there was none to choose.
-    fn poll_choice(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
-        Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend chooses no tokens")))
+    fn poll_token(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
+        Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend samples no tokens")))
     }
 
     /// Keeps a copy of all recurrent states, in place of the one before.
