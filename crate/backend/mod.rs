@@ -1,5 +1,6 @@
 //! How a plan runs. A backend knows ops, packed weights and slots; it never knows a model.
 
+mod adapter;
 pub mod cpu;
 pub mod reference;
 mod sampling;
@@ -10,8 +11,9 @@ pub mod webgpu;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 
+pub use adapter::{AdapterFacts, SOFTWARE_ADAPTERS};
 pub use sampling::{SampleRequest, SamplingRules};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 pub use timed::{Timed, TimedStep, Timing};
 
 use crate::bail;
@@ -22,7 +24,8 @@ use crate::graph::{Dim, Entry, Graph, Part, Plan, Shape, WeightId};
 use crate::quant;
 
 /// How rows of keys and values are kept. A backend may keep them wider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KvType {
     #[default]
     F32,
@@ -79,7 +82,8 @@ pub struct Limits {
 }
 
 /// In which numbers activations meet the weights of a matrix.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Activations {
     /// As they are: what the reference figures are about.
     #[default]

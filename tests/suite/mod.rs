@@ -1,5 +1,6 @@
 mod arch;
 mod check;
+mod choose;
 mod cpu;
 mod cpu_q8;
 mod fusion;

@@ -14,7 +14,7 @@ mod tuning;
 
 use std::task::{Context, Poll};
 
-pub use self::device::{AdapterInfo, Options};
+pub use self::device::{Adapter, AdapterInfo, Options};
 pub use self::kernels::{FUSE_RULES, shader_sources};
 pub use self::prepare::weights::Target;
 pub use self::run::autotune::Clock;
@@ -38,7 +38,13 @@ pub struct WebGpu {
 impl WebGpu {
     /// Asks for an adapter and a device.
     pub async fn new(options: Options) -> Result<Self> {
-        Ok(Self { gpu: Gpu::request(options).await?, rate: options.rate, runner: None, counters: Counters::default() })
+        Self::on(&Adapter::find().await?, options).await
+    }
+
+    /// Asks an adapter for a device.
+    pub async fn on(adapter: &Adapter, options: Options) -> Result<Self> {
+        let gpu = Gpu::request(adapter, options).await?;
+        Ok(Self { gpu, rate: options.rate, runner: None, counters: Counters::default() })
     }
 
     pub fn adapter(&self) -> &AdapterInfo {

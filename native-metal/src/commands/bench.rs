@@ -60,7 +60,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let Some(need) = tests.iter().map(|t| t.n + t.depth).max() else {
         return Err(Error::new(ErrorKind::InvalidArgument, "there is nothing to measure; give --pp or --tg above 0"));
     };
-    let mut options = args.model.device.options(Purpose::Run);
+    let mut options = args.model.device.options();
     options.n_ctx = Some(options.n_ctx.unwrap_or(need));
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
     let mut results = Vec::new();

@@ -58,7 +58,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     tracing::info!("{} tokens, {} ops, on {}", ids.len(), checker.nodes().count(), device.description);
     let (mut seen, mut bad) = (Vec::new(), 0);
     for v in checker.nodes() {
-        let c = block_on(checker.check(v, &mut *device.backend))?;
+        let c = block_on(checker.check(v, device.backend.get_mut()))?;
         if !json && (!c.ok() || args.all) {
             let verdict = if c.ok() { "ok" } else { "OVER" };
             println!("{v:8} {:12} {:32} {:.2e} of {:.0e}  {verdict}", c.op, c.name, c.diff, c.tolerance);
@@ -91,7 +91,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let layers: Vec<_> = (layers.iter())
         .map(|s| json!({ "name": s.name, "min": s.min, "max": s.max, "mean": s.mean, "non_finite": s.non_finite }))
         .collect();
-    let backend = device.backend.name();
+    let backend = device.backend.get().name();
     let json = json!({ "backend": backend, "checked": seen.len(), "over": bad, "worst": ops, "layers": layers });
     Ok(Report { json, ok: bad == 0 })
 }

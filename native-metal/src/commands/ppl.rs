@@ -58,7 +58,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let Some(longest) = chunks.iter().map(|c| c.ids.len()).max() else {
         return Err(Error::new(ErrorKind::InvalidArgument, "there are no chunks to run").at(args.file.display()));
     };
-    let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options(Purpose::Compare) };
+    let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options() };
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Compare)?;
     let start = Instant::now();
     let mut all = Sums::default();
