@@ -130,8 +130,9 @@ fn experts(c: Object<'_>, keys: &mut Keys) -> Result<usize> {
         Some(n) => n,
         None => c.u32("num_local_experts")?, // since transformers 5
     };
-    if c.opt_bool("norm_topk_prob")? == Some(false) {
-        return Err(c.bad("norm_topk_prob", "shares that do not add up to 1 are not supported"));
+    // Transformers takes an absent key as false.
+    if c.opt_bool("norm_topk_prob")? != Some(true) {
+        return Err(c.bad("norm_topk_prob", "must be true: shares that do not add up to 1 are not supported"));
     }
     if c.list("mlp_only_layers")?.is_some_and(|list| !list.is_empty()) {
         return Err(c.bad("mlp_only_layers", "layers without experts are not supported"));
