@@ -1,8 +1,9 @@
 //! How a plan runs. A backend knows ops, packed weights and slots; it never knows a model.
 
-mod choice;
+mod adapter;
 pub mod cpu;
 pub mod reference;
+mod sampling;
 mod timed;
 #[cfg(feature = "webgpu")]
 pub mod webgpu;
@@ -10,8 +11,9 @@ pub mod webgpu;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 
-pub use choice::{Choice, Rules};
-use serde::Serialize;
+pub use adapter::{AdapterFacts, SOFTWARE_ADAPTERS};
+pub use sampling::{SampleRequest, SamplingRules};
+use serde::{Deserialize, Serialize};
 pub use timed::{Timed, TimedStep, Timing};
 
 use crate::bail;
@@ -22,7 +24,8 @@ use crate::graph::{Dim, Entry, Graph, Part, Plan, Shape, WeightId};
 use crate::quant;
 
 /// The type of the rows of keys and values in the cache. A backend may use a wider one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KvType {
     /// As they are computed.
     #[default]
@@ -82,7 +85,8 @@ pub struct Limits {
 }
 
 /// Precision of the activations in matrix products.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Activations {
     /// Exact: what reference figures are measured with.
     #[default]
@@ -199,19 +203,19 @@ pub trait Backend {
 
     /// Prepares sampling on the device by these rules, so that a step can run before the host has seen the token of the
     /// one before. Returns how many such steps may be in flight: 0 where the backend cannot sample.
-    fn prepare_choice(&mut self, _: &Rules) -> Result<usize> {
+    fn prepare_sampling(&mut self, _: &SamplingRules) -> Result<usize> {
         Ok(0)
     }
 
-    /// Starts a step of the trunk with one row of logits, and samples from it. `prepare_choice` must have returned at
+    /// Starts a step of the trunk with one row of logits, and samples from it. `prepare_sampling` must have returned at
     /// least 1 for these rules.
-    fn submit_choice(&mut self, _: &Step<'_>, _: &Choice<'_>) -> Result<()> {
+    fn submit_sampled(&mut self, _: &Step<'_>, _: &SampleRequest<'_>) -> Result<()> {
         Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))
     }
 
     /// The token of the oldest sampled step that was not read yet. [`ErrorKind::DegenerateLogits`] where the logits
     /// leave none to choose.
-    fn poll_choice(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
+    fn poll_token(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
         Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens")))
     }
 

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Sampler, SamplerParams, Session};
-use crate::backend::Rules;
 use crate::error::Result;
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
@@ -81,8 +80,6 @@ pub struct Generation {
     max_tokens: usize,
     ignore_eos: bool,
     sampler: Sampler,
-    /// Of the sampler, where the backend chooses by them.
-    rules: Option<Rules>,
     text: TextStream,
     /// A token that was chosen and not reported yet.
     chosen: Option<u32>,
@@ -105,10 +102,7 @@ impl Generation {
         let sampler = Sampler::new(params.sampler)?;
         let text = TextStream::new(StopStrings::with_control(&params.stop, tokenizer)?);
         let cached = session.reuse(prompt)?;
-        let rules = match sampler.rules() {
-            Some(rules) if session.chooses(&rules)? => Some(rules),
-            _ => None,
-        };
+        session.prepare_sampling(&sampler)?;
         let max_tokens = params.max_tokens.unwrap_or(usize::MAX);
         let mut tokens = Vec::with_capacity(session.limits().n_ctx + 1);
         tokens.extend_from_slice(prompt);
@@ -119,7 +113,6 @@ impl Generation {
             max_tokens,
             ignore_eos: params.ignore_eos,
             sampler,
-            rules,
             text,
             chosen: None,
             over: false,
@@ -187,35 +180,15 @@ impl Generation {
             self.run = end;
             return if before_last { session.checkpoint() } else { Ok(()) };
         }
-        let id = self.choose(session).await?;
+        let wanted = self.max_tokens - self.generated().len();
+        let id = session.next_token(&self.tokens, &mut self.sampler, wanted, now).await?;
         self.run = end;
         self.chosen = Some(id);
         self.last_ms = now();
-        if self.rules.is_some() {
-            session.came(self.last_ms);
-        }
         if self.run == self.prompt_len {
             self.first_ms = self.last_ms;
         }
         Ok(())
-    }
-
-    /// Runs all tokens that are not in the cache, and chooses the one after them.
-    async fn choose(&mut self, session: &mut Session) -> Result<u32> {
-        let Some(rules) = &self.rules else {
-            let logits = session.prefill(&self.tokens[self.run..]).await?;
-            return self.sampler.sample(logits, &self.tokens);
-        };
-        if session.started() == 0 {
-            session.start(&self.tokens, rules, self.sampler.key(0)).await?;
-        }
-        let wanted = self.max_tokens - self.generated().len();
-        while session.started() < wanted.min(session.depth()) && session.next_position().is_some() {
-            session.start_next(rules, self.sampler.key(session.started()))?;
-        }
-        let id = session.take().await?;
-        self.sampler.count();
-        Ok(id)
     }
 
     fn report(&mut self, id: u32, tokenizer: &Tokenizer) -> Event {

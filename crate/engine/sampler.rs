@@ -14,7 +14,7 @@ pub use random::{draw, uniform};
 
 use serde::Deserialize;
 
-use crate::backend::Rules;
+use crate::backend::SamplingRules;
 use crate::error::Result;
 
 /// How tokens are chosen. The default is that of OpenAI's API: the model's own distribution.
@@ -120,9 +120,9 @@ impl Sampler {
     }
 
     /// The rules alone, for a backend that chooses tokens itself; `None` where they are not all.
-    pub fn rules(&self) -> Option<Rules> {
+    pub fn rules(&self) -> Option<SamplingRules> {
         let p = &self.params;
-        p.logit_bias.is_empty().then(|| Rules {
+        p.logit_bias.is_empty().then(|| SamplingRules {
             temperature: p.temperature,
             top_k: p.top_k,
             top_p: p.top_p,

@@ -138,8 +138,10 @@ fn experts(c: Object<'_>, keys: &mut Keys, renormalised: bool) -> Result<usize> 
         Some(n) => n,
         None => c.u32("num_local_experts")?, // since transformers 5
     };
-    if let Some(other) = c.opt_bool("norm_topk_prob")?.filter(|given| *given != renormalised) {
-        return Err(c.bad("norm_topk_prob", format!("must be {renormalised} for `{}`, is {other}", keys.arch)));
+    // Transformers takes an absent key as false.
+    let given = c.opt_bool("norm_topk_prob")?.unwrap_or(false);
+    if given != renormalised {
+        return Err(c.bad("norm_topk_prob", format!("must be {renormalised} for `{}`, is {given}", keys.arch)));
     }
     if c.list("mlp_only_layers")?.is_some_and(|list| !list.is_empty()) {
         return Err(c.bad("mlp_only_layers", "layers without experts are not supported"));

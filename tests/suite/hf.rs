@@ -159,6 +159,7 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
         ("qwen2moe", "shared_expert_intermediate_size", Value::Null, MissingKey),
         ("qwen3", "layer_types", json!(["sliding_attention"]), BadConfig),
         ("qwen3moe", "norm_topk_prob", json!(false), BadConfig),
+        ("qwen3moe", "norm_topk_prob", Value::Null, BadConfig),
         ("qwen3moe", "mlp_only_layers", json!([0]), BadConfig),
         ("qwen3moe", "decoder_sparse_step", json!(2), BadConfig),
         ("qwen3moe", "num_local_experts", Value::Null, MissingKey),

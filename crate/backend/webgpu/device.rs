@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::tuning::{Gemm, Tuning};
-use crate::backend::Activations;
+use crate::backend::{Activations, AdapterFacts};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -50,6 +50,60 @@ pub struct AdapterInfo {
     pub shader_f16: bool,
 }
 
+/// An adapter that no device was asked of yet.
+pub struct Adapter {
+    instance: wgpu::Instance,
+    adapter: wgpu::Adapter,
+}
+
+impl Adapter {
+    /// The fastest one that there is.
+    pub async fn find() -> Result<Self> {
+        let mut wanted = wgpu::InstanceDescriptor::new_without_display_handle();
+        wanted.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::BROWSER_WEBGPU;
+        let instance = wgpu::Instance::new(wanted);
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::new(ErrorKind::NoGpu, format!("no GPU adapter: {e}; {REMEDY}")))?;
+        Ok(Self { instance, adapter })
+    }
+
+    pub fn facts(&self) -> AdapterFacts {
+        let info = self.adapter.get_info();
+        AdapterFacts {
+            name: info.name,
+            is_fallback: info.device_type == wgpu::DeviceType::Cpu,
+            is_metal: info.backend == wgpu::Backend::Metal,
+        }
+    }
+
+    /// Whether four products of int8 are one instruction.
+    fn multiplies_int8(&self) -> bool {
+        let features = self.instance.wgsl_language_features();
+        self.facts().may_multiply_int8() && features.contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
+    }
+
+    fn describe(&self, limits: &wgpu::Limits) -> AdapterInfo {
+        let (info, features) = (self.adapter.get_info(), self.adapter.features());
+        AdapterInfo {
+            software: self.facts().is_software(),
+            name: info.name,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            backend: info.backend.to_string(),
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_buffer: limits.max_buffer_size,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            shader_f16: features.contains(wgpu::Features::SHADER_F16),
+        }
+    }
+}
+
 /// The first error outside any call, or the loss of the device; every later call returns it.
 #[derive(Clone, Debug, Default)]
 pub struct Fault(Arc<Mutex<Option<Error>>>);
@@ -83,17 +137,8 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    pub async fn request(options: Options) -> Result<Self> {
-        let mut wanted = wgpu::InstanceDescriptor::new_without_display_handle();
-        wanted.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::BROWSER_WEBGPU;
-        let instance = wgpu::Instance::new(wanted);
-        let adapter = instance
-            .request_adapter(&wgpu::RequestAdapterOptions {
-                power_preference: wgpu::PowerPreference::HighPerformance,
-                ..Default::default()
-            })
-            .await
-            .map_err(|e| Error::new(ErrorKind::NoGpu, format!("no GPU adapter: {e}; {REMEDY}")))?;
+    pub async fn request(on: &Adapter, options: Options) -> Result<Self> {
+        let adapter = &on.adapter;
         let limits = wanted_limits(&adapter.limits(), options);
         let timestamps = adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let required_features = if timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
@@ -108,8 +153,8 @@ impl Gpu {
             .await
             .map_err(|e| Error::new(ErrorKind::NoGpu, format!("the adapter gave no device: {e}; {REMEDY}")))?;
         let fault = watch(&device);
-        let info = describe(&adapter, &limits);
-        let q8 = options.activations == Activations::Q8 && multiplies_bytes(&instance, &adapter);
+        let info = on.describe(&limits);
+        let q8 = options.activations == Activations::Q8 && on.multiplies_int8();
         let gemm = if q8 { Gemm::Q8 } else { Gemm::F32 };
         let default = Tuning::new(options.software.unwrap_or(info.software), gemm);
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
@@ -176,31 +221,6 @@ fn wanted_limits(adapter: &wgpu::Limits, options: Options) -> wgpu::Limits {
         max_compute_invocations_per_workgroup: adapter.max_compute_invocations_per_workgroup,
         max_compute_workgroup_size_x: adapter.max_compute_workgroup_size_x,
         ..base
-    }
-}
-
-/// Whether four products of bytes are one instruction: what the language has, Apple's GPUs do step by step.
-fn multiplies_bytes(instance: &wgpu::Instance, adapter: &wgpu::Adapter) -> bool {
-    let info = adapter.get_info();
-    let apple = info.backend == wgpu::Backend::Metal || info.name.to_lowercase().contains("apple");
-    !apple && instance.wgsl_language_features().contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
-}
-
-fn describe(adapter: &wgpu::Adapter, limits: &wgpu::Limits) -> AdapterInfo {
-    let info = adapter.get_info();
-    // Browsers tell a software adapter by its name only, if at all.
-    let named = ["swiftshader", "llvmpipe", "basic render"].iter().any(|n| info.name.to_lowercase().contains(n));
-    AdapterInfo {
-        software: info.device_type == wgpu::DeviceType::Cpu || named,
-        name: info.name,
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
-        backend: info.backend.to_string(),
-        max_binding: limits.max_storage_buffer_binding_size,
-        max_buffer: limits.max_buffer_size,
-        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
-        workgroup_memory: limits.max_compute_workgroup_storage_size,
-        subgroups: adapter.features().contains(wgpu::Features::SUBGROUP),
-        shader_f16: adapter.features().contains(wgpu::Features::SHADER_F16),
     }
 }
 

@@ -14,7 +14,7 @@ mod tuning;
 
 use std::task::{Context, Poll};
 
-pub use self::device::{AdapterInfo, Options};
+pub use self::device::{Adapter, AdapterInfo, Options};
 pub use self::kernels::{FUSE_RULES, shader_sources};
 pub use self::prepare::weights::Target;
 pub use self::run::autotune::Clock;
@@ -23,7 +23,7 @@ pub use self::tuning::{Candidate, Gemm, Gemv, Knob, Tuning, candidates};
 use self::device::Gpu;
 use self::run::step::Runner;
 use self::run::{autotune, profile};
-use super::{Backend, Choice, Counters, KvType, Limits, Memory, Rules, Step, TimedStep, Timing};
+use super::{Backend, Counters, KvType, Limits, Memory, SampleRequest, SamplingRules, Step, TimedStep, Timing};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Plan, WeightId};
@@ -39,7 +39,13 @@ pub struct WebGpu {
 impl WebGpu {
     /// Asks for an adapter and a device.
     pub async fn new(options: Options) -> Result<Self> {
-        Ok(Self { gpu: Gpu::request(options).await?, rate: options.rate, runner: None, counters: Counters::default() })
+        Self::on(&Adapter::find().await?, options).await
+    }
+
+    /// Asks an adapter for a device.
+    pub async fn on(adapter: &Adapter, options: Options) -> Result<Self> {
+        let gpu = Gpu::request(adapter, options).await?;
+        Ok(Self { gpu, rate: options.rate, runner: None, counters: Counters::default() })
     }
 
     /// What the adapter is.
@@ -116,10 +122,10 @@ impl WebGpu {
         Ok(TimedStep { kernels, read_bytes_per_s })
     }
 
-    fn start(&mut self, step: &Step<'_>, choice: Option<&Choice<'_>>) -> Result<()> {
+    fn start(&mut self, step: &Step<'_>, request: Option<&SampleRequest<'_>>) -> Result<()> {
         self.gpu.fault.check()?;
         let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
-        runner.start(&self.gpu, &mut self.counters, step, choice)
+        runner.start(&self.gpu, &mut self.counters, step, request)
     }
 
     fn copy_recurrent(&mut self, back: bool) -> Result<()> {
@@ -174,16 +180,16 @@ impl Backend for WebGpu {
         self.start(step, None)
     }
 
-    fn prepare_choice(&mut self, rules: &Rules) -> Result<usize> {
+    fn prepare_sampling(&mut self, rules: &SamplingRules) -> Result<usize> {
         let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
         runner.prepare_sampling(&self.gpu, &mut self.counters, rules)
     }
 
-    fn submit_choice(&mut self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
-        self.start(step, Some(choice))
+    fn submit_sampled(&mut self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
+        self.start(step, Some(request))
     }
 
-    fn poll_choice(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
+    fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
         self.gpu.fault.check()?;
         self.runner.as_mut().ok_or_else(not_prepared)?.poll_token(&self.gpu, cx)
     }

@@ -7,6 +7,7 @@ use pagelm::engine::{FileSampling, Model};
 use pagelm::gguf::{Array, Gguf, Value};
 use serde_json::{Map, json};
 
+use crate::device::Device;
 use crate::model::{ModelArgs, Purpose};
 use crate::source;
 use crate::{Report, error_json};
@@ -49,12 +50,23 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     Ok(Report { json, ok: true })
 }
 
-/// Whether the chosen backend runs it, and the memory that it then takes. A model that cannot run is an answer here,
-/// not a failure.
+/// Whether the backend that would be chosen runs it, and the memory that it then takes. A model that cannot run is an answer
+/// here, not a failure.
 fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
-    let device = args.device.device(Purpose::Run)?;
-    let (backend, on) = (device.backend.name(), &device.description);
-    Ok(match Model::new(gguf, &|d| device.backend.supports(d), &args.device.options_on(&device)) {
+    let mut device = args.device.device(Purpose::Run)?;
+    let plan = |device: &Device| {
+        let options = args.device.options_on(device, args.device.options());
+        Model::new(gguf, &|d| device.backend.get().supports(d), &options)
+    };
+    let mut model = plan(&device);
+    if let Err(e) = &model
+        && let Some(other) = device.settings.fall_back(e)
+    {
+        device = other;
+        model = plan(&device);
+    }
+    let (backend, on) = (device.backend.get().name(), &device.description);
+    Ok(match model {
         Ok(model) => {
             let (m, ctx) = (model.memory(), model.limits.n_ctx);
             json!({

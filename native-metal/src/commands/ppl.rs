@@ -60,7 +60,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
             Error::new(ErrorKind::InvalidArgument, "no chunks to run; expected at least one").at(args.file.display())
         );
     };
-    let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options(Purpose::Compare) };
+    let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options() };
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Compare)?;
     let start = Instant::now();
     let mut all = Sums::default();

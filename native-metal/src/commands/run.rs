@@ -82,8 +82,7 @@ struct Output {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
-    let mut opened =
-        model::open(&args.model.model, &args.model.device, args.model.device.options(Purpose::Run), Purpose::Run)?;
+    let mut opened = model::open(&args.model.model, &args.model.device, args.model.device.options(), Purpose::Run)?;
     let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
     let prompt = prompt_ids(args, &opened.gguf.meta, &tokenizer)?;
     let params = args.params(&opened.gguf.meta)?;

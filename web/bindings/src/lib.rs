@@ -2,6 +2,7 @@
 //! bytes of the file go, and writes weights into GPU buffers itself, so that they never enter the memory of this module.
 #![cfg(target_arch = "wasm32")]
 
+mod choose;
 mod engine;
 mod generate;
 mod header;

@@ -19,7 +19,7 @@ pub fn run(args: &ModelArgs, depth: usize, reps: usize, json: bool) -> Result<Re
             return Err(Error::new(ErrorKind::InvalidArgument, "--profile needs a GPU; use --backend gpu"));
         }
     }
-    let mut options = args.device.options(Purpose::Run);
+    let mut options = args.device.options();
     options.n_ctx = Some(options.n_ctx.unwrap_or(depth + 1));
     let mut opened = model::open(&args.model, &args.device, options, Purpose::Run)?;
     let profile = block_on(opened.session.profile(depth, reps))?;

@@ -101,7 +101,7 @@ pub fn run(args: &Args, path: &Path, fixture: &Fixture, json: bool) -> Result<Ou
     fixture.check().map_err(|what| malformed(path, what))?;
     let prompts = &fixture.prompts[..fixture.prompts.len().min(args.prompts)];
     let need = prompts.iter().map(|p| p.ids.len() + p.greedy().len()).max().unwrap_or(1);
-    let options = args.device.options(Purpose::Compare);
+    let options = args.device.options();
     let mtp = !fixture.mtp.is_empty();
     let options = Options { n_ctx: Some(need), max_outputs: options.max_tokens, mtp, ..options };
     let file = path.with_file_name(&fixture.gguf);

@@ -69,7 +69,7 @@ pub fn run(args: &Args, path: &Path, greedy: &Greedy, json: bool) -> Result<Outc
     };
     let prompts = &greedy.prompts[..greedy.prompts.len().min(args.prompts)];
     let need = prompts.iter().map(|p| p.ids.len() + p.f32.tokens.len()).max().unwrap_or(1);
-    let options = Options { n_ctx: Some(need), ..args.device.options(Purpose::Compare) };
+    let options = Options { n_ctx: Some(need), ..args.device.options() };
     let mut session = model::open(file, &args.device, options, Purpose::Compare)?.session;
     let (mut rows, mut ok) = (Vec::new(), true);
     for prompt in prompts {

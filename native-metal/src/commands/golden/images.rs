@@ -48,7 +48,7 @@ pub fn run(args: &Args, path: &Path, images: &Images, json: bool) -> Result<Outc
     let mut skipped = vec![format!("the images of {} cases: no vision tower runs here", texts.len())];
     let longest = texts.iter().map(|t| t.ids.len()).max();
     let Some(longest) = longest else { return Err(malformed(path, "expected at least one case")) };
-    let options = args.device.options(Purpose::Compare);
+    let options = args.device.options();
     let options = Options { n_ctx: Some(longest), max_outputs: options.max_tokens, ..options };
     let mut session = match model::open(&path.with_file_name(&images.gguf), &args.device, options, Purpose::Compare) {
         Ok(opened) => opened.session,

@@ -1,11 +1,11 @@
-//! How many steps are on their way: on a device whose clock the test turns.
+//! How many steps are kept in flight, on a device whose clock the test turns.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use pagelm::backend::{Backend, Choice, Counters, Limits, Memory, Rules, Step};
+use pagelm::backend::{Backend, Counters, Limits, Memory, SampleRequest, SamplingRules, Step};
 use pagelm::engine::{GenerateParams, Generation, Options, SamplerParams};
 use pagelm::gguf::Gguf;
 use pagelm::graph::{Plan, WeightId};
@@ -53,10 +53,10 @@ impl Backend for Device {
     fn poll_logits(&mut self, _: &mut Context<'_>, _: &mut [f32]) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
     }
-    fn prepare_choice(&mut self, _: &Rules) -> Result<usize> {
+    fn prepare_sampling(&mut self, _: &SamplingRules) -> Result<usize> {
         Ok(self.seats)
     }
-    fn submit_choice(&mut self, _: &Step<'_>, _: &Choice<'_>) -> Result<()> {
+    fn submit_sampled(&mut self, _: &Step<'_>, _: &SampleRequest<'_>) -> Result<()> {
         self.busy_until = self.busy_until.max(self.now.get()) + self.step_ms;
         let mut back = self.busy_until + self.way_ms;
         if self.every_ms > 0.0 {
@@ -66,7 +66,7 @@ impl Backend for Device {
         self.most.set(self.most.get().max(self.coming.borrow().len()));
         Ok(())
     }
-    fn poll_choice(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
+    fn poll_token(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
         let back = self.coming.borrow_mut().pop_front().expect("a step was started");
         self.now.set(self.now.get().max(back));
         Poll::Ready(Ok(7))
@@ -85,7 +85,7 @@ impl Backend for Device {
     }
 }
 
-/// Generates two answers. Returns the depth at their ends, and the most steps that were on their way.
+/// Generates two answers. Returns the depth at their ends, and the most steps that were in flight.
 fn depths(step_ms: f64, way_ms: f64, every_ms: f64, seats: usize) -> ([usize; 2], usize) {
     let (_, file) = golden::load("llama");
     let tokenizer = Tokenizer::from_gguf(&Gguf::parse(&file).unwrap().meta).unwrap();
@@ -113,13 +113,13 @@ fn depths(step_ms: f64, way_ms: f64, every_ms: f64, seats: usize) -> ([usize; 2]
         now.set(now.get() + 60_000.0);
         let mut g = Generation::new(&mut session, &tokenizer, &[first, 2, 3], params, now.get()).unwrap();
         while block_on(g.next(&mut session, &tokenizer, &|| now.get())).unwrap().is_some() {}
-        session.depth()
+        session.queue_depth()
     };
     ([answer(1), answer(5)], most.get())
 }
 
 #[test]
-fn where_the_device_is_what_tokens_wait_for_few_steps_are_on_their_way() {
+fn where_the_device_is_what_tokens_wait_for_few_steps_are_in_flight() {
     for (step_ms, way_ms) in [(5.0, 0.5), (20.0, 2.0), (30.0, 0.0)] {
         let (depth, _) = depths(step_ms, way_ms, 0.0, 12);
         assert_eq!(depth, [3, 3], "{step_ms} ms a step, {way_ms} ms back");
@@ -127,7 +127,7 @@ fn where_the_device_is_what_tokens_wait_for_few_steps_are_on_their_way() {
 }
 
 #[test]
-fn where_tokens_wait_for_their_way_back_more_steps_are_on_it() {
+fn where_tokens_wait_for_their_way_back_more_steps_are_in_flight() {
     // Ways of several steps, also where all that came until then comes at once.
     for (step_ms, way_ms, every_ms, want) in [(2.0, 9.0, 0.0, 6), (2.0, 100.0, 0.0, 12), (3.0, 0.0, 100.0, 12)] {
         let (depth, most) = depths(step_ms, way_ms, every_ms, 12);

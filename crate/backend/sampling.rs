@@ -3,7 +3,7 @@
 /// The rules of a sampler: the engine's `SamplerParams` say what each does, and its CPU sampler is what a backend must
 /// agree with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rules {
+pub struct SamplingRules {
     /// At 0 the likeliest token is taken.
     pub temperature: f32,
     /// 0 is off.
@@ -22,14 +22,14 @@ pub struct Rules {
     pub penalty_last_n: usize,
 }
 
-/// How the token after a step is chosen.
+/// How the token after a step is sampled.
 #[derive(Clone, Copy, Debug)]
-pub struct Choice<'a> {
-    /// Those that were given to `prepare_choice`.
-    pub rules: &'a Rules,
+pub struct SampleRequest<'a> {
+    /// Those that were given to `prepare_sampling`.
+    pub rules: &'a SamplingRules,
     /// The key of this draw's random numbers.
     pub key: u32,
-    /// All tokens up to the end of the step. `None` where the step runs the token that the step before chose: the
-    /// backend has that one and those before, and the single token that the step names does not matter.
+    /// All tokens up to the end of the step. `None` where the step runs the token that was sampled after the step before:
+    /// the backend has that one and those before, and the single token that the step names does not matter.
     pub history: Option<&'a [u32]>,
 }

@@ -1,14 +1,15 @@
-//! Generation with steps ahead of the token that is read, against generation step by step on the same kernels.
+//! Generation with steps in flight ahead of the token that is read, against generation step by step on the same kernels.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::Options as GpuOptions;
-use pagelm::backend::{Backend, Counters, Limits, Memory, Step};
+use pagelm::backend::{Backend, Counters, Limits, Memory, SampleRequest, Step};
 use pagelm::engine::{Event, GenerateParams, Generation, Options, Sampler, SamplerParams, Session, StopReason};
 use pagelm::gguf::Gguf;
-use pagelm::graph::{Plan, WeightId};
+use pagelm::graph::{Entry, Plan, WeightId};
 use pagelm::text::Tokenizer;
 use pagelm::{DType, ErrorKind, Result};
 use pollster::block_on;
@@ -22,7 +23,7 @@ const OPTIONS: Options = Options { n_ctx: Some(64), max_tokens: 16, max_outputs:
 /// Plain layers, sliding windows, recurrent states.
 const MODELS: [&str; 3] = ["llama", "gemma3", "qwen35"];
 
-/// A backend that chooses no tokens.
+/// A backend that samples no tokens.
 struct Declines(Box<dyn Backend>);
 
 impl Backend for Declines {
@@ -169,19 +170,14 @@ fn steps_of_all_other_kinds_may_follow_steps_that_nobody_reads() {
         ahead.run(prompt, params(None, sampler.clone()), 3);
         behind.run(prompt, params(None, sampler), 3);
         for b in [&mut *ahead, behind] {
-            assert_eq!(b.session.started(), if b.counters().in_flight > 1 { 2 } else { 0 }, "{name}");
+            assert_eq!(b.session.in_flight(), if b.counters().in_flight > 1 { 2 } else { 0 }, "{name}");
         }
         let got = block_on(ahead.session.decode(5)).unwrap().to_vec();
         let want = block_on(behind.session.decode(5)).unwrap().to_vec();
         // Tokens of recurrent models run again in other steps than at first, and so by other kernels.
         let off = golden::max_diff(&got, &want);
         assert!(off <= if name == "qwen35" { 2e-3 } else { 0.0 }, "{name}: off by {off:e}");
-        assert_eq!(ahead.session.started(), 0);
-        let nothing = block_on(ahead.session.take()).expect_err("nothing is on its way");
-        assert_eq!(nothing.kind(), ErrorKind::InvalidState);
-        let rules = Sampler::new(SamplerParams::default()).unwrap().rules().unwrap();
-        let nothing = ahead.session.start_next(&rules, 1).expect_err("no token was chosen");
-        assert_eq!(nothing.kind(), ErrorKind::InvalidState);
+        assert_eq!(ahead.session.in_flight(), 0);
     });
 }
 
@@ -250,14 +246,47 @@ fn a_bias_goes_by_way_of_the_host() {
 }
 
 #[test]
-fn a_backend_that_chooses_nothing_says_so() {
+fn tokens_that_are_not_those_in_flight_start_anew() {
+    both(|name, prompt, ahead, behind| {
+        let next = |b: &mut Bench, all: &[u32]| {
+            let mut sampler = Sampler::new(SamplerParams::greedy()).unwrap();
+            block_on(b.session.next_token(all, &mut sampler, 8, &|| 0.0)).unwrap()
+        };
+        let id = next(ahead, prompt);
+        assert_eq!(next(behind, prompt), id, "{name}");
+        let other = [prompt, &[id, 9, 10]].concat();
+        assert_eq!(next(ahead, &other), next(behind, &other), "{name}");
+        assert_eq!(ahead.session.tokens(), other, "{name}");
+    });
+}
+
+#[test]
+fn tokens_of_several_steps_may_come_with_one_call() {
+    both(|name, prompt, ahead, behind| {
+        let long: Vec<u32> = prompt.iter().copied().cycle().take(2 * OPTIONS.max_tokens + 3).collect();
+        let next = |b: &mut Bench| {
+            let mut sampler = Sampler::new(SamplerParams::greedy()).unwrap();
+            block_on(b.session.next_token(&long, &mut sampler, 4, &|| 0.0)).unwrap()
+        };
+        assert_eq!(next(ahead), next(behind), "{name}");
+    });
+}
+
+#[test]
+fn a_backend_that_samples_nothing_leaves_it_to_the_host() {
     let (_, file) = golden::load("llama");
-    let mut session = golden::open(&file, Box::new(pagelm::backend::reference::Reference::new()), OPTIONS).unwrap();
-    let rules = Sampler::new(SamplerParams::greedy()).unwrap().rules().unwrap();
-    assert!(!session.chooses(&rules).unwrap());
-    assert_eq!(block_on(session.start(&[1, 2], &rules, 0)).expect_err("declined").kind(), ErrorKind::InvalidState);
-    assert_eq!(block_on(session.start(&[], &rules, 0)).expect_err("nothing").kind(), ErrorKind::EmptyPrompt);
-    let mut backend = pagelm::backend::reference::Reference::new();
-    assert_eq!(block_on(poll_fn(|cx| backend.poll_choice(cx))).expect_err("none").kind(), ErrorKind::InvalidState);
-    assert!(block_on(session.prefill(&[1, 2])).is_ok());
+    let mut session = golden::open(&file, Box::new(Reference::new()), OPTIONS).unwrap();
+    let mut sampler = Sampler::new(SamplerParams::greedy()).unwrap();
+    let id = block_on(session.next_token(&[1, 2], &mut sampler, 4, &|| 0.0)).unwrap();
+    assert_eq!((session.in_flight(), session.tokens()), (0, &[1, 2][..]));
+    let nothing = block_on(session.next_token(&[1, 2], &mut sampler, 4, &|| 0.0)).expect_err("nothing new");
+    assert_eq!(nothing.kind(), ErrorKind::EmptyPrompt);
+    session.rollback(0).unwrap();
+    let logits = block_on(session.prefill(&[1, 2])).unwrap();
+    assert_eq!(Sampler::new(SamplerParams::greedy()).unwrap().sample(logits, &[]).unwrap(), id);
+    let mut backend = Reference::new();
+    assert_eq!(block_on(poll_fn(|cx| backend.poll_token(cx))).expect_err("none").kind(), ErrorKind::InvalidState);
+    let step = Step { tokens: &[1], pos: 0, outputs: 1, entry: Entry::Trunk };
+    let request = SampleRequest { rules: &sampler.rules().unwrap(), key: 0, history: Some(&[1]) };
+    assert_eq!(backend.submit_sampled(&step, &request).expect_err("none").kind(), ErrorKind::InvalidState);
 }
