@@ -50,7 +50,7 @@ export default defineConfig(({ mode }) => {
       emptyOutDir: name === "index",
       sourcemap: true,
       minify: true,
-      lib: { entry: { [name]: at(`src/${name}.ts`) }, formats: ["es"] },
+      lib: { entry: { [name]: at(mode === "worker" ? "src/worker/index.ts" : "src/index.ts") }, formats: ["es"] },
       // Vite keeps the white space of libraries.
       rolldownOptions: { output: { minify: true } },
     },

@@ -105,9 +105,9 @@ fn files_and_folders_keep_their_size_budgets() {
 
 #[test]
 fn every_error_code_is_known_to_the_page() {
-    let ts = read(Path::new("web/src/errors.ts"));
+    let ts = read(Path::new("web/src/shared/errors.ts"));
     for kind in ErrorKind::ALL {
-        assert!(ts.contains(&format!("\"{}\"", kind.code())), "web/src/errors.ts lacks {}", kind.code());
+        assert!(ts.contains(&format!("\"{}\"", kind.code())), "web/src/shared/errors.ts lacks {}", kind.code());
     }
 }
 

@@ -1,7 +1,6 @@
-export { type Capabilities, capabilities } from "./capabilities.ts";
-export { type CanRun, canRun, createEngine, Engine, Session, shaderSources } from "./engine.ts";
-export { type ErrorCode, type ErrorData, PagelmError } from "./errors.ts";
-export { models } from "./models.ts";
+export { type Capabilities, capabilities } from "./page/capabilities.ts";
+export { type CanRun, canRun, createEngine, Engine, Session, shaderSources } from "./page/engine.ts";
+export { models } from "./page/models.ts";
 export type {
   ChatChunk,
   ChatCompletion,
@@ -11,6 +10,7 @@ export type {
   Completions,
   FinishReason,
   RequestOptions,
-} from "./openai.ts";
-export type { Message } from "./protocol.ts";
-export type * from "./types.ts";
+} from "./page/openai.ts";
+export { type ErrorCode, type ErrorData, PagelmError } from "./shared/errors.ts";
+export type { Message } from "./shared/protocol.ts";
+export type * from "./shared/types.ts";

@@ -81,7 +81,7 @@ test("the package can be imported where there is no browser, and says so when us
 test("every code of the engine's errors is known to the package", () => {
   const rust = readFileSync(`${web}/../crate/error.rs`, "utf8");
   const codes = [...rust.matchAll(/^ {4}\w+ = "([a-z-]+)",$/gm)].map((m) => m[1]);
-  const typescript = readFileSync(`${web}/src/errors.ts`, "utf8");
+  const typescript = readFileSync(`${web}/src/shared/errors.ts`, "utf8");
   assert.ok(codes.length > 20);
   assert.deepEqual(
     codes.filter((code) => !typescript.includes(`"${code}"`)),

@@ -1,4 +1,4 @@
-//! The engine as JavaScript sees it. The worker (`web/src/worker.ts`) is the only caller: it does all I/O, asks where
+//! The engine as JavaScript sees it. The worker (`web/src/worker`) is the only caller: it does all I/O, asks where
 //! bytes of the file go, and writes weights into GPU buffers itself, so that they never enter the memory of this module.
 #![cfg(target_arch = "wasm32")]
 

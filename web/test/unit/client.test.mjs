@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { source } from "./source.mjs";
 
-const { Client } = await source("client.ts");
-const { generate, wireParams } = await source("stream.ts");
-const { PagelmError } = await source("errors.ts");
+const { Client } = await source("page/client.ts");
+const { generate, wireParams } = await source("page/stream.ts");
+const { PagelmError } = await source("shared/errors.ts");
 
 /** A worker that only remembers what it was sent. */
 function fake() {

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { source } from "./source.mjs";
 
-const { Client } = await source("client.ts");
-const { Completions } = await source("openai.ts");
-const { canRunOptions, checkMessages, checkModel, engineOptions, generateParams } = await source("params.ts");
+const { Client } = await source("page/client.ts");
+const { Completions } = await source("page/openai.ts");
+const { canRunOptions, checkMessages, checkModel, engineOptions, generateParams } = await source("page/params.ts");
 
 const HI = [{ role: "user", content: "Hi" }];
 
@@ -304,7 +304,7 @@ test("a stream that cannot start rejects at once", async () => {
   const { client, chat } = completions();
   const params = { messages: HI, stream: true };
   await assert.rejects(chat.create(params, { signal: AbortSignal.abort() }), { code: "aborted" });
-  const { PagelmError } = await source("errors.ts");
+  const { PagelmError } = await source("shared/errors.ts");
   client.end(new PagelmError("disposed", "gone"));
   await assert.rejects(chat.create(params), { code: "disposed" });
 });

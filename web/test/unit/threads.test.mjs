@@ -7,9 +7,9 @@ import { test } from "node:test";
 import { serve } from "../serve.mjs";
 import { source } from "./source.mjs";
 
-const { startThreads, startWasm } = await source("wasm.ts");
-const { Script } = await source("script.ts");
-const { Workers } = await source("workers.ts");
+const { startThreads, startWasm } = await source("worker/wasm.ts");
+const { Script } = await source("page/script.ts");
+const { Workers } = await source("page/workers.ts");
 
 // What a page and a worker have and Node has not.
 Object.assign(globalThis, { self: globalThis, location: new URL("http://page.example/") });

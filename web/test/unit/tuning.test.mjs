@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { source } from "./source.mjs";
 
-const { keep, kept } = await source("tuning.ts");
+const { keep, kept } = await source("worker/tuning.ts");
 const real = Object.getOwnPropertyDescriptor(globalThis, "caches");
 
 /** @param {object | undefined} value */

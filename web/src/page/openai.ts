@@ -1,9 +1,10 @@
 // The face that OpenAI's chat completions have, over one generation.
+
+import { abortError, PagelmError } from "../shared/errors.ts";
+import type { GenerateUsage, OpenAIDefaults, Piece, SamplingParams, StopReason } from "../shared/types.ts";
 import type { Client } from "./client.ts";
-import { abortError, PagelmError } from "./errors.ts";
 import { chatParams, plain } from "./params.ts";
 import { generate, wireParams } from "./stream.ts";
-import type { GenerateUsage, OpenAIDefaults, Piece, SamplingParams, StopReason } from "./types.ts";
 
 export interface ChatMessage {
   /** A developer's message is one of the system. */

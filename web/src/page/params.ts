@@ -1,4 +1,15 @@
 // What can be given where: one table for each call, with a check for each name.
+
+import type { Message } from "../shared/protocol.ts";
+import type {
+  AssetOptions,
+  CanRunOptions,
+  EngineOptions,
+  GenerateParams,
+  ModelRef,
+  OpenAIDefaults,
+  SamplingParams,
+} from "../shared/types.ts";
 import {
   address,
   boolean,
@@ -23,16 +34,6 @@ import {
   url,
 } from "./check.ts";
 import type { ChatMessage, ChatParams, RequestOptions } from "./openai.ts";
-import type { Message } from "./protocol.ts";
-import type {
-  AssetOptions,
-  CanRunOptions,
-  EngineOptions,
-  GenerateParams,
-  ModelRef,
-  OpenAIDefaults,
-  SamplingParams,
-} from "./types.ts";
 
 /** A model, before anything is fetched. Addresses are those that a page can fetch. */
 const model: Check = (value, at) => {

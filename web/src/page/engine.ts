@@ -1,21 +1,7 @@
 // What a page holds: an engine with one model, and sessions on it.
-import { chooseBuilds } from "./builds.ts";
-import { address, boolean, given, ids, integer, isObject, must, string } from "./check.ts";
-import { Client } from "./client.ts";
-import { PagelmError } from "./errors.ts";
-import { Completions } from "./openai.ts";
-import {
-  assetOptions,
-  canRunOptions,
-  checkMessages,
-  checkModel,
-  engineOptions,
-  generateParams,
-  isBlob,
-} from "./params.ts";
-import type { Message, WasmOptions } from "./protocol.ts";
-import { Script } from "./script.ts";
-import { generate, wireParams } from "./stream.ts";
+
+import { PagelmError } from "../shared/errors.ts";
+import type { Message, WasmOptions } from "../shared/protocol.ts";
 import type {
   AssetOptions,
   CanRunOptions,
@@ -27,7 +13,22 @@ import type {
   ModelRef,
   Piece,
   Profile,
-} from "./types.ts";
+} from "../shared/types.ts";
+import { chooseBuilds } from "./builds.ts";
+import { address, boolean, given, ids, integer, isObject, must, string } from "./check.ts";
+import { Client } from "./client.ts";
+import { Completions } from "./openai.ts";
+import {
+  assetOptions,
+  canRunOptions,
+  checkMessages,
+  checkModel,
+  engineOptions,
+  generateParams,
+  isBlob,
+} from "./params.ts";
+import { Script } from "./script.ts";
+import { generate, wireParams } from "./stream.ts";
 import { Workers } from "./workers.ts";
 
 /** Loads a model. Rejects with a `PagelmError`; nothing is left behind then. */

@@ -1,6 +1,6 @@
 // The page's side of the protocol: requests, their pieces, and every way in which they can end.
-import { abortError, PagelmError } from "./errors.ts";
-import type { FromWorker, Op, Operations, ToWorker } from "./protocol.ts";
+import { abortError, PagelmError } from "../shared/errors.ts";
+import type { FromWorker, Op, Operations, ToWorker } from "../shared/protocol.ts";
 
 /** What the client needs of a worker; tests pass another. */
 export interface Port {

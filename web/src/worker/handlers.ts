@@ -1,14 +1,14 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
-import type { Engine, Header } from "../pkg/base/pagelm.js";
-import { isSoftware } from "./capabilities.ts";
-import { abortError, type ErrorData, errorData, PagelmError } from "./errors.ts";
-import { openSource, type Source } from "./loader/fetch.ts";
-import { Placer } from "./loader/place.ts";
-import { throttled } from "./loader/progress.ts";
-import type { Operations, Prompt, Request, WasmOptions } from "./protocol.ts";
-import type { Task } from "./serve.ts";
+import type { Engine, Header } from "../../pkg/base/pagelm.js";
+import { isSoftware } from "../page/capabilities.ts";
+import { abortError, type ErrorData, errorData, PagelmError } from "../shared/errors.ts";
+import type { Operations, Prompt, Request, WasmOptions } from "../shared/protocol.ts";
+import type { BackendName, EngineInfo, EngineStats, LoadProgress, ModelInfo, Piece } from "../shared/types.ts";
+import { openSource, type Source } from "./fetch.ts";
+import { throttled } from "./progress.ts";
+import type { Task } from "./queue.ts";
 import { keep, kept } from "./tuning.ts";
-import type { BackendName, EngineInfo, EngineStats, LoadProgress, ModelInfo, Piece } from "./types.ts";
+import { Placer } from "./upload.ts";
 import { type Builds, type Started, startThreads, startWasm } from "./wasm.ts";
 
 type In<K extends keyof Operations> = Operations[K]["in"];

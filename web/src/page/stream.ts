@@ -1,9 +1,10 @@
 // A running generation as an async iterator. The worker may be some pieces ahead; a consumer that stops taking them
 // stops the engine, and one that leaves the loop ends the generation.
+
+import type { PagelmError } from "../shared/errors.ts";
+import type { Prompt, WireParams } from "../shared/protocol.ts";
+import type { GenerateParams, Piece } from "../shared/types.ts";
 import type { Client } from "./client.ts";
-import type { PagelmError } from "./errors.ts";
-import type { Prompt, WireParams } from "./protocol.ts";
-import type { GenerateParams, Piece } from "./types.ts";
 
 /** Pieces that the worker may be ahead. */
 const AHEAD = 32;

@@ -1,4 +1,4 @@
-import type { LoadProgress } from "../types.ts";
+import type { LoadProgress } from "../shared/types.ts";
 
 /** Passes on a new phase and a stall at once, and else not more than the eye can follow. */
 export function throttled(report: (p: LoadProgress) => void, everyMs = 50): (p: LoadProgress) => void {

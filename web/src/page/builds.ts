@@ -1,8 +1,9 @@
 // The engine's module comes in several builds; a browser loads the one that suits it best.
+
+import { PagelmError } from "../shared/errors.ts";
+import type { WasmOptions } from "../shared/protocol.ts";
+import type { AssetOptions, WasmBuild } from "../shared/types.ts";
 import { hasRelaxedSimd, hasSimd, whyNoThreads } from "./capabilities.ts";
-import { PagelmError } from "./errors.ts";
-import type { WasmOptions } from "./protocol.ts";
-import type { AssetOptions, WasmBuild } from "./types.ts";
 
 /** What a worker must know to load it. */
 export function chooseBuilds({ wasmUrl, wasmBuild, threads }: AssetOptions & { threads?: number }): WasmOptions {

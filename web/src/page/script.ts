@@ -1,6 +1,6 @@
 // How the worker's script starts, whatever the page allows: it may lie on another origin, or need a trusted address.
-import { allow, watchPolicy } from "./csp.ts";
-import { abortError, PagelmError } from "./errors.ts";
+import { allow, watchPolicy } from "../shared/csp.ts";
+import { abortError, PagelmError } from "../shared/errors.ts";
 
 /** A string, a `URL`, or a `TrustedScriptURL`. */
 export type ScriptUrl = string | { toJSON(): string };

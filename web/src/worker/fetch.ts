@@ -1,8 +1,8 @@
 // The bytes of a model, in order, from a URL or a file, in pieces: nothing here holds more than one of them. A broken
 // connection is taken up again where it broke.
 
-import { allow, watchPolicy } from "../csp.ts";
-import { abortError, PagelmError } from "../errors.ts";
+import { allow, watchPolicy } from "../shared/csp.ts";
+import { abortError, PagelmError } from "../shared/errors.ts";
 import { retryAfter, whyUnreached } from "./reasons.ts";
 
 export interface Source {

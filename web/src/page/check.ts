@@ -1,5 +1,5 @@
 // Checks of what callers give. Each says where a value is wrong, what it must be, and what it is.
-import { PagelmError } from "./errors.ts";
+import { PagelmError } from "../shared/errors.ts";
 
 /** Throws where a value cannot be taken; `at` is its place, such as `messages[2].content`. */
 export type Check = (value: unknown, at: string) => void;

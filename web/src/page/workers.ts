@@ -1,8 +1,9 @@
 // The engine's worker and the threads that compute for it. The page starts them all: a worker's own workers have
 // no bundler that knows their script, and a browser may start them only while the first one waits for nothing.
+
+import { errorData } from "../shared/errors.ts";
+import type { FromWorker, ToWorker } from "../shared/protocol.ts";
 import type { Port } from "./client.ts";
-import { errorData } from "./errors.ts";
-import type { FromWorker, ToWorker } from "./protocol.ts";
 import type { Script } from "./script.ts";
 
 /** How long the workers have to end by themselves. Chromium lets one that is in wasm go on for two seconds. */

@@ -1,5 +1,5 @@
+import type { ScriptUrl } from "../page/script.ts";
 import type { ErrorData } from "./errors.ts";
-import type { ScriptUrl } from "./script.ts";
 
 /** Where a model is: a URL, or a file that the user chose. */
 export type ModelRef = string | URL | Blob;

@@ -1,8 +1,8 @@
 /// <reference lib="webworker" />
 // What a worker does: it owns the wasm module and the engine, and answers one request after the other.
-import { abortError, errorData } from "./errors.ts";
-import { Host } from "./host.ts";
-import type { FromWorker, Request, ToWorker } from "./protocol.ts";
+import { abortError, errorData } from "../shared/errors.ts";
+import type { FromWorker, Request, ToWorker } from "../shared/protocol.ts";
+import { Host } from "./handlers.ts";
 import { type Builds, runThread } from "./wasm.ts";
 
 const post = (message: FromWorker, transfer: Transferable[] = []) => self.postMessage(message, { transfer });

@@ -1,10 +1,10 @@
 // The engine's module in a worker: its start, and the threads on its memory.
-import { allow, watchPolicy } from "./csp.ts";
-import { errorData, PagelmError } from "./errors.ts";
-import type { FromThread, StartThread, WasmOptions } from "./protocol.ts";
-import type { WasmBuild } from "./types.ts";
+import { allow, watchPolicy } from "../shared/csp.ts";
+import { errorData, PagelmError } from "../shared/errors.ts";
+import type { FromThread, StartThread, WasmOptions } from "../shared/protocol.ts";
+import type { WasmBuild } from "../shared/types.ts";
 
-type Script = typeof import("../pkg/base/pagelm.js");
+type Script = typeof import("../../pkg/base/pagelm.js");
 /** The functions of the engine's module, whichever the build; its start takes a memory in those with threads. */
 export interface Wasm extends Omit<Script, "default" | "initSync"> {
   default(from: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<unknown>;
