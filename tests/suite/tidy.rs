@@ -2,6 +2,7 @@
 
 mod imports;
 mod shaders;
+mod web;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
 // What this browser offers. Nothing here downloads anything.
+import { isSoftware } from "../shared/adapter.ts";
 
 export interface Capabilities {
   webgpu: {
@@ -61,11 +62,6 @@ async function webgpu(): Promise<Capabilities["webgpu"]> {
       maxComputeWorkgroupStorageSize: l.maxComputeWorkgroupStorageSize,
     },
   };
-}
-
-/** Whether an adapter computes on the CPU, where our own CPU code is several times faster. */
-export function isSoftware({ isFallbackAdapter, architecture, description }: GPUAdapterInfo): boolean {
-  return isFallbackAdapter || /swiftshader|llvmpipe|basic render/i.test(`${architecture} ${description}`);
 }
 
 // The smallest modules that need each feature: one function without parameters, or a shared memory.

@@ -33,7 +33,7 @@ import {
   string,
   url,
 } from "./check.ts";
-import type { ChatMessage, ChatParams, RequestOptions } from "./openai.ts";
+import type { ChatMessage, ChatParams, RequestOptions } from "./openai-types.ts";
 
 /** A model, before anything is fetched. Addresses are those that a page can fetch. */
 const model: Check = (value, at) => {

@@ -1,9 +1,7 @@
 // How the worker's script starts, whatever the page allows: it may lie on another origin, or need a trusted address.
 import { allow, watchPolicy } from "../shared/csp.ts";
 import { abortError, PagelmError } from "../shared/errors.ts";
-
-/** A string, a `URL`, or a `TrustedScriptURL`. */
-export type ScriptUrl = string | { toJSON(): string };
+import type { ScriptUrl } from "../shared/types.ts";
 
 /** How long a worker may take until it speaks: its script comes over the network. */
 const PATIENCE_MS = 60_000;

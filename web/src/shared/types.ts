@@ -1,8 +1,10 @@
-import type { ScriptUrl } from "../page/script.ts";
 import type { ErrorData } from "./errors.ts";
 
 /** Where a model is: a URL, or a file that the user chose. */
 export type ModelRef = string | URL | Blob;
+
+/** A string, a `URL`, or a `TrustedScriptURL`. */
+export type ScriptUrl = string | { toJSON(): string };
 
 /** `reference` is slow, and exact: other backends are tested against it. */
 export type BackendName = "webgpu" | "cpu" | "reference";

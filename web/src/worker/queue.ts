@@ -1,54 +1,10 @@
 /// <reference lib="webworker" />
 // What a worker does: it owns the wasm module and the engine, and answers one request after the other.
 import { abortError, errorData } from "../shared/errors.ts";
-import type { FromWorker, Request, ToWorker } from "../shared/protocol.ts";
-import { Host } from "./handlers.ts";
+import type { Request, ToWorker } from "../shared/protocol.ts";
+import { Handlers } from "./handlers.ts";
+import { post, Task } from "./task.ts";
 import { type Builds, runThread } from "./wasm.ts";
-
-const post = (message: FromWorker, transfer: Transferable[] = []) => self.postMessage(message, { transfer });
-
-/** A request that waits or runs. */
-export class Task {
-  readonly id: number;
-  readonly abort = new AbortController();
-  #credit: number;
-  #wake: (() => void) | null = null;
-
-  constructor(request: Request) {
-    this.id = request.id;
-    this.#credit = "credit" in request ? request.credit : 0;
-    this.abort.signal.addEventListener("abort", () => this.#wake?.());
-  }
-
-  get signal(): AbortSignal {
-    return this.abort.signal;
-  }
-
-  give(pieces: number): void {
-    this.#credit += pieces;
-    this.#wake?.();
-  }
-
-  /** Waits until the page wants another piece. */
-  async spend(): Promise<void> {
-    while (this.#credit <= 0 && !this.signal.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-    if (this.signal.aborted) throw abortError();
-    this.#credit--;
-  }
-
-  /** Asks the page for threads. */
-  threads(ports: MessagePort[]): void {
-    if (ports.length) post({ op: "threads", ports }, ports);
-  }
-
-  piece(value: unknown): void {
-    post({ op: "piece", id: this.id, value });
-  }
-}
 
 let broken = false;
 
@@ -61,7 +17,7 @@ function fatal(message: string): void {
 
 /** Makes this worker one that has these builds. */
 export function serve(builds: Builds): void {
-  const host = new Host(builds, fatal);
+  const handlers = new Handlers(builds, fatal);
   const tasks = new Map<number, Task>();
   let last: Promise<void> = Promise.resolve();
 
@@ -69,14 +25,14 @@ export function serve(builds: Builds): void {
     const message = event.data;
     if (message.op === "thread") return runThread(builds, message.port);
     if (message.op === "end") {
-      host.end();
+      handlers.end();
       return self.close();
     }
     if (message.op === "abort") return tasks.get(message.target)?.abort.abort();
     if (message.op === "credit") return tasks.get(message.target)?.give(message.pieces);
     const task = new Task(message);
     tasks.set(task.id, task);
-    last = last.then(() => run(host, message, task)).finally(() => tasks.delete(task.id));
+    last = last.then(() => run(handlers, message, task)).finally(() => tasks.delete(task.id));
   };
 
   // A trap inside a promise of the wasm module ends up here, and that promise never settles.
@@ -85,10 +41,10 @@ export function serve(builds: Builds): void {
   post({ op: "hello" });
 }
 
-async function run(host: Host, request: Request, task: Task): Promise<void> {
+async function run(handlers: Handlers, request: Request, task: Task): Promise<void> {
   try {
     if (task.signal.aborted) throw abortError();
-    const value: unknown = await host.run(request, task);
+    const value: unknown = await handlers.run(request, task);
     const buffer = ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : [];
     post({ op: "done", id: task.id, value }, buffer);
   } catch (e) {

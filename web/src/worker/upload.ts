@@ -7,7 +7,7 @@ type Target = [start: number, end: number, buffer: GPUBuffer | null, at: number,
 /** Bytes that may wait in the browser for the GPU to take them. */
 const IN_FLIGHT = 32 << 20;
 
-export class Placer {
+export class Upload {
   #engine: Engine;
   #queue: GPUQueue | null;
   #waiting = 0;
