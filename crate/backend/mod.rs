@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::task::{Context, Poll};
 
 pub use choice::{Choice, Rules};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 pub use timed::{Timed, TimedStep, Timing};
 
 use crate::bail;
@@ -22,7 +22,8 @@ use crate::graph::{Dim, Entry, Graph, Part, Plan, Shape, WeightId};
 use crate::quant;
 
 /// How rows of keys and values are kept. A backend may keep them wider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KvType {
     #[default]
     F32,
@@ -79,7 +80,8 @@ pub struct Limits {
 }
 
 /// In which numbers activations meet the weights of a matrix.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Activations {
     /// As they are: what the reference figures are about.
     #[default]
@@ -116,6 +118,7 @@ impl Step<'_> {
 
 /// What a backend did since it was prepared. Deterministic, so tests assert on these and never on times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counters {
     pub steps: u64,
     pub dispatches: u64,

@@ -1,5 +1,5 @@
 export { type Capabilities, capabilities } from "./page/capabilities.ts";
-export { type CanRun, canRun, createEngine, Engine, Session, shaderSources } from "./page/engine.ts";
+export { type CanRun, canRun, createEngine, Engine, Session } from "./page/engine.ts";
 export { models } from "./page/models.ts";
 export type { Completions } from "./page/openai.ts";
 export type {
@@ -12,5 +12,4 @@ export type {
   RequestOptions,
 } from "./page/openai-types.ts";
 export { type ErrorCode, type ErrorData, PagelmError } from "./shared/errors.ts";
-export type { Message } from "./shared/protocol.ts";
 export type * from "./shared/types.ts";

@@ -27,6 +27,7 @@ pub struct Options {
 
 /// What the adapter is, for reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AdapterInfo {
     pub name: String,
     pub driver: String,

@@ -5,6 +5,7 @@
 mod engine;
 mod generate;
 mod header;
+mod options;
 mod threads;
 mod value;
 
@@ -45,7 +46,7 @@ fn stopped() -> bool {
 }
 
 /// All GPU programs, as `[name, text]`: for a test that compiles them.
-#[wasm_bindgen]
+#[wasm_bindgen(js_name = shaderSources)]
 pub fn shader_sources() -> Result<JsValue, JsValue> {
     value::to_js(&pagelm::backend::webgpu::shader_sources())
 }

@@ -75,7 +75,7 @@ export class Client {
         this.#port.postMessage({ id, op, ...input } as ToWorker);
       } catch (e) {
         // For example a message with a function in it.
-        this.#pending.get(id)?.fail(new PagelmError("invalid-argument", String(e)));
+        this.#pending.get(id)?.fail(new PagelmError("invalid-argument", String(e), "", { cause: e }));
       }
     });
     return {

@@ -1,7 +1,7 @@
 // What a page holds: an engine with one model, and sessions on it.
 
 import { PagelmError } from "../shared/errors.ts";
-import type { Message, WasmOptions } from "../shared/protocol.ts";
+import type { WasmOptions, WireOptions } from "../shared/protocol.ts";
 import type {
   AssetOptions,
   CanRunOptions,
@@ -9,6 +9,7 @@ import type {
   EngineOptions,
   EngineStats,
   GenerateParams,
+  Message,
   ModelInfo,
   ModelRef,
   Piece,
@@ -18,44 +19,32 @@ import { chooseBuilds } from "./builds.ts";
 import { address, boolean, given, ids, integer, isObject, must, string } from "./check.ts";
 import { Client } from "./client.ts";
 import { Completions } from "./openai.ts";
-import {
-  assetOptions,
-  canRunOptions,
-  checkMessages,
-  checkModel,
-  engineOptions,
-  generateParams,
-  isBlob,
-} from "./params.ts";
+import { canRunOptions, checkMessages, checkModel, engineOptions, generateParams, isBlob } from "./params.ts";
 import { Script } from "./script.ts";
 import { generate, wireParams } from "./stream.ts";
 import { Workers } from "./workers.ts";
 
 /** Loads a model. Rejects with a `PagelmError`; nothing is left behind then. */
-export async function createEngine(given: EngineOptions): Promise<Engine> {
-  const options = engineOptions(given);
-  const { signal, onProgress } = options;
-  const wasm = chooseBuilds(options);
-  const client = await connect(options, wasm);
+export function createEngine(given: EngineOptions): Promise<Engine> {
+  return load(engineOptions(given));
+}
+
+/**
+ * The same with options that were checked, some of which only tests have.
+ * @internal
+ */
+export async function load(given: EngineOptions & WireOptions): Promise<Engine> {
+  const { model, backend = "auto", tune = true, signal, onProgress, ...rest } = given;
+  const { threads, wasmUrl, wasmBuild, workerUrl, ...options } = rest;
+  const wasm = chooseBuilds(given);
+  const client = await connect(given, wasm);
   try {
-    const input = {
-      model: wireModel(options.model),
-      wasm,
-      backend: options.backend ?? "auto",
-      activations: options.activations ?? "q8",
-      contextLength: options.contextLength,
-      mtp: options.mtp ?? false,
-      allowUnknown: options.allowUnknown ?? false,
-      memoryLimit: options.memoryLimit,
-      kvType: options.kvType,
-      tune: options.tune ?? true,
-      kernels: options.kernels,
-    };
+    const input = { model: wireModel(model), wasm, backend, tune, options };
     const info = await client.call("load", input, { signal, onPiece: onProgress });
-    return new Engine(client, info, label(options.model));
+    return Engine.open(client, info, label(model));
   } catch (e) {
     client.end(new PagelmError("disposed", "the model did not load"));
-    throw hinted(e, options.model);
+    throw hinted(e, model);
   }
 }
 
@@ -74,17 +63,13 @@ export interface CanRun {
 /** Reads the header of a model and nothing else. */
 export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
   checkModel(model);
-  const options = canRunOptions(given);
-  const wasm = chooseBuilds(options);
-  const client = await connect(options, wasm);
+  const { signal, wasmUrl, wasmBuild, workerUrl, ...options } = canRunOptions(given);
+  const assets = { wasmUrl, wasmBuild, workerUrl, signal } as CanRunOptions;
+  const wasm = chooseBuilds(assets);
+  const client = await connect(assets, wasm);
   try {
-    const input = {
-      model: wireModel(model),
-      wasm,
-      contextLength: options.contextLength,
-      allowUnknown: options.allowUnknown ?? false,
-    };
-    const { info, size } = await client.call("inspect", input, { signal: options.signal });
+    const input = { model: wireModel(model), wasm, options };
+    const { info, size } = await client.call("inspect", input, { signal });
     const bytes = info.weightBytes === null ? null : info.weightBytes + (info.cacheBytes ?? 0);
     // Browsers round this to at most 8 GiB, and some do not tell; half of it is what a page may hope for.
     const memory = (globalThis.navigator as { deviceMemory?: number } | undefined)?.deviceMemory;
@@ -103,29 +88,21 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
   }
 }
 
-/** All GPU programs of the engine, as name and text: for tests that compile them. */
-export async function shaderSources(given: AssetOptions = {}): Promise<[name: string, text: string][]> {
-  const options = assetOptions(given);
-  const wasm = chooseBuilds(options);
-  const client = await connect(options, wasm);
-  try {
-    return await client.call("shaders", { wasm });
-  } finally {
-    client.end(new PagelmError("disposed", "the programs were listed"));
-  }
-}
-
 /** One model in one worker. One generation runs at a time; others wait for it. */
 export class Engine {
   readonly info: EngineInfo;
   readonly chat: { readonly completions: Completions };
   #client: Client;
 
-  /** Use `createEngine`. */
-  constructor(client: Client, info: EngineInfo, label: string) {
+  private constructor(client: Client, info: EngineInfo, label: string) {
     this.#client = client;
     this.info = info;
-    this.chat = { completions: new Completions(client, label) };
+    this.chat = { completions: Completions.over(client, label) };
+  }
+
+  /** @internal */
+  static open(client: Client, info: EngineInfo, label: string): Engine {
+    return new Engine(client, info, label);
   }
 
   get backend(): EngineInfo["backend"] {
@@ -152,12 +129,8 @@ export class Engine {
   /** Token ids of a text. `parseSpecial` recognises control tokens in it: never for text of a user. */
   async tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): Promise<Uint32Array> {
     string(text, "text");
-    const defaults = { addSpecial: false, parseSpecial: false };
-    return this.#client.call("tokenize", {
-      text,
-      ...defaults,
-      ...given({ addSpecial: boolean, parseSpecial: boolean }, options),
-    });
+    const wanted = given({ addSpecial: boolean, parseSpecial: boolean }, options);
+    return this.#client.call("tokenize", { text, options: { addSpecial: false, parseSpecial: false, ...wanted } });
   }
 
   async detokenize(tokens: ArrayLike<number>, options: { showSpecial?: boolean } = {}): Promise<string> {
@@ -183,7 +156,7 @@ export class Engine {
   /** Opens step-level work. Until it is closed the engine generates nothing else: they share the cache. */
   async session(): Promise<Session> {
     await this.#client.call("openSession", {});
-    return new Session(this.#client);
+    return Session.over(this.#client);
   }
 
   /**
@@ -217,8 +190,13 @@ export class Session {
   #client: Client;
   #closed = false;
 
-  constructor(client: Client) {
+  private constructor(client: Client) {
     this.#client = client;
+  }
+
+  /** @internal */
+  static over(client: Client): Session {
+    return new Session(client);
   }
 
   /** Appends tokens and gives the logits after the last. */
@@ -268,7 +246,8 @@ export class Session {
   };
 }
 
-async function connect(
+/** @internal */
+export async function connect(
   { workerUrl, signal }: AssetOptions & { signal?: AbortSignal },
   { stop }: WasmOptions,
 ): Promise<Client> {
@@ -287,7 +266,7 @@ function hinted(e: unknown, model: ModelRef): unknown {
   if (typeof model !== "string" || !/^\w[\w.-]*\//.test(model)) return e;
   const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";
   const hint = `${model} was taken for a path beside this page; files of Hugging Face have addresses such as ${file}`;
-  return new PagelmError(e.code, `${e.message}; ${hint}`, e.place);
+  return new PagelmError(e.code, `${e.message}; ${hint}`, e.place, { cause: e });
 }
 
 function label(model: ModelRef): string {

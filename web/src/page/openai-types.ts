@@ -1,5 +1,4 @@
 // The shapes of OpenAI's chat completions, as far as they are known here.
-import type { OpenAIDefaults, SamplingParams } from "../shared/types.ts";
 
 export interface ChatMessage {
   /** A developer's message is one of the system. */
@@ -16,7 +15,49 @@ export interface ChatMessage {
   audio?: null;
 }
 
-export interface ChatParams extends SamplingParams, OpenAIDefaults {
+/** Names as in OpenAI's API, and some that it lacks; see `SamplingParams`. */
+export interface ChatSampling {
+  temperature?: number | null;
+  top_p?: number | null;
+  top_k?: number | null;
+  min_p?: number | null;
+  repeat_penalty?: number | null;
+  presence_penalty?: number | null;
+  frequency_penalty?: number | null;
+  penalty_last_n?: number | null;
+  seed?: number | null;
+  logit_bias?: Record<string, number> | null;
+}
+
+/**
+ * Parameters of OpenAI's API that mean something here in one way only, and notes to its servers: code that sends them
+ * works, and any other value is refused.
+ */
+export interface OpenAIDefaults {
+  n?: 1 | null;
+  tools?: never[] | null;
+  tool_choice?: "none" | "auto" | null;
+  parallel_tool_calls?: boolean | null;
+  functions?: never[] | null;
+  function_call?: "none" | "auto" | null;
+  response_format?: { type: "text" } | null;
+  logprobs?: false | null;
+  top_logprobs?: 0 | null;
+  modalities?: ["text"] | null;
+  audio?: null;
+  prediction?: null;
+  reasoning_effort?: null;
+  verbosity?: "medium" | null;
+  web_search_options?: null;
+  service_tier?: "auto" | "default" | null;
+  store?: false | null;
+  metadata?: Record<string, string> | null;
+  user?: string | null;
+  safety_identifier?: string | null;
+  prompt_cache_key?: string | null;
+}
+
+export interface ChatParams extends ChatSampling, OpenAIDefaults {
   messages: ChatMessage[];
   /** Only goes into the answer. */
   model?: string;

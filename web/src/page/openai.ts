@@ -4,16 +4,21 @@ import { abortError, PagelmError } from "../shared/errors.ts";
 import type { GenerateUsage, Piece, StopReason } from "../shared/types.ts";
 import type { Client } from "./client.ts";
 import type { ChatChunk, ChatCompletion, ChatParams, ChatUsage, FinishReason, RequestOptions } from "./openai-types.ts";
-import { chatParams, plain } from "./params.ts";
+import { chatParams, generateOf, plain } from "./params.ts";
 import { generate, wireParams } from "./stream.ts";
 
 export class Completions {
   #client: Client;
   #model: string;
 
-  constructor(client: Client, model: string) {
+  private constructor(client: Client, model: string) {
     this.#client = client;
     this.#model = model;
+  }
+
+  /** @internal */
+  static over(client: Client, model: string): Completions {
+    return new Completions(client, model);
   }
 
   /** With `stream` the chunks, as they come; else the whole answer. A request waits for those before it. */
@@ -50,8 +55,7 @@ export class Completions {
   }
 
   async *#pieces(params: ChatParams): AsyncGenerator<Exclude<Piece, { kind: "prefill" }>, void, void> {
-    const { max_tokens, max_completion_tokens, ...rest } = params;
-    const wire = wireParams({ ...rest, max_tokens: max_completion_tokens ?? max_tokens ?? null });
+    const wire = wireParams(generateOf(params));
     const variables = params.chat_template_kwargs ?? undefined;
     const prompt = { messages: params.messages.map(plain), ...(variables !== undefined && { variables }) };
     for await (const piece of generate(this.#client, prompt, wire, params.signal)) {
@@ -85,14 +89,14 @@ async function* chunks(
 
 function chatUsage(u: GenerateUsage): ChatUsage {
   return {
-    prompt_tokens: u.prompt_tokens,
-    completion_tokens: u.completion_tokens,
-    total_tokens: u.prompt_tokens + u.completion_tokens,
-    prompt_tokens_details: { cached_tokens: u.cached_tokens },
+    prompt_tokens: u.promptTokens,
+    completion_tokens: u.completionTokens,
+    total_tokens: u.promptTokens + u.completionTokens,
+    prompt_tokens_details: { cached_tokens: u.cachedTokens },
     extra: {
-      time_to_first_token_s: u.time_to_first_token_ms / 1000,
-      prefill_tokens_per_s: u.prefill_tokens_per_s,
-      decode_tokens_per_s: u.decode_tokens_per_s,
+      time_to_first_token_s: u.timeToFirstTokenMs / 1000,
+      prefill_tokens_per_s: u.prefillTokensPerS,
+      decode_tokens_per_s: u.decodeTokensPerS,
     },
   };
 }

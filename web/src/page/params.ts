@@ -1,13 +1,12 @@
 // What can be given where: one table for each call, with a check for each name.
 
-import type { Message } from "../shared/protocol.ts";
 import type {
   AssetOptions,
   CanRunOptions,
   EngineOptions,
   GenerateParams,
+  Message,
   ModelRef,
-  OpenAIDefaults,
   SamplingParams,
 } from "../shared/types.ts";
 import {
@@ -33,7 +32,7 @@ import {
   string,
   url,
 } from "./check.ts";
-import type { ChatMessage, ChatParams, RequestOptions } from "./openai-types.ts";
+import type { ChatMessage, ChatParams, ChatSampling, OpenAIDefaults, RequestOptions } from "./openai-types.ts";
 
 /** A model, before anything is fetched. Addresses are those that a page can fetch. */
 const model: Check = (value, at) => {
@@ -74,33 +73,55 @@ const ENGINE: Fields<EngineOptions> = {
   memoryLimit: integer(0, Number.MAX_SAFE_INTEGER),
   kvType: oneOf(["f32", "f16", "q8_0"]),
   tune: boolean,
-  kernels: oneOf(["hardware", "software"]),
   allowUnknown: boolean,
   signal,
   onProgress: callback,
   ...ASSETS,
 };
 
+const KERNELS = oneOf(["hardware", "software"]);
+
 const CAN_RUN: Fields<CanRunOptions> = { contextLength: integer(1), allowUnknown: boolean, signal, ...ASSETS };
+
+const logitBias: Check = (value, at) => {
+  if (!isObject(value)) refuse(at, `must be an object of token ids and numbers, is ${shown(value)}`);
+  for (const [id, bias] of Object.entries(value as object)) {
+    if (!/^\d+$/.test(id) || !isInteger(Number(id))) refuse(at, `must have token ids as names, has ${shown(id)}`);
+    range(-100, 100)(bias, `${at}[${id}]`);
+  }
+};
 
 const SAMPLING: Fields<SamplingParams> = {
   temperature: range(0),
-  top_p: range(0, 1),
-  top_k: integer(0),
-  min_p: range(0, 1),
-  repeat_penalty: number("a number above 0", (n) => n > 0),
-  presence_penalty: number("a finite number"),
-  frequency_penalty: number("a finite number"),
-  penalty_last_n: integer(0),
+  topP: range(0, 1),
+  topK: integer(0),
+  minP: range(0, 1),
+  repeatPenalty: number("a number above 0", (n) => n > 0),
+  presencePenalty: number("a finite number"),
+  frequencyPenalty: number("a finite number"),
+  penaltyLastN: integer(0),
   seed: integer(0, Number.MAX_SAFE_INTEGER, "without one it is drawn"),
-  logit_bias: (value, at) => {
-    if (!isObject(value)) refuse(at, `must be an object of token ids and numbers, is ${shown(value)}`);
-    for (const [id, bias] of Object.entries(value as object)) {
-      if (!/^\d+$/.test(id) || !isInteger(Number(id))) refuse(at, `must have token ids as names, has ${shown(id)}`);
-      range(-100, 100)(bias, `${at}[${id}]`);
-    }
-  },
+  logitBias,
 };
+
+/** OpenAI's name of each parameter. */
+const CHAT_NAMES = {
+  temperature: "temperature",
+  topP: "top_p",
+  topK: "top_k",
+  minP: "min_p",
+  repeatPenalty: "repeat_penalty",
+  presencePenalty: "presence_penalty",
+  frequencyPenalty: "frequency_penalty",
+  penaltyLastN: "penalty_last_n",
+  seed: "seed",
+  logitBias: "logit_bias",
+} as const satisfies Record<keyof SamplingParams, keyof ChatSampling>;
+
+const renamed = Object.entries(CHAT_NAMES) as [keyof SamplingParams, keyof ChatSampling][];
+const CHAT_SAMPLING = Object.fromEntries(
+  renamed.map(([ours, theirs]) => [theirs, SAMPLING[ours]]),
+) as Fields<ChatSampling>;
 
 const empty = (why: string): Check => must("an empty list", (v) => Array.isArray(v) && v.length === 0, why);
 const NO_TOOLS = "tools are not supported yet";
@@ -142,14 +163,7 @@ const stop = must(
   (v) => isStop(v) || (Array.isArray(v) && v.length <= MOST_STOPS && v.every(isStop)),
 );
 
-const GENERATE: Fields<GenerateParams> = {
-  max_tokens: integer(0),
-  stop,
-  ...SAMPLING,
-  ignore_eos: boolean,
-  signal,
-  ...DEFAULTS,
-};
+const GENERATE: Fields<GenerateParams> = { maxTokens: integer(0), stop, ...SAMPLING, ignoreEos: boolean, signal };
 
 const ROLES = ["system", "developer", "user", "assistant", "tool"];
 
@@ -183,7 +197,7 @@ const CHAT: Fields<ChatParams> = {
   max_tokens: integer(0),
   max_completion_tokens: integer(0),
   stop,
-  ...SAMPLING,
+  ...CHAT_SAMPLING,
   signal,
   onPrefill: callback,
   chat_template_kwargs: must("an object", isObject),
@@ -191,6 +205,8 @@ const CHAT: Fields<ChatParams> = {
 };
 
 export const engineOptions = (v: EngineOptions) => given(ENGINE, v, "", ["model"]) as unknown as EngineOptions;
+export const testOptions = (v: EngineOptions) =>
+  given({ ...ENGINE, kernels: KERNELS }, v, "", ["model"]) as unknown as EngineOptions;
 export const canRunOptions = (v: CanRunOptions) => given(CAN_RUN, v) as CanRunOptions;
 export const assetOptions = (v: AssetOptions) => given(ASSETS, v) as AssetOptions;
 export const checkModel = (v: ModelRef) => model(v, "model");
@@ -207,6 +223,13 @@ export function chatParams(v: ChatParams, options: RequestOptions = {}): ChatPar
   const signals = [p.signal, second].filter((s) => s != null);
   const both = signals.length === 2 ? AbortSignal.any(signals) : signals[0];
   return both ? { ...p, signal: both } : p;
+}
+
+/** The parameters of a generation under the package's own names. */
+export function generateOf(p: ChatParams): GenerateParams {
+  const sampling = renamed.map(([ours, theirs]) => [ours, p[theirs]]);
+  const { stop = null, max_completion_tokens, max_tokens = null } = p;
+  return { ...Object.fromEntries(sampling), stop, maxTokens: max_completion_tokens ?? max_tokens };
 }
 
 /** Templates take text, know no developers, and write null as a word. */

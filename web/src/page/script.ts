@@ -39,7 +39,7 @@ export class Script {
       }
       const { url = "" } = asked(this.#make) ?? {};
       const what = `the worker did not start: ${first instanceof Error ? first.message : first}`;
-      throw new PagelmError("engine-not-loaded", `${what}; ${await remedy(url, watched)}`, url);
+      throw new PagelmError("engine-not-loaded", `${what}; ${await remedy(url, watched)}`, url, { cause: first });
     } finally {
       watched.end();
     }

@@ -57,24 +57,29 @@ export async function* generate(
   }
 }
 
-/** Parameters as the engine takes them: nothing undefined, and a seed in any case. */
-export function wireParams(p: GenerateParams): WireParams {
-  const sampler = {
-    temperature: p.temperature,
-    top_p: p.top_p,
-    top_k: p.top_k,
-    min_p: p.min_p,
-    repeat_penalty: p.repeat_penalty,
-    presence_penalty: p.presence_penalty,
-    frequency_penalty: p.frequency_penalty,
-    penalty_last_n: p.penalty_last_n,
-    seed: p.seed ?? crypto.getRandomValues(new Uint32Array(1))[0],
-    logit_bias: p.logit_bias && Object.entries(p.logit_bias).map(([id, bias]) => [Number(id), bias]),
-  };
-  const stop = typeof p.stop === "string" ? [p.stop] : p.stop;
-  return defined({ max_tokens: p.max_tokens, sampler: defined(sampler), stop, ignore_eos: p.ignore_eos });
+/** Parameters as the engine takes them: nothing undefined or null, and a seed in any case. */
+export function wireParams({
+  stop,
+  maxTokens,
+  ignoreEos,
+  signal: _,
+  logitBias,
+  ...sampling
+}: GenerateParams): WireParams {
+  const seed = sampling.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
+  const bias = logitBias && Object.entries(logitBias).map(([id, bias]) => [Number(id), bias] as [number, number]);
+  return defined({
+    maxTokens,
+    ignoreEos,
+    stop: typeof stop === "string" ? [stop] : stop,
+    sampler: defined({ ...sampling, seed, logitBias: bias }),
+  });
 }
 
-function defined(o: Record<string, unknown>): WireParams {
-  return Object.fromEntries(Object.entries(o).filter(([, value]) => value !== undefined && value !== null));
+type Defined<T> = { [K in keyof T as undefined extends T[K] ? never : null extends T[K] ? never : K]: T[K] } & {
+  [K in keyof T]?: NonNullable<T[K]>;
+};
+
+function defined<T extends object>(o: T): Defined<T> {
+  return Object.fromEntries(Object.entries(o).filter(([, value]) => value != null)) as Defined<T>;
 }

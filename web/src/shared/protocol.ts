@@ -5,26 +5,27 @@ import type {
   BackendName,
   EngineInfo,
   EngineStats,
-  KvType,
   LoadProgress,
+  Message,
   ModelInfo,
+  ModelOptions,
   Piece,
   Profile,
+  SamplingParams,
   WasmBuild,
 } from "./types.ts";
 
-/** What a chat template gets. */
-export interface Message {
-  role: string;
-  content: unknown;
-  [key: string]: unknown;
-}
-
 /** Parameters as the engine takes them. */
 export interface WireParams {
-  sampler?: Record<string, unknown>;
-  [name: string]: unknown;
+  maxTokens?: number;
+  sampler: WireSampler;
+  stop?: string[];
+  ignoreEos?: boolean;
 }
+
+export type WireSampler = { [K in keyof Omit<SamplingParams, "logitBias">]?: NonNullable<SamplingParams[K]> } & {
+  logitBias?: [token: number, bias: number][];
+};
 
 /** A conversation, and what its template gets beside it. */
 export interface Chat {
@@ -48,27 +49,26 @@ export interface WasmOptions {
   stop: Int32Array | undefined;
 }
 
+/** What goes to the engine as it is. */
+export interface WireOptions extends ModelOptions {
+  /** For which adapters WebGPU's kernels are, in tests: by default for what the adapter is. */
+  kernels?: "hardware" | "software";
+}
+
+export interface TokenizeOptions {
+  addSpecial: boolean;
+  parseSpecial: boolean;
+}
+
 /** Each operation: what it takes, what it gives, and what comes on the way. */
 export interface Operations {
   load: {
-    in: {
-      model: string | Blob;
-      wasm: WasmOptions;
-      backend: "auto" | BackendName;
-      activations: "q8" | "f32";
-      contextLength: number | undefined;
-      mtp: boolean;
-      allowUnknown: boolean;
-      memoryLimit: number | undefined;
-      kvType: KvType | undefined;
-      tune: boolean;
-      kernels: "hardware" | "software" | undefined;
-    };
+    in: { model: string | Blob; wasm: WasmOptions; backend: "auto" | BackendName; tune: boolean; options: WireOptions };
     out: EngineInfo;
     piece: LoadProgress;
   };
   inspect: {
-    in: { model: string | Blob; wasm: WasmOptions; contextLength: number | undefined; allowUnknown: boolean };
+    in: { model: string | Blob; wasm: WasmOptions; options: WireOptions };
     out: { info: ModelInfo; size: number | null };
     piece: never;
   };
@@ -81,7 +81,7 @@ export interface Operations {
   profile: { in: { depth: number; reps: number }; out: Profile; piece: never };
   checkpoint: { in: object; out: null; piece: never };
   rollback: { in: { length: number }; out: null; piece: never };
-  tokenize: { in: { text: string; addSpecial: boolean; parseSpecial: boolean }; out: Uint32Array; piece: never };
+  tokenize: { in: { text: string; options: TokenizeOptions }; out: Uint32Array; piece: never };
   detokenize: { in: { ids: Uint32Array; showSpecial: boolean }; out: string; piece: never };
   render: { in: Chat; out: string; piece: never };
   stats: { in: object; out: EngineStats; piece: never };

@@ -1,5 +1,12 @@
 import type { ErrorData } from "./errors.ts";
 
+/** What a chat template gets. */
+export interface Message {
+  role: string;
+  content: unknown;
+  [key: string]: unknown;
+}
+
 /** Where a model is: a URL, or a file that the user chose. */
 export type ModelRef = string | URL | Blob;
 
@@ -34,21 +41,10 @@ export interface AssetOptions {
   workerUrl?: ScriptUrl;
 }
 
-export interface CanRunOptions extends AssetOptions {
-  contextLength?: number;
-  allowUnknown?: boolean;
-  signal?: AbortSignal;
-}
-
 export type KvType = "f32" | "f16" | "q8_0";
 
-export interface EngineOptions extends AssetOptions {
-  model: ModelRef;
-  /**
-   * `auto` takes WebGPU where there is a GPU adapter (one in software would be slower than the CPU), else the CPU;
-   * `engine.info.backendReason` says which and why.
-   */
-  backend?: "auto" | BackendName;
+/** How a model runs: these go to the engine as they are. */
+export interface ModelOptions {
   /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
   contextLength?: number;
   /**
@@ -57,11 +53,6 @@ export interface EngineOptions extends AssetOptions {
    * prompts only, and on Apple's GPUs not at all: they have no instructions for it.
    */
   activations?: "q8" | "f32";
-  /**
-   * Threads on the CPU, where the page is cross-origin isolated; by default as many as the processor runs at once, at
-   * most 8.
-   */
-  threads?: number;
   /** Loads the block for multi-token prediction too, where the model has one: for `session.mtp`. */
   mtp?: boolean;
   /**
@@ -76,13 +67,29 @@ export interface EngineOptions extends AssetOptions {
   memoryLimit?: number;
   /** How WebGPU keeps keys and values, by default `f16`: `q8_0` takes about half of that, `f32` twice as much. */
   kvType?: KvType;
+}
+
+export interface CanRunOptions extends AssetOptions, Pick<ModelOptions, "contextLength" | "allowUnknown"> {
+  signal?: AbortSignal;
+}
+
+export interface EngineOptions extends AssetOptions, ModelOptions {
+  model: ModelRef;
+  /**
+   * `auto` takes WebGPU where there is a GPU adapter (one in software would be slower than the CPU), else the CPU;
+   * `engine.info.backendReason` says which and why.
+   */
+  backend?: "auto" | BackendName;
+  /**
+   * Threads on the CPU, where the page is cross-origin isolated; by default as many as the processor runs at once, at
+   * most 8.
+   */
+  threads?: number;
   /**
    * Whether WebGPU's kernels are chosen by measuring them, which takes a second the first time that a page meets an
    * adapter; by default they are. The browser keeps what was measured in a cache named `pagelm-tuning`.
    */
   tune?: boolean;
-  /** Which kernels WebGPU runs, for tests: by default those for what the adapter is. */
-  kernels?: "hardware" | "software";
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }
@@ -101,7 +108,7 @@ export interface ModelInfo {
   trainedContext: number | null;
   chatTemplate: boolean;
   /** What the file recommends: the values of parameters that a caller leaves out. */
-  sampling: Pick<SamplingParams, "temperature" | "top_k" | "top_p" | "min_p" | "repeat_penalty" | "penalty_last_n">;
+  sampling: FileSampling;
   /** Null where the model cannot run, as are the next two. */
   contextLength: number | null;
   weightBytes: number | null;
@@ -110,8 +117,21 @@ export interface ModelInfo {
   problem: ErrorData | null;
 }
 
+export interface FileSampling {
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repeatPenalty?: number;
+  penaltyLastN?: number;
+}
+
 export interface AdapterInfo {
   name: string;
+  /** Empty in browsers. */
+  driver: string;
+  /** The interface to the GPU. */
+  backend: string;
   /** Whether it computes on the CPU. */
   software: boolean;
   subgroups: boolean;
@@ -148,25 +168,33 @@ export interface EngineStats {
   contextLength: number;
   /** Threads that compute: the engine's own and, on the CPU, those that joined it. */
   threads: number;
-  counters: {
-    steps: number;
-    dispatches: number;
-    passes: number;
-    submits: number;
-    bytesWritten: number;
-    bytesRead: number;
-    pipelines: number;
-    buffers: number;
-    bindGroups: number;
-    /** The most steps that were on their way at once. */
-    inFlight: number;
-  };
-  /** Bytes. */
-  memory: { weights: number; kv: number; scratch: number };
+  counters: Counters;
+  memory: Memory;
   /** Bytes of weights that went through the memory of the wasm module: nearly none on WebGPU. */
   weightBytesCopied: number;
   /** Bytes of the wasm module's memory, on the CPU with weights and cache in it. It never shrinks. */
   wasmBytes: number;
+}
+
+export interface Counters {
+  steps: number;
+  dispatches: number;
+  passes: number;
+  submits: number;
+  bytesWritten: number;
+  bytesRead: number;
+  pipelines: number;
+  buffers: number;
+  bindGroups: number;
+  /** The most steps that were in flight at once. */
+  inFlight: number;
+}
+
+/** Bytes. */
+export interface Memory {
+  weights: number;
+  kv: number;
+  scratch: number;
 }
 
 /** What a decoded token costs on the GPU. */
@@ -194,75 +222,48 @@ export interface KernelTime {
 }
 
 /**
- * How tokens are chosen; names as in OpenAI's API, and some that it lacks. What is left out, or null, is as the file
- * recommends (`info.model.sampling`), else the model's own distribution.
+ * How tokens are chosen. What is left out, or null, is as the file recommends (`info.model.sampling`), else the model's own
+ * distribution.
  */
 export interface SamplingParams {
   /** 0 always takes the likeliest token. */
   temperature?: number | null;
-  top_p?: number | null;
   /** Only the k likeliest tokens; 0 is off. */
-  top_k?: number | null;
+  topK?: number | null;
+  /** Only the likeliest tokens whose probabilities add up to p; 1 is off. */
+  topP?: number | null;
   /** Only tokens at least this fraction as likely as the likeliest; 0 is off. */
-  min_p?: number | null;
+  minP?: number | null;
   /** 1 is off. */
-  repeat_penalty?: number | null;
-  presence_penalty?: number | null;
-  frequency_penalty?: number | null;
+  repeatPenalty?: number | null;
+  presencePenalty?: number | null;
+  frequencyPenalty?: number | null;
   /** How many tokens back the penalties look. */
-  penalty_last_n?: number | null;
+  penaltyLastN?: number | null;
   /** From 0 up; the same seed gives the same answer. Without one it is drawn. */
   seed?: number | null;
-  /** Token id to what is added to its logit, -100 to 100 as in OpenAI's API. */
-  logit_bias?: Record<string, number> | null;
+  /** Token id to what is added to its logit, -100 to 100. */
+  logitBias?: Record<string, number> | null;
 }
 
-/**
- * Parameters of OpenAI's API that mean something here in one way only, and notes to its servers: code that sends them
- * works, and any other value is refused.
- */
-export interface OpenAIDefaults {
-  n?: 1 | null;
-  tools?: never[] | null;
-  tool_choice?: "none" | "auto" | null;
-  parallel_tool_calls?: boolean | null;
-  functions?: never[] | null;
-  function_call?: "none" | "auto" | null;
-  response_format?: { type: "text" } | null;
-  logprobs?: false | null;
-  top_logprobs?: 0 | null;
-  modalities?: ["text"] | null;
-  audio?: null;
-  prediction?: null;
-  reasoning_effort?: null;
-  verbosity?: "medium" | null;
-  web_search_options?: null;
-  service_tier?: "auto" | "default" | null;
-  store?: false | null;
-  metadata?: Record<string, string> | null;
-  user?: string | null;
-  safety_identifier?: string | null;
-  prompt_cache_key?: string | null;
-}
-
-export interface GenerateParams extends SamplingParams, OpenAIDefaults {
-  max_tokens?: number | null;
+export interface GenerateParams extends SamplingParams {
+  maxTokens?: number | null;
   /** Texts at which the answer ends; they are not part of it. The name of a control token ends it at that token. */
   stop?: string | string[] | null;
   /** Goes on where the model would end. */
-  ignore_eos?: boolean | null;
+  ignoreEos?: boolean | null;
   signal?: AbortSignal | null;
 }
 
 /** Counts and speeds of one generation. A speed without enough to measure is 0. */
 export interface GenerateUsage {
-  prompt_tokens: number;
+  promptTokens: number;
   /** Tokens of the prompt that were in the cache already. */
-  cached_tokens: number;
-  completion_tokens: number;
-  time_to_first_token_ms: number;
-  prefill_tokens_per_s: number;
-  decode_tokens_per_s: number;
+  cachedTokens: number;
+  completionTokens: number;
+  timeToFirstTokenMs: number;
+  prefillTokensPerS: number;
+  decodeTokensPerS: number;
 }
 
 /** Why a generation ended. `context-full` means that the text may be cut. */

@@ -1,12 +1,11 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
-import type { Engine } from "../../pkg/base/pagelm.js";
+import type { Builds, Engine } from "#bindings";
 import { PagelmError } from "../shared/errors.ts";
-import type { Operations, Prompt, Request, WasmOptions } from "../shared/protocol.ts";
-import type { EngineInfo, ModelInfo, Piece } from "../shared/types.ts";
+import type { Chat, Operations, Prompt, Request, WasmOptions } from "../shared/protocol.ts";
+import type { EngineInfo, FileSampling } from "../shared/types.ts";
 import { inspect, load } from "./load.ts";
-import { camelCased, stats } from "./stats.ts";
 import type { Task } from "./task.ts";
-import { type Builds, type Started, startWasm } from "./wasm.ts";
+import { type Started, startWasm } from "./wasm.ts";
 
 type In<K extends keyof Operations> = Operations[K]["in"];
 
@@ -15,7 +14,7 @@ export class Handlers {
   #fatal: (message: string) => void;
   #started: Promise<Started> | null = null;
   #engine: Engine | null = null;
-  #sampling: ModelInfo["sampling"] = {};
+  #sampling: FileSampling = {};
   #sessionOpen = false;
 
   constructor(builds: Builds, fatal: (message: string) => void) {
@@ -31,7 +30,7 @@ export class Handlers {
       case "inspect":
         return inspect(await this.#start(r.wasm), r, task);
       case "shaders":
-        return (await this.#start(r.wasm)).wasm.shader_sources();
+        return (await this.#start(r.wasm)).wasm.shaderSources();
       case "generate":
         return this.#generate(r, task);
       case "openSession":
@@ -50,7 +49,7 @@ export class Handlers {
         return this.#ready.mtp(r.next);
       case "profile":
         this.#free();
-        return camelCased(await this.#ready.profile(r.depth, r.reps));
+        return this.#ready.profile({ depth: r.depth, reps: r.reps });
       case "checkpoint":
         this.#ready.checkpoint();
         return null;
@@ -58,13 +57,13 @@ export class Handlers {
         this.#ready.rollback(r.length);
         return null;
       case "tokenize":
-        return this.#ready.tokenize(r.text, r.addSpecial, r.parseSpecial);
+        return this.#ready.tokenize(r.text, r.options);
       case "detokenize":
         return this.#ready.detokenize(r.ids, r.showSpecial);
       case "render":
-        return this.#ready.render(...chatJson(r));
+        return this.#ready.render(chatOf(r));
       case "stats":
-        return stats(this.#ready);
+        return this.#ready.stats();
     }
   }
 
@@ -109,7 +108,7 @@ export class Handlers {
       // Lets messages in: an abort, or more credit.
       await yieldToEventLoop();
       await task.spend();
-      const piece = (await engine.next()) as Piece | undefined;
+      const piece = await engine.next();
       if (!piece) return null;
       task.piece(piece);
     }
@@ -123,14 +122,16 @@ export class Handlers {
 
   #promptIds(engine: Engine, prompt: Prompt): Uint32Array {
     if ("ids" in prompt) return prompt.ids;
-    if ("text" in prompt) return engine.tokenize(prompt.text, true, false);
-    return engine.chat_ids(...chatJson(prompt));
+    if ("text" in prompt) return engine.tokenize(prompt.text, { addSpecial: true, parseSpecial: false });
+    return engine.chatIds(chatOf(prompt));
   }
 }
 
-function chatJson({ messages, tools, variables }: In<"render">): [string, string | undefined, string | undefined] {
-  return [JSON.stringify(messages), tools && JSON.stringify(tools), variables && JSON.stringify(variables)];
-}
+const chatOf = ({ messages, tools, variables }: Chat) => ({
+  messages,
+  ...(tools && { tools }),
+  ...(variables && { variables }),
+});
 
 const channel = new MessageChannel();
 

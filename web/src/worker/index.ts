@@ -1,6 +1,6 @@
 /// <reference lib="webworker" />
 // The script of all workers: of an engine, with whichever build, and of its threads.
-import { builds } from "../../pkg/builds.js";
+import { builds } from "#bindings";
 import { serve } from "./queue.ts";
 
 serve(builds);

@@ -1,12 +1,11 @@
 // Loading: which backend the engine gets, and where the bytes of the file go.
-import type { Engine, Header } from "../../pkg/base/pagelm.js";
+import type { Engine, Header } from "#bindings";
 import { isSoftware } from "../shared/adapter.ts";
 import { abortError, type ErrorData, errorData, PagelmError } from "../shared/errors.ts";
 import type { Operations } from "../shared/protocol.ts";
-import type { BackendName, EngineInfo, LoadProgress, ModelInfo } from "../shared/types.ts";
+import type { BackendName, EngineInfo, LoadProgress } from "../shared/types.ts";
 import { openSource, type Source } from "./fetch.ts";
 import { throttled } from "./progress.ts";
-import { stats } from "./stats.ts";
 import type { Task } from "./task.ts";
 import { loadTuning, saveTuning } from "./tuning.ts";
 import { Upload } from "./upload.ts";
@@ -32,7 +31,7 @@ export async function load(
   };
   const onStall = () => progress({ stalled: true });
   const source = await openSource(r.model, { signal: task.signal, onStall });
-  const header = new started.wasm.Header(source.size, r.allowUnknown);
+  const header = new started.wasm.Header(source.size);
   let offset = 0;
   let opened: Awaited<ReturnType<typeof open>> | null = null;
   try {
@@ -44,7 +43,7 @@ export async function load(
         progress({ phase: "header", loaded: offset, total: source.size });
         continue;
       }
-      const [loaded = 0, total = 0] = opened.engine.progress();
+      const { loaded, total } = opened.engine.progress();
       progress({ phase: "weights", loaded, total });
       if (loaded === total) break;
     }
@@ -70,11 +69,11 @@ export async function load(
 /** Reads the header of a model, and nothing else. */
 export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): Promise<Operations["inspect"]["out"]> {
   const source: Source = await openSource(r.model, { signal: task.signal });
-  const header = new wasm.Header(source.size, r.allowUnknown);
+  const header = new wasm.Header(source.size);
   try {
     for await (const bytes of source.pieces()) {
       if (!header.push(bytes)) continue;
-      return { info: header.info(r.contextLength, false), size: source.size ?? null };
+      return { info: header.info(r.options), size: source.size ?? null };
     }
     throw header.truncated();
   } catch (e) {
@@ -88,13 +87,8 @@ export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): 
 const GPU_REFUSALS = ["no-gpu", "gpu-error", "unsupported-type", "unsupported-architecture", "out-of-memory"];
 
 /** Opens the engine on the backend that was asked for, or on the best that there is. */
-async function open(
-  started: Started,
-  header: Header,
-  { backend: wanted, activations, contextLength, mtp, memoryLimit, kvType, tune, kernels }: In<"load">,
-) {
-  const { threads } = started;
-  const model = header.info(contextLength, mtp) as ModelInfo;
+async function open(started: Started, header: Header, { backend: wanted, tune, options }: In<"load">) {
+  const model = header.info(options);
   if (model.problem) throw model.problem;
   let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
   let adapterName = "";
@@ -109,21 +103,23 @@ async function open(
     else if (wanted === "auto") backendReason = "there is a GPU adapter";
   }
   // Apple's GPUs have no int8 dot product; WGSL emulates it.
-  const numbers = backend === "webgpu" && /apple/i.test(adapterName) ? "f32" : activations;
-  const tuningKey = `${adapterName}, ${numbers}`;
+  const { activations: numbers = "q8" } = options;
+  const activations = backend === "webgpu" && /apple/i.test(adapterName) ? "f32" : numbers;
+  const tuningKey = `${adapterName}, ${activations}`;
   const tuning = backend === "webgpu" && tune ? await loadTuning(tuningKey) : undefined;
+  const given = { ...options, threads: started.threads };
   let engine: Engine;
   try {
-    engine = await header.open(backend, threads, numbers, contextLength, mtp, memoryLimit, kvType, tuning, kernels);
+    engine = await header.open({ ...given, backend, activations, tuning });
     const measured = engine.measured();
     if (measured) await saveTuning(tuningKey, measured);
   } catch (e) {
     const { code, message } = errorData(e);
     if (wanted !== "auto" || backend === "cpu" || !GPU_REFUSALS.includes(code)) throw e;
-    engine = await header.open("cpu", threads, activations, contextLength, mtp, memoryLimit, kvType);
+    engine = await header.open({ ...given, backend: "cpu" });
     [backend, backendReason] = ["cpu", message];
   }
-  const seen = stats(engine);
+  const seen = engine.stats();
   const info: EngineInfo = {
     model,
     backend,

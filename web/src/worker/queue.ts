@@ -1,10 +1,11 @@
 /// <reference lib="webworker" />
 // What a worker does: it owns the wasm module and the engine, and answers one request after the other.
+import type { Builds } from "#bindings";
 import { abortError, errorData } from "../shared/errors.ts";
 import type { Request, ToWorker } from "../shared/protocol.ts";
 import { Handlers } from "./handlers.ts";
 import { post, Task } from "./task.ts";
-import { type Builds, runThread } from "./wasm.ts";
+import { runThread } from "./wasm.ts";
 
 let broken = false;
 

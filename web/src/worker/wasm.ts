@@ -1,21 +1,13 @@
 // The engine's module in a worker: its start, and the threads on its memory.
+import type { Bindings, Builds } from "#bindings";
 import { allow, watchPolicy } from "../shared/csp.ts";
 import { errorData, PagelmError } from "../shared/errors.ts";
 import type { FromThread, StartThread, WasmOptions } from "../shared/protocol.ts";
 import type { WasmBuild } from "../shared/types.ts";
 
-type Script = typeof import("../../pkg/base/pagelm.js");
-/** The functions of the engine's module, whichever the build; its start takes a memory in those with threads. */
-export interface Wasm extends Omit<Script, "default" | "initSync"> {
-  default(from: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<unknown>;
-}
-
-/** Those that a worker's script has. */
-export type Builds = { [B in WasmBuild]?: Wasm };
-
 /** A started module, and what a thread needs to start it again on the same memory. */
 export interface Started {
-  wasm: Wasm;
+  wasm: Bindings;
   build: WasmBuild;
   module: WebAssembly.Module;
   memory: WebAssembly.Memory | undefined;
@@ -83,7 +75,7 @@ function remedy(message: string, url: URL | undefined, forbidden: string | undef
   return `${other || ""}are the wasm files served, or is wasmUrl right?`;
 }
 
-function known(scripts: Builds, build: WasmBuild): Wasm {
+function known(scripts: Builds, build: WasmBuild): Bindings {
   const wasm = scripts[build];
   if (wasm) return wasm;
   const message = `this worker's script has no build ${build}, it has ${Object.keys(scripts)}; is workerUrl right?`;
@@ -117,7 +109,7 @@ const PATIENCE_MS = 10_000;
  * how many run, the engine's own among them, and why the others do not.
  */
 export async function startThreads({ wasm, build, module, memory }: Started, ask: (ports: MessagePort[]) => void) {
-  const channels = Array.from({ length: memory ? wasm.threads_wanted() : 0 }, () => new MessageChannel());
+  const channels = Array.from({ length: memory ? wasm.threadsWanted() : 0 }, () => new MessageChannel());
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<string>((resolve) => {
     timer = setTimeout(resolve, PATIENCE_MS, `it did not run within ${PATIENCE_MS / 1000} s`);
@@ -133,7 +125,7 @@ export async function startThreads({ wasm, build, module, memory }: Started, ask
   const failed = (await Promise.all(started)).filter((why) => why !== null);
   clearTimeout(timer);
   // Those that come later find nothing to do.
-  const threads = wasm.close_threads();
+  const threads = wasm.closeThreads();
   const why = failed.length ? `${failed.length} of ${channels.length} threads did not start: ${failed[0]}` : null;
   if (why) console.warn(`pagelm: ${why}`);
   return { threads, why };
@@ -151,7 +143,7 @@ export function runThread(scripts: Builds, port: MessagePort): void {
     try {
       const wasm = known(scripts, build);
       await wasm.default({ module_or_path: module, memory });
-      if (wasm.join_engine()) {
+      if (wasm.joinEngine()) {
         post({ op: "running" });
         work(wasm);
       }
@@ -162,11 +154,11 @@ export function runThread(scripts: Builds, port: MessagePort): void {
   };
 }
 
-function work(wasm: Wasm): void {
+function work(wasm: Bindings): void {
   try {
-    wasm.lend_thread();
+    wasm.lendThread();
   } catch (e) {
-    wasm.thread_failed();
+    wasm.threadFailed();
     throw e;
   }
 }

@@ -137,8 +137,8 @@ test("disposal rejects what runs", async () => {
 });
 
 test("parameters cross without gaps, and always with a seed", () => {
-  const wire = wireParams({ temperature: 0, stop: "a", logit_bias: { 7: -100 } });
+  const wire = wireParams({ temperature: 0, stop: "a", logitBias: { 7: -100 }, topK: null, maxTokens: 9 });
   assert.equal(typeof wire.sampler.seed, "number");
   wire.sampler.seed = 1;
-  assert.deepEqual(wire, { sampler: { temperature: 0, logit_bias: [[7, -100]], seed: 1 }, stop: ["a"] });
+  assert.deepEqual(wire, { sampler: { temperature: 0, logitBias: [[7, -100]], seed: 1 }, stop: ["a"], maxTokens: 9 });
 });

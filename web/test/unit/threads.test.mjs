@@ -15,7 +15,7 @@ const { Workers } = await source("page/workers.ts");
 Object.assign(globalThis, { self: globalThis, location: new URL("http://page.example/") });
 
 /** An engine's module that wants threads. @param {number} wanted @param {() => number} running */
-const module = (wanted, running) => ({ threads_wanted: () => wanted, close_threads: running, default: async () => {} });
+const module = (wanted, running) => ({ threadsWanted: () => wanted, closeThreads: running, default: async () => {} });
 
 test("the best build that script and folder have is taken, and why not a better one", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "pagelm-builds-"));
