@@ -3,7 +3,7 @@
 //                              [--model URL] [--max-tokens N] [--temperature F] [--timeout SECONDS] [--screenshot FILE]
 // The prompt can also come in the variable PROMPT. Exit status 1 when anything fails.
 import { parseArgs } from "node:util";
-import { BROWSERS, launch } from "../test/browsers.mjs";
+import { BROWSERS, launch } from "../tools/browsers.mjs";
 import { serveDemo } from "./serve.mjs";
 
 const { values: o } = parseArgs({

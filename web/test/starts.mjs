@@ -1,8 +1,8 @@
 // Starts engines with threads again and again, to find a start that hangs: node web/test/starts.mjs firefox 500
 // Every tenth time the page is a new one. A start that takes a minute has hung; its page is left then.
 import { fileURLToPath } from "node:url";
-import { BROWSERS, launch } from "./browsers.mjs";
-import { serve } from "./serve.mjs";
+import { BROWSERS, launch } from "../tools/browsers.mjs";
+import { serve } from "../tools/serve.mjs";
 
 const [name, times = "500"] = process.argv.slice(2);
 const browserName = BROWSERS.find((b) => b === name);

@@ -1,6 +1,6 @@
 // What must hold in every browser, on every backend.
 import assert from "node:assert/strict";
-import { serve } from "../serve.mjs";
+import { serve } from "../../tools/serve.mjs";
 import { skip } from "../skipped.mjs";
 import { TYPES } from "./retyped.mjs";
 import { fixture, golden, real, reference, SMOLLM, TINY } from "./setup.mjs";

@@ -4,7 +4,7 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { createServer } from "vite";
 import { serveDemo } from "../../demo/serve.mjs";
-import { launch } from "../browsers.mjs";
+import { launch } from "../../tools/browsers.mjs";
 
 const server = await serveDemo();
 const browser = await launch("chromium");

@@ -1,8 +1,8 @@
 // What goes wrong between a page and the servers of its models and scripts, as browsers tell it.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { BROWSERS } from "../browsers.mjs";
-import { serve } from "../serve.mjs";
+import { BROWSERS } from "../../tools/browsers.mjs";
+import { serve } from "../../tools/serve.mjs";
 import { SMOLLM, start, TINY } from "./setup.mjs";
 
 const models = new URL("../../../tests/golden", import.meta.url).pathname;

@@ -13,9 +13,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
-import { launch } from "../browsers.mjs";
-import { cache } from "../cache.mjs";
-import { serve } from "../serve.mjs";
+import { launch } from "../../tools/browsers.mjs";
+import { cache } from "../../tools/cache.mjs";
+import { serve } from "../../tools/serve.mjs";
 import { retyped, TYPES } from "./retyped.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
@@ -60,7 +60,7 @@ function bundle(made) {
 
 /**
  * Serves the package, models and broken models, and opens the page. Loads are exact unless they say otherwise: figures of another implementation are about these.
- * @param {import("../browsers.mjs").Browser} name
+ * @param {import("../../tools/browsers.mjs").Browser} name
  * @param {{ isolated?: boolean, load?: object, headers?: Record<string, string> }} options
  *   isolated: with COOP and COEP; load: for every load; headers: more for every answer
  */

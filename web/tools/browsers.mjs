@@ -3,7 +3,7 @@
 //   const browser = await launch("chromium");        or "firefox"
 //   const page = await browser.open(url);            page.evaluate(fn, arg), page.console
 //   await browser.close();
-//   node web/test/browsers.mjs which chromium        prints the program that will be started, or fails
+//   node web/tools/browsers.mjs which chromium        prints the program that will be started, or fails
 //
 // CHROMIUM and FIREFOX name other programs. PAGELM_GPU=hardware lets Chromium take the real GPU.
 import { accessSync, constants, existsSync, mkdtempSync, rmSync } from "node:fs";
