@@ -58,8 +58,9 @@ async function measure(
       await page.waitForFunction(() => "bench" in globalThis);
       const call = (/** @type {string} */ method, /** @type {object} */ options) =>
         page.evaluate(
-          (/** @type {[string, object]} */ [method, options]) => /** @type {any} */ (globalThis).bench[method](options),
-          [method, options],
+          // Each page has its own: ours and the peer's.
+          ([method, options]) => /** @type {any} */ (globalThis).bench[method](options),
+          /** @type {const} */ ([method, options]),
         );
       const info = await call("load", {
         model: `/models/${basename(file)}`,

@@ -49,13 +49,13 @@ try {
         note: text(".message.assistant .note"),
       };
     });
-  /** Looks until the page is in one of these states. @param {string[]} states @param {(seen: any) => void} each */
+  /** Looks until the page is in one of these states. @param {string[]} states @param {(seen: Awaited<ReturnType<typeof look>>) => void} each */
   async function until(states, each) {
     for (;;) {
       const seen = await look();
       each(seen);
       if (seen.problem) throw new Error(seen.problem);
-      if (states.includes(seen.state)) return seen;
+      if (states.includes(seen.state ?? "")) return seen;
       if (Date.now() > end) throw new Error(`nothing more after ${o.timeout} s, in state ${seen.state}`);
       await new Promise((done) => setTimeout(done, 100));
     }
