@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::bpe::{self, Bpe};
 use super::shadow::{Markers, Shadows};
 use super::special::{Fragment, Matcher};
@@ -12,7 +14,8 @@ use crate::error::Result;
 use crate::gguf::Meta;
 
 /// What [`Tokenizer::encode`] adds and recognises. By default nothing: text is text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct EncodeOptions {
     /// Put the special tokens around the text that the model wants there (BOS, rarely EOS).
     pub add_special: bool,

@@ -27,6 +27,7 @@ pub struct Options {
 
 /// What the adapter is, for reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AdapterInfo {
     /// As the driver says it; browsers may hide it.
     pub name: String,

@@ -28,7 +28,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let path = &args.model.model;
     let source::Opened { gguf, bytes, .. } = source::open(path)?;
     let runs = can_run(&gguf, &args.model)?;
-    let sampling = FileSampling::from_gguf(&gguf.meta).map_or_else(|e| error_json(&e), |s| json!(s));
+    let sampling = FileSampling::from_gguf(&gguf.meta).map_or_else(|e| error_json(&e), |s| sampling_json(&s));
     if !json {
         print_text(&gguf, bytes, &runs, &sampling);
     }
@@ -48,6 +48,19 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         "runs": runs,
     });
     Ok(Report { json, ok: true })
+}
+
+/// What the file recommends, named like the flags of `run`.
+fn sampling_json(s: &FileSampling) -> serde_json::Value {
+    let all = json!({
+        "temperature": s.temperature,
+        "top_k": s.top_k,
+        "top_p": s.top_p,
+        "min_p": s.min_p,
+        "repeat_penalty": s.repeat_penalty,
+        "penalty_last_n": s.penalty_last_n,
+    });
+    all.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 /// Whether the backend that would be chosen runs it, and the memory that it then takes. A model that cannot run is an answer

@@ -1,0 +1,78 @@
+// The engine's module as the worker calls it: what wasm-bindgen makes of `web/bindings`, with the types of what crosses.
+// The build compares the functions with those that wasm-bindgen made, and tests compare the shapes with Rust's.
+import type { ErrorData } from "../shared/errors.ts";
+import type { Chat, TokenizeOptions, WireOptions, WireParams } from "../shared/protocol.ts";
+import type { BackendName, EngineStats, ModelInfo, Piece, Profile, WasmBuild } from "../shared/types.ts";
+
+export interface OpenOptions extends WireOptions {
+  backend: BackendName;
+  threads: number;
+  tuning?: string | undefined;
+}
+
+export interface ProfileOptions {
+  depth: number;
+  reps: number;
+}
+
+/**
+ * Bytes `start..end` of a piece go to `bufferOffset` of the GPU's buffer, or, where that is null, through
+ * `write(weight, weightOffset, bytes)`.
+ */
+export interface BytesTarget {
+  start: number;
+  end: number;
+  buffer: GPUBuffer | null;
+  bufferOffset: number;
+  weight: number;
+  weightOffset: number;
+}
+
+export interface Header {
+  push(bytes: Uint8Array): boolean;
+  truncated(): ErrorData;
+  info(options: WireOptions): ModelInfo;
+  open(options: OpenOptions): Promise<Engine>;
+  free(): void;
+}
+
+export interface Engine {
+  measured(): string | undefined;
+  targets(offset: number, length: number): BytesTarget[];
+  write(weight: number, offset: number, bytes: Uint8Array): void;
+  queue(): GPUQueue | null;
+  check(): void;
+  progress(): { loaded: number; total: number };
+  finish(): void;
+  prefill(ids: Uint32Array): Promise<Float32Array>;
+  decode(id: number): Promise<Float32Array>;
+  mtp(next: number): Promise<Float32Array>;
+  profile(options: ProfileOptions): Promise<Profile>;
+  checkpoint(): void;
+  rollback(length: number): void;
+  tokenize(text: string, options: TokenizeOptions): Uint32Array;
+  detokenize(ids: Uint32Array, showSpecial: boolean): string;
+  render(chat: Chat): string;
+  chatIds(chat: Chat): Uint32Array;
+  generate(ids: Uint32Array, params: WireParams): void;
+  next(): Promise<Piece | undefined>;
+  stats(): EngineStats;
+  free(): void;
+}
+
+/** The functions of the module, whichever the build; its start takes a memory in those with threads. */
+export interface Bindings {
+  default(from: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<unknown>;
+  start(report: (message: string) => void, stop?: Int32Array): void;
+  Header: new (size?: number) => Header;
+  threadsWanted(): number;
+  joinEngine(): boolean;
+  lendThread(): void;
+  threadFailed(): void;
+  closeThreads(): number;
+  shaderSources(): [name: string, text: string][];
+}
+
+/** Those that a worker's script has. */
+export type Builds = { [B in WasmBuild]?: Bindings };
+export const builds: Builds;
