@@ -45,9 +45,11 @@ async function webgpu(): Promise<Capabilities["webgpu"]> {
   const none = (reason: string) => ({ available: false, reason, adapter: null, features: [], limits: null });
   const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
   if (!gpu)
-    return none(globalThis.isSecureContext === false ? "WebGPU needs https or localhost" : "there is no WebGPU here");
+    return none(
+      globalThis.isSecureContext === false ? "WebGPU needs https or localhost" : "this browser has no WebGPU",
+    );
   const adapter = await gpu.requestAdapter().catch(() => null);
-  if (!adapter) return none("WebGPU is there, but it found no adapter");
+  if (!adapter) return none("WebGPU found no GPU adapter");
   const { vendor, architecture, description } = adapter.info;
   const l = adapter.limits;
   return {

@@ -83,7 +83,10 @@ export function given(fields: Fields, value: unknown, at = "", required: readonl
   for (const name in value) {
     if (Object.hasOwn(fields, name)) continue;
     const meant = nearest(name, names);
-    refuse(place(name), `is not known here; ${meant ? `did you mean ${meant}?` : `known are ${names.join(", ")}`}`);
+    refuse(
+      place(name),
+      `is not a known parameter; ${meant ? `did you mean ${meant}?` : `expected ${names.join(", ")}`}`,
+    );
   }
   const taken: Record<string, unknown> = {};
   for (const name of names) {

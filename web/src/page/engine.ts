@@ -78,7 +78,7 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
     if (!reason && size !== null && size < info.fileBytes) {
       reason = `the file has ${size} bytes, its header promises ${info.fileBytes}; is the download complete?`;
     } else if (!reason && bytes && room && bytes > room) {
-      reason = `it needs ${bytes} bytes, this device has about ${room} for it; choose a smaller model or context`;
+      reason = `it needs ${bytes} bytes, this device has about ${room}; use a smaller model or context`;
     }
     return { ok: reason === null, reason, model: info, fileBytes: size, memoryBytes: bytes };
   } catch (e) {

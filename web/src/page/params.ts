@@ -40,7 +40,7 @@ const model: Check = (value, at) => {
   const found = address(value);
   if (!found) refuse(at, `must be a URL, or a File or Blob, is ${shown(value)}${instead(value)}`);
   const { protocol, username, password } = found as URL;
-  if (username || password) refuse(at, "is a URL with a user name or password in it, which browsers do not fetch");
+  if (username || password) refuse(at, "must not have a user name or password; browsers do not fetch such URLs");
   const fetched = ["http:", "https:", "blob:", "data:", globalThis.location?.protocol];
   if (fetched.includes(protocol) || protocol.endsWith("-extension:")) return;
   const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";

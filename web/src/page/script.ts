@@ -20,7 +20,7 @@ export class Script {
   /** A worker whose script runs. */
   async start(signal?: AbortSignal): Promise<Worker> {
     if (typeof Worker === "undefined") {
-      throw new PagelmError("engine-not-loaded", "there are no web workers here; models run in browsers only");
+      throw new PagelmError("engine-not-loaded", "web workers are not available; models run in browsers only");
     }
     const watched = watchPolicy();
     const ways = [this.#make];
@@ -66,7 +66,8 @@ function spoken(make: () => Worker, signal: AbortSignal | undefined): Promise<Wo
     };
     signal?.addEventListener("abort", abort);
     worker.onmessage = ({ data }) => {
-      if (data?.op !== "hello") return fail(new PagelmError("engine-not-loaded", "workerUrl names another script"));
+      if (data?.op !== "hello")
+        return fail(new PagelmError("engine-not-loaded", "workerUrl is not the package's worker.js"));
       settle();
       resolve(worker);
     };

@@ -253,7 +253,7 @@ class UrlSource implements Source {
     const ended = status === 416 && this.size === undefined && this.#at === this.#partEnd;
     if (response.ok || ended) return response;
     void response.body?.cancel();
-    if (status === 416) throw this.#error("model-changed", `the file on the server has no byte ${this.#at} any more`);
+    if (status === 416) throw this.#error("model-changed", `the file on the server no longer has byte ${this.#at}`);
     const said = `the server answered ${status}${response.statusText && ` (${response.statusText})`}`;
     // These pass, often: a server that is busy or restarts.
     if (status !== 429 && status < 500) throw this.#error("http-status", said);

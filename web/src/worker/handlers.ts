@@ -34,7 +34,7 @@ export class Handlers {
       case "generate":
         return this.#generate(r, task);
       case "openSession":
-        if (this.#sessionOpen) throw new PagelmError("invalid-state", "a session is open already; close it first");
+        if (this.#sessionOpen) throw new PagelmError("invalid-state", "a session is already open; close it first");
         this.#ready.rollback(0);
         this.#sessionOpen = true;
         return null;
@@ -68,7 +68,7 @@ export class Handlers {
   }
 
   get #ready(): Engine {
-    if (!this.#engine) throw new PagelmError("invalid-state", "no model was loaded");
+    if (!this.#engine) throw new PagelmError("invalid-state", "no model is loaded");
     return this.#engine;
   }
 
@@ -81,7 +81,7 @@ export class Handlers {
   }
 
   async #load(r: In<"load">, task: Task): Promise<EngineInfo> {
-    if (this.#engine) throw new PagelmError("invalid-state", "this engine has a model already");
+    if (this.#engine) throw new PagelmError("invalid-state", "this engine already has a model");
     const info = await load(await this.#start(r.wasm), r, task, (engine) => {
       this.#engine = engine;
     });
@@ -117,7 +117,7 @@ export class Handlers {
   /** The cache belongs to a session while one is open. */
   #free(): void {
     if (!this.#sessionOpen) return;
-    throw new PagelmError("invalid-state", "a session is open: close it first, the cache is its own until then");
+    throw new PagelmError("invalid-state", "a session is open and owns the cache; close it first");
   }
 
   #promptIds(engine: Engine, prompt: Prompt): Uint32Array {

@@ -113,7 +113,7 @@ const WRONG = /** @type {[object, RegExp, string?][]} */ ([
   [{ metadata: "x" }, /an object/],
   [{ user: 1 }, /a string/],
   [{ parallel_tool_calls: "yes" }, /true or false/],
-  [{ temprature: 0 }, /is not known here; did you mean temperature\?/],
+  [{ temprature: 0 }, /is not a known parameter; did you mean temperature\?/],
   [{ Temperature: 0 }, /did you mean temperature\?/],
   [{ temp: 0 }, /did you mean temperature\?/],
   [{ maxTokens: 1 }, /did you mean max_tokens\?/],
@@ -123,8 +123,8 @@ const WRONG = /** @type {[object, RegExp, string?][]} */ ([
   [{ repetition_penalty: 1 }, /did you mean repeat_penalty\?/],
   [{ logitBias: {} }, /did you mean logit_bias\?/],
   [{ grammar: "root ::= x" }, /known are .*temperature/],
-  [{ constructor: 1 }, /is not known here/],
-  [{ toString: 1 }, /is not known here/],
+  [{ constructor: 1 }, /is not a known parameter/],
+  [{ toString: 1 }, /is not a known parameter/],
 ]);
 
 /** The package's own names of parameters that OpenAI writes in another way. */
@@ -160,7 +160,7 @@ test("a generation refuses the same under the package's own names, and knows no 
   for (const [name, own] of OWN) {
     await refused(() => generateParams({ [name]: 1 }), name, new RegExp(`did you mean ${own}\\?`));
   }
-  await refused(() => generateParams(untyped({ tools: [] })), "tools", /is not known here/);
+  await refused(() => generateParams(untyped({ tools: [] })), "tools", /is not a known parameter/);
 });
 
 test("what a caller's object inherits is given too", async () => {
@@ -218,8 +218,8 @@ test("a chat refuses what only some of its parameters make wrong", async () => {
     [{ stream: "yes" }, "stream", /true or false/],
     [{ model: 5 }, "model", /a string/],
     [{ onPrefill: 5 }, "onPrefill", /a function/],
-    [{ ignore_eos: true }, "ignore_eos", /is not known here/],
-    [{ prompt: "x" }, "prompt", /is not known here/],
+    [{ ignore_eos: true }, "ignore_eos", /is not a known parameter/],
+    [{ prompt: "x" }, "prompt", /is not a known parameter/],
   ]);
   for (const [params, place, words] of cases) await refused(() => create(params), place, words);
   const { chat } = completions();
@@ -384,11 +384,11 @@ test("options of an engine are refused by name", async () => {
     [{ wasmBuild: "simd" }, "wasmBuild", /"base"/],
     [{ wasmUrl: "http://" }, "wasmUrl", /a URL/],
     [{ workerUrl: "" }, "workerUrl", /a URL/],
-    [{ kernels: "hardware" }, "kernels", /is not known here/],
+    [{ kernels: "hardware" }, "kernels", /is not a known parameter/],
     [{ signal: 5 }, "signal", /an AbortSignal/],
     [{ onProgress: "x" }, "onProgress", /a function/],
     [{ context_length: 5 }, "context_length", /did you mean contextLength/],
-    [{ nCtx: 5 }, "nCtx", /is not known here/],
+    [{ nCtx: 5 }, "nCtx", /is not a known parameter/],
     [{ onprogress: () => {} }, "onprogress", /did you mean onProgress/],
     [{ temperature: 0 }, "temperature", /known are model, backend/],
   ]);
