@@ -25,12 +25,14 @@ pub struct Checked {
     pub node: ValueId,
     /// The value's own name, or that of the op's first weight.
     pub name: String,
+    /// The largest of all values.
     pub diff: f64,
+    /// What `diff` may be at most.
     pub tolerance: f64,
 }
 
 impl Checked {
-    /// False also where the difference is no number.
+    /// False also where the difference is NaN.
     pub fn ok(&self) -> bool {
         self.diff <= self.tolerance
     }
@@ -57,10 +59,15 @@ enum What {
 /// The values of a named node: what a dump of layers shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
+    /// Such as `blk.0.out`.
     pub name: String,
+    /// Of the finite values, as are the next two.
     pub min: f64,
+    /// The largest.
     pub max: f64,
+    /// The sum over their number.
     pub mean: f64,
+    /// How many values are NaN or infinite.
     pub non_finite: usize,
 }
 

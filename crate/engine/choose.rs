@@ -12,8 +12,11 @@ pub enum Wanted {
     /// The fastest that there is.
     #[default]
     Auto,
+    /// The GPU, or an error where there is none.
     WebGpu,
+    /// The SIMD kernels on threads.
     Cpu,
+    /// The slow, exact one.
     Reference,
 }
 
@@ -21,12 +24,16 @@ pub enum Wanted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendName {
+    /// Prints as `webgpu`.
     WebGpu,
+    /// Prints as `cpu`.
     Cpu,
+    /// Prints as `reference`.
     Reference,
 }
 
 impl BackendName {
+    /// The name, as in reports and messages.
     pub fn name(self) -> &'static str {
         match self {
             BackendName::WebGpu => "webgpu",
@@ -40,7 +47,9 @@ impl BackendName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kernels {
+    /// Large workgroups, shared memory and barriers.
     Hardware,
+    /// Small workgroups: shaders run on the CPU.
     Software,
 }
 
@@ -48,6 +57,7 @@ pub enum Kernels {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct HostFacts {
+    /// What the user asks for.
     pub backend: Wanted,
     /// The GPU adapter, if there is one.
     pub adapter: Option<AdapterFacts>,
@@ -55,8 +65,11 @@ pub struct HostFacts {
     pub no_adapter: String,
     /// The numbers are compared with others, so they are as exact as can be.
     pub exact: bool,
+    /// What the user asks for; `None` takes the fastest that the purpose allows.
     pub activations: Option<Activations>,
+    /// What the user asks for; `None` takes the smallest that the purpose allows.
     pub kv_type: Option<KvType>,
+    /// What the user asks for; `None` goes by the adapter.
     pub kernels: Option<Kernels>,
 }
 
@@ -64,9 +77,11 @@ pub struct HostFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Choice {
+    /// The backend to open.
     pub backend: BackendName,
     /// Why this backend, in words.
     pub reason: String,
+    /// Precision of the activations in matrix products.
     pub activations: Activations,
     /// How the cache is kept, where the backend can keep it so.
     pub kv_type: KvType,

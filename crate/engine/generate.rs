@@ -6,11 +6,13 @@ use super::{Sampler, SamplerParams, Session};
 use crate::error::Result;
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
+/// What a caller may say of a generation.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct GenerateParams {
     /// The most tokens to make; `None` is as many as the context holds.
     pub max_tokens: Option<usize>,
+    /// How tokens are chosen.
     pub sampler: SamplerParams,
     /// Strings that end the text; they are not part of it. One that names a control token ends at that token.
     pub stop: Vec<String>,
@@ -24,7 +26,9 @@ pub struct GenerateParams {
 pub enum StopReason {
     /// The model ended the sequence. That token is not part of the output.
     EndOfSequence,
+    /// The text reached one of the stop strings, which is not part of it.
     StopString,
+    /// The generation has as many tokens as were asked for.
     MaxTokens,
     /// The context is full: nothing is wrong, but the text may be cut.
     ContextFull,
@@ -46,10 +50,13 @@ impl StopReason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
+    /// Tokens of the prompt, cached ones included.
     pub prompt_tokens: usize,
     /// Tokens of the prompt that were in the cache already.
     pub cached_tokens: usize,
+    /// Tokens that were generated, without the one that ended the sequence.
     pub completion_tokens: usize,
+    /// From the start of the generation; 0 where there was no token.
     pub time_to_first_token_ms: f64,
     /// Over the tokens that were not cached.
     pub prefill_tokens_per_s: f64,
@@ -57,15 +64,33 @@ pub struct Usage {
     pub decode_tokens_per_s: f64,
 }
 
+/// What [`Generation::next`] reports: progress of the prompt, tokens, and once the end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Event {
     /// `done` of the `total` tokens of the prompt are in the cache.
-    Prefill { done: usize, total: usize },
+    Prefill {
+        /// Tokens in the cache.
+        done: usize,
+        /// Tokens of the prompt.
+        total: usize,
+    },
     /// A token, and the text that is certain with it: nothing while a character or perhaps a stop string is incomplete.
-    Token { id: u32, text: String },
+    Token {
+        /// Its id.
+        id: u32,
+        /// Perhaps empty.
+        text: String,
+    },
     /// The end, with the text that was held back.
-    Done { text: String, reason: StopReason, usage: Usage },
+    Done {
+        /// What follows the text of the last token.
+        text: String,
+        /// Why it ended.
+        reason: StopReason,
+        /// What it took.
+        usage: Usage,
+    },
 }
 
 /// A prompt and what comes of it.

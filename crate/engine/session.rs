@@ -70,14 +70,17 @@ impl Session {
         }
     }
 
+    /// The backend that the session owns.
     pub fn backend(&self) -> &dyn Backend {
         &*self.backend
     }
 
+    /// The sizes that the backend was prepared for.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
+    /// Columns of a row of logits.
     pub fn n_vocab(&self) -> usize {
         self.n_vocab
     }

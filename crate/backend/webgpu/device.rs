@@ -73,6 +73,7 @@ impl Adapter {
         Ok(Self { instance, adapter })
     }
 
+    /// What the choice of a backend depends on.
     pub fn facts(&self) -> AdapterFacts {
         let info = self.adapter.get_info();
         AdapterFacts {

@@ -17,6 +17,7 @@ pub struct Profile {
     pub depth: usize,
     /// The slowest first.
     pub kernels: Vec<KernelTime>,
+    /// Microseconds of all kernels of a token.
     pub us_per_token: f64,
     /// Of a kernel that does nothing but read a large buffer.
     pub read_bytes_per_s: f64,
@@ -26,8 +27,11 @@ pub struct Profile {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KernelTime {
+    /// The name of its shader, such as `gemv`.
     pub kernel: &'static str,
+    /// How often a token starts it.
     pub dispatches_per_token: f64,
+    /// Microseconds of all of these.
     pub us_per_token: f64,
     /// Packed bytes; with experts those of the experts used.
     pub weight_bytes_per_token: f64,
