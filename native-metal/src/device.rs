@@ -16,7 +16,7 @@ pub enum Kind {
     /// WebGPU kernels on Metal or Vulkan.
     Gpu,
     Cpu,
-    /// Slow and exact: what the others are compared with.
+    /// Slow and exact: the others are compared with it.
     Reference,
 }
 

@@ -27,33 +27,31 @@ pub enum Purpose {
 pub struct DeviceArgs {
     #[arg(long, value_enum, default_value = "auto")]
     pub backend: Kind,
-    /// Threads of the cpu backend; one per core where not given.
+    /// Threads of the cpu backend. Default: one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// In which numbers quantised weights are multiplied: f32 is exact, q8 is several times faster on the CPU and, in steps
-    /// of many tokens, on GPUs that multiply bytes. Where not given, q8 to run and f32 to compare.
+    /// Precision of the activations in products with quantised weights: f32 is exact, q8 (int8) is several times faster on
+    /// the CPU and, for prompts, on GPUs with int8 dot products. Default: q8 to run, f32 to compare.
     #[arg(long, value_enum)]
     activations: Option<device::Activations>,
-    /// Positions of the cache; what the model was trained for, at most 4096, where not given.
+    /// Context length in tokens. Default: what the model was trained for, at most 4096.
     #[arg(long, value_name = "N")]
     pub ctx: Option<usize>,
-    /// Tokens of one prefill step, at most; where not given, 256 on a GPU and else 128.
+    /// The most tokens of one prefill step. Default: 256 on a GPU, else 128.
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
-    /// How the GPU keeps keys and values: f32, f16 or q8_0; where not given, f16 to run and f32 to compare. The other
-    /// backends keep f32.
+    /// Type of the KV cache on the GPU: f32, f16 or q8_0. Default: f16 to run, f32 to compare. Other backends use f32.
     #[arg(long, value_name = "TYPE")]
     kv_type: Option<KvType>,
-    /// Whether the GPU's kernels are chosen by measuring them, for a second, and kept for the next time (in
-    /// pagelm/tuning.json of the cache folder). Where not given, auto to run and off to compare.
+    /// Whether to measure which GPU kernels are fastest (about a second, once; kept in pagelm/tuning.json of the cache
+    /// folder). Default: auto to run, off to compare.
     #[arg(long, value_enum)]
     tune: Option<Tune>,
-    /// Runs a file though it holds metadata keys or tensors that are not known here, as if they were not there. The answers
-    /// may be wrong.
+    /// Ignore unknown metadata keys and tensors instead of refusing the file. The answers may be wrong.
     #[arg(long)]
     pub allow_unknown: bool,
-    /// What the model may take of memory, in MiB; what the system says is free where not given. Of a GPU with memory of
-    /// its own nothing is known.
+    /// Memory limit for the model, in MiB. Default: what the system reports as available; none for a GPU with its own
+    /// memory.
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
 }

@@ -24,10 +24,10 @@ pub struct Args {
     /// Numbers of tokens to decode.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64")]
     tg: Vec<usize>,
-    /// How many tokens are in the cache before.
+    /// Tokens in the cache before a test.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
     depth: Vec<usize>,
-    /// How often each test is measured, after one run that is not.
+    /// Measured runs of each test, after a warm-up run.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     reps: u16,
     /// Measures instead how long each kernel of one decoded token takes on the GPU (after the first --depth), and how

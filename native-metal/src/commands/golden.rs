@@ -26,7 +26,7 @@ pub struct Args {
     model: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// How far a logit may be off; 3e-4 where not given, 2e-3 on a GPU.
+    /// Largest allowed difference of a logit. Default: 3e-4, on a GPU 2e-3.
     #[arg(long, value_name = "F")]
     tol: Option<f32>,
     /// Only the first N prompts of each file.

@@ -26,7 +26,7 @@ pub struct Args {
     /// Only the first N chunks.
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     chunks: usize,
-    /// How far the perplexity may be from the reference's, as a fraction of it.
+    /// Largest allowed difference from the reference's perplexity, as a fraction of it.
     #[arg(long, value_name = "F", default_value_t = 0.005)]
     tol: f64,
 }
