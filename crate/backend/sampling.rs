@@ -4,7 +4,7 @@
 /// agree with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SamplingRules {
-    /// At 0 the likeliest token is taken.
+    /// At 0 the most likely token is taken.
     pub temperature: f32,
     /// 0 is off.
     pub top_k: usize,

@@ -21,13 +21,13 @@ use crate::error::Result;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct SamplerParams {
-    /// Logits are divided by it; at 0 the likeliest token is taken, of equal ones that with the lowest id.
+    /// Logits are divided by it; at 0 the most likely token is taken, the lowest id among equal ones.
     pub temperature: f32,
-    /// Only the k likeliest tokens; 0 is off.
+    /// Sample from the k most likely tokens; 0 is off.
     pub top_k: usize,
-    /// Only the likeliest tokens whose probabilities add up to p; 1 is off.
+    /// Sample from the most likely tokens whose probabilities add up to p; 1 is off.
     pub top_p: f32,
-    /// Only tokens at least this fraction as likely as the likeliest; 0 is off.
+    /// Sample from tokens at least this fraction as likely as the most likely one; 0 is off.
     pub min_p: f32,
     /// Logits of recent tokens are divided by it where positive, else multiplied; 1 is off.
     pub repeat_penalty: f32,
@@ -61,7 +61,7 @@ impl Default for SamplerParams {
 }
 
 impl SamplerParams {
-    /// Always the likeliest token.
+    /// Always the most likely token.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
     }

@@ -1,6 +1,6 @@
 // The USED best of EXPERTS for a token, a workgroup a token: their numbers (as floats), best first, and then their shares
 // of the softmax, over them where RENORMALISE and else over all. Each round takes the best of those that come after the last one taken; the lower number
-// wins a tie. Logits are compared as whole numbers in the same order, so that NaN has a place and every number that
+// wins a tie. Logits are compared as integers in the same order, so that NaN has a place and every number that
 // comes out is one of an expert.
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;

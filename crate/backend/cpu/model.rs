@@ -31,14 +31,14 @@ pub struct Model {
     saved: Vec<Vec<f32>>,
     /// `[max_tokens | max_outputs, cols]`. A value begins at the start of its slot.
     slots: Vec<Vec<f32>>,
-    /// The value that was last turned into whole numbers, and those.
+    /// The value that was last quantised to int8, and its blocks.
     blocks: (Option<ValueId>, Vec<Block>),
     ropes: Vec<RopeTable>,
 }
 
 struct Weight {
     place: Place,
-    /// Where it meets whole numbers; else it lies there as in the file.
+    /// Repacked for int8 activations; otherwise the bytes are as in the file.
     packed: Option<Packed>,
 }
 
@@ -212,7 +212,7 @@ impl Model {
         self.states[state.index()] = rows;
     }
 
-    /// Has a value in whole numbers. Matrices that share it share them.
+    /// Quantises a value to int8 once; all matrices with this input use it.
     fn quantize(&mut self, pool: &Pool, isa: Isa, x: ValueId, step: &Step<'_>) {
         if self.blocks.0 != Some(x) {
             let mut blocks = std::mem::take(&mut self.blocks.1);
@@ -223,7 +223,7 @@ impl Model {
         self.blocks.0 = Some(x);
     }
 
-    /// A value in whole numbers.
+    /// The int8 blocks of a value.
     fn blocks(&self, x: ValueId, step: &Step<'_>) -> &[Block] {
         &self.blocks.1[..self.value(x, step).len() / quant::Q8_COLS]
     }
@@ -264,7 +264,8 @@ impl Model {
     }
 }
 
-/// Of how many matrices each weight is that may be packed: all that is done with it is multiply, or take rows.
+/// How many stacked matrices (experts) each repackable weight holds; `None` for others. A weight is repackable if it is
+/// only multiplied with or looked up by row.
 fn parts(g: &Graph, activations: Activations) -> Vec<Option<usize>> {
     let mut parts = vec![None; g.weights.len()];
     if activations == Activations::F32 {

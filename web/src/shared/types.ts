@@ -48,16 +48,15 @@ export interface ModelOptions {
   /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
   contextLength?: number;
   /**
-   * In which numbers activations meet the weights of a matrix: whole numbers of 8 bits with a scale for every 32 (`q8`,
-   * the default), or `f32`, which is several times slower on the CPU and for comparisons. WebGPU uses whole numbers for
-   * prompts only, and on Apple's GPUs not at all: they have no instructions for it.
+   * Precision of the activations in matrix products: int8 with a scale per 32 values (`q8`, the default), or `f32`, which
+   * is exact, for comparisons, and several times slower on the CPU. WebGPU uses int8 for prompts only, and not on Apple's
+   * GPUs, which have no int8 dot product.
    */
   activations?: "q8" | "f32";
   /** Loads the block for multi-token prediction too, where the model has one: for `session.mtp`. */
   mtp?: boolean;
   /**
-   * Runs a file though it holds metadata keys or tensors that the engine does not know (`unknown-content`), as if they were
-   * not there. The answers may be wrong.
+   * Ignores unknown metadata keys and tensors instead of refusing the file (`unknown-content`). The answers may be wrong.
    */
   allowUnknown?: boolean;
   /**
@@ -65,7 +64,7 @@ export interface ModelOptions {
    * fetched. On the CPU it is at most what is left of 4 GiB; of a GPU no limit is known but that of each buffer.
    */
   memoryLimit?: number;
-  /** How WebGPU keeps keys and values, by default `f16`: `q8_0` takes about half of that, `f32` twice as much. */
+  /** Type of the KV cache on WebGPU, `f16` by default: `q8_0` takes about half as much memory, `f32` twice as much. */
   kvType?: KvType;
 }
 
@@ -226,13 +225,13 @@ export interface KernelTime {
  * distribution.
  */
 export interface SamplingParams {
-  /** 0 always takes the likeliest token. */
+  /** 0 always takes the most likely token. */
   temperature?: number | null;
-  /** Only the k likeliest tokens; 0 is off. */
+  /** Sample from the k most likely tokens; 0 is off. */
   topK?: number | null;
-  /** Only the likeliest tokens whose probabilities add up to p; 1 is off. */
+  /** Sample from the most likely tokens whose probabilities add up to p; 1 is off. */
   topP?: number | null;
-  /** Only tokens at least this fraction as likely as the likeliest; 0 is off. */
+  /** Sample from tokens at least this fraction as likely as the most likely one; 0 is off. */
   minP?: number | null;
   /** 1 is off. */
   repeatPenalty?: number | null;

@@ -33,7 +33,7 @@ struct Reference {
     tokens: Vec<u32>,
     /// The best logit minus the second, per step.
     margins: Vec<f32>,
-    /// The likeliest tokens with their log-probabilities, per step.
+    /// The most likely tokens with their log-probabilities, per step.
     top: Vec<Vec<(u32, f64)>>,
 }
 
