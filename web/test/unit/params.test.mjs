@@ -122,7 +122,7 @@ const WRONG = /** @type {[object, RegExp, string?][]} */ ([
   [{ stopp: "a" }, /did you mean stop\?/],
   [{ repetition_penalty: 1 }, /did you mean repeat_penalty\?/],
   [{ logitBias: {} }, /did you mean logit_bias\?/],
-  [{ grammar: "root ::= x" }, /known are .*temperature/],
+  [{ grammar: "root ::= x" }, /expected .*temperature/],
   [{ constructor: 1 }, /is not a known parameter/],
   [{ toString: 1 }, /is not a known parameter/],
 ]);
@@ -259,7 +259,7 @@ test("messages of another shape are refused with the path", async () => {
     [
       user([{ type: "text", text: "a", cache_control: {} }]),
       "messages[2].content[0].cache_control",
-      /known are type, text/,
+      /expected type, text/,
     ],
     [[{ role: "user", content: "Hi", nam: "x" }], "messages[0].nam", /did you mean name/],
     [[{ role: "user", content: "Hi", name: 5 }], "messages[0].name", /a string/],
@@ -313,7 +313,7 @@ test("the second argument's signal stops an answer, as that of the first does", 
       assert.deepEqual(port.sent.at(-1), { op: "abort", target: 1 });
     }
   }
-  await refused(() => create({}, { timeout: 5 }), "options.timeout", /known are signal/);
+  await refused(() => create({}, { timeout: 5 }), "options.timeout", /expected signal/);
   await refused(() => create({}, { singal: null }), "options.singal", /did you mean signal/);
   await refused(() => create({}, { signal: 5 }), "options.signal", /an AbortSignal/);
   await refused(() => create({}, "x"), "options", /an object/);
@@ -390,7 +390,7 @@ test("options of an engine are refused by name", async () => {
     [{ context_length: 5 }, "context_length", /did you mean contextLength/],
     [{ nCtx: 5 }, "nCtx", /is not a known parameter/],
     [{ onprogress: () => {} }, "onprogress", /did you mean onProgress/],
-    [{ temperature: 0 }, "temperature", /known are model, backend/],
+    [{ temperature: 0 }, "temperature", /expected model, backend/],
   ]);
   for (const [options, place, words] of wrong) {
     await refused(() => engineOptions({ model, ...options }), place, words);
@@ -403,7 +403,7 @@ test("options of an engine are refused by name", async () => {
   assert.deepEqual(testOptions(untyped({ model, kernels: "hardware" })), { model, kernels: "hardware" });
   await refused(() => testOptions(untyped({ model, kernels: "all" })), "kernels", /"hardware" or "software"/);
   await refused(() => engineOptions(untyped({ modle: model })), "modle", /did you mean model/);
-  await refused(() => canRunOptions(untyped({ backend: "cpu" })), "backend", /known are contextLength/);
+  await refused(() => canRunOptions(untyped({ backend: "cpu" })), "backend", /expected contextLength/);
   const all = { model, backend: null, threads: undefined, signal: new AbortController().signal, wasmUrl: "http://a/" };
   assert.deepEqual(engineOptions(untyped(all)), { model, signal: all.signal, wasmUrl: "http://a/" });
 });

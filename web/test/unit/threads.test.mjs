@@ -40,7 +40,7 @@ test("the best build that script and folder have is taken, and why not a better 
   writeFileSync(join(dir, "pagelm-base.wasm"), wasm);
   const base = await start(all);
   assert.equal(base.build, "base");
-  assert.match(base.whyOneThread ?? "", /no build threads-relaxed/);
+  assert.match(base.whyOneThread ?? "", /lacks the build threads-relaxed/);
   await assert.rejects(start(["threads"]), { code: "engine-not-loaded", message: /404/ });
   writeFileSync(join(dir, "pagelm-threads.wasm"), "<!doctype html>");
   assert.equal((await start(all)).build, "base");
@@ -143,7 +143,7 @@ test("another script than the package's is told from it", async () => {
   const made = browser(() => null);
   const started = new Script("/other.js").start();
   made[0]?.onmessage({ data: "ready" });
-  await assert.rejects(started, { code: "engine-not-loaded", message: /another script/ });
+  await assert.rejects(started, { code: "engine-not-loaded", message: /not the package/ });
   assert.ok(made[0]?.ended);
 });
 
