@@ -6,7 +6,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $code:literal,)*) => {
-        /// What went wrong. The code of each kind is stable and shared with `web/src/errors.ts`.
+        /// What went wrong. The code of each kind is stable and shared with `web/src/shared/errors.ts`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorKind { $($(#[$doc])* $variant,)* }

@@ -120,6 +120,7 @@ impl Step<'_> {
 
 /// What a backend did since it was prepared. Deterministic, so tests assert on these and never on times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counters {
     pub steps: u64,
     pub dispatches: u64,

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct GenerateParams {
     /// The most tokens to make; `None` is as many as the context holds.
     pub max_tokens: Option<usize>,
@@ -44,6 +44,7 @@ impl StopReason {
 
 /// Counts and times of one generation. A rate without enough to measure is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Usage {
     pub prompt_tokens: usize,
     /// Tokens of the prompt that were in the cache already.

@@ -19,7 +19,7 @@ use crate::error::Result;
 
 /// How tokens are chosen. The default is that of OpenAI's API: the model's own distribution.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct SamplerParams {
     /// Logits are divided by it; at 0 the likeliest token is taken, of equal ones that with the lowest id.
     pub temperature: f32,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::bpe::{self, Bpe};
 use super::shadow::{Markers, Shadows};
 use super::special::{Fragment, Matcher};
@@ -11,7 +13,8 @@ use crate::bail;
 use crate::error::Result;
 use crate::gguf::Meta;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct EncodeOptions {
     /// Put the special tokens around the text that the model wants there (BOS, rarely EOS).
     pub add_special: bool,

@@ -6,16 +6,15 @@
 // pagelm that is not the best. --wait waits at most so long for a quiet machine before each measurement.
 // "others" is how many cores' worth other programs used: with more than 0.1 on a small machine a row says little.
 import { existsSync } from "node:fs";
-import { availableParallelism, homedir } from "node:os";
+import { availableParallelism } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { BROWSERS, launch } from "../test/browsers.mjs";
+import { cache } from "../test/cache.mjs";
 import { serve } from "../test/serve.mjs";
 import { quiet, watch } from "./load.mjs";
 
-const { PAGELM_CACHE, XDG_CACHE_HOME } = process.env;
-const cache = PAGELM_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "pagelm");
 const { values: o } = parseArgs({
   options: {
     model: { type: "string", default: join(cache, "models", "SmolLM2-135M-Instruct.Q4_1.gguf") },

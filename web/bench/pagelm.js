@@ -19,7 +19,7 @@ let engine;
 
   /** @param {{ length: number, tokens: number, seed: number }} options */
   async run({ length, tokens, seed }) {
-    const params = { temperature: 0, max_tokens: tokens, ignore_eos: true };
+    const params = { temperature: 0, maxTokens: tokens, ignoreEos: true };
     const before = await engine.stats();
     const clock = new Clock();
     let usage;
@@ -32,7 +32,7 @@ let engine;
     const steps = after.counters.steps - before.counters.steps;
     const per = (/** @type {string} */ key) => (after.counters[key] - before.counters[key]) / steps;
     return {
-      ...clock.speeds(usage.prompt_tokens, usage.completion_tokens),
+      ...clock.speeds(usage.promptTokens, usage.completionTokens),
       perStep: Object.fromEntries(
         ["dispatches", "passes", "submits", "bytesWritten", "bytesRead", "buffers"].map((k) => [k, per(k)]),
       ),

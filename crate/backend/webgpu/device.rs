@@ -27,6 +27,7 @@ pub struct Options {
 
 /// What the adapter is, for reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AdapterInfo {
     pub name: String,
     pub driver: String,
@@ -171,14 +172,7 @@ impl Gpu {
 
     /// Refuses what kernels could not bind whole.
     pub fn check_binding(&self, what: &str, bytes: u64) -> Result<()> {
-        if bytes > self.max_binding {
-            bail!(
-                OutOfMemory,
-                "{what} needs {bytes} bytes, the GPU binds {} at most; lower the context length or the tokens of a step",
-                self.max_binding
-            );
-        }
-        Ok(())
+        check_binding(what, bytes, self.max_binding)
     }
 
     /// Waits until the device has done all that it was given. In a browser it returns at once: only callbacks tell.
@@ -194,6 +188,17 @@ impl Gpu {
         }
         self.fault.check()
     }
+}
+
+/// Refuses what cannot be bound whole where a binding has so many bytes at most.
+pub fn check_binding(what: &str, bytes: u64, max_binding: u64) -> Result<()> {
+    if bytes > max_binding {
+        bail!(
+            OutOfMemory,
+            "{what} needs {bytes} bytes, the GPU binds {max_binding} at most; lower the context length or the tokens of a step"
+        );
+    }
+    Ok(())
 }
 
 const REMEDY: &str = "natively install a Vulkan driver (for tests: `tests/tools/setup.sh vulkan`); in a browser use one \

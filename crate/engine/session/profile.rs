@@ -11,6 +11,7 @@ use crate::graph::Entry;
 
 /// Times of one decoded token, the mean of several.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Profile {
     /// Tokens in the cache before.
     pub depth: usize,
@@ -23,6 +24,7 @@ pub struct Profile {
 
 /// All dispatches of one kernel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct KernelTime {
     pub kernel: &'static str,
     pub dispatches_per_token: f64,

@@ -151,7 +151,7 @@ fn absolute(module: &str, path: Vec<String>, all: &BTreeSet<&str>) -> Option<Vec
 }
 
 /// Groups of modules that reach each other.
-fn circles(imports: &BTreeMap<&str, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
+pub(super) fn circles(imports: &BTreeMap<&str, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
     let reach = |from: &str| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from.to_string()]);
         while let Some(name) = next.pop() {

@@ -39,7 +39,7 @@ test("SmolLM2 knows its facts with activations of 8 bits", async (t) => {
     contextLength: 512,
   });
   assert.equal(info.wasm.build, "threads-relaxed");
-  const { text, usage } = await isolated.call("generate", "The capital of France is", { max_tokens: 1 });
+  const { text, usage } = await isolated.call("generate", "The capital of France is", { maxTokens: 1 });
   assert.equal(text, " Paris");
   t.diagnostic(JSON.stringify(usage));
 });

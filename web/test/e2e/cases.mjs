@@ -10,14 +10,14 @@ import { fixture, golden, real, reference, SMOLLM, TINY } from "./setup.mjs";
 /** @typedef {import("node:test").TestContext} T */
 
 const CHEAP = golden.prompts[0];
-const greedy = { ignore_eos: true };
+const greedy = { ignoreEos: true };
 /** The cache as pages have it that say nothing. */
 const USUAL = { kvType: undefined };
 
 /** The tiny model on this backend, and what it says. @param {Context} c @param {Backend} backend */
 async function works(c, backend) {
   await c.call("load", { model: TINY, backend });
-  const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+  const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 8 });
   assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
 }
 
@@ -35,16 +35,16 @@ export async function generation(t, c, backend) {
   });
 
   await t.test("greedy tokens are those of the reference", async () => {
-    const { ids, reason, usage } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 16 });
+    const { ids, reason, usage } = await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 16 });
     assert.deepEqual(ids, CHEAP.greedy.tokens);
     assert.equal(reason, "max-tokens");
-    assert.equal(usage.completion_tokens, 16);
-    assert.equal(usage.prompt_tokens, CHEAP.ids.length);
+    assert.equal(usage.completionTokens, 16);
+    assert.equal(usage.promptTokens, CHEAP.ids.length);
   });
 
   await t.test("steps are on their way while tokens are read, and a token is four bytes", async () => {
     const before = (await c.call("stats")).counters;
-    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 12 });
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 12 });
     const { inFlight, bytesRead, buffers } = (await c.call("stats")).counters;
     assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 12));
     if (backend === "cpu") return assert.equal(inFlight, 0);
@@ -62,8 +62,8 @@ export async function generation(t, c, backend) {
       assert.equal(depth, 3);
       assert.ok(readBytesPerS > 0);
       const before = (await c.call("stats")).counters;
-      await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 1 });
-      await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 3 });
+      await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 1 });
+      await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 3 });
       const { dispatches, steps } = (await c.call("stats")).counters;
       assert.ok(kernels.length > 4);
       const sum = kernels.reduce((/** @type {number} */ n, /** @type {any} */ k) => n + k.dispatchesPerToken, 0);
@@ -77,13 +77,13 @@ export async function generation(t, c, backend) {
 
   await t.test("a stopped generation leaves a usable engine", async () => {
     await assert.rejects(c.call("generate", CHEAP.ids, { ...greedy, stopAfter: 3 }), { code: "aborted" });
-    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 8 });
     assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
   });
 
   await t.test("requests wait for each other", async () => {
-    const one = c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
-    const two = c.call("generate", golden.prompts[1].ids, { ...greedy, max_tokens: 8 });
+    const one = c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 8 });
+    const two = c.call("generate", golden.prompts[1].ids, { ...greedy, maxTokens: 8 });
     assert.deepEqual((await one).ids, CHEAP.greedy.tokens.slice(0, 8));
     assert.deepEqual((await two).ids, golden.prompts[1].greedy.tokens.slice(0, 8));
   });
@@ -98,7 +98,7 @@ export async function generation(t, c, backend) {
     ]);
     for (const [prompt, params, code] of refused) await assert.rejects(c.call("generate", prompt, params), { code });
     await assert.rejects(c.call("chat", { messages: [{ role: "user", content: "Hi" }] }), { code: "no-template" });
-    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 8 });
     assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
   });
 
@@ -113,7 +113,7 @@ export async function generation(t, c, backend) {
   await t.test("a file works as well as an address", async () => {
     const { last } = await c.call("loadFile", TINY, { backend });
     assert.equal(last.phase, "ready");
-    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 8 });
     assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
     await assert.rejects(c.call("loadFile", "/made/cut.gguf", { backend }), { code: "gguf-truncated" });
     await c.call("load", { model: TINY, backend });
@@ -154,7 +154,7 @@ export async function models(t, c, backend) {
       await c.call("load", { model: `/golden/${gguf}`, backend });
       for (const { ids, greedy: want, logits_last } of prompts) {
         await near(ids, logits_last.data);
-        if (want) assert.deepEqual((await c.call("generate", ids, { ...greedy, max_tokens: 16 })).ids, want.tokens);
+        if (want) assert.deepEqual((await c.call("generate", ids, { ...greedy, maxTokens: 16 })).ids, want.tokens);
       }
     });
   }
@@ -274,7 +274,7 @@ export async function builds(t, c) {
       assert.equal((await c.call("stats")).threads, wasmBuild.includes("threads") ? 2 : 1);
       for (const { ids, greedy: want } of golden.prompts) {
         if (!want) continue;
-        const got = await c.call("generate", ids, { ...greedy, max_tokens: want.tokens.length });
+        const got = await c.call("generate", ids, { ...greedy, maxTokens: want.tokens.length });
         assert.deepEqual(got.ids, want.tokens);
       }
     });
@@ -303,7 +303,7 @@ export async function builds(t, c) {
 
 /** That the engine computes right, with so many threads, and says so. @param {Context} c @param {number} threads */
 async function answers(c, threads) {
-  const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+  const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 8 });
   assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
   assert.equal((await c.call("stats")).threads, threads);
 }
@@ -480,7 +480,7 @@ export async function faults(t, c, backend) {
     assert.ok(!ok && reason.includes("`prism.hadamard.x` = 0"), reason);
     assert.equal((await c.call("canRun", model, { allowUnknown: true })).ok, true);
     await c.call("load", { model, backend, allowUnknown: true });
-    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 8 });
     assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
   });
   await t.test("a load can be stopped", async () => {
@@ -496,7 +496,7 @@ export async function faults(t, c, backend) {
       asked.map((r) => r.status),
       [200, 206],
     );
-    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 8 });
     assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
   });
 }
@@ -516,7 +516,7 @@ export async function hardwareKernels(t, c) {
         const far = logits_last.data.map((/** @type {number} */ x, /** @type {number} */ i) => Math.abs(x - got[i]));
         t.diagnostic(`${ids.length} tokens: off by ${Math.max(...far)}`);
         assert.ok(Math.max(...far) <= TOLERANCE.webgpu);
-        if (want) assert.deepEqual((await c.call("generate", ids, { ...greedy, max_tokens: 16 })).ids, want.tokens);
+        if (want) assert.deepEqual((await c.call("generate", ids, { ...greedy, maxTokens: 16 })).ids, want.tokens);
       }
     });
   }
@@ -529,7 +529,7 @@ export async function hardwareKernels(t, c) {
     const [record] = await kept();
     t.diagnostic(record);
     assert.equal(typeof JSON.parse(record).attn_chunk, "number");
-    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, max_tokens: 8 });
+    const { ids } = await c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 8 });
     assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
     await c.call("load", load);
     assert.deepEqual(await kept(), [record]);
@@ -551,7 +551,7 @@ export async function realModel(t, c, backend) {
   });
 
   await t.test("SmolLM2 answers as the reference does", { timeout: 600_000 }, async () => {
-    const params = { ignore_eos: true, max_tokens: reference.tokens.length };
+    const params = { ignoreEos: true, maxTokens: reference.tokens.length };
     const { ids, usage } = await c.call("generate", reference.ids, params);
     t.diagnostic(JSON.stringify(usage));
     assert.deepEqual(ids, reference.tokens);
@@ -589,7 +589,7 @@ export async function biggerModels(t, c, backend, tokens) {
       // A prompt at all of whose steps the best token is clearly ahead of the second.
       const { ids: prompt, f32 } = found.prompts[1];
       assert.ok(Math.min(...f32.margins) > 0.05);
-      const { ids, usage } = await c.call("generate", prompt, { ...greedy, max_tokens: tokens });
+      const { ids, usage } = await c.call("generate", prompt, { ...greedy, maxTokens: tokens });
       t.diagnostic(JSON.stringify(usage));
       assert.deepEqual(ids, f32.tokens.slice(0, tokens));
     });

@@ -46,7 +46,7 @@ test("a page draws while a long prompt runs in the worker", { timeout: 600_000 }
   const ids = Array.from({ length: 2000 }, (_, i) => (i * 37) % 250);
   const seen = await context.call("framesDuring", ids);
   t.diagnostic(JSON.stringify(seen));
-  assert.equal(seen.usage.prompt_tokens, 2000);
+  assert.equal(seen.usage.promptTokens, 2000);
   assert.ok(seen.frames >= 5, `only ${seen.frames} frames in ${seen.ms} ms`);
   assert.ok(seen.longest < 100, `${seen.longest} ms without a frame`);
 });
@@ -57,7 +57,7 @@ test("a page draws while a real model reads a prompt", { timeout: 600_000 }, asy
   const ids = Array.from({ length: 160 }, (_, i) => (i * 37) % 250);
   const seen = await context.call("framesDuring", ids);
   t.diagnostic(JSON.stringify(seen));
-  assert.equal(seen.usage.prompt_tokens, 160);
+  assert.equal(seen.usage.promptTokens, 160);
   assert.ok(seen.frames >= seen.ms / 100, `only ${seen.frames} frames in ${seen.ms} ms`);
 });
 

@@ -1,6 +1,8 @@
 // The demo page for who uses a keyboard, a screen reader or a finger.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { createServer } from "vite";
 import { serveDemo } from "../../demo/serve.mjs";
 import { launch } from "../browsers.mjs";
 
@@ -10,6 +12,7 @@ after(async () => {
   await browser.close();
   await server.close();
 });
+const SMOLLM = "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
 const CPU = "backend=cpu&temperature=0&seed=1";
 
 /** @param {string} query */
@@ -150,5 +153,22 @@ test("everything on the page is in a landmark", async () => {
     return [...document.body.children].filter((e) => !e.matches(`${landmarks}, script`)).map((e) => e.outerHTML);
   });
   assert.deepEqual(outside, []);
+  await page.close();
+});
+
+test("in development the page runs the package's sources", { timeout: 120_000 }, async (t) => {
+  const configFile = fileURLToPath(new URL("../../demo/vite.config.ts", import.meta.url));
+  const development = await createServer({ configFile, logLevel: "error", server: { port: 0 } });
+  t.after(() => development.close());
+  await development.listen();
+  const page = await browser.open(`${development.resolvedUrls?.local[0]}?${CPU}&max_tokens=1`);
+  await page.fill("#url", server.url + SMOLLM);
+  await page.click("#load button[type=submit]");
+  await until(page, "ready");
+  const loaded = await page.evaluate(() => performance.getEntriesByType("resource").map((e) => e.name));
+  assert.ok(
+    loaded.some((/** @type {string} */ url) => url.endsWith("/src/page/engine.ts")),
+    `${loaded}`,
+  );
   await page.close();
 });

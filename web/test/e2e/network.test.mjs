@@ -66,7 +66,7 @@ for (const browser of BROWSERS) {
       const more = ["showSpecial", "messages", "tools", "dept", "reps", "tokens[0]", "token", "next", "length"];
       const rest = ["model", "backend", "wasmURL", "the argument"];
       assert.deepEqual(await c.call("wrongCalls"), [...places, ...more, ...rest]);
-      assert.equal((await c.call("generate", [1, 2], { max_tokens: 2, ignore_eos: true })).ids.length, 2);
+      assert.equal((await c.call("generate", [1, 2], { maxTokens: 2, ignoreEos: true })).ids.length, 2);
     });
 
     await t.test("the signal of a chat's second argument stops it", { timeout: 300_000 }, async () => {

@@ -1,6 +1,8 @@
 // What the tests call in the page; everything goes through the built package.
 // @ts-expect-error: only the server knows this path
-import { canRun, capabilities, createEngine, shaderSources } from "/dist/index.js";
+import { canRun, capabilities, createEngine } from "/dist/index.js";
+// @ts-expect-error: only the server knows this path
+import * as testing from "/dist/testing.js";
 
 /** @type {any} */
 let engine;
@@ -26,7 +28,7 @@ function starting(urls) {
 globalThis.e2e = {
   capabilities,
   canRun,
-  shaderSources,
+  shaderSources: testing.shaderSources,
 
   /**
    * Loads a model in place of the one before. `from` imports the package from another address; `workers` are scripts
@@ -44,7 +46,8 @@ globalThis.e2e = {
       last = p;
     };
     const { stopAfterMs, from, workers, ...rest } = options;
-    const create = from ? (await import(from)).createEngine : createEngine;
+    const ours = options.kernels ? testing.createEngine : createEngine;
+    const create = from ? (await import(from)).createEngine : ours;
     const end = workers && starting(workers);
     try {
       engine = await create({
@@ -105,7 +108,7 @@ globalThis.e2e = {
     await new Promise((ready) => requestAnimationFrame(ready));
     const startedAt = performance.now();
     requestAnimationFrame(watch(startedAt));
-    const answer = await globalThis.e2e.generate?.(ids, { ignore_eos: true, max_tokens: 1 });
+    const answer = await globalThis.e2e.generate?.(ids, { ignoreEos: true, maxTokens: 1 });
     over = true;
     return { longest, frames, ms: performance.now() - startedAt, usage: answer?.usage };
   },
@@ -170,7 +173,7 @@ globalThis.e2e = {
 
   /** The code with which a generation ends when its engine goes. @param {number[]} ids */
   async disposeWhileRunning(ids) {
-    const pieces = engine.generate(ids, { ignore_eos: true });
+    const pieces = engine.generate(ids, { ignoreEos: true });
     await pieces.next();
     engine.dispose();
     try {
@@ -233,7 +236,7 @@ globalThis.e2e = {
       () => session.rollback(1.5),
       () => canRun(undefined),
       () => canRun("/made/other.gguf", { backend: "cpu" }),
-      () => shaderSources({ wasmURL: "/" }),
+      () => testing.shaderSources({ wasmURL: "/" }),
       () => createEngine("/made/other.gguf"),
     ]) {
       places.push(await place(call));

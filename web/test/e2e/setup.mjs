@@ -9,17 +9,16 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { launch } from "../browsers.mjs";
+import { cache } from "../cache.mjs";
 import { serve } from "../serve.mjs";
 import { retyped, TYPES } from "./retyped.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
-const { PAGELM_CACHE, XDG_CACHE_HOME } = process.env;
-const cache = PAGELM_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "pagelm");
 
 export const reference = JSON.parse(readFileSync(at("../../../tests/reference/smollm2-135m-chat.json"), "utf8"));
 /** Tiny models and their numbers. */

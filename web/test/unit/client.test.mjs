@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { source } from "./source.mjs";
 
-const { Client } = await source("client.ts");
-const { generate, wireParams } = await source("stream.ts");
-const { PagelmError } = await source("errors.ts");
+const { Client } = await source("page/client.ts");
+const { generate, wireParams } = await source("page/stream.ts");
+const { PagelmError } = await source("shared/errors.ts");
 
 /** A worker that only remembers what it was sent. */
 function fake() {
@@ -137,8 +137,8 @@ test("disposal rejects what runs", async () => {
 });
 
 test("parameters cross without gaps, and always with a seed", () => {
-  const wire = wireParams({ temperature: 0, stop: "a", logit_bias: { 7: -100 } });
+  const wire = wireParams({ temperature: 0, stop: "a", logitBias: { 7: -100 }, topK: null, maxTokens: 9 });
   assert.equal(typeof wire.sampler.seed, "number");
   wire.sampler.seed = 1;
-  assert.deepEqual(wire, { sampler: { temperature: 0, logit_bias: [[7, -100]], seed: 1 }, stop: ["a"] });
+  assert.deepEqual(wire, { sampler: { temperature: 0, logitBias: [[7, -100]], seed: 1 }, stop: ["a"], maxTokens: 9 });
 });

@@ -10,7 +10,7 @@ import { source } from "./source.mjs";
 const SIZE = 3_000_001;
 const bytes = Buffer.from(Uint8Array.from({ length: SIZE }, (_, i) => (i * 7 + (i >> 8)) & 255));
 const dir = mkdtempSync(join(tmpdir(), "pagelm-fetch-"));
-const { openSource } = await source("loader/fetch.ts");
+const { openSource } = await source("worker/fetch.ts");
 /** @type {Awaited<ReturnType<typeof serve>>} */
 let server;
 
@@ -174,7 +174,7 @@ test("a signal ends a download and the wait between tries", async () => {
 });
 
 test("a signal's reason goes with its error", async () => {
-  const { PagelmError, abortError } = await source("errors.ts");
+  const { PagelmError, abortError } = await source("shared/errors.ts");
   const stopped = (/** @type {AbortSignal} */ signal) => abortError(signal);
   const plain = stopped(AbortSignal.abort());
   assert.ok(plain instanceof PagelmError);
@@ -261,7 +261,7 @@ test("a wait that a busy server asks for is kept, and is not endless", async () 
 });
 
 test("waits are read as seconds and as dates", async () => {
-  const { retryAfter } = await source("loader/reasons.ts");
+  const { retryAfter } = await source("worker/reasons.ts");
   const now = Date.parse("2026-01-01T00:00:00Z");
   const read = (/** @type {string | null} */ header) => retryAfter(header, now);
   assert.deepEqual(

@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { source } from "./source.mjs";
 
-const { Client } = await source("client.ts");
-const { Completions } = await source("openai.ts");
-const { canRunOptions, checkMessages, checkModel, engineOptions, generateParams } = await source("params.ts");
+const { Client } = await source("page/client.ts");
+const { Completions } = await source("page/openai.ts");
+const { canRunOptions, checkMessages, checkModel, engineOptions, generateParams, testOptions } =
+  await source("page/params.ts");
 
 const HI = [{ role: "user", content: "Hi" }];
 
@@ -19,7 +20,7 @@ function completions() {
     say: (/** @type {any} */ data) => port.onmessage?.({ data }),
   };
   const client = new Client(port);
-  return { port, client, chat: new Completions(client, "m") };
+  return { port, client, chat: Completions.over(client, "m") };
 }
 
 /** Refused as an argument, at this place, with words that match. @param {() => any} call @param {string} place @param {RegExp} words */
@@ -50,7 +51,7 @@ async function create(params, options) {
   return port.sent[0];
 }
 
-/** Wrong for both faces: the value, its place if that is not the name, and what is said of it. */
+/** Wrong for a chat: the value, its place if that is not the name, and what is said of it. */
 const WRONG = /** @type {[any, RegExp, string?][]} */ ([
   [{ max_tokens: -1 }, /an integer from 0 to 4294967295, is -1/],
   [{ max_tokens: "5" }, /an integer.*, is "5"/],
@@ -130,16 +131,41 @@ const WRONG = /** @type {[any, RegExp, string?][]} */ ([
   [{ toString: 1 }, /is not known here/],
 ]);
 
-for (const [face, call] of /** @type {[string, (p: any) => any][]} */ ([
-  ["a chat", create],
-  ["a generation", generateParams],
-])) {
-  test(`${face} refuses wrong parameters by name, with what was given and what is allowed`, async () => {
-    for (const [params, words, place] of WRONG) {
-      await refused(() => call(params), place ?? Object.keys(params)[0] ?? "", words);
-    }
-  });
-}
+/** The package's own names of parameters that OpenAI writes in another way. */
+const OWN = new Map([
+  ["max_tokens", "maxTokens"],
+  ["top_p", "topP"],
+  ["top_k", "topK"],
+  ["min_p", "minP"],
+  ["repeat_penalty", "repeatPenalty"],
+  ["presence_penalty", "presencePenalty"],
+  ["frequency_penalty", "frequencyPenalty"],
+  ["penalty_last_n", "penaltyLastN"],
+  ["logit_bias", "logitBias"],
+]);
+const SAME = ["temperature", "seed", "stop", "signal"];
+
+test("a chat refuses wrong parameters by name, with what was given and what is allowed", async () => {
+  for (const [params, words, place] of WRONG) {
+    await refused(() => create(params), place ?? Object.keys(params)[0] ?? "", words);
+  }
+});
+
+test("a generation refuses the same under the package's own names, and knows no others", async () => {
+  let seen = 0;
+  for (const [params, words, place] of WRONG) {
+    const [[name, value] = ["", null]] = Object.entries(params);
+    const own = OWN.get(name) ?? (SAME.includes(name) ? name : undefined);
+    if (!own) continue;
+    seen++;
+    await refused(() => generateParams({ [own]: value }), place?.replace(name, own) ?? own, words);
+  }
+  assert.ok(seen > 35, `only ${seen} parameters`);
+  for (const [name, own] of OWN) {
+    await refused(() => generateParams({ [name]: 1 }), name, new RegExp(`did you mean ${own}\\?`));
+  }
+  await refused(() => generateParams({ tools: [] }), "tools", /is not known here/);
+});
 
 test("what a caller's object inherits is given too", async () => {
   await refused(() => generateParams(Object.create({ temprature: 1 })), "temprature", /did you mean temperature/);
@@ -173,15 +199,13 @@ test("what is null or a default of OpenAI's API is as good as nothing", async ()
     const { params: wire } = await create({ ...params, stream: null, stream_options: null, model: null });
     assert.deepEqual(Object.keys(wire), ["sampler"]);
     assert.deepEqual(Object.keys(wire.sampler), ["seed"]);
-    const taken = generateParams(params);
-    assert.ok(Object.keys(taken).every((name) => name in defaults));
   }
 });
 
 test("parameters of a chat arrive", async () => {
   const { params } = await create({ max_completion_tokens: 7, temperature: 0, stop: "a", seed: 1, top_k: 3 });
-  assert.deepEqual(params, { max_tokens: 7, stop: ["a"], sampler: { temperature: 0, top_k: 3, seed: 1 } });
-  assert.equal((await create({ max_tokens: 7, max_completion_tokens: 7 })).params.max_tokens, 7);
+  assert.deepEqual(params, { maxTokens: 7, stop: ["a"], sampler: { temperature: 0, topK: 3, seed: 1 } });
+  assert.equal((await create({ max_tokens: 7, max_completion_tokens: 7 })).params.maxTokens, 7);
 });
 
 test("a chat refuses what only some of its parameters make wrong", async () => {
@@ -304,7 +328,7 @@ test("a stream that cannot start rejects at once", async () => {
   const { client, chat } = completions();
   const params = { messages: HI, stream: true };
   await assert.rejects(chat.create(params, { signal: AbortSignal.abort() }), { code: "aborted" });
-  const { PagelmError } = await source("errors.ts");
+  const { PagelmError } = await source("shared/errors.ts");
   client.end(new PagelmError("disposed", "gone"));
   await assert.rejects(chat.create(params), { code: "disposed" });
 });
@@ -364,7 +388,7 @@ test("options of an engine are refused by name", async () => {
     [{ wasmBuild: "simd" }, "wasmBuild", /"base"/],
     [{ wasmUrl: "http://" }, "wasmUrl", /a URL/],
     [{ workerUrl: "" }, "workerUrl", /a URL/],
-    [{ kernels: "all" }, "kernels", /"hardware"/],
+    [{ kernels: "hardware" }, "kernels", /is not known here/],
     [{ signal: 5 }, "signal", /an AbortSignal/],
     [{ onProgress: "x" }, "onProgress", /a function/],
     [{ context_length: 5 }, "context_length", /did you mean contextLength/],
@@ -380,6 +404,8 @@ test("options of an engine are refused by name", async () => {
   for (const options of [undefined, null, model, 5, [model]]) {
     await refused(() => engineOptions(/** @type {any} */ (options)), "the argument", /must be an object/);
   }
+  assert.equal(testOptions({ model, kernels: "hardware" }).kernels, "hardware");
+  await refused(() => testOptions({ model, kernels: "all" }), "kernels", /"hardware" or "software"/);
   await refused(() => engineOptions(/** @type {any} */ ({ modle: model })), "modle", /did you mean model/);
   await refused(() => canRunOptions(/** @type {any} */ ({ backend: "cpu" })), "backend", /known are contextLength/);
   const all = { model, backend: null, threads: undefined, signal: new AbortController().signal, wasmUrl: "http://a/" };

@@ -7,15 +7,15 @@ import { test } from "node:test";
 import { serve } from "../serve.mjs";
 import { source } from "./source.mjs";
 
-const { startThreads, startWasm } = await source("wasm.ts");
-const { Script } = await source("script.ts");
-const { Workers } = await source("workers.ts");
+const { startThreads, startWasm } = await source("worker/wasm.ts");
+const { Script } = await source("page/script.ts");
+const { Workers } = await source("page/workers.ts");
 
 // What a page and a worker have and Node has not.
 Object.assign(globalThis, { self: globalThis, location: new URL("http://page.example/") });
 
 /** An engine's module that wants threads. @param {number} wanted @param {() => number} running */
-const module = (wanted, running) => ({ threads_wanted: () => wanted, close_threads: running, default: async () => {} });
+const module = (wanted, running) => ({ threadsWanted: () => wanted, closeThreads: running, default: async () => {} });
 
 test("the best build that script and folder have is taken, and why not a better one", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "pagelm-builds-"));
