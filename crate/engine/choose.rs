@@ -13,7 +13,7 @@ pub enum Wanted {
     #[default]
     Auto,
     /// The GPU, or an error where there is none.
-    WebGpu,
+    Webgpu,
     /// The SIMD kernels on threads.
     Cpu,
     /// The slow, exact one.
@@ -21,12 +21,13 @@ pub enum Wanted {
 }
 
 /// A backend, by the name that [`Backend::name`](crate::backend::Backend::name) gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendName {
     /// Prints as `webgpu`.
-    WebGpu,
-    /// Prints as `cpu`.
+    Webgpu,
+    /// Prints as `cpu`. Every host has it.
+    #[default]
     Cpu,
     /// Prints as `reference`.
     Reference,
@@ -36,7 +37,7 @@ impl BackendName {
     /// The name, as in reports and messages.
     pub fn name(self) -> &'static str {
         match self {
-            BackendName::WebGpu => "webgpu",
+            BackendName::Webgpu => "webgpu",
             BackendName::Cpu => "cpu",
             BackendName::Reference => "reference",
         }
@@ -94,8 +95,8 @@ pub fn choose(facts: &HostFacts) -> Result<Choice> {
     let (backend, reason) = match (facts.backend, &facts.adapter) {
         (Wanted::Cpu, _) => (BackendName::Cpu, "asked for"),
         (Wanted::Reference, _) => (BackendName::Reference, "asked for"),
-        (Wanted::WebGpu, Some(_)) => (BackendName::WebGpu, "asked for"),
-        (Wanted::WebGpu, None) => {
+        (Wanted::Webgpu, Some(_)) => (BackendName::Webgpu, "asked for"),
+        (Wanted::Webgpu, None) => {
             crate::bail!(
                 NoGpu,
                 "{}; take the cpu backend, or a browser or driver with WebGPU or Vulkan",
@@ -104,7 +105,7 @@ pub fn choose(facts: &HostFacts) -> Result<Choice> {
         }
         (Wanted::Auto, None) => (BackendName::Cpu, facts.no_adapter.as_str()),
         (Wanted::Auto, Some(a)) if a.is_software() => (BackendName::Cpu, "the GPU adapter is software"),
-        (Wanted::Auto, Some(_)) => (BackendName::WebGpu, "there is a GPU adapter"),
+        (Wanted::Auto, Some(_)) => (BackendName::Webgpu, "there is a GPU adapter"),
     };
     Ok(facts.on(backend, reason))
 }
@@ -118,13 +119,13 @@ pub fn fall_back(facts: &HostFacts, refusal: &Error) -> Option<Choice> {
         ErrorKind::UnsupportedType,
         ErrorKind::OutOfMemory,
     ];
-    let on_gpu = facts.backend == Wanted::Auto && choose(facts).is_ok_and(|c| c.backend == BackendName::WebGpu);
-    (on_gpu && refusals.contains(&refusal.kind())).then(|| facts.on(BackendName::Cpu, &refusal.to_string()))
+    let on_gpu = facts.backend == Wanted::Auto && choose(facts).is_ok_and(|c| c.backend == BackendName::Webgpu);
+    (on_gpu && refusals.contains(&refusal.kind())).then(|| facts.on(BackendName::Cpu, refusal.detail()))
 }
 
 impl HostFacts {
     fn on(&self, backend: BackendName, reason: &str) -> Choice {
-        let adapter = self.adapter.as_ref().filter(|_| backend == BackendName::WebGpu);
+        let adapter = self.adapter.as_ref().filter(|_| backend == BackendName::Webgpu);
         let exact = self.exact || backend == BackendName::Reference;
         let (activations, kv_type) =
             if exact { (Activations::F32, KvType::F32) } else { (Activations::Q8, KvType::F16) };

@@ -79,7 +79,7 @@ impl From<Kind> for Wanted {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::Auto => Self::Auto,
-            Kind::Gpu => Self::WebGpu,
+            Kind::Gpu => Self::Webgpu,
             Kind::Cpu => Self::Cpu,
             Kind::Reference => Self::Reference,
         }
@@ -99,7 +99,7 @@ impl Settings {
     pub fn open(mut self) -> Result<Device> {
         let adapter = match self.facts.backend {
             Wanted::Auto => block_on(Adapter::find()).map_err(|e| self.facts.no_adapter = e.detail().to_string()).ok(),
-            Wanted::WebGpu => Some(block_on(Adapter::find())?),
+            Wanted::Webgpu => Some(block_on(Adapter::find())?),
             Wanted::Cpu | Wanted::Reference => None,
         };
         self.facts.adapter = adapter.as_ref().map(Adapter::facts);
@@ -107,7 +107,7 @@ impl Settings {
         if self.facts.backend == Wanted::Auto {
             tracing::info!("the {} backend runs: {}", choice.backend.name(), choice.reason);
         }
-        let gpu = match adapter.filter(|_| choice.backend == BackendName::WebGpu) {
+        let gpu = match adapter.filter(|_| choice.backend == BackendName::Webgpu) {
             Some(adapter) => match on_gpu(&adapter, &choice, &self) {
                 Err(e) => return self.fall_back(&e).ok_or(e),
                 gpu => Some(gpu?),

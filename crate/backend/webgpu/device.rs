@@ -181,14 +181,7 @@ impl Gpu {
 
     /// Refuses what kernels could not bind whole.
     pub fn check_binding(&self, what: &str, bytes: u64) -> Result<()> {
-        if bytes > self.max_binding {
-            bail!(
-                OutOfMemory,
-                "{what} needs {bytes} bytes, the GPU can bind at most {}; lower the context length or the tokens of a step",
-                self.max_binding
-            );
-        }
-        Ok(())
+        check_binding(what, bytes, self.max_binding)
     }
 
     /// Waits until the device has done all that it was given. In a browser it returns at once: only callbacks tell.
@@ -204,6 +197,17 @@ impl Gpu {
         }
         self.fault.check()
     }
+}
+
+/// Refuses what cannot be bound whole where a binding has so many bytes at most.
+pub fn check_binding(what: &str, bytes: u64, max_binding: u64) -> Result<()> {
+    if bytes > max_binding {
+        bail!(
+            OutOfMemory,
+            "{what} needs {bytes} bytes, the GPU can bind at most {max_binding}; lower the context length or the tokens of a step"
+        );
+    }
+    Ok(())
 }
 
 const REMEDY: &str = "natively install a Vulkan driver (for tests: `tests/tools/setup.sh vulkan`); in a browser use one \

@@ -28,6 +28,21 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Plan, WeightId};
 
+/// Whether a matrix may have this type.
+pub fn supports(dtype: DType) -> bool {
+    kernels::libs::quant_libs(dtype).is_some()
+}
+
+/// Tokens of a step, where the caller does not say, with the kernels for software adapters or those for hardware.
+pub fn max_tokens(software: bool) -> usize {
+    if software { 128 } else { 256 }
+}
+
+/// Refuses a plan whose cache an adapter that binds so many bytes could not bind: what `prepare` would do, without a device.
+pub fn check_cache(plan: &Plan, limits: Limits, max_binding: u64) -> Result<()> {
+    prepare::states::check(&plan.fused(&FUSE_RULES).graph, limits, max_binding)
+}
+
 /// Runs plans in WGSL on a device that it asks for itself.
 pub struct WebGpu {
     gpu: Gpu,
@@ -68,6 +83,11 @@ impl WebGpu {
     pub fn weight_target(&self, w: WeightId, offset: usize, len: usize) -> Result<Target<'_>> {
         let target = self.runner.as_ref().ok_or_else(not_prepared)?.program.buffers.weights.target(w, offset, len);
         target.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("byte {offset} is past the end of {w}")))
+    }
+
+    /// Refuses a plan whose cache this device could not bind.
+    pub fn check_cache(&self, plan: &Plan, limits: Limits) -> Result<()> {
+        check_cache(plan, limits, self.gpu.max_binding)
     }
 
     /// What went wrong outside any call, if anything did. Browsers tell of failed allocations after a while only:
@@ -145,11 +165,11 @@ impl Backend for WebGpu {
     }
 
     fn supports(&self, dtype: DType) -> bool {
-        kernels::libs::quant_libs(dtype).is_some()
+        supports(dtype)
     }
 
     fn max_tokens(&self) -> usize {
-        if self.gpu.tuning.software { 128 } else { 256 }
+        max_tokens(self.gpu.tuning.software)
     }
 
     fn kv_type(&self, wanted: KvType) -> KvType {

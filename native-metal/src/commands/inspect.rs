@@ -7,7 +7,7 @@ use pagelm::engine::{FileSampling, Model};
 use pagelm::gguf::{Array, Gguf, Value};
 use serde_json::{Map, json};
 
-use crate::device::Device;
+use crate::device::{Device, Running};
 use crate::model::{ModelArgs, Purpose};
 use crate::source;
 use crate::{Report, error_json};
@@ -67,9 +67,13 @@ fn sampling_json(s: &FileSampling) -> serde_json::Value {
 /// here, not a failure.
 fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
     let mut device = args.device.device(Purpose::Run)?;
-    let plan = |device: &Device| {
+    let plan = |device: &Device| -> Result<Model> {
         let options = args.device.options_on(device, args.device.options());
-        Model::new(gguf, &|d| device.backend.get().supports(d), &options)
+        let model = Model::new(gguf, &|d| device.backend.get().supports(d), &options)?;
+        if let Running::Gpu(gpu) = &device.backend {
+            gpu.check_cache(&model.plan, model.limits)?;
+        }
+        Ok(model)
     };
     let mut model = plan(&device);
     if let Err(e) = &model

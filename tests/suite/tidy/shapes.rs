@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::read;
 
+const CHOOSE: &str = "crate/engine/choose.rs";
 const OPTIONS: &str = "web/bindings/src/options.rs";
 const BINDINGS: &str = "web/src/worker/bindings.d.ts";
 const PROTOCOL: &str = "web/src/shared/protocol.ts";
@@ -25,11 +26,14 @@ const TOLD: &[Shape] = &[
     ("crate/engine/session/profile.rs", "KernelTime", &[(TYPES, "KernelTime")]),
     ("crate/engine/file_sampling.rs", "FileSampling", &[(TYPES, "FileSampling")]),
     ("crate/engine/generate.rs", "Usage", &[(TYPES, "GenerateUsage")]),
+    (CHOOSE, "Choice", &[(BINDINGS, "Choice")]),
 ];
 
 /// What the engine is given. It refuses fields that it does not know.
 const GIVEN: &[Shape] = &[
     (OPTIONS, "EngineOptions", &[(BINDINGS, "OpenOptions"), (PROTOCOL, "WireOptions"), (TYPES, "ModelOptions")]),
+    (CHOOSE, "HostFacts", &[(BINDINGS, "HostFacts")]),
+    ("crate/backend/adapter.rs", "AdapterFacts", &[(BINDINGS, "AdapterFacts")]),
     (OPTIONS, "ProfileOptions", &[(BINDINGS, "ProfileOptions")]),
     (OPTIONS, "Chat", &[(PROTOCOL, "Chat")]),
     ("crate/text/tokenizer.rs", "EncodeOptions", &[(PROTOCOL, "TokenizeOptions")]),
@@ -39,7 +43,7 @@ const GIVEN: &[Shape] = &[
 
 /// Enums whose names cross, and TypeScript's types of the same strings.
 const NAMES: &[(&str, &str, &str)] = &[
-    (OPTIONS, "BackendName", "BackendName"),
+    (CHOOSE, "BackendName", "BackendName"),
     ("crate/backend/mod.rs", "KvType", "KvType"),
     ("crate/engine/generate.rs", "StopReason", "StopReason"),
 ];

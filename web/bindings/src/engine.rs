@@ -4,6 +4,7 @@ use js_sys::Float32Array;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, Clock, Target, WebGpu};
 use pagelm::backend::{Activations, Backend, Counters, KvType, Memory};
+use pagelm::engine::choose::{BackendName, Kernels};
 use pagelm::engine::{Generation, Model, Options, Session};
 use pagelm::gguf::Gguf;
 use pagelm::graph::WeightId;
@@ -12,7 +13,7 @@ use pagelm::{Error, ErrorKind, Result};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
-use crate::options::{BackendName, EngineOptions, Kernels, ProfileOptions};
+use crate::options::{EngineOptions, ProfileOptions};
 use crate::threads::{cpu, running};
 use crate::value::{from_js, thrown, to_js};
 

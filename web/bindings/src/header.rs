@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pagelm::backend::Backend;
-use pagelm::engine::{FileSampling, Model};
+use pagelm::backend::{Backend, KvType, webgpu};
+use pagelm::engine::choose::{BackendName, Kernels};
+use pagelm::engine::{FileSampling, Model, Options};
 use pagelm::gguf::{Gguf, Progress, Reader};
 use pagelm::{Error, ErrorKind};
 use serde::Serialize;
@@ -41,6 +42,7 @@ struct Info {
     context_length: Option<usize>,
     weight_bytes: Option<u64>,
     cache_bytes: Option<u64>,
+    scratch_bytes: Option<u64>,
     /// Why it cannot run.
     problem: Option<Problem>,
 }
@@ -66,7 +68,7 @@ impl Header {
         thrown(self.reader.truncated())
     }
 
-    /// What the model is, and whether the engine can run it.
+    /// What the model is, and whether the backend of the options can run it.
     pub fn info(&self, options: &JsValue) -> Result<JsValue, JsValue> {
         let gguf = self.gguf()?;
         let options: EngineOptions = from_js("options", options)?;
@@ -74,8 +76,7 @@ impl Header {
         for t in &gguf.tensors {
             *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
         }
-        let cpu = cpu(1);
-        let model = Model::new(gguf, &|d| cpu.supports(d), &options.model());
+        let model = plan(gguf, &options);
         let memory = model.as_ref().map(Model::memory).ok();
         let meta = &gguf.meta;
         let sampling = FileSampling::from_gguf(meta);
@@ -96,6 +97,7 @@ impl Header {
             context_length: model.as_ref().ok().map(|m| m.limits.n_ctx),
             weight_bytes: memory.map(|m| m.weights),
             cache_bytes: memory.map(|m| m.kv),
+            scratch_bytes: memory.map(|m| m.scratch),
             problem: model.as_ref().err().or(sampling.as_ref().err()).map(Problem::from),
         })
     }
@@ -109,4 +111,17 @@ impl Header {
         let incomplete = || thrown(Error::new(ErrorKind::InvalidState, "the header is not complete yet"));
         self.gguf.as_ref().ok_or_else(incomplete)
     }
+}
+
+/// The model as the backend of the options would run it.
+fn plan(gguf: &Gguf, given: &EngineOptions) -> pagelm::Result<Model> {
+    if given.backend != BackendName::Webgpu {
+        let cpu = cpu(1);
+        return Model::new(gguf, &|d| cpu.supports(d), &Options { max_tokens: cpu.max_tokens(), ..given.model() });
+    }
+    let max_tokens = webgpu::max_tokens(given.kernels == Some(Kernels::Software));
+    let options = Options { max_tokens, kv_type: given.kv_type.unwrap_or(KvType::F16), ..given.model() };
+    let model = Model::new(gguf, &webgpu::supports, &options)?;
+    webgpu::check_cache(&model.plan, model.limits, given.max_binding.unwrap_or(u64::MAX))?;
+    Ok(model)
 }

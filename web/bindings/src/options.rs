@@ -2,6 +2,7 @@
 
 use pagelm::backend::{Activations, KvType};
 use pagelm::engine::Options;
+use pagelm::engine::choose::{BackendName, Kernels};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -24,6 +25,8 @@ pub struct EngineOptions {
     pub tuning: Option<String>,
     /// For which adapters, whatever this one is.
     pub kernels: Option<Kernels>,
+    /// Bytes that the adapter binds at most: for `Header::info`, which asks for no device.
+    pub max_binding: Option<u64>,
 }
 
 impl EngineOptions {
@@ -32,22 +35,6 @@ impl EngineOptions {
         let Self { context_length: n_ctx, mtp, allow_unknown, .. } = *self;
         Options { n_ctx, mtp, allow_unknown, ..Options::default() }
     }
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendName {
-    Webgpu,
-    #[default]
-    Cpu,
-    Reference,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kernels {
-    Hardware,
-    Software,
 }
 
 /// A conversation, and what its template gets beside it. The template's own reader takes them apart.

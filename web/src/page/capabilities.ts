@@ -1,5 +1,4 @@
 // What this browser offers. Nothing here downloads anything.
-import { isSoftware } from "../shared/adapter.ts";
 
 export interface Capabilities {
   webgpu: {
@@ -65,6 +64,14 @@ async function webgpu(): Promise<Capabilities["webgpu"]> {
     },
   };
 }
+
+/** What the engine's `AdapterFacts::is_software` says, before there is an engine. */
+function isSoftware({ isFallbackAdapter, architecture, description }: GPUAdapterInfo): boolean {
+  return isFallbackAdapter || SOFTWARE.test(`${architecture} ${description}`);
+}
+
+/** The list of the engine's `SOFTWARE_ADAPTERS`, which a test compares. */
+const SOFTWARE = /swiftshader|llvmpipe|basic render/i;
 
 // The smallest modules that need each feature: one function without parameters, or a shared memory.
 const FUNCTION = (type: number[], body: number[]) => [

@@ -70,7 +70,8 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
   try {
     const input = { model: wireModel(model), wasm, options };
     const { info, size } = await client.call("inspect", input, { signal });
-    const bytes = info.weightBytes === null ? null : info.weightBytes + (info.cacheBytes ?? 0);
+    const { weightBytes, cacheBytes, scratchBytes } = info;
+    const bytes = weightBytes === null ? null : weightBytes + (cacheBytes ?? 0) + (scratchBytes ?? 0);
     // Browsers round this to at most 8 GiB, and some do not tell; half of it is what a page may hope for.
     const memory = (globalThis.navigator as { deviceMemory?: number } | undefined)?.deviceMemory;
     const room = memory && memory < 8 ? memory * 2 ** 29 : undefined;

@@ -108,10 +108,12 @@ export interface ModelInfo {
   chatTemplate: boolean;
   /** What the file recommends: the values of parameters that a caller leaves out. */
   sampling: FileSampling;
-  /** Null where the model cannot run, as are the next two. */
+  /** Null where the model cannot run, as are the next three. */
   contextLength: number | null;
   weightBytes: number | null;
+  /** In the type that the cache will have. */
   cacheBytes: number | null;
+  scratchBytes: number | null;
   /** Why it cannot run. */
   problem: ErrorData | null;
 }

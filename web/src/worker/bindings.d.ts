@@ -2,12 +2,43 @@
 // The build compares the functions with those that wasm-bindgen made, and tests compare the shapes with Rust's.
 import type { ErrorData } from "../shared/errors.ts";
 import type { Chat, TokenizeOptions, WireOptions, WireParams } from "../shared/protocol.ts";
-import type { BackendName, EngineStats, ModelInfo, Piece, Profile, WasmBuild } from "../shared/types.ts";
+import type { BackendName, EngineStats, KvType, ModelInfo, Piece, Profile, WasmBuild } from "../shared/types.ts";
 
 export interface OpenOptions extends WireOptions {
   backend: BackendName;
   threads: number;
   tuning?: string | undefined;
+  /** Bytes that the adapter binds at most; for `info`. */
+  maxBinding?: number;
+}
+
+/** A GPU adapter as the browser describes it. */
+export interface AdapterFacts {
+  /** All that names it: vendor, architecture, description. */
+  name: string;
+  isFallback?: boolean;
+  isMetal?: boolean;
+}
+
+/** What the worker knows, and what the page asks for. */
+export interface HostFacts {
+  backend: "auto" | BackendName;
+  adapter?: AdapterFacts;
+  /** Why there is none. */
+  noAdapter?: string;
+  exact?: boolean;
+  activations?: "q8" | "f32" | undefined;
+  kvType?: KvType | undefined;
+  kernels?: "hardware" | "software" | undefined;
+}
+
+/** What runs, and why. */
+export interface Choice {
+  backend: BackendName;
+  reason: string;
+  activations: "q8" | "f32";
+  kvType: KvType;
+  kernels: "hardware" | "software" | null;
 }
 
 export interface ProfileOptions {
@@ -31,7 +62,7 @@ export interface BytesTarget {
 export interface Header {
   push(bytes: Uint8Array): boolean;
   truncated(): ErrorData;
-  info(options: WireOptions): ModelInfo;
+  info(options: Omit<OpenOptions, "threads" | "tuning">): ModelInfo;
   open(options: OpenOptions): Promise<Engine>;
   free(): void;
 }
@@ -64,6 +95,8 @@ export interface Engine {
 export interface Bindings {
   default(from: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<unknown>;
   start(report: (message: string) => void, stop?: Int32Array): void;
+  choose(facts: HostFacts): Choice;
+  fallBack(facts: HostFacts, code: string, message: string): Choice | undefined;
   Header: new (size?: number) => Header;
   threadsWanted(): number;
   joinEngine(): boolean;

@@ -1,8 +1,7 @@
 // Loading: which backend the engine gets, and where the bytes of the file go.
-import type { Engine, Header } from "#bindings";
-import { isSoftware } from "../shared/adapter.ts";
-import { abortError, type ErrorData, errorData, PagelmError } from "../shared/errors.ts";
-import type { Operations } from "../shared/protocol.ts";
+import type { Bindings, Choice, Engine, Header, HostFacts } from "#bindings";
+import { abortError, type ErrorData, errorData } from "../shared/errors.ts";
+import type { Operations, WireOptions } from "../shared/protocol.ts";
 import type { BackendName, EngineInfo, LoadProgress } from "../shared/types.ts";
 import { openSource, type Source } from "./fetch.ts";
 import { throttled } from "./progress.ts";
@@ -73,7 +72,8 @@ export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): 
   try {
     for await (const bytes of source.pieces()) {
       if (!header.push(bytes)) continue;
-      return { info: header.info(r.options), size: source.size ?? null };
+      const found = await findBackend("auto", r.options);
+      return { info: plan(wasm, header, found, r.options).model, size: source.size ?? null };
     }
     throw header.truncated();
   } catch (e) {
@@ -83,52 +83,51 @@ export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): 
   }
 }
 
-/** What a GPU may refuse and a CPU may yet do. */
-const GPU_REFUSALS = ["no-gpu", "gpu-error", "unsupported-type", "unsupported-architecture", "out-of-memory"];
-
 /** Opens the engine on the backend that was asked for, or on the best that there is. */
-async function open(started: Started, header: Header, { backend: wanted, tune, options }: In<"load">) {
-  const model = header.info(options);
+async function open(started: Started, header: Header, { backend, tune, options }: In<"load">) {
+  const { wasm, threads } = started;
+  const found = await findBackend(backend, options);
+  let { choice, model } = plan(wasm, header, found, options);
   if (model.problem) throw model.problem;
-  let [backend, backendReason]: [BackendName, string] = ["webgpu", "asked for"];
-  let adapterName = "";
-  if (wanted === "cpu" || wanted === "reference") backend = wanted;
-  else {
-    const found = await adapter();
-    if ("name" in found) adapterName = found.name;
-    else if (wanted === "webgpu")
-      throw new PagelmError("no-gpu", `${found.missing}; use another browser, or the cpu backend`);
-    if (!("name" in found)) [backend, backendReason] = ["cpu", found.missing];
-    else if (wanted === "auto" && found.software) [backend, backendReason] = ["cpu", "the GPU adapter is software"];
-    else if (wanted === "auto") backendReason = "there is a GPU adapter";
-  }
-  // Apple's GPUs have no int8 dot product; WGSL emulates it.
-  const { activations: numbers = "q8" } = options;
-  const activations = backend === "webgpu" && /apple/i.test(adapterName) ? "f32" : numbers;
-  const tuningKey = `${adapterName}, ${activations}`;
-  const tuning = backend === "webgpu" && tune ? await loadTuning(tuningKey) : undefined;
-  const given = { ...options, threads: started.threads };
+  const tuningKey = `${found.adapterName}, ${choice.activations}`;
+  const tuning = choice.backend === "webgpu" && tune ? await loadTuning(tuningKey) : undefined;
   let engine: Engine;
   try {
-    engine = await header.open({ ...given, backend, activations, tuning });
+    engine = await header.open({ ...options, ...running(choice), threads, tuning });
     const measured = engine.measured();
     if (measured) await saveTuning(tuningKey, measured);
   } catch (e) {
     const { code, message } = errorData(e);
-    if (wanted !== "auto" || backend === "cpu" || !GPU_REFUSALS.includes(code)) throw e;
-    engine = await header.open({ ...given, backend: "cpu" });
-    [backend, backendReason] = ["cpu", message];
+    const other = wasm.fallBack(found.facts, code, message);
+    if (choice.backend !== "webgpu" || !other) throw e;
+    choice = other;
+    model = header.info({ ...options, ...running(choice) });
+    engine = await header.open({ ...options, ...running(choice), threads });
   }
   const seen = engine.stats();
   const info: EngineInfo = {
     model,
-    backend,
-    backendReason,
-    adapter: seen.adapter && { ...seen.adapter, name: seen.adapter.name || adapterName },
+    backend: choice.backend,
+    backendReason: choice.reason,
+    adapter: seen.adapter && { ...seen.adapter, name: seen.adapter.name || found.adapterName },
     contextLength: seen.contextLength,
     wasm: { build: started.build, threads: 1, whyOneThread: null, whyFewerThreads: null },
   };
   return { engine, upload: new Upload(engine), info };
+}
+
+/** The best backend that can run the model, and the model on it. */
+function plan(wasm: Bindings, header: Header, { facts, maxBinding }: Found, options: WireOptions) {
+  const choice = wasm.choose(facts);
+  const model = header.info({ ...options, ...running(choice), maxBinding });
+  const { problem } = model;
+  const other = problem && choice.backend === "webgpu" && wasm.fallBack(facts, problem.code, problem.message);
+  return other ? { choice: other, model: header.info({ ...options, ...running(other) }) } : { choice, model };
+}
+
+/** The options that a choice decides. */
+function running({ backend, activations, kvType, kernels }: Choice) {
+  return { backend, activations, kvType, ...(kernels && { kernels }) };
 }
 
 /** What runs, and why it is not more. */
@@ -142,14 +141,30 @@ function wasmInfo(
   return { build, threads, whyOneThread: threads === 1 ? one : null, whyFewerThreads: why };
 }
 
-/** The name of the adapter, as far as the browser tells, or why there is none. */
-async function adapter(): Promise<{ name: string; software: boolean } | { missing: string }> {
-  if (!("gpu" in navigator)) return { missing: "this browser has no WebGPU in workers" };
+interface Found {
+  facts: HostFacts;
+  /** As far as the browser tells. */
+  adapterName: string;
+  maxBinding: number;
+}
+
+/** What there is to choose a backend by. */
+async function findBackend(backend: HostFacts["backend"], options: WireOptions): Promise<Found> {
+  const { activations, kvType, kernels } = options;
+  const facts = { backend, activations, kvType, kernels };
+  const none = { adapterName: "", maxBinding: 0 };
+  if (backend === "cpu" || backend === "reference") return { facts, ...none };
+  if (!("gpu" in navigator))
+    return { facts: { ...facts, noAdapter: "this browser has no WebGPU in workers" }, ...none };
   const found = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
-  if (!found) return { missing: "the browser found no GPU adapter" };
-  const { vendor, architecture, description } = found.info;
-  const name = description || [vendor, architecture].filter(Boolean).join(" ");
-  return { name, software: isSoftware(found.info) };
+  if (!found) return { facts: { ...facts, noAdapter: "the browser found no GPU adapter" }, ...none };
+  const { info, limits } = found;
+  const words = [info.vendor, info.architecture, info.description].filter(Boolean);
+  return {
+    facts: { ...facts, adapter: { name: words.join(" "), isFallback: info.isFallbackAdapter === true } },
+    adapterName: info.description || words.join(" "),
+    maxBinding: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
+  };
 }
 
 /** Says which file an error of the engine is about. */

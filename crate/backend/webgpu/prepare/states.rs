@@ -1,6 +1,6 @@
 //! State that outlives a step: rows of keys and values, which grow, and recurrent states, which do not.
 
-use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::device::{Gpu, check_binding};
 use crate::backend::webgpu::kernels::kv::kv_of;
 use crate::backend::{KvType, Limits};
 use crate::error::Result;
@@ -19,9 +19,7 @@ pub struct States {
 
 impl States {
     pub fn new(gpu: &Gpu, g: &Graph, limits: Limits) -> Result<Self> {
-        for i in 0..g.states.len() {
-            gpu.check_binding(&g.states[i].name, state_bytes(g, StateId(i as u32), limits.kv, limits.n_ctx))?;
-        }
+        check(g, limits, gpu.max_binding)?;
         let rows = limits.n_ctx.min(CHUNK);
         let state = |i: usize| allocate(gpu, g, i, limits.kv, rows);
         let all = (0..g.states.len()).map(state).collect::<Result<_>>()?;
@@ -83,6 +81,14 @@ impl States {
         }
         !self.saved.is_empty()
     }
+}
+
+/// Refuses states that could not be bound whole once the context is full.
+pub fn check(g: &Graph, limits: Limits, max_binding: u64) -> Result<()> {
+    (0..g.states.len()).try_for_each(|i| {
+        let bytes = state_bytes(g, StateId(i as u32), limits.kv, limits.n_ctx);
+        check_binding(&g.states[i].name, bytes, max_binding)
+    })
 }
 
 /// A state with room for `rows` positions.
