@@ -4,11 +4,12 @@ macro_rules! dtypes {
     ($($variant:ident = $id:literal, $elems:literal, $bytes:literal;)*) => {
         /// The storage type of a tensor.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[allow(non_camel_case_types)]
+        #[allow(non_camel_case_types, missing_docs, reason = "the names of ggml")]
         #[non_exhaustive]
         pub enum DType { $($variant,)* }
 
         impl DType {
+            /// All types, in the order of their numbers in a file.
             pub const ALL: &[DType] = &[$(DType::$variant,)*];
 
             /// The type with this number in a GGUF file, if it is one we know.
@@ -98,7 +99,7 @@ impl DType {
         OTHERS.iter().find(|(n, _)| *n == id).map(|(_, name)| *name)
     }
 
-    /// Bytes of a row of `cols` values, or `None` where the row is no whole number of blocks (or overflows).
+    /// Bytes of a row of `cols` values, or `None` where the row is not a multiple of the block (or overflows).
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         cols.is_multiple_of(self.block_elems())
             .then(|| (cols / self.block_elems()).checked_mul(self.block_bytes()))

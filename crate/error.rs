@@ -2,16 +2,18 @@
 
 use std::fmt;
 
+/// A result whose error is [`Error`] unless another is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $code:literal,)*) => {
-        /// What went wrong. The code of each kind is stable and shared with `web/src/errors.ts`.
+        /// What went wrong. The code of each kind is stable and shared with `web/src/shared/errors.ts`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorKind { $($(#[$doc])* $variant,)* }
 
         impl ErrorKind {
+            /// All kinds, in the order of their declaration.
             pub const ALL: &[ErrorKind] = &[$(ErrorKind::$variant,)*];
 
             /// The stable, kebab-case code.
@@ -31,11 +33,11 @@ kinds! {
     GgufTruncated = "gguf-truncated",
     /// A header that contradicts itself or breaks a limit.
     GgufInvalid = "gguf-invalid",
-    /// A file of a checkpoint (safetensors, JSON) that contradicts itself or ends early.
+    /// A file of a checkpoint (safetensors, JSON) that is not valid or ends early.
     BadCheckpoint = "bad-checkpoint",
     /// A metadata key that the model needs is absent.
     MissingKey = "missing-key",
-    /// A metadata key has another type than it must.
+    /// A metadata key has the wrong type.
     WrongKeyType = "wrong-key-type",
     /// A metadata value that makes no sense for the architecture.
     BadConfig = "bad-config",
@@ -47,7 +49,7 @@ kinds! {
     MissingTensor = "missing-tensor",
     /// A tensor has another shape than the configuration says.
     BadTensor = "bad-tensor",
-    /// The file holds metadata keys or tensors that the engine does not know and that can change the results.
+    /// The file holds unknown metadata keys or tensors that can change the results.
     UnknownContent = "unknown-content",
     /// The file is one part of a model that is split into several.
     SplitFile = "split-file",
@@ -69,7 +71,7 @@ kinds! {
     TokenOutOfRange = "token-out-of-range",
     /// Logits that are not finite or all equal: no token can be chosen from them.
     DegenerateLogits = "degenerate-logits",
-    /// A call with arguments that cannot be meant.
+    /// A call with arguments that are out of their range or contradict each other.
     InvalidArgument = "invalid-argument",
     /// A call that is not allowed in the present state.
     InvalidState = "invalid-state",
@@ -108,18 +110,22 @@ impl Error {
         self
     }
 
+    /// What went wrong, to match on.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
+    /// The code of the kind, such as `missing-tensor`; the page sees the same.
     pub fn code(&self) -> &'static str {
         self.kind.code()
     }
 
+    /// Where it arose, outermost first; empty where nothing narrower than the call is known.
     pub fn place(&self) -> &str {
         &self.place
     }
 
+    /// What was found, what was expected, and the remedy where there is one.
     pub fn detail(&self) -> &str {
         &self.detail
     }

@@ -303,7 +303,7 @@ fn a_model_that_does_not_fit_says_what_it_needs_and_what_there_is() {
         let out = json(&args, 1);
         assert_eq!((&out["error"]["code"], &out["error"]["place"]), (&"out-of-memory".into(), &model.as_str().into()));
         let message = out["error"]["message"].as_str().unwrap();
-        for part in ["MiB of weights", "of cache for 100000 tokens", "there are 20.0 MiB", "a context of "] {
+        for part in ["MiB of weights", "of cache for 100000 tokens", "20.0 MiB are available", "a context of "] {
             assert!(message.contains(part), "`{part}` is not in: {message}");
         }
     }

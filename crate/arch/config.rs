@@ -1,11 +1,11 @@
-//! Hyper-parameters, each with its key, checked so that a description can build without looking back.
+//! Hyper-parameters, each with its key, checked so that a description can build without further checks.
 
-use super::Describe;
+use super::ModelBuilder;
 use super::keys::{Keys, MAX_SIZE};
 use crate::error::Result;
 use crate::graph::{Rope, RopePairs};
 
-/// What every decoder-only transformer says of itself.
+/// The hyper-parameters that every decoder-only transformer has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `block_count`.
@@ -35,7 +35,8 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn read(d: &Describe<'_>) -> Result<Self> {
+    /// Reads and checks the keys that all architectures have; `n_vocab` comes from `token_embd.weight`.
+    pub fn read(d: &ModelBuilder<'_>) -> Result<Self> {
         let (keys, gguf) = (&d.keys, d.gguf);
         let d_model = keys.size("embedding_length")?;
         let n_head = keys.size("attention.head_count")?;
@@ -65,16 +66,16 @@ impl Config {
         }
         if n_head as u64 * d_head as u64 > u64::from(MAX_SIZE) {
             return Err(
-                keys.bad("attention.head_count", format!("{n_head} heads of {d_head} are more than any model has"))
+                keys.bad("attention.head_count", format!("{n_head} heads of length {d_head} are more than the limit"))
             );
         }
         let n_layer = keys.size("block_count")?;
-        // Every layer has tensors, so a count above theirs is a lie; believing it would list millions of missing ones.
+        // Every layer has tensors, so a larger count is wrong; believing it would list millions of missing ones.
         if n_layer > gguf.tensors.len() {
             let have = gguf.tensors.len();
             return Err(keys.bad("block_count", format!("is {n_layer}, but the file has only {have} tensors")));
         }
-        // Numbers that could differ from those that are computed anyway.
+        // Keys that must agree with what is computed from others.
         keys.neutral("attention.scale", &[0.0, 1.0 / (d_head as f64).sqrt()]);
         keys.neutral("attention.key_length_swa", &[d_head as f64]);
         keys.neutral("attention.value_length_swa", &[d_head as f64]);
@@ -102,7 +103,7 @@ impl Config {
 }
 
 impl Config {
-    /// Refuses a window on attention that the model could notice, for architectures whose layers all see everything.
+    /// Refuses a sliding window shorter than the trained context, for architectures whose layers have full attention.
     pub fn no_window(&self, keys: &Keys<'_>) -> Result<()> {
         if keys.size_or_none("attention.sliding_window")?.is_some_and(|n| n < self.n_ctx_train) {
             keys.neutral("attention.sliding_window", &[0.0]);
@@ -124,6 +125,8 @@ fn rope_scale(keys: &Keys<'_>) -> Result<f32> {
     match keys.string("rope.scaling.type")? {
         Some("none") => Ok(1.0),
         None | Some("linear") => Ok(1.0 / factor.unwrap_or(1.0)),
-        Some(other) => Err(keys.bad("rope.scaling.type", format!("`{other}` is not supported; `linear` is"))),
+        Some(other) => {
+            Err(keys.bad("rope.scaling.type", format!("unsupported scaling `{other}`; expected `none` or `linear`")))
+        }
     }
 }

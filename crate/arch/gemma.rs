@@ -5,11 +5,11 @@
 
 use super::blocks::{AttnSpec, DecoderSpec, LayerSpec, decoder};
 use super::keys::Keys;
-use super::{Config, Describe};
+use super::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, Graph, Rope};
 
-pub fn gemma(d: &mut Describe<'_>) -> Result<Graph> {
+pub(super) fn gemma(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let c = Config::read(d)?;
     c.no_window(&d.keys)?;
     let attn = AttnSpec::causal(&c, c.rope_halves());
@@ -24,7 +24,7 @@ pub fn gemma(d: &mut Describe<'_>) -> Result<Graph> {
 
 /// Soft-caps on scores and logits; every second layer sees a window only. The first files said neither caps nor window,
 /// because all models had the same.
-pub fn gemma2(d: &mut Describe<'_>) -> Result<Graph> {
+pub(super) fn gemma2(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let c = Config::read(d)?;
     let keys = &d.keys;
     let cap = |name, usual| Ok(keys.float(name)?.or(Some(usual)).filter(|cap| *cap != 0.0));
@@ -54,7 +54,7 @@ pub fn gemma2(d: &mut Describe<'_>) -> Result<Graph> {
 
 /// Normed q and k; five of six layers see a window, and rotate with a base of their own, unscaled. Without a window all
 /// layers are alike.
-pub fn gemma3(d: &mut Describe<'_>) -> Result<Graph> {
+pub(super) fn gemma3(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let c = Config::read(d)?;
     let keys = &d.keys;
     let final_softcap = keys.float("final_logit_softcapping")?.filter(|cap| *cap != 0.0);

@@ -1,5 +1,5 @@
-//! The metadata of an architecture. Every key is read through [`Keys`], which remembers it: what is left over at the end
-//! is what the description did not use.
+//! The metadata of an architecture. Every key is read through [`Keys`], which records it: the keys that are left over at
+//! the end are those that the description did not use.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Meta, Value};
 
 /// Far above any model, and small enough that products of two sizes do not overflow 64 bits.
-pub const MAX_SIZE: u32 = 1 << 24;
+pub(super) const MAX_SIZE: u32 = 1 << 24;
 
 /// Keys under the name of the architecture, such as `llama.block_count` for `block_count`.
 pub struct Keys<'a> {
@@ -28,7 +28,7 @@ impl<'a> Keys<'a> {
         self.meta.get(&self.key(name)).is_some()
     }
 
-    /// A size of the architecture: at least 1, and no more than any model could mean.
+    /// A size of the architecture: from 1 to a limit that no model comes near.
     pub fn size(&self, name: &str) -> Result<usize> {
         let key = self.key(name);
         self.checked_size(name, self.meta.u32(&key)?)
@@ -38,7 +38,7 @@ impl<'a> Keys<'a> {
         self.meta.opt_u32(&self.key(name))?.map(|v| self.checked_size(name, v)).transpose()
     }
 
-    /// A size that may be 0, which means that there is no such thing, as does an absent key.
+    /// A size that may be absent or 0, both of which mean none.
     pub fn size_or_none(&self, name: &str) -> Result<Option<usize>> {
         match self.meta.opt_u32(&self.key(name))? {
             None | Some(0) => Ok(None),
@@ -46,7 +46,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A float that must be finite and above zero where the key is there.
+    /// A float that must be finite and above zero, or absent.
     pub fn positive(&self, name: &str) -> Result<Option<f32>> {
         match self.float(name)? {
             Some(0.0) => Err(self.bad(name, "must be above zero, is 0".to_string())),
@@ -74,7 +74,7 @@ impl<'a> Keys<'a> {
         self.meta.opt_string(&self.key(name))
     }
 
-    /// Whether something holds, layer by layer, where the key is a list. It must have `n` entries at least.
+    /// A flag per layer, where the key is an array, which must have at least `n` entries.
     pub fn flags(&self, name: &str, n: usize) -> Result<Option<Vec<bool>>> {
         let key = self.key(name);
         let list: Vec<bool> = match self.meta.get(&key) {
@@ -86,17 +86,17 @@ impl<'a> Keys<'a> {
                 list.iter().map(|v| *v == 1).collect()
             }
             Some(Value::Array(_)) => {
-                return Err(self.bad(name, "must be a list of bools, one for each layer".to_string()));
+                return Err(self.bad(name, "must be an array of bools, one per layer".to_string()));
             }
             _ => return Ok(None),
         };
         if list.len() < n {
-            return Err(self.bad(name, format!("has {} entries for {n} layers", list.len())));
+            return Err(self.bad(name, format!("must have an entry for each of {n} layers, has {}", list.len())));
         }
         Ok(Some(list))
     }
 
-    /// Refuses, with everything else that is unknown, a key with another value than one of these.
+    /// Adds the key to those that are refused as unknown if its value is none of these.
     pub fn neutral(&self, name: &str, allowed: &[f64]) {
         let key = self.key(name);
         if let Some(value) = self.meta.get(&key).filter(|v| !known::is_number_of(v, allowed)) {
@@ -104,11 +104,19 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// The same for a bool.
+    pub fn neutral_bool(&self, name: &str, allowed: bool) {
+        let key = self.key(name);
+        if let Some(value) = self.meta.get(&key).filter(|v| **v != Value::Bool(allowed)) {
+            self.refused.borrow_mut().push(known::shown(&key, value, None));
+        }
+    }
+
     pub fn bad(&self, name: &str, detail: String) -> Error {
         Error::new(ErrorKind::BadConfig, detail).at(format!("key `{}.{name}`", self.arch))
     }
 
-    /// Keys that nothing read, or that have values which nothing here can follow.
+    /// Keys that were not read, or whose values are not supported.
     pub fn refused(&self) -> Vec<String> {
         let read = self.read.borrow();
         let unread = self.meta.iter().filter(|(key, _)| !read.contains(*key));

@@ -1,19 +1,19 @@
-//! What a file may hold beside that which its description reads. A key or a tensor that is not listed here could change
-//! the numbers of the model, so that the file is refused unless the caller says otherwise.
+//! Keys and tensors that a file may hold although its description does not read them. One that is not listed here could
+//! change the results of the model, so the file is refused unless the caller allows unknown content.
 
 use crate::gguf::{Array, Value};
 
-/// Tensors that only images and sound go through.
+/// Prefixes of tensors that only images and sound use.
 const OTHER_SENSES: &[&str] = &["v.", "a.", "mm."];
 
-/// Namespaces of programs that convert, quantise and cut files, for what they say of their own work; and `clip`, of the
-/// program that reads images.
+/// Namespaces in which programs that convert, quantise and split files describe their work; and `clip`, of the program
+/// that reads images.
 const NOTES: &[&str] = &["split.", "quantize.", "imatrix.", "mradermacher.", "clip."];
 
 /// Namespaces under the name of the architecture that are about images and sound.
 const OTHER_KEYS: &[&str] = &["vision.", "audio.", "mm."];
 
-/// Under `general.`, beside texts, which describe the file.
+/// Under `general.`; strings there are descriptions and always allowed.
 const GENERAL: &[&str] = &[
     "general.alignment",
     "general.file_type",
@@ -23,7 +23,7 @@ const GENERAL: &[&str] = &[
     "general.dataset.count",
 ];
 
-/// Under `tokenizer.`: read by the tokenizer, or without a say in which ids a text has.
+/// Under `tokenizer.`: read by the tokenizer, or without influence on the ids of a text.
 const TOKENIZER: &[&str] = &[
     "tokenizer.ggml.model",
     "tokenizer.ggml.pre",
@@ -64,7 +64,7 @@ const HARMLESS: &[&str] = &[
     "attention.layer_norm_epsilon",
 ];
 
-/// Under the name of the architecture, with values that say what is done anyway.
+/// Under the name of the architecture, with values that say what the engine does anyway.
 const NEUTRAL: &[(&str, Neutral)] = {
     use Neutral::*;
     const FACTOR: Neutral = Number(&[1.0, 0.0]);
@@ -123,8 +123,8 @@ enum Neutral {
     Text(&'static [&'static str]),
 }
 
-/// What is wrong with a key that the description did not read; `None` where it can change nothing.
-pub fn problem(arch: &str, key: &str, value: &Value) -> Option<String> {
+/// The problem with a key that the description did not read; `None` where it cannot change the results.
+pub(super) fn problem(arch: &str, key: &str, value: &Value) -> Option<String> {
     let allowed = if let Some(name) = key.strip_prefix(arch).and_then(|rest| rest.strip_prefix('.')) {
         if OTHER_KEYS.iter().any(|p| name.starts_with(p)) || HARMLESS.contains(&name) {
             return None;
@@ -146,7 +146,7 @@ pub fn problem(arch: &str, key: &str, value: &Value) -> Option<String> {
     Some(shown(key, value, allowed))
 }
 
-/// Whether a key outside the architecture's namespace leaves the numbers as they are.
+/// Whether a key outside the architecture's namespace cannot change the results.
 fn is_note(key: &str, value: &Value) -> bool {
     let empty = matches!(value, Value::Array(a) if a.is_empty());
     let text = empty || matches!(value, Value::String(_) | Value::Array(Array::Strings(_)));
@@ -169,14 +169,14 @@ fn is_note(key: &str, value: &Value) -> bool {
     }
 }
 
-/// Whether a tensor that nothing reads has no part in what text goes through.
-pub fn is_for_other_senses(tensor: &str) -> bool {
+/// Whether only images or sound use a tensor.
+pub(super) fn is_for_other_senses(tensor: &str) -> bool {
     OTHER_SENSES.iter().any(|p| tensor.starts_with(p))
 }
 
 /// Whether the value is one of these numbers, or a list of nothing else.
-pub fn is_number_of(value: &Value, allowed: &[f64]) -> bool {
-    // As near as an f32 comes to a number that was computed.
+pub(super) fn is_number_of(value: &Value, allowed: &[f64]) -> bool {
+    // Within f32 rounding of the computed number.
     let one_of = |v: f64| allowed.iter().any(|a| (v - a).abs() <= a.abs() * 1e-6);
     match value {
         Value::Uint(v) => one_of(*v as f64),
@@ -189,8 +189,8 @@ pub fn is_number_of(value: &Value, allowed: &[f64]) -> bool {
     }
 }
 
-/// A key and its value for a message, and the values that could be followed.
-pub fn shown(key: &str, value: &Value, allowed: Option<&[f64]>) -> String {
+/// A key and its value for a message, and the values that are supported.
+pub(super) fn shown(key: &str, value: &Value, allowed: Option<&[f64]>) -> String {
     let key = clipped(key);
     let value = match value {
         Value::Uint(v) => format!(" = {v}"),
@@ -203,14 +203,14 @@ pub fn shown(key: &str, value: &Value, allowed: Option<&[f64]>) -> String {
     match allowed {
         Some(list) => {
             let list: Vec<_> = list.iter().map(f64::to_string).collect();
-            format!("`{key}`{value} (only {} can be followed)", list.join(" or "))
+            format!("`{key}`{value} (expected {})", list.join(" or "))
         }
         None => format!("`{key}`{value}"),
     }
 }
 
 /// A foreign name or text, short enough for a message.
-pub fn clipped(name: &str) -> std::borrow::Cow<'_, str> {
+pub(super) fn clipped(name: &str) -> std::borrow::Cow<'_, str> {
     match name.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &name[..end]).into(),
         None => name.into(),

@@ -5,11 +5,11 @@
 //! converter permuted the rows of q and k, so adjacent numbers are rotated.
 
 use super::blocks::{AttnSpec, DecoderSpec, LayerSpec, decoder};
-use super::{Config, Describe};
+use super::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, Graph, Rope, RopePairs};
 
-pub fn build(d: &mut Describe<'_>) -> Result<Graph> {
+pub(super) fn build(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let c = Config::read(d)?;
     c.no_window(&d.keys)?;
     let freqs = d.opt_vector("rope_freqs.weight", c.n_rot / 2);

@@ -2,28 +2,29 @@
 
 mod blocks;
 mod config;
-mod describe;
 mod gemma;
 mod keys;
 mod known;
 mod llama;
+mod model_builder;
 mod qwen;
 mod qwen35;
 
 pub use config::Config;
-pub use describe::Describe;
+pub use model_builder::ModelBuilder;
 
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 use crate::graph::Graph;
 
-type Description = fn(&mut Describe<'_>) -> Result<Graph>;
+type Description = fn(&mut ModelBuilder<'_>) -> Result<Graph>;
 
 /// `general.architecture` and the description that goes with it.
 pub const REGISTRY: &[(&str, Description)] = &[
     ("llama", llama::build),
     ("qwen2", qwen::qwen2),
+    ("qwen2moe", qwen::qwen2moe),
     ("qwen3", qwen::qwen3),
     ("qwen3moe", qwen::qwen3moe),
     ("qwen3vl", qwen::qwen3),
@@ -39,13 +40,13 @@ pub const REGISTRY: &[(&str, Description)] = &[
 pub struct Wanted {
     /// The block for multi-token prediction too, where there is one.
     pub mtp: bool,
-    /// Keys and tensors that nothing here reads are passed over.
+    /// Ignores unknown keys and tensors instead of refusing the file.
     pub allow_unknown: bool,
 }
 
-/// Builds the graph of the model in a file. All that can be wrong with its configuration is found here, before any
-/// weight is fetched: unknown architecture, missing keys, missing tensors (all listed), wrong shapes, matrix types that
-/// the backend does not have, and keys and tensors that could change the results and are not known here.
+/// Builds the graph of the model in a file. Everything that can be wrong with its configuration is found here, before any
+/// weight is fetched: an unknown architecture, missing keys, missing tensors (all listed), wrong shapes, matrix types that
+/// the backend does not support, and unknown keys and tensors that could change the results.
 pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, wanted: Wanted) -> Result<Graph> {
     gguf.check_whole()?;
     let name = gguf.meta.architecture()?;
@@ -53,10 +54,10 @@ pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, wanted: Wanted) -> R
         let known: Vec<_> = REGISTRY.iter().map(|(n, _)| *n).collect();
         return Err(Error::new(
             ErrorKind::UnsupportedArchitecture,
-            format!("architecture `{}` is not one of those that run here: {}", known::clipped(name), known.join(", ")),
+            format!("unsupported architecture `{}`; expected one of {}", known::clipped(name), known.join(", ")),
         ));
     };
-    let mut d = Describe::new(gguf, wanted.mtp)?;
+    let mut d = ModelBuilder::new(gguf, wanted.mtp)?;
     let graph = describe(&mut d)?;
     d.check(supports, wanted.allow_unknown)?;
     Ok(graph)

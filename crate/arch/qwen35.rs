@@ -7,31 +7,34 @@
 
 use super::blocks::{AttnSpec, DecoderSpec, DeltaSpec, Ffn, LayerSpec, Mixer, MoeSpec, decoder};
 use super::keys::Keys;
-use super::{Config, Describe};
+use super::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, Graph};
 
-pub fn qwen35(d: &mut Describe<'_>) -> Result<Graph> {
+pub(super) fn qwen35(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     build(d, Ffn::Gated(Act::Silu))
 }
 
-pub fn qwen35moe(d: &mut Describe<'_>) -> Result<Graph> {
-    let experts = Ffn::Moe(MoeSpec::read(&d.keys)?);
+pub(super) fn qwen35moe(d: &mut ModelBuilder<'_>) -> Result<Graph> {
+    let experts = Ffn::Moe(MoeSpec::read(&d.keys, true)?);
     build(d, experts)
 }
 
-fn build(d: &mut Describe<'_>, ffn: Ffn) -> Result<Graph> {
+fn build(d: &mut ModelBuilder<'_>, ffn: Ffn) -> Result<Graph> {
     let mut c = Config::read(d)?;
     c.no_window(&d.keys)?;
     // The last blocks predict further tokens from the result of those before.
     let n_nextn = d.keys.size_or_none("nextn_predict_layers")?.unwrap_or(0);
     if n_nextn >= c.n_layer {
-        crate::bail!(BadConfig, "`nextn_predict_layers` is {n_nextn}, but there are {} blocks", c.n_layer);
+        crate::bail!(BadConfig, "`nextn_predict_layers` must be less than the {} blocks, is {n_nextn}", c.n_layer);
     }
     c.n_layer -= n_nextn;
     let mtp = d.mtp && n_nextn > 0;
     if mtp && n_nextn > 1 {
-        crate::bail!(BadConfig, "there are {n_nextn} blocks for multi-token prediction, 1 can run; open it without");
+        crate::bail!(
+            BadConfig,
+            "{n_nextn} blocks for multi-token prediction are not supported, 1 is; open the model without them"
+        );
     }
     if !mtp {
         (c.n_layer..c.n_layer + n_nextn).for_each(|layer| d.ignore(format!("blk.{layer}.")));

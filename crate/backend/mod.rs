@@ -1,8 +1,9 @@
 //! How a plan runs. A backend knows ops, packed weights and slots; it never knows a model.
 
-mod choice;
+mod adapter;
 pub mod cpu;
 pub mod reference;
+mod sampling;
 mod timed;
 #[cfg(feature = "webgpu")]
 pub mod webgpu;
@@ -10,8 +11,9 @@ pub mod webgpu;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 
-pub use choice::{Choice, Rules};
-use serde::Serialize;
+pub use adapter::{AdapterFacts, SOFTWARE_ADAPTERS};
+pub use sampling::{SampleRequest, SamplingRules};
+use serde::{Deserialize, Serialize};
 pub use timed::{Timed, TimedStep, Timing};
 
 use crate::bail;
@@ -21,13 +23,16 @@ use crate::graph::{Dim, Entry, Graph, Part, Plan, Shape, WeightId};
 #[cfg(doc)]
 use crate::quant;
 
-/// How rows of keys and values are kept. A backend may keep them wider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The type of the rows of keys and values in the cache. A backend may use a wider one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KvType {
+    /// As they are computed.
     #[default]
     F32,
+    /// Rounded to half precision.
     F16,
-    /// Signed bytes, with a scale for each 32.
+    /// int8 with an f16 scale per 32 values.
     Q8_0,
 }
 
@@ -61,7 +66,7 @@ impl FromStr for KvType {
             "f32" => KvType::F32,
             "f16" => KvType::F16,
             "q8_0" => KvType::Q8_0,
-            _ => bail!(InvalidArgument, "there is no cache type `{name}`; take f32, f16 or q8_0"),
+            _ => bail!(InvalidArgument, "unknown cache type `{name}`; expected f32, f16 or q8_0"),
         })
     }
 }
@@ -75,34 +80,45 @@ pub struct Limits {
     pub max_tokens: usize,
     /// The most rows of logits of one step.
     pub max_outputs: usize,
+    /// What rows of keys and values are kept in, as [`Backend::kv_type`] answered.
     pub kv: KvType,
 }
 
-/// In which numbers activations meet the weights of a matrix.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Precision of the activations in matrix products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Activations {
-    /// As they are: what the reference figures are about.
+    /// Exact: what reference figures are measured with.
     #[default]
     F32,
-    /// Whole numbers of 8 bits with a scale for every 32 columns, where the matrix is of a type that
-    /// [`quant::splits`]: several times faster, and as exact as the weights deserve. GPUs, which have kernels for most of
-    /// these types, do it in steps of many tokens only: others are bound by memory.
+    /// int8 with a scale per 32 columns, for matrices whose type [`quant::splits`]: several times faster, with an error
+    /// below that of the quantised weights. GPUs have kernels for most of these types and use them in steps of many
+    /// tokens only: short steps are bound by memory.
     Q8,
 }
 
 /// One run of a part of the plan: `tokens` at positions `pos`, `pos + 1`, …, with logits for the last `outputs` of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
+    /// Ids below the size of the vocabulary; 1 to [`Limits::max_tokens`] of them.
     pub tokens: &'a [u32],
+    /// The position of the first token.
     pub pos: usize,
+    /// Rows of logits, at most [`Limits::max_outputs`] and at most the tokens of the step.
     pub outputs: usize,
+    /// The part of the graph that runs.
     pub entry: Entry,
 }
 
 impl Step<'_> {
     /// What of the graph runs.
     pub fn part(&self, g: &Graph) -> Result<Part> {
-        g.part(self.entry).ok_or_else(|| Error::new(ErrorKind::InvalidState, "the plan has no such entry"))
+        g.part(self.entry).ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidState,
+                "the plan has no such part; was the model opened with multi-token prediction?",
+            )
+        })
     }
 
     /// The rows of a value in this step.
@@ -116,26 +132,38 @@ impl Step<'_> {
 
 /// What a backend did since it was prepared. Deterministic, so tests assert on these and never on times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counters {
+    /// Steps that were submitted.
     pub steps: u64,
+    /// Kernels that were started; 0 on the CPU, as are the next two.
     pub dispatches: u64,
+    /// Compute passes.
     pub passes: u64,
+    /// Submissions to the queue.
     pub submits: u64,
     /// Bytes written to the device per step inputs (not weights), and read back.
     pub bytes_written: u64,
+    /// Bytes read back: logits and chosen tokens.
     pub bytes_read: u64,
+    /// Pipelines that were created; a step creates none.
     pub pipelines: u64,
+    /// Buffers that were created; a step creates none.
     pub buffers: u64,
+    /// Bind groups that were created; a step creates none.
     pub bind_groups: u64,
-    /// The most steps that were on their way at once.
+    /// The most steps that were in flight at once.
     pub in_flight: u64,
 }
 
 /// Bytes that a backend holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
+    /// Packed weights, with what repacking adds.
     pub weights: u64,
+    /// Keys and values, recurrent states and copies of those.
     pub kv: u64,
+    /// Values of a step, tables, staging and readback.
     pub scratch: u64,
 }
 
@@ -148,12 +176,12 @@ pub trait Backend {
     /// Whether a matrix (matmul, embedding) may have this type.
     fn supports(&self, dtype: DType) -> bool;
 
-    /// How it keeps keys and values where this is wanted.
+    /// The type in which it keeps keys and values if this one is asked for.
     fn kv_type(&self, _: KvType) -> KvType {
         KvType::F32
     }
 
-    /// Tokens of a step, where the caller does not say: more keep it busier, and take longer to stop.
+    /// Default tokens per step: larger steps are more efficient but take longer to abort.
     fn max_tokens(&self) -> usize {
         128
     }
@@ -164,7 +192,7 @@ pub trait Backend {
     /// Puts packed bytes of a weight at `offset` bytes from its start. Pieces come in any size and order.
     fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()>;
 
-    /// All weights are there.
+    /// Ends loading: repacks what was written. Fails where bytes are missing.
     fn finish_weights(&mut self) -> Result<()>;
 
     /// Starts a step. The engine has checked ids, positions and row counts.
@@ -174,22 +202,22 @@ pub trait Backend {
     /// is read too, with an empty slice: it is how the caller knows that it is over.
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>>;
 
-    /// Makes ready to choose tokens by these rules, so that neither they nor their logits must come to the host first.
-    /// Returns how many such steps may be on their way at once: none where the backend cannot.
-    fn prepare_choice(&mut self, _: &Rules) -> Result<usize> {
+    /// Prepares sampling on the device by these rules, so that a step can run before the host has seen the token of the
+    /// one before. Returns how many such steps may be in flight: 0 where the backend cannot sample.
+    fn prepare_sampling(&mut self, _: &SamplingRules) -> Result<usize> {
         Ok(0)
     }
 
-    /// Starts a step of the trunk with one row of logits, from which a token is chosen. Only after
-    /// `prepare_choice` allowed some by these rules.
-    fn submit_choice(&mut self, _: &Step<'_>, _: &Choice<'_>) -> Result<()> {
-        Err(Error::new(ErrorKind::InvalidState, "this backend chooses no tokens"))
+    /// Starts a step of the trunk with one row of logits, and samples from it. `prepare_sampling` must have returned at
+    /// least 1 for these rules.
+    fn submit_sampled(&mut self, _: &Step<'_>, _: &SampleRequest<'_>) -> Result<()> {
+        Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))
     }
 
-    /// The token that the oldest choice gave that was not read yet. An error of kind
-    /// [`ErrorKind::DegenerateLogits`] where there was none to choose.
-    fn poll_choice(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
-        Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend chooses no tokens")))
+    /// The token of the oldest sampled step that was not read yet. [`ErrorKind::DegenerateLogits`] where the logits
+    /// leave none to choose.
+    fn poll_token(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
+        Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens")))
     }
 
     /// Keeps a copy of all recurrent states, in place of the one before.
@@ -201,11 +229,13 @@ pub trait Backend {
     /// Runs a step with each kernel by itself, and says how long each took. Keys and values are written and recurrent
     /// states move on as in `submit`; there are no logits to read.
     fn profile<'a>(&'a mut self, _: &'a Step<'a>) -> Timing<'a> {
-        let refused = Error::new(ErrorKind::InvalidState, "only kernels of a GPU are timed; take that backend");
+        let refused = Error::new(ErrorKind::InvalidState, "profiling needs the GPU backend");
         Box::pin(std::future::ready(Err(refused)))
     }
 
+    /// What it did since `prepare`.
     fn counters(&self) -> Counters;
 
+    /// What it holds now.
     fn memory(&self) -> Memory;
 }

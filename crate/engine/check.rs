@@ -1,8 +1,10 @@
 //! Compares a backend with the reference op by op: each op of a model alone, on the inputs that it had in the reference.
-//! An error is then seen where it is made, and not where it has grown.
+//! An error is then seen where it is made, and not where it has grown. What ops do not show alone, such as fused kernels
+//! and a cache that is read in a later step, blocks of them show.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::ops::Range;
 
 use crate::arch::{self, Wanted};
 use crate::backend::reference::Reference;
@@ -17,27 +19,55 @@ use crate::quant;
 /// where that is larger.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
+    /// The op, or what the part is for.
     pub op: &'static str,
+    /// The node that makes the value.
+    pub node: ValueId,
     /// The value's own name, or that of the op's first weight.
     pub name: String,
+    /// The largest of all values.
     pub diff: f64,
+    /// What `diff` may be at most.
     pub tolerance: f64,
 }
 
 impl Checked {
-    /// False also where the difference is no number.
+    /// False also where the difference is NaN.
     pub fn ok(&self) -> bool {
         self.diff <= self.tolerance
     }
 }
 
+/// Consecutive ops that a candidate runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    what: What,
+    nodes: Range<usize>,
+    kv: KvType,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// One, in one step.
+    Op,
+    /// A layer, which a candidate may fuse.
+    Layer,
+    /// From the start of a layer to an attention, to see what the cache does to it.
+    Cache,
+}
+
 /// The values of a named node: what a dump of layers shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
+    /// Such as `blk.0.out`.
     pub name: String,
+    /// Of the finite values, as are the next two.
     pub min: f64,
+    /// The largest.
     pub max: f64,
+    /// The sum over their number.
     pub mean: f64,
+    /// How many values are NaN or infinite.
     pub non_finite: usize,
 }
 
@@ -74,18 +104,61 @@ impl<'a> Checker<'a> {
     }
 
     /// The ops that make a value, in order.
-    pub fn nodes(&self) -> impl Iterator<Item = ValueId> {
-        let ids = (0..self.graph().nodes.len()).map(|i| ValueId(i as u32));
-        ids.filter(|v| self.graph().node(*v).shape.is_some())
+    pub fn ops(&self) -> Vec<Part> {
+        self.nodes().map(|v| Part { what: What::Op, nodes: v.index()..v.index() + 1, kv: KvType::F32 }).collect()
     }
 
-    /// Runs one op on the candidate.
-    pub async fn check(&self, v: ValueId, candidate: &mut dyn Backend) -> Result<Checked> {
+    /// What ops do not show alone: the layers, and all up to each attention with each cache that the candidate has.
+    pub fn blocks(&self, candidate: &dyn Backend) -> Vec<Part> {
+        let g = self.graph();
+        let mut blocks = Vec::new();
+        let mut start = 0;
+        for (i, node) in g.nodes.iter().enumerate() {
+            let nodes = start..i + 1;
+            if matches!(node.op, Op::Attention { .. }) {
+                let has = |kv: &KvType| candidate.kv_type(*kv) == *kv;
+                let kvs = [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(has);
+                blocks.extend(kvs.map(|kv| Part { what: What::Cache, nodes: nodes.clone(), kv }));
+            }
+            let ends = node.name.is_some() || i == g.output.index() || i + 1 == g.nodes.len();
+            if ends && nodes.len() > 1 {
+                blocks.push(Part { what: What::Layer, nodes, kv: KvType::F32 });
+            }
+            if ends {
+                start = i + 1;
+            }
+        }
+        blocks
+    }
+
+    /// Runs a part on the candidate: an op in one step; a block in two, the last token after all others.
+    pub async fn check(&self, part: &Part, candidate: &mut dyn Backend) -> Result<Checked> {
+        let v = ValueId(part.nodes.end as u32 - 1);
         let node = self.graph().node(v);
-        let alone = Alone::new(self, v);
+        let weight = node.op.weights().next().map(|w| self.graph().weight(w).name.clone());
+        let ops = self.graph().nodes[part.nodes.clone()].iter().filter(|n| n.shape.is_some());
+        Ok(Checked {
+            op: match (part.what, part.kv) {
+                (What::Op, _) => node.op.name(),
+                (What::Layer, _) => "layer",
+                (What::Cache, KvType::F32) => "f32 cache",
+                (What::Cache, KvType::F16) => "f16 cache",
+                (What::Cache, KvType::Q8_0) => "q8_0 cache",
+            },
+            node: v,
+            name: node.name.clone().or(weight).unwrap_or_else(|| v.to_string()),
+            diff: self.run(part, v, candidate).await?,
+            tolerance: ops.map(|n| tolerance(&n.op)).sum::<f64>() + cache_tolerance(part.kv),
+        })
+    }
+
+    /// How far the candidate's value of `v`, the last of the part, is from the reference's.
+    async fn run(&self, part: &Part, v: ValueId, candidate: &mut dyn Backend) -> Result<f64> {
+        let embeds = matches!(self.graph().node(v).op, Op::Embed { .. });
+        let alone = Alone::new(self, part.nodes.clone());
         let n = self.tokens.len();
         let plan = Plan::new(alone.graph);
-        candidate.prepare(plan.clone(), Limits { n_ctx: n, max_tokens: n, max_outputs: n, kv: KvType::F32 })?;
+        candidate.prepare(plan.clone(), Limits { n_ctx: n, max_tokens: n, max_outputs: n, kv: part.kv })?;
         for (i, values) in alone.tables {
             let bytes: Vec<u8> = values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
             candidate.write_weight(i, 0, &bytes)?;
@@ -93,19 +166,21 @@ impl<'a> Checker<'a> {
         write_weights(candidate, self.gguf, self.source, &plan.graph)?;
         candidate.finish_weights()?;
         let rows: Vec<u32> = (0..n as u32).collect();
-        let tokens = match node.op {
-            Op::Embed { .. } if v <= self.graph().output => &self.tokens,
-            Op::Embed { .. } => &self.next,
-            _ => &rows,
+        let tokens = match embeds {
+            true if v <= self.graph().output => &self.tokens,
+            true => &self.next,
+            false => &rows,
         };
-        candidate.submit(&Step { tokens, pos: 0, outputs: n, entry: Entry::Trunk })?;
         let want = self.reference.value(v);
+        let cols = want.len() / n;
         let mut got = vec![0.0; want.len()];
-        poll_fn(|cx| candidate.poll_logits(cx, &mut got)).await?;
-        let weight = node.op.weights().next().map(|w| self.graph().weight(w).name.clone());
-        let name = node.name.clone().or(weight).unwrap_or_else(|| v.to_string());
-        let diff = difference(&got, want, want.len() / n);
-        Ok(Checked { op: node.op.name(), name, diff, tolerance: tolerance(&node.op) })
+        let (before, last) = tokens.split_at(if part.what == What::Op { 0 } else { n - 1 });
+        for (tokens, pos) in [(before, 0), (last, before.len())].into_iter().filter(|(tokens, _)| !tokens.is_empty()) {
+            candidate.submit(&Step { tokens, pos, outputs: tokens.len(), entry: Entry::Trunk })?;
+            let rows = &mut got[pos * cols..(pos + tokens.len()) * cols];
+            poll_fn(|cx| candidate.poll_logits(cx, rows)).await?;
+        }
+        Ok(difference(&got, want, cols))
     }
 
     /// What the reference's named values are like: the embedding, each layer, and the last norm.
@@ -125,21 +200,26 @@ impl<'a> Checker<'a> {
         })
     }
 
+    fn nodes(&self) -> impl Iterator<Item = ValueId> {
+        let ids = (0..self.graph().nodes.len()).map(|i| ValueId(i as u32));
+        ids.filter(|v| self.graph().node(*v).shape.is_some())
+    }
+
     fn graph(&self) -> &Graph {
         self.reference.graph()
     }
 }
 
-/// A graph of one op, in which embeddings of known rows stand for its operands.
+/// A graph of some of the nodes, in which embeddings of known rows stand for what the others make.
 struct Alone {
     graph: Graph,
     tables: Vec<(WeightId, Vec<f64>)>,
 }
 
 impl Alone {
-    fn new(checker: &Checker<'_>, v: ValueId) -> Self {
+    /// The last of the nodes makes the output.
+    fn new(checker: &Checker<'_>, nodes: Range<usize>) -> Self {
         let (g, n) = (checker.graph(), checker.tokens.len());
-        let mut op = g.node(v).op.clone();
         let mut b = Builder::new();
         let mut tables = Vec::new();
         let mut copy = |b: &mut Builder, x: ValueId| {
@@ -147,38 +227,54 @@ impl Alone {
             tables.push((w, checker.reference.value(x).to_vec()));
             b.embed(w, 1.0)
         };
-        let mut copies = HashMap::new();
-        op.map_operands(|x| *x = *copies.entry(*x).or_insert_with(|| copy(&mut b, *x)));
-        op.map_weights(|w| {
-            let old = g.weight(*w);
-            *w = b.weight(&old.name, old.dtype, old.rows, old.cols);
-        });
-        op.map_states(|s| {
-            let (old, id) = (g.state(*s), *s);
-            *s = match old.rows {
-                StateRows::Recurrent(rows) => b.recurrent_state(&old.name, rows, old.cols),
-                StateRows::Ctx => {
-                    let state = b.state(&old.name, old.cols);
-                    let rows = copy(&mut b, stored(g, id));
-                    b.kv_store(rows, state);
-                    state
-                }
-            };
-        });
-        let last = matches!(op, Op::LastRows { .. });
-        let y = b.op(op);
+        let (mut values, mut weights, mut states) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut y = None;
+        for i in nodes.clone() {
+            let mut op = g.nodes[i].op.clone();
+            // Tokens are rows of the copies here, so embeddings of a model are copied too.
+            if matches!(op, Op::Embed { .. }) && nodes.len() > 1 {
+                continue;
+            }
+            op.map_operands(|x| *x = *values.entry(*x).or_insert_with(|| copy(&mut b, *x)));
+            op.map_weights(|w| {
+                let old = g.weight(*w);
+                *w = *weights.entry(*w).or_insert_with(|| b.weight(&old.name, old.dtype, old.rows, old.cols));
+            });
+            op.map_states(|s| {
+                *s = *states.entry(*s).or_insert_with(|| {
+                    let old = g.state(*s);
+                    match old.rows {
+                        StateRows::Recurrent(rows) => b.recurrent_state(&old.name, rows, old.cols),
+                        StateRows::Ctx => {
+                            let state = b.state(&old.name, old.cols);
+                            let (at, x) =
+                                store(g, *s).expect("the verifier refuses attention over what nothing stores");
+                            if !nodes.contains(&at) {
+                                let rows = copy(&mut b, x);
+                                b.kv_store(rows, state);
+                            }
+                            state
+                        }
+                    }
+                });
+            });
+            let value = b.op(op);
+            values.insert(ValueId(i as u32), value);
+            y = Some(value);
+        }
+        let y = y.expect("some node is not an embedding, or it is the only one");
+        let last = g.nodes[nodes].iter().any(|n| matches!(n.op, Op::LastRows { .. }));
         let y = if last { y } else { b.last_rows(y) };
         Self { graph: b.finish(y), tables }
     }
 }
 
-/// The value whose rows are in a state.
-fn stored(g: &Graph, state: StateId) -> ValueId {
-    let store = g.nodes.iter().find_map(|n| match n.op {
-        Op::KvStore { x, state: s } if s == state => Some(x),
+/// The node that stores the rows of a state, and the value that they are.
+fn store(g: &Graph, state: StateId) -> Option<(usize, ValueId)> {
+    g.nodes.iter().enumerate().find_map(|(i, n)| match n.op {
+        Op::KvStore { x, state: s } if s == state => Some((i, x)),
         _ => None,
-    });
-    store.expect("the verifier refuses attention over what nothing stores")
+    })
 }
 
 /// Writes those weights of the graph that are in the file.
@@ -225,5 +321,16 @@ fn tolerance(op: &Op) -> f64 {
         Op::Attention { .. } | Op::DeltaRule { .. } => 1e-4,
         Op::KvStore { .. } => unreachable!("it makes no value"),
         Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => unreachable!("the reference runs their parts"),
+    }
+}
+
+/// What rounding keys and values may change in the result of an attention, relative to the size of a row.
+fn cache_tolerance(kv: KvType) -> f64 {
+    match kv {
+        KvType::F32 => 0.0,
+        // Values are off by 2^-11 of themselves; keys change scores by that part of |q| |k|, and shares with them.
+        KvType::F16 => 1e-2,
+        // The same with 1/254 of the largest of 32.
+        KvType::Q8_0 => 1e-1,
     }
 }

@@ -3,15 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Sampler, SamplerParams, Session};
-use crate::backend::Rules;
 use crate::error::Result;
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
+/// What a caller may say of a generation.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct GenerateParams {
     /// The most tokens to make; `None` is as many as the context holds.
     pub max_tokens: Option<usize>,
+    /// How tokens are chosen.
     pub sampler: SamplerParams,
     /// Strings that end the text; they are not part of it. One that names a control token ends at that token.
     pub stop: Vec<String>,
@@ -25,7 +26,9 @@ pub struct GenerateParams {
 pub enum StopReason {
     /// The model ended the sequence. That token is not part of the output.
     EndOfSequence,
+    /// The text reached one of the stop strings, which is not part of it.
     StopString,
+    /// The generation has as many tokens as were asked for.
     MaxTokens,
     /// The context is full: nothing is wrong, but the text may be cut.
     ContextFull,
@@ -45,11 +48,15 @@ impl StopReason {
 
 /// Counts and times of one generation. A rate without enough to measure is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Usage {
+    /// Tokens of the prompt, cached ones included.
     pub prompt_tokens: usize,
     /// Tokens of the prompt that were in the cache already.
     pub cached_tokens: usize,
+    /// Tokens that were generated, without the one that ended the sequence.
     pub completion_tokens: usize,
+    /// From the start of the generation; 0 where there was no token.
     pub time_to_first_token_ms: f64,
     /// Over the tokens that were not cached.
     pub prefill_tokens_per_s: f64,
@@ -57,15 +64,33 @@ pub struct Usage {
     pub decode_tokens_per_s: f64,
 }
 
+/// What [`Generation::next`] reports: progress of the prompt, tokens, and once the end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Event {
     /// `done` of the `total` tokens of the prompt are in the cache.
-    Prefill { done: usize, total: usize },
+    Prefill {
+        /// Tokens in the cache.
+        done: usize,
+        /// Tokens of the prompt.
+        total: usize,
+    },
     /// A token, and the text that is certain with it: nothing while a character or perhaps a stop string is incomplete.
-    Token { id: u32, text: String },
+    Token {
+        /// Its id.
+        id: u32,
+        /// Perhaps empty.
+        text: String,
+    },
     /// The end, with the text that was held back.
-    Done { text: String, reason: StopReason, usage: Usage },
+    Done {
+        /// What follows the text of the last token.
+        text: String,
+        /// Why it ended.
+        reason: StopReason,
+        /// What it took.
+        usage: Usage,
+    },
 }
 
 /// A prompt and what comes of it.
@@ -81,8 +106,6 @@ pub struct Generation {
     max_tokens: usize,
     ignore_eos: bool,
     sampler: Sampler,
-    /// Of the sampler, where the backend chooses by them.
-    rules: Option<Rules>,
     text: TextStream,
     /// A token that was chosen and not reported yet.
     chosen: Option<u32>,
@@ -105,10 +128,7 @@ impl Generation {
         let sampler = Sampler::new(params.sampler)?;
         let text = TextStream::new(StopStrings::with_control(&params.stop, tokenizer)?);
         let cached = session.reuse(prompt)?;
-        let rules = match sampler.rules() {
-            Some(rules) if session.chooses(&rules)? => Some(rules),
-            _ => None,
-        };
+        session.prepare_sampling(&sampler)?;
         let max_tokens = params.max_tokens.unwrap_or(usize::MAX);
         let mut tokens = Vec::with_capacity(session.limits().n_ctx + 1);
         tokens.extend_from_slice(prompt);
@@ -119,7 +139,6 @@ impl Generation {
             max_tokens,
             ignore_eos: params.ignore_eos,
             sampler,
-            rules,
             text,
             chosen: None,
             over: false,
@@ -187,35 +206,15 @@ impl Generation {
             self.run = end;
             return if before_last { session.checkpoint() } else { Ok(()) };
         }
-        let id = self.choose(session).await?;
+        let wanted = self.max_tokens - self.generated().len();
+        let id = session.next_token(&self.tokens, &mut self.sampler, wanted, now).await?;
         self.run = end;
         self.chosen = Some(id);
         self.last_ms = now();
-        if self.rules.is_some() {
-            session.came(self.last_ms);
-        }
         if self.run == self.prompt_len {
             self.first_ms = self.last_ms;
         }
         Ok(())
-    }
-
-    /// Runs all tokens that are not in the cache, and chooses the one after them.
-    async fn choose(&mut self, session: &mut Session) -> Result<u32> {
-        let Some(rules) = &self.rules else {
-            let logits = session.prefill(&self.tokens[self.run..]).await?;
-            return self.sampler.sample(logits, &self.tokens);
-        };
-        if session.started() == 0 {
-            session.start(&self.tokens, rules, self.sampler.key(0)).await?;
-        }
-        let wanted = self.max_tokens - self.generated().len();
-        while session.started() < wanted.min(session.depth()) && session.next_position().is_some() {
-            session.start_next(rules, self.sampler.key(session.started()))?;
-        }
-        let id = session.take().await?;
-        self.sampler.count();
-        Ok(id)
     }
 
     fn report(&mut self, id: u32, tokenizer: &Tokenizer) -> Event {

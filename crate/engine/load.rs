@@ -10,6 +10,7 @@ use crate::graph::{Graph, WeightId};
 /// A run of bytes that belongs to one weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
+    /// The weight that they belong to.
     pub weight: WeightId,
     /// Bytes from the start of the weight.
     pub offset: usize,
@@ -101,7 +102,7 @@ impl Loader {
         let first = self.wanted(0).first().map_or(0, |r| r.start);
         Err(Error::new(
             ErrorKind::GgufTruncated,
-            format!("{missing} bytes of weights did not come, the first at byte {first}; is the download complete?"),
+            format!("{missing} bytes of weights are missing, the first at byte {first}; is the download complete?"),
         ))
     }
 

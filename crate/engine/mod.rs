@@ -1,6 +1,7 @@
 //! Where a model meets a backend: loading, the cache, sessions, sampling and the generation loop.
 
 pub mod check;
+pub mod choose;
 mod file_sampling;
 mod generate;
 mod load;

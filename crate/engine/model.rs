@@ -31,6 +31,7 @@ pub struct Options {
 }
 
 impl Options {
+    /// As `default()`, for constants.
     pub const DEFAULT: Self = Self {
         n_ctx: None,
         max_tokens: 128,
@@ -51,8 +52,11 @@ impl Default for Options {
 /// A model that fits a backend, before its weights have come.
 #[derive(Clone, Debug)]
 pub struct Model {
+    /// What the backend prepares.
     pub plan: Plan,
+    /// The sizes that it is prepared for.
     pub limits: Limits,
+    /// Which bytes of the file it needs.
     pub loader: Loader,
 }
 
@@ -119,14 +123,14 @@ impl Model {
         let left = room.saturating_sub(weights + scratch + self.recurrent_bytes());
         let remedy = match left.checked_div(self.row_bytes()) {
             Some(most @ 1..) => format!("a context of {most} tokens would fit"),
-            _ => "take a smaller model or quantisation".to_string(),
+            _ => "use a smaller model or quantisation".to_string(),
         };
         let n_ctx = self.limits.n_ctx;
         let [need, room, weights, kv, scratch] = [need, room, weights, kv, scratch].map(mib);
         crate::bail!(
             OutOfMemory,
             "the model needs {need}: {weights} of weights, {kv} of cache for {n_ctx} tokens and {scratch} of scratch; \
-             there are {room} for it: {remedy}"
+             {room} are available: {remedy}"
         );
     }
 
@@ -176,7 +180,7 @@ fn suppressed(meta: &Meta, n_vocab: usize) -> Result<Vec<u32>> {
     let id = |id: i128| match u32::try_from(id) {
         Ok(id) if (id as usize) < n_vocab => Ok(id),
         _ => {
-            let detail = format!("names the token {id}; the vocabulary has {n_vocab}");
+            let detail = format!("token {id} is outside the vocabulary of {n_vocab} tokens");
             Err(Error::new(ErrorKind::BadTokenizer, detail).at(format!("key `{key}`")))
         }
     };

@@ -14,20 +14,20 @@ pub use random::{draw, uniform};
 
 use serde::Deserialize;
 
-use crate::backend::Rules;
+use crate::backend::SamplingRules;
 use crate::error::Result;
 
 /// How tokens are chosen. The default is that of OpenAI's API: the model's own distribution.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct SamplerParams {
-    /// Logits are divided by it; at 0 the likeliest token is taken, of equal ones that with the lowest id.
+    /// Logits are divided by it; at 0 the most likely token is taken, the lowest id among equal ones.
     pub temperature: f32,
-    /// Only the k likeliest tokens; 0 is off.
+    /// Sample from the k most likely tokens; 0 is off.
     pub top_k: usize,
-    /// Only the likeliest tokens whose probabilities add up to p; 1 is off.
+    /// Sample from the most likely tokens whose probabilities add up to p; 1 is off.
     pub top_p: f32,
-    /// Only tokens at least this fraction as likely as the likeliest; 0 is off.
+    /// Sample from tokens at least this fraction as likely as the most likely one; 0 is off.
     pub min_p: f32,
     /// Logits of recent tokens are divided by it where positive, else multiplied; 1 is off.
     pub repeat_penalty: f32,
@@ -37,6 +37,7 @@ pub struct SamplerParams {
     pub frequency_penalty: f32,
     /// How many tokens back are recent, prompt included; 0 turns all penalties off.
     pub penalty_last_n: usize,
+    /// Of the random numbers: the same seed gives the same tokens.
     pub seed: u64,
     /// Added to the logits of single tokens; -inf forbids one.
     pub logit_bias: Vec<(u32, f32)>,
@@ -60,7 +61,7 @@ impl Default for SamplerParams {
 }
 
 impl SamplerParams {
-    /// Always the likeliest token.
+    /// Always the most likely token.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
     }
@@ -112,15 +113,16 @@ pub struct Sampler {
 }
 
 impl Sampler {
+    /// A sampler at its first draw. Fails where a parameter is out of its range (`invalid-argument`).
     pub fn new(params: SamplerParams) -> Result<Self> {
         params.check()?;
         Ok(Self { params, step: 0, candidates: Candidates::default(), recent: Vec::new() })
     }
 
     /// The rules alone, for a backend that chooses tokens itself; `None` where they are not all.
-    pub fn rules(&self) -> Option<Rules> {
+    pub fn rules(&self) -> Option<SamplingRules> {
         let p = &self.params;
-        p.logit_bias.is_empty().then(|| Rules {
+        p.logit_bias.is_empty().then(|| SamplingRules {
             temperature: p.temperature,
             top_k: p.top_k,
             top_p: p.top_p,
@@ -153,7 +155,11 @@ impl Sampler {
         for &(id, bias) in &p.logit_bias {
             match logits.get_mut(id as usize) {
                 Some(l) => *l += bias,
-                None => crate::bail!(InvalidArgument, "logit bias for token {id}: the vocabulary has {}", logits.len()),
+                None => crate::bail!(
+                    InvalidArgument,
+                    "the logit bias names token {id}, but the vocabulary has {} tokens",
+                    logits.len()
+                ),
             }
         }
         let id = if p.temperature == 0.0 {
@@ -197,7 +203,10 @@ pub(super) fn refuse_degenerate(logits: &[f32]) -> Result<()> {
     }
     if bad {
         let (i, l) = logits.iter().enumerate().find(|(_, l)| l.is_nan() || **l == f32::INFINITY).expect("one is bad");
-        crate::bail!(DegenerateLogits, "the logit of token {i} is {l}; compare this backend with the reference");
+        crate::bail!(
+            DegenerateLogits,
+            "the logit of token {i} is {l}, expected a finite number; compare this backend with the reference"
+        );
     }
     if max == f32::NEG_INFINITY || (min == max && logits.len() > 1) {
         crate::bail!(DegenerateLogits, "all logits are {max}; compare this backend with the reference");

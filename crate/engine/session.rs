@@ -1,13 +1,13 @@
 //! Step-level work: prefill, decode, rollback. Owns the positions of the cache and their rules.
 
-mod ahead;
-mod depth;
+mod lookahead;
 pub(super) mod profile;
 mod queue;
+mod queue_depth;
 
 use std::future::poll_fn;
 
-use self::queue::Ahead;
+use self::queue::Queue;
 use super::sampler::refuse_degenerate;
 use crate::backend::{Backend, Limits, Step};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +43,7 @@ pub struct Session {
     suppressed: Vec<u32>,
     /// Rows of logits of a step that was submitted and not read: a caller dropped its future.
     unread: Option<usize>,
-    ahead: Ahead,
+    queue: Queue,
 }
 
 impl Session {
@@ -66,18 +66,21 @@ impl Session {
             logits,
             suppressed: plan.suppressed.clone(),
             unread: None,
-            ahead: Ahead::new(limits),
+            queue: Queue::new(limits),
         }
     }
 
+    /// The backend that the session owns.
     pub fn backend(&self) -> &dyn Backend {
         &*self.backend
     }
 
+    /// The sizes that the backend was prepared for.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
+    /// Columns of a row of logits.
     pub fn n_vocab(&self) -> usize {
         self.n_vocab
     }

@@ -6,9 +6,13 @@ use crate::dtype::DType;
 /// A parsed header.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gguf {
+    /// 2 or 3.
     pub version: u32,
+    /// Keys and their values.
     pub meta: Meta,
+    /// In the order of the header, which need not be that of their data.
     pub tensors: Vec<TensorInfo>,
+    /// Bytes to a multiple of which tensors are aligned.
     pub alignment: u64,
     /// Where the tensor data starts, in bytes from the start of the file.
     pub data_offset: u64,
@@ -17,7 +21,9 @@ pub struct Gguf {
 /// One tensor: its type, its shape and where it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
+    /// Such as `blk.0.attn_q.weight`.
     pub name: String,
+    /// How its blocks are packed.
     pub dtype: DType,
     /// `ne0` first: the contiguous one. Never empty.
     pub dims: Vec<u64>,
@@ -40,6 +46,7 @@ impl TensorInfo {
 }
 
 impl Gguf {
+    /// The tensor of this name, by a scan of the list.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.iter().find(|t| t.name == name)
     }

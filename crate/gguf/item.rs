@@ -1,57 +1,57 @@
-//! The items of a header, one by one: what their bytes say, or why they cannot say that.
+//! Decodes the items of a header one by one, with an error for each that is not valid.
 
 use super::limits::{MAX_NAME, MAX_STRING};
 use super::meta::{Array, Value, ValueType};
 use crate::bail;
 use crate::error::Result;
 
-pub fn magic(item: &[u8]) -> Result<()> {
+pub(super) fn magic(item: &[u8]) -> Result<()> {
     match item {
         b"GGUF" => Ok(()),
         b"FUGG" => bail!(GgufVersion, "the file is big-endian; convert it to little-endian"),
         [b'<', ..] => bail!(NotGguf, "this is a web page, not a GGUF file; does the address lead to the file itself?"),
         [b'{', ..] => bail!(NotGguf, "this is JSON, not a GGUF file; did the server answer with an error?"),
-        _ => bail!(NotGguf, "does not begin with `GGUF` but with `{}`", item.escape_ascii()),
+        _ => bail!(NotGguf, "the file starts with `{}`, expected `GGUF`", item.escape_ascii()),
     }
 }
 
-pub fn version(v: u32) -> Result<u32> {
+pub(super) fn version(v: u32) -> Result<u32> {
     match v {
         2 | 3 => Ok(v),
         _ if v & 0xffff == 0 && v != 0 => bail!(GgufVersion, "the file is big-endian; convert it to little-endian"),
-        _ => bail!(GgufVersion, "GGUF version {v}; this reader knows 2 and 3"),
+        _ => bail!(GgufVersion, "unsupported GGUF version {v}; expected 2 or 3"),
     }
 }
 
-pub fn value_type(id: u32) -> Result<ValueType> {
+pub(super) fn value_type(id: u32) -> Result<ValueType> {
     match ValueType::from_id(id) {
         Some(ty) => Ok(ty),
-        None => bail!(GgufInvalid, "has the value type number {id}, which is unknown"),
+        None => bail!(GgufInvalid, "unknown value type {id}; expected 0 to 12"),
     }
 }
 
-pub fn name_len(item: &[u8]) -> Result<usize> {
+pub(super) fn name_len(item: &[u8]) -> Result<usize> {
     match u64_at(item, 0) {
         n @ 1..=MAX_NAME => Ok(n as usize),
-        n => bail!(GgufInvalid, "has a name of {n} bytes, must have 1 to {MAX_NAME}"),
+        n => bail!(GgufInvalid, "the name has {n} bytes, must have 1 to {MAX_NAME}"),
     }
 }
 
-pub fn string_len(item: &[u8]) -> Result<usize> {
+pub(super) fn string_len(item: &[u8]) -> Result<usize> {
     match u64_at(item, 0) {
         n @ 0..=MAX_STRING => Ok(n as usize),
-        n => bail!(GgufInvalid, "claims a string of {n} bytes, the limit is {MAX_STRING}"),
+        n => bail!(GgufInvalid, "declares a string of {n} bytes, the limit is {MAX_STRING}"),
     }
 }
 
-pub fn utf8(item: &[u8]) -> Result<String> {
+pub(super) fn utf8(item: &[u8]) -> Result<String> {
     match std::str::from_utf8(item) {
         Ok(s) => Ok(s.to_owned()),
-        Err(e) => bail!(GgufInvalid, "the name is no UTF-8 (after {} bytes of it)", e.valid_up_to()),
+        Err(e) => bail!(GgufInvalid, "the name is not valid UTF-8 after byte {}", e.valid_up_to()),
     }
 }
 
-pub fn scalar(ty: ValueType, b: &[u8]) -> Result<Value> {
+pub(super) fn scalar(ty: ValueType, b: &[u8]) -> Result<Value> {
     // An array of one reads like a scalar, but an f64 must not be narrowed.
     if ty == ValueType::F64 {
         return Ok(Value::Float(f64::from_le_bytes(fixed(b))));
@@ -66,7 +66,7 @@ pub fn scalar(ty: ValueType, b: &[u8]) -> Result<Value> {
 }
 
 /// The elements of an array whose bytes are all there. Not for strings and arrays.
-pub fn elements(ty: ValueType, b: &[u8]) -> Result<Array> {
+pub(super) fn elements(ty: ValueType, b: &[u8]) -> Result<Array> {
     fn each<const N: usize, T>(b: &[u8], f: impl Fn([u8; N]) -> T) -> Vec<T> {
         b.as_chunks::<N>().0.iter().map(|c| f(*c)).collect()
     }
@@ -82,7 +82,7 @@ pub fn elements(ty: ValueType, b: &[u8]) -> Result<Array> {
         ValueType::F32 => Array::Float(each(b, f32::from_le_bytes)),
         ValueType::F64 => Array::Float(each(b, |c| f64::from_le_bytes(c) as f32)),
         ValueType::Bool => match b.iter().find(|v| **v > 1) {
-            Some(v) => bail!(GgufInvalid, "has a bool of {v}, must be 0 or 1"),
+            Some(v) => bail!(GgufInvalid, "a bool must be 0 or 1, is {v}"),
             None => Array::Bool(each(b, |[v]: [u8; 1]| v == 1)),
         },
         ValueType::String | ValueType::Array => unreachable!("strings are items of their own, arrays do not nest"),
@@ -93,10 +93,10 @@ fn fixed<const N: usize>(b: &[u8]) -> [u8; N] {
     b.try_into().expect("the parser said how many bytes it needs")
 }
 
-pub fn u32_at(b: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(b: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(fixed(&b[at..at + 4]))
 }
 
-pub fn u64_at(b: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(b: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(fixed(&b[at..at + 8]))
 }

@@ -15,20 +15,20 @@ const MAX_ALIGNMENT: u32 = 1 << 20;
 /// The bytes of a tensor, for dims that make sense: rows of whole blocks, and counts that a 32-bit host can hold.
 pub(super) fn tensor_bytes(dtype: DType, dims: &[u64]) -> Result<u64> {
     if dims.contains(&0) {
-        bail!(GgufInvalid, "has the dims {dims:?}: a tensor without elements");
+        bail!(GgufInvalid, "the dims {dims:?} hold no elements; each dim must be at least 1");
     }
     let cols = dims[0];
     let rows = dims[1..].iter().try_fold(1u64, |n, d| n.checked_mul(*d)).filter(|n| *n <= u32::MAX.into());
     let (Some(rows), true) = (rows, cols <= u32::MAX.into()) else {
-        bail!(GgufInvalid, "has the dims {dims:?}: more rows or columns than 2^32 - 1");
+        bail!(GgufInvalid, "the dims {dims:?} make more rows or columns than 2^32 - 1");
     };
     let (elems, bytes) = (dtype.block_elems() as u64, dtype.block_bytes() as u64);
     if !cols.is_multiple_of(elems) {
-        bail!(GgufInvalid, "has rows of {cols} values: no whole number of {dtype} blocks of {elems}");
+        bail!(GgufInvalid, "rows of {cols} values are not a multiple of {elems}, the block size of {dtype}");
     }
     match (cols / elems * bytes).checked_mul(rows) {
         Some(len) if len <= i64::MAX as u64 => Ok(len),
-        _ => bail!(GgufInvalid, "has the dims {dims:?}: too large to address"),
+        _ => bail!(GgufInvalid, "the dims {dims:?} are too large to address"),
     }
 }
 
@@ -39,13 +39,13 @@ pub(super) fn place(version: u32, meta: Meta, mut tensors: Vec<TensorInfo>, room
     let data_offset = room.pos.next_multiple_of(alignment);
     for t in &mut tensors {
         if !t.offset.is_multiple_of(alignment) {
-            let detail = format!("starts at {} of the data: no multiple of the alignment {alignment}", t.offset);
+            let detail = format!("offset {} is not a multiple of the alignment {alignment}", t.offset);
             return Err(Error::new(ErrorKind::GgufInvalid, detail).at(tensor(&t.name)));
         }
         // Below 2^63 each, so that every later sum of an offset and a length fits.
         let start = t.offset.checked_add(data_offset).filter(|n| *n <= i64::MAX as u64);
         let Some(start) = start else {
-            let detail = format!("starts at {} of the data: too far to address", t.offset);
+            let detail = format!("offset {} is too large to address", t.offset);
             return Err(Error::new(ErrorKind::GgufInvalid, detail).at(tensor(&t.name)));
         };
         t.offset = start;
@@ -62,7 +62,7 @@ pub(super) fn place(version: u32, meta: Meta, mut tensors: Vec<TensorInfo>, room
 fn alignment(meta: &Meta) -> Result<u64> {
     let a = meta.opt_u32(ALIGNMENT_KEY)?.unwrap_or(DEFAULT_ALIGNMENT);
     if !a.is_power_of_two() || a > MAX_ALIGNMENT {
-        let detail = format!("is {a}, must be a power of two up to {MAX_ALIGNMENT}");
+        let detail = format!("must be a power of two up to {MAX_ALIGNMENT}, is {a}");
         return Err(Error::new(ErrorKind::GgufInvalid, detail).at(format!("key `{ALIGNMENT_KEY}`")));
     }
     Ok(a.into())
@@ -71,7 +71,7 @@ fn alignment(meta: &Meta) -> Result<u64> {
 fn check_names(tensors: &[TensorInfo]) -> Result<()> {
     let names = sorted(tensors, |t| t.name.as_str());
     match names.windows(2).find(|w| w[0].name == w[1].name) {
-        Some(w) => Err(Error::new(ErrorKind::GgufInvalid, "there are two tensors of this name").at(tensor(&w[0].name))),
+        Some(w) => Err(Error::new(ErrorKind::GgufInvalid, "two tensors have this name").at(tensor(&w[0].name))),
         None => Ok(()),
     }
 }
@@ -87,7 +87,7 @@ fn check_overlaps(tensors: &[TensorInfo], alignment: u64) -> Result<()> {
         if w[1].offset - end >= alignment {
             let (dtype, len, space) = (w[0].dtype, w[0].len, w[1].offset - w[0].offset);
             let detail =
-                format!("has {len} bytes as {dtype}, but the next tensor starts after {space}; is it that type?");
+                format!("needs {len} bytes as {dtype}, but the next tensor starts after {space}; is the type right?");
             return Err(Error::new(ErrorKind::GgufInvalid, detail).at(tensor(&w[0].name)));
         }
     }

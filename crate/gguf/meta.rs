@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// The type tag of a metadata value, as numbered in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
+#[allow(missing_docs, reason = "the names of the GGUF specification")]
 pub enum ValueType {
     U8 = 0,
     I8 = 1,
@@ -50,26 +51,37 @@ impl ValueType {
 /// One metadata value. Integers keep their sign only: the width in the file does not matter to a reader.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// Of any unsigned width.
     Uint(u64),
+    /// Of any signed width.
     Int(i64),
+    /// f32 or f64.
     Float(f64),
+    /// One byte, 0 or 1.
     Bool(bool),
+    /// UTF-8; anything else is replaced (U+FFFD).
     String(String),
+    /// Values of one type.
     Array(Array),
 }
 
 /// An array of one type. Nested arrays are refused by the reader.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Array {
+    /// Of any unsigned width.
     Uint(Vec<u64>),
+    /// Of any signed width.
     Int(Vec<i64>),
     /// The elements of an f32 array, which is the only float array in use (f64 is narrowed).
     Float(Vec<f32>),
+    /// One byte each.
     Bool(Vec<bool>),
+    /// Bytes, because tokens need not be UTF-8.
     Strings(Strings),
 }
 
 impl Array {
+    /// Elements.
     pub fn len(&self) -> usize {
         match self {
             Array::Uint(v) => v.len(),
@@ -80,6 +92,7 @@ impl Array {
         }
     }
 
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -93,20 +106,24 @@ pub struct Strings {
 }
 
 impl Strings {
+    /// How many strings there are.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
+    /// The bytes of string `i`; `None` past the end.
     pub fn get(&self, i: usize) -> Option<&[u8]> {
         let end = *self.ends.get(i)? as usize;
         let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
         Some(&self.bytes[start..end])
     }
 
+    /// The bytes of each string, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.len()).map(|i| self.get(i).expect("i < len"))
     }
@@ -125,6 +142,7 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// The value of a key, whatever its type.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.entries.get(key)
     }
@@ -141,6 +159,7 @@ impl Meta {
         }
     }
 
+    /// Keys and values in the order of the file.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(k, v)| (k.as_str(), v))
     }
@@ -155,10 +174,12 @@ impl Meta {
         Ok(format!("{}.{name}", self.architecture()?))
     }
 
+    /// A string that must be there.
     pub fn string(&self, key: &str) -> Result<&str> {
         required(key, self.opt_string(key)?)
     }
 
+    /// A string; `None` where the key is absent.
     pub fn opt_string(&self, key: &str) -> Result<Option<&str>> {
         self.typed(key, "a string", |v| match v {
             Value::String(s) => Some(s.as_str()),
@@ -166,18 +187,22 @@ impl Meta {
         })
     }
 
+    /// An integer that must be there and fit.
     pub fn u32(&self, key: &str) -> Result<u32> {
         required(key, self.opt_u32(key)?)
     }
 
+    /// An integer of any type that fits; `None` where the key is absent.
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>> {
-        self.typed(key, "an integer of 32 bits, not negative", as_u32)
+        self.typed(key, "an unsigned 32-bit integer", as_u32)
     }
 
+    /// A float that must be there.
     pub fn f32(&self, key: &str) -> Result<f32> {
         required(key, self.opt_f32(key)?)
     }
 
+    /// A float, rounded to f32; `None` where the key is absent.
     pub fn opt_f32(&self, key: &str) -> Result<Option<f32>> {
         self.typed(key, "a float", |v| match v {
             Value::Float(f) => Some(*f as f32),
@@ -185,6 +210,7 @@ impl Meta {
         })
     }
 
+    /// A bool; `None` where the key is absent.
     pub fn opt_bool(&self, key: &str) -> Result<Option<bool>> {
         self.typed(key, "a bool", |v| match v {
             Value::Bool(b) => Some(*b),
@@ -192,6 +218,7 @@ impl Meta {
         })
     }
 
+    /// An array of any type; `None` where the key is absent.
     pub fn opt_array(&self, key: &str) -> Result<Option<&Array>> {
         self.typed(key, "an array", |v| match v {
             Value::Array(a) => Some(a),
@@ -199,6 +226,7 @@ impl Meta {
         })
     }
 
+    /// An array of strings; `None` where the key is absent.
     pub fn opt_strings(&self, key: &str) -> Result<Option<&Strings>> {
         self.typed(key, "an array of strings", |v| match v {
             Value::Array(Array::Strings(s)) => Some(s),

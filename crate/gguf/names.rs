@@ -1,15 +1,15 @@
-//! Foreign names, as messages show them.
+//! Names from files, as messages show them.
 
-pub fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     format!("key `{}`", clip(name))
 }
 
-pub fn tensor(name: &str) -> String {
+pub(super) fn tensor(name: &str) -> String {
     format!("tensor `{}`", clip(name))
 }
 
-/// A foreign name, short enough for a message.
-pub fn clip(name: &str) -> std::borrow::Cow<'_, str> {
+/// A name from a file, clipped for a message.
+pub(super) fn clip(name: &str) -> std::borrow::Cow<'_, str> {
     match name.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &name[..end]).into(),
         None => name.into(),

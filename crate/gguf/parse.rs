@@ -1,4 +1,4 @@
-//! The header as a row of items: what each one needs, what it says, and which one follows.
+//! Parses the header as a sequence of items: the length of each, its meaning, and which one follows.
 
 use super::header::{Gguf, TensorInfo};
 use super::item;
@@ -37,7 +37,7 @@ enum Next {
     End,
 }
 
-/// What the items so far amount to.
+/// The parser's state after some items.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     next: Next,
@@ -55,7 +55,7 @@ pub(super) struct Parser {
 
 impl Parser {
     /// The bytes of the next item, or `None` at the end of the header.
-    pub fn need(&self) -> Option<usize> {
+    pub(super) fn need(&self) -> Option<usize> {
         Some(match self.next {
             Next::Magic | Next::Tag | Next::Rank => 4,
             Next::Counts => 20,
@@ -70,7 +70,7 @@ impl Parser {
     }
 
     /// Takes one item, exactly as long as [`need`](Self::need) said. `room` is what follows it.
-    pub fn step(&mut self, bytes: &[u8], room: &Room) -> Result<()> {
+    pub(super) fn step(&mut self, bytes: &[u8], room: &Room) -> Result<()> {
         self.next = match self.next {
             Next::Magic => {
                 item::magic(bytes)?;
@@ -106,13 +106,13 @@ impl Parser {
         Ok(())
     }
 
-    /// Checks what only the whole header can tell and puts the tensors where they lie in the file.
-    pub fn finish(self, room: &Room) -> Result<Gguf> {
+    /// Checks what needs the whole header, and makes the tensors' offsets relative to the file.
+    pub(super) fn finish(self, room: &Room) -> Result<Gguf> {
         layout::place(self.version, self.meta, self.tensors, room)
     }
 
     /// Names what was being read in `e`.
-    pub fn place(&self, e: Error, pos: u64) -> Error {
+    pub(super) fn place(&self, e: Error, pos: u64) -> Error {
         let e = e.at(format!("byte {pos}"));
         match self.next {
             Next::Magic | Next::Counts | Next::End => e,
@@ -129,10 +129,10 @@ impl Parser {
         self.tensors_left = item::u64_at(bytes, 4);
         self.keys_left = item::u64_at(bytes, 12);
         if self.tensors_left > MAX_TENSORS {
-            bail!(GgufInvalid, "claims {} tensors, the limit is {MAX_TENSORS}", self.tensors_left);
+            bail!(GgufInvalid, "declares {} tensors, the limit is {MAX_TENSORS}", self.tensors_left);
         }
         if self.keys_left > MAX_KEYS {
-            bail!(GgufInvalid, "claims {} keys, the limit is {MAX_KEYS}", self.keys_left);
+            bail!(GgufInvalid, "declares {} keys, the limit is {MAX_KEYS}", self.keys_left);
         }
         room.claim(self.keys_left * MIN_KEY + self.tensors_left * MIN_TENSOR)?;
         Ok(self.next_entry())
@@ -149,7 +149,7 @@ impl Parser {
     fn key(&mut self, bytes: &[u8]) -> Result<Next> {
         self.name = item::utf8(bytes)?;
         if self.meta.get(&self.name).is_some() {
-            bail!(GgufInvalid, "the key `{}` is there twice", clip(&self.name));
+            bail!(GgufInvalid, "duplicate key `{}`", clip(&self.name));
         }
         Ok(Next::Tag)
     }
@@ -163,10 +163,10 @@ impl Parser {
     fn array_head(&mut self, bytes: &[u8], room: &Room) -> Result<Next> {
         let (ty, count) = (item::value_type(item::u32_at(bytes, 0))?, item::u64_at(bytes, 4));
         if ty == ValueType::Array {
-            bail!(GgufInvalid, "is an array of arrays, which no reader needs");
+            bail!(GgufInvalid, "arrays of arrays are not supported");
         }
         if count > MAX_ARRAY {
-            bail!(GgufInvalid, "claims {count} elements, the limit is {MAX_ARRAY}");
+            bail!(GgufInvalid, "declares {count} elements, the limit is {MAX_ARRAY}");
         }
         // A string has its length of 8 bytes at least.
         room.claim(count * if ty == ValueType::String { 8 } else { ty.size() as u64 })?;
@@ -197,8 +197,8 @@ impl Parser {
         let id = item::u32_at(bytes, rank * 8);
         let Some(dtype) = DType::from_gguf(id) else {
             match DType::other_name(id) {
-                Some(name) => bail!(UnsupportedType, "has the type {name} (number {id}), which is not supported"),
-                None => bail!(GgufInvalid, "has the type number {id}, which is unknown"),
+                Some(name) => bail!(UnsupportedType, "unsupported type {name} (number {id}); use another quantisation"),
+                None => bail!(GgufInvalid, "unknown type number {id}; was the file written by a newer program?"),
             }
         };
         let len = layout::tensor_bytes(dtype, &dims)?;

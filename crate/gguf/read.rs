@@ -22,6 +22,7 @@ pub const MEMORY_BASE: u64 = 1 << 20;
 pub enum Progress {
     /// The header goes on: push the bytes that follow.
     NeedMore,
+    /// The header is complete.
     Done(Box<Gguf>),
 }
 
@@ -64,7 +65,10 @@ impl Reader {
     pub fn push(&mut self, piece: &[u8]) -> Result<Progress> {
         let parser = match &mut self.phase {
             Phase::Reading(parser) => parser,
-            Phase::Done => bail!(InvalidState, "the header is complete: the bytes that follow are tensor data"),
+            Phase::Done => bail!(
+                InvalidState,
+                "the header is complete; the bytes that follow are tensor data, which the loader takes"
+            ),
             Phase::Failed(e) => return Err(e.clone()),
         };
         match feed(parser, &mut self.room, &mut self.pending, piece) {

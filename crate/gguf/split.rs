@@ -1,4 +1,4 @@
-//! Models that are cut into several files, each with a header of its own.
+//! Models that are split into several files, each with its own header.
 
 use super::Gguf;
 use crate::bail;
@@ -18,7 +18,7 @@ impl Gguf {
         if count <= 1 {
             return match all {
                 Some(all) if u64::from(all) != have => {
-                    bail!(GgufInvalid, "the file has {have} tensors, `split.tensors.count` is {all}; is it whole?")
+                    bail!(GgufInvalid, "the file has {have} tensors, `split.tensors.count` is {all}; is it complete?")
                 }
                 _ => Ok(()),
             };

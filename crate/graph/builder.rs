@@ -24,6 +24,7 @@ impl Default for Builder {
 }
 
 impl Builder {
+    /// A graph without nodes.
     pub fn new() -> Self {
         let (weights, states, nodes) = Default::default();
         Self { g: Graph { weights, states, nodes, output: ValueId(0), mtp: None }, trunk: None }
@@ -39,6 +40,7 @@ impl Builder {
         self.g.shape(v).cols
     }
 
+    /// Declares a packed matrix of `rows` rows of `cols` values, or a vector (one row).
     pub fn weight(&mut self, name: &str, dtype: DType, rows: usize, cols: usize) -> WeightId {
         self.g.weights.push(Weight { name: name.to_string(), dtype, rows, cols });
         WeightId(self.g.weights.len() as u32 - 1)
@@ -49,6 +51,7 @@ impl Builder {
         self.push_state(name, StateRows::Ctx, cols)
     }
 
+    /// A state of `rows` rows that every step rewrites.
     pub fn recurrent_state(&mut self, name: &str, rows: usize, cols: usize) -> StateId {
         self.push_state(name, StateRows::Recurrent(rows), cols)
     }
@@ -58,26 +61,32 @@ impl Builder {
         StateId(self.g.states.len() as u32 - 1)
     }
 
+    /// [`Op::Embed`]: `[tokens, cols of w]`.
     pub fn embed(&mut self, w: WeightId, scale: f32) -> ValueId {
         self.push(Op::Embed { w, scale })
     }
 
+    /// [`Op::MatMul`]: `[rows of x, rows of w]`.
     pub fn matmul(&mut self, w: WeightId, x: ValueId) -> ValueId {
         self.push(Op::MatMul { w, x })
     }
 
+    /// [`Op::AddBias`].
     pub fn add_bias(&mut self, x: ValueId, b: WeightId) -> ValueId {
         self.push(Op::AddBias { x, b })
     }
 
+    /// [`Op::RmsNorm`]; a `w` shorter than a row norms per head.
     pub fn rms_norm(&mut self, x: ValueId, w: WeightId, eps: f32) -> ValueId {
         self.push(Op::RmsNorm { x, w, eps })
     }
 
+    /// [`Op::Rope`].
     pub fn rope(&mut self, x: ValueId, rope: Rope) -> ValueId {
         self.push(Op::Rope { x, rope })
     }
 
+    /// [`Op::KvStore`], an effect.
     pub fn kv_store(&mut self, x: ValueId, state: StateId) {
         self.push(Op::KvStore { x, state });
     }
@@ -87,38 +96,47 @@ impl Builder {
         self.push(Op::KvLoad { state })
     }
 
+    /// [`Op::Attention`] without a gate: as wide as q.
     pub fn attention(&mut self, q: ValueId, k: StateId, v: StateId, attn: Attention) -> ValueId {
         self.push(Op::Attention { q, k, v, gate: None, attn })
     }
 
+    /// [`Op::Add`]: the sum of two values of one shape.
     pub fn add(&mut self, a: ValueId, b: ValueId) -> ValueId {
         self.push(Op::Add { a, b })
     }
 
+    /// [`Op::Concat`].
     pub fn concat(&mut self, a: ValueId, b: ValueId) -> ValueId {
         self.push(Op::Concat { a, b })
     }
 
+    /// [`Op::Glu`].
     pub fn glu(&mut self, gate: ValueId, up: ValueId, act: Act) -> ValueId {
         self.push(Op::Glu { gate, up, act })
     }
 
+    /// [`Op::Softcap`].
     pub fn softcap(&mut self, x: ValueId, cap: f32) -> ValueId {
         self.push(Op::Softcap { x, cap })
     }
 
+    /// [`Op::SigmoidGate`].
     pub fn sigmoid_gate(&mut self, x: ValueId, gate: ValueId) -> ValueId {
         self.push(Op::SigmoidGate { x, gate })
     }
 
+    /// [`Op::Slice`]: `len` columns of each group.
     pub fn slice(&mut self, x: ValueId, group: usize, start: usize, len: usize) -> ValueId {
         self.push(Op::Slice { x, group, start, len })
     }
 
+    /// [`Op::L2Norm`].
     pub fn l2_norm(&mut self, x: ValueId, d_head: usize, eps: f32, scale: f32) -> ValueId {
         self.push(Op::L2Norm { x, d_head, eps, scale })
     }
 
+    /// [`Op::SsmConv`]: as wide as x.
     pub fn ssm_conv(&mut self, x: ValueId, w: WeightId, state: StateId) -> ValueId {
         self.push(Op::SsmConv { x, w, state })
     }
@@ -128,18 +146,22 @@ impl Builder {
         self.push(op)
     }
 
-    pub fn moe_route(&mut self, x: ValueId, n_used: usize) -> ValueId {
-        self.push(Op::MoeRoute { x, n_used })
+    /// [`Op::MoeRoute`]: `[tokens, 2 * n_used]`.
+    pub fn moe_route(&mut self, x: ValueId, n_used: usize, renormalise: bool) -> ValueId {
+        self.push(Op::MoeRoute { x, n_used, renormalise })
     }
 
+    /// [`Op::MoeMatMul`]: `[tokens, n_used * rows of an expert]`.
     pub fn moe_matmul(&mut self, w: WeightId, x: ValueId, route: ValueId, n_expert: usize) -> ValueId {
         self.push(Op::MoeMatMul { w, x, route, n_expert })
     }
 
+    /// [`Op::MoeSum`].
     pub fn moe_sum(&mut self, x: ValueId, route: ValueId) -> ValueId {
         self.push(Op::MoeSum { x, route })
     }
 
+    /// [`Op::LastRows`]: `[outputs, cols of x]`.
     pub fn last_rows(&mut self, x: ValueId) -> ValueId {
         self.push(Op::LastRows { x })
     }

@@ -96,7 +96,10 @@ impl Graph {
                 }
                 p.experts.map_or(Ok(()), |e| write!(f, " n_expert={}", e.n))
             }
-            Op::MoeRoute { n_used, .. } => write!(f, " n_used={n_used}"),
+            Op::MoeRoute { n_used, renormalise, .. } => {
+                write!(f, " n_used={n_used}")?;
+                if *renormalise { Ok(()) } else { write!(f, " raw shares") }
+            }
             Op::MoeMatMul { n_expert, .. } => write!(f, " n_expert={n_expert}"),
             Op::MatMul { .. }
             | Op::AddBias { .. }

@@ -51,7 +51,7 @@ impl Expand<'_> {
             }
             Op::Slice { x, start, .. } if self.parts.contains_key(&(*x, *start)) => {
                 let part = self.parts[&(*x, *start)];
-                assert_eq!(self.b.cols(part), self.g.shape(v).cols, "{v} is no whole part\n{}", self.g);
+                assert_eq!(self.b.cols(part), self.g.shape(v).cols, "{v} is not a whole part\n{}", self.g);
                 Some(part)
             }
             Op::Attention { gate: Some(gate), .. } => {

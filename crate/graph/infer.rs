@@ -5,7 +5,7 @@ use super::ir::{Dim, Graph, Shape, StateId, StateRows};
 use super::op::{Delta, Op};
 
 /// The shape of the op's value, `None` for an effect.
-pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
+pub(super) fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
     let shape = |v| g.shape(v);
     let expect = |what: &str, want: usize, got: usize| {
         if want == got { Ok(()) } else { Err(format!("{}: {what} must be {want}, is {got}", op.name())) }
@@ -108,7 +108,7 @@ pub fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             recurrent(g, op, *state, n_v_head * d_head)?;
             rows_are_tokens(op, shape(*v))?
         }
-        Op::MoeRoute { x, n_used } => {
+        Op::MoeRoute { x, n_used, renormalise: _ } => {
             if *n_used == 0 || *n_used > shape(*x).cols {
                 return Err(format!("moe_route: {n_used} experts of {}", shape(*x).cols));
             }

@@ -13,6 +13,7 @@ macro_rules! ids {
         pub struct $name(pub u32);
 
         impl $name {
+            /// As an index into the list of the graph.
             pub fn index(self) -> usize {
                 self.0 as usize
             }
@@ -47,23 +48,29 @@ pub enum Dim {
 /// Every value is a row-major f32 matrix. Heads lie side by side in a row: `[tokens, n_head * d_head]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
+    /// Known when a step is; a plan holds only which count it is.
     pub rows: Dim,
+    /// Values of a row.
     pub cols: usize,
 }
 
 /// A packed matrix from the file: `rows` rows of `cols` values, `y = W x` is one dot product per row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weight {
+    /// Its name in the file, such as `blk.0.attn_q.weight`.
     pub name: String,
+    /// How its rows are packed.
     pub dtype: DType,
+    /// Outputs of the product; of stacked experts, all of theirs.
     pub rows: usize,
+    /// Inputs of the product.
     pub cols: usize,
 }
 
 impl Weight {
     /// Bytes of one packed row.
     pub fn row_bytes(&self) -> usize {
-        self.dtype.row_bytes(self.cols).expect("the reader refuses rows that are no whole number of blocks")
+        self.dtype.row_bytes(self.cols).expect("the reader refuses rows that are not whole blocks")
     }
 
     /// Bytes of the packed matrix.
@@ -75,8 +82,11 @@ impl Weight {
 /// What lives from step to step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
+    /// Such as `blk.0.k`.
     pub name: String,
+    /// How many there are, and whether they can be rolled back.
     pub rows: StateRows,
+    /// Values of a row.
     pub cols: usize,
 }
 
@@ -91,6 +101,7 @@ pub enum StateRows {
 }
 
 impl StateRows {
+    /// Whether going back to an earlier position needs a snapshot.
     pub fn is_recurrent(self) -> bool {
         matches!(self, StateRows::Recurrent(_))
     }
@@ -107,16 +118,22 @@ impl StateRows {
 /// An op, the shape of its value (none for an effect), and the name of the value in hidden-state dumps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
+    /// What it computes, with its operands.
     pub op: Op,
+    /// `None` for an effect, such as [`Op::KvStore`].
     pub shape: Option<Shape>,
+    /// Such as `blk.0.attn_out`.
     pub name: Option<String>,
 }
 
 /// A model: nodes in the order in which they run. Effects on states happen in that order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
+    /// In the order in which the model reads them first.
     pub weights: Vec<Weight>,
+    /// Caches and recurrent states.
     pub states: Vec<State>,
+    /// Operands come before what reads them.
     pub nodes: Vec<Node>,
     /// The value that a step gives back: `[outputs, vocab]`.
     pub output: ValueId,
@@ -138,19 +155,24 @@ pub enum Entry {
 /// The nodes that run from one entry, and the value that they give back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
+    /// Indices into [`Graph::nodes`].
     pub nodes: Range<usize>,
+    /// The logits, `[outputs, vocab]`.
     pub output: ValueId,
 }
 
 impl Graph {
+    /// The node that makes a value.
     pub fn node(&self, v: ValueId) -> &Node {
         &self.nodes[v.index()]
     }
 
+    /// The description of a weight; its bytes are the backend's.
     pub fn weight(&self, w: WeightId) -> &Weight {
         &self.weights[w.index()]
     }
 
+    /// The description of a state.
     pub fn state(&self, s: StateId) -> &State {
         &self.states[s.index()]
     }
@@ -177,6 +199,7 @@ impl Graph {
         [Entry::Trunk, Entry::Mtp].into_iter().filter_map(|e| self.part(e))
     }
 
+    /// Columns of the logits.
     pub fn n_vocab(&self) -> usize {
         self.shape(self.output).cols
     }

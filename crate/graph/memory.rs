@@ -1,4 +1,4 @@
-//! From live ranges to slots: which values may share a buffer.
+//! Assigns values to slots by their live ranges: values that do not overlap share a buffer.
 
 use super::ir::{Dim, Graph};
 use super::op::Op;
@@ -11,6 +11,7 @@ pub struct SlotId(pub u32);
 /// One buffer of f32 rows, used by several values, one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
+    /// The rows that it has room for.
     pub rows: Dim,
     /// The most columns that one of its values has.
     pub cols: usize,
@@ -19,7 +20,9 @@ pub struct Slot {
 /// The slot of each value; `None` for effects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
+    /// All slots; a backend allocates each once.
     pub slots: Vec<Slot>,
+    /// The slot of each value, by node; `None` for effects.
     pub slot_of: Vec<Option<SlotId>>,
     /// Slices that are read where they are, in the slot of what they are a slice of.
     pub in_place: Vec<bool>,

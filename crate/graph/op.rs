@@ -25,21 +25,28 @@ pub enum RopePairs {
 /// `p * scale * base^(-2i / n_rot)`, divided by `freqs[i]` where that weight is given.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rope {
+    /// Columns of a head.
     pub d_head: usize,
     /// How many numbers at the start of a head are rotated.
     pub n_rot: usize,
+    /// Which numbers one angle rotates.
     pub pairs: RopePairs,
+    /// Angles fall from 1 to about `1 / base` per position.
     pub base: f32,
     /// Factor on the position (linear scaling by s is 1 / s).
     pub scale: f32,
+    /// One divisor per angle, `n_rot / 2` of them.
     pub freqs: Option<WeightId>,
 }
 
 /// Causal attention of the step's queries over the rows stored so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
+    /// Heads of q.
     pub n_head: usize,
+    /// Heads of k and v; head h of q reads head `h * n_kv_head / n_head`.
     pub n_kv_head: usize,
+    /// Columns of a head.
     pub d_head: usize,
     /// Factor on q . k.
     pub scale: f32,
@@ -52,6 +59,7 @@ pub struct Attention {
 /// The sizes of a gated delta net, <https://arxiv.org/abs/2412.06464>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delta {
+    /// Heads of q and k.
     pub n_k_head: usize,
     /// Value head v uses key head `v % n_k_head`.
     pub n_v_head: usize,
@@ -60,42 +68,26 @@ pub struct Delta {
 }
 
 /// One operation. Weights, states and values are operands; all else is a constant of the model.
+///
+/// Values are `[tokens, columns]`, weights `[rows, columns]`; a doc names the shapes that differ from its operands'.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the doc of an op defines its operands")]
 pub enum Op {
     /// Row `token` of `w` for each token of the step, times `scale`.
-    Embed {
-        w: WeightId,
-        scale: f32,
-    },
+    Embed { w: WeightId, scale: f32 },
     /// `W x` for each row of x.
-    MatMul {
-        w: WeightId,
-        x: ValueId,
-    },
+    MatMul { w: WeightId, x: ValueId },
     /// Adds the one row of `b` to each row.
-    AddBias {
-        x: ValueId,
-        b: WeightId,
-    },
+    AddBias { x: ValueId, b: WeightId },
     /// `x / sqrt(mean(x^2) + eps) * w`, <https://arxiv.org/abs/1910.07467>, over each run of `w.cols` values.
-    RmsNorm {
-        x: ValueId,
-        w: WeightId,
-        eps: f32,
-    },
-    Rope {
-        x: ValueId,
-        rope: Rope,
-    },
+    RmsNorm { x: ValueId, w: WeightId, eps: f32 },
+    /// Each head of x rotated by its token's position, as [`Rope`] says.
+    Rope { x: ValueId, rope: Rope },
     /// Writes the rows of x into a state at the step's positions. Makes no value.
-    KvStore {
-        x: ValueId,
-        state: StateId,
-    },
+    KvStore { x: ValueId, state: StateId },
     /// The rows of a state at the step's positions.
-    KvLoad {
-        state: StateId,
-    },
+    KvLoad { state: StateId },
+    /// `softmax(scale * q k^T) v` per head, over the rows of the states `k` and `v` that [`Attention`] lets a query see.
     Attention {
         q: ValueId,
         k: StateId,
@@ -104,52 +96,23 @@ pub enum Op {
         gate: Option<ValueId>,
         attn: Attention,
     },
-    Add {
-        a: ValueId,
-        b: ValueId,
-    },
+    /// `a + b`, of one shape.
+    Add { a: ValueId, b: ValueId },
     /// The columns of a, then those of b.
-    Concat {
-        a: ValueId,
-        b: ValueId,
-    },
+    Concat { a: ValueId, b: ValueId },
     /// `act(gate) * up`.
-    Glu {
-        gate: ValueId,
-        up: ValueId,
-        act: Act,
-    },
+    Glu { gate: ValueId, up: ValueId, act: Act },
     /// `cap * tanh(x / cap)`.
-    Softcap {
-        x: ValueId,
-        cap: f32,
-    },
+    Softcap { x: ValueId, cap: f32 },
     /// `x * sigmoid(gate)`; a gate of one column serves the whole row.
-    SigmoidGate {
-        x: ValueId,
-        gate: ValueId,
-    },
+    SigmoidGate { x: ValueId, gate: ValueId },
     /// Columns `start .. start + len` of each run of `group` columns.
-    Slice {
-        x: ValueId,
-        group: usize,
-        start: usize,
-        len: usize,
-    },
+    Slice { x: ValueId, group: usize, start: usize, len: usize },
     /// Each head divided by its Euclidean norm, times `scale`: `x / sqrt(sum(x^2) + eps) * scale`.
-    L2Norm {
-        x: ValueId,
-        d_head: usize,
-        eps: f32,
-        scale: f32,
-    },
+    L2Norm { x: ValueId, d_head: usize, eps: f32, scale: f32 },
     /// Depthwise causal convolution over time, then SiLU. `w` has a row of taps for each column of x, the last tap for
     /// the present token. The state holds the inputs before this step, `[taps - 1, cols]`, oldest first.
-    SsmConv {
-        x: ValueId,
-        w: WeightId,
-        state: StateId,
-    },
+    SsmConv { x: ValueId, w: WeightId, state: StateId },
     /// The gated delta rule. Per value head, over the tokens of the step, with state M `[d_head, d_head]` (key by
     /// value): `M *= exp(a * softplus(alpha + dt)); M += k (sigmoid(beta) (v - M^T k))^T; y = M^T q`.
     DeltaRule {
@@ -165,40 +128,22 @@ pub enum Op {
         /// Norms that passes took in: q and k are then what they were before those.
         norm: Option<QkNorm>,
     },
-    /// The experts of each token: softmax over the router's logits x, the `n_used` largest, divided by their sum. A row
-    /// is the expert numbers (as floats), best first, and then their shares.
-    MoeRoute {
-        x: ValueId,
-        n_used: usize,
-    },
+    /// The experts of each token: softmax over the router's logits x, the `n_used` largest and, where `renormalise`,
+    /// divided by their sum. A row is the expert numbers (as floats), best first, and then their shares.
+    MoeRoute { x: ValueId, n_used: usize, renormalise: bool },
     /// `W_e x` for each expert e of a token. `w` holds the experts' matrices one after another. x is one row for all
     /// experts of a token (`[tokens, cols]`) or one for each (`[tokens, n_used * cols]`).
-    MoeMatMul {
-        w: WeightId,
-        x: ValueId,
-        route: ValueId,
-        n_expert: usize,
-    },
+    MoeMatMul { w: WeightId, x: ValueId, route: ValueId, n_expert: usize },
     /// The sum of the experts' rows, each times its share: `[tokens, n_used * d]` to `[tokens, d]`.
-    MoeSum {
-        x: ValueId,
-        route: ValueId,
-    },
+    MoeSum { x: ValueId, route: ValueId },
     /// The last rows of x: those for which logits are wanted.
-    LastRows {
-        x: ValueId,
-    },
+    LastRows { x: ValueId },
     /// Made by passes, as all that follow. A backend runs them only if it asks for fused plans.
     FusedMatMul(Box<FusedMatMul>),
     /// An effect on two states, and a value: q.
     RopeStore(Box<RopeStore>),
     /// `x + rms_norm(y)`. Where a fused matmul norms the value and comes next, a backend may run both at once.
-    NormAdd {
-        x: ValueId,
-        y: ValueId,
-        w: WeightId,
-        eps: f32,
-    },
+    NormAdd { x: ValueId, y: ValueId, w: WeightId, eps: f32 },
 }
 
 impl Op {

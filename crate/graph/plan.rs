@@ -9,9 +9,12 @@ use super::op::Op;
 use super::passes;
 use super::rules::FuseRules;
 
+/// A graph with the slot of each value: what a backend prepares.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
+    /// What runs.
     pub graph: Graph,
+    /// Where values lie while they are needed.
     pub slots: Slots,
     /// Tokens that must never come out: their logits are -inf.
     pub suppressed: Vec<u32>,
@@ -22,12 +25,16 @@ pub struct Plan {
 pub struct View {
     /// Values from one row to the next.
     pub stride: usize,
+    /// Column of the first value.
     pub at: usize,
+    /// Columns from one run to the next.
     pub group: usize,
+    /// Columns of a run.
     pub len: usize,
 }
 
 impl Plan {
+    /// Assigns slots to the values of a graph.
     pub fn new(graph: Graph) -> Self {
         let graph = passes::run(graph);
         let slots = memory::assign(&graph, None);

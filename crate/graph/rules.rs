@@ -1,11 +1,11 @@
-//! What a backend says to the passes that fuse ops for it.
+//! A backend's parameters for the passes that fuse ops.
 
 /// What the kernels of a backend need and can do. The graph itself knows no device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FuseRules {
     /// Columns of a matrix that a fused matmul reads at a time: matrices whose rows are not a multiple of it stay alone.
     pub run: usize,
-    /// Matrices of one fused matmul, at most.
+    /// The most matrices of one fused matmul.
     pub max_parts: usize,
     /// Values that gated norms and rope stores read and write at a time: what is not a multiple of it is not fused.
     pub vector: usize,

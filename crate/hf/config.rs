@@ -1,4 +1,4 @@
-//! `config.json` as GGUF metadata. What the engine would compute otherwise than transformers is refused.
+//! `config.json` as GGUF metadata. A configuration that the engine would compute differently from transformers is refused.
 
 use serde_json::Value as Json;
 
@@ -8,9 +8,9 @@ use super::rope::{self, Rope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Meta, Value};
 
-/// What sets the checkpoints of an architecture apart.
+/// How the checkpoints of one architecture differ from others.
 #[derive(Debug)]
-pub struct Family {
+pub(super) struct Family {
     model_type: &'static str,
     pub arch: &'static str,
     /// Rows of q and k are put in the order of adjacent rotation.
@@ -28,6 +28,7 @@ const FAMILIES: &[Family] = {
     &[
         Family { permutes: true, ..plain("llama") },
         plain("qwen2"),
+        Family { model_type: "qwen2_moe", ..plain("qwen2moe") },
         plain("qwen3"),
         Family { model_type: "qwen3_moe", ..plain("qwen3moe") },
         Family { gemma: true, ..plain("gemma") },
@@ -36,9 +37,9 @@ const FAMILIES: &[Family] = {
     ]
 };
 
-/// What the weights need to know.
+/// The configuration as far as converting weights needs it.
 #[derive(Debug)]
-pub struct Config {
+pub(super) struct Config {
     pub family: &'static Family,
     pub d_head: usize,
     /// `tie_word_embeddings`, where the file says it.
@@ -69,18 +70,18 @@ impl Keys {
     }
 }
 
-pub fn read(c: Object<'_>) -> Result<(Config, Meta)> {
+pub(super) fn read(c: Object<'_>) -> Result<(Config, Meta)> {
     let model_type = c.str("model_type")?;
     let Some(family) = FAMILIES.iter().find(|f| f.model_type == model_type) else {
         let known: Vec<_> = FAMILIES.iter().map(|f| f.model_type).collect();
         let detail = format!(
-            "`{model_type}` is not one of the types whose checkpoints are read ({}); convert it to GGUF",
+            "unsupported model type `{model_type}`; expected one of {}, or convert the checkpoint to GGUF",
             known.join(", ")
         );
         return Err(Error::new(ErrorKind::UnsupportedArchitecture, detail).at(c.at("model_type")));
     };
     if c.get("quantization_config").is_some() {
-        let detail = "the checkpoint is quantised; take the one in BF16 or F16, or a quantised GGUF file";
+        let detail = "quantised checkpoints are not supported; use the one in BF16 or F16, or a quantised GGUF file";
         return Err(Error::new(ErrorKind::UnsupportedType, detail).at(c.at("quantization_config")));
     }
     let mut keys = Keys { arch: family.arch, meta: Meta::default() };
@@ -116,7 +117,14 @@ pub fn read(c: Object<'_>) -> Result<(Config, Meta)> {
         }
         _ => no_windows(c)?,
     }
-    let n_expert = if family.arch == "qwen3moe" { experts(c, &mut keys)? } else { 0 };
+    let n_expert = match family.arch {
+        "qwen2moe" => {
+            keys.uint("expert_shared_feed_forward_length", c.u32("shared_expert_intermediate_size")?);
+            experts(c, &mut keys, false)?
+        }
+        "qwen3moe" => experts(c, &mut keys, true)?,
+        _ => 0,
+    };
     if rope.freqs.is_some() && !family.permutes {
         return Err(c.bad("rope_scaling", format!("`llama3` scaling is not supported for `{model_type}`")));
     }
@@ -124,14 +132,16 @@ pub fn read(c: Object<'_>) -> Result<(Config, Meta)> {
     Ok((Config { family, d_head: d_head as usize, tied, n_expert, rope_freqs: rope.freqs }, keys.meta))
 }
 
-/// How many there are, and how they are used: in every layer, with shares that add up to 1.
-fn experts(c: Object<'_>, keys: &mut Keys) -> Result<usize> {
+/// How many there are, and how they are used: in every layer, with shares that add up to 1 where `renormalised`.
+fn experts(c: Object<'_>, keys: &mut Keys, renormalised: bool) -> Result<usize> {
     let n = match c.opt_u32("num_experts")? {
         Some(n) => n,
         None => c.u32("num_local_experts")?, // since transformers 5
     };
-    if c.opt_bool("norm_topk_prob")? == Some(false) {
-        return Err(c.bad("norm_topk_prob", "shares that do not add up to 1 are not supported"));
+    // Transformers takes an absent key as false.
+    let given = c.opt_bool("norm_topk_prob")?.unwrap_or(false);
+    if given != renormalised {
+        return Err(c.bad("norm_topk_prob", format!("must be {renormalised} for `{}`, is {given}", keys.arch)));
     }
     if c.list("mlp_only_layers")?.is_some_and(|list| !list.is_empty()) {
         return Err(c.bad("mlp_only_layers", "layers without experts are not supported"));
@@ -151,7 +161,7 @@ fn activation(c: Object<'_>, family: &Family) -> Result<()> {
     let key = if c.get("hidden_activation").is_some() { "hidden_activation" } else { "hidden_act" };
     match c.opt_str(key)? {
         Some(act) if !want.contains(&act) => {
-            Err(c.bad(key, format!("`{act}` is not supported here, `{}` is", want[0])))
+            Err(c.bad(key, format!("unsupported activation `{act}`; expected `{}`", want[0])))
         }
         _ => Ok(()),
     }
@@ -161,7 +171,7 @@ fn activation(c: Object<'_>, family: &Family) -> Result<()> {
 fn windows(c: Object<'_>, rope: &Rope, scalar: u32, keys: &mut Keys) -> Result<()> {
     let given = c.opt_f64("query_pre_attn_scalar")?.unwrap_or(256.0);
     if given != f64::from(scalar) {
-        return Err(c.bad("query_pre_attn_scalar", format!("is {given}, only {scalar} is supported for this shape")));
+        return Err(c.bad("query_pre_attn_scalar", format!("must be {scalar} for this shape, is {given}")));
     }
     if c.opt_bool("use_bidirectional_attention")? == Some(true) {
         return Err(c.bad("use_bidirectional_attention", "the model looks ahead; only causal attention is supported"));
@@ -198,7 +208,9 @@ fn windows(c: Object<'_>, rope: &Rope, scalar: u32, keys: &mut Keys) -> Result<(
     }
     match (rope.local_base, keys.arch) {
         (Some(base), "gemma3") => keys.float("rope.freq_base_swa", base),
-        (Some(_), _) => return Err(c.bad("rope_parameters", "layers with a base of their own are not supported here")),
+        (Some(_), _) => {
+            return Err(c.bad("rope_parameters", "a base per kind of layer is not supported for this architecture"));
+        }
         (None, _) => {}
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Checkpoints of Hugging Face, read as if they were a GGUF file: `config.json` becomes metadata, and the tensors of
-//! safetensors files get GGUF names. What a converter would do to their values is done one tensor at a time, when its
-//! bytes are asked for; most are handed on as they lie in memory.
+//! safetensors files get GGUF names. Their values are converted one tensor at a time, when its bytes are requested; most
+//! are passed on as they are.
 
 mod config;
 mod experts;
@@ -32,7 +32,7 @@ pub struct Checkpoint<B> {
     places: BTreeMap<String, Place>,
 }
 
-/// Where the bytes of a tensor are, and what becomes of them.
+/// Where the bytes of a tensor are, and how they are converted.
 enum Place {
     Shard {
         shard: usize,
@@ -74,7 +74,7 @@ pub fn shards(index: &str) -> Result<Vec<String>> {
                 files.insert(name.to_string())
             }
             _ => {
-                let detail = format!("{file} is no name of a safetensors file beside it");
+                let detail = format!("{file} must be the name of a safetensors file in the same folder");
                 return Err(Error::new(ErrorKind::BadCheckpoint, detail).at(index.at("weight_map")));
             }
         };
@@ -166,15 +166,15 @@ impl Tensors {
         }
         let stored = dtype(info.dtype)?;
         if !matches!(dims.len(), 1 | 2) {
-            bail!(BadTensor, "has the shape {:?}; matrices and vectors are read", info.shape);
+            bail!(BadTensor, "has the shape {:?}; expected 1 or 2 dims", info.shape);
         }
-        // The router stays in F32 as vectors do.
-        let widened = dims.len() == 1 || own.ends_with("ffn_gate_inp.weight");
+        // Routers and the gates of shared experts stay in F32 as vectors do.
+        let widened = dims.len() == 1 || own.contains(".ffn_gate_inp");
         let rotated = [".attn_q.weight", ".attn_k.weight", ".attn_q.bias", ".attn_k.bias"];
         let change = if self.config.family.permutes && rotated.iter().any(|s| own.ends_with(s)) {
             let (rows, d_head) = (info.shape[0], self.config.d_head);
             if d_head == 0 || d_head % 2 != 0 || !rows.is_multiple_of(d_head) {
-                bail!(BadTensor, "has {rows} rows, which are not heads of an even length ({d_head})");
+                bail!(BadTensor, "the number of rows must be a multiple of an even head length ({d_head}), is {rows}");
             }
             if dims.len() == 1 {
                 bail!(BadTensor, "this architecture has no biases here");
@@ -189,7 +189,7 @@ impl Tensors {
         };
         let dtype = if widened { DType::F32 } else { stored };
         if self.places.insert(own.clone(), Place::Shard { shard, bytes, change }).is_some() {
-            bail!(BadCheckpoint, "is in the checkpoint twice");
+            bail!(BadCheckpoint, "is in the checkpoint more than once");
         }
         self.infos.push((own, dtype, dims));
         Ok(())
@@ -231,7 +231,10 @@ fn dtype(stored: Dtype) -> Result<DType> {
         Dtype::F32 => DType::F32,
         Dtype::F16 => DType::F16,
         Dtype::BF16 => DType::BF16,
-        other => bail!(UnsupportedType, "is {other:?}; F32, F16 and BF16 are read, or take a quantised GGUF file"),
+        other => bail!(
+            UnsupportedType,
+            "unsupported type {other:?}; expected F32, F16 or BF16, or use a quantised GGUF file"
+        ),
     })
 }
 
@@ -239,11 +242,11 @@ fn broken(e: &safetensors::SafeTensorError, len: usize) -> Error {
     use safetensors::SafeTensorError as E;
     let detail = match e {
         E::HeaderTooSmall | E::InvalidHeaderLength | E::MetadataIncompleteBuffer => {
-            format!("the file has {len} bytes, which are not those that its header promises; is the download complete?")
+            format!("the file has {len} bytes, which its header contradicts; is the download complete?")
         }
         E::InvalidOffset(name) => format!("the offsets of tensor `{name}` leave a gap, overlap or run backwards"),
         E::TensorInvalidInfo => "a tensor has another length than its shape and type say".to_string(),
-        other => format!("is no safetensors file: {other}"),
+        other => format!("is not a valid safetensors file: {other}"),
     };
     Error::new(ErrorKind::BadCheckpoint, detail)
 }

@@ -16,20 +16,24 @@ const LAYER: &[(&str, &str)] = &[
     ("mlp.up_proj", "ffn_up"),
     ("mlp.down_proj", "ffn_down"),
     ("mlp.gate", "ffn_gate_inp"),
+    ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+    ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
 ];
 
 /// The norm before the feed-forward network is called after what comes before it.
-pub const PLAIN_NORMS: &[(&str, &str)] = &[("post_attention_layernorm", "ffn_norm")];
+pub(super) const PLAIN_NORMS: &[(&str, &str)] = &[("post_attention_layernorm", "ffn_norm")];
 
 /// Norms before and after.
-pub const SANDWICH_NORMS: &[(&str, &str)] = &[
+pub(super) const SANDWICH_NORMS: &[(&str, &str)] = &[
     ("post_attention_layernorm", "post_attention_norm"),
     ("pre_feedforward_layernorm", "ffn_norm"),
     ("post_feedforward_layernorm", "post_ffw_norm"),
 ];
 
 /// The GGUF name of a tensor, where it has one.
-pub fn gguf_name(name: &str, norms: &[(&str, &str)]) -> Option<String> {
+pub(super) fn gguf_name(name: &str, norms: &[(&str, &str)]) -> Option<String> {
     let (stem, kind) = name.rsplit_once('.').filter(|(_, kind)| matches!(*kind, "weight" | "bias"))?;
     let find = |table: &[(&str, &'static str)], stem: &str| table.iter().find(|(hf, _)| *hf == stem).map(|(_, g)| *g);
     if let Some(global) = find(GLOBAL, stem) {
@@ -42,7 +46,7 @@ pub fn gguf_name(name: &str, norms: &[(&str, &str)]) -> Option<String> {
 }
 
 /// The GGUF name of the tensor that holds all experts' matrices, and which of them this is.
-pub fn expert(name: &str) -> Option<(String, usize)> {
+pub(super) fn expert(name: &str) -> Option<(String, usize)> {
     let (layer, stem) =
         name.strip_prefix("model.layers.")?.strip_suffix("_proj.weight")?.split_once(".mlp.experts.")?;
     let (expert, part) = stem.split_once('.')?;
@@ -51,6 +55,6 @@ pub fn expert(name: &str) -> Option<(String, usize)> {
 }
 
 /// Buffers that old checkpoints hold and that follow from the configuration.
-pub fn is_derived(name: &str) -> bool {
+pub(super) fn is_derived(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".self_attn.masked_bias")
 }

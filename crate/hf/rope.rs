@@ -7,7 +7,7 @@ use super::json::Object;
 use crate::error::Result;
 
 #[derive(Debug, Default)]
-pub struct Rope {
+pub(super) struct Rope {
     base: Option<f64>,
     /// Positions are divided by this.
     pub linear: Option<f64>,
@@ -18,12 +18,12 @@ pub struct Rope {
 }
 
 impl Rope {
-    pub fn base(&self, arch: &str) -> f64 {
+    pub(super) fn base(&self, arch: &str) -> f64 {
         self.base.unwrap_or(if arch == "gemma3" { 1e6 } else { 1e4 })
     }
 }
 
-pub fn read(c: Object<'_>, d_head: u32) -> Result<Rope> {
+pub(super) fn read(c: Object<'_>, d_head: u32) -> Result<Rope> {
     let params = c.object("rope_parameters")?;
     let by_layer = match params {
         Some(p) => p.object("full_attention")?.zip(p.object("sliding_attention")?),
@@ -31,7 +31,7 @@ pub fn read(c: Object<'_>, d_head: u32) -> Result<Rope> {
     };
     for o in [Some(c), params].into_iter().flatten() {
         if o.opt_f64("partial_rotary_factor")?.is_some_and(|f| f != 1.0) {
-            return Err(o.bad("partial_rotary_factor", "heads that are rotated in part are not supported here"));
+            return Err(o.bad("partial_rotary_factor", "partial rotation is not supported for this architecture"));
         }
     }
     let mut rope = Rope { base: c.opt_f64("rope_theta")?, ..Rope::default() };
@@ -66,7 +66,7 @@ impl Rope {
                 self.freqs = Some(self.llama3(p, d_head)?);
                 Ok(())
             }
-            other => Err(p.bad(key, format!("`{other}` is not supported; `linear` and `llama3` are"))),
+            other => Err(p.bad(key, format!("unsupported scaling `{other}`; expected `linear` or `llama3`"))),
         }
     }
 

@@ -15,7 +15,11 @@ pub fn f16_to_f32(bits: u16) -> f32 {
 
 /// Calls `f` for each block of `B` bytes and its `N` values: lengths known to the compiler make tight loops.
 #[inline(always)]
-pub fn each_block<const B: usize, const N: usize>(bytes: &[u8], out: &mut [f32], f: impl Fn(&[u8; B], &mut [f32; N])) {
+pub(super) fn each_block<const B: usize, const N: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    f: impl Fn(&[u8; B], &mut [f32; N]),
+) {
     for (block, values) in bytes.as_chunks::<B>().0.iter().zip(out.as_chunks_mut::<N>().0) {
         f(block, values);
     }
@@ -23,12 +27,12 @@ pub fn each_block<const B: usize, const N: usize>(bytes: &[u8], out: &mut [f32],
 
 /// The `N` bytes of a block from `at`.
 #[inline(always)]
-pub fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+pub(super) fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
     block[at..].first_chunk().expect("the part lies in the block")
 }
 
 /// The f16 at `at` of a block.
 #[inline(always)]
-pub fn half(block: &[u8], at: usize) -> f32 {
+pub(super) fn half(block: &[u8], at: usize) -> f32 {
     f16_to_f32(u16::from_le_bytes(*part(block, at)))
 }

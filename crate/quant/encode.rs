@@ -13,10 +13,10 @@ pub fn encodable(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F16 | DType::BF16 | DType::Q8_0 | DType::Q4_0 | DType::Q4_1)
 }
 
-/// Encodes whole blocks. The errors are a type that cannot be encoded, and values that are no whole number of blocks.
+/// Encodes whole blocks. The errors are a type that cannot be encoded, and a length that is not a multiple of the block.
 pub fn encode(dtype: DType, values: &[f32]) -> Result<Vec<u8>> {
     let Some(len) = dtype.row_bytes(values.len()) else {
-        bail!(InvalidArgument, "{} values are no whole number of {dtype} blocks", values.len());
+        bail!(InvalidArgument, "{} values are not a multiple of the block size of {dtype}", values.len());
     };
     let mut out = Vec::with_capacity(len);
     match dtype {

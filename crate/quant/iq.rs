@@ -22,7 +22,7 @@ pub fn grid(dtype: DType) -> Option<&'static [u16]> {
 
 /// `d` f16, then for each group of 32: four bytes of point numbers, and a word of four sign codes of seven bits with
 /// the scale `s` above: `(0.5 + s) * d / 4`.
-pub fn iq2_xxs(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn iq2_xxs(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 66], y: &mut [f32; 256]| {
         let d = half(b, 0);
         for (i, y) in y.as_chunks_mut::<32>().0.iter_mut().enumerate() {
@@ -37,7 +37,7 @@ pub fn iq2_xxs(bytes: &[u8], out: &mut [f32]) {
 
 /// `d` f16, for each eight values a u16 of nine bits of point number and seven of sign code, 8 bytes of scales: a
 /// nibble `s` for each 16 values, `(0.5 + s) * d / 4`.
-pub fn iq2_xs(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn iq2_xs(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 74], y: &mut [f32; 256]| {
         let (d, scales) = (half(b, 0), part::<8>(b, 66));
         for (i, y) in y.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -50,7 +50,7 @@ pub fn iq2_xs(bytes: &[u8], out: &mut [f32]) {
 
 /// `d` f16, for each eight values a byte of point number and then a byte of signs, 8 bytes with two high bits of each
 /// point number, 8 bytes of scales as in IQ2_XS.
-pub fn iq2_s(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn iq2_s(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 82], y: &mut [f32; 256]| {
         let (d, qs, signs) = (half(b, 0), part::<32>(b, 2), part::<32>(b, 34));
         let (high, scales) = (part::<8>(b, 66), part::<8>(b, 74));
@@ -64,7 +64,7 @@ pub fn iq2_s(bytes: &[u8], out: &mut [f32]) {
 
 /// `d` f16, a byte of point number for each four values, and for each group of 32 a word of sign codes and scale as in
 /// IQ2_XXS: `(0.5 + s) * d / 2`. The levels are 4, 12, 20 … 52 and 62.
-pub fn iq3_xxs(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn iq3_xxs(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 98], y: &mut [f32; 256]| {
         let (d, qs) = (half(b, 0), part::<64>(b, 2));
         for (i, y) in y.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -79,7 +79,7 @@ pub fn iq3_xxs(bytes: &[u8], out: &mut [f32]) {
 /// `d` f16, a byte of point number for each four values, 8 bytes with the ninth bits of these numbers, a byte of signs
 /// for each eight values, 4 bytes of scales: a nibble `s` for each 32 values, `(1 + 2s) * d`. The levels are
 /// 1, 3, 5 … 15.
-pub fn iq3_s(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn iq3_s(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 110], y: &mut [f32; 256]| {
         let (d, qs, high) = (half(b, 0), part::<64>(b, 2), part::<8>(b, 66));
         let (signs, scales) = (part::<32>(b, 74), part::<4>(b, 106));
@@ -97,7 +97,7 @@ pub fn iq3_s(bytes: &[u8], out: &mut [f32]) {
 /// `d` f16, a byte of point number for each eight values, and for each group of 32 a u16: three high bits of its four
 /// point numbers, three bits of scale `s`, and a bit that moves its values down by an eighth instead of up:
 /// `(point ± 1/8) * (2s + 1) * d`.
-pub fn iq1_s(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn iq1_s(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 50], y: &mut [f32; 256]| {
         let (d, qs) = (half(b, 0), part::<32>(b, 2));
         for (i, y) in y.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -112,7 +112,7 @@ pub fn iq1_s(bytes: &[u8], out: &mut [f32]) {
 /// A byte of point number for each eight values, a nibble for each eight values (three high bits of the point number,
 /// and the bit that moves them down as in IQ1_S), and four u16: each holds four scales of three bits, for 16 values
 /// each, and a nibble of `d`, lowest first.
-pub fn iq1_m(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn iq1_m(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 56], y: &mut [f32; 256]| {
         let (qs, high) = (part::<32>(b, 0), part::<16>(b, 32));
         let scales: [u16; 4] = std::array::from_fn(|i| u16::from_le_bytes(*part(b, 48 + i * 2)));

@@ -7,7 +7,7 @@
 use super::blocks::{each_block, half, part};
 
 /// `d` f16, 16 bytes of nibbles: `(q - 8) * d`.
-pub fn q4_0(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn q4_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 18], y: &mut [f32; 32]| {
         let (d, qs) = (half(b, 0), part::<16>(b, 2));
         for j in 0..16 {
@@ -18,7 +18,7 @@ pub fn q4_0(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// `d`, `m` f16, 16 bytes of nibbles: `q * d + m`.
-pub fn q4_1(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn q4_1(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 20], y: &mut [f32; 32]| {
         let (d, m, qs) = (half(b, 0), half(b, 2), part::<16>(b, 4));
         for j in 0..16 {
@@ -29,7 +29,7 @@ pub fn q4_1(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// `d` f16, the fifth bits u32, 16 bytes of nibbles: `(q - 16) * d`.
-pub fn q5_0(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn q5_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 22], y: &mut [f32; 32]| {
         let d = half(b, 0);
         let q = five_bits(*part(b, 2), part(b, 6));
@@ -40,7 +40,7 @@ pub fn q5_0(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// `d`, `m` f16, the fifth bits u32, 16 bytes of nibbles: `q * d + m`.
-pub fn q5_1(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn q5_1(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 24], y: &mut [f32; 32]| {
         let (d, m) = (half(b, 0), half(b, 2));
         let q = five_bits(*part(b, 4), part(b, 8));
@@ -51,7 +51,7 @@ pub fn q5_1(bytes: &[u8], out: &mut [f32]) {
 }
 
 #[inline(always)]
-pub fn five_bits(high: [u8; 4], qs: &[u8; 16]) -> [u8; 32] {
+pub(super) fn five_bits(high: [u8; 4], qs: &[u8; 16]) -> [u8; 32] {
     let high = u32::from_le_bytes(high);
     let mut q = [0; 32];
     for j in 0..16 {
@@ -62,7 +62,7 @@ pub fn five_bits(high: [u8; 4], qs: &[u8; 16]) -> [u8; 32] {
 }
 
 /// `d` f16, 32 signed bytes: `q * d`.
-pub fn q8_0(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn q8_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 34], y: &mut [f32; 32]| {
         let (d, qs) = (half(b, 0), part::<32>(b, 2));
         for j in 0..32 {
@@ -72,7 +72,7 @@ pub fn q8_0(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// `d` f16, 128 bits, lowest first: `d` where the bit is set, else `-d`.
-pub fn q1_0(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn q1_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 18], y: &mut [f32; 128]| {
         let (d, qs) = (half(b, 0), part::<16>(b, 2));
         for (y, bits) in y.as_chunks_mut::<8>().0.iter_mut().zip(qs) {
@@ -84,7 +84,7 @@ pub fn q1_0(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// `d` f16, 64 values of 2 bits, lowest first: `(q - 1) * d`.
-pub fn q2_0(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn q2_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 18], y: &mut [f32; 64]| {
         let (d, qs) = (half(b, 0), part::<16>(b, 2));
         for (y, pairs) in y.as_chunks_mut::<4>().0.iter_mut().zip(qs) {

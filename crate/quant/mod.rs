@@ -29,6 +29,7 @@ use crate::error::Result;
 /// How the blocks of one type are read.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockFormat {
+    /// The type that the rest describes.
     pub dtype: DType,
     /// Any number of whole blocks and as many values as they hold. Use [`decode`], or check the lengths first.
     decode: fn(&[u8], &mut [f32]),
@@ -80,7 +81,7 @@ impl BlockFormat {
     /// Decodes whole blocks.
     ///
     /// # Panics
-    /// Where `bytes` is no whole number of blocks, or `out` is not exactly as long as they are.
+    /// Where `bytes` is not a multiple of the block, or `out` is not exactly as long as they are.
     pub fn decode(&self, bytes: &[u8], out: &mut [f32]) {
         let (b, n) = (self.dtype.block_bytes(), self.dtype.block_elems());
         let blocks = bytes.len() / b;
@@ -115,8 +116,10 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
 /// Decodes some rows of a matrix of rows of `cols` values: `bytes` [rows, row_bytes] to `out` [rows.len(), cols].
 ///
 /// # Panics
-/// As [`BlockFormat::decode`]; and where `cols` is no whole number of blocks or the matrix has no such rows.
+/// As [`BlockFormat::decode`]; and where `cols` is not a multiple of the block or the matrix has no such rows.
 pub fn decode_rows(dtype: DType, bytes: &[u8], cols: usize, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-    let row = dtype.row_bytes(cols).unwrap_or_else(|| panic!("{cols} values are no whole number of {dtype} blocks"));
+    let row = dtype
+        .row_bytes(cols)
+        .unwrap_or_else(|| panic!("{cols} values are not a multiple of the block size of {dtype}"));
     decode(dtype, &bytes[rows.start * row..rows.end * row], out)
 }

@@ -1,4 +1,4 @@
-//! Blocks taken apart into whole numbers and scales, for kernels that multiply whole numbers; and activations made whole.
+//! Blocks split into integers and scales, for kernels that multiply int8; and the quantisation of activations.
 
 use super::blocks::part;
 use super::kquant::{q3_scales, scales_and_mins};
@@ -17,9 +17,13 @@ pub const Q8_COLS: usize = 32;
 pub struct Split {
     /// f16, little-endian.
     pub d: [u8; 2],
+    /// f16, little-endian; 0 where the type has no minima.
     pub m: [u8; 2],
+    /// One per group of 16 or 32 values.
     pub scales: [i8; 16],
+    /// One per group, as `scales`.
     pub mins: [u8; 16],
+    /// The integers, or the indices; of a block of 32 the first 32.
     pub q: [u8; 256],
 }
 
@@ -109,7 +113,7 @@ pub fn split(dtype: DType, b: &[u8], s: &mut Split) {
                 nibbles(part(b, 8 + i * 16), q);
             }
         }
-        _ => panic!("blocks of {dtype} are not made of whole numbers"),
+        _ => panic!("blocks of {dtype} are not integers times a scale"),
     }
 }
 
@@ -119,7 +123,7 @@ fn nibbles(qs: &[u8; 16], q: &mut [u8]) {
     }
 }
 
-/// Activations as whole numbers: `x[i]` is about `d * q[i]`, with `d` the largest size over 127. Ties go to even.
+/// Activations as int8: `x[i]` is about `d * q[i]`, with `d` the largest size over 127. Ties go to even.
 /// What is not finite makes `d` so, and with it every product.
 #[inline(always)]
 pub fn q8(x: &[f32; Q8_COLS], q: &mut [i8; Q8_COLS]) -> f32 {
@@ -127,7 +131,7 @@ pub fn q8(x: &[f32; Q8_COLS], q: &mut [i8; Q8_COLS]) -> f32 {
     let largest = x.iter().fold(0, |m, v| (v.to_bits() & 0x7fff_ffff).max(m));
     let d = f32::from_bits(largest) / 127.0;
     let inverse = if d >= f32::MIN_POSITIVE { 1.0 / d } else { 0.0 };
-    // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the low bits.
+    // Adding 1.5 * 2^23 rounds to an integer, which then is the low bits.
     const ROUND: f32 = 12_582_912.0;
     for i in 0..Q8_COLS {
         q[i] = (x[i] * inverse + ROUND).to_bits() as i8;

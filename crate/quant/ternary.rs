@@ -4,7 +4,7 @@ use super::blocks::{each_block, half, part};
 
 /// 48 bytes of five ternary digits each, 4 bytes of four, `d` f16. Digit n of bytes 0..32 holds values 32n..32n + 32, of
 /// bytes 32..48 values 160 + 16n.., of the last four 240 + 4n...
-pub fn tq1_0(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn tq1_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 54], y: &mut [f32; 256]| {
         let d = half(b, 52);
         digits(part::<32>(b, 0), d, &mut y[..160]);
@@ -28,7 +28,7 @@ fn digits<const N: usize>(qs: &[u8; N], d: f32, y: &mut [f32]) {
 
 /// 64 bytes of 2-bit values, `d` f16: `(q - 1) * d`. Each half of the block has 32 bytes; bit pair j of them holds values
 /// 32j..32j + 32 of the half.
-pub fn tq2_0(bytes: &[u8], out: &mut [f32]) {
+pub(super) fn tq2_0(bytes: &[u8], out: &mut [f32]) {
     each_block(bytes, out, |b: &[u8; 66], y: &mut [f32; 256]| {
         let d = half(b, 64);
         for (i, y) in y.as_chunks_mut::<32>().0.iter_mut().enumerate() {

@@ -70,7 +70,7 @@ fn rules(pre: &str) -> Option<Rules> {
 }
 
 /// The name of the family that cuts by this one pattern.
-pub fn pre_of(pattern: &str, nfc: bool) -> Option<&'static str> {
+pub(super) fn pre_of(pattern: &str, nfc: bool) -> Option<&'static str> {
     let names = ["llama-bpe", "qwen2", "qwen35"];
     names.into_iter().find(|name| rules(name).is_some_and(|r| r.split == [pattern] && r.nfc == nfc))
 }
@@ -103,7 +103,7 @@ impl Split {
     }
 }
 
-pub struct Bpe {
+pub(super) struct Bpe {
     model: BPE,
     split: Vec<Split>,
     nfc: bool,
@@ -112,10 +112,10 @@ pub struct Bpe {
 }
 
 impl Bpe {
-    pub fn new(meta: &Meta, vocab: &Vocab) -> Result<Bpe> {
+    pub(super) fn new(meta: &Meta, vocab: &Vocab) -> Result<Bpe> {
         let pre = meta.opt_string("tokenizer.ggml.pre")?.unwrap_or("default");
         let Some(rules) = rules(pre) else {
-            bail!(BadTokenizer, "the pre-tokenizer `{pre}` is not one that this engine knows");
+            bail!(BadTokenizer, "unknown pre-tokenizer `{pre}`");
         };
         let merges = merges(meta)?;
         let model = BPE::builder()
@@ -129,7 +129,7 @@ impl Bpe {
     }
 
     /// Appends the ids of `text`.
-    pub fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    pub(super) fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
         if self.nfc && !text.is_ascii() {
             let mut normal = NormalizedString::from(text);
             normal.nfc();
@@ -166,7 +166,7 @@ impl Bpe {
 }
 
 /// Appends what a token of the file stands for.
-pub fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
     match kind {
         Kind::Normal => {}
         Kind::Unused => return Ok(()),
@@ -194,7 +194,7 @@ fn bpe_vocab(meta: &Meta, vocab: &Vocab, merges: &Merges) -> Result<BpeVocab> {
         if !token.is_empty()
             && let Some(other) = out.insert(text(token)?.to_owned(), id as u32)
         {
-            bail!(BadTokenizer, "tokens {other} and {id} are the same");
+            bail!(BadTokenizer, "tokens {other} and {id} have the same text");
         }
     }
     let mut markers: HashSet<&str> = HashSet::new();
@@ -222,7 +222,7 @@ fn merges(meta: &Meta) -> Result<Merges> {
     for (i, merge) in raw.iter().enumerate() {
         match text(merge)?.split_once(' ') {
             Some((a, b)) if !a.is_empty() && !b.is_empty() => out.push((a.to_owned(), b.to_owned())),
-            _ => bail!(BadTokenizer, "merge {i} is no pair of tokens with a space between them"),
+            _ => bail!(BadTokenizer, "merge {i} must be two tokens separated by a space"),
         }
     }
     Ok(out)

@@ -55,15 +55,15 @@ pub fn chat_variables(template: &ChatTemplate, json: &str) -> Result<Vec<(String
     let value = parse_json(json).map_err(place)?;
     let object = value.as_object().filter(|_| value.kind() == ValueKind::Map);
     let Some(variables) = object.and_then(|object| object.try_iter_pairs()) else {
-        return Err(place(invalid("must be a JSON object from names of variables to their values".to_string())));
+        return Err(place(invalid("must be a JSON object of variables and their values".to_string())));
     };
     let check = |(name, value): (TemplateValue, TemplateValue)| {
         let name = name.as_str().unwrap_or_default().to_owned();
         if GIVEN.contains(&&*name) {
-            return Err(place(invalid(format!("`{name}` cannot be a variable here: it is given in another way"))));
+            return Err(place(invalid(format!("`{name}` is reserved: the request itself sets it"))));
         }
         if !template.mentions(&name) {
-            let detail = format!("the chat template has no variable `{name}`, so it would do nothing; is it misspelt?");
+            let detail = format!("the chat template does not use a variable `{name}`; is it misspelt?");
             return Err(place(invalid(detail)));
         }
         Ok((name, value))

@@ -69,8 +69,8 @@ struct Added {
     special: bool,
 }
 
-/// Adds the tokenizer to the metadata of a model with `n_vocab` tokens. Where it is not one that is known here, the
-/// model gets a vocabulary without texts, which runs on ids, and the error says why.
+/// Adds the tokenizer to the metadata of a model with `n_vocab` tokens. If it is not supported, the model gets a
+/// vocabulary without texts, which runs on ids only, and the error says why.
 pub fn tokenizer_from_hf(files: &TokenizerFiles<'_>, n_vocab: usize, meta: &mut Meta) -> Result<()> {
     let mut keys = Keys::default();
     let result = keys.tokenizer(files, n_vocab);
@@ -99,14 +99,15 @@ impl Keys {
     fn tokenizer(&mut self, files: &TokenizerFiles<'_>, n_vocab: usize) -> Result<()> {
         let Some(text) = files.tokenizer else { bail!(BadTokenizer, "the checkpoint has no `tokenizer.json`") };
         if text.len() > MAX_TEXT {
-            bail!(BadTokenizer, "`tokenizer.json` has {} bytes, at most {MAX_TEXT} are read", text.len());
+            bail!(BadTokenizer, "`tokenizer.json` has {} bytes, the limit is {MAX_TEXT}", text.len());
         }
         let t: Tokenizer = serde_json::from_str(text).map_err(|e| {
-            let detail = format!("is not a tokenizer of the kind that is read here, BPE: {e}");
+            let detail = format!("is not a valid BPE tokenizer: {e}");
             Error::new(ErrorKind::BadTokenizer, detail).at("tokenizer.json")
         })?;
-        let settings: Json = serde_json::from_str(files.settings.unwrap_or("{}"))
-            .map_err(|e| Error::new(ErrorKind::BadTokenizer, format!("is no JSON: {e}")).at("tokenizer_config.json"))?;
+        let settings: Json = serde_json::from_str(files.settings.unwrap_or("{}")).map_err(|e| {
+            Error::new(ErrorKind::BadTokenizer, format!("is not valid JSON: {e}")).at("tokenizer_config.json")
+        })?;
         let sentencepiece = t.model.byte_fallback;
         let named = |e: Error| e.at("tokenizer.json");
         let ids = self.tokens(&t, n_vocab, sentencepiece).map_err(named)?;
@@ -140,7 +141,11 @@ impl Keys {
     /// Tokens and their kinds, in the order of their ids. Returns the id of each.
     fn tokens<'t>(&mut self, t: &'t Tokenizer, n_vocab: usize, spm: bool) -> Result<HashMap<&'t str, u32>> {
         if t.model.r#type.as_deref().is_some_and(|t| t != "BPE") {
-            bail!(BadTokenizer, "the model `{}` is not one that is read here", t.model.r#type.as_deref().unwrap_or(""));
+            bail!(
+                BadTokenizer,
+                "unsupported tokenizer model `{}`; expected `BPE`",
+                t.model.r#type.as_deref().unwrap_or("")
+            );
         }
         let mut all: BTreeMap<u32, (&str, Kind)> = BTreeMap::new();
         for (token, id) in &t.model.vocab {
@@ -148,7 +153,7 @@ impl Keys {
             let unknown = t.model.unk_token.as_deref() == Some(token);
             let kind = if byte { Kind::Byte } else { Kind::Normal };
             if let Some((other, _)) = all.insert(*id, (token, if unknown { Kind::Unknown } else { kind })) {
-                bail!(BadTokenizer, "`{other}` and `{token}` have the id {id}");
+                bail!(BadTokenizer, "`{other}` and `{token}` have the same id {id}");
             }
         }
         for a in &t.added_tokens {
@@ -163,7 +168,7 @@ impl Keys {
         all.retain(|id, (_, kind)| (*id as usize) < n_vocab || !matches!(kind, Kind::Control | Kind::UserDefined));
         let last = all.last_key_value().map_or(0, |(id, _)| *id as usize);
         if last >= n_vocab || n_vocab > MAX_TOKENS {
-            bail!(BadTokenizer, "has the id {last}, but the model has {n_vocab} tokens");
+            bail!(BadTokenizer, "token id {last} is outside the vocabulary of {n_vocab} tokens");
         }
         let len = n_vocab;
         let (mut tokens, mut kinds) = (Strings::default(), Vec::with_capacity(len));
@@ -187,7 +192,7 @@ impl Keys {
     fn bpe(&mut self, t: &Tokenizer) -> Result<()> {
         let nfc = find(&t.normalizer, "NFC").is_some();
         let Some(pre) = pre_tokenizer(&t.pre_tokenizer, nfc).filter(|_| nfc || t.normalizer.is_null()) else {
-            bail!(BadTokenizer, "cuts text into words by rules that this engine does not know");
+            bail!(BadTokenizer, "unknown normalizer or pre-tokenizer");
         };
         let mut merges = Strings::default();
         for m in &t.model.merges {
@@ -207,7 +212,7 @@ impl Keys {
         let marks = find(&t.normalizer, "Replace").is_some_and(|r| r["content"] == "\u{2581}");
         let metaspace = find(&t.pre_tokenizer, "Metaspace");
         if !marks && metaspace.is_none() {
-            bail!(BadTokenizer, "falls back to bytes, but does not mark spaces as SentencePiece does");
+            bail!(BadTokenizer, "has byte fallback, but does not mark spaces by U+2581 as SentencePiece does");
         }
         let prefix = find(&t.normalizer, "Prepend").is_some()
             || metaspace.is_some_and(|m| m["prepend_scheme"].as_str().is_none_or(|s| s != "never"));
@@ -226,7 +231,7 @@ impl Keys {
             match ids.get(joined.as_str()) {
                 Some(id) if scores[*id as usize] == -1e9 => scores[*id as usize] = -(rank as f32),
                 Some(_) => {}
-                None => bail!(BadTokenizer, "merge {rank} makes `{joined}`, which is no token"),
+                None => bail!(BadTokenizer, "merge {rank} makes `{joined}`, which is not in the vocabulary"),
             }
         }
         self.set("model", Value::String("llama".to_string()));

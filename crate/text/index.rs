@@ -9,18 +9,18 @@ const EMPTY: u32 = u32::MAX;
 const MAX_PROBES: usize = 4096;
 
 /// A hash table of ids: the keys stay where they are, in the `Strings` that every call must pass again.
-pub struct Index {
+pub(super) struct Index {
     slots: Vec<u32>,
     hasher: RandomState,
 }
 
 impl Index {
-    pub fn with_capacity(tokens: usize) -> Self {
+    pub(super) fn with_capacity(tokens: usize) -> Self {
         Self { slots: vec![EMPTY; (tokens.max(8) * 2).next_power_of_two()], hasher: RandomState::new() }
     }
 
     /// Adds `id`, or returns the id that has the same bytes already. Call at most `tokens` times.
-    pub fn insert(&mut self, keys: &Strings, id: u32) -> Result<(), u32> {
+    pub(super) fn insert(&mut self, keys: &Strings, id: u32) -> Result<(), u32> {
         let key = keys.get(id as usize).unwrap_or_default();
         match self.probe(keys, key) {
             Some(slot) if self.slots[slot] == EMPTY => {
@@ -33,7 +33,7 @@ impl Index {
         }
     }
 
-    pub fn get(&self, keys: &Strings, key: &[u8]) -> Option<u32> {
+    pub(super) fn get(&self, keys: &Strings, key: &[u8]) -> Option<u32> {
         let id = self.slots[self.probe(keys, key)?];
         (id != EMPTY).then_some(id)
     }

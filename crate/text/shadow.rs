@@ -20,7 +20,7 @@ const PRIVATE: [std::ops::RangeInclusive<u32>; 2] = [0xF_0000..=0xF_FFFD, 0x10_0
 
 /// The markers of a vocabulary, by what must be replaced so that a text holds none.
 #[derive(Debug, Default)]
-pub struct Markers {
+pub(super) struct Markers {
     /// All characters of all markers, sorted.
     alphabet: Vec<char>,
     /// Those that a marker starts or ends with, sorted.
@@ -33,7 +33,7 @@ pub struct Markers {
 }
 
 impl Markers {
-    pub fn new(vocab: &Vocab) -> Self {
+    pub(super) fn new(vocab: &Vocab) -> Self {
         let ids = (0..vocab.len() as u32).filter(|&id| vocab.is_marker(id));
         let texts: Vec<&str> =
             ids.filter_map(|id| std::str::from_utf8(vocab.bytes(id)).ok()).filter(|t| !t.is_empty()).collect();
@@ -59,30 +59,34 @@ fn can_hide(c: char) -> bool {
 
 /// The code points that stand for characters of a user in one prompt.
 #[derive(Clone, Debug, Default)]
-pub struct Shadows {
+pub(super) struct Shadows {
     markers: Arc<Markers>,
     /// For each character of the markers' alphabet, in its order. Ascending.
     shadows: Vec<char>,
 }
 
 /// Whether a character is from the planes that shadows are taken from.
-pub fn is_private(c: char) -> bool {
+pub(super) fn is_private(c: char) -> bool {
     PRIVATE.iter().any(|plane| plane.contains(&u32::from(c)))
 }
 
 impl Shadows {
     /// `taken`: the private characters that the texts hold already.
-    pub fn new(markers: &Arc<Markers>, taken: &BTreeSet<char>) -> Result<Self> {
+    pub(super) fn new(markers: &Arc<Markers>, taken: &BTreeSet<char>) -> Result<Self> {
         let free = PRIVATE.into_iter().flatten().filter_map(char::from_u32).filter(|c| !taken.contains(c));
         let shadows: Vec<char> = free.take(markers.alphabet.len()).collect();
         if shadows.len() < markers.alphabet.len() {
-            bail!(InvalidArgument, "the messages use {} private characters of Unicode; leave some free", taken.len());
+            bail!(
+                InvalidArgument,
+                "the messages use {} private-use characters of Unicode; leave some of them free",
+                taken.len()
+            );
         }
         Ok(Self { markers: markers.clone(), shadows })
     }
 
     /// Whether there are none, so that all texts are what they seem.
-    pub fn are_off(&self) -> bool {
+    pub(super) fn are_off(&self) -> bool {
         self.shadows.is_empty()
     }
 
@@ -91,14 +95,14 @@ impl Shadows {
     }
 
     /// The character behind a shadow; others are themselves.
-    pub fn lift(&self, c: char) -> char {
+    pub(super) fn lift(&self, c: char) -> char {
         match is_private(c) {
             true => self.shadows.binary_search(&c).map_or(c, |i| self.markers.alphabet[i]),
             false => c,
         }
     }
 
-    pub fn are_in(&self, text: &str) -> bool {
+    pub(super) fn are_in(&self, text: &str) -> bool {
         // All private characters of these planes start with one of two bytes, which others hardly use.
         !self.are_off()
             && text.bytes().any(|b| b >= 0xF3)
@@ -106,7 +110,7 @@ impl Shadows {
     }
 
     /// The text with no shadows in it.
-    pub fn plain<'t>(&self, text: &'t str) -> Cow<'t, str> {
+    pub(super) fn plain<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.are_in(text) {
             true => Cow::Owned(text.chars().map(|c| self.lift(c)).collect()),
             false => Cow::Borrowed(text),
@@ -114,7 +118,7 @@ impl Shadows {
     }
 
     /// The text with shadows wherever it could be a marker or a part of one.
-    pub fn cast(&self, text: &str) -> String {
+    pub(super) fn cast(&self, text: &str) -> String {
         let Markers { ends, words, all, longest, .. } = &*self.markers;
         let hide = |c| if ends.binary_search(&c).is_ok() { self.of(c) } else { c };
         let mut out: String = text.chars().map(hide).collect();
@@ -138,7 +142,7 @@ impl Shadows {
     }
 
     /// `plain`, which was made of `before` character by character, with shadows where `before` has them.
-    pub fn cast_as(&self, plain: &str, before: &str) -> String {
+    pub(super) fn cast_as(&self, plain: &str, before: &str) -> String {
         if plain.chars().count() != before.chars().count() {
             return self.cast(plain);
         }

@@ -3,19 +3,19 @@
 use super::vocab::Vocab;
 
 /// A stretch of a text: ordinary text, or one token that was recognised.
-pub enum Fragment<'t> {
+pub(super) enum Fragment<'t> {
     Text(&'t str),
     Token(u32),
 }
 
 /// All tokens that may be recognised, in the order of their bytes.
-pub struct Matcher {
+pub(super) struct Matcher {
     sorted: Vec<u32>,
     first: [bool; 256],
 }
 
 impl Matcher {
-    pub fn new(vocab: &Vocab) -> Self {
+    pub(super) fn new(vocab: &Vocab) -> Self {
         let findable = |id: &u32| {
             let special = vocab.is_control(*id) || vocab.is_user_defined(*id);
             // Only whole characters, so that a match never ends inside one.
@@ -31,7 +31,7 @@ impl Matcher {
     }
 
     /// Cuts `text` at the tokens that `allow` lets through: the leftmost first, of those the longest.
-    pub fn split<'t>(&self, vocab: &Vocab, text: &'t str, allow: impl Fn(u32) -> bool) -> Vec<Fragment<'t>> {
+    pub(super) fn split<'t>(&self, vocab: &Vocab, text: &'t str, allow: impl Fn(u32) -> bool) -> Vec<Fragment<'t>> {
         let mut out = Vec::new();
         let (mut from, mut at) = (0, 0);
         while at < text.len() {

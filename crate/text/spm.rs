@@ -17,7 +17,7 @@ use crate::gguf::{Array, Meta};
 /// U+2581, which stands for a space in the file.
 const SPACE_MARK: &str = "\u{2581}";
 
-pub struct Spm {
+pub(super) struct Spm {
     index: Index,
     scores: Vec<f32>,
     longest: usize,
@@ -27,7 +27,7 @@ pub struct Spm {
 }
 
 /// Appends what a token of the file stands for.
-pub fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
     match kind {
         Kind::Byte => out.push(byte_value(token)?),
         Kind::Control | Kind::Unknown => out.extend_from_slice(token),
@@ -50,12 +50,14 @@ fn byte_value(token: &[u8]) -> Result<u8> {
     let hex = token.strip_prefix(b"<0x").and_then(|t| t.strip_suffix(b">")).filter(|h| h.len() == 2);
     match hex.and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok()) {
         Some(byte) => Ok(byte),
-        None => bail!(BadTokenizer, "`{}` is no byte token; it must look like <0x0A>", String::from_utf8_lossy(token)),
+        None => {
+            bail!(BadTokenizer, "`{}` is not a byte token; expected the form <0x0A>", String::from_utf8_lossy(token))
+        }
     }
 }
 
 impl Spm {
-    pub fn new(meta: &Meta, vocab: &Vocab) -> Result<Spm> {
+    pub(super) fn new(meta: &Meta, vocab: &Vocab) -> Result<Spm> {
         let key = "tokenizer.ggml.scores";
         let scores = match meta.opt_array(key)? {
             Some(Array::Float(scores)) => scores.clone(),
@@ -78,7 +80,7 @@ impl Spm {
             // An empty token stands for nothing, so several of them are no contradiction.
             let empty = raw.get(id as usize).is_none_or(<[u8]>::is_empty);
             if !empty && let Err(other) = names.insert(raw, id) {
-                bail!(BadTokenizer, "tokens {other} and {id} are the same");
+                bail!(BadTokenizer, "tokens {other} and {id} have the same text");
             }
             let bytes = vocab.bytes(id);
             match vocab.kind(id) {
@@ -86,7 +88,7 @@ impl Spm {
                 Some(Kind::Normal) if !bytes.is_empty() => {
                     // Two spellings of one text (a space and U+2581): the first one is used.
                     if spm.index.insert(vocab.strings(), id) == Err(id) {
-                        bail!(BadTokenizer, "token {id} is one of too many that look alike");
+                        bail!(BadTokenizer, "token {id} collides with too many others");
                     }
                     spm.longest = spm.longest.max(bytes.len());
                 }
@@ -97,12 +99,12 @@ impl Spm {
     }
 
     /// What SentencePiece sees: spaces and U+2581 are the same thing.
-    pub fn unmark(text: &str) -> String {
+    pub(super) fn unmark(text: &str) -> String {
         text.replace(SPACE_MARK, " ")
     }
 
     /// Appends the ids of `text`, in which every U+2581 has become a space.
-    pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    pub(super) fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<()> {
         let mut symbols: Vec<Symbol> = text
             .char_indices()
             .enumerate()

@@ -110,6 +110,7 @@ pub struct TextStream {
 }
 
 impl TextStream {
+    /// A stream that holds back what could become one of these.
     pub fn new(stops: StopStrings) -> Self {
         Self { stops, ..Self::default() }
     }
@@ -143,7 +144,7 @@ impl TextStream {
         self.release(&text)
     }
 
-    /// Takes a control token, which is no text. Returns the text that need not wait any more.
+    /// Takes a control token, which adds no text. Returns the text that need not wait any more.
     pub fn push_control(&mut self, id: u32) -> String {
         match self.stopped_by.is_some() {
             true => String::new(),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::bpe::{self, Bpe};
 use super::shadow::{Markers, Shadows};
 use super::special::{Fragment, Matcher};
@@ -11,7 +13,9 @@ use crate::bail;
 use crate::error::Result;
 use crate::gguf::Meta;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What [`Tokenizer::encode`] adds and recognises. By default nothing: text is text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct EncodeOptions {
     /// Put the special tokens around the text that the model wants there (BOS, rarely EOS).
     pub add_special: bool,
@@ -26,6 +30,7 @@ enum Algorithm {
     None,
 }
 
+/// Text to ids and back, by the vocabulary of a GGUF file or a checkpoint.
 pub struct Tokenizer {
     vocab: Vocab,
     matcher: Matcher,
@@ -51,8 +56,8 @@ impl Tokenizer {
                 (vocab, Algorithm::Spm(Box::new(spm)), true)
             }
             Some("none") => (Vocab::from_meta(meta, |_, _, _| Ok(()))?, Algorithm::None, false),
-            Some(other) => bail!(BadTokenizer, "the tokenizer model `{other}` is not one that this engine knows"),
-            None => bail!(BadTokenizer, "the file has no `tokenizer.ggml.model`; is it a whole model?"),
+            Some(other) => bail!(BadTokenizer, "unknown tokenizer model `{other}`; expected `gpt2` or `llama`"),
+            None => bail!(BadTokenizer, "the file has no `tokenizer.ggml.model`; is it complete?"),
         };
         Ok(Tokenizer {
             matcher: Matcher::new(&vocab),
@@ -69,6 +74,7 @@ impl Tokenizer {
         &self.markers
     }
 
+    /// The ids of a text. Fails where the vocabulary cannot spell it (`bad-tokenizer`).
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
         self.encode_shadowed(text, options, &Shadows::default())
     }
@@ -90,7 +96,7 @@ impl Tokenizer {
                 }
             }
             Algorithm::None => {
-                bail!(BadTokenizer, "the model has no tokenizer that is known here; give token ids instead")
+                bail!(BadTokenizer, "the model has no supported tokenizer; give token ids instead")
             }
             Algorithm::Spm(spm) => self.encode_spm(spm, text, options.parse_special, shadows, &mut ids)?,
         }
@@ -152,14 +158,17 @@ impl Tokenizer {
         self.matcher.split(&self.vocab, text, |id| self.vocab.is_control(id))
     }
 
+    /// Tokens of the vocabulary; a model may have more columns of logits.
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()
     }
 
+    /// The id of the BOS token, whether or not [`Self::encode`] adds it.
     pub fn bos(&self) -> Option<u32> {
         self.vocab.bos
     }
 
+    /// The id of the EOS token; a model may end its answers with others too.
     pub fn eos(&self) -> Option<u32> {
         self.vocab.eos
     }

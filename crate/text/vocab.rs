@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Meta, Strings};
 
 /// More tokens than any model has; a file with more is broken.
-pub const MAX_TOKENS: usize = 1 << 22;
+pub(super) const MAX_TOKENS: usize = 1 << 22;
 
 /// Names of control tokens that end a generation though no key of the file says so: the union over the families' chat
 /// formats, and the fill-in-the-middle padding, repository and file separators that code models put after their answer.
@@ -41,7 +41,7 @@ const END_NAMES: &[&str] = &[
 
 /// What a token is, as numbered in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     Normal = 1,
     Unknown = 2,
     Control = 3,
@@ -50,7 +50,7 @@ pub enum Kind {
     Byte = 6,
 }
 
-pub struct Vocab {
+pub(super) struct Vocab {
     /// What each token stands for in a text; for control tokens their name.
     bytes: Strings,
     kinds: Vec<Kind>,
@@ -62,20 +62,20 @@ pub struct Vocab {
 }
 
 /// The tokens as the file spells them.
-pub fn raw_tokens(meta: &Meta) -> Result<&Strings> {
+pub(super) fn raw_tokens(meta: &Meta) -> Result<&Strings> {
     let Some(tokens) = meta.opt_strings("tokenizer.ggml.tokens")? else {
         let detail = "is not in the file; a model without its vocabulary cannot read text";
         return Err(Error::new(ErrorKind::BadTokenizer, detail).at("key `tokenizer.ggml.tokens`"));
     };
     if tokens.is_empty() || tokens.len() > MAX_TOKENS {
-        bail!(BadTokenizer, "the vocabulary has {} tokens; 1 to {MAX_TOKENS} are possible", tokens.len());
+        bail!(BadTokenizer, "the vocabulary must have 1 to {MAX_TOKENS} tokens, has {}", tokens.len());
     }
     Ok(tokens)
 }
 
 impl Vocab {
     /// `decode` appends what a token of this kind and spelling stands for.
-    pub fn from_meta(meta: &Meta, decode: impl Fn(Kind, &[u8], &mut Vec<u8>) -> Result<()>) -> Result<Vocab> {
+    pub(super) fn from_meta(meta: &Meta, decode: impl Fn(Kind, &[u8], &mut Vec<u8>) -> Result<()>) -> Result<Vocab> {
         let raw = raw_tokens(meta)?;
         let kinds = kinds(meta, raw.len())?;
         let mut bytes = Strings::default();
@@ -103,63 +103,62 @@ impl Vocab {
         Ok(vocab)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.kinds.len()
     }
 
-    pub fn strings(&self) -> &Strings {
+    pub(super) fn strings(&self) -> &Strings {
         &self.bytes
     }
 
     /// What a token stands for; empty where there is no such token.
-    pub fn bytes(&self, id: u32) -> &[u8] {
+    pub(super) fn bytes(&self, id: u32) -> &[u8] {
         self.bytes.get(id as usize).unwrap_or_default()
     }
 
-    pub fn kind(&self, id: u32) -> Option<Kind> {
+    pub(super) fn kind(&self, id: u32) -> Option<Kind> {
         self.kinds.get(id as usize).copied()
     }
 
     /// Control tokens and the unknown token: hidden from a reader and recognised in a text only on demand.
-    pub fn is_control(&self, id: u32) -> bool {
+    pub(super) fn is_control(&self, id: u32) -> bool {
         matches!(self.kind(id), Some(Kind::Control | Kind::Unknown))
     }
 
-    pub fn is_user_defined(&self, id: u32) -> bool {
+    pub(super) fn is_user_defined(&self, id: u32) -> bool {
         self.kind(id) == Some(Kind::UserDefined)
     }
 
     /// Tokens that structure a text: control tokens, and user-defined ones such as `<tool_call>`. User-defined words and
     /// runs of white space are text like any other.
-    pub fn is_marker(&self, id: u32) -> bool {
+    pub(super) fn is_marker(&self, id: u32) -> bool {
         let text = || String::from_utf8_lossy(self.bytes(id));
         self.is_control(id)
             || (self.is_user_defined(id) && text().contains(|c: char| !c.is_alphanumeric() && !is_space(c)))
     }
 
-    pub fn ends(&self) -> &[u32] {
+    pub(super) fn ends(&self) -> &[u32] {
         &self.ends
     }
 }
 
 /// White space, and U+2581, which SentencePiece takes for a space.
-pub fn is_space(c: char) -> bool {
+pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || c == '\u{2581}'
 }
 
 fn kinds(meta: &Meta, len: usize) -> Result<Vec<Kind>> {
     let key = "tokenizer.ggml.token_type";
-    let parse =
-        |n: i64| match n {
-            1 => Ok(Kind::Normal),
-            2 => Ok(Kind::Unknown),
-            3 => Ok(Kind::Control),
-            4 => Ok(Kind::UserDefined),
-            5 => Ok(Kind::Unused),
-            6 => Ok(Kind::Byte),
-            _ => Err(Error::new(ErrorKind::BadTokenizer, format!("{n} is no token type (1 to 6)"))
-                .at(format!("key `{key}`"))),
-        };
+    let parse = |n: i64| match n {
+        1 => Ok(Kind::Normal),
+        2 => Ok(Kind::Unknown),
+        3 => Ok(Kind::Control),
+        4 => Ok(Kind::UserDefined),
+        5 => Ok(Kind::Unused),
+        6 => Ok(Kind::Byte),
+        _ => Err(Error::new(ErrorKind::BadTokenizer, format!("unknown token type {n}; expected 1 to 6"))
+            .at(format!("key `{key}`"))),
+    };
     let kinds: Vec<Kind> = match meta.opt_array(key)? {
         None => vec![Kind::Normal; len],
         Some(Array::Int(v)) => v.iter().map(|&n| parse(n)).collect::<Result<_>>()?,
@@ -173,9 +172,9 @@ fn kinds(meta: &Meta, len: usize) -> Result<Vec<Kind>> {
 }
 
 /// Refuses an array that does not have one element for each token.
-pub fn same_len(key: &str, have: usize, tokens: usize) -> Result<()> {
+pub(super) fn same_len(key: &str, have: usize, tokens: usize) -> Result<()> {
     if have != tokens {
-        bail!(BadTokenizer, "`{key}` has {have} elements for {tokens} tokens");
+        bail!(BadTokenizer, "`{key}` must have {tokens} elements, one per token, has {have}");
     }
     Ok(())
 }
@@ -188,7 +187,7 @@ fn role(meta: &Meta, name: &str, len: usize) -> Result<Option<u32>> {
     }
     match meta.opt_u32(&key)? {
         Some(id) if id as usize >= len => {
-            bail!(BadTokenizer, "`{key}` is {id}, but the vocabulary has {len} tokens")
+            bail!(BadTokenizer, "`{key}` must be below the {len} tokens of the vocabulary, is {id}")
         }
         id => Ok(id),
     }

@@ -1,23 +1,22 @@
 //! Which backend runs.
 
-use std::ops::{Deref, DerefMut};
-
 use clap::ValueEnum;
-use pagelm::Result;
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
-use pagelm::backend::webgpu::{self, WebGpu};
-use pagelm::backend::{self, Backend};
+use pagelm::backend::webgpu::{self, Adapter, WebGpu};
+use pagelm::backend::{self, Backend, KvType};
+use pagelm::engine::choose::{BackendName, Choice, HostFacts, Kernels, Wanted, choose, fall_back};
+use pagelm::{Error, Result};
 use pollster::block_on;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// The GPU if there is one that is not software, else the CPU.
+    /// The GPU if there is one that is not software and takes the model, else the CPU.
     Auto,
     /// WebGPU kernels on Metal or Vulkan.
     Gpu,
     Cpu,
-    /// Slow and exact: what the others are compared with.
+    /// Slow and exact: the others are compared with it.
     Reference,
 }
 
@@ -27,6 +26,9 @@ pub struct Device {
     pub description: String,
     /// Whether weights and cache lie where the programs of this machine lie.
     pub in_main_memory: bool,
+    pub settings: Settings,
+    /// How the cache is kept, where the backend can keep it so.
+    pub kv_type: KvType,
 }
 
 /// The GPU's is known as such, because its kernels are chosen when a model is.
@@ -42,21 +44,15 @@ impl Running {
             Self::Other(backend) => backend,
         }
     }
-}
 
-impl Deref for Running {
-    type Target = dyn Backend;
-
-    fn deref(&self) -> &Self::Target {
+    pub fn get(&self) -> &dyn Backend {
         match self {
             Self::Gpu(gpu) => &**gpu,
             Self::Other(backend) => &**backend,
         }
     }
-}
 
-impl DerefMut for Running {
-    fn deref_mut(&mut self) -> &mut Self::Target {
+    pub fn get_mut(&mut self) -> &mut dyn Backend {
         match self {
             Self::Gpu(gpu) => &mut **gpu,
             Self::Other(backend) => &mut **backend,
@@ -70,14 +66,6 @@ pub enum Activations {
     Q8,
 }
 
-/// What a backend runs with.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Of the CPU.
-    pub threads: usize,
-    pub activations: Activations,
-}
-
 impl From<Activations> for backend::Activations {
     fn from(a: Activations) -> Self {
         match a {
@@ -87,44 +75,84 @@ impl From<Activations> for backend::Activations {
     }
 }
 
-/// Makes the backend.
-pub fn open(kind: Kind, settings: Settings) -> Result<Device> {
-    let activations = settings.activations.into();
-    let gpu = || block_on(WebGpu::new(webgpu::Options { activations, ..webgpu::Options::default() }));
-    match kind {
-        Kind::Auto => match gpu() {
-            Ok(gpu) if !gpu.adapter().software => Ok(on_gpu(gpu)),
-            Ok(gpu) => {
-                tracing::info!("the GPU {} is software: the cpu backend is faster", gpu.adapter().name);
-                Ok(on_cpu(settings))
-            }
-            Err(e) => {
-                tracing::info!("{e}");
-                Ok(on_cpu(settings))
-            }
-        },
-        Kind::Gpu => Ok(on_gpu(gpu()?)),
-        Kind::Cpu => Ok(on_cpu(settings)),
-        Kind::Reference => Ok(Device {
-            backend: Running::Other(Box::new(Reference::with_activations(activations))),
-            description: "one thread, f64".to_string(),
-            in_main_memory: true,
-        }),
+impl From<Kind> for Wanted {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Auto => Self::Auto,
+            Kind::Gpu => Self::Webgpu,
+            Kind::Cpu => Self::Cpu,
+            Kind::Reference => Self::Reference,
+        }
     }
 }
 
-fn on_gpu(gpu: WebGpu) -> Device {
-    let a = gpu.adapter();
-    let software = if a.software { ", software" } else { "" };
-    let description = format!("{} ({}, {}{software})", a.name, a.backend, a.driver);
-    let in_main_memory = a.software;
-    Device { backend: Running::Gpu(Box::new(gpu)), description, in_main_memory }
+/// What a backend is chosen by and runs with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub facts: HostFacts,
+    /// Of the CPU.
+    pub threads: usize,
 }
 
-fn on_cpu(settings: Settings) -> Device {
-    let cpu = Cpu::new(settings.threads).activations(settings.activations.into());
-    let description = format!("{} threads", cpu.threads());
-    Device { backend: Running::Other(Box::new(cpu)), description, in_main_memory: true }
+impl Settings {
+    /// Makes the backend that is best here.
+    pub fn open(mut self) -> Result<Device> {
+        let adapter = match self.facts.backend {
+            Wanted::Auto => block_on(Adapter::find()).map_err(|e| self.facts.no_adapter = e.detail().to_string()).ok(),
+            Wanted::Webgpu => Some(block_on(Adapter::find())?),
+            Wanted::Cpu | Wanted::Reference => None,
+        };
+        self.facts.adapter = adapter.as_ref().map(Adapter::facts);
+        let choice = choose(&self.facts)?;
+        if self.facts.backend == Wanted::Auto {
+            tracing::info!("the {} backend runs: {}", choice.backend.name(), choice.reason);
+        }
+        let gpu = match adapter.filter(|_| choice.backend == BackendName::Webgpu) {
+            Some(adapter) => match on_gpu(&adapter, &choice, &self) {
+                Err(e) => return self.fall_back(&e).ok_or(e),
+                gpu => Some(gpu?),
+            },
+            None => None,
+        };
+        Ok(gpu.unwrap_or_else(|| in_main_memory(choice, self)))
+    }
+
+    /// What runs instead of a GPU that refused, if anything does.
+    pub fn fall_back(&self, refusal: &Error) -> Option<Device> {
+        let choice = fall_back(&self.facts, refusal)?;
+        tracing::warn!("the GPU refuses, the {} backend runs instead: {}", choice.backend.name(), choice.reason);
+        Some(in_main_memory(choice, self.clone()))
+    }
+}
+
+fn on_gpu(adapter: &Adapter, choice: &Choice, settings: &Settings) -> Result<Device> {
+    let software = choice.kernels.map(|k| k == Kernels::Software);
+    let options = webgpu::Options { activations: choice.activations, software, ..webgpu::Options::default() };
+    let gpu = block_on(WebGpu::on(adapter, options))?;
+    let a = gpu.adapter();
+    let software = if a.software { ", software" } else { "" };
+    Ok(Device {
+        description: format!("{} ({}, {}{software})", a.name, a.backend, a.driver),
+        in_main_memory: a.software,
+        backend: Running::Gpu(Box::new(gpu)),
+        settings: settings.clone(),
+        kv_type: choice.kv_type,
+    })
+}
+
+fn in_main_memory(choice: Choice, settings: Settings) -> Device {
+    let (backend, description): (Box<dyn Backend>, _) = match choice.backend {
+        BackendName::Reference => {
+            (Box::new(Reference::with_activations(choice.activations)), "one thread, f64".to_string())
+        }
+        _ => {
+            let cpu = Cpu::new(settings.threads).activations(choice.activations);
+            let description = format!("{} threads", cpu.threads());
+            (Box::new(cpu), description)
+        }
+    };
+    let backend = Running::Other(backend);
+    Device { backend, description, in_main_memory: true, settings, kv_type: choice.kv_type }
 }
 
 /// Cores that this process may use.

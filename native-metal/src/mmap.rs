@@ -68,7 +68,7 @@ pub fn read_text(path: &Path) -> Result<String> {
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = read_text(path)?;
     serde_json::from_str(&text).map_err(|e| {
-        let detail = format!("is not a file of the kind that this command reads: {e}");
+        let detail = format!("does not have the format that this command reads: {e}");
         Error::new(ErrorKind::InvalidArgument, detail).at(path.display())
     })
 }

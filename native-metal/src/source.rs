@@ -1,6 +1,7 @@
 //! Models on disk: a GGUF file, or the folder of a Hugging Face checkpoint.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use pagelm::gguf::{Gguf, Source};
 use pagelm::hf::{self, Checkpoint};
@@ -11,7 +12,7 @@ use crate::mmap::{Mapped, MappedModel, read_text};
 
 /// A header, and where its tensors are.
 pub struct Opened {
-    pub gguf: Gguf,
+    pub gguf: Rc<Gguf>,
     pub source: Box<dyn Source>,
     /// Bytes of the files with the tensors.
     pub bytes: u64,
@@ -26,12 +27,12 @@ pub fn open(path: &Path) -> Result<Opened> {
 fn file(path: &Path) -> Result<Opened> {
     let file = Mapped::open(path)?;
     let gguf = Gguf::parse(&file)?;
-    Ok(Opened { gguf, bytes: file.len() as u64, source: Box::new(MappedModel(file)) })
+    Ok(Opened { gguf: Rc::new(gguf), bytes: file.len() as u64, source: Box::new(MappedModel(file)) })
 }
 
 fn folder(path: &Path) -> Result<Opened> {
     let Some(config) = optional(path, "config.json")? else {
-        let detail = "the folder has no `config.json`; name a GGUF file, or the folder of a Hugging Face checkpoint";
+        let detail = "the folder has no `config.json`; give a GGUF file, or the folder of a Hugging Face checkpoint";
         return Err(Error::new(ErrorKind::Io, detail));
     };
     let mut shards = Vec::new();
@@ -42,7 +43,7 @@ fn folder(path: &Path) -> Result<Opened> {
     let bytes = shards.iter().map(|(_, file)| file.len() as u64).sum();
     let mut checkpoint = Checkpoint::new(&config, shards)?;
     add_tokenizer(path, &config, &mut checkpoint.gguf)?;
-    Ok(Opened { gguf: checkpoint.gguf.clone(), source: Box::new(checkpoint), bytes })
+    Ok(Opened { gguf: Rc::new(checkpoint.gguf.clone()), source: Box::new(checkpoint), bytes })
 }
 
 fn shard_names(path: &Path) -> Result<Vec<String>> {
@@ -53,7 +54,8 @@ fn shard_names(path: &Path) -> Result<Vec<String>> {
     if path.join(whole).exists() {
         return Ok(vec![whole.to_string()]);
     }
-    let detail = format!("the folder has neither `{whole}` nor `{whole}.index.json`; other weight files are not read");
+    let detail =
+        format!("the folder has neither `{whole}` nor `{whole}.index.json`; other weight files are not supported");
     Err(Error::new(ErrorKind::Io, detail))
 }
 
@@ -74,7 +76,7 @@ fn add_tokenizer(path: &Path, config: &str, gguf: &mut Gguf) -> Result<()> {
     };
     let n_vocab = gguf.tensor("token_embd.weight").map_or(0, |t| t.rows());
     if let Err(e) = text::tokenizer_from_hf(&files, n_vocab, &mut gguf.meta) {
-        tracing::warn!("{e}; the model reads and writes ids only");
+        tracing::warn!("{e}; the model runs on token ids only");
     }
     Ok(())
 }

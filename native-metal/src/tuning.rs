@@ -38,7 +38,7 @@ pub fn apply(gpu: &mut WebGpu, model: &Model, tune: Tune) -> Result<()> {
     if let Some(record) = block_on(gpu.tune(&model.plan, model.limits, Clock { now: &now, gpu: true }))? {
         tracing::info!("measured the kernels in {:.0} ms", now());
         let kept = file.map_or(Ok(()), |file| write(&file, &key, &record));
-        kept.unwrap_or_else(|e| tracing::warn!("what was measured is not kept: {e}"));
+        kept.unwrap_or_else(|e| tracing::warn!("the measurements could not be saved: {e}"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-// y[t][row] = W[row] . x[t] in whole numbers of 8 bits, a tile of 64 rows of W and TILE rows of x a workgroup of 128
+// y[t][row] = W[row] . x[t] in int8, a tile of 64 rows of W and TILE rows of x a workgroup of 128
 // threads. Two runs of 32 columns at a time lie in workgroup memory as they are multiplied, four bytes to a word, with
 // their scales; a thread has 4 rows, 16 apart so that neighbours read neighbours, and TILE / 8 columns. Where gate and up
 // are multiplied, the tile is 32 rows of each; a thread has the same rows of both. Which rows of x and of y a tile has is

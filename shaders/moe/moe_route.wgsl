@@ -1,12 +1,14 @@
-// The USED best of EXPERTS for a token, a workgroup a token: their numbers (as floats), best first, and then the shares
-// of the softmax over them. Each round takes the best of those that come after the last one taken; the lower number
-// wins a tie. Logits are compared as whole numbers in the same order, so that NaN has a place and every number that
+// The USED best of EXPERTS for a token, a workgroup a token: their numbers (as floats), best first, and then their shares
+// of the softmax, over them where RENORMALISE and else over all. Each round takes the best of those that come after the last one taken; the lower number
+// wins a tie. Logits are compared as integers in the same order, so that NaN has a place and every number that
 // comes out is one of an expert.
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
 // Key and number of the best of each thread.
 var<workgroup> best: array<vec2<u32>, WG>;
+// What each thread adds to the sum over all experts.
+var<workgroup> parts: array<f32, WG>;
 
 fn key(bits: u32) -> u32 { return select(bits | 0x80000000u, ~bits, (bits >> 31u) != 0u); }
 
@@ -45,6 +47,18 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         sum += shares[i];
         if (tid == 0u) {
             y[out + i] = f32(last.y);
+        }
+    }
+    if (!RENORMALISE) {
+        var part = 0.0;
+        for (var e = tid; e < EXPERTS; e += WG) {
+            part += exp(max(bitcast<f32>(x[wid.z * X_STRIDE + X_AT + e]) - top, -100.0));
+        }
+        parts[tid] = part;
+        workgroupBarrier();
+        sum = 0.0;
+        for (var j = 0u; j < WG; j++) {
+            sum += parts[j];
         }
     }
     if (tid == 0u) {

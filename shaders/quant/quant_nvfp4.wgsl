@@ -3,7 +3,7 @@
 fn scale8(s: u32) -> f32 {
     let x = s & 0x7fu;
     let normal = bitcast<f32>((x << 20u) + 0x3c000000u);
-    // The largest code is no number, and counts as zero.
+    // The largest code is NaN, and counts as zero.
     return select(select(normal, f32(x) / 512.0, x < 8u), 0.0, x == 0x7fu);
 }
 fn load_run(row: u32, run: u32) -> Run {

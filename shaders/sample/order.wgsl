@@ -1,4 +1,4 @@
-// A key and a number, in order: the larger key first, of equal ones the lower number. Keys are floats as whole numbers
+// A key and a number, in order: the larger key first, of equal ones the lower number. Keys are floats as integers
 // in the same order, so that NaN and infinities have a place, whatever a device makes of comparing them.
 const NONE = vec2<u32>(0u, 0xffffffffu);
 

@@ -108,7 +108,7 @@ fn penalise(tid: u32) {
             var l = bitcast<f32>(logits[id]);
             l = select(l / how.repeat, l * how.repeat, l <= 0.0);
             let bits = bitcast<u32>(l - (f32(count) * how.frequency + how.presence));
-            // What is no number any more is as good as forbidden.
+            // Non-finite values become -inf.
             logits[id] = select(bits, 0xff800000u, (bits & 0x7f800000u) == 0x7f800000u);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use pagelm::backend::{Backend, Choice, Counters, Limits, Memory, Rules, Step};
+use pagelm::backend::{Backend, Counters, Limits, Memory, SampleRequest, SamplingRules, Step};
 use pagelm::graph::{Plan, WeightId};
 use pagelm::{DType, Error, ErrorKind, Result};
 
@@ -82,21 +82,21 @@ impl<B: Backend> Backend for Faulty<B> {
         ready
     }
 
-    fn prepare_choice(&mut self, rules: &Rules) -> Result<usize> {
-        self.inner.prepare_choice(rules)
+    fn prepare_sampling(&mut self, rules: &SamplingRules) -> Result<usize> {
+        self.inner.prepare_sampling(rules)
     }
 
-    fn submit_choice(&mut self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
+    fn submit_sampled(&mut self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
         self.pending = self.slow;
-        self.inner.submit_choice(step, choice)
+        self.inner.submit_sampled(step, request)
     }
 
-    fn poll_choice(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
+    fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
         if std::mem::take(&mut self.pending) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.inner.poll_choice(cx)
+        self.inner.poll_token(cx)
     }
 
     fn save_recurrent(&mut self) -> Result<()> {

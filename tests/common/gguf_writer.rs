@@ -104,13 +104,13 @@ impl GgufWriter {
         self
     }
 
-    /// Claims this many keys instead of those there are.
+    /// Declares this many keys instead of those there are.
     pub fn key_count(mut self, n: u64) -> Self {
         self.key_count = Some(n);
         self
     }
 
-    /// Claims this many tensors instead of those there are.
+    /// Declares this many tensors instead of those there are.
     pub fn tensor_count(mut self, n: u64) -> Self {
         self.tensor_count = Some(n);
         self

@@ -135,7 +135,10 @@ fn a_type_that_the_backend_lacks_is_refused_with_the_tensors_that_have_it() {
     let model = Model::new(&gguf, &|d| d != DType::F32, &Options::default());
     let e = model.and_then(|m| m.load(&gguf, &Unread, Box::new(Reference::new()))).err().expect("must be refused");
     assert_eq!(e.kind(), ErrorKind::UnsupportedType);
-    assert!(e.to_string().contains("these tensors: `blk.0.attn_k.weight` is F32, `blk.0.attn_output.weight`"), "{e}");
+    assert!(
+        e.to_string().contains("unsupported tensor types: `blk.0.attn_k.weight` is F32, `blk.0.attn_output.weight`"),
+        "{e}"
+    );
 }
 
 #[test]

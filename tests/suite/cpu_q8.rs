@@ -72,7 +72,7 @@ fn experts_whose_rows_fill_no_panel_are_kept_apart() {
             let x = p.input(cols);
             let router = p.weight(DType::F32, n_expert, cols);
             let logits = p.g.matmul(router, x);
-            let route = p.g.moe_route(logits, n_used);
+            let route = p.g.moe_route(logits, n_used, true);
             let w = p.weight(dtype, n_expert * rows, cols);
             let y = p.g.moe_matmul(w, x, route, n_expert);
             p.g.moe_sum(y, route)

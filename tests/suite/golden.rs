@@ -17,6 +17,7 @@ const FIXTURES: &[&str] = &[
     "llama",
     "llama32",
     "qwen2",
+    "qwen2moe",
     "qwen3",
     "qwen3_tied",
     "qwen3moe",

@@ -170,7 +170,7 @@ fn experts(types: [DType; 3], (n_expert, n_used): (usize, usize), steps: &[usize
         let norm = p.weight(DType::F32, 1, 256);
         let h = p.g.rms_norm(x, norm, 1e-5);
         let logits = p.input(n_expert);
-        let route = p.g.moe_route(logits, n_used);
+        let route = p.g.moe_route(logits, n_used, true);
         let [gate, up] = [types[0], types[1]].map(|dtype| {
             let w = p.weight(dtype, n_expert * 256, 256);
             p.g.moe_matmul(w, h, route, n_expert)

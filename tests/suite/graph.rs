@@ -187,7 +187,7 @@ fn a_plan_counts_only_the_experts_that_a_token_uses() {
     let experts = b.weight("experts", DType::F32, 5 * 8, 8);
     let x = b.embed(embd, 1.0);
     let logits = b.matmul(router, x);
-    let route = b.moe_route(logits, 2);
+    let route = b.moe_route(logits, 2, true);
     let y = b.moe_matmul(experts, x, route, 5);
     let y = b.moe_sum(y, route);
     let y = b.last_rows(y);

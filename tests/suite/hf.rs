@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use crate::common::checkpoint::{self, Tensor, raw_safetensors, safetensors};
 use crate::common::fixtures;
 
-const NAMES: &[&str] = &["llama", "llama32", "qwen2", "qwen3", "qwen3_tied", "qwen3moe", "gemma", "gemma2", "gemma3"];
+const NAMES: &[&str] =
+    &["llama", "llama32", "qwen2", "qwen2moe", "qwen3", "qwen3_tied", "qwen3moe", "gemma", "gemma2", "gemma3"];
 
 /// A fixture in both forms.
 struct Pair {
@@ -154,8 +155,11 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
         ("llama", "partial_rotary_factor", json!(0.5), BadConfig),
         ("qwen2", "rope_parameters", json!({ "rope_type": "llama3", "factor": 8.0 }), BadConfig),
         ("qwen2", "use_sliding_window", json!(true), BadConfig),
+        ("qwen2moe", "norm_topk_prob", json!(true), BadConfig),
+        ("qwen2moe", "shared_expert_intermediate_size", Value::Null, MissingKey),
         ("qwen3", "layer_types", json!(["sliding_attention"]), BadConfig),
         ("qwen3moe", "norm_topk_prob", json!(false), BadConfig),
+        ("qwen3moe", "norm_topk_prob", Value::Null, BadConfig),
         ("qwen3moe", "mlp_only_layers", json!([0]), BadConfig),
         ("qwen3moe", "decoder_sparse_step", json!(2), BadConfig),
         ("qwen3moe", "num_local_experts", Value::Null, MissingKey),
@@ -244,7 +248,7 @@ fn experts_are_found_under_either_key_and_one_that_lacks_or_differs_is_named() {
         p.tensors.retain(|t| t.name != missing);
         let e = p.refused();
         assert_eq!((e.kind(), e.place()), (MissingTensor, "blk.2.ffn_down_exps.weight"), "{e}");
-        assert!(e.detail().contains("7 experts") && e.detail().contains("there must be 8"), "{e}");
+        assert!(e.detail().contains("7 experts") && e.detail().contains("expected 8"), "{e}");
     }
     let mut p = pair("qwen3moe");
     p.tensor(LAST).shape.reverse();
@@ -271,12 +275,12 @@ fn a_broken_safetensors_file_says_what_is_wrong() {
     for end in [0, 7, 8, 100, whole.len() / 2, whole.len() - 1] {
         assert!(open(&whole[..end]).contains("download"));
     }
-    assert!(open(&[&whole[..], b"x"].concat()).contains("promises"));
+    assert!(open(&[&whole[..], b"x"].concat()).contains("contradicts"));
     let one = |offsets: &str, shape: &str| {
         let header = format!(r#"{{"model.norm.weight":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}}}}"#);
         open(&raw_safetensors(&header, &[0; 8]))
     };
-    assert!(one("[0,16]", "[4]").contains("promises"), "past the end");
+    assert!(one("[0,16]", "[4]").contains("contradicts"), "past the end");
     assert!(one("[4,8]", "[1]").contains("offsets"));
     assert!(one("[8,0]", "[2]").contains("offsets"));
     assert!(one("[0,8]", "[3]").contains("length"));

@@ -41,7 +41,7 @@ fn a_model_that_needs_more_than_there_is_says_the_sum_and_the_context_that_fits(
         let e = refused(open(&gguf, Box::new(Cpu::new(1)), &with(9000, Some(sum - 1))));
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MIB as f64);
         let said = format!(
-            "the model needs {}: {} of weights, {} of cache for 9000 tokens and {} of scratch; there are {} for it",
+            "the model needs {}: {} of weights, {} of cache for 9000 tokens and {} of scratch; {} are available",
             mib(sum),
             mib(weights),
             mib(kv),
@@ -52,7 +52,7 @@ fn a_model_that_needs_more_than_there_is_says_the_sum_and_the_context_that_fits(
         assert!(e.detail().ends_with("a context of 8999 tokens would fit"), "{e}");
         // Not even the weights: no context helps.
         let e = refused(open(&gguf, Box::new(Cpu::new(1)), &with(9000, Some(weights - 1))));
-        assert!(e.detail().ends_with("take a smaller model or quantisation"), "{e}");
+        assert!(e.detail().ends_with("use a smaller model or quantisation"), "{e}");
         // Sums beyond all numbers are refused like others.
         refused(open(&gguf, Box::new(Cpu::new(1)), &with(usize::MAX, Some(u64::MAX - 1))));
     }
@@ -67,10 +67,10 @@ fn a_cache_larger_than_what_the_gpu_binds_is_refused_before_weights_are_read() {
     let gguf = Gguf::parse(&file).unwrap();
     let gpu = || Box::new(backends::gpu(webgpu::Options { spec_limits: true, ..webgpu::Options::default() }));
     let e = refused(open(&gguf, gpu(), &Options { n_ctx: Some(1 << 22), ..Options::DEFAULT }));
-    assert!(e.detail().contains("the GPU binds 134217728 at most; lower the context length"), "{e}");
+    assert!(e.detail().contains("the GPU can bind at most 134217728; lower the context length"), "{e}");
     let tight = webgpu::Options { max_binding: Some(100), ..webgpu::Options::default() };
     let e = refused(open(&gguf, Box::new(backends::gpu(tight)), &Options::DEFAULT));
-    assert!(e.detail().contains("more than the GPU binds"), "{e}");
+    assert!(e.detail().contains("more than the GPU can bind"), "{e}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 
 use pagelm::backend::webgpu::{Options, WebGpu};
-use pagelm::backend::{Backend, Choice, Rules, Step};
+use pagelm::backend::{Backend, SampleRequest, SamplingRules, Step};
 use pagelm::engine::{Sampler, SamplerParams};
 use pagelm::graph::Entry;
 use pagelm::{ErrorKind, Result};
@@ -40,14 +40,14 @@ fn on_all(case: &Case, check: impl Fn(&str, &mut WebGpu)) {
 }
 
 fn read(b: &mut WebGpu) -> Result<u32> {
-    block_on(poll_fn(|cx| b.poll_choice(cx)))
+    block_on(poll_fn(|cx| b.poll_token(cx)))
 }
 
 /// Lets the GPU choose after `history`, of which the last token runs.
-fn choose(b: &mut WebGpu, sampler: &Sampler, rules: &Rules, history: &[u32]) -> Result<u32> {
+fn choose(b: &mut WebGpu, sampler: &Sampler, rules: &SamplingRules, history: &[u32]) -> Result<u32> {
     let pos = history.len() - 1;
     let step = Step { tokens: &history[pos..], pos, outputs: 1, entry: Entry::Trunk };
-    b.submit_choice(&step, &Choice { rules, key: sampler.key(0), history: Some(history) })?;
+    b.submit_sampled(&step, &SampleRequest { rules, key: sampler.key(0), history: Some(history) })?;
     read(b)
 }
 
@@ -87,7 +87,7 @@ fn a_chain_of_choices_that_never_left_the_gpu_is_that_of_the_cpu() {
         for params in settings() {
             let sampler = Sampler::new(params.clone()).unwrap();
             let rules = sampler.rules().expect("no bias");
-            assert!(b.prepare_choice(&rules).unwrap() > 0);
+            assert!(b.prepare_sampling(&rules).unwrap() > 0);
             // Three steps are always ahead of the token that is read.
             let (mut cpu, mut history) = (sampler.clone(), vec![5]);
             let mut submitted = 0;
@@ -95,8 +95,8 @@ fn a_chain_of_choices_that_never_left_the_gpu_is_that_of_the_cpu() {
                 while submitted < 91 && submitted < history.len() + 2 {
                     let step = Step { tokens: &[5], pos: submitted, outputs: 1, entry: Entry::Trunk };
                     let known = (submitted == 0).then_some(&history[..]);
-                    let choice = Choice { rules: &rules, key: sampler.key(submitted), history: known };
-                    b.submit_choice(&step, &choice).unwrap();
+                    let request = SampleRequest { rules: &rules, key: sampler.key(submitted), history: known };
+                    b.submit_sampled(&step, &request).unwrap();
                     submitted += 1;
                 }
                 let want = cpu.sample(&mut rows[history[history.len() - 1] as usize].clone(), &history).unwrap();
@@ -132,7 +132,7 @@ fn choices_among_many_tokens_are_those_of_the_cpu() {
         for params in settings() {
             let sampler = Sampler::new(params.clone()).unwrap();
             let rules = sampler.rules().expect("no bias");
-            assert!(b.prepare_choice(&rules).unwrap() > 0);
+            assert!(b.prepare_sampling(&rules).unwrap() > 0);
             for (i, row) in rows.iter().enumerate() {
                 let (mut cpu, token) = (sampler.clone(), [i as u32]);
                 for draw in 0..3 {
@@ -170,14 +170,14 @@ fn logits_from_which_nothing_can_be_chosen_are_an_error_and_no_token() {
         ] {
             let mut cpu = Sampler::new(params.clone()).unwrap();
             let rules = cpu.rules().expect("no bias");
-            assert!(b.prepare_choice(&rules).unwrap() > 0);
+            assert!(b.prepare_sampling(&rules).unwrap() > 0);
             for (i, row) in bad.iter().enumerate() {
                 let token = [i as u32];
-                let first = Choice { rules: &rules, key: 7, history: Some(&token) };
+                let first = SampleRequest { rules: &rules, key: 7, history: Some(&token) };
                 let step = Step { tokens: &token, pos: 0, outputs: 1, entry: Entry::Trunk };
-                b.submit_choice(&step, &first).unwrap();
+                b.submit_sampled(&step, &first).unwrap();
                 // What was started after it runs some token, and harms nothing.
-                b.submit_choice(&Step { pos: 1, ..step }, &Choice { history: None, ..first }).unwrap();
+                b.submit_sampled(&Step { pos: 1, ..step }, &SampleRequest { history: None, ..first }).unwrap();
                 let e = read(b).expect_err("no token");
                 assert_eq!(e.kind(), ErrorKind::DegenerateLogits, "{what}: row {i} with {params:?}");
                 let _ = read(b);
@@ -200,7 +200,7 @@ fn penalties_that_leave_no_token_are_an_error() {
         for params in [SamplerParams { temperature: 0.0, ..huge.clone() }, huge.clone()] {
             let mut cpu = Sampler::new(params).unwrap();
             let rules = cpu.rules().expect("no bias");
-            assert!(b.prepare_choice(&rules).unwrap() > 0);
+            assert!(b.prepare_sampling(&rules).unwrap() > 0);
             let e = choose(b, &cpu, &rules, &[0]).expect_err("the one token is penalised away");
             assert_eq!(e.kind(), ErrorKind::DegenerateLogits, "{what}");
             assert_eq!(cpu.sample(&mut rows[0].clone(), &[0]).expect_err("nor here").kind(), e.kind());
@@ -214,7 +214,7 @@ fn rules_that_the_gpu_does_not_know_are_declined() {
     let case = table("declined", &[1], 99, &rows);
     on_all(&case, |what, b| {
         let rules = |p: SamplerParams| Sampler::new(p).unwrap().rules();
-        let mut knows = |p| b.prepare_choice(&rules(p).expect("no bias")).unwrap() > 0;
+        let mut knows = |p| b.prepare_sampling(&rules(p).expect("no bias")).unwrap() > 0;
         let top_k = |top_k| SamplerParams { top_k, ..SamplerParams::default() };
         // As many as there are tokens is no limit at all.
         assert_eq!([64, 65, 98, 99, 1000].map(|k| knows(top_k(k))), [true, false, false, true, true], "{what}");
@@ -237,12 +237,12 @@ fn a_chosen_token_costs_one_submit_one_small_write_and_four_bytes() {
     on_all(&case, |what, b| {
         let params = SamplerParams { repeat_penalty: 1.2, ..SamplerParams::default() };
         let rules = Sampler::new(params).unwrap().rules().expect("no bias");
-        assert!(b.prepare_choice(&rules).unwrap() > 0);
+        assert!(b.prepare_sampling(&rules).unwrap() > 0);
         let step = |pos| Step { tokens: &[3], pos, outputs: 1, entry: Entry::Trunk };
-        b.submit_choice(&step(0), &Choice { rules: &rules, key: 1, history: Some(&[3]) }).unwrap();
+        b.submit_sampled(&step(0), &SampleRequest { rules: &rules, key: 1, history: Some(&[3]) }).unwrap();
         let mut before = b.counters();
         for pos in 1..20 {
-            b.submit_choice(&step(pos), &Choice { rules: &rules, key: 1, history: None }).unwrap();
+            b.submit_sampled(&step(pos), &SampleRequest { rules: &rules, key: 1, history: None }).unwrap();
             let c = b.counters();
             assert_eq!((c.steps, c.passes, c.submits), (before.steps + 1, before.passes + 1, before.submits + 1));
             assert_eq!(c.dispatches - before.dispatches, case.plan.graph.nodes.len() as u64 + 1, "{what}");
@@ -268,7 +268,7 @@ fn suppressed_tokens_are_not_chosen() {
         for params in settings() {
             let mut cpu = Sampler::new(params.clone()).unwrap();
             let rules = cpu.rules().expect("no bias");
-            assert!(b.prepare_choice(&rules).unwrap() > 0);
+            assert!(b.prepare_sampling(&rules).unwrap() > 0);
             for (i, row) in rows.iter().enumerate() {
                 let mut row = row.clone();
                 case.plan.suppressed.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);

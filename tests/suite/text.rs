@@ -185,6 +185,7 @@ fn the_tiny_models_read_text_as_the_reference_does() {
         "llama",
         "llama32",
         "qwen2",
+        "qwen2moe",
         "qwen3",
         "qwen35",
         "qwen35_mtp",

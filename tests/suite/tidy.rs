@@ -2,6 +2,8 @@
 
 mod imports;
 mod shaders;
+mod shapes;
+mod web;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -90,7 +92,7 @@ fn imports_in_crate_only_go_downwards() {
 fn files_and_folders_keep_their_size_budgets() {
     // Raising a number is a visible edit that someone must defend.
     let budgets =
-        [("crate", "rs", 25_000), ("shaders", "wgsl", 4_000), ("web/src", "ts", 3_100), ("web/bindings", "rs", 700)];
+        [("crate", "rs", 25_000), ("shaders", "wgsl", 4_000), ("web/src", "ts", 3_150), ("web/bindings", "rs", 790)];
     for (dir, ext, budget) in budgets {
         let mut total = 0;
         for path in files(dir, ext) {
@@ -105,10 +107,17 @@ fn files_and_folders_keep_their_size_budgets() {
 
 #[test]
 fn every_error_code_is_known_to_the_page() {
-    let ts = read(Path::new("web/src/errors.ts"));
+    let ts = read(Path::new("web/src/shared/errors.ts"));
     for kind in ErrorKind::ALL {
-        assert!(ts.contains(&format!("\"{}\"", kind.code())), "web/src/errors.ts lacks {}", kind.code());
+        assert!(ts.contains(&format!("\"{}\"", kind.code())), "web/src/shared/errors.ts lacks {}", kind.code());
     }
+}
+
+#[test]
+fn every_software_adapter_is_known_to_the_page() {
+    let list = pagelm::backend::SOFTWARE_ADAPTERS.join("|");
+    let ts = read(Path::new("web/src/page/capabilities.ts"));
+    assert!(ts.contains(&format!("/{list}/i")), "web/src/page/capabilities.ts must test for /{list}/i");
 }
 
 #[test]

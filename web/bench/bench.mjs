@@ -6,16 +6,15 @@
 // pagelm that is not the best. --wait waits at most so long for a quiet machine before each measurement.
 // "others" is how many cores' worth other programs used: with more than 0.1 on a small machine a row says little.
 import { existsSync } from "node:fs";
-import { availableParallelism, homedir } from "node:os";
+import { availableParallelism } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { BROWSERS, launch } from "../test/browsers.mjs";
-import { serve } from "../test/serve.mjs";
+import { BROWSERS, launch } from "../tools/browsers.mjs";
+import { cache } from "../tools/cache.mjs";
+import { serve } from "../tools/serve.mjs";
 import { quiet, watch } from "./load.mjs";
 
-const { PAGELM_CACHE, XDG_CACHE_HOME } = process.env;
-const cache = PAGELM_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "pagelm");
 const { values: o } = parseArgs({
   options: {
     model: { type: "string", default: join(cache, "models", "SmolLM2-135M-Instruct.Q4_1.gguf") },
@@ -44,7 +43,7 @@ function spread(all) {
 /** Loads each engine in a page of its own and lets them answer in turns. */
 async function measure(
   /** @type {string} */ file,
-  /** @type {import("../test/browsers.mjs").Browser} */ browserName,
+  /** @type {import("../tools/browsers.mjs").Browser} */ browserName,
   /** @type {string} */ run,
 ) {
   const mounts = { "/": at("."), "/dist": at("../dist"), "/models": dirname(file), "/wllama": wllama };
@@ -59,8 +58,9 @@ async function measure(
       await page.waitForFunction(() => "bench" in globalThis);
       const call = (/** @type {string} */ method, /** @type {object} */ options) =>
         page.evaluate(
-          (/** @type {[string, object]} */ [method, options]) => /** @type {any} */ (globalThis).bench[method](options),
-          [method, options],
+          // Each page has its own: ours and the peer's.
+          ([method, options]) => /** @type {any} */ (globalThis).bench[method](options),
+          /** @type {const} */ ([method, options]),
         );
       const info = await call("load", {
         model: `/models/${basename(file)}`,

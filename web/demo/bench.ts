@@ -44,8 +44,8 @@ const say = (text: string) => {
 const ids = (n: number, run: number) => Array.from({ length: n }, (_, i) => 5 + (((i + 1) * 37 + run * 101) % 200));
 
 /** One prompt and its answer. */
-async function once(engine: Engine, prompt: number[], max_tokens: number) {
-  for await (const piece of engine.generate(prompt, { temperature: 0, max_tokens, ignore_eos: true })) {
+async function once(engine: Engine, prompt: number[], maxTokens: number) {
+  for await (const piece of engine.generate(prompt, { temperature: 0, maxTokens, ignoreEos: true })) {
     if (piece.kind === "done") return piece.usage;
   }
   throw new Error("the answer did not end");
@@ -75,8 +75,8 @@ async function measure(model: string): Promise<Result> {
       const past = ids(depth, rep);
       if (depth > 0) await once(engine, past, 1);
       const usage = await once(engine, [...past, ...ids(pp, rep + 7)], tg);
-      tests[0]?.tokensPerS.push(usage.prefill_tokens_per_s);
-      tests[1]?.tokensPerS.push(usage.decode_tokens_per_s);
+      tests[0]?.tokensPerS.push(usage.prefillTokensPerS);
+      tests[1]?.tokensPerS.push(usage.decodeTokensPerS);
     }
     const after = (await engine.stats()).counters;
     const per = (key: keyof typeof after) => (after[key] - before[key]) / (after.steps - before.steps);

@@ -1,12 +1,9 @@
 // Serves the built demo with the models of the cache folder:  node web/demo/serve.mjs [--port 8080]
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
-import { serve } from "../test/serve.mjs";
-
-const { PAGELM_CACHE, XDG_CACHE_HOME } = process.env;
-const cache = PAGELM_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "pagelm");
+import { cache } from "../tools/cache.mjs";
+import { serve } from "../tools/serve.mjs";
 
 /** @param {number} [port] */
 export function serveDemo(port) {

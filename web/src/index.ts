@@ -1,16 +1,15 @@
-export { type Capabilities, capabilities } from "./capabilities.ts";
-export { type CanRun, canRun, createEngine, Engine, Session, shaderSources } from "./engine.ts";
-export { type ErrorCode, type ErrorData, PagelmError } from "./errors.ts";
-export { models } from "./models.ts";
+export { type Capabilities, capabilities } from "./page/capabilities.ts";
+export { type CanRun, canRun, createEngine, Engine, Session } from "./page/engine.ts";
+export { models } from "./page/models.ts";
+export type { Completions } from "./page/openai.ts";
 export type {
   ChatChunk,
   ChatCompletion,
   ChatMessage,
   ChatParams,
   ChatUsage,
-  Completions,
   FinishReason,
   RequestOptions,
-} from "./openai.ts";
-export type { Message } from "./protocol.ts";
-export type * from "./types.ts";
+} from "./page/openai-types.ts";
+export { type ErrorCode, type ErrorData, PagelmError } from "./shared/errors.ts";
+export type * from "./shared/types.ts";

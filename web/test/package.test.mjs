@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -16,7 +17,7 @@ const builds = ["base", "relaxed", "threads", "threads-relaxed"];
 test("the package holds its parts and the notice, and nothing of the sources", () => {
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: web, encoding: "utf8" }));
   const names = files.map((/** @type {{ path: string }} */ f) => f.path);
-  const parts = ["index.js", "index.d.ts", "worker.js", "worker.d.ts", "THIRD-PARTY.md"];
+  const parts = ["index.js", "index.d.ts", "testing.js", "testing.d.ts", "worker.js", "worker.d.ts", "THIRD-PARTY.md"];
   for (const name of [...parts, ...builds.map((b) => `pagelm-${b}.wasm`)])
     assert.ok(names.includes(`dist/${name}`), name);
   const odd = names.filter((/** @type {string} */ n) => !/^(dist\/|package\.json$|README|LICENSE)/.test(n));
@@ -45,7 +46,8 @@ test("the tarball has the licences word for word, and every file that its entrie
 });
 
 test("what a page loads stays below 2 MB of wasm and 30 KB of scripts, compressed", (t) => {
-  const scripts = readdirSync(`${web}/dist`).filter((f) => f.endsWith(".js"));
+  // What only tests import is not loaded by a page.
+  const scripts = readdirSync(`${web}/dist`).filter((f) => f.endsWith(".js") && f !== "testing.js");
   const sizes = Object.fromEntries([...scripts, ...builds.map((b) => `pagelm-${b}.wasm`)].map((f) => [f, gz(f)]));
   t.diagnostic(JSON.stringify(sizes));
   // The size that the README gives is that of the largest build, to a tenth.
@@ -72,6 +74,17 @@ test("the worker's script is whole, and bundlers of users find what it names", (
   );
 });
 
+test("the public types name nothing that is internal, and nothing that is not there", () => {
+  const types = readdirSync(`${web}/dist`, { recursive: true, encoding: "utf8" }).filter((f) => f.endsWith(".d.ts"));
+  assert.ok(types.length > 5, `${types}`);
+  for (const file of types) {
+    const text = readFileSync(`${web}/dist/${file}`, "utf8");
+    assert.doesNotMatch(text, /\b(Client|Port|Operations|Wire[A-Z]\w*)\b|@internal/, file);
+    for (const [, path = ""] of text.matchAll(/(?:from |import\()"(\.[^"]+)\.ts"/g))
+      assert.ok(existsSync(join(`${web}/dist`, dirname(file), `${path}.d.ts`)), `${file}: ${path}`);
+  }
+});
+
 test("the package can be imported where there is no browser, and says so when used", async () => {
   const { createEngine, capabilities } = await import(`${web}/dist/index.js`);
   assert.equal((await capabilities()).webgpu.available, false);
@@ -81,7 +94,7 @@ test("the package can be imported where there is no browser, and says so when us
 test("every code of the engine's errors is known to the package", () => {
   const rust = readFileSync(`${web}/../crate/error.rs`, "utf8");
   const codes = [...rust.matchAll(/^ {4}\w+ = "([a-z-]+)",$/gm)].map((m) => m[1]);
-  const typescript = readFileSync(`${web}/src/errors.ts`, "utf8");
+  const typescript = readFileSync(`${web}/src/shared/errors.ts`, "utf8");
   assert.ok(codes.length > 20);
   assert.deepEqual(
     codes.filter((code) => !typescript.includes(`"${code}"`)),

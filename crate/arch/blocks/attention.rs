@@ -1,11 +1,11 @@
 //! Attention with grouped query heads, <https://arxiv.org/abs/2305.13245>.
 
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::graph::{Attention, Rope, ValueId};
 
-/// How the attention of one layer differs from the plainest.
+/// The variant of attention in one layer.
 #[derive(Clone, Debug)]
-pub struct AttnSpec {
+pub(crate) struct AttnSpec {
     /// q, k and v have biases.
     pub qkv_bias: bool,
     /// q and k are RMS-normed per head before they are rotated.
@@ -18,7 +18,7 @@ pub struct AttnSpec {
 
 impl AttnSpec {
     /// Full causal attention, scores scaled by 1 / sqrt(d_head).
-    pub fn causal(c: &Config, rope: Rope) -> Self {
+    pub(crate) fn causal(c: &Config, rope: Rope) -> Self {
         let scale = 1.0 / (c.d_head as f32).sqrt();
         let (n_head, n_kv_head, d_head) = (c.n_head, c.n_kv_head, c.d_head);
         Self {
@@ -32,7 +32,7 @@ impl AttnSpec {
 }
 
 /// `x` is the normed input, `[tokens, d_model]`; so is the result, after the output projection.
-pub fn attention(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spec: &AttnSpec) -> ValueId {
+pub(crate) fn attention(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &AttnSpec) -> ValueId {
     let (d_q, d_kv) = (c.n_head * c.d_head, c.n_kv_head * c.d_head);
     let mut project = |name: &str, d_out: usize| {
         let w = d.matrix(&format!("blk.{layer}.{name}.weight"), c.d_model, d_out);

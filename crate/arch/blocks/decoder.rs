@@ -2,13 +2,13 @@
 
 use super::layer::{LayerSpec, layer, norm};
 use super::mtp::mtp;
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::Graph;
 
-/// What an architecture says of the whole.
+/// The variant of the decoder outside its layers.
 #[derive(Clone, Debug)]
-pub struct DecoderSpec {
+pub(crate) struct DecoderSpec {
     /// Factor on the embedding rows.
     pub embed_scale: f32,
     /// The logits become `cap * tanh(logit / cap)`.
@@ -23,9 +23,9 @@ impl Default for DecoderSpec {
     }
 }
 
-/// Builds the graph. The names of values are those under which hidden states are compared.
-pub fn decoder(
-    d: &mut Describe<'_>,
+/// Builds the graph. Hidden states are compared with other implementations by the names of values.
+pub(crate) fn decoder(
+    d: &mut ModelBuilder<'_>,
     c: &Config,
     spec: &DecoderSpec,
     layer_spec: impl Fn(usize) -> LayerSpec,

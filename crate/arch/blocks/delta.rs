@@ -1,24 +1,27 @@
 //! The gated delta net, <https://arxiv.org/abs/2412.06464>: a layer with a state of fixed size instead of a cache.
 
 use crate::arch::keys::Keys;
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, Delta, Op, ValueId};
 
 /// The sizes of a delta-net layer.
 #[derive(Clone, Copy, Debug)]
-pub struct DeltaSpec {
+pub(crate) struct DeltaSpec {
     pub delta: Delta,
     /// Taps of the convolution.
     pub n_conv: usize,
 }
 
 impl DeltaSpec {
-    pub fn read(keys: &Keys<'_>) -> Result<Self> {
+    pub(crate) fn read(keys: &Keys<'_>) -> Result<Self> {
         let (n_k_head, n_v_head) = (keys.size("ssm.group_count")?, keys.size("ssm.time_step_rank")?);
         let (d_head, d_inner) = (keys.size("ssm.state_size")?, keys.size("ssm.inner_size")?);
         if n_v_head % n_k_head != 0 {
-            crate::bail!(BadConfig, "{n_k_head} key heads (`ssm.group_count`) do not divide {n_v_head} value heads");
+            crate::bail!(
+                BadConfig,
+                "`ssm.time_step_rank` must be a multiple of `ssm.group_count` {n_k_head}, is {n_v_head}"
+            );
         }
         if d_inner as u64 != n_v_head as u64 * d_head as u64 {
             crate::bail!(BadConfig, "`ssm.inner_size` must be {n_v_head} heads of {d_head}, is {d_inner}");
@@ -32,7 +35,7 @@ impl DeltaSpec {
 }
 
 /// `x` is the normed input, `[tokens, d_model]`; so is the result, after the output projection.
-pub fn delta_net(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spec: &DeltaSpec) -> ValueId {
+pub(crate) fn delta_net(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &DeltaSpec) -> ValueId {
     let Delta { n_k_head, n_v_head, d_head } = spec.delta;
     let (d_k, d_v) = (n_k_head * d_head, n_v_head * d_head);
     let d_qkv = 2 * d_k + d_v;

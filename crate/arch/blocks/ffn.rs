@@ -1,16 +1,16 @@
 //! The gated feed-forward network, <https://arxiv.org/abs/2002.05202>.
 
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::graph::{Act, ValueId};
 
 /// `down(act(gate x) * up x)`.
-pub fn ffn(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, act: Act) -> ValueId {
+pub(crate) fn ffn(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, act: Act) -> ValueId {
     gated(d, c, &format!("blk.{layer}"), "", c.d_ff, x, act)
 }
 
 /// The same, with a suffix to the names of its tensors and a width of its own.
 pub(super) fn gated(
-    d: &mut Describe<'_>,
+    d: &mut ModelBuilder<'_>,
     c: &Config,
     prefix: &str,
     suffix: &str,

@@ -1,26 +1,26 @@
-//! One layer: what mixes the tokens, then what goes token by token, each with its norm and residual.
+//! One layer: a token mixer, then a feed-forward network, each with its norm and residual.
 
 use super::{AttnSpec, DeltaSpec, MoeSpec, attention, delta_net, ffn, moe};
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::graph::{Act, ValueId};
 
-/// What mixes the tokens.
+/// The token mixer of a layer.
 #[derive(Clone, Debug)]
-pub enum Mixer {
+pub(crate) enum Mixer {
     Attention(AttnSpec),
     DeltaNet(DeltaSpec),
 }
 
-/// What follows, token by token.
+/// The feed-forward network of a layer.
 #[derive(Clone, Copy, Debug)]
-pub enum Ffn {
+pub(crate) enum Ffn {
     Gated(Act),
     Moe(MoeSpec),
 }
 
-/// What an architecture says of one layer.
+/// The variant of one layer.
 #[derive(Clone, Debug)]
-pub struct LayerSpec {
+pub(crate) struct LayerSpec {
     pub mixer: Mixer,
     pub ffn: Ffn,
     /// The name of the norm before the feed-forward network.
@@ -31,19 +31,19 @@ pub struct LayerSpec {
 
 impl LayerSpec {
     /// Attention and feed-forward, each with a norm before it.
-    pub fn plain(attn: AttnSpec, act: Act) -> Self {
+    pub(crate) fn plain(attn: AttnSpec, act: Act) -> Self {
         Self { mixer: Mixer::Attention(attn), ffn: Ffn::Gated(act), ffn_norm: "ffn_norm", post_norms: false }
     }
 }
 
 /// A norm over whole rows.
-pub fn norm(d: &mut Describe<'_>, c: &Config, name: &str, x: ValueId) -> ValueId {
+pub(super) fn norm(d: &mut ModelBuilder<'_>, c: &Config, name: &str, x: ValueId) -> ValueId {
     let w = d.vector(&format!("{name}.weight"), c.d_model);
     d.rms_norm(x, w, c.eps)
 }
 
 /// One layer, with its residuals.
-pub fn layer(d: &mut Describe<'_>, c: &Config, i: usize, x: ValueId, spec: &LayerSpec) -> ValueId {
+pub(super) fn layer(d: &mut ModelBuilder<'_>, c: &Config, i: usize, x: ValueId, spec: &LayerSpec) -> ValueId {
     let h = norm(d, c, &format!("blk.{i}.attn_norm"), x);
     let h = match &spec.mixer {
         Mixer::Attention(attn) => attention(d, c, i, h, attn),

@@ -1,4 +1,4 @@
-//! The parts that architectures share. What one of them alone needs stays in its own file.
+//! Blocks that architectures share. What only one of them needs stays in its own file.
 
 mod attention;
 mod decoder;
@@ -8,9 +8,9 @@ mod layer;
 mod moe;
 mod mtp;
 
-pub use attention::{AttnSpec, attention};
-pub use decoder::{DecoderSpec, decoder};
-pub use delta::{DeltaSpec, delta_net};
-pub use ffn::ffn;
-pub use layer::{Ffn, LayerSpec, Mixer};
-pub use moe::{MoeSpec, moe};
+pub(super) use attention::{AttnSpec, attention};
+pub(super) use decoder::{DecoderSpec, decoder};
+pub(super) use delta::{DeltaSpec, delta_net};
+pub(super) use ffn::ffn;
+pub(super) use layer::{Ffn, LayerSpec, Mixer};
+pub(super) use moe::{MoeSpec, moe};

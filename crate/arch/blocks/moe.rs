@@ -2,13 +2,13 @@
 
 use super::ffn::gated;
 use crate::arch::keys::Keys;
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::error::Result;
 use crate::graph::{Act, ValueId};
 
 /// The sizes of an expert layer.
 #[derive(Clone, Copy, Debug)]
-pub struct MoeSpec {
+pub(crate) struct MoeSpec {
     pub n_expert: usize,
     /// Experts of one token.
     pub n_used: usize,
@@ -16,26 +16,33 @@ pub struct MoeSpec {
     pub d_ff: usize,
     /// Width of the shared expert, where there is one.
     pub d_ff_shared: Option<usize>,
+    /// The shares of a token's experts are divided by their sum.
+    pub renormalise: bool,
 }
 
 impl MoeSpec {
-    pub fn read(keys: &Keys<'_>) -> Result<Self> {
+    /// `renormalise` belongs to the architecture; a file whose key contradicts it is refused.
+    pub(crate) fn read(keys: &Keys<'_>, renormalise: bool) -> Result<Self> {
         let (n_expert, n_used) = (keys.size("expert_count")?, keys.size("expert_used_count")?);
         if n_used > n_expert {
-            crate::bail!(BadConfig, "`expert_used_count` is {n_used}, but there are {n_expert} experts");
+            crate::bail!(
+                BadConfig,
+                "`expert_used_count` must be at most {n_expert}, the number of experts, is {n_used}"
+            );
         }
         let d_ff_shared = keys.size_or_none("expert_shared_feed_forward_length")?;
         keys.neutral("expert_shared_count", &[0.0, if d_ff_shared.is_some() { 1.0 } else { 0.0 }]);
-        Ok(Self { n_expert, n_used, d_ff: keys.size("expert_feed_forward_length")?, d_ff_shared })
+        keys.neutral_bool("expert_weights_norm", renormalise);
+        Ok(Self { n_expert, n_used, d_ff: keys.size("expert_feed_forward_length")?, d_ff_shared, renormalise })
     }
 }
 
 /// `sum over the chosen experts of share * down(silu(gate x) * up x)`, and the shared expert behind its own gate.
-pub fn moe(d: &mut Describe<'_>, c: &Config, layer: usize, x: ValueId, spec: &MoeSpec) -> ValueId {
+pub(crate) fn moe(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &MoeSpec) -> ValueId {
     let (n, d_ff) = (spec.n_expert, spec.d_ff);
     let router = d.matrix(&format!("blk.{layer}.ffn_gate_inp.weight"), c.d_model, n);
     let logits = d.matmul(router, x); // [tokens, n_expert]
-    let route = d.moe_route(logits, spec.n_used);
+    let route = d.moe_route(logits, spec.n_used, spec.renormalise);
     let gate = d.experts(&format!("blk.{layer}.ffn_gate_exps.weight"), c.d_model, d_ff, n);
     let up = d.experts(&format!("blk.{layer}.ffn_up_exps.weight"), c.d_model, d_ff, n);
     let down = d.experts(&format!("blk.{layer}.ffn_down_exps.weight"), d_ff, c.d_model, n);

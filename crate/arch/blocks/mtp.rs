@@ -2,14 +2,14 @@
 //! layer that says, from the trunk's result for a token and the token after it, which token comes after that.
 
 use super::layer::{LayerSpec, layer, norm};
-use crate::arch::{Config, Describe};
+use crate::arch::{Config, ModelBuilder};
 use crate::graph::{StateId, ValueId, WeightId};
 
 /// The block after the last layer, up to its logits: `layer(eh_proj(enorm(embed(t[j + 1])), hnorm(h[j])))`, normed, through
 /// the output matrix. `hidden` holds the trunk's normed result h; embedding and output matrix are the trunk's where the
 /// block has none of its own.
-pub fn mtp(
-    d: &mut Describe<'_>,
+pub(super) fn mtp(
+    d: &mut ModelBuilder<'_>,
     c: &Config,
     hidden: StateId,
     (token_embd, output): (WeightId, WeightId),

@@ -1,4 +1,4 @@
-//! Activations as whole numbers of 8 bits, a scale for every 32 of them.
+//! Activations as int8, with a scale per 32 of them.
 
 use super::lanes::Isa;
 use super::pool::Pool;

@@ -18,7 +18,7 @@ pub struct Matrix<'a> {
 
 impl Matrix<'_> {
     pub fn row_bytes(&self) -> usize {
-        self.dtype.row_bytes(self.cols).expect("`prepare` refuses rows that are no whole number of blocks")
+        self.dtype.row_bytes(self.cols).expect("`prepare` refuses rows that are not whole blocks")
     }
 
     /// Decodes rows from `first` on, as many as `out` holds.

@@ -1,7 +1,7 @@
 //! Packed matrices: 16 rows side by side, so that a register holds the same columns of several rows.
 //!
-//! 16 rows make a panel. Of every 32 columns a panel has a block of whole numbers: chunk j is 64 bytes, of which row r has
-//! bytes 4r to 4r + 3 for columns 4j to 4j + 3. Numbers of fewer bits share bytes with the next chunks: two nibbles, four
+//! 16 rows make a panel. For every 32 columns a panel has a block of integers: chunk j is 64 bytes, of which row r has
+//! bytes 4r to 4r + 3 for columns 4j to 4j + 3. Integers of fewer bits share bytes with the next chunks: two nibbles, four
 //! bit pairs or eight bits.
 //!
 //! The scales of 32 or 256 columns, as the type has it, are a header: 16 f16 `d`, 16 f16 `m` where there are minima, and
@@ -25,7 +25,7 @@ pub const CHUNKS: usize = 8;
 /// Bytes of an unpacked chunk.
 const CHUNK: usize = 4 * PANEL;
 
-/// How the whole numbers of a block are packed.
+/// How the integers of a block are packed.
 pub trait Bits {
     /// Of a block.
     const BYTES: usize;

@@ -5,7 +5,7 @@ use crate::graph::Act;
 /// `e^x`, within 2 units in the last place; outside of -87..88 the value at that end.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the low bits.
+    // Adding 1.5 * 2^23 rounds to an integer, which then is in the low bits.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts: the first has few bits, so that `n * HIGH` is exact.
     const HIGH: f32 = 355.0 / 512.0;

@@ -1,4 +1,4 @@
-//! `y = W x` with W in panels and x in whole numbers of 8 bits: dot products of bytes, scaled group by group.
+//! `y = W x` with W in panels and x in int8: integer dot products, scaled group by group.
 //!
 //! The result of a row and a token is the same sequence of operations whatever the other rows and tokens are.
 //!

@@ -1,4 +1,4 @@
-//! The CPU backend, on several threads: whole numbers of 8 bits times packed weights, or exact f32 arithmetic.
+//! The CPU backend, on several threads: int8 activations times packed weights, or exact f32 arithmetic.
 //!
 //! `pool` shares out work, `lanes` chooses instructions. `packed` and `format` lay weights out for `matmul`; weights as they
 //! are in the file meet `matmul_f32`. `cache` holds keys and values for
@@ -36,6 +36,7 @@ use model::Model;
 use pool::Pool;
 pub use pool::Worker;
 
+/// Runs plans with SIMD on a pool of threads.
 pub struct Cpu {
     pool: Pool,
     isa: Isa,

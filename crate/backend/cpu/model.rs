@@ -37,14 +37,14 @@ pub struct Model {
     saved: Vec<Vec<f32>>,
     /// `[max_tokens | max_outputs, cols]`. A value begins at the start of its slot.
     slots: Vec<Vec<f32>>,
-    /// The value that was last turned into whole numbers, and those.
+    /// The value that was last quantised to int8, and its blocks.
     blocks: (Option<ValueId>, Vec<Block>),
     ropes: Vec<RopeTable>,
 }
 
 struct Weight {
     place: Place,
-    /// Where it meets whole numbers; else it lies there as in the file.
+    /// Repacked for int8 activations; otherwise the bytes are as in the file.
     packed: Option<Packed>,
 }
 
@@ -232,7 +232,7 @@ impl Model {
         self.caches[state.index()] = cache;
     }
 
-    /// Has a value in whole numbers. Matrices that share it share them.
+    /// Quantises a value to int8 once; all matrices with this input use it.
     fn quantize(&mut self, pool: &Pool, isa: Isa, x: ValueId, step: &Step<'_>) {
         if self.blocks.0 != Some(x) {
             let mut blocks = std::mem::take(&mut self.blocks.1);
@@ -243,7 +243,7 @@ impl Model {
         self.blocks.0 = Some(x);
     }
 
-    /// A value in whole numbers.
+    /// The int8 blocks of a value.
     fn blocks(&self, x: ValueId, step: &Step<'_>) -> &[Block] {
         &self.blocks.1[..self.value(x, step).len() / quant::Q8_COLS]
     }
@@ -284,7 +284,8 @@ impl Model {
     }
 }
 
-/// Of how many matrices each weight is that may be packed: all that is done with it is multiply, or take rows.
+/// How many stacked matrices (experts) each repackable weight holds; `None` for others. A weight is repackable if it is
+/// only multiplied with or looked up by row.
 fn parts(g: &Graph, activations: Activations) -> Vec<Option<usize>> {
     let mut parts = vec![None; g.weights.len()];
     if activations == Activations::F32 {
@@ -349,7 +350,7 @@ impl Run<'_> {
                 let (a, dt) = (vector(a), vector(dt));
                 delta::delta_rule(isa, &Rule { delta, q, k, v, alpha, beta, a, dt }, aside, y);
             }
-            Op::MoeRoute { x, n_used } => moe::moe_route(value(x), m.cols(x), n_used, y),
+            Op::MoeRoute { x, n_used, renormalise } => moe::moe_route(value(x), m.cols(x), n_used, renormalise, y),
             Op::MoeMatMul { w, x, route, .. } => {
                 let (k, route) = (m.graph().weight(w).cols, (value(route), m.cols(route) / 2));
                 moe::moe_matmul(route, m.cols(x) != k, (y, cols), |expert, row, y| {

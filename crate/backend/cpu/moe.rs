@@ -2,8 +2,9 @@
 
 use super::lanes::Isa;
 
-/// `x` [tokens, n_expert] router logits; `y` [tokens, 2 * n_used]: the best experts, and their shares.
-pub fn moe_route(x: &[f32], n_expert: usize, n_used: usize, y: &mut [f32]) {
+/// `x` [tokens, n_expert] router logits; `y` [tokens, 2 * n_used]: the best experts, and their shares,
+/// of all experts or, where `renormalise`, of those chosen.
+pub fn moe_route(x: &[f32], n_expert: usize, n_used: usize, renormalise: bool, y: &mut [f32]) {
     for (logits, y) in x.chunks_exact(n_expert).zip(y.chunks_exact_mut(2 * n_used)) {
         let (experts, shares) = y.split_at_mut(n_used);
         for i in 0..n_used {
@@ -13,7 +14,8 @@ pub fn moe_route(x: &[f32], n_expert: usize, n_used: usize, y: &mut [f32]) {
             experts[i] = best as f32;
             shares[i] = (logits[best] - logits[experts[0] as usize]).exp();
         }
-        let sum: f32 = shares.iter().sum();
+        let top = logits[experts[0] as usize];
+        let sum: f32 = if renormalise { shares.iter().sum() } else { logits.iter().map(|l| (l - top).exp()).sum() };
         shares.iter_mut().for_each(|s| *s /= sum);
     }
 }

@@ -6,7 +6,7 @@ use crate::graph::{Act, Op, ValueId, WeightId};
 
 impl Run<'_> {
     /// `state`: the inputs before this step, `[taps - 1, cols]`, oldest first.
-    pub fn ssm_conv(&self, x: ValueId, w: WeightId, state: &mut Vec<f64>) -> Result<Vec<f64>> {
+    pub(super) fn ssm_conv(&self, x: ValueId, w: WeightId, state: &mut Vec<f64>) -> Result<Vec<f64>> {
         let cols = self.cols(x);
         let taps = (0..cols).map(|c| self.row(w, c)).collect::<Result<Vec<_>>>()?;
         let mut y = Vec::new();
@@ -22,7 +22,7 @@ impl Run<'_> {
     }
 
     /// `state`: a matrix M `[key, value]` for each value head.
-    pub fn delta_rule(&self, op: &Op, state: &mut [f64]) -> Result<Vec<f64>> {
+    pub(super) fn delta_rule(&self, op: &Op, state: &mut [f64]) -> Result<Vec<f64>> {
         let &Op::DeltaRule { q, k, v, alpha, beta, a, dt, delta, .. } = op else {
             unreachable!("called for delta_rule")
         };

@@ -1,4 +1,4 @@
-//! The oracle: one plain loop per op, f64 throughout, no cleverness.
+//! The reference: one plain loop per op, in f64 throughout.
 //!
 //! Every kernel and every fusion is judged against it, so it is slow on purpose: a reader must see at a glance that a
 //! loop is the formula of its op. Values of the last step can be looked at by node.
@@ -17,6 +17,7 @@ use crate::graph::{Entry, Graph, Plan, ValueId, WeightId};
 use crate::quant;
 use ops::Run;
 
+/// Runs each op alone, in f64, one loop per formula: what the other backends are compared with.
 #[derive(Default)]
 pub struct Reference {
     plan: Option<Plan>,
@@ -32,6 +33,7 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// With exact activations.
     pub fn new() -> Self {
         Self::default()
     }
@@ -78,7 +80,9 @@ impl Backend for Reference {
         let weight = &mut self.weights[w.index()];
         match offset.checked_add(bytes.len()).and_then(|end| weight.get_mut(offset..end)) {
             Some(place) => place.copy_from_slice(bytes),
-            None => return Err(Error::new(ErrorKind::InvalidArgument, "weight bytes past the end").at(w)),
+            None => {
+                return Err(Error::new(ErrorKind::InvalidArgument, "the bytes end past the end of the weight").at(w));
+            }
         }
         Ok(())
     }

@@ -17,16 +17,16 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    pub fn value(&self, v: ValueId) -> &[f64] {
+    pub(super) fn value(&self, v: ValueId) -> &[f64] {
         &self.values[v.index()]
     }
 
-    pub fn cols(&self, v: ValueId) -> usize {
+    pub(super) fn cols(&self, v: ValueId) -> usize {
         self.g.shape(v).cols
     }
 
     /// Row `r` of a weight, decoded.
-    pub fn row(&self, w: WeightId, r: usize) -> Result<Vec<f64>> {
+    pub(super) fn row(&self, w: WeightId, r: usize) -> Result<Vec<f64>> {
         let weight = self.g.weight(w);
         let mut out = vec![0.0; weight.cols];
         let bytes = &self.weights[w.index()][r * weight.row_bytes()..][..weight.row_bytes()];
@@ -35,7 +35,7 @@ impl Run<'_> {
     }
 
     /// The value of an op; an effect gives none.
-    pub fn op(&self, op: &Op, states: &mut [Vec<f64>]) -> Result<Vec<f64>> {
+    pub(super) fn op(&self, op: &Op, states: &mut [Vec<f64>]) -> Result<Vec<f64>> {
         let zip = |a: ValueId, b: ValueId, f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
             self.value(a).iter().zip(self.value(b)).map(|(&a, &b)| f(a, b)).collect()
         };
@@ -79,7 +79,7 @@ impl Run<'_> {
             }
             Op::SsmConv { x, w, state } => self.ssm_conv(x, w, &mut states[state.index()])?,
             Op::DeltaRule { state, .. } => self.delta_rule(op, &mut states[state.index()])?,
-            Op::MoeRoute { x, n_used } => self.moe_route(x, n_used),
+            Op::MoeRoute { x, n_used, renormalise } => self.moe_route(x, n_used, renormalise),
             Op::MoeMatMul { w, x, route, n_expert } => self.moe_matmul(w, x, route, n_expert)?,
             Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => {
                 unreachable!("`prepare` takes fused ops apart")
@@ -119,7 +119,7 @@ impl Run<'_> {
     }
 
     /// The rows that meet a matrix.
-    pub fn activations(&self, w: WeightId, x: ValueId) -> Cow<'_, [f64]> {
+    pub(super) fn activations(&self, w: WeightId, x: ValueId) -> Cow<'_, [f64]> {
         let x = self.value(x);
         if self.activations == Activations::F32 || !quant::splits(self.g.weight(w).dtype) {
             return Cow::Borrowed(x);
@@ -194,7 +194,7 @@ impl Run<'_> {
     }
 }
 
-pub fn activate(act: Act, x: f64) -> f64 {
+pub(super) fn activate(act: Act, x: f64) -> f64 {
     match act {
         Act::Silu => x * sigmoid(x),
         Act::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
@@ -206,6 +206,6 @@ fn softcap(x: f64, cap: f32) -> f64 {
     cap * (x / cap).tanh()
 }
 
-pub fn sigmoid(x: f64) -> f64 {
+pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::tuning::{Gemm, Tuning};
-use crate::backend::Activations;
+use crate::backend::{Activations, AdapterFacts};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,31 +18,95 @@ pub struct Options {
     pub max_binding: Option<u64>,
     /// Uses the kernels for software adapters (or, if false, those for hardware) whatever the adapter is.
     pub software: Option<bool>,
-    /// Cuts long steps for a GPU that does so much work in a second (see `run::submit_budget`), instead of for one that is
-    /// as fast as it turns out to be.
+    /// Splits long steps for a GPU of this speed (work units per second, see `run::submit_budget`) instead of the measured
+    /// one.
     pub rate: Option<u64>,
-    /// In which numbers the rows of long steps are multiplied, where the adapter has instructions for both.
+    /// Precision of the activations in long steps, where the adapter has int8 dot products.
     pub activations: Activations,
 }
 
 /// What the adapter is, for reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AdapterInfo {
+    /// As the driver says it; browsers may hide it.
     pub name: String,
+    /// Name and version; empty in browsers.
     pub driver: String,
     /// `vulkan`, `metal`, `webgpu`, …
     pub backend: String,
     /// Whether shaders run on the CPU.
     pub software: bool,
+    /// Bytes of a storage buffer that a kernel may bind.
     pub max_binding: u64,
+    /// Bytes of a buffer.
     pub max_buffer: u64,
+    /// Storage buffers that one kernel may bind.
     pub max_storage_buffers: u32,
+    /// Bytes that the threads of a workgroup share.
     pub workgroup_memory: u32,
+    /// Whether shaders may use subgroup operations.
     pub subgroups: bool,
+    /// Whether shaders may compute in half precision.
     pub shader_f16: bool,
 }
 
-/// The first thing that went wrong outside any call, or that the device was lost; from then on every call returns it.
+/// An adapter that no device was asked of yet.
+pub struct Adapter {
+    instance: wgpu::Instance,
+    adapter: wgpu::Adapter,
+}
+
+impl Adapter {
+    /// The fastest one that there is.
+    pub async fn find() -> Result<Self> {
+        let mut wanted = wgpu::InstanceDescriptor::new_without_display_handle();
+        wanted.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::BROWSER_WEBGPU;
+        let instance = wgpu::Instance::new(wanted);
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::new(ErrorKind::NoGpu, format!("no GPU adapter: {e}; {REMEDY}")))?;
+        Ok(Self { instance, adapter })
+    }
+
+    /// What the choice of a backend depends on.
+    pub fn facts(&self) -> AdapterFacts {
+        let info = self.adapter.get_info();
+        AdapterFacts {
+            name: info.name,
+            is_fallback: info.device_type == wgpu::DeviceType::Cpu,
+            is_metal: info.backend == wgpu::Backend::Metal,
+        }
+    }
+
+    /// Whether four products of int8 are one instruction.
+    fn multiplies_int8(&self) -> bool {
+        let features = self.instance.wgsl_language_features();
+        self.facts().may_multiply_int8() && features.contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
+    }
+
+    fn describe(&self, limits: &wgpu::Limits) -> AdapterInfo {
+        let (info, features) = (self.adapter.get_info(), self.adapter.features());
+        AdapterInfo {
+            software: self.facts().is_software(),
+            name: info.name,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            backend: info.backend.to_string(),
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_buffer: limits.max_buffer_size,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            shader_f16: features.contains(wgpu::Features::SHADER_F16),
+        }
+    }
+}
+
+/// The first error outside any call, or the loss of the device; every later call returns it.
 #[derive(Clone, Debug, Default)]
 pub struct Fault(Arc<Mutex<Option<Error>>>);
 
@@ -75,17 +139,8 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    pub async fn request(options: Options) -> Result<Self> {
-        let mut wanted = wgpu::InstanceDescriptor::new_without_display_handle();
-        wanted.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::BROWSER_WEBGPU;
-        let instance = wgpu::Instance::new(wanted);
-        let adapter = instance
-            .request_adapter(&wgpu::RequestAdapterOptions {
-                power_preference: wgpu::PowerPreference::HighPerformance,
-                ..Default::default()
-            })
-            .await
-            .map_err(|e| Error::new(ErrorKind::NoGpu, format!("no GPU adapter: {e}; {REMEDY}")))?;
+    pub async fn request(on: &Adapter, options: Options) -> Result<Self> {
+        let adapter = &on.adapter;
         let limits = wanted_limits(&adapter.limits(), options);
         let timestamps = adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let required_features = if timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
@@ -100,8 +155,8 @@ impl Gpu {
             .await
             .map_err(|e| Error::new(ErrorKind::NoGpu, format!("the adapter gave no device: {e}; {REMEDY}")))?;
         let fault = watch(&device);
-        let info = describe(&adapter, &limits);
-        let q8 = options.activations == Activations::Q8 && multiplies_bytes(&instance, &adapter);
+        let info = on.describe(&limits);
+        let q8 = options.activations == Activations::Q8 && on.multiplies_int8();
         let gemm = if q8 { Gemm::Q8 } else { Gemm::F32 };
         let default = Tuning::new(options.software.unwrap_or(info.software), gemm);
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
@@ -126,14 +181,7 @@ impl Gpu {
 
     /// Refuses what kernels could not bind whole.
     pub fn check_binding(&self, what: &str, bytes: u64) -> Result<()> {
-        if bytes > self.max_binding {
-            bail!(
-                OutOfMemory,
-                "{what} needs {bytes} bytes, the GPU binds {} at most; lower the context length or the tokens of a step",
-                self.max_binding
-            );
-        }
-        Ok(())
+        check_binding(what, bytes, self.max_binding)
     }
 
     /// Waits until the device has done all that it was given. In a browser it returns at once: only callbacks tell.
@@ -149,6 +197,17 @@ impl Gpu {
         }
         self.fault.check()
     }
+}
+
+/// Refuses what cannot be bound whole where a binding has so many bytes at most.
+pub fn check_binding(what: &str, bytes: u64, max_binding: u64) -> Result<()> {
+    if bytes > max_binding {
+        bail!(
+            OutOfMemory,
+            "{what} needs {bytes} bytes, the GPU can bind at most {max_binding}; lower the context length or the tokens of a step"
+        );
+    }
+    Ok(())
 }
 
 const REMEDY: &str = "natively install a Vulkan driver (for tests: `tests/tools/setup.sh vulkan`); in a browser use one \
@@ -171,31 +230,6 @@ fn wanted_limits(adapter: &wgpu::Limits, options: Options) -> wgpu::Limits {
     }
 }
 
-/// Whether four products of bytes are one instruction: what the language has, Apple's GPUs do step by step.
-fn multiplies_bytes(instance: &wgpu::Instance, adapter: &wgpu::Adapter) -> bool {
-    let info = adapter.get_info();
-    let apple = info.backend == wgpu::Backend::Metal || info.name.to_lowercase().contains("apple");
-    !apple && instance.wgsl_language_features().contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
-}
-
-fn describe(adapter: &wgpu::Adapter, limits: &wgpu::Limits) -> AdapterInfo {
-    let info = adapter.get_info();
-    // Browsers tell a software adapter by its name only, if at all.
-    let named = ["swiftshader", "llvmpipe", "basic render"].iter().any(|n| info.name.to_lowercase().contains(n));
-    AdapterInfo {
-        software: info.device_type == wgpu::DeviceType::Cpu || named,
-        name: info.name,
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
-        backend: info.backend.to_string(),
-        max_binding: limits.max_storage_buffer_binding_size,
-        max_buffer: limits.max_buffer_size,
-        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
-        workgroup_memory: limits.max_compute_workgroup_storage_size,
-        subgroups: adapter.features().contains(wgpu::Features::SUBGROUP),
-        shader_f16: adapter.features().contains(wgpu::Features::SHADER_F16),
-    }
-}
-
 /// Catches device loss and errors that no call returns. Out of memory comes this way too.
 fn watch(device: &wgpu::Device) -> Fault {
     let fault = Fault::default();
@@ -206,10 +240,9 @@ fn watch(device: &wgpu::Device) -> Fault {
     let failed = fault.clone();
     device.on_uncaptured_error(Arc::new(move |e| {
         failed.set(match e {
-            wgpu::Error::OutOfMemory { .. } => Error::new(
-                ErrorKind::OutOfMemory,
-                "the GPU is out of memory; choose a smaller model or a shorter context",
-            ),
+            wgpu::Error::OutOfMemory { .. } => {
+                Error::new(ErrorKind::OutOfMemory, "the GPU is out of memory; use a smaller model or a shorter context")
+            }
             e => Error::new(ErrorKind::GpuError, format!("the GPU refused a command: {e}")),
         });
     }));

@@ -1,4 +1,4 @@
-//! Dispatches: what a kernel binds, when it runs, with which grid, and how its pipeline and its bind group are made.
+//! Dispatches: the bindings of a kernel, when it runs and with which grid, its pipeline and its bind group.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use super::tuning::GEMV_MAX_ROWS;
 use crate::backend::Step;
 use crate::graph::{Dim, Graph, Op, Shape};
 
-/// Bytes from the start of the step buffer to the token ids: bindings start at multiples of this.
+/// Byte offset of the token ids in the step buffer: bindings start at multiples of this.
 pub const IDS_AT: u64 = 256;
 
-/// Workgroups in one dimension of a grid, at most.
+/// The most workgroups in one dimension of a grid.
 pub const MAX_GRID: usize = 65535;
 
 /// What a kernel does to a buffer.
@@ -29,12 +29,12 @@ pub struct Kernel {
     pub bind: Vec<Access>,
     /// Workgroups along x and y.
     pub grid: [u32; 2],
-    /// Rows of the step that one workgroup takes: the grid along z is `z` times the rows, divided by this.
+    /// Rows of the step per workgroup: the grid along z is `z` times the rows, divided by this.
     pub rows: usize,
     pub z: usize,
 }
 
-/// When a dispatch runs: for so many rows, and so many keys at the end of the step.
+/// When a dispatch runs: the ranges of rows of the step, and of keys at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct When {
     rows: [usize; 2],
@@ -71,7 +71,7 @@ impl When {
         Self::rows(self.rows[0], usize::MAX)
     }
 
-    /// Whether it never happens in steps of at most `rows` rows.
+    /// Whether it never holds in steps of at most `rows` rows.
     pub fn is_beyond(&self, rows: usize) -> bool {
         self.rows[0] > rows
     }
@@ -84,10 +84,10 @@ pub struct Chunks {
     pub window: Option<usize>,
 }
 
-/// What a value that is read or written costs, which memory decides.
+/// The cost of reading or writing one value, which is bound by memory.
 const VALUE: usize = 64;
 
-/// What a dispatch does besides multiplying weights, in multiply-adds, roughly.
+/// The work of a dispatch besides multiplying weights, roughly, in multiply-adds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
     /// For a row.
@@ -102,21 +102,21 @@ impl Work {
         let cols = g.nodes[node].shape.map_or(1, |s| s.cols);
         match &g.nodes[node].op {
             Op::Attention { attn: a, .. } => Self { row: cols * VALUE, key: 2 * cols, window: a.window },
-            // Its chunks come one after the other.
+            // Its chunks run one after the other.
             Op::DeltaRule { delta, .. } => Self { row: 16 * cols * delta.d_head, ..Self::default() },
             _ => Self { row: cols * VALUE, ..Self::default() },
         }
     }
 
-    /// Of so many rows that end after `keys` keys. A packed byte of weights is two multiply-adds, and reading it costs
-    /// as much as multiplying it with a few rows.
+    /// The work for that many rows that end after `keys` keys. A packed byte of weights is two multiply-adds, and reading
+    /// it costs as much as multiplying it with a few rows.
     fn total(self, weight_bytes: u64, rows: usize, keys: usize) -> u64 {
         let seen = keys.min(self.window.unwrap_or(keys));
         2 * weight_bytes * rows.max(GEMV_MAX_ROWS) as u64 + (rows * (self.row + self.key * seen)) as u64
     }
 }
 
-/// In which steps a kernel runs, and how much it does there.
+/// In which steps a kernel runs, and its work there.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     /// The rows of the value that it makes.
@@ -127,7 +127,7 @@ pub struct Schedule {
     pub more: usize,
     /// Bytes of packed weights that it reads.
     pub weight_bytes: u64,
-    /// What else it does.
+    /// Its other work.
     pub work: Work,
 }
 
@@ -145,7 +145,7 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// The grid in this step, `None` where it does not run.
+    /// The grid in this step; `None` where it does not run.
     pub fn grid(&self, step: &Step<'_>) -> Option<[u32; 3]> {
         let Schedule { rows, when, chunks, more, .. } = self.schedule;
         let rows = step.rows(Shape { rows, cols: 0 });
@@ -158,7 +158,7 @@ impl Dispatch {
         Some([self.grid[0], y, ((rows * self.z).div_ceil(self.rows_per_group) + more) as u32])
     }
 
-    /// Its work in this step, none where it does not run.
+    /// Its work in this step; 0 where it does not run.
     pub fn work(&self, step: &Step<'_>) -> u64 {
         let Some([_, _, z]) = self.grid(step) else { return 0 };
         // One that takes them all has no more than there are.
@@ -167,7 +167,7 @@ impl Dispatch {
         self.schedule.work.total(self.schedule.weight_bytes, rows, step.pos + step.tokens.len())
     }
 
-    /// Binds another buffer in the place of one. Says whether that was bound.
+    /// Replaces a bound buffer by another. Returns whether the old one was bound.
     pub fn rebind(&mut self, gpu: &Gpu, step: &wgpu::Buffer, from: &wgpu::Buffer, to: &wgpu::Buffer) -> bool {
         if !self.bound.contains(from) {
             return false;
@@ -196,7 +196,7 @@ fn group(
     gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(name), layout, entries: &entries })
 }
 
-/// Makes pipelines, each text once.
+/// Compiles pipelines, each text once.
 pub struct Compiler<'a> {
     gpu: &'a Gpu,
     layouts: HashMap<Vec<Access>, wgpu::BindGroupLayout>,
@@ -208,7 +208,7 @@ impl<'a> Compiler<'a> {
         Self { gpu, layouts: HashMap::new(), pipelines: HashMap::new() }
     }
 
-    /// How many were made.
+    /// How many were compiled.
     pub fn pipelines(&self) -> u64 {
         self.pipelines.len() as u64
     }

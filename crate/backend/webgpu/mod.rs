@@ -14,7 +14,7 @@ mod tuning;
 
 use std::task::{Context, Poll};
 
-pub use self::device::{AdapterInfo, Options};
+pub use self::device::{Adapter, AdapterInfo, Options};
 pub use self::kernels::{FUSE_RULES, shader_sources};
 pub use self::prepare::weights::Target;
 pub use self::run::autotune::Clock;
@@ -23,11 +23,27 @@ pub use self::tuning::{Candidate, Gemm, Gemv, Knob, Tuning, candidates};
 use self::device::Gpu;
 use self::run::step::Runner;
 use self::run::{autotune, profile};
-use super::{Backend, Choice, Counters, KvType, Limits, Memory, Rules, Step, TimedStep, Timing};
+use super::{Backend, Counters, KvType, Limits, Memory, SampleRequest, SamplingRules, Step, TimedStep, Timing};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Plan, WeightId};
 
+/// Whether a matrix may have this type.
+pub fn supports(dtype: DType) -> bool {
+    kernels::libs::quant_libs(dtype).is_some()
+}
+
+/// Tokens of a step, where the caller does not say, with the kernels for software adapters or those for hardware.
+pub fn max_tokens(software: bool) -> usize {
+    if software { 128 } else { 256 }
+}
+
+/// Refuses a plan whose cache an adapter that binds so many bytes could not bind: what `prepare` would do, without a device.
+pub fn check_cache(plan: &Plan, limits: Limits, max_binding: u64) -> Result<()> {
+    prepare::states::check(&plan.fused(&FUSE_RULES).graph, limits, max_binding)
+}
+
+/// Runs plans in WGSL on a device that it asks for itself.
 pub struct WebGpu {
     gpu: Gpu,
     rate: Option<u64>,
@@ -38,17 +54,26 @@ pub struct WebGpu {
 impl WebGpu {
     /// Asks for an adapter and a device.
     pub async fn new(options: Options) -> Result<Self> {
-        Ok(Self { gpu: Gpu::request(options).await?, rate: options.rate, runner: None, counters: Counters::default() })
+        Self::on(&Adapter::find().await?, options).await
     }
 
+    /// Asks an adapter for a device.
+    pub async fn on(adapter: &Adapter, options: Options) -> Result<Self> {
+        let gpu = Gpu::request(adapter, options).await?;
+        Ok(Self { gpu, rate: options.rate, runner: None, counters: Counters::default() })
+    }
+
+    /// What the adapter is.
     pub fn adapter(&self) -> &AdapterInfo {
         &self.gpu.info
     }
 
+    /// For hosts that write to buffers themselves.
     pub fn device(&self) -> &wgpu::Device {
         &self.gpu.device
     }
 
+    /// For hosts that write to buffers themselves.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.gpu.queue
     }
@@ -57,7 +82,12 @@ impl WebGpu {
     /// them to the GPU itself. A host goes on with the rest of the piece until nothing is left of it.
     pub fn weight_target(&self, w: WeightId, offset: usize, len: usize) -> Result<Target<'_>> {
         let target = self.runner.as_ref().ok_or_else(not_prepared)?.program.buffers.weights.target(w, offset, len);
-        target.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("{w} ends before byte {offset}")))
+        target.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("byte {offset} is past the end of {w}")))
+    }
+
+    /// Refuses a plan whose cache this device could not bind.
+    pub fn check_cache(&self, plan: &Plan, limits: Limits) -> Result<()> {
+        check_cache(plan, limits, self.gpu.max_binding)
     }
 
     /// What went wrong outside any call, if anything did. Browsers tell of failed allocations after a while only:
@@ -112,10 +142,10 @@ impl WebGpu {
         Ok(TimedStep { kernels, read_bytes_per_s })
     }
 
-    fn start(&mut self, step: &Step<'_>, choice: Option<&Choice<'_>>) -> Result<()> {
+    fn start(&mut self, step: &Step<'_>, request: Option<&SampleRequest<'_>>) -> Result<()> {
         self.gpu.fault.check()?;
         let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
-        runner.start(&self.gpu, &mut self.counters, step, choice)
+        runner.start(&self.gpu, &mut self.counters, step, request)
     }
 
     fn copy_recurrent(&mut self, back: bool) -> Result<()> {
@@ -126,7 +156,7 @@ impl WebGpu {
 }
 
 fn not_prepared() -> Error {
-    Error::new(ErrorKind::InvalidState, "no plan was prepared")
+    Error::new(ErrorKind::InvalidState, "no plan is prepared; call `prepare` first")
 }
 
 impl Backend for WebGpu {
@@ -135,11 +165,11 @@ impl Backend for WebGpu {
     }
 
     fn supports(&self, dtype: DType) -> bool {
-        kernels::libs::quant_libs(dtype).is_some()
+        supports(dtype)
     }
 
     fn max_tokens(&self) -> usize {
-        if self.gpu.tuning.software { 128 } else { 256 }
+        max_tokens(self.gpu.tuning.software)
     }
 
     fn kv_type(&self, wanted: KvType) -> KvType {
@@ -170,16 +200,16 @@ impl Backend for WebGpu {
         self.start(step, None)
     }
 
-    fn prepare_choice(&mut self, rules: &Rules) -> Result<usize> {
+    fn prepare_sampling(&mut self, rules: &SamplingRules) -> Result<usize> {
         let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
         runner.prepare_sampling(&self.gpu, &mut self.counters, rules)
     }
 
-    fn submit_choice(&mut self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
-        self.start(step, Some(choice))
+    fn submit_sampled(&mut self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
+        self.start(step, Some(request))
     }
 
-    fn poll_choice(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
+    fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
         self.gpu.fault.check()?;
         self.runner.as_mut().ok_or_else(not_prepared)?.poll_token(&self.gpu, cx)
     }

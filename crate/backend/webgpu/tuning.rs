@@ -1,41 +1,44 @@
-//! Which variants of kernels run, and how that is kept from one start to the next.
+//! Which kernel variants run, and the record that keeps a measured choice.
 
 use serde::{Deserialize, Serialize};
 
-/// Rows of x up to which a gemv runs: more of them are a gemm.
+/// The most rows of x for which a gemv runs; more run a gemm.
 pub const GEMV_MAX_ROWS: usize = 16;
 
-/// Rows of a matrix from which on it is wide.
+/// The least rows of a wide matrix.
 pub const WIDE_MATRIX_ROWS: usize = 4096;
 
-/// What decides between variants of a kernel.
+/// The choice between variants of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
     /// Shaders run on the CPU: barriers are expensive, uncoalesced reads are cheap, and workgroups are small. What that
     /// brings is said in `kernels::matmul::software`.
     #[serde(skip)]
     pub software: bool,
-    /// The gemv of matrices with many rows, and with few, which need all the workgroups that they can have.
+    /// The gemv of matrices with at least [`WIDE_MATRIX_ROWS`] rows.
     pub wide: Gemv,
+    /// The gemv of smaller matrices, which need more workgroups per row to fill the GPU.
     pub narrow: Gemv,
-    /// Keys of a chunk of split attention, at most.
+    /// The most keys of a chunk of split attention.
     pub attn_chunk: usize,
+    /// The arithmetic of long steps.
     pub gemm: Gemm,
 }
 
 /// How a gemv of one row of x is shared among threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gemv {
-    /// Rows of a thread: with more of them it loads x less often.
+    /// Rows per thread: more of them load x less often.
     pub rows: usize,
-    /// Threads that share the runs of a row, at most.
+    /// The most threads that share the runs of a row.
     pub lanes: usize,
 }
 
-/// How the rows of long steps are multiplied.
+/// The arithmetic of a gemm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gemm {
+    /// In f32.
     F32,
     /// In int8, where the type of the matrix allows it.
     Q8,
@@ -44,17 +47,22 @@ pub enum Gemm {
 /// One choice among variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knob {
+    /// Sets [`Tuning::wide`].
     Wide(Gemv),
+    /// Sets [`Tuning::narrow`].
     Narrow(Gemv),
+    /// Sets [`Tuning::attn_chunk`].
     AttnChunk(usize),
+    /// Sets [`Tuning::gemm`].
     Gemm(Gemm),
 }
 
 /// A variant that may be faster than the one that runs by default.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
+    /// What it sets.
     pub knob: Knob,
-    /// How far its numbers may be from those of the default, of the largest of them.
+    /// The largest difference from the results of the default, relative to the largest of them.
     pub tolerance: f32,
 }
 
@@ -74,7 +82,7 @@ const GEMVS: [Gemv; 6] = [
     Gemv { rows: 4, lanes: 8 },
 ];
 
-/// What is measured. The default is always among it.
+/// The candidates that are measured, the default among them.
 pub fn candidates(tuning: Tuning) -> Vec<Candidate> {
     let exact = |knob| Candidate { knob, tolerance: REORDERED };
     let gemms: &[Gemm] = if tuning.gemm == Gemm::Q8 { &[Gemm::F32, Gemm::Q8] } else { &[Gemm::F32] };
@@ -97,12 +105,13 @@ struct Record {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Tuning {
-    /// What runs where nothing was measured.
+    /// The defaults, which run where nothing was measured.
     pub fn new(software: bool, gemm: Gemm) -> Self {
         let (wide, narrow) = (Gemv { rows: 4, lanes: 32 }, Gemv { rows: 2, lanes: 32 });
         Self { software, wide, narrow, attn_chunk: 256, gemm }
     }
 
+    /// The same with one choice replaced.
     #[must_use]
     pub fn with(self, knob: Knob) -> Self {
         match knob {
@@ -120,7 +129,8 @@ impl Tuning {
         serde_json::to_string(&record).expect("numbers and names are JSON")
     }
 
-    /// What a record says, in place of this default. `None` where it is broken, or of another version or other needs.
+    /// The choice of a record, in place of this default. `None` where the record is not valid, of another version, or of
+    /// other candidates.
     pub fn recorded(self, record: &str) -> Option<Self> {
         let r: Record = serde_json::from_str(record).ok()?;
         let known = candidates(self);

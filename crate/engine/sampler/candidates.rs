@@ -5,7 +5,9 @@ use std::cmp::Ordering;
 /// A token and its logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
+    /// Index into the row of logits.
     pub id: u32,
+    /// Finite.
     pub logit: f32,
 }
 
@@ -35,6 +37,7 @@ impl Candidates {
         self.sorted = 0;
     }
 
+    /// Those that are left; only the first may be in order.
     pub fn as_slice(&self) -> &[Candidate] {
         &self.list
     }

@@ -5,8 +5,11 @@
 pub struct Penalties {
     /// How many tokens of the history count.
     pub last_n: usize,
+    /// Logits above 0 are divided by it, others multiplied; 1 is off.
     pub repeat: f32,
+    /// Subtracted per occurrence.
     pub frequency: f32,
+    /// Subtracted once.
     pub presence: f32,
 }
 

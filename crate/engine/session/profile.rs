@@ -11,11 +11,13 @@ use crate::graph::Entry;
 
 /// Times of one decoded token, the mean of several.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Profile {
     /// Tokens in the cache before.
     pub depth: usize,
     /// The slowest first.
     pub kernels: Vec<KernelTime>,
+    /// Microseconds of all kernels of a token.
     pub us_per_token: f64,
     /// Of a kernel that does nothing but read a large buffer.
     pub read_bytes_per_s: f64,
@@ -23,9 +25,13 @@ pub struct Profile {
 
 /// All dispatches of one kernel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct KernelTime {
+    /// The name of its shader, such as `gemv`.
     pub kernel: &'static str,
+    /// How often a token starts it.
     pub dispatches_per_token: f64,
+    /// Microseconds of all of these.
     pub us_per_token: f64,
     /// Packed bytes; with experts those of the experts used.
     pub weight_bytes_per_token: f64,

@@ -1,21 +1,20 @@
 //! The steps of a session that are in flight.
 
-use super::depth::Depth;
+use super::queue_depth::QueueDepth;
 use crate::backend::Limits;
 
-/// What is in flight.
-pub struct Ahead {
-    /// Steps that were started and not taken.
+pub struct Queue {
+    /// Steps that were started and whose tokens were not taken.
     pub waiting: usize,
     /// Steps before those whose tokens nobody wants any more.
     pub surplus: usize,
     /// The tokens of the oldest step that waits, or of the next to start.
     pub running: Vec<u32>,
-    pub depth: Depth,
+    pub depth: QueueDepth,
 }
 
-impl Ahead {
+impl Queue {
     pub fn new(limits: Limits) -> Self {
-        Self { waiting: 0, surplus: 0, running: Vec::with_capacity(limits.max_tokens), depth: Depth::new() }
+        Self { waiting: 0, surplus: 0, running: Vec::with_capacity(limits.max_tokens), depth: QueueDepth::new() }
     }
 }

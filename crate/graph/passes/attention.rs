@@ -1,4 +1,4 @@
-//! What stands around attention.
+//! Fusions around attention.
 
 use super::edit::Edit;
 use crate::graph::fused::RopeStore;
@@ -7,7 +7,7 @@ use crate::graph::op::{Op, Rope};
 use crate::graph::rules::FuseRules;
 
 /// A gate on the result of attention becomes part of it.
-pub fn gates(g: Graph, _: &FuseRules) -> Graph {
+pub(super) fn gates(g: Graph, _: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::SigmoidGate { x, gate: by } = e.g.nodes[i].op else { continue };
@@ -22,7 +22,7 @@ pub fn gates(g: Graph, _: &FuseRules) -> Graph {
 }
 
 /// Norm, rotation and storing of what one fused matmul gave.
-pub fn rope_stores(g: Graph, rules: &FuseRules) -> Graph {
+pub(super) fn rope_stores(g: Graph, rules: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::Attention { q, k, v, .. } = e.g.nodes[i].op else { continue };

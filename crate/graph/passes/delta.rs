@@ -1,4 +1,4 @@
-//! Gated delta nets.
+//! Fusions in gated delta nets.
 
 use super::edit::Edit;
 use crate::graph::fused::QkNorm;
@@ -7,7 +7,7 @@ use crate::graph::op::Op;
 use crate::graph::rules::FuseRules;
 
 /// The delta rule norms q and k itself: its sums over a head tell the norms on the way.
-pub fn l2_norms(g: Graph, _: &FuseRules) -> Graph {
+pub(super) fn l2_norms(g: Graph, _: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let mut op = e.g.nodes[i].op.clone();

@@ -5,7 +5,7 @@ use crate::graph::infer::infer;
 use crate::graph::ir::{Graph, Node, ValueId};
 use crate::graph::op::Op;
 
-pub struct Edit {
+pub(super) struct Edit {
     pub g: Graph,
     /// The nodes that read each value, in order; what an edit changes is seen by the next one.
     readers: Vec<Vec<usize>>,
@@ -13,7 +13,7 @@ pub struct Edit {
 }
 
 impl Edit {
-    pub fn new(g: Graph) -> Self {
+    pub(super) fn new(g: Graph) -> Self {
         let mut readers = vec![Vec::new(); g.nodes.len()];
         for (i, node) in g.nodes.iter().enumerate() {
             node.op.operands().for_each(|x| readers[x.index()].push(i));
@@ -22,25 +22,25 @@ impl Edit {
         Self { g, readers, removed }
     }
 
-    pub fn op(&self, v: ValueId) -> &Op {
+    pub(super) fn op(&self, v: ValueId) -> &Op {
         &self.g.node(v).op
     }
 
-    pub fn cols(&self, v: ValueId) -> usize {
+    pub(super) fn cols(&self, v: ValueId) -> usize {
         self.g.shape(v).cols
     }
 
-    pub fn readers(&self, v: ValueId) -> &[usize] {
+    pub(super) fn readers(&self, v: ValueId) -> &[usize] {
         &self.readers[v.index()]
     }
 
     /// Whether nothing but one op reads a value.
-    pub fn only_reader(&self, v: ValueId) -> bool {
+    pub(super) fn only_reader(&self, v: ValueId) -> bool {
         self.readers(v).len() == 1 && v != self.g.output && Some(v) != self.g.mtp
     }
 
     /// Node i computes `op` from now on.
-    pub fn set(&mut self, i: usize, op: Op) {
+    pub(super) fn set(&mut self, i: usize, op: Op) {
         self.g.nodes[i].op.operands().for_each(|x| self.readers[x.index()].retain(|r| *r != i));
         for x in op.operands() {
             self.readers[x.index()].push(i);
@@ -51,13 +51,13 @@ impl Edit {
     }
 
     /// Takes an effect out, or a value that nothing reads any more.
-    pub fn remove(&mut self, i: usize) {
+    pub(super) fn remove(&mut self, i: usize) {
         self.removed[i] = true;
         self.g.nodes[i].op.operands().for_each(|x| self.readers[x.index()].retain(|r| *r != i));
     }
 
     /// Readers of `old` read `new`.
-    pub fn redirect(&mut self, old: ValueId, new: ValueId) {
+    pub(super) fn redirect(&mut self, old: ValueId, new: ValueId) {
         for r in std::mem::take(&mut self.readers[old.index()]) {
             self.g.nodes[r].op.map_operands(|x| {
                 if *x == old {
@@ -69,7 +69,7 @@ impl Edit {
     }
 
     /// The new graph, without what was removed or is dead.
-    pub fn finish(self) -> Graph {
+    pub(super) fn finish(self) -> Graph {
         let mut new_id = vec![ValueId(u32::MAX); self.g.nodes.len()];
         let mut nodes: Vec<Node> = Vec::with_capacity(self.g.nodes.len());
         for (i, mut node) in self.g.nodes.into_iter().enumerate().filter(|(i, _)| !self.removed[*i]) {

@@ -1,4 +1,4 @@
-//! Products of matrices with the same input become one.
+//! Fuses matrix products with the same input into one op.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::graph::op::Op;
 use crate::graph::rules::FuseRules;
 
 /// The fused matmul that an op is, if it may become part of a larger one.
-pub fn as_fused(g: &Graph, op: &Op, rules: &FuseRules) -> Option<FusedMatMul> {
+pub(super) fn as_fused(g: &Graph, op: &Op, rules: &FuseRules) -> Option<FusedMatMul> {
     let plain = |x, w, experts| {
         let parts = vec![Term { w, bias: None }];
         g.weight(w).cols.is_multiple_of(rules.run).then_some(FusedMatMul {
@@ -30,7 +30,7 @@ pub fn as_fused(g: &Graph, op: &Op, rules: &FuseRules) -> Option<FusedMatMul> {
 }
 
 /// `matmul` and the bias that is added to it.
-pub fn biases(g: Graph, rules: &FuseRules) -> Graph {
+pub(super) fn biases(g: Graph, rules: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::AddBias { x, b } = e.g.nodes[i].op else { continue };
@@ -43,7 +43,7 @@ pub fn biases(g: Graph, rules: &FuseRules) -> Graph {
 }
 
 /// The gate and the other half of a gated linear unit.
-pub fn glus(g: Graph, rules: &FuseRules) -> Graph {
+pub(super) fn glus(g: Graph, rules: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::Glu { gate, up, act } = e.g.nodes[i].op else { continue };
@@ -60,7 +60,7 @@ pub fn glus(g: Graph, rules: &FuseRules) -> Graph {
 }
 
 /// Products with the same x, whatever their types: one fused matmul where the first was, and a slice of it for each.
-pub fn merge(g: Graph, rules: &FuseRules) -> Graph {
+pub(super) fn merge(g: Graph, rules: &FuseRules) -> Graph {
     let mut groups: HashMap<ValueId, Vec<(usize, FusedMatMul)>> = HashMap::new();
     for (i, node) in g.nodes.iter().enumerate() {
         let whole = |p: &FusedMatMul| p.post == Post::None && p.experts.is_none() && p.pre == Pre::None;

@@ -1,4 +1,4 @@
-//! Norms become the first part of the fused matmuls that read them.
+//! Fuses norms into the fused matmuls that read them.
 
 use super::edit::Edit;
 use super::matmul::as_fused;
@@ -8,7 +8,7 @@ use crate::graph::op::Op;
 use crate::graph::rules::FuseRules;
 
 /// A norm of whole rows that only fused matmuls read. The head keeps its norm where the rules say so.
-pub fn norms(g: Graph, rules: &FuseRules) -> Graph {
+pub(super) fn norms(g: Graph, rules: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::RmsNorm { x, w, eps } = e.g.nodes[i].op else { continue };
@@ -31,7 +31,7 @@ pub fn norms(g: Graph, rules: &FuseRules) -> Graph {
 }
 
 /// `act(gate) * rms_norm(x)` that only one fused matmul reads.
-pub fn gated_norms(g: Graph, rules: &FuseRules) -> Graph {
+pub(super) fn gated_norms(g: Graph, rules: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     for i in 0..e.g.nodes.len() {
         let Op::Glu { gate, up, act } = e.g.nodes[i].op else { continue };

@@ -1,4 +1,4 @@
-//! Sums with what a fused matmul made.
+//! Fuses residual sums into the fused matmul before them.
 
 use super::edit::Edit;
 use super::matmul::as_fused;
@@ -8,7 +8,7 @@ use crate::graph::op::Op;
 use crate::graph::rules::FuseRules;
 
 /// The fused matmul adds its result to the residual stream; where a norm comes between them, the norm does.
-pub fn sums(g: Graph, rules: &FuseRules) -> Graph {
+pub(super) fn sums(g: Graph, rules: &FuseRules) -> Graph {
     let mut e = Edit::new(g);
     // Outer sums first: they say what inner ones become.
     for i in (0..e.g.nodes.len()).rev() {

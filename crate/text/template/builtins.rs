@@ -14,7 +14,7 @@ use super::{filters, methods, ops, python, rewrite, shadowed};
 type All = Rest<ValueOrKwargs>;
 
 /// Registers everything that a template may call.
-pub fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime>) {
+pub(super) fn install(env: &mut Environment, budget: &Arc<Budget>, now: Option<DateTime>) {
     install_operators(env, budget);
     install_filters(env, budget);
     install_tests(env, budget);

@@ -7,13 +7,17 @@ use minijinja::{Error, ErrorKind};
 /// A local date and time. The engine has no clock: the host says what time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateTime {
+    /// Of the Gregorian calendar.
     pub year: u16,
     /// 1 to 12.
     pub month: u8,
     /// 1 to 31.
     pub day: u8,
+    /// 0 to 23.
     pub hour: u8,
+    /// 0 to 59.
     pub minute: u8,
+    /// 0 to 59.
     pub second: u8,
 }
 

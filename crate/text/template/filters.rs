@@ -9,10 +9,10 @@ use super::{json, ops, python};
 type Native = fn(&Budget, &[Value]) -> Result<Value, Error>;
 
 /// Filters that look at the elements of a list but not into them. Templates call them on all messages for each one.
-pub const SHALLOW: [&str; 9] = ["batch", "count", "d", "default", "first", "last", "length", "list", "reverse"];
+pub(super) const SHALLOW: [&str; 9] = ["batch", "count", "d", "default", "first", "last", "length", "list", "reverse"];
 
 /// Filters with rules of our own: Python's.
-pub const OWN: [(&str, Native); 9] = [
+pub(super) const OWN: [(&str, Native); 9] = [
     ("count", length),
     ("join", join),
     ("length", length),
@@ -27,7 +27,7 @@ pub const OWN: [(&str, Native); 9] = [
 ];
 
 /// Filters as minijinja has them.
-pub fn provided() -> [(&'static str, Value); 34] {
+pub(super) fn provided() -> [(&'static str, Value); 34] {
     [
         ("abs", Value::from_function(filters::abs)),
         ("attr", Value::from_function(filters::attr)),
@@ -67,7 +67,7 @@ pub fn provided() -> [(&'static str, Value); 34] {
 }
 
 /// Pays beforehand for filters and methods that make much out of little.
-pub fn reserve(budget: &Budget, name: &str, args: &[Value]) -> Result<(), Error> {
+pub(super) fn reserve(budget: &Budget, name: &str, args: &[Value]) -> Result<(), Error> {
     let text = args.first().and_then(|a| a.as_str()).unwrap_or_default();
     let number = |i: usize| args.get(i).and_then(|a| a.as_usize());
     match name {
@@ -103,8 +103,8 @@ pub fn reserve(budget: &Budget, name: &str, args: &[Value]) -> Result<(), Error>
     }
 }
 
-/// `int` and `float` of what is no number: the default that the template names, or zero.
-pub fn number_or_default(budget: &Budget, name: &str, args: &[Value]) -> Option<Value> {
+/// `int` and `float` of what is not a number: the default that the template names, or zero.
+pub(super) fn number_or_default(budget: &Budget, name: &str, args: &[Value]) -> Option<Value> {
     let zero = match name {
         _ if budget.is_exceeded() => return None,
         "int" => Value::from(0),
@@ -128,7 +128,7 @@ fn length(budget: &Budget, args: &[Value]) -> Result<Value, Error> {
     }
 }
 
-pub fn join(budget: &Budget, args: &[Value]) -> Result<Value, Error> {
+pub(super) fn join(budget: &Budget, args: &[Value]) -> Result<Value, Error> {
     let (items, separator, kwargs): (&Value, Option<Value>, Kwargs) = from_args(args)?;
     let separator = separator.map_or(String::new(), |s| python::str(&s));
     let attribute: Option<String> = kwargs.get("attribute")?;

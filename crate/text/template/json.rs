@@ -18,7 +18,7 @@ struct Format {
 }
 
 /// The filter `tojson`: `json.dumps` with `ensure_ascii=False`, and without escaping for HTML.
-pub fn tojson(budget: &Budget, args: &[Value]) -> Result<Value, Error> {
+pub(super) fn tojson(budget: &Budget, args: &[Value]) -> Result<Value, Error> {
     let (value, rest, kwargs): (&Value, Rest<Value>, Kwargs) = minijinja::value::from_args(args)?;
     let positional = |i: usize| rest.get(i).cloned().unwrap_or(Value::from(()));
     let option = |name: &str, i: usize| kwargs.get::<Option<Value>>(name).map(|v| v.unwrap_or_else(|| positional(i)));

@@ -6,7 +6,7 @@ use minijinja::{Error, ErrorKind, Value};
 use super::limits::{Budget, ELEMENT};
 
 /// Calls a method of a string; `None` where it is not one of these.
-pub fn call(budget: &Budget, text: &str, method: &str, args: &[Value]) -> Option<Result<Value, Error>> {
+pub(super) fn call(budget: &Budget, text: &str, method: &str, args: &[Value]) -> Option<Result<Value, Error>> {
     Some(match method {
         "split" | "rsplit" => split(budget, text, args, method == "rsplit"),
         "splitlines" => split_lines(budget, text, args),
@@ -37,7 +37,8 @@ fn split(budget: &Budget, text: &str, args: &[Value], from_right: bool) -> Resul
     let limit = limit.or(kwargs.get("maxsplit")?).unwrap_or(-1);
     kwargs.assert_all_used()?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let separator = separator.as_ref().map(|value| value.as_str().ok_or_else(|| invalid("a separator is a string")));
+    let separator =
+        separator.as_ref().map(|value| value.as_str().ok_or_else(|| invalid("a separator must be a string")));
     let mut rest = text;
     let mut parts = Vec::new();
     let separator = separator.transpose()?;

@@ -49,7 +49,9 @@ pub struct RenderOptions {
     pub continue_final_message: bool,
     /// More variables of the template, such as `enable_thinking`.
     pub variables: Vec<(String, TemplateValue)>,
+    /// The text of the BOS token; empty where there is none.
     pub bos_token: String,
+    /// The text of the EOS token; empty where there is none.
     pub eos_token: String,
     /// What `strftime_now` prints. Without it a template finds that function undefined.
     pub now: Option<DateTime>,
@@ -91,9 +93,11 @@ impl ChatTemplate {
         }
     }
 
+    /// Compiles a template. Templates that are too long or nested too deep are refused (`template-limit`), as is
+    /// wrong syntax (`bad-template`).
     pub fn new(source: &str) -> Result<ChatTemplate> {
         if source.len() > limits::MAX_SOURCE {
-            bail!(TemplateLimit, "the chat template has {} bytes; {} are allowed", source.len(), limits::MAX_SOURCE);
+            bail!(TemplateLimit, "the chat template has {} bytes, the limit is {}", source.len(), limits::MAX_SOURCE);
         }
         source::check_depth(source, syntax())?;
         let source = source::adapt(source, syntax());
@@ -166,7 +170,12 @@ impl ChatTemplate {
         let result = minijinja::machinery::eval(&env, &program, root, &blocks, &mut out, AutoEscape::None);
         let failed = result.err();
         if text.len() > limits::MAX_OUTPUT {
-            bail!(TemplateLimit, "the chat template made {} bytes of text", text.len());
+            bail!(
+                TemplateLimit,
+                "the chat template made {} bytes of text, the limit is {}",
+                text.len(),
+                limits::MAX_OUTPUT
+            );
         }
         match failed {
             None => Ok(text),
@@ -199,7 +208,7 @@ fn explain(error: &minijinja::Error, budget: &Budget) -> Error {
     let detail = budget.shadows.plain(error.detail().unwrap_or_default());
     let line = error.line().map_or(String::new(), |line| format!(" (line {line})"));
     if budget.is_exceeded() || error.kind() == minijinja::ErrorKind::OutOfFuel || is_limit(error) {
-        let what = if detail.is_empty() { "the template runs too long" } else { &*detail };
+        let what = if detail.is_empty() { "the template takes too many steps" } else { &*detail };
         return Error::new(ErrorKind::TemplateLimit, format!("{what}{line}")).at("chat template");
     }
     match budget.raised.lock().unwrap_or_else(|e| e.into_inner()).take() {

@@ -47,7 +47,7 @@ fn is_list(value: &Value) -> bool {
 }
 
 /// `a ~ b`
-pub fn concat(budget: &Budget, a: &Value, b: &Value) -> Result<Value, Error> {
+pub(super) fn concat(budget: &Budget, a: &Value, b: &Value) -> Result<Value, Error> {
     budget.pay(a)?;
     budget.pay(b)?;
     let mut out = String::new();
@@ -58,7 +58,7 @@ pub fn concat(budget: &Budget, a: &Value, b: &Value) -> Result<Value, Error> {
 }
 
 /// `a + b`
-pub fn add(budget: &Budget, a: &Value, b: &Value) -> Result<Value, Error> {
+pub(super) fn add(budget: &Budget, a: &Value, b: &Value) -> Result<Value, Error> {
     if let (Some(x), Some(y)) = (a.as_str(), b.as_str()) {
         budget.reserve(Some(x.len() + y.len()))?;
         return Ok(Value::from([x, y].concat()));
@@ -77,7 +77,7 @@ pub fn add(budget: &Budget, a: &Value, b: &Value) -> Result<Value, Error> {
 }
 
 /// `a * b`
-pub fn mul(budget: &Budget, a: &Value, b: &Value) -> Result<Value, Error> {
+pub(super) fn mul(budget: &Budget, a: &Value, b: &Value) -> Result<Value, Error> {
     let (thing, count) = if b.as_str().is_some() || is_list(b) { (b, a) } else { (a, b) };
     let times = || {
         let times = numbers(count, count).ok_or_else(|| refuse("*", a, b))?;
@@ -106,7 +106,7 @@ pub fn mul(budget: &Budget, a: &Value, b: &Value) -> Result<Value, Error> {
 }
 
 /// `-a`
-pub fn neg(a: &Value) -> Result<Value, Error> {
+pub(super) fn neg(a: &Value) -> Result<Value, Error> {
     match numbers(a, a) {
         Some(Numbers::Int(a, _)) => int(a.checked_neg()),
         Some(Numbers::Float(a, _)) => Ok(Value::from(-a)),
@@ -115,7 +115,7 @@ pub fn neg(a: &Value) -> Result<Value, Error> {
 }
 
 /// `*lists` before a call, as one list.
-pub fn unpack(budget: &Budget, lists: &[Value]) -> Result<Value, Error> {
+pub(super) fn unpack(budget: &Budget, lists: &[Value]) -> Result<Value, Error> {
     let lens = lists.iter().map(|list| list.len().unwrap_or(0));
     budget.reserve(lens.fold(0, usize::saturating_add).checked_mul(ELEMENT))?;
     let items: Result<Vec<_>, Error> = lists.iter().map(Value::try_iter).collect();
@@ -123,7 +123,7 @@ pub fn unpack(budget: &Budget, lists: &[Value]) -> Result<Value, Error> {
 }
 
 /// `==`, `!=`, `<`, `<=`, `>`, `>=`, in this order.
-pub fn compare(budget: &Budget, op: usize, a: &Value, b: &Value) -> Result<Value, Error> {
+pub(super) fn compare(budget: &Budget, op: usize, a: &Value, b: &Value) -> Result<Value, Error> {
     budget.pay(a)?;
     budget.pay(b)?;
     let (a, b) = (&shadowed::plain(&budget.shadows, a), &shadowed::plain(&budget.shadows, b));
@@ -144,7 +144,7 @@ pub fn compare(budget: &Budget, op: usize, a: &Value, b: &Value) -> Result<Value
 }
 
 /// `item in container`
-pub fn contains(budget: &Budget, item: &Value, container: &Value) -> Result<Value, Error> {
+pub(super) fn contains(budget: &Budget, item: &Value, container: &Value) -> Result<Value, Error> {
     budget.pay(item)?;
     // A look-up in a map does not touch its values.
     if container.kind() != ValueKind::Map {
@@ -169,7 +169,7 @@ pub fn contains(budget: &Budget, item: &Value, container: &Value) -> Result<Valu
 }
 
 /// `value[key]`
-pub fn item(budget: &Budget, value: &Value, key: &Value) -> Result<Value, Error> {
+pub(super) fn item(budget: &Budget, value: &Value, key: &Value) -> Result<Value, Error> {
     budget.pay(key)?;
     match value.as_str() {
         // Characters have no index: finding one reads the string.
@@ -180,7 +180,7 @@ pub fn item(budget: &Budget, value: &Value, key: &Value) -> Result<Value, Error>
 }
 
 /// `value[start:stop:step]`
-pub fn slice(budget: &Budget, args: &[Value]) -> Result<Value, Error> {
+pub(super) fn slice(budget: &Budget, args: &[Value]) -> Result<Value, Error> {
     let [value, start, stop, step] = args else {
         return Err(Error::from(ErrorKind::MissingArgument));
     };

@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 64;
 /// Reads a JSON text into a value for [`super::ChatTemplate::render`].
 pub fn parse_json(text: &str) -> Result<Value> {
     let raw: serde_json::Value = serde_json::from_str(text)
-        .map_err(|e| Error::new(ErrorKind::InvalidArgument, format!("this is no JSON: {e}")))?;
+        .map_err(|e| Error::new(ErrorKind::InvalidArgument, format!("not valid JSON: {e}")))?;
     // The reader above checked the whole; what follows only finds the numbers again.
     let mut numbers = Numbers { text, at: 0 };
     convert(&raw, &mut numbers, 0)
@@ -49,7 +49,7 @@ impl<'t> Numbers<'t> {
 
 fn convert(raw: &serde_json::Value, numbers: &mut Numbers, depth: usize) -> Result<Value> {
     if depth > MAX_DEPTH {
-        bail!(InvalidArgument, "lists and maps are nested deeper than {MAX_DEPTH}");
+        bail!(InvalidArgument, "lists and maps are nested deeper than {MAX_DEPTH} levels");
     }
     Ok(match raw {
         serde_json::Value::Null => Value::from(()),

@@ -6,13 +6,13 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 
 /// `str(value)`.
-pub fn str(value: &Value) -> String {
+pub(super) fn str(value: &Value) -> String {
     let mut out = String::new();
     write_str(&mut out, value);
     out
 }
 
-pub fn write_str(out: &mut String, value: &Value) {
+pub(super) fn write_str(out: &mut String, value: &Value) {
     match value.as_str() {
         Some(text) => out.push_str(text),
         None if value.is_undefined() => {}
@@ -71,7 +71,7 @@ fn write_quoted(out: &mut String, text: &str) {
 }
 
 /// `repr` of a float: the shortest digits that read back to it, with an exponent below 1e-4 and from 1e16 on.
-pub fn write_float(out: &mut String, f: f64) {
+pub(super) fn write_float(out: &mut String, f: f64) {
     if !f.is_finite() {
         let inf = if f < 0.0 { "-inf" } else { "inf" };
         return out.push_str(if f.is_nan() { "nan" } else { inf });
@@ -90,7 +90,7 @@ pub fn write_float(out: &mut String, f: f64) {
 }
 
 /// The name of a value's type, for messages.
-pub fn type_name(value: &Value) -> &'static str {
+pub(super) fn type_name(value: &Value) -> &'static str {
     match value.kind() {
         ValueKind::Undefined => "Undefined",
         ValueKind::None => "NoneType",

@@ -8,26 +8,26 @@ use minijinja::Value;
 use minijinja::machinery::{Instruction, Instructions};
 
 /// Names of the guards. No template can call or assign them: a space is in no identifier.
-pub const CONCAT: &str = "op ~";
-pub const ADD: &str = "op +";
-pub const MUL: &str = "op *";
-pub const NEG: &str = "op -";
-pub const ITEM: &str = "op []";
-pub const SLICE: &str = "op [:]";
-pub const SETTLE: &str = "op settle";
-pub const HOLD: &str = "op .=";
-pub const UNPACK: &str = "op *args";
-pub const CHANGED: &str = "op .changed";
-pub const CYCLE: &str = "op .cycle";
-pub const MAP: &str = "op {}";
-pub const PLAIN: &str = "op plain";
-pub const COMPARE: [&str; 7] = ["op ==", "op !=", "op <", "op <=", "op >", "op >=", "op in"];
+pub(super) const CONCAT: &str = "op ~";
+pub(super) const ADD: &str = "op +";
+pub(super) const MUL: &str = "op *";
+pub(super) const NEG: &str = "op -";
+pub(super) const ITEM: &str = "op []";
+pub(super) const SLICE: &str = "op [:]";
+pub(super) const SETTLE: &str = "op settle";
+pub(super) const HOLD: &str = "op .=";
+pub(super) const UNPACK: &str = "op *args";
+pub(super) const CHANGED: &str = "op .changed";
+pub(super) const CYCLE: &str = "op .cycle";
+pub(super) const MAP: &str = "op {}";
+pub(super) const PLAIN: &str = "op plain";
+pub(super) const COMPARE: [&str; 7] = ["op ==", "op !=", "op <", "op <=", "op >", "op >=", "op in"];
 
 /// A filter that does nothing: it keeps minijinja from folding constants.
-pub const UNFOLDED: &str = "__";
+pub(super) const UNFOLDED: &str = "__";
 
 /// The same program with guards; `None` where a jump leads nowhere.
-pub fn guard<'s>(old: &Instructions<'s>) -> Option<Instructions<'s>> {
+pub(super) fn guard<'s>(old: &Instructions<'s>) -> Option<Instructions<'s>> {
     let depths = depths(old);
     let mut new: Vec<(Instruction, u16)> = Vec::new();
     let mut moved = Vec::new();

@@ -14,7 +14,7 @@ const ROLES: [&str; 10] =
     ["assistant", "developer", "environment", "function", "ipython", "model", "observation", "system", "tool", "user"];
 
 /// Adds the private characters of all strings in a value.
-pub fn note_private(value: &Value, taken: &mut BTreeSet<char>) {
+pub(super) fn note_private(value: &Value, taken: &mut BTreeSet<char>) {
     replace(value, &Value::from_pairs, &mut |text, _| {
         taken.extend(text.chars().filter(|&c| is_private(c)));
         None
@@ -22,7 +22,7 @@ pub fn note_private(value: &Value, taken: &mut BTreeSet<char>) {
 }
 
 /// A value of the user, with shadows in its strings and in the keys of its maps.
-pub fn cast(shadows: &Shadows, value: &Value) -> Value {
+pub(super) fn cast(shadows: &Shadows, value: &Value) -> Value {
     replace(value, &|pairs| map(shadows, pairs), &mut |text, key| match key {
         Some("role") if ROLES.contains(&text) => None,
         _ => Some(shadows.cast(text)),
@@ -31,7 +31,7 @@ pub fn cast(shadows: &Shadows, value: &Value) -> Value {
 
 /// A value without shadows, for comparing. As all that walks through values here it takes only those that were paid for,
 /// which bounds them: a value can hold itself.
-pub fn plain(shadows: &Shadows, value: &Value) -> Value {
+pub(super) fn plain(shadows: &Shadows, value: &Value) -> Value {
     if !are_in(shadows, value) {
         return value.clone();
     }
@@ -39,7 +39,7 @@ pub fn plain(shadows: &Shadows, value: &Value) -> Value {
 }
 
 /// Whether any string in it has shadows.
-pub fn are_in(shadows: &Shadows, value: &Value) -> bool {
+pub(super) fn are_in(shadows: &Shadows, value: &Value) -> bool {
     if shadows.are_off() {
         return false;
     }
@@ -90,7 +90,7 @@ fn replace(
 }
 
 /// A map of these pairs, which finds keys with shadows by the characters behind them.
-pub fn map(shadows: &Shadows, pairs: Pairs) -> Value {
+pub(super) fn map(shadows: &Shadows, pairs: Pairs) -> Value {
     if !pairs.iter().any(|(key, _)| key.as_str().is_some_and(|key| shadows.are_in(key))) {
         return Value::from_pairs(pairs);
     }
@@ -100,7 +100,7 @@ pub fn map(shadows: &Shadows, pairs: Pairs) -> Value {
 }
 
 /// A key as maps have it.
-pub fn lift_key(shadows: &Shadows, key: &Value) -> Value {
+pub(super) fn lift_key(shadows: &Shadows, key: &Value) -> Value {
     match key.as_str().map(|text| shadows.plain(text)) {
         Some(Cow::Owned(plain)) => Value::from(plain),
         _ => key.clone(),
@@ -150,7 +150,7 @@ impl Object for Group {
 }
 
 /// Calls a filter or a method by its name. Its first argument is the value that it is applied to.
-pub fn apply(
+pub(super) fn apply(
     shadows: &Shadows,
     name: &str,
     args: &[Value],

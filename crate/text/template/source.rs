@@ -1,4 +1,4 @@
-//! What is done with the text of a template before minijinja parses it: limits, and what minijinja's syntax lacks.
+//! Preprocesses the text of a template for minijinja: limits on its depth, and syntax that minijinja lacks.
 
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
@@ -20,7 +20,7 @@ const NO_BODY: [&str; 9] = ["elif", "else", "do", "break", "continue", "include"
 ///
 /// Each level of a syntax tree takes a token of its own. So the tokens on the longest path through statements and
 /// brackets bound its depth. Items between commas are siblings: they do not add up.
-pub fn check_depth(source: &str, syntax: SyntaxConfig) -> Result<()> {
+pub(super) fn check_depth(source: &str, syntax: SyntaxConfig) -> Result<()> {
     let mut depth = Depth::default();
     for token in tokenize(source, false, syntax) {
         // The parser meets the same fault in the same place and goes no further.
@@ -136,7 +136,7 @@ impl<'s> Depth<'s> {
 /// * Unary `+`: two negations, which fail for the same values.
 /// * Operands of `*` and `~` get a filter that does nothing and is taken out again, because minijinja's compiler folds
 ///   constants without a limit (`(1,) * 100000000` are 2 GB) and joins them with its own way to print floats.
-pub fn adapt(source: &str, syntax: SyntaxConfig) -> String {
+pub(super) fn adapt(source: &str, syntax: SyntaxConfig) -> String {
     let mut out = String::with_capacity(source.len());
     let mut copied = 0;
     let mut before = Token::TemplateData("");

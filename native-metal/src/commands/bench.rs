@@ -24,10 +24,10 @@ pub struct Args {
     /// Numbers of tokens to decode.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64")]
     tg: Vec<usize>,
-    /// How many tokens are in the cache before.
+    /// Tokens in the cache before a test.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
     depth: Vec<usize>,
-    /// How often each test is measured, after one run that is not.
+    /// Measured runs of each test, after a warm-up run.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     reps: u16,
     /// Measures instead how long each kernel of one decoded token takes on the GPU (after the first --depth), and how
@@ -58,9 +58,9 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     }
     let tests = args.tests();
     let Some(need) = tests.iter().map(|t| t.n + t.depth).max() else {
-        return Err(Error::new(ErrorKind::InvalidArgument, "there is nothing to measure; give --pp or --tg above 0"));
+        return Err(Error::new(ErrorKind::InvalidArgument, "nothing to measure; give --pp or --tg above 0"));
     };
-    let mut options = args.model.device.options(Purpose::Run);
+    let mut options = args.model.device.options();
     options.n_ctx = Some(options.n_ctx.unwrap_or(need));
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
     let mut results = Vec::new();
@@ -136,7 +136,7 @@ fn measure(session: &mut Session, test: Test, reps: usize) -> Result<(Vec<f64>, 
         let before = session.backend().counters();
         let start = Instant::now();
         if test.decode {
-            decode(session, &ids, test.n)?;
+            decode(session, &ids[..=test.depth], test.n)?;
         } else {
             block_on(session.prefill(new))?;
         }
@@ -149,23 +149,16 @@ fn measure(session: &mut Session, test: Test, reps: usize) -> Result<(Vec<f64>, 
     Ok((speeds, decoded))
 }
 
-/// Decodes `n` tokens as a generation does: those that the backend chooses, after the first, if it can; else the last `n`
-/// of `ids`.
-fn decode(session: &mut Session, ids: &[u32], n: usize) -> Result<()> {
-    let sampler = Sampler::new(SamplerParams::greedy())?;
-    let known = ids.len() - n;
-    let rules = match sampler.rules() {
-        Some(rules) if n > 0 && session.chooses(&rules)? => rules,
-        _ => return ids[known..].iter().try_for_each(|id| block_on(session.decode(*id)).map(|_| ())),
-    };
+/// Decodes `n` tokens after the `known` ones as a generation does.
+fn decode(session: &mut Session, known: &[u32], n: usize) -> Result<()> {
+    let mut sampler = Sampler::new(SamplerParams::greedy())?;
     let start = Instant::now();
-    block_on(session.start(&ids[..=known], &rules, sampler.key(0)))?;
+    let now = || start.elapsed().as_secs_f64() * 1e3;
+    let mut all = Vec::with_capacity(known.len() + n);
+    all.extend_from_slice(known);
     for taken in 0..n {
-        while session.started() < session.depth().min(n - taken) {
-            session.start_next(&rules, sampler.key(taken + session.started()))?;
-        }
-        block_on(session.take())?;
-        session.came(start.elapsed().as_secs_f64() * 1e3);
+        let id = block_on(session.next_token(&all, &mut sampler, n - taken, &now))?;
+        all.push(id);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! `pagelm check`: every op of a model on one backend, against the reference.
+//! `pagelm check`: every op of a model on one backend, and every layer, against the reference.
 
 use clap::ValueEnum;
-use pagelm::engine::check::{Checker, Stats};
+use pagelm::engine::check::{Checked, Checker, Stats};
 use pagelm::gguf::Gguf;
 use pagelm::text::{EncodeOptions, Tokenizer};
 use pagelm::{Error, ErrorKind, Result};
@@ -55,43 +55,44 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         }
     }
     let mut device = args.model.device.device(Purpose::Compare)?;
-    tracing::info!("{} tokens, {} ops, on {}", ids.len(), checker.nodes().count(), device.description);
+    let parts = [checker.ops(), checker.blocks(device.backend.get())].concat();
+    tracing::info!("{} tokens, {} ops and blocks of them, on {}", ids.len(), parts.len(), device.description);
     let (mut seen, mut bad) = (Vec::new(), 0);
-    for v in checker.nodes() {
-        let c = block_on(checker.check(v, &mut *device.backend))?;
+    for part in &parts {
+        let c = block_on(checker.check(part, device.backend.get_mut()))?;
         if !json && (!c.ok() || args.all) {
             let verdict = if c.ok() { "ok" } else { "OVER" };
-            println!("{v:8} {:12} {:32} {:.2e} of {:.0e}  {verdict}", c.op, c.name, c.diff, c.tolerance);
+            println!("{:8} {:12} {:32} {:.2e} of {:.0e}  {verdict}", c.node, c.op, c.name, c.diff, c.tolerance);
         }
         bad += usize::from(!c.ok());
         let stop = !c.ok() && !args.all;
-        seen.push((v, c));
+        seen.push(c);
         if stop {
             break;
         }
     }
     // The largest of each op.
-    let mut worst: Vec<&(pagelm::graph::ValueId, pagelm::engine::check::Checked)> = Vec::new();
+    let mut worst: Vec<&Checked> = Vec::new();
     for one in &seen {
-        match worst.iter_mut().find(|w| w.1.op == one.1.op) {
-            Some(w) if w.1.diff >= one.1.diff => {}
+        match worst.iter_mut().find(|w| w.op == one.op) {
+            Some(w) if w.diff >= one.diff => {}
             Some(w) => *w = one,
             None => worst.push(one),
         }
     }
     if !json {
-        for (v, c) in &worst {
-            println!("{:12} largest {:.2e} of {:.0e}, at {v} {}", c.op, c.diff, c.tolerance, c.name);
+        for c in &worst {
+            println!("{:12} largest {:.2e} of {:.0e}, at {} {}", c.op, c.diff, c.tolerance, c.node, c.name);
         }
-        println!("{} ops, {bad} over their tolerance", seen.len());
+        println!("{} ops and blocks, {bad} over their tolerance", seen.len());
     }
     let ops: Vec<_> = (worst.iter())
-        .map(|(v, c)| json!({ "op": c.op, "node": v.to_string(), "name": c.name, "diff": c.diff, "tolerance": c.tolerance }))
+        .map(|c| json!({ "op": c.op, "node": c.node.to_string(), "name": c.name, "diff": c.diff, "tolerance": c.tolerance }))
         .collect();
     let layers: Vec<_> = (layers.iter())
         .map(|s| json!({ "name": s.name, "min": s.min, "max": s.max, "mean": s.mean, "non_finite": s.non_finite }))
         .collect();
-    let backend = device.backend.name();
+    let backend = device.backend.get().name();
     let json = json!({ "backend": backend, "checked": seen.len(), "over": bad, "worst": ops, "layers": layers });
     Ok(Report { json, ok: bad == 0 })
 }

@@ -1,7 +1,7 @@
 //! `pagelm golden`: compares a backend with reference numbers, of tiny models whose file lies beside the numbers (all
 //! logits and greedy tokens), or of a real model given by `--model` (greedy tokens along the reference's).
 //!
-//! What is not about text is named as skipped, and what is no fixture is an error: nothing passes unseen.
+//! What is not about text is named as skipped, and what is not a fixture is an error: nothing passes unseen.
 
 mod fixture;
 mod greedy;
@@ -26,7 +26,7 @@ pub struct Args {
     model: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// How far a logit may be off; 3e-4 where not given, 2e-3 on a GPU.
+    /// Largest allowed difference of a logit. Default: 3e-4, on a GPU 2e-3.
     #[arg(long, value_name = "F")]
     tol: Option<f32>,
     /// Only the first N prompts of each file.
@@ -66,7 +66,7 @@ impl Numbers {
             parse::<Vec<images::Size>>(path, value)?;
             Numbers::Sizes
         } else {
-            return Err(malformed(path, "it has none of the keys of a fixture: `gguf`, `prompts`, `mmproj`"));
+            return Err(malformed(path, "expected one of the keys `gguf`, `prompts`, `mmproj`"));
         })
     }
 }
@@ -77,7 +77,7 @@ fn parse<T: DeserializeOwned>(path: &Path, value: Value) -> Result<T> {
 
 /// The error for a file whose contents contradict what they should be.
 fn malformed(path: &Path, what: impl std::fmt::Display) -> Error {
-    let detail = format!("is not a file of the kind that this command reads: {what}");
+    let detail = format!("does not have the format that this command reads: {what}");
     Error::new(ErrorKind::InvalidArgument, detail).at(path.display())
 }
 
@@ -91,7 +91,10 @@ struct Outcome {
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
     if args.prompts == 0 || args.steps == 0 {
-        return Err(Error::new(ErrorKind::InvalidArgument, "with no prompts or no steps there is nothing to compare"));
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "nothing to compare; --prompts and --steps must be at least 1",
+        ));
     }
     let (mut files, mut ok, mut skips) = (Vec::new(), true, 0);
     for path in &args.files {

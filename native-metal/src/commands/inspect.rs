@@ -7,6 +7,7 @@ use pagelm::engine::{FileSampling, Model};
 use pagelm::gguf::{Array, Gguf, Value};
 use serde_json::{Map, json};
 
+use crate::device::{Device, Running};
 use crate::model::{ModelArgs, Purpose};
 use crate::source;
 use crate::{Report, error_json};
@@ -27,7 +28,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let path = &args.model.model;
     let source::Opened { gguf, bytes, .. } = source::open(path)?;
     let runs = can_run(&gguf, &args.model)?;
-    let sampling = FileSampling::from_gguf(&gguf.meta).map_or_else(|e| error_json(&e), |s| json!(s));
+    let sampling = FileSampling::from_gguf(&gguf.meta).map_or_else(|e| error_json(&e), |s| sampling_json(&s));
     if !json {
         print_text(&gguf, bytes, &runs, &sampling);
     }
@@ -49,12 +50,40 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     Ok(Report { json, ok: true })
 }
 
-/// Whether the chosen backend runs it, and the memory that it then takes. A model that cannot run is an answer here,
-/// not a failure.
+/// What the file recommends, named like the flags of `run`.
+fn sampling_json(s: &FileSampling) -> serde_json::Value {
+    let all = json!({
+        "temperature": s.temperature,
+        "top_k": s.top_k,
+        "top_p": s.top_p,
+        "min_p": s.min_p,
+        "repeat_penalty": s.repeat_penalty,
+        "penalty_last_n": s.penalty_last_n,
+    });
+    all.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// Whether the backend that would be chosen runs it, and the memory that it then takes. A model that cannot run is an answer
+/// here, not a failure.
 fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
-    let device = args.device.device(Purpose::Run)?;
-    let (backend, on) = (device.backend.name(), &device.description);
-    Ok(match Model::new(gguf, &|d| device.backend.supports(d), &args.device.options_on(&device)) {
+    let mut device = args.device.device(Purpose::Run)?;
+    let plan = |device: &Device| -> Result<Model> {
+        let options = args.device.options_on(device, args.device.options());
+        let model = Model::new(gguf, &|d| device.backend.get().supports(d), &options)?;
+        if let Running::Gpu(gpu) = &device.backend {
+            gpu.check_cache(&model.plan, model.limits)?;
+        }
+        Ok(model)
+    };
+    let mut model = plan(&device);
+    if let Err(e) = &model
+        && let Some(other) = device.settings.fall_back(e)
+    {
+        device = other;
+        model = plan(&device);
+    }
+    let (backend, on) = (device.backend.get().name(), &device.description);
+    Ok(match model {
         Ok(model) => {
             let (m, ctx) = (model.memory(), model.limits.n_ctx);
             json!({

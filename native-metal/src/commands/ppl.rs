@@ -26,7 +26,7 @@ pub struct Args {
     /// Only the first N chunks.
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     chunks: usize,
-    /// How far the perplexity may be from the reference's, as a fraction of it.
+    /// Largest allowed difference from the reference's perplexity, as a fraction of it.
     #[arg(long, value_name = "F", default_value_t = 0.005)]
     tol: f64,
 }
@@ -56,9 +56,11 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let reference: Reference = read_json(&args.file)?;
     let chunks = &reference.chunks[..reference.chunks.len().min(args.chunks)];
     let Some(longest) = chunks.iter().map(|c| c.ids.len()).max() else {
-        return Err(Error::new(ErrorKind::InvalidArgument, "there are no chunks to run").at(args.file.display()));
+        return Err(
+            Error::new(ErrorKind::InvalidArgument, "no chunks to run; expected at least one").at(args.file.display())
+        );
     };
-    let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options(Purpose::Compare) };
+    let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options() };
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Compare)?;
     let start = Instant::now();
     let mut all = Sums::default();

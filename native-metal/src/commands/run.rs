@@ -21,31 +21,31 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     input: Input,
-    /// Put the prompt into the model's chat format, as a message of the user.
+    /// Format the prompt as a user message with the model's chat template.
     #[arg(long, conflicts_with = "ids")]
     chat: bool,
-    /// Tokens to make, at most; as many as the context holds where not given.
+    /// The most tokens to generate. Default: as many as the context holds.
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
     /// Variables of the chat template, as a JSON object: {"enable_thinking": false}
     #[arg(long, value_name = "JSON", requires = "chat")]
     chat_template_kwargs: Option<String>,
-    /// 0 always takes the likeliest token. This and the next five are by default what the file says, else off.
+    /// 0 always takes the most likely token. Default of this and the next five: what the file recommends, else off.
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     temperature: Option<f32>,
-    /// Only the N likeliest tokens; 0 is off.
+    /// Sample from the N most likely tokens; 0 is off.
     #[arg(long, value_name = "N")]
     top_k: Option<usize>,
-    /// Only the likeliest tokens whose probabilities add up to F; 1 is off.
+    /// Sample from the most likely tokens whose probabilities add up to F; 1 is off.
     #[arg(long, value_name = "F")]
     top_p: Option<f32>,
-    /// Only tokens at least F times as likely as the likeliest; 0 is off.
+    /// Sample from tokens at least F times as likely as the most likely one; 0 is off.
     #[arg(long, value_name = "F")]
     min_p: Option<f32>,
-    /// Divides the logits of recent tokens; 1 is off.
+    /// Divide the logits of recent tokens by this; 1 is off.
     #[arg(long, value_name = "F")]
     repeat_penalty: Option<f32>,
-    /// How many tokens back the penalties look; 64 where the file does not say.
+    /// How many tokens back the penalties look. Default: what the file recommends, else 64.
     #[arg(long, value_name = "N")]
     penalty_last_n: Option<usize>,
     #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
@@ -54,10 +54,10 @@ pub struct Args {
     frequency_penalty: f32,
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// End before this text, or at the control token of this name; may be given more than once.
+    /// Stop before this text, or at the control token of this name; may be given more than once.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Go on after the model has ended its text.
+    /// Continue after the model has ended its text.
     #[arg(long)]
     ignore_eos: bool,
 }
@@ -65,10 +65,10 @@ pub struct Args {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Input {
-    /// Text; names of special tokens in it are those tokens.
+    /// Text of the prompt; names of special tokens in it are those tokens.
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
-    /// Token ids, taken as they are.
+    /// Token ids of the prompt, used as they are.
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     ids: Option<Vec<u32>>,
 }
@@ -82,8 +82,7 @@ struct Output {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
-    let mut opened =
-        model::open(&args.model.model, &args.model.device, args.model.device.options(Purpose::Run), Purpose::Run)?;
+    let mut opened = model::open(&args.model.model, &args.model.device, args.model.device.options(), Purpose::Run)?;
     let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
     let prompt = prompt_ids(args, &opened.gguf.meta, &tokenizer)?;
     let params = args.params(&opened.gguf.meta)?;
@@ -111,7 +110,14 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         "tokens": out.tokens,
         "text": out.text,
         "stop_reason": out.reason,
-        "usage": u,
+        "usage": {
+            "prompt_tokens": u.prompt_tokens,
+            "cached_tokens": u.cached_tokens,
+            "completion_tokens": u.completion_tokens,
+            "time_to_first_token_ms": u.time_to_first_token_ms,
+            "prefill_tokens_per_s": u.prefill_tokens_per_s,
+            "decode_tokens_per_s": u.decode_tokens_per_s,
+        },
         "backend": opened.session.backend().name(),
         "device": opened.device,
         "load_ms": opened.load_ms,

@@ -19,7 +19,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     found.retain(|(name, _)| args.name.iter().all(|word| name.split(' ').any(|w| w.eq_ignore_ascii_case(word))));
     let Some((name, source)) = found.first() else {
         let wanted = args.name.join(" ");
-        let detail = format!("no kernel variant has the name `{wanted}`; `pagelm shaders` lists all names");
+        let detail = format!("unknown kernel `{wanted}`; `pagelm shaders` lists all names");
         return Err(Error::new(ErrorKind::InvalidArgument, detail));
     };
     let mut names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();

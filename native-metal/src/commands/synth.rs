@@ -94,7 +94,10 @@ fn tensors(s: &Sizes, kind: &str) -> Result<Vec<Tensor>> {
     let mixed = kind == "Q4_K_M";
     let one = DType::ALL.iter().copied().find(|d| d.to_string() == if mixed { "Q4_K" } else { kind });
     let Some(main) = one.filter(|d| scales(*d).is_some()) else {
-        return Err(Error::new(ErrorKind::InvalidArgument, format!("no made-up weights of type {kind}")));
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("cannot make weights of type {kind}; use a block type such as Q8_0 or Q4_K"),
+        ));
     };
     let better = if mixed { DType::Q6_K } else { main };
     let mut all = Vec::new();

@@ -16,10 +16,15 @@ fn moe_route_gives_the_best_experts_and_their_shares() {
     for n_used in N_USED {
         for n_expert in [8, 9, 60, 128, 257] {
             // Apart, because the size of an expert's number would hide the digits of its share.
-            for (what, start, tol) in [("numbers", 0, tol::COPY), ("shares", n_used, tol::CURVE)] {
+            let parts = [
+                ("numbers", 0, true, tol::COPY),
+                ("shares among them", n_used, true, tol::CURVE),
+                ("shares among all", n_used, false, tol::CURVE),
+            ];
+            for (what, start, renormalise, tol) in parts {
                 let case = Case::new(format!("moe_route {what} of {n_used} of {n_expert}"), &[17, 1], |p| {
                     let x = p.input(n_expert);
-                    let route = p.g.moe_route(x, n_used);
+                    let route = p.g.moe_route(x, n_used, renormalise);
                     p.g.slice(route, 2 * n_used, start, n_used)
                 });
                 parity(&case, tol);
@@ -31,12 +36,14 @@ fn moe_route_gives_the_best_experts_and_their_shares() {
 #[test]
 fn moe_route_prefers_the_lower_number_among_equals_and_survives_huge_logits() {
     for (n_expert, values) in [(70, &[0.0, 1.0][..]), (8, &[-3.0]), (33, &[1e30, -1e30, 2.0]), (5, &[-1e-40, 1e-40])] {
-        let case = Case::new(format!("moe_route of {values:?}"), &[33], |p| {
-            let table: Vec<f32> = (0..p.vocab * n_expert).map(|_| values[p.rng.below(values.len())]).collect();
-            let x = p.input_of(&table);
-            p.g.moe_route(x, 4)
-        });
-        parity(&case, tol::CURVE);
+        for renormalise in [true, false] {
+            let case = Case::new(format!("moe_route of {values:?}, renormalised: {renormalise}"), &[33], |p| {
+                let table: Vec<f32> = (0..p.vocab * n_expert).map(|_| values[p.rng.below(values.len())]).collect();
+                let x = p.input_of(&table);
+                p.g.moe_route(x, 4, renormalise)
+            });
+            parity(&case, tol::CURVE);
+        }
     }
 }
 
@@ -58,7 +65,7 @@ fn steps_case(
     let name = format!("moe_matmul {dtype} {n_used} of {n_expert} [{cols}] to {rows}, own x: {own_x}, {steps:?}");
     Case::new(name, steps, |p: &mut Parts| {
         let logits = logits(p);
-        let route = p.g.moe_route(logits, n_used);
+        let route = p.g.moe_route(logits, n_used, true);
         let x = p.input(if own_x { n_used * cols } else { cols });
         let w = p.weight(dtype, n_expert * rows, cols);
         p.g.moe_matmul(w, x, route, n_expert)
@@ -169,7 +176,7 @@ fn moe_sum_adds_the_experts_by_their_shares() {
         for cols in [1, 31, 96, 1757] {
             let case = Case::new(format!("moe_sum {n_used} [{cols}]"), &[17, 1], |p| {
                 let logits = p.input(8);
-                let route = p.g.moe_route(logits, n_used);
+                let route = p.g.moe_route(logits, n_used, true);
                 let x = p.input(n_used * cols);
                 p.g.moe_sum(x, route)
             });

@@ -71,9 +71,10 @@ fn module(name: &str, text: &str, all: &BTreeSet<&str>) -> Module {
     let mut rest = text;
     while let Some(i) = rest.find("use ") {
         let before = rest[..i].trim_end().trim_end_matches("pub").trim_end();
+        let in_text = rest[..i].rsplit('\n').next().is_some_and(|line| line.contains('"'));
         let end = i + rest[i..].find(';').unwrap_or(rest.len() - i);
         body.push_str(&rest[..i]);
-        if before.is_empty() || before.ends_with([';', '}', ']', ')', '{']) {
+        if !in_text && (before.is_empty() || before.ends_with([';', '}', ']', ')', '{'])) {
             leaves(&rest[i + 4..end], &[], &mut |path, alias| {
                 if let Some(path) = absolute(name, path, all) {
                     m.names.insert(alias.to_string(), path.clone());
@@ -151,7 +152,7 @@ fn absolute(module: &str, path: Vec<String>, all: &BTreeSet<&str>) -> Option<Vec
 }
 
 /// Groups of modules that reach each other.
-fn circles(imports: &BTreeMap<&str, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
+pub(super) fn circles(imports: &BTreeMap<&str, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
     let reach = |from: &str| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from.to_string()]);
         while let Some(name) = next.pop() {

@@ -1,19 +1,21 @@
 //! One model on one backend: first it takes weights, then it runs.
 
-use js_sys::{Array, Float32Array};
+use js_sys::Float32Array;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, Clock, Target, WebGpu};
-use pagelm::backend::{Activations, Backend, Counters, Memory};
+use pagelm::backend::{Activations, Backend, Counters, KvType, Memory};
+use pagelm::engine::choose::{BackendName, Kernels};
 use pagelm::engine::{Generation, Model, Options, Session};
 use pagelm::gguf::Gguf;
 use pagelm::graph::WeightId;
-use pagelm::text::{ChatTemplate, EncodeOptions, Tokenizer};
+use pagelm::text::{ChatTemplate, Tokenizer};
 use pagelm::{Error, ErrorKind, Result};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
+use crate::options::{EngineOptions, ProfileOptions};
 use crate::threads::{cpu, running};
-use crate::value::{thrown, to_js};
+use crate::value::{from_js, thrown, to_js};
 
 #[wasm_bindgen]
 pub struct Engine {
@@ -52,43 +54,32 @@ impl Device {
 }
 
 impl Engine {
-    pub(crate) async fn open(
-        gguf: &Gguf,
-        backend: &str,
-        threads: usize,
-        activations: &str,
-        options: Options,
-        (tuning, software): (Option<String>, Option<bool>),
-    ) -> Result<Engine> {
-        let activations = match activations {
-            "q8" => Activations::Q8,
-            "f32" => Activations::F32,
-            other => pagelm::bail!(InvalidArgument, "`{other}` are no activations; there are q8 and f32"),
-        };
-        let (mut device, adapter) = match backend {
-            "cpu" => (Device::Cpu(Box::new(cpu(threads).activations(activations))), None),
-            "reference" => (Device::Cpu(Box::new(Reference::with_activations(activations))), None),
-            "webgpu" => {
+    pub(crate) async fn open(gguf: &Gguf, given: EngineOptions) -> Result<Engine> {
+        let activations = given.activations.unwrap_or(Activations::Q8);
+        let (mut device, adapter) = match given.backend {
+            BackendName::Cpu => (Device::Cpu(Box::new(cpu(given.threads.max(1)).activations(activations))), None),
+            BackendName::Reference => (Device::Cpu(Box::new(Reference::with_activations(activations))), None),
+            BackendName::Webgpu => {
+                let software = given.kernels.map(|k| k == Kernels::Software);
                 let gpu = WebGpu::new(webgpu::Options { activations, software, ..webgpu::Options::default() }).await?;
                 let adapter = gpu.adapter().clone();
                 (Device::Gpu(Box::new(gpu)), Some(adapter))
             }
-            other => pagelm::bail!(InvalidArgument, "`{other}` is not a backend; there are webgpu, cpu and reference"),
         };
-        let options = match device {
+        let memory = match device {
             // Weights and cache lie in this module's memory, of which there is 4 GiB at most.
             Device::Cpu(_) => {
                 let room = (1 << 32) - wasm_bytes();
-                Options { memory: Some(options.memory.map_or(room, |limit| limit.min(room))), ..options }
+                Some(given.memory_limit.map_or(room, |limit| limit.min(room)))
             }
-            Device::Gpu(_) => options,
+            Device::Gpu(_) => given.memory_limit,
         };
         let backend = device.backend();
-        let (max_tokens, kv_type) = (backend.max_tokens(), backend.kv_type(options.kv_type));
-        let options = Options { max_tokens, kv_type, ..options };
+        let (max_tokens, kv_type) = (backend.max_tokens(), backend.kv_type(given.kv_type.unwrap_or(KvType::F16)));
+        let options = Options { max_tokens, kv_type, memory, ..given.model() };
         let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
         let mut measured = None;
-        if let (Device::Gpu(gpu), Some(record)) = (&mut device, tuning)
+        if let (Device::Gpu(gpu), Some(record)) = (&mut device, given.tuning)
             && !gpu.adopt(&record)
         {
             let clock = Clock { now: &milliseconds, gpu: true };
@@ -144,12 +135,10 @@ impl Engine {
         self.measured.clone()
     }
 
-    /// Takes note of `len` bytes at `offset` of the file and says where they go, as
-    /// `[start, end, buffer, at, weight, offset]`: bytes `start..end` of them go to byte `at` of the GPU buffer, or,
-    /// where `buffer` is null, through `write(weight, offset, bytes)`.
-    pub fn targets(&mut self, offset: f64, len: usize) -> Result<Array, JsValue> {
+    /// Takes note of `len` bytes at `offset` of the file and says where they go.
+    pub fn targets(&mut self, offset: f64, len: usize) -> Result<JsValue, JsValue> {
         let (model, device) = self.loading()?;
-        let out = Array::new();
+        let mut targets = Vec::new();
         for piece in model.loader.place(offset as u64, len) {
             let (mut start, mut at) = (piece.bytes.start, piece.offset);
             while start < piece.bytes.end {
@@ -158,18 +147,24 @@ impl Engine {
                     Device::Cpu(_) => Target::Write { len: left },
                     Device::Gpu(gpu) => gpu.weight_target(piece.weight, at, left).map_err(thrown)?,
                 };
-                let (buffer, place, len) = match target {
-                    Target::Raw { buffer, offset, len } => (raw(buffer.as_webgpu())?, offset as f64, len),
-                    Target::Write { len } => (JsValue::NULL, 0.0, len),
+                let (buffer, buffer_offset, len) = match target {
+                    Target::Raw { buffer, offset, len } => (raw(buffer.as_webgpu())?, offset, len),
+                    Target::Write { len } => (JsValue::NULL, 0, len),
                 };
-                let fields =
-                    [start.into(), (start + len).into(), buffer, place.into(), piece.weight.0.into(), at.into()];
-                out.push(&Array::from_iter(&fields));
-                start += len;
+                let end = start + len;
+                targets.push(BytesTarget {
+                    start,
+                    end,
+                    buffer,
+                    buffer_offset,
+                    weight: piece.weight.0,
+                    weight_offset: at,
+                });
+                start = end;
                 at += len;
             }
         }
-        Ok(out)
+        to_js(&targets)
     }
 
     pub fn write(&mut self, weight: u32, offset: usize, bytes: &[u8]) -> Result<(), JsValue> {
@@ -191,9 +186,9 @@ impl Engine {
     }
 
     /// Bytes of weights that came, and bytes in all.
-    pub fn progress(&mut self) -> Result<Vec<f64>, JsValue> {
-        let (done, total) = self.loading()?.0.loader.progress();
-        Ok(vec![done as f64, total as f64])
+    pub fn progress(&mut self) -> Result<JsValue, JsValue> {
+        let (loaded, total) = self.loading()?.0.loader.progress();
+        to_js(&Progress { loaded, total })
     }
 
     /// Ends loading. Fails where weights are missing.
@@ -228,7 +223,8 @@ impl Engine {
     }
 
     /// What a decoded token costs after `depth` others, kernel by kernel, the mean of `reps`. On a GPU with a clock.
-    pub async fn profile(&mut self, depth: usize, reps: usize) -> Result<JsValue, JsValue> {
+    pub async fn profile(&mut self, options: JsValue) -> Result<JsValue, JsValue> {
+        let ProfileOptions { depth, reps } = from_js("options", &options)?;
         to_js(&self.session()?.profile(depth, reps).await.map_err(thrown)?)
     }
 
@@ -242,8 +238,8 @@ impl Engine {
         self.session()?.rollback(n).map_err(thrown)
     }
 
-    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>, JsValue> {
-        self.tokenizer()?.encode(text, EncodeOptions { add_special, parse_special }).map_err(thrown)
+    pub fn tokenize(&self, text: &str, options: &JsValue) -> Result<Vec<u32>, JsValue> {
+        self.tokenizer()?.encode(text, from_js("options", options)?).map_err(thrown)
     }
 
     pub fn detokenize(&self, ids: Vec<u32>, show_special: bool) -> Result<String, JsValue> {
@@ -272,6 +268,27 @@ extern "C" {
 }
 
 #[derive(Serialize)]
+struct Progress {
+    loaded: u64,
+    total: u64,
+}
+
+/// Bytes `start..end` of a piece go to `buffer_offset` of the GPU's buffer, or, where that is null, through
+/// `write(weight, weight_offset, bytes)`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BytesTarget {
+    start: usize,
+    end: usize,
+    #[serde(with = "serde_wasm_bindgen::preserve")]
+    buffer: JsValue,
+    buffer_offset: u64,
+    weight: u32,
+    weight_offset: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Stats<'a> {
     backend: &'static str,
     adapter: Option<&'a webgpu::AdapterInfo>,

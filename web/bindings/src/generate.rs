@@ -3,32 +3,28 @@
 use pagelm::engine::{GenerateParams, Generation};
 use pagelm::text::template::{DateTime, TemplateValue, parse_json};
 use pagelm::text::{ChatTemplate, RenderOptions, Tokenizer, chat_prompt, chat_text, chat_variables};
+use serde_json::value::RawValue;
 use wasm_bindgen::prelude::*;
 
 use crate::engine::Engine;
-use crate::now_ms;
 use crate::value::{from_js, thrown, to_js};
+use crate::{now_ms, options};
 
 #[wasm_bindgen]
 impl Engine {
-    /// The text of a conversation by the template of the model, up to the start of an answer. `messages`, `tools` and
-    /// `variables` are JSON.
-    pub fn render(&self, messages: &str, tools: Option<String>, variables: Option<String>) -> Result<String, JsValue> {
-        self.chat(chat_text, messages, tools, variables)
+    /// The text of a conversation by the template of the model, up to the start of an answer.
+    pub fn render(&self, chat: &JsValue) -> Result<String, JsValue> {
+        self.chat(chat_text, chat)
     }
 
     /// The tokens of a conversation, for the same.
-    pub fn chat_ids(
-        &self,
-        messages: &str,
-        tools: Option<String>,
-        variables: Option<String>,
-    ) -> Result<Vec<u32>, JsValue> {
-        self.chat(chat_prompt, messages, tools, variables)
+    #[wasm_bindgen(js_name = chatIds)]
+    pub fn chat_ids(&self, chat: &JsValue) -> Result<Vec<u32>, JsValue> {
+        self.chat(chat_prompt, chat)
     }
 
     /// Starts to generate after a prompt. What another generation left half done is dropped.
-    pub fn generate(&mut self, ids: Vec<u32>, params: JsValue) -> Result<(), JsValue> {
+    pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue) -> Result<(), JsValue> {
         let params: GenerateParams = from_js("parameters", params)?;
         let (session, tokenizer, generation) = self.parts()?;
         *generation = None;
@@ -53,23 +49,18 @@ impl Engine {
 type Chat<T> = fn(&ChatTemplate, &Tokenizer, &TemplateValue, RenderOptions) -> pagelm::Result<T>;
 
 impl Engine {
-    fn chat<T>(
-        &self,
-        make: Chat<T>,
-        messages: &str,
-        tools: Option<String>,
-        variables: Option<String>,
-    ) -> Result<T, JsValue> {
+    fn chat<T>(&self, make: Chat<T>, given: &JsValue) -> Result<T, JsValue> {
         let template = self.template.as_ref().map_err(|e| thrown(e.clone()))?;
-        let json = |text: String| parse_json(&text).map_err(thrown);
+        let options::Chat { messages, tools, variables } = from_js("chat", given)?;
+        let json = |text: Box<RawValue>| parse_json(text.get()).map_err(thrown);
         let options = RenderOptions {
             tools: tools.map(json).transpose()?,
             add_generation_prompt: true,
-            variables: variables.map_or(Ok(Vec::new()), |v| chat_variables(template, &v)).map_err(thrown)?,
+            variables: variables.map_or(Ok(Vec::new()), |v| chat_variables(template, v.get())).map_err(thrown)?,
             now: Some(local_time()),
             ..RenderOptions::default()
         };
-        make(template, self.tokenizer()?, &json(messages.to_owned())?, options).map_err(thrown)
+        make(template, self.tokenizer()?, &json(messages)?, options).map_err(thrown)
     }
 }
 

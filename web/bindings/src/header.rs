@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use pagelm::backend::{Backend, KvType};
+use pagelm::backend::{Backend, KvType, webgpu};
+use pagelm::engine::choose::{BackendName, Kernels};
 use pagelm::engine::{FileSampling, Model, Options};
 use pagelm::gguf::{Gguf, Progress, Reader};
 use pagelm::{Error, ErrorKind};
@@ -10,15 +11,15 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use crate::engine::Engine;
+use crate::options::EngineOptions;
 use crate::threads::cpu;
-use crate::value::{Problem, thrown, to_js};
+use crate::value::{Problem, from_js, thrown, to_js};
 
 /// Takes the start of a file, piece by piece.
 #[wasm_bindgen]
 pub struct Header {
     reader: Reader,
     gguf: Option<Gguf>,
-    allow_unknown: bool,
 }
 
 #[derive(Serialize)]
@@ -41,17 +42,17 @@ struct Info {
     context_length: Option<usize>,
     weight_bytes: Option<u64>,
     cache_bytes: Option<u64>,
+    scratch_bytes: Option<u64>,
     /// Why it cannot run.
     problem: Option<Problem>,
 }
 
 #[wasm_bindgen]
 impl Header {
-    /// `file_len`: the length of the file, where it is known. `allow_unknown`: whether keys and tensors that the engine does
-    /// not know are passed over.
+    /// `file_len`: the length of the file, where it is known.
     #[wasm_bindgen(constructor)]
-    pub fn new(file_len: Option<f64>, allow_unknown: bool) -> Header {
-        Header { reader: Reader::new(file_len.map(|n| n as u64)), gguf: None, allow_unknown }
+    pub fn new(file_len: Option<f64>) -> Header {
+        Header { reader: Reader::new(file_len.map(|n| n as u64)), gguf: None }
     }
 
     /// Takes the bytes that follow; true once the header is complete.
@@ -67,15 +68,15 @@ impl Header {
         thrown(self.reader.truncated())
     }
 
-    /// What the model is, and whether the engine can run it.
-    pub fn info(&self, context_length: Option<usize>, mtp: bool) -> Result<JsValue, JsValue> {
+    /// What the model is, and whether the backend of the options can run it.
+    pub fn info(&self, options: &JsValue) -> Result<JsValue, JsValue> {
         let gguf = self.gguf()?;
+        let options: EngineOptions = from_js("options", options)?;
         let mut types = BTreeMap::new();
         for t in &gguf.tensors {
             *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
         }
-        let cpu = cpu(1);
-        let model = Model::new(gguf, &|d| cpu.supports(d), &self.choice(context_length, mtp, None));
+        let model = plan(gguf, &options);
         let memory = model.as_ref().map(Model::memory).ok();
         let meta = &gguf.meta;
         let sampling = FileSampling::from_gguf(meta);
@@ -96,41 +97,14 @@ impl Header {
             context_length: model.as_ref().ok().map(|m| m.limits.n_ctx),
             weight_bytes: memory.map(|m| m.weights),
             cache_bytes: memory.map(|m| m.kv),
+            scratch_bytes: memory.map(|m| m.scratch),
             problem: model.as_ref().err().or(sampling.as_ref().err()).map(Problem::from),
         })
     }
 
-    /// Makes the engine on `webgpu`, `cpu` or `reference`, ready to take weights. On the CPU it has one thread, and room
-    /// for others that JavaScript may lend it, `threads` in all. `activations`: `q8` or `f32`.
-    /// `memory_limit`: bytes that it may take; `kv_type`: how the cache is kept on WebGPU, by default `f16`;
-    /// `tuning`: the record of an earlier `measured`, or of none, where WebGPU's kernels shall be chosen; `kernels`:
-    /// those for `hardware` or `software` adapters, whatever this one is.
-    pub async fn open(
-        &self,
-        backend: String,
-        threads: usize,
-        activations: String,
-        context_length: Option<usize>,
-        mtp: bool,
-        memory_limit: Option<f64>,
-        kv_type: Option<String>,
-        tuning: Option<String>,
-        kernels: Option<String>,
-    ) -> Result<Engine, JsValue> {
-        let kv_type = kv_type.map_or(Ok(KvType::F16), |name| name.parse()).map_err(thrown)?;
-        let software = match kernels.as_deref() {
-            None => None,
-            Some("software") => Some(true),
-            Some("hardware") => Some(false),
-            Some(other) => return Err(unknown_kernels(other)),
-        };
-        let options = Options { kv_type, ..self.choice(context_length, mtp, memory_limit) };
-        Engine::open(self.gguf()?, &backend, threads, &activations, options, (tuning, software)).await.map_err(thrown)
-    }
-
-    fn choice(&self, n_ctx: Option<usize>, mtp: bool, memory_limit: Option<f64>) -> Options {
-        let memory = memory_limit.map(|bytes| bytes as u64);
-        Options { n_ctx, mtp, memory, allow_unknown: self.allow_unknown, ..Options::default() }
+    /// Makes the engine, ready to take weights. On the CPU it has one thread, and room for others that JavaScript may lend.
+    pub async fn open(&self, options: JsValue) -> Result<Engine, JsValue> {
+        Engine::open(self.gguf()?, from_js("options", &options)?).await.map_err(thrown)
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {
@@ -139,7 +113,15 @@ impl Header {
     }
 }
 
-fn unknown_kernels(name: &str) -> JsValue {
-    let message = format!("`{name}` are no kernels; there are those for hardware and for software");
-    thrown(Error::new(ErrorKind::InvalidArgument, message))
+/// The model as the backend of the options would run it.
+fn plan(gguf: &Gguf, given: &EngineOptions) -> pagelm::Result<Model> {
+    if given.backend != BackendName::Webgpu {
+        let cpu = cpu(1);
+        return Model::new(gguf, &|d| cpu.supports(d), &Options { max_tokens: cpu.max_tokens(), ..given.model() });
+    }
+    let max_tokens = webgpu::max_tokens(given.kernels == Some(Kernels::Software));
+    let options = Options { max_tokens, kv_type: given.kv_type.unwrap_or(KvType::F16), ..given.model() };
+    let model = Model::new(gguf, &webgpu::supports, &options)?;
+    webgpu::check_cache(&model.plan, model.limits, given.max_binding.unwrap_or(u64::MAX))?;
+    Ok(model)
 }

@@ -1,10 +1,12 @@
-//! The engine as JavaScript sees it. The worker (`web/src/worker.ts`) is the only caller: it does all I/O, asks where
+//! The engine as JavaScript sees it. The worker (`web/src/worker`) is the only caller: it does all I/O, asks where
 //! bytes of the file go, and writes weights into GPU buffers itself, so that they never enter the memory of this module.
 #![cfg(target_arch = "wasm32")]
 
+mod choose;
 mod engine;
 mod generate;
 mod header;
+mod options;
 mod threads;
 mod value;
 
@@ -45,7 +47,7 @@ fn stopped() -> bool {
 }
 
 /// All GPU programs, as `[name, text]`: for a test that compiles them.
-#[wasm_bindgen]
+#[wasm_bindgen(js_name = shaderSources)]
 pub fn shader_sources() -> Result<JsValue, JsValue> {
     value::to_js(&pagelm::backend::webgpu::shader_sources())
 }

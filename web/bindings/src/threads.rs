@@ -36,13 +36,13 @@ pub fn cpu(threads: usize) -> Cpu {
 }
 
 /// How many threads the engine could use beside those that it has.
-#[wasm_bindgen]
+#[wasm_bindgen(js_name = threadsWanted)]
 pub fn threads_wanted() -> usize {
     waiting().len()
 }
 
 /// Makes the calling thread one of the engine's, unless that has all it wants. It is counted from here on.
-#[wasm_bindgen]
+#[wasm_bindgen(js_name = joinEngine)]
 pub fn join_engine() -> bool {
     let mut waiting = waiting();
     let Some(worker) = waiting.pop() else { return false };
@@ -51,21 +51,21 @@ pub fn join_engine() -> bool {
 }
 
 /// Works for the engine that was joined; returns once that is gone.
-#[wasm_bindgen]
+#[wasm_bindgen(js_name = lendThread)]
 pub fn lend_thread() {
     MINE.with(|mine| mine.get().map(Worker::run));
     LENT.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Must be called where `lend_thread` ended by a trap: else the engine waits for this thread for ever.
-#[wasm_bindgen]
+#[wasm_bindgen(js_name = threadFailed)]
 pub fn thread_failed() {
     MINE.with(|mine| mine.get().map(Worker::leave));
     LENT.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Takes no more threads, and says how many compute: those that joined and the engine's own.
-#[wasm_bindgen]
+#[wasm_bindgen(js_name = closeThreads)]
 pub fn close_threads() -> usize {
     waiting().clear();
     running()

@@ -24,12 +24,13 @@ pub fn thrown(e: Error) -> JsValue {
     to_js(&Problem::from(&e)).unwrap_or_else(|e| e)
 }
 
-/// Structs become objects, whole numbers become numbers.
+/// Structs become objects, integers become numbers.
 pub fn to_js<T: Serialize + ?Sized>(value: &T) -> Result<JsValue, JsValue> {
     Ok(value.serialize(&serde_wasm_bindgen::Serializer::json_compatible())?)
 }
 
-pub fn from_js<T: DeserializeOwned>(what: &str, value: JsValue) -> Result<T, JsValue> {
-    serde_wasm_bindgen::from_value(value)
-        .map_err(|e| thrown(Error::new(ErrorKind::InvalidArgument, e.to_string()).at(what)))
+/// By way of JSON, for serde then sees the fields that it does not know, and refuses them by name.
+pub fn from_js<T: DeserializeOwned>(what: &str, value: &JsValue) -> Result<T, JsValue> {
+    let text = js_sys::JSON::stringify(value).map(String::from).unwrap_or_default();
+    serde_json::from_str(&text).map_err(|e| thrown(Error::new(ErrorKind::InvalidArgument, e.to_string()).at(what)))
 }

@@ -1,8 +1,10 @@
 // The demo page for who uses a keyboard, a screen reader or a finger.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { createServer } from "vite";
 import { serveDemo } from "../../demo/serve.mjs";
-import { launch } from "../browsers.mjs";
+import { launch } from "../../tools/browsers.mjs";
 
 const server = await serveDemo();
 const browser = await launch("chromium");
@@ -10,11 +12,12 @@ after(async () => {
   await browser.close();
   await server.close();
 });
+const SMOLLM = "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
 const CPU = "backend=cpu&temperature=0&seed=1";
 
 /** @param {string} query */
 const open = (query) => browser.open(`${server.url}/?${query}`);
-/** What the page is in, and where the keyboard is. @param {any} page */
+/** What the page is in, and where the keyboard is. @param {import("../../tools/browsers.mjs").Page} page */
 const look = (page) =>
   page.evaluate(() => ({
     state: document.body.dataset.state,
@@ -24,10 +27,10 @@ const look = (page) =>
     answer: [...document.querySelectorAll(".message.assistant .text")].at(-1)?.textContent ?? "",
     note: [...document.querySelectorAll(".message.assistant .note")].at(-1)?.textContent ?? "",
   }));
-/** @param {any} page @param {string} state */
+/** @param {import("../../tools/browsers.mjs").Page} page @param {string} state */
 const until = (page, state) =>
   page.waitForFunction((/** @type {string} */ s) => document.body.dataset.state === s, state);
-/** Remembers what a screen reader is given from now on. @param {any} page */
+/** Remembers what a screen reader is given from now on. @param {import("../../tools/browsers.mjs").Page} page */
 const listen = (page) =>
   page.evaluate(() => {
     const said = /** @type {string[]} */ ([]);
@@ -41,8 +44,8 @@ const listen = (page) =>
     }).observe(document.body, { subtree: true, childList: true, characterData: true });
     Object.assign(globalThis, { said });
   });
-/** @param {any} page @returns {Promise<string[]>} */
-const said = (page) => page.evaluate(() => /** @type {any} */ (globalThis).said);
+/** @param {import("../../tools/browsers.mjs").Page} page @returns {Promise<string[]>} */
+const said = (page) => page.evaluate(() => /** @type {typeof globalThis & { said: string[] }} */ (globalThis).said);
 
 test("the keyboard stays where it was, from loading to another model", { timeout: 120_000 }, async () => {
   const page = await open(CPU);
@@ -150,5 +153,22 @@ test("everything on the page is in a landmark", async () => {
     return [...document.body.children].filter((e) => !e.matches(`${landmarks}, script`)).map((e) => e.outerHTML);
   });
   assert.deepEqual(outside, []);
+  await page.close();
+});
+
+test("in development the page runs the package's sources", { timeout: 120_000 }, async (t) => {
+  const configFile = fileURLToPath(new URL("../../demo/vite.config.ts", import.meta.url));
+  const development = await createServer({ configFile, logLevel: "error", server: { port: 0 } });
+  t.after(() => development.close());
+  await development.listen();
+  const page = await browser.open(`${development.resolvedUrls?.local[0]}?${CPU}&max_tokens=1`);
+  await page.fill("#url", server.url + SMOLLM);
+  await page.click("#load button[type=submit]");
+  await until(page, "ready");
+  const loaded = await page.evaluate(() => performance.getEntriesByType("resource").map((e) => e.name));
+  assert.ok(
+    loaded.some((/** @type {string} */ url) => url.endsWith("/src/page/engine.ts")),
+    `${loaded}`,
+  );
   await page.close();
 });

@@ -1,32 +1,29 @@
 // What callers give: it works, or it is refused by name with what is allowed, before a worker hears of it.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { FakePort } from "./port.mjs";
 import { source } from "./source.mjs";
+import { untyped } from "./untyped.mjs";
 
-const { Client } = await source("client.ts");
-const { Completions } = await source("openai.ts");
-const { canRunOptions, checkMessages, checkModel, engineOptions, generateParams } = await source("params.ts");
+const { Client } = await source("page/client.ts");
+const { Completions } = await source("page/openai.ts");
+const { canRunOptions, checkMessages, checkModel, engineOptions, generateParams, testOptions } =
+  await source("page/params.ts");
 
-const HI = [{ role: "user", content: "Hi" }];
+const HI = [{ role: /** @type {const} */ ("user"), content: "Hi" }];
 
 /** Completions over a worker that only remembers what it was sent. */
 function completions() {
-  /** @type {any} */
-  const port = {
-    sent: /** @type {any[]} */ ([]),
-    postMessage: (/** @type {any} */ m) => port.sent.push(m),
-    terminate: () => {},
-    say: (/** @type {any} */ data) => port.onmessage?.({ data }),
-  };
+  const port = new FakePort();
   const client = new Client(port);
-  return { port, client, chat: new Completions(client, "m") };
+  return { port, client, chat: Completions.over(client, "m") };
 }
 
-/** Refused as an argument, at this place, with words that match. @param {() => any} call @param {string} place @param {RegExp} words */
+/** Refused as an argument, at this place, with words that match. @param {() => unknown} call @param {string} place @param {RegExp} words */
 async function refused(call, place, words) {
   await assert.rejects(
     async () => call(),
-    (/** @type {any} */ e) => {
+    (/** @type {import("pagelm").PagelmError} */ e) => {
       assert.equal(e.code, "invalid-argument", `${e.stack}`);
       assert.equal(e.place, place, e.message);
       assert.ok(e.message.startsWith(place), e.message);
@@ -36,22 +33,22 @@ async function refused(call, place, words) {
   );
 }
 
-/** @param {any} params @param {any} [options] */
+/** What the worker is asked for. @param {object} params @param {unknown} [options] */
 async function create(params, options) {
   const { port, chat } = completions();
-  const answer = chat.create({ messages: HI, ...params }, options).catch((/** @type {any} */ e) => {
+  const answer = chat.create(untyped({ messages: HI, ...params }), untyped(options)).catch((e) => {
     // The worker of this test says nothing.
     if (e.code !== "internal") throw e;
   });
   answer.catch(() => {});
   await new Promise((turn) => setTimeout(turn));
-  if (port.sent[0]) port.say({ op: "done", id: 1, value: null });
+  if (port.sent.length) port.say({ op: "done", id: 1, value: null });
   await answer;
-  return port.sent[0];
+  return port.asked("generate");
 }
 
-/** Wrong for both faces: the value, its place if that is not the name, and what is said of it. */
-const WRONG = /** @type {[any, RegExp, string?][]} */ ([
+/** Wrong for a chat: the value, its place if that is not the name, and what is said of it. */
+const WRONG = /** @type {[object, RegExp, string?][]} */ ([
   [{ max_tokens: -1 }, /an integer from 0 to 4294967295, is -1/],
   [{ max_tokens: "5" }, /an integer.*, is "5"/],
   [{ max_tokens: 1.5 }, /is 1\.5/],
@@ -116,7 +113,7 @@ const WRONG = /** @type {[any, RegExp, string?][]} */ ([
   [{ metadata: "x" }, /an object/],
   [{ user: 1 }, /a string/],
   [{ parallel_tool_calls: "yes" }, /true or false/],
-  [{ temprature: 0 }, /is not known here; did you mean temperature\?/],
+  [{ temprature: 0 }, /is not a known parameter; did you mean temperature\?/],
   [{ Temperature: 0 }, /did you mean temperature\?/],
   [{ temp: 0 }, /did you mean temperature\?/],
   [{ maxTokens: 1 }, /did you mean max_tokens\?/],
@@ -125,21 +122,46 @@ const WRONG = /** @type {[any, RegExp, string?][]} */ ([
   [{ stopp: "a" }, /did you mean stop\?/],
   [{ repetition_penalty: 1 }, /did you mean repeat_penalty\?/],
   [{ logitBias: {} }, /did you mean logit_bias\?/],
-  [{ grammar: "root ::= x" }, /known are .*temperature/],
-  [{ constructor: 1 }, /is not known here/],
-  [{ toString: 1 }, /is not known here/],
+  [{ grammar: "root ::= x" }, /expected .*temperature/],
+  [{ constructor: 1 }, /is not a known parameter/],
+  [{ toString: 1 }, /is not a known parameter/],
 ]);
 
-for (const [face, call] of /** @type {[string, (p: any) => any][]} */ ([
-  ["a chat", create],
-  ["a generation", generateParams],
-])) {
-  test(`${face} refuses wrong parameters by name, with what was given and what is allowed`, async () => {
-    for (const [params, words, place] of WRONG) {
-      await refused(() => call(params), place ?? Object.keys(params)[0] ?? "", words);
-    }
-  });
-}
+/** The package's own names of parameters that OpenAI writes in another way. */
+const OWN = new Map([
+  ["max_tokens", "maxTokens"],
+  ["top_p", "topP"],
+  ["top_k", "topK"],
+  ["min_p", "minP"],
+  ["repeat_penalty", "repeatPenalty"],
+  ["presence_penalty", "presencePenalty"],
+  ["frequency_penalty", "frequencyPenalty"],
+  ["penalty_last_n", "penaltyLastN"],
+  ["logit_bias", "logitBias"],
+]);
+const SAME = ["temperature", "seed", "stop", "signal"];
+
+test("a chat refuses wrong parameters by name, with what was given and what is allowed", async () => {
+  for (const [params, words, place] of WRONG) {
+    await refused(() => create(params), place ?? Object.keys(params)[0] ?? "", words);
+  }
+});
+
+test("a generation refuses the same under the package's own names, and knows no others", async () => {
+  let seen = 0;
+  for (const [params, words, place] of WRONG) {
+    const [[name, value] = ["", null]] = Object.entries(params);
+    const own = OWN.get(name) ?? (SAME.includes(name) ? name : undefined);
+    if (!own) continue;
+    seen++;
+    await refused(() => generateParams(untyped({ [own]: value })), place?.replace(name, own) ?? own, words);
+  }
+  assert.ok(seen > 35, `only ${seen} parameters`);
+  for (const [name, own] of OWN) {
+    await refused(() => generateParams({ [name]: 1 }), name, new RegExp(`did you mean ${own}\\?`));
+  }
+  await refused(() => generateParams(untyped({ tools: [] })), "tools", /is not a known parameter/);
+});
 
 test("what a caller's object inherits is given too", async () => {
   await refused(() => generateParams(Object.create({ temprature: 1 })), "temprature", /did you mean temperature/);
@@ -173,19 +195,17 @@ test("what is null or a default of OpenAI's API is as good as nothing", async ()
     const { params: wire } = await create({ ...params, stream: null, stream_options: null, model: null });
     assert.deepEqual(Object.keys(wire), ["sampler"]);
     assert.deepEqual(Object.keys(wire.sampler), ["seed"]);
-    const taken = generateParams(params);
-    assert.ok(Object.keys(taken).every((name) => name in defaults));
   }
 });
 
 test("parameters of a chat arrive", async () => {
   const { params } = await create({ max_completion_tokens: 7, temperature: 0, stop: "a", seed: 1, top_k: 3 });
-  assert.deepEqual(params, { max_tokens: 7, stop: ["a"], sampler: { temperature: 0, top_k: 3, seed: 1 } });
-  assert.equal((await create({ max_tokens: 7, max_completion_tokens: 7 })).params.max_tokens, 7);
+  assert.deepEqual(params, { maxTokens: 7, stop: ["a"], sampler: { temperature: 0, topK: 3, seed: 1 } });
+  assert.equal((await create({ max_tokens: 7, max_completion_tokens: 7 })).params.maxTokens, 7);
 });
 
 test("a chat refuses what only some of its parameters make wrong", async () => {
-  const cases = /** @type {[any, string, RegExp][]} */ ([
+  const cases = /** @type {[object, string, RegExp][]} */ ([
     [{ max_tokens: 5, max_completion_tokens: 6 }, "max_completion_tokens", /give one of them/],
     [{ stream_options: { include_usage: true } }, "stream_options", /stream: true/],
     [
@@ -198,18 +218,18 @@ test("a chat refuses what only some of its parameters make wrong", async () => {
     [{ stream: "yes" }, "stream", /true or false/],
     [{ model: 5 }, "model", /a string/],
     [{ onPrefill: 5 }, "onPrefill", /a function/],
-    [{ ignore_eos: true }, "ignore_eos", /is not known here/],
-    [{ prompt: "x" }, "prompt", /is not known here/],
+    [{ ignore_eos: true }, "ignore_eos", /is not a known parameter/],
+    [{ prompt: "x" }, "prompt", /is not a known parameter/],
   ]);
   for (const [params, place, words] of cases) await refused(() => create(params), place, words);
   const { chat } = completions();
   for (const wrong of [undefined, null, "Hi", 5, HI])
-    await refused(() => chat.create(wrong), "the argument", /must be an object/);
+    await refused(() => chat.create(untyped(wrong)), "the argument", /must be an object/);
 });
 
 test("messages of another shape are refused with the path", async () => {
-  const user = (/** @type {any} */ content) => [...HI, ...HI, { role: "user", content }];
-  const cases = /** @type {[any, string, RegExp][]} */ ([
+  const user = (/** @type {unknown} */ content) => [...HI, ...HI, { role: "user", content }];
+  const cases = /** @type {[object, string, RegExp][]} */ ([
     [undefined, "messages", /a list of messages, at least one, is undefined/],
     [null, "messages", /is null/],
     ["Hi", "messages", /is "Hi"/],
@@ -239,7 +259,7 @@ test("messages of another shape are refused with the path", async () => {
     [
       user([{ type: "text", text: "a", cache_control: {} }]),
       "messages[2].content[0].cache_control",
-      /known are type, text/,
+      /expected type, text/,
     ],
     [[{ role: "user", content: "Hi", nam: "x" }], "messages[0].nam", /did you mean name/],
     [[{ role: "user", content: "Hi", name: 5 }], "messages[0].name", /a string/],
@@ -259,7 +279,7 @@ test("messages arrive as text", async () => {
       { role: "tool", content: "5", tool_call_id: "c" },
     ],
   });
-  assert.deepEqual(prompt.messages, [
+  assert.deepEqual("messages" in prompt && prompt.messages, [
     { role: "system", content: "Be brief." },
     { role: "user", content: "ab", name: "Ann" },
     { role: "assistant", content: "" },
@@ -271,9 +291,9 @@ test("messages to render may have more in them, for templates", async () => {
   const call = { role: "assistant", content: null, tool_calls: [{ function: { name: "f" } }] };
   assert.deepEqual(checkMessages([call]), [{ ...call, content: "" }]);
   await refused(() => checkMessages([]), "messages", /at least one/);
-  await refused(() => checkMessages(/** @type {any} */ ("x")), "messages", /is "x"/);
-  await refused(() => checkMessages([5]), "messages[0]", /an object/);
-  await refused(() => checkMessages([{}]), "messages[0].role", /a string/);
+  await refused(() => checkMessages(untyped("x")), "messages", /is "x"/);
+  await refused(() => checkMessages(untyped([5])), "messages[0]", /an object/);
+  await refused(() => checkMessages(untyped([{}])), "messages[0].role", /a string/);
 });
 
 test("the second argument's signal stops an answer, as that of the first does", async () => {
@@ -285,15 +305,15 @@ test("the second argument's signal stops an answer, as that of the first does", 
     for (const stopped of [first && 0, second && 1].filter((x) => x !== false)) {
       const { port, chat } = completions();
       const stops = [new AbortController(), new AbortController()];
-      const params = { messages: HI, ...(first && { signal: stops[0]?.signal }) };
-      const answer = chat.create(params, second ? { signal: stops[1]?.signal } : undefined);
+      const signalled = (/** @type {number} */ i) => ({ signal: stops[i]?.signal ?? null });
+      const answer = chat.create({ messages: HI, ...(first && signalled(0)) }, second ? signalled(1) : undefined);
       await new Promise((turn) => setTimeout(turn));
       stops[Number(stopped)]?.abort("enough");
       await assert.rejects(answer, { code: "aborted", name: "AbortError", cause: "enough" });
       assert.deepEqual(port.sent.at(-1), { op: "abort", target: 1 });
     }
   }
-  await refused(() => create({}, { timeout: 5 }), "options.timeout", /known are signal/);
+  await refused(() => create({}, { timeout: 5 }), "options.timeout", /expected signal/);
   await refused(() => create({}, { singal: null }), "options.singal", /did you mean signal/);
   await refused(() => create({}, { signal: 5 }), "options.signal", /an AbortSignal/);
   await refused(() => create({}, "x"), "options", /an object/);
@@ -302,15 +322,15 @@ test("the second argument's signal stops an answer, as that of the first does", 
 
 test("a stream that cannot start rejects at once", async () => {
   const { client, chat } = completions();
-  const params = { messages: HI, stream: true };
+  const params = { messages: HI, stream: /** @type {const} */ (true) };
   await assert.rejects(chat.create(params, { signal: AbortSignal.abort() }), { code: "aborted" });
-  const { PagelmError } = await source("errors.ts");
+  const { PagelmError } = await source("shared/errors.ts");
   client.end(new PagelmError("disposed", "gone"));
   await assert.rejects(chat.create(params), { code: "disposed" });
 });
 
 test("a model is checked before anything is fetched", async () => {
-  const wrong = /** @type {[any, RegExp][]} */ ([
+  const wrong = /** @type {[unknown, RegExp][]} */ ([
     [undefined, /must be a URL, or a File or Blob, is undefined/],
     [null, /is null/],
     [5, /is 5/],
@@ -333,8 +353,8 @@ test("a model is checked before anything is fetched", async () => {
     ["https://me:secret@a/b.gguf", /user name or password/],
   ]);
   for (const [model, words] of wrong) {
-    await refused(() => checkModel(model), "model", words);
-    await refused(() => engineOptions({ model }), "model", words);
+    await refused(() => checkModel(untyped(model)), "model", words);
+    await refused(() => engineOptions(untyped({ model })), "model", words);
   }
   const right = [
     "http://a/b.gguf",
@@ -349,7 +369,7 @@ test("a model is checked before anything is fetched", async () => {
 
 test("options of an engine are refused by name", async () => {
   const model = "http://a/b.gguf";
-  const wrong = /** @type {[any, string, RegExp][]} */ ([
+  const wrong = /** @type {[object, string, RegExp][]} */ ([
     [{ backend: "gpu" }, "backend", /"auto" or "webgpu" or "cpu" or "reference", is "gpu"/],
     [{ contextLength: 0 }, "contextLength", /an integer from 1/],
     [{ contextLength: "4096" }, "contextLength", /is "4096"/],
@@ -364,13 +384,13 @@ test("options of an engine are refused by name", async () => {
     [{ wasmBuild: "simd" }, "wasmBuild", /"base"/],
     [{ wasmUrl: "http://" }, "wasmUrl", /a URL/],
     [{ workerUrl: "" }, "workerUrl", /a URL/],
-    [{ kernels: "all" }, "kernels", /"hardware"/],
+    [{ kernels: "hardware" }, "kernels", /is not a known parameter/],
     [{ signal: 5 }, "signal", /an AbortSignal/],
     [{ onProgress: "x" }, "onProgress", /a function/],
     [{ context_length: 5 }, "context_length", /did you mean contextLength/],
-    [{ nCtx: 5 }, "nCtx", /is not known here/],
+    [{ nCtx: 5 }, "nCtx", /is not a known parameter/],
     [{ onprogress: () => {} }, "onprogress", /did you mean onProgress/],
-    [{ temperature: 0 }, "temperature", /known are model, backend/],
+    [{ temperature: 0 }, "temperature", /expected model, backend/],
   ]);
   for (const [options, place, words] of wrong) {
     await refused(() => engineOptions({ model, ...options }), place, words);
@@ -378,10 +398,12 @@ test("options of an engine are refused by name", async () => {
       await refused(() => canRunOptions(options), place, words);
   }
   for (const options of [undefined, null, model, 5, [model]]) {
-    await refused(() => engineOptions(/** @type {any} */ (options)), "the argument", /must be an object/);
+    await refused(() => engineOptions(untyped(options)), "the argument", /must be an object/);
   }
-  await refused(() => engineOptions(/** @type {any} */ ({ modle: model })), "modle", /did you mean model/);
-  await refused(() => canRunOptions(/** @type {any} */ ({ backend: "cpu" })), "backend", /known are contextLength/);
+  assert.deepEqual(testOptions(untyped({ model, kernels: "hardware" })), { model, kernels: "hardware" });
+  await refused(() => testOptions(untyped({ model, kernels: "all" })), "kernels", /"hardware" or "software"/);
+  await refused(() => engineOptions(untyped({ modle: model })), "modle", /did you mean model/);
+  await refused(() => canRunOptions(untyped({ backend: "cpu" })), "backend", /expected contextLength/);
   const all = { model, backend: null, threads: undefined, signal: new AbortController().signal, wasmUrl: "http://a/" };
-  assert.deepEqual(engineOptions(all), { model, signal: all.signal, wasmUrl: "http://a/" });
+  assert.deepEqual(engineOptions(untyped(all)), { model, signal: all.signal, wasmUrl: "http://a/" });
 });

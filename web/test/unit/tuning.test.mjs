@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { source } from "./source.mjs";
 
-const { keep, kept } = await source("tuning.ts");
+const { loadTuning, saveTuning } = await source("worker/tuning.ts");
 const real = Object.getOwnPropertyDescriptor(globalThis, "caches");
 
 /** @param {object | undefined} value */
@@ -25,20 +25,20 @@ test("a record is found by its adapter", async () => {
       entries.set(new URL(url).href, response),
   };
   caches({ open: async () => cache });
-  assert.equal(await kept("a gpu, q8"), "");
-  await keep("a gpu, q8", "one");
-  await keep("a gpu & another #2, q8", "two");
-  await keep("a gpu, q8", "three");
-  assert.equal(await kept("a gpu, q8"), "three");
-  assert.equal(await kept("a gpu & another #2, q8"), "two");
-  assert.equal(await kept("a gpu"), "");
+  assert.equal(await loadTuning("a gpu, q8"), "");
+  await saveTuning("a gpu, q8", "one");
+  await saveTuning("a gpu & another #2, q8", "two");
+  await saveTuning("a gpu, q8", "three");
+  assert.equal(await loadTuning("a gpu, q8"), "three");
+  assert.equal(await loadTuning("a gpu & another #2, q8"), "two");
+  assert.equal(await loadTuning("a gpu"), "");
 });
 
 test("a browser that keeps nothing has no records and no errors", async () => {
   const full = { match: async () => undefined, put: () => Promise.reject(new Error("quota")) };
   for (const value of [undefined, { open: () => Promise.reject(new Error("private")) }, { open: async () => full }]) {
     caches(value);
-    await keep("a", "record");
-    assert.equal(await kept("a"), "");
+    await saveTuning("a", "record");
+    assert.equal(await loadTuning("a"), "");
   }
 });

@@ -47,7 +47,7 @@ pub trait Ints: Lanes {
     const WIDE_NEGATIVE: i32 = 0;
     /// W values.
     type F: Copy;
-    /// W whole numbers.
+    /// W 32-bit integers.
     type I: Copy;
     /// 4 bytes of each of W rows.
     type B: Copy;

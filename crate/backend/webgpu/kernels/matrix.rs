@@ -24,7 +24,7 @@ impl Matrix {
     }
 
     pub fn consts(&self) -> Vec<(&'static str, Const)> {
-        let row_bytes = self.dtype.row_bytes(self.cols).expect("the reader refuses rows that are no whole blocks");
+        let row_bytes = self.dtype.row_bytes(self.cols).expect("the reader refuses rows that are not whole blocks");
         vec![
             ("COLS", U(self.cols)),
             ("RUNS", U(self.cols / 32)),

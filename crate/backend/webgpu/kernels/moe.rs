@@ -8,14 +8,14 @@ use super::matrix::THREADS;
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
 use crate::backend::webgpu::dispatch::{Kernel, When};
 use crate::backend::webgpu::shader::bindings::Bindings;
-use crate::backend::webgpu::shader::text::Const::U;
+use crate::backend::webgpu::shader::text::Const::{B, U};
 use crate::backend::webgpu::shader::text::{assemble, assemble_with};
 use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Tuning};
 use crate::graph::{ValueId, View};
 
-pub fn lower_route(l: &mut Launches<'_>, x: ValueId, n_used: usize) {
+pub fn lower_route(l: &mut Launches<'_>, x: ValueId, n_used: usize, renormalise: bool) {
     let n_expert = l.g.shape(x).cols;
-    l.one_kernel(moe_route(n_expert, n_used, l.view(x), l.tuning), &[]);
+    l.one_kernel(moe_route(n_expert, n_used, renormalise, l.view(x), l.tuning), &[]);
     let route = ValueId(l.node as u32);
     for (tile, when) in moe_tiles(n_expert, n_used, l.tuning) {
         l.push(|| moe_group(n_expert, n_used, tile), when, &[Operand::Value(route), Operand::Groups(route)]);
@@ -27,11 +27,12 @@ pub fn lower_sum(l: &mut Launches<'_>, route: ValueId) {
 }
 
 /// x is a view of whole columns.
-fn moe_route(n_expert: usize, n_used: usize, x: View, tuning: Tuning) -> Kernel {
+fn moe_route(n_expert: usize, n_used: usize, renormalise: bool, x: View, tuning: Tuning) -> Kernel {
     let threads = if tuning.software { 8 } else { 64 };
     let consts = [
         ("EXPERTS", U(n_expert)),
         ("USED", U(n_used)),
+        ("RENORMALISE", B(renormalise)),
         ("WG", U(threads)),
         ("X_STRIDE", U(x.stride)),
         ("X_AT", U(x.at)),
@@ -91,8 +92,9 @@ pub fn moe_sum(cols: usize, n_used: usize, adds: bool) -> Kernel {
 pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let of = |n: usize| {
         let x = View { stride: 3 * n, at: n, group: n, len: n };
-        [moe_route(n, 8, x, tuning), moe_sum(n, 8, false), moe_sum(n, 8, true), moe_group(n, 8, 16)]
-            .map(|k| (n.to_string(), k))
+        let routes = [true, false].map(|renormalise| moe_route(n, 8, renormalise, x, tuning));
+        let rest = [moe_sum(n, 8, false), moe_sum(n, 8, true), moe_group(n, 8, 16)];
+        routes.into_iter().chain(rest).map(move |k| (n.to_string(), k))
     };
     [33, 64, 2048].into_iter().flat_map(of).collect()
 }

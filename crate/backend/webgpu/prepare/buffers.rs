@@ -1,4 +1,4 @@
-//! The buffers of a plan: all that its kernels bind.
+//! All buffers that the kernels of a plan bind.
 
 use super::states::States;
 use super::tables::Tables;
@@ -19,11 +19,11 @@ pub struct Buffers {
     pub step: wgpu::Buffer,
     slots: Vec<wgpu::Buffer>,
     pub tables: Tables,
-    /// What kernels pass to each other inside of a node.
+    /// Intermediate results between the kernels of one node.
     scratch: wgpu::Buffer,
-    /// Rows of x in int8, likewise.
+    /// Rows of x quantised to int8, between the kernels of one node.
     quantized: wgpu::Buffer,
-    /// The rows of a step by expert, for each slot of a route.
+    /// Rows of the step sorted by expert, for each slot that holds a route.
     groups: Vec<(SlotId, wgpu::Buffer)>,
 }
 
@@ -48,14 +48,14 @@ impl Buffers {
         Ok(Self { weights, states, step, slots, tables, scratch, quantized, groups })
     }
 
-    /// How many were made.
+    /// How many buffers there are.
     pub fn count(&self) -> u64 {
         let single = [&self.step, &self.scratch, &self.quantized].len();
         let shared = self.slots.len() + self.tables.all().count() + self.groups.len() + single;
         shared as u64 + self.states.buffers() + self.weights.buffers()
     }
 
-    /// Bytes of all but weights and states.
+    /// Bytes of all buffers except weights and states.
     pub fn scratch_bytes(&self) -> u64 {
         let groups = self.groups.iter().map(|(_, b)| b);
         let rest = [&self.step, &self.scratch, &self.quantized];
@@ -88,7 +88,7 @@ fn groups(gpu: &Gpu, plan: &Plan, limits: Limits) -> Result<Vec<(SlotId, wgpu::B
     let g = &plan.graph;
     let mut all: Vec<(SlotId, wgpu::Buffer)> = Vec::new();
     for (i, node) in g.nodes.iter().enumerate() {
-        let Op::MoeRoute { x, n_used } = &node.op else { continue };
+        let Op::MoeRoute { x, n_used, .. } = &node.op else { continue };
         let (n_expert, slot) = (g.shape(*x).cols, plan.slot(ValueId(i as u32)));
         let tiled = !moe::moe_tiles(n_expert, *n_used, gpu.tuning).is_empty();
         if tiled && !all.iter().any(|(s, _)| *s == slot) {

@@ -24,7 +24,7 @@ pub fn node(facts: Facts<'_>, i: usize) -> Vec<Launch> {
         op @ Op::Attention { .. } => attention::lower(&mut l, op),
         Op::SsmConv { x, w, state } => delta::lower_conv(&mut l, *x, *w, *state),
         op @ Op::DeltaRule { .. } => delta::lower_rule(&mut l, op),
-        Op::MoeRoute { x, n_used } => moe::lower_route(&mut l, *x, *n_used),
+        Op::MoeRoute { x, n_used, renormalise } => moe::lower_route(&mut l, *x, *n_used, *renormalise),
         Op::MoeSum { route, .. } => moe::lower_sum(&mut l, *route),
         op @ (Op::AddBias { .. }
         | Op::Add { .. }

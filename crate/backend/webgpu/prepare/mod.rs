@@ -1,4 +1,4 @@
-//! What is made before the first step: the buffers of a plan, and its dispatches.
+//! Everything that is created before the first step: buffers, pipelines and dispatches of a plan.
 
 pub mod buffers;
 pub mod lower;

@@ -1,4 +1,4 @@
-//! A plan made ready: buffers, pipelines and bind groups of every dispatch. Steps make none of these.
+//! A compiled plan: buffers, pipelines and bind groups of every dispatch. Steps create none of these.
 
 use super::buffers::Buffers;
 use super::lower;
@@ -16,12 +16,12 @@ pub struct Program {
     pub plan: Plan,
     pub limits: Limits,
     pub buffers: Buffers,
-    /// Of the trunk, and of the block for multi-token prediction.
+    /// Dispatches of the trunk, and of the block for multi-token prediction.
     dispatches: [Vec<Dispatch>; 2],
     pub made: Made,
 }
 
-/// How many objects a program made so far.
+/// How many objects a program has created.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Made {
     pub pipelines: u64,
@@ -39,7 +39,7 @@ impl Program {
         Ok(program)
     }
 
-    /// Makes the buffers.
+    /// Allocates the buffers.
     pub fn allocate(gpu: &Gpu, plan: Plan, limits: Limits, tuning: Tuning) -> Result<Self> {
         check(&plan.graph, limits)?;
         let buffers = Buffers::new(gpu, &plan, limits, tuning)?;
@@ -47,7 +47,7 @@ impl Program {
         Ok(Self { plan, limits, buffers, dispatches: Default::default(), made })
     }
 
-    /// The dispatches of both parts of the plan.
+    /// Compiles the dispatches of both parts of the plan.
     pub fn compile(&self, gpu: &Gpu, compiler: &mut Compiler<'_>, tuning: Tuning) -> Result<[Vec<Dispatch>; 2]> {
         let Self { plan, buffers, .. } = self;
         let parts = |w: WeightId| buffers.weights.parts(w).iter().map(|p| p.row0..p.row0 + p.rows).collect();
@@ -62,13 +62,13 @@ impl Program {
         gpu.fault.check().map(|()| dispatches)
     }
 
-    /// What a step runs, and the buffer of its logits.
+    /// The dispatches of a step, and the buffer of its logits.
     pub fn entry(&self, step: &Step<'_>) -> Result<(&[Dispatch], &wgpu::Buffer)> {
         let part = step.part(&self.plan.graph)?;
         Ok((&self.dispatches[step.entry as usize], self.buffers.slot(self.plan.slot(part.output))))
     }
 
-    /// Makes room in the cache for positions below `end`. Returns how many buffers and bind groups were made for it.
+    /// Grows the cache to hold positions below `end`. Returns how many buffers and bind groups that created.
     pub fn reserve(&mut self, gpu: &Gpu, end: usize) -> Result<Made> {
         let Self { buffers, dispatches, .. } = self;
         let mut bind_groups = 0;
@@ -80,17 +80,21 @@ impl Program {
         Ok(Made { pipelines: 0, buffers: made, bind_groups })
     }
 
-    /// Writes what is made from weights on the host.
+    /// Fills the tables that are computed on the host from weights.
     pub fn fill_tables(&self, gpu: &Gpu) {
         self.buffers.tables.fill(gpu, &self.plan.graph, &self.buffers.weights);
     }
 }
 
-/// Refuses what no kernel can run, before anything is allocated.
+/// Refuses, before anything is allocated, a plan that no kernel can run.
 fn check(g: &Graph, limits: Limits) -> Result<()> {
     let most = limits.max_tokens.max(limits.max_outputs);
     if most > MAX_GRID {
-        bail!(InvalidArgument, "a step of {most} tokens is more than the {} of a GPU grid", MAX_GRID);
+        bail!(
+            InvalidArgument,
+            "a step of {most} tokens exceeds the limit {} of a GPU grid; lower the tokens of a step",
+            MAX_GRID
+        );
     }
     for node in &g.nodes {
         for w in node.op.weights().map(|w| g.weight(w)) {

@@ -1,4 +1,4 @@
-//! Repacks weights on the GPU when all bytes are there: each tile in place, through a staging buffer.
+//! Repacks weights on the GPU once they are complete: tile by tile, in place, through a staging buffer.
 
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::kernels::repack::{GRID_X, TILE, fields, source};
@@ -22,7 +22,7 @@ impl<'a> Repacker<'a> {
 
     pub fn repack(&mut self, buffer: &wgpu::Buffer, dtype: DType, cols: usize, rows: usize) -> Result<()> {
         let Some(fields) = fields(dtype) else { return Ok(()) };
-        let tile = TILE * dtype.row_bytes(cols).expect("the reader refuses rows that are no whole blocks");
+        let tile = TILE * dtype.row_bytes(cols).expect("the reader refuses rows that are not whole blocks");
         let pipeline = self.pipeline(dtype, cols, tile, fields);
         // Offsets of bindings are multiples of 256: so are 16 tiles, each of which is a multiple of 16.
         let batch = (STAGING / tile / 16 * 16).max(16).min(rows / TILE);

@@ -4,7 +4,7 @@ use super::program::Program;
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::IDS_AT;
 use crate::backend::webgpu::kernels::sample::sample;
-use crate::backend::{Choice, Rules, Step};
+use crate::backend::{SampleRequest, SamplingRules, Step};
 use crate::bail;
 use crate::error::Result;
 use crate::graph::Entry;
@@ -37,7 +37,7 @@ pub struct Sampler {
 }
 
 /// Whether the kernel knows these rules.
-pub fn knows(rules: &Rules, n_vocab: usize) -> bool {
+pub fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
     (rules.top_k <= TOP_K || rules.top_k >= n_vocab) && rules.penalty_last_n <= RECENT
 }
 
@@ -98,22 +98,22 @@ impl Sampler {
     }
 
     /// Fails where the token of this step cannot be chosen so.
-    pub fn check(&self, step: &Step<'_>, choice: &Choice<'_>) -> Result<()> {
+    pub fn check(&self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
         let end = step.pos + step.tokens.len();
-        if !knows(choice.rules, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
-            bail!(InvalidArgument, "a token is chosen from one row of the trunk, by rules that were asked for");
+        if !knows(request.rules, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
+            bail!(InvalidArgument, "sampling needs prepared rules and a step of the trunk with one row of logits");
         }
-        if choice.history.is_some_and(|h| h.len() != end) || (choice.history.is_none() && step.tokens.len() != 1) {
-            bail!(InvalidArgument, "the history of a choice ends where its step does");
+        if request.history.is_some_and(|h| h.len() != end) || (request.history.is_none() && step.tokens.len() != 1) {
+            bail!(InvalidArgument, "the sampling history must end with the last token of its step");
         }
         Ok(())
     }
 
     /// Appends the shader's `How` behind the step uniform.
-    pub fn write(&self, step: &Step<'_>, choice: &Choice<'_>, words: &mut Vec<u32>) {
-        let (r, end) = (choice.rules, step.pos + step.tokens.len());
+    pub fn write(&self, step: &Step<'_>, request: &SampleRequest<'_>, words: &mut Vec<u32>) {
+        let (r, end) = (request.rules, step.pos + step.tokens.len());
         let top_k = if r.top_k < self.n_vocab { r.top_k } else { 0 };
-        words.extend([choice.key, top_k as u32, r.penalty_last_n.min(end) as u32, end as u32]);
+        words.extend([request.key, top_k as u32, r.penalty_last_n.min(end) as u32, end as u32]);
         // Below this every difference between logits decides.
         let temperature = if r.temperature > 0.0 { r.temperature.max(1e-30) } else { 0.0 };
         let least = if r.min_p > 0.0 { r.min_p.ln() } else { -1e38 };
@@ -125,9 +125,9 @@ impl Sampler {
     }
 
     /// What penalties look at, where the host knows it. Returns the bytes that were written.
-    pub fn write_history(&self, gpu: &Gpu, choice: &Choice<'_>) -> u64 {
-        let Some(history) = choice.history.filter(|_| choice.rules.penalty_last_n > 0) else { return 0 };
-        let start = history.len().saturating_sub(choice.rules.penalty_last_n);
+    pub fn write_history(&self, gpu: &Gpu, request: &SampleRequest<'_>) -> u64 {
+        let Some(history) = request.history.filter(|_| request.rules.penalty_last_n > 0) else { return 0 };
+        let start = history.len().saturating_sub(request.rules.penalty_last_n);
         let recent = bytemuck::cast_slice(&history[start..]);
         gpu.queue.write_buffer(&self.history, start as u64 * 4, recent);
         recent.len() as u64
@@ -148,7 +148,7 @@ impl Sampler {
 /// What the shader writes is a token or why there is none.
 pub fn token(id: u32) -> Result<u32> {
     match id {
-        u32::MAX => bail!(DegenerateLogits, "a logit is no finite number; compare this backend with the reference"),
+        u32::MAX => bail!(DegenerateLogits, "a logit is not finite; compare this backend with the reference"),
         0xffff_fffe => bail!(DegenerateLogits, "all logits are equal; compare this backend with the reference"),
         0xffff_fffd => bail!(DegenerateLogits, "the penalties leave no token to choose from"),
         id => Ok(id),

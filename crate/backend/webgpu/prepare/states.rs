@@ -1,27 +1,25 @@
-//! What stays from step to step: the rows of keys and values, which grow, and the recurrent states, which do not.
+//! State that outlives a step: rows of keys and values, which grow, and recurrent states, which do not.
 
-use crate::backend::webgpu::device::Gpu;
+use crate::backend::webgpu::device::{Gpu, check_binding};
 use crate::backend::webgpu::kernels::kv::kv_of;
 use crate::backend::{KvType, Limits};
 use crate::error::Result;
 use crate::graph::{Graph, Op, StateId};
 
-/// Positions that the cache has room for at first, and by which it grows at least.
+/// The initial capacity of the cache in positions, and the least by which it grows.
 const CHUNK: usize = 512;
 
 pub struct States {
     all: Vec<wgpu::Buffer>,
-    /// Positions that those with a row for each have room for.
+    /// Positions for which states with a row per position have room.
     rows: usize,
-    /// Each recurrent state's number, and room for a copy of it.
+    /// The index of each recurrent state, and the buffer of its copy.
     saved: Vec<(usize, wgpu::Buffer)>,
 }
 
 impl States {
     pub fn new(gpu: &Gpu, g: &Graph, limits: Limits) -> Result<Self> {
-        for i in 0..g.states.len() {
-            gpu.check_binding(&g.states[i].name, state_bytes(g, StateId(i as u32), limits.kv, limits.n_ctx))?;
-        }
+        check(g, limits, gpu.max_binding)?;
         let rows = limits.n_ctx.min(CHUNK);
         let state = |i: usize| allocate(gpu, g, i, limits.kv, rows);
         let all = (0..g.states.len()).map(state).collect::<Result<_>>()?;
@@ -42,8 +40,8 @@ impl States {
         (self.all.len() + self.saved.len()) as u64
     }
 
-    /// Makes room for positions below `end`, and then for half again as many as there were at least: rows move to larger
-    /// buffers, of which `moved` is told the old and the new one. Returns how many moved.
+    /// Grows the cache to hold positions below `end`, and at least by half: rows move to larger buffers, and `moved` is
+    /// called with the old and the new one. Returns how many moved.
     pub fn reserve(
         &mut self,
         gpu: &Gpu,
@@ -63,7 +61,7 @@ impl States {
             encoder.copy_buffer_to_buffer(buffer, 0, &new, 0, buffer.size());
             gpu.queue.submit([encoder.finish()]);
             moved(buffer, &new);
-            // One after the other, and each freed as soon as the GPU is done with it.
+            // One at a time, each freed as soon as the GPU is done with it, to keep the peak low.
             std::mem::replace(buffer, new).destroy();
             n += 1;
         }
@@ -71,7 +69,7 @@ impl States {
         gpu.fault.check().map(|()| n)
     }
 
-    /// Copies the recurrent states to their copies, or back. Says whether there are any.
+    /// Copies the recurrent states to their copies, or back. Returns whether there are any.
     pub fn copy_recurrent(&self, gpu: &Gpu, back: bool) -> bool {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (i, saved) in &self.saved {
@@ -83,6 +81,14 @@ impl States {
         }
         !self.saved.is_empty()
     }
+}
+
+/// Refuses states that could not be bound whole once the context is full.
+pub fn check(g: &Graph, limits: Limits, max_binding: u64) -> Result<()> {
+    (0..g.states.len()).try_for_each(|i| {
+        let bytes = state_bytes(g, StateId(i as u32), limits.kv, limits.n_ctx);
+        check_binding(&g.states[i].name, bytes, max_binding)
+    })
 }
 
 /// A state with room for `rows` positions.

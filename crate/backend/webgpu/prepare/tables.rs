@@ -1,4 +1,4 @@
-//! The buffers of tables. They are filled when all weights are there.
+//! The buffers of tables, which are filled once the weights are complete.
 
 use super::weights::Weights;
 use crate::backend::webgpu::device::Gpu;
@@ -31,7 +31,7 @@ impl Tables {
         self.0.iter().map(|(_, buffer)| buffer)
     }
 
-    /// Writes what is made from weights on the host.
+    /// Fills the tables that are computed on the host from weights.
     pub fn fill(&self, gpu: &Gpu, g: &Graph, weights: &Weights) {
         for (table, buffer) in &self.0 {
             gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words(table, g, weights)));
@@ -39,7 +39,7 @@ impl Tables {
     }
 }
 
-/// What goes into the buffer of a table.
+/// The contents of a table.
 fn words(table: &Table, g: &Graph, weights: &Weights) -> Vec<u32> {
     let values = |w: WeightId| values(g.weight(w).dtype, weights.host(w));
     match table {
@@ -57,7 +57,7 @@ fn words(table: &Table, g: &Graph, weights: &Weights) -> Vec<u32> {
 
 /// Angle i of position 1 for each pair, as a 64-bit fraction of a turn: low word, high word.
 ///
-/// Whole turns do not matter, so the product with a position may overflow, and keeps its low digits at any position.
+/// Whole turns do not matter, so the product with a position may wrap around: its low bits are exact at any position.
 fn turns(r: &Rope, freqs: Option<&[f32]>) -> Vec<[u32; 2]> {
     let turn = |i: usize| {
         let angle = f64::from(r.scale) * f64::from(r.base).powf(-2.0 * i as f64 / r.n_rot as f64);
@@ -69,7 +69,7 @@ fn turns(r: &Rope, freqs: Option<&[f32]>) -> Vec<[u32; 2]> {
     (0..r.n_rot / 2).map(turn).collect()
 }
 
-/// The values of a weight that is not quantised; `None` for other types.
+/// The values of a weight that is not quantised; `None` for quantised types.
 fn values(dtype: DType, bytes: &[u8]) -> Option<Vec<f32>> {
     let f32s = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
     let pair = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);

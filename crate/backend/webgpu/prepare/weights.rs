@@ -12,10 +12,10 @@ use crate::error::Result;
 use crate::graph::{Graph, Op, Post, Weight, WeightId};
 use crate::quant;
 
-/// Bytes past the end that kernels may read: they load aligned words, and one too many.
+/// Bytes past the end that kernels may read: they load aligned words, up to one too many.
 const SLACK: u64 = 16;
 
-/// Bytes that may wait in staging buffers natively before the GPU is made to take them, and what the smallest write
+/// Native only: bytes that may sit in staging buffers before they are submitted, and the bytes that the smallest write
 /// counts for.
 const MAX_STAGED: usize = 32 << 20;
 const MIN_STAGED: usize = 64 << 10;
@@ -34,10 +34,20 @@ pub struct Part {
 /// Where the next bytes of a weight go.
 #[derive(Debug)]
 pub enum Target<'a> {
-    /// So many bytes to this place in a GPU buffer; place and count are multiples of 4.
-    Raw { buffer: &'a wgpu::Buffer, offset: u64, len: usize },
-    /// So many bytes through `write_weight`.
-    Write { len: usize },
+    /// The next `len` bytes go to a GPU buffer as they are.
+    Raw {
+        /// Where to.
+        buffer: &'a wgpu::Buffer,
+        /// In bytes from its start, a multiple of 4.
+        offset: u64,
+        /// A multiple of 4.
+        len: usize,
+    },
+    /// The next bytes go through `write_weight`.
+    Write {
+        /// How many of them.
+        len: usize,
+    },
 }
 
 struct Store {
@@ -45,16 +55,16 @@ struct Store {
     dtype: DType,
     cols: usize,
     parts: Vec<Part>,
-    /// Kept here (and maybe nowhere else): it goes into a table when all weights are there.
+    /// The bytes on the host (perhaps only there): they go into a table once the weights are complete.
     host: Option<Vec<u8>>,
 }
 
 pub struct Weights {
     all: Vec<Store>,
-    /// Words of which only some bytes came yet: bytes, and a mask of those that are there.
+    /// Words of which only some bytes have arrived: the bytes, and a mask of those that are valid.
     edges: BTreeMap<(u32, usize, usize), ([u8; 4], u8)>,
     staged: usize,
-    /// Whether the bytes lie as kernels read them, and no longer as in the file.
+    /// Whether the bytes are repacked for the kernels, no longer in the order of the file.
     packed: bool,
 }
 
@@ -115,7 +125,7 @@ impl Weights {
         let Store { name, parts, host, .. } = &mut self.all[w.index()];
         if let Some(to) = host {
             let Some(to) = offset.checked_add(bytes.len()).and_then(|end| to.get_mut(offset..end)) else {
-                bail!(InvalidArgument, "weight `{name}` has {} bytes, a piece ends after them", to.len());
+                bail!(InvalidArgument, "weight `{name}` has {} bytes, the piece ends past them", to.len());
             };
             to.copy_from_slice(bytes);
         }
@@ -124,7 +134,7 @@ impl Weights {
         }
         while !bytes.is_empty() {
             let done = match target_in(&self.all[w.index()].parts, offset, bytes.len().min(MAX_STAGED)) {
-                None => bail!(InvalidArgument, "weight `{}`: a piece ends after it", self.all[w.index()].name),
+                None => bail!(InvalidArgument, "the piece ends past the end of weight `{}`", self.all[w.index()].name),
                 Some(Target::Raw { buffer, offset, len }) => {
                     gpu.queue.write_buffer(buffer, offset, &bytes[..len]);
                     len
@@ -141,7 +151,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Every weight must be whole now.
+    /// Repacks the weights. Fails where bytes are missing.
     pub fn finish(&mut self, gpu: &Gpu) -> Result<()> {
         if let Some(((w, _, word), _)) = self.edges.first_key_value() {
             let name = &self.all[*w as usize].name;
@@ -158,13 +168,13 @@ impl Weights {
         gpu.wait()
     }
 
-    /// Collects the bytes of a word until all are there. Words are what a queue can write.
+    /// Collects the bytes of a word until it is complete: a queue writes whole words.
     fn write_edge(&mut self, gpu: &Gpu, w: WeightId, offset: usize, bytes: &[u8]) {
         let parts = &self.all[w.index()].parts;
         let i = parts.partition_point(|p| p.start + p.len <= offset);
         let at = offset - parts[i].start;
         let key = (w.0, i, at / 4);
-        // Behind the end of the part there is nothing to wait for.
+        // Bytes behind the end of the part never arrive.
         let beyond = (0..4).filter(|b| at / 4 * 4 + b >= parts[i].len).fold(0, |m, b| m | 1 << b);
         let (word, mask) = self.edges.entry(key).or_insert(([0; 4], beyond));
         for (b, &byte) in (at % 4..4).zip(bytes) {
@@ -177,7 +187,7 @@ impl Weights {
         }
     }
 
-    /// Each write takes staging memory until the queue has run: bounds it.
+    /// Each write takes staging memory until the queue has run; this bounds it.
     fn flush(&mut self, gpu: &Gpu, written: usize) -> Result<()> {
         self.staged += written.max(MIN_STAGED);
         if cfg!(not(target_arch = "wasm32")) && self.staged >= MAX_STAGED {
@@ -220,14 +230,14 @@ fn rows_of_parts(gpu: &Gpu, g: &Graph, w: WeightId) -> Result<usize> {
     if most == 0 {
         bail!(
             OutOfMemory,
-            "{TILE} rows of weight `{}` have {row_bytes} bytes each, more than the GPU binds",
+            "{TILE} rows of weight `{}` with {row_bytes} bytes each are more than the GPU can bind",
             g.weight(w).name
         );
     }
     Ok(most)
 }
 
-/// Rows with those that fill up the last tile.
+/// Rows, rounded up to whole tiles.
 fn tiled(dtype: DType, rows: usize) -> usize {
     if repack::fields(dtype).is_some() { rows.next_multiple_of(TILE) } else { rows }
 }
@@ -236,7 +246,7 @@ fn grid(w: &Weight) -> &'static [u8] {
     bytemuck::cast_slice(quant::grid(w.dtype).unwrap_or_default())
 }
 
-/// Allocates the parts of a weight. Behind the rows of each part lies the grid of its type, from the next whole word on.
+/// Allocates the parts of a weight. The grid of its type follows the rows of each part, at the next whole word.
 fn split(gpu: &Gpu, w: &Weight, most: usize) -> Result<Vec<Part>> {
     let (row_bytes, grid) = (w.row_bytes(), grid(w));
     let mut parts = Vec::new();

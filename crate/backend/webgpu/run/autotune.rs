@@ -15,36 +15,36 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::{Attention, Builder, Entry, Graph, Op, Plan, StateId, Weight, WeightId};
 
-/// Milliseconds that all of it takes, but for the measurement that is running then.
+/// Time limit in milliseconds; a measurement that has started still ends.
 const BUDGET: f64 = 1000.0;
 
-/// Milliseconds that a measurement takes at least: clocks in browsers are coarse.
+/// The least milliseconds of a measurement: clocks in browsers are coarse.
 const SPAN: f64 = 4.0;
 const ROUNDS: usize = 3;
 const MOST_REPEATS: f64 = 64.0;
 
-/// How much of the default's time a faster one may take at most: less is noise.
+/// A variant must take less than this fraction of the default's time: a smaller gain is noise.
 const GAIN: f64 = 0.97;
 
-/// Bytes of weights of a trial: more than caches hold, because a model's come from memory.
+/// Bytes of weights of a trial: more than the caches hold, because a model's weights come from memory.
 const BYTES: usize = 64 << 20;
 const COPIES: usize = 16;
 
-/// Rows of a matrix and of x for the gemm, and positions for attention, at most.
+/// The most rows of the matrix and of x for the gemm, and positions for attention.
 const ROWS: usize = 1024;
 const TOKENS: usize = 256;
 const POSITIONS: usize = 4096;
 
-/// What time it is.
+/// The clock of the measurements.
 #[derive(Clone, Copy)]
 pub struct Clock<'a> {
     /// The host's, in milliseconds.
     pub now: &'a dyn Fn() -> f64,
-    /// Whether kernels are timed by the GPU's own, where it has one.
+    /// Whether to use timestamp queries of the GPU where it has them.
     pub gpu: bool,
 }
 
-/// The fastest of the candidates, each with the best of those before it.
+/// The fastest candidates; each is measured together with the best of those before it.
 pub async fn tune(
     gpu: &Gpu,
     plan: &Plan,
@@ -63,7 +63,7 @@ pub async fn tune(
     Ok(best)
 }
 
-/// A small plan, and the step of it that is measured.
+/// A small plan, and the step that is measured.
 struct Trial {
     plan: Plan,
     limits: Limits,
@@ -105,7 +105,7 @@ fn is_attn_chunk(c: Knob) -> bool {
     matches!(c, Knob::AttnChunk(_))
 }
 
-/// Of the matrices that are read whole for each token, one of the size that most bytes have.
+/// Of the matrices that are read whole for each token, one of the size that makes up most bytes.
 fn largest(g: &Graph, is: impl Fn(&Weight) -> bool) -> Option<&Weight> {
     let read = g.nodes.iter().flat_map(|n| match &n.op {
         Op::MatMul { w, .. } => vec![*w],
@@ -119,7 +119,7 @@ fn largest(g: &Graph, is: impl Fn(&Weight) -> bool) -> Option<&Weight> {
 }
 
 impl Trial {
-    /// Products of copies of some rows of a matrix with as many tokens.
+    /// The product of copies of some rows of a matrix with that many tokens.
     fn product(w: &Weight, rows: usize, tokens: usize) -> Self {
         let rows = rows.min((BYTES / w.row_bytes()).max(WIDE_MATRIX_ROWS));
         let copies = (BYTES / (rows * w.row_bytes()).max(1)).clamp(1, COPIES);
@@ -162,12 +162,12 @@ impl Trial {
         Step { tokens: &self.tokens, pos: self.pos, outputs: self.tokens.len(), entry: Entry::Trunk }
     }
 
-    /// How many numbers the step gives.
+    /// The number of logits of the step.
     fn numbers(&self) -> usize {
         self.tokens.len() * self.plan.graph.n_vocab()
     }
 
-    /// The fastest: the default, or with one of the changes.
+    /// The fastest tuning: the default, or the default with one of the candidates.
     async fn run(
         &self,
         gpu: &Gpu,
@@ -175,7 +175,7 @@ impl Trial {
         changes: &[&Candidate],
         (clock, end): (Clock<'_>, f64),
     ) -> Result<Tuning> {
-        // Room for whichever needs the most.
+        // Sized for the candidate that needs the most.
         let roomy = Tuning {
             attn_chunk: changes.iter().fold(default.attn_chunk, |n, c| n.min(default.with(c.knob).attn_chunk)),
             ..default
@@ -197,14 +197,14 @@ impl Trial {
             if off <= c.tolerance {
                 variants.push((tuning, run, f64::INFINITY));
             } else {
-                tracing::warn!("{:?} gives numbers on this GPU that are off by {off:e}: it is not used", c.knob);
+                tracing::warn!("{:?} is off by {off:e} on this GPU and is not used", c.knob);
             }
         }
         let once = bench.time(&variants[0].1, 1, clock).await?;
         let repeats = (SPAN / once.max(1e-3)).ceil().clamp(1.0, MOST_REPEATS) as usize;
         for round in 0..ROUNDS {
             for (_, run, best) in &mut variants {
-                // Those that were not measured are not chosen.
+                // Candidates that were not measured are not chosen.
                 if round > 0 && (clock.now)() >= end {
                     break;
                 }
@@ -218,7 +218,7 @@ impl Trial {
     }
 }
 
-/// The largest difference, of the largest number.
+/// The largest difference, relative to the largest value.
 fn distance(got: &[f32], want: &[f32]) -> f32 {
     let size = want.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
     let off = |(a, b): (&f32, &f32)| if a.is_finite() { (a - b).abs() / size } else { f32::INFINITY };
@@ -252,7 +252,7 @@ impl<'a> Bench<'a> {
         Ok(trunk)
     }
 
-    /// What the step gives.
+    /// The logits of the step.
     async fn numbers(&mut self, run: &[Dispatch]) -> Result<Vec<f32>> {
         let mut encoder = self.gpu.encoder();
         let step = self.trial.step();
@@ -263,7 +263,7 @@ impl<'a> Bench<'a> {
         Ok(got)
     }
 
-    /// Milliseconds of the kernels that are on trial, by the GPU's clock if it has one.
+    /// Milliseconds of the kernels under test, by the GPU's clock if it has one.
     async fn time(&mut self, run: &[Dispatch], repeats: usize, clock: Clock<'_>) -> Result<f64> {
         let step = self.trial.step();
         if clock.gpu && self.gpu.timestamps {
@@ -288,7 +288,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// One pass: everything, or many times those that are on trial.
+/// Records one pass: the whole step, or the kernels under test many times.
 fn record(
     encoder: &mut wgpu::CommandEncoder,
     run: &[Dispatch],
@@ -308,7 +308,7 @@ fn record(
     }
 }
 
-/// Fills weights and states with numbers of which none is too large.
+/// Fills weights and states with values that keep all sums finite.
 fn fill(gpu: &Gpu, program: &mut Program) -> Result<()> {
     const PIECE: usize = 1 << 20;
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
@@ -320,7 +320,7 @@ fn fill(gpu: &Gpu, program: &mut Program) -> Result<()> {
     };
     let floats: Vec<f32> = (0..PIECE / 4).map(|_| (random() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect();
     let floats: &[u8] = bytemuck::cast_slice(&floats);
-    // Whichever of these bytes are an f16 or a float of another size, it is below 2 and no infinity.
+    // Whatever float type these bytes are read as, the value is finite and below 2.
     let words: Vec<u64> = (0..PIECE / 8).map(|_| random() & 0x9f9f_9f9f_9f9f_9f9f | 0x2020_2020_2020_2020).collect();
     let packed: &[u8] = bytemuck::cast_slice(&words);
     for i in 0..program.plan.graph.weights.len() {

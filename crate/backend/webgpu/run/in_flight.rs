@@ -1,4 +1,4 @@
-//! Steps in flight: submitted, and not read yet. Each has a buffer that the host can map, for what it gives back.
+//! Steps in flight: submitted and not read yet. Each has a readback buffer that the host maps.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 #[derive(Default)]
 struct State {
-    /// Whether the GPU is done, and whether it succeeded.
+    /// Set when the GPU is done: whether mapping succeeded.
     done: Option<bool>,
     waker: Option<Waker>,
 }
@@ -42,7 +42,7 @@ impl Flag {
     }
 }
 
-/// Waits until the host can read a buffer.
+/// Waits until a buffer is mapped.
 pub async fn mapped(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<()> {
     let flag = Flag::default();
     let set = flag.clone();
@@ -54,29 +54,29 @@ pub async fn mapped(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<()> {
         return Ok(());
     }
     gpu.fault.check()?;
-    bail!(GpuError, "what the GPU gives back could not be mapped");
+    bail!(GpuError, "the readback buffer could not be mapped");
 }
 
-/// What a step gives back to the host.
+/// What the host reads back from a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// As many rows as the step has outputs; maybe none.
+    /// A row of logits per output of the step; maybe none.
     Logits,
     Token,
 }
 
-/// A step that may be in flight.
+/// The readback of one step.
 struct Slot {
     answer: Answer,
     buffer: wgpu::Buffer,
     flag: Flag,
-    /// Bytes that the step in this slot gives back.
+    /// Bytes that the step in this slot reads back.
     bytes: u64,
-    /// After which the step is over.
+    /// The submission after which the step is complete.
     submission: Option<wgpu::SubmissionIndex>,
 }
 
-/// Steps that were submitted and not read yet, oldest first, and the slots for more of them.
+/// Steps in flight, oldest first, and free slots for more of them.
 #[derive(Default)]
 pub struct InFlight {
     steps: VecDeque<Slot>,
@@ -84,7 +84,7 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// Makes slots for `n` more steps with such answers of up to `bytes` bytes.
+    /// Creates slots for `n` more steps whose answer of this kind has up to `bytes` bytes.
     pub fn add(&mut self, gpu: &Gpu, answer: Answer, n: usize, bytes: u64) -> Result<()> {
         use wgpu::BufferUsages as U;
         let usage = U::MAP_READ | U::COPY_DST;
@@ -114,7 +114,7 @@ impl InFlight {
         Ok(())
     }
 
-    /// Takes a free slot for a step and records the copy of what it gives back.
+    /// Takes a free slot for a step and records the copy of its answer.
     ///
     /// # Panics
     /// Where no slot is free.
@@ -129,7 +129,7 @@ impl InFlight {
         self.steps.push_back(slot);
     }
 
-    /// Asks to be told when the newest step is over. Call it after the submit.
+    /// Requests a notification when the newest step is complete. Call it after the submit.
     pub fn notify(&mut self, queue: &wgpu::Queue, submission: wgpu::SubmissionIndex) {
         let slot = self.steps.back_mut().expect("a step took a slot");
         slot.submission = Some(submission);
@@ -141,11 +141,11 @@ impl InFlight {
         }
     }
 
-    /// Copies what the oldest step with such an answer gives back. Natively it blocks until it is there; in a browser it
-    /// never does.
+    /// Copies the answer of the oldest step with an answer of this kind. Blocks until it is complete natively; never in a
+    /// browser.
     pub fn poll(&mut self, gpu: &Gpu, cx: &Context<'_>, answer: Answer, out: &mut [u8]) -> Poll<Result<()>> {
         let Some(oldest) = self.steps.iter().position(|s| s.answer == answer) else {
-            return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step waits to be read")));
+            return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step is in flight")));
         };
         let slot = &mut self.steps[oldest];
         if slot.flag.lock().done.is_none() && cfg!(not(target_arch = "wasm32")) {
@@ -163,13 +163,13 @@ fn read(slot: &Slot, ok: bool, gpu: &Gpu, out: &mut [u8]) -> Result<()> {
     gpu.fault.check()?;
     if !ok {
         gpu.wait()?; // A lost device tells so while one waits.
-        bail!(GpuError, "what a step gave back could not be mapped");
+        bail!(GpuError, "the result of a step could not be mapped");
     }
     if slot.bytes == 0 {
         return Ok(());
     }
     let Ok(view) = slot.buffer.get_mapped_range(..slot.bytes) else {
-        bail!(GpuError, "what a step gave back could not be read");
+        bail!(GpuError, "the result of a step could not be read");
     };
     let fits = out.len() == view.len();
     if fits {
@@ -178,7 +178,7 @@ fn read(slot: &Slot, ok: bool, gpu: &Gpu, out: &mut [u8]) -> Result<()> {
     drop(view);
     slot.buffer.unmap();
     if !fits {
-        bail!(InvalidArgument, "the step gives back {} bytes, there is room for {}", slot.bytes, out.len());
+        bail!(InvalidArgument, "the step returns {} bytes, the output has room for {}", slot.bytes, out.len());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What happens when steps run: one step, how much of it a submit gets, what is in flight, and how long kernels take.
+//! Running steps: one step, its division into submits, steps in flight, and timing.
 
 pub mod autotune;
 pub mod in_flight;

@@ -1,4 +1,4 @@
-//! How long each kernel of a step takes, by the clock of the GPU.
+//! Times each kernel of a step with timestamp queries.
 
 use super::in_flight::mapped;
 use crate::backend::webgpu::device::Gpu;
@@ -8,7 +8,7 @@ use crate::backend::{Step, Timed};
 use crate::bail;
 use crate::error::Result;
 
-/// Dispatches whose times fit into one query set.
+/// Dispatches whose timestamps fit into one query set.
 const BATCH: usize = 1024;
 
 /// Runs a step's dispatches, each in a pass of its own.
@@ -31,11 +31,10 @@ pub async fn run(gpu: &Gpu, dispatches: &[Dispatch], step: &Step<'_>) -> Result<
     Ok(all)
 }
 
-/// Bytes per second of a kernel that does nothing but read a large buffer, vector by vector: what the others are
-/// measured against.
+/// Bytes per second of a kernel that only reads a large buffer, vector by vector: the limit to compare kernels with.
 pub async fn streaming_read(gpu: &Gpu) -> Result<f64> {
     const REPEATS: usize = 5;
-    // Larger than any cache, and no trouble on a phone.
+    // Larger than any cache, and small enough for a phone.
     let bytes = gpu.max_binding.min(if gpu.tuning.software { 64 << 20 } else { 256 << 20 }) / 4096 * 4096;
     let (from, to) = (gpu.storage("read", bytes)?, gpu.storage("sums", 1 << 16)?);
     let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -70,14 +69,14 @@ pub async fn streaming_read(gpu: &Gpu) -> Result<f64> {
     Ok(bytes as f64 / (best.max(1.0) * 1e-9))
 }
 
-/// The nanoseconds of `n` passes that `record` makes.
+/// The nanoseconds of each of the `n` passes that `record` encodes.
 pub async fn time(
     gpu: &Gpu,
     n: usize,
     mut record: impl FnMut(&mut wgpu::CommandEncoder, usize, wgpu::ComputePassTimestampWrites<'_>),
 ) -> Result<Vec<f64>> {
     if !gpu.timestamps {
-        bail!(InvalidState, "this GPU has no clock for kernels, or the browser hides it");
+        bail!(InvalidState, "timestamp queries are not available: the GPU lacks them or the browser hides them");
     }
     let bytes = (2 * n * 8) as u64;
     let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -108,7 +107,7 @@ pub async fn time(
     encoder.copy_buffer_to_buffer(&resolved, 0, &read, 0, bytes);
     gpu.queue.submit([encoder.finish()]);
     mapped(gpu, &read).await?;
-    let Ok(view) = read.get_mapped_range(..) else { bail!(GpuError, "the times could not be read") };
+    let Ok(view) = read.get_mapped_range(..) else { bail!(GpuError, "the timestamps could not be read back") };
     let period = f64::from(gpu.queue.get_timestamp_period());
     let ticks = |at: &[u8]| at.iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
     Ok(view.chunks_exact(16).map(|pair| ticks(&pair[8..]).saturating_sub(ticks(&pair[..8])) as f64 * period).collect())

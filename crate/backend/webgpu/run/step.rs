@@ -8,7 +8,7 @@ use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::{Dispatch, IDS_AT};
 use crate::backend::webgpu::prepare::program::Program;
 use crate::backend::webgpu::prepare::sampler::{self, Sampler};
-use crate::backend::{Choice, Counters, Limits, Rules, Step};
+use crate::backend::{Counters, Limits, SampleRequest, SamplingRules, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Plan;
@@ -52,7 +52,7 @@ impl Runner {
     }
 
     /// Makes ready to choose tokens by these rules. Returns how many such steps may be in flight at once.
-    pub fn prepare_sampling(&mut self, gpu: &Gpu, c: &mut Counters, rules: &Rules) -> Result<usize> {
+    pub fn prepare_sampling(&mut self, gpu: &Gpu, c: &mut Counters, rules: &SamplingRules) -> Result<usize> {
         if !sampler::knows(rules, self.program.plan.graph.n_vocab()) {
             return Ok(0);
         }
@@ -69,16 +69,22 @@ impl Runner {
 
     /// Submits a step, with a copy of what comes back to the host: one pass and one submit, or several where it would
     /// take long.
-    pub fn start(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>, choice: Option<&Choice<'_>>) -> Result<()> {
-        self.check(step, choice)?;
+    pub fn start(
+        &mut self,
+        gpu: &Gpu,
+        c: &mut Counters,
+        step: &Step<'_>,
+        request: Option<&SampleRequest<'_>>,
+    ) -> Result<()> {
+        self.check(step, request)?;
         self.reserve(gpu, c, step)?;
         if self.in_flight.is_empty() {
             self.budget.begin(self.program.entry(step)?.0, step);
         }
         let budget = self.budget.of(step);
         let last = self.submit_all_but_last(gpu, c, step, budget)?;
-        self.write_last(gpu, c, &last, choice);
-        let encoder = self.record_last(gpu, c, &last, choice, budget)?;
+        self.write_last(gpu, c, &last, request);
+        let encoder = self.record_last(gpu, c, &last, request, budget)?;
         let submission = gpu.queue.submit([encoder.finish()]);
         self.in_flight.notify(&gpu.queue, submission);
         c.steps += 1;
@@ -88,10 +94,10 @@ impl Runner {
     }
 
     /// Refuses what cannot run, before anything starts.
-    fn check(&self, step: &Step<'_>, choice: Option<&Choice<'_>>) -> Result<()> {
+    fn check(&self, step: &Step<'_>, request: Option<&SampleRequest<'_>>) -> Result<()> {
         fits(step, self.program.limits)?;
-        let Some(choice) = choice else { return self.in_flight.ensure_free(Answer::Logits) };
-        self.sampler.as_ref().ok_or_else(not_asked)?.check(step, choice)?;
+        let Some(request) = request else { return self.in_flight.ensure_free(Answer::Logits) };
+        self.sampler.as_ref().ok_or_else(not_asked)?.check(step, request)?;
         self.in_flight.ensure_free(Answer::Token)
     }
 
@@ -132,14 +138,14 @@ impl Runner {
     }
 
     /// Writes what the last pass of a step reads.
-    fn write_last(&mut self, gpu: &Gpu, c: &mut Counters, last: &Step<'_>, choice: Option<&Choice<'_>>) {
+    fn write_last(&mut self, gpu: &Gpu, c: &mut Counters, last: &Step<'_>, request: Option<&SampleRequest<'_>>) {
         let Self { program, sampler, words, .. } = self;
         write_head(words, last);
-        if let (Some(sampler), Some(choice)) = (sampler, choice) {
-            sampler.write(last, choice, words);
-            c.bytes_written += sampler.write_history(gpu, choice);
+        if let (Some(sampler), Some(request)) = (sampler, request) {
+            sampler.write(last, request, words);
+            c.bytes_written += sampler.write_history(gpu, request);
         }
-        if is_known(choice) {
+        if is_known(request) {
             write_ids(words, last);
         }
         c.bytes_written += send(gpu, &program.buffers.step, words);
@@ -151,14 +157,14 @@ impl Runner {
         gpu: &Gpu,
         c: &mut Counters,
         last: &Step<'_>,
-        choice: Option<&Choice<'_>>,
+        request: Option<&SampleRequest<'_>>,
         budget: u64,
     ) -> Result<wgpu::CommandEncoder> {
         let Self { program, sampler, in_flight, .. } = self;
         let (run, logits) = program.entry(last)?;
-        let sampler = sampler.as_ref().filter(|_| choice.is_some());
+        let sampler = sampler.as_ref().filter(|_| request.is_some());
         let mut encoder = gpu.encoder();
-        if let Some(sampler) = sampler.filter(|_| !is_known(choice)) {
+        if let Some(sampler) = sampler.filter(|_| !is_known(request)) {
             sampler.feed(&mut encoder, &program.buffers.step);
         }
         let sample = |pass: &mut wgpu::ComputePass<'_>| sampler.into_iter().for_each(|s| s.record(pass));
@@ -208,12 +214,12 @@ impl Runner {
 }
 
 fn not_asked() -> Error {
-    Error::new(ErrorKind::InvalidState, "no choice was asked for")
+    Error::new(ErrorKind::InvalidState, "no step was submitted to be sampled")
 }
 
 /// Whether the host knows the tokens of a step: else the step before chooses the one of it.
-fn is_known(choice: Option<&Choice<'_>>) -> bool {
-    choice.is_none_or(|c| c.history.is_some())
+fn is_known(request: Option<&SampleRequest<'_>>) -> bool {
+    request.is_none_or(|c| c.history.is_some())
 }
 
 /// The start of the step buffer of a step.
@@ -238,13 +244,13 @@ fn send(gpu: &Gpu, to: &wgpu::Buffer, words: &[u32]) -> u64 {
 fn fits(step: &Step<'_>, limits: Limits) -> Result<()> {
     let end = step.pos.saturating_add(step.tokens.len());
     if end > limits.n_ctx {
-        bail!(ContextOverflow, "the step ends at position {end}, the context has {}", limits.n_ctx);
+        bail!(ContextOverflow, "the step ends at position {end}, the context holds {}", limits.n_ctx);
     }
     if step.tokens.is_empty() || step.tokens.len() > limits.max_tokens {
-        bail!(InvalidArgument, "a step has 1 to {} tokens, this one {}", limits.max_tokens, step.tokens.len());
+        bail!(InvalidArgument, "a step must have 1 to {} tokens, has {}", limits.max_tokens, step.tokens.len());
     }
     if step.outputs > limits.max_outputs.min(step.tokens.len()) {
-        bail!(InvalidArgument, "{} rows of logits are more than the step or the limits have", step.outputs);
+        bail!(InvalidArgument, "{} rows of logits exceed the tokens of the step or the limit of outputs", step.outputs);
     }
     Ok(())
 }

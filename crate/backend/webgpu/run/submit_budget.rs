@@ -1,8 +1,8 @@
-//! How much work a submit gets: a desktop or a tab that shares the GPU stands still while a submit runs, so each one is
-//! given about as much as the GPU does in a twentieth of a second.
+//! Limits the work of a submit: a desktop or a tab that shares the GPU freezes while a submit runs, so each one gets about
+//! as much as the GPU does in a twentieth of a second.
 //!
-//! Work is counted in multiply-adds, roughly: only the proportion of the dispatches matters, because how much of it a
-//! second holds is measured as steps run.
+//! Work is counted roughly, in multiply-adds: only the proportions between dispatches matter, because the work per
+//! second is measured as steps run.
 
 use web_time::Instant;
 
@@ -10,57 +10,57 @@ use crate::backend::Step;
 use crate::backend::webgpu::dispatch::Dispatch;
 use crate::backend::webgpu::tuning::GEMV_MAX_ROWS;
 
-/// Submits of a second.
+/// Submits per second.
 const PER_SECOND: u64 = 20;
 
-/// Work of a second until one was measured: that of slow adapters of each kind.
+/// Work per second before it is measured: that of a slow adapter of each kind.
 const HARDWARE: u64 = 20_000_000_000;
 const SOFTWARE: u64 = 500_000_000;
 
-/// How fast the GPU is, and by that the work of a submit.
+/// The speed of the GPU, and with it the work of a submit.
 pub struct SubmitBudget {
     /// Work per second.
     rate: u64,
     measured: bool,
-    /// When the step began that is being timed, and its work.
+    /// The start and the work of the step that is being timed.
     began: Option<(Instant, u64)>,
 }
 
 impl SubmitBudget {
-    /// With a rate that is given, or else measured.
+    /// With the given rate, or a measured one.
     pub fn new(rate: Option<u64>, software: bool) -> Self {
         let guess = if software { SOFTWARE } else { HARDWARE };
         Self { rate: rate.unwrap_or(guess), measured: rate.is_none(), began: None }
     }
 
-    /// Work of a submit of this step, at most. A step of one token is one submit always.
+    /// The most work of a submit of this step. A step of one token is always one submit.
     pub fn of(&self, step: &Step<'_>) -> u64 {
         if step.tokens.len() == 1 { u64::MAX } else { self.rate / PER_SECOND }
     }
 
-    /// A step begins that has the GPU for itself. The time of short ones says more about the way to the GPU.
+    /// Starts timing a step that has the GPU to itself. Short steps are not timed: latency dominates them.
     pub fn begin(&mut self, run: &[Dispatch], step: &Step<'_>) {
         let work = run.iter().map(|d| d.work(step)).sum();
         let tells = self.measured && step.tokens.len() > GEMV_MAX_ROWS && work >= self.rate / PER_SECOND / 5;
         self.began = tells.then(|| (Instant::now(), work));
     }
 
-    /// The oldest step is over.
+    /// Ends timing: the oldest step is complete.
     pub fn end(&mut self) {
         if let Some((began, work)) = self.began.take() {
             self.learn(work, began.elapsed().as_secs_f64());
         }
     }
 
-    /// Half of what is known stays: one slow step may have waited for something else.
+    /// Averages with what was known: one slow step may have waited for something else.
     fn learn(&mut self, work: u64, seconds: f64) {
         let rate = work as f64 / seconds.max(1e-6);
         self.rate = (self.rate / 2).saturating_add((rate / 2.0) as u64).max(1);
     }
 }
 
-/// Tokens of a step that run at once: as many as keep each dispatch within the budget, if fewer make any shorter. Rows of
-/// logits all come from the last ones.
+/// How many tokens of a step to run at once: as many as keep each dispatch within the budget, unless fewer would not make
+/// any dispatch shorter. All rows of logits come from the last ones.
 pub fn tokens_at_once(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
     let most = step.tokens.len();
     let longest = |n: usize| {
@@ -75,7 +75,7 @@ pub fn tokens_at_once(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
     n
 }
 
-/// How many of these dispatches fit into a submit; at least one that runs.
+/// How many of these dispatches fit into a submit: at least one.
 pub fn fitting(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
     let mut total = 0u64;
     let over = run.iter().position(|d| {

@@ -1,11 +1,11 @@
-//! What a shader binds, and the functions that read values out of wider buffers.
+//! The bindings of a shader, and functions that read a value inside a wider buffer.
 
 use std::fmt::Write;
 
 use crate::backend::webgpu::dispatch::Access;
 use crate::graph::View;
 
-/// What a shader binds after the step uniform, in order.
+/// The bindings of a shader after the step uniform, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Bindings {
     pub text: String,
@@ -13,7 +13,7 @@ pub struct Bindings {
 }
 
 impl Bindings {
-    /// A buffer of elements of a WGSL type.
+    /// Adds a buffer of elements of a WGSL type.
     pub fn buffer(&mut self, access: Access, name: &str, element: &str) {
         self.access.push(access);
         let mode = if access == Access::Read { "read" } else { "read_write" };
@@ -22,13 +22,13 @@ impl Bindings {
             .expect("writing to a string does not fail");
     }
 
-    /// Gives the last buffer another name.
+    /// Renames the last buffer.
     pub fn rename(&mut self, old: &str, new: &str) {
         self.text = self.text.replace(&format!(" {old}: array"), &format!(" {new}: array"));
     }
 
-    /// A function `(t, i)` with this name: element i of row t of a value, `width` numbers, out of the buffer `from` of
-    /// single numbers or (where `vectors`) of `width` numbers each.
+    /// Adds a function `(t, i)` of this name: element i (of `width` numbers) of row t of a value. It reads the buffer
+    /// `from`, whose elements are single numbers or, where `vectors`, `width` numbers each.
     pub fn view(&mut self, function: &str, from: &str, v: View, width: usize, vectors: bool) {
         let unit = if vectors { width } else { 1 };
         let (stride, at, group, len) = (v.stride / unit, v.at / unit, v.group / unit, v.len / width);
@@ -52,7 +52,7 @@ impl Bindings {
         self.text.push_str(&text);
     }
 
-    /// A buffer of its own for a view of `width` numbers, and the function that reads it.
+    /// Adds a buffer for a view whose elements are `width` numbers, and the function that reads it.
     pub fn viewed(&mut self, name: &str, function: &str, v: View, width: usize) {
         let vectors = [v.stride, v.at, v.group, v.len].iter().all(|n| n.is_multiple_of(width));
         self.buffer(Access::Read, name, if vectors && width == 4 { "vec4<f32>" } else { "f32" });

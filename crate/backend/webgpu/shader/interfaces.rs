@@ -7,12 +7,12 @@ use std::ops::Range;
 use super::files::file;
 use super::text::{Const, constant};
 
-/// A matrix of a kernel, as the generated functions know it.
+/// A matrix of a kernel, as far as the generated functions depend on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
-    /// Rows that it makes.
+    /// Rows of its result.
     pub rows: usize,
-    /// The column of y of its first row.
+    /// The column of y for its first row.
     pub column: usize,
     /// Where its bias starts in the table.
     pub bias: Option<usize>,
@@ -132,9 +132,9 @@ fn line(text: &mut String, args: fmt::Arguments<'_>) {
     writeln!(text, "{args}").expect("writing to a string does not fail");
 }
 
-/// Copies of parts for several matrices in one shader. Whatever reads the weights `w`, or is declared in a file
-/// that does, has the number of its matrix behind its name: `load_run` is `load_run_0`, `load_run_1`, and so on. The
-/// other parts are shared.
+/// Copies shader files for the several matrices of one shader. Names that are declared in a file which reads the weights
+/// `w` get the number of the matrix as a suffix: `load_run` becomes `load_run_0`, `load_run_1`, and so on. Other files
+/// are shared.
 pub struct PerMatrixCode {
     shared: String,
     seen: Vec<String>,

@@ -1,4 +1,4 @@
-//! The text of a shader: constants, the parts of `shaders/` that it uses, and the file with its entry point.
+//! Assembles the text of a shader: constants, the files of `shaders/` that it uses, and the file with its entry point.
 //!
 //! Sizes are constants of the text and not overrides, because loop counts and array lengths depend on them. The text is
 //! plain WGSL without extensions: naga and Tint both take it as it is.
@@ -21,7 +21,7 @@ pub fn assemble(name: &str, libs: &[&str], consts: &[(&str, Const)]) -> String {
     assemble_with(name, &Bindings::default(), libs, consts, "")
 }
 
-/// The same with bindings that the file leaves open, and more text of the caller's before it.
+/// The same with bindings that the file does not declare, and extra text before it.
 pub fn assemble_with(name: &str, bindings: &Bindings, libs: &[&str], consts: &[(&str, Const)], own: &str) -> String {
     let mut text = String::new();
     for (key, value) in consts {

@@ -1,6 +1,6 @@
 //! `pagelm bench --profile`: the time of each kernel of one decoded token.
 
-use pagelm::engine::Profile;
+use pagelm::engine::{KernelTime, Profile};
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::json;
@@ -16,10 +16,10 @@ pub fn run(args: &ModelArgs, depth: usize, reps: usize, json: bool) -> Result<Re
         Kind::Gpu => {}
         Kind::Auto => args.device.backend = Kind::Gpu,
         _ => {
-            return Err(Error::new(ErrorKind::InvalidArgument, "--profile times kernels of a GPU: take --backend gpu"));
+            return Err(Error::new(ErrorKind::InvalidArgument, "--profile needs a GPU; use --backend gpu"));
         }
     }
-    let mut options = args.device.options(Purpose::Run);
+    let mut options = args.device.options();
     options.n_ctx = Some(options.n_ctx.unwrap_or(depth + 1));
     let mut opened = model::open(&args.model, &args.device, options, Purpose::Run)?;
     let profile = block_on(opened.session.profile(depth, reps))?;
@@ -28,11 +28,31 @@ pub fn run(args: &ModelArgs, depth: usize, reps: usize, json: bool) -> Result<Re
     }
     let json = json!({
         "model": args.model.display().to_string(),
-        "profile": profile,
+        "profile": profile_json(&profile),
         "machine": machine::describe(&opened.device),
         "versions": machine::versions(),
     });
     Ok(Report { json, ok: true })
+}
+
+/// The keys of this command's JSON are in snake case, unlike those that pages see.
+fn profile_json(p: &Profile) -> serde_json::Value {
+    let kernel = |k: &KernelTime| {
+        json!({
+            "kernel": k.kernel,
+            "dispatches_per_token": k.dispatches_per_token,
+            "us_per_token": k.us_per_token,
+            "weight_bytes_per_token": k.weight_bytes_per_token,
+            "bytes_per_s": k.bytes_per_s,
+            "fraction_of_read": k.fraction_of_read,
+        })
+    };
+    json!({
+        "depth": p.depth,
+        "kernels": p.kernels.iter().map(kernel).collect::<Vec<_>>(),
+        "us_per_token": p.us_per_token,
+        "read_bytes_per_s": p.read_bytes_per_s,
+    })
 }
 
 fn print(p: &Profile) {

@@ -63,12 +63,12 @@ impl Fixture {
     /// Refuses numbers that would be compared with nothing.
     fn check(&self) -> Result<(), String> {
         if self.prompts.is_empty() {
-            return Err("there are no prompts".to_string());
+            return Err("expected at least one prompt".to_string());
         }
         for (i, p) in self.prompts.iter().enumerate() {
             let cols = p.logits_last.data.len();
             if p.ids.is_empty() || cols == 0 {
-                return Err(format!("prompt {i} has no ids or no logits"));
+                return Err(format!("prompt {i} must have ids and logits"));
             }
             if p.logits_all.as_ref().is_some_and(|all| all.rows(p.ids.len()) != Some(cols)) {
                 return Err(format!("prompt {i}: `logits_all` must have {} rows of {cols}", p.ids.len()));
@@ -101,7 +101,7 @@ pub fn run(args: &Args, path: &Path, fixture: &Fixture, json: bool) -> Result<Ou
     fixture.check().map_err(|what| malformed(path, what))?;
     let prompts = &fixture.prompts[..fixture.prompts.len().min(args.prompts)];
     let need = prompts.iter().map(|p| p.ids.len() + p.greedy().len()).max().unwrap_or(1);
-    let options = args.device.options(Purpose::Compare);
+    let options = args.device.options();
     let mtp = !fixture.mtp.is_empty();
     let options = Options { n_ctx: Some(need), max_outputs: options.max_tokens, mtp, ..options };
     let file = path.with_file_name(&fixture.gguf);

@@ -33,7 +33,7 @@ struct Reference {
     tokens: Vec<u32>,
     /// The best logit minus the second, per step.
     margins: Vec<f32>,
-    /// The likeliest tokens with their log-probabilities, per step.
+    /// The most likely tokens with their log-probabilities, per step.
     top: Vec<Vec<(u32, f64)>>,
 }
 
@@ -41,7 +41,7 @@ impl Greedy {
     /// Refuses numbers that would be compared with nothing.
     fn check(&self) -> Result<(), String> {
         if self.prompts.is_empty() {
-            return Err("there are no prompts".to_string());
+            return Err("expected at least one prompt".to_string());
         }
         let whole = |r: &Reference| !r.tokens.is_empty() && r.margins.len() == r.tokens.len();
         match self.prompts.iter().find(|p| p.ids.is_empty() || !whole(&p.f32)) {
@@ -64,12 +64,12 @@ struct Steps {
 pub fn run(args: &Args, path: &Path, greedy: &Greedy, json: bool) -> Result<Outcome> {
     greedy.check().map_err(|what| malformed(path, what))?;
     let Some(file) = &args.model else {
-        let detail = "these numbers belong to a real model: give its file with --model";
+        let detail = "these numbers belong to a real model; give its file with --model";
         return Err(Error::new(ErrorKind::InvalidArgument, detail));
     };
     let prompts = &greedy.prompts[..greedy.prompts.len().min(args.prompts)];
     let need = prompts.iter().map(|p| p.ids.len() + p.f32.tokens.len()).max().unwrap_or(1);
-    let options = Options { n_ctx: Some(need), ..args.device.options(Purpose::Compare) };
+    let options = Options { n_ctx: Some(need), ..args.device.options() };
     let mut session = model::open(file, &args.device, options, Purpose::Compare)?.session;
     let (mut rows, mut ok) = (Vec::new(), true);
     for prompt in prompts {

@@ -47,8 +47,8 @@ pub fn run(args: &Args, path: &Path, images: &Images, json: bool) -> Result<Outc
     let texts = (images.cases.iter()).map(|c| before_image(path, images, c)).collect::<Result<Vec<_>>>()?;
     let mut skipped = vec![format!("the images of {} cases: no vision tower runs here", texts.len())];
     let longest = texts.iter().map(|t| t.ids.len()).max();
-    let Some(longest) = longest else { return Err(malformed(path, "there are no cases")) };
-    let options = args.device.options(Purpose::Compare);
+    let Some(longest) = longest else { return Err(malformed(path, "expected at least one case")) };
+    let options = args.device.options();
     let options = Options { n_ctx: Some(longest), max_outputs: options.max_tokens, ..options };
     let mut session = match model::open(&path.with_file_name(&images.gguf), &args.device, options, Purpose::Compare) {
         Ok(opened) => opened.session,

@@ -1,0 +1,179 @@
+//! What a description builds with: the file's tensors by name, and the graph under construction.
+
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+
+use super::keys::Keys;
+use super::known;
+use crate::dtype::DType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gguf::{Gguf, TensorInfo};
+use crate::graph::{Builder, Graph, ValueId, WeightId};
+
+/// A [`Builder`] that takes its weights from a file. A tensor that is missing or misshapen is recorded and replaced by
+/// one of the right shape, so that one error lists everything that is wrong with a file.
+pub struct ModelBuilder<'a> {
+    /// The header of the file.
+    pub gguf: &'a Gguf,
+    /// Its metadata under the name of the architecture; what was read is remembered.
+    pub keys: Keys<'a>,
+    /// Whether the block for multi-token prediction is wanted.
+    pub mtp: bool,
+    builder: Builder,
+    tensors: HashMap<&'a str, &'a TensorInfo>,
+    taken: HashMap<&'a str, (WeightId, Use)>,
+    ignored: Vec<String>,
+    missing: Vec<String>,
+    misshapen: Vec<String>,
+}
+
+/// Norms and biases are read as F32 whatever the backend; matrices only in types for which it has a kernel.
+#[derive(Clone, Copy, PartialEq)]
+enum Use {
+    Matrix,
+    Vector,
+}
+
+impl<'a> ModelBuilder<'a> {
+    /// Over a header. `mtp` asks for the block for multi-token prediction too.
+    pub fn new(gguf: &'a Gguf, mtp: bool) -> Result<Self> {
+        Ok(Self {
+            gguf,
+            keys: Keys::new(&gguf.meta)?,
+            mtp,
+            builder: Builder::new(),
+            tensors: gguf.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
+            taken: HashMap::new(),
+            ignored: Vec::new(),
+            missing: Vec::new(),
+            misshapen: Vec::new(),
+        })
+    }
+
+    /// Whether the file has a tensor of this name. Asking does not take it.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// A matrix `[in, out]` in GGUF's order: `out` rows of `in` values.
+    pub fn matrix(&mut self, name: &str, d_in: usize, d_out: usize) -> WeightId {
+        self.take(name, &[d_in, d_out], Use::Matrix)
+    }
+
+    /// A vector, such as a norm or a bias.
+    pub fn vector(&mut self, name: &str, len: usize) -> WeightId {
+        self.take(name, &[len], Use::Vector)
+    }
+
+    /// The matrices of `n` experts, `[in, out, n]`, one after another.
+    pub fn experts(&mut self, name: &str, d_in: usize, d_out: usize, n: usize) -> WeightId {
+        self.take(name, &[d_in, d_out, n], Use::Matrix)
+    }
+
+    /// Vectors that are read like one: `n` of them, each `len` long.
+    pub fn vectors(&mut self, name: &str, len: usize, n: usize) -> WeightId {
+        self.take(name, &[len, n], Use::Vector)
+    }
+
+    /// A matrix of one row, which some converters write as a vector.
+    pub fn row_or_vector(&mut self, name: &str, len: usize) -> WeightId {
+        let as_vector = self.tensors.get(name).is_some_and(|t| t.dims.len() == 1);
+        if as_vector { self.take(name, &[len], Use::Matrix) } else { self.take(name, &[len, 1], Use::Matrix) }
+    }
+
+    /// Tensors whose names start with this are not read on purpose.
+    pub fn ignore(&mut self, prefix: String) {
+        self.ignored.push(prefix);
+    }
+
+    /// A vector that some files have and others do not.
+    pub fn opt_vector(&mut self, name: &str, len: usize) -> Option<WeightId> {
+        self.has(name).then(|| self.vector(name, len))
+    }
+
+    fn take(&mut self, name: &str, dims: &[usize], usage: Use) -> WeightId {
+        if let Some((w, _)) = self.taken.get(name) {
+            return *w;
+        }
+        let (cols, rows) = (dims[0], dims[1..].iter().product());
+        let Some(&t) = self.tensors.get(name) else {
+            self.missing.push(format!("`{name}`"));
+            return self.builder.weight(name, DType::F32, rows, cols);
+        };
+        if !t.dims.iter().copied().eq(dims.iter().map(|&d| d as u64)) {
+            self.misshapen.push(format!("`{name}` must be {dims:?}, is {:?}", t.dims));
+            return self.builder.weight(name, DType::F32, rows, cols);
+        }
+        let w = self.builder.weight(name, t.dtype, rows, cols);
+        self.taken.insert(&t.name, (w, usage));
+        w
+    }
+
+    /// The finished graph; `check` says whether it can be used.
+    pub fn finish(&mut self, output: ValueId) -> Graph {
+        std::mem::take(&mut self.builder).finish(output)
+    }
+
+    /// Refuses a file that does not fit its description, with everything that is wrong with it. With `allow_unknown`,
+    /// keys and tensors that were not read are fine.
+    pub fn check(&self, supports: &dyn Fn(DType) -> bool, allow_unknown: bool) -> Result<()> {
+        let unsupported = |(name, (_, usage)): (&&str, &(WeightId, Use))| {
+            let dtype = self.tensors[name].dtype;
+            let ok = match usage {
+                Use::Matrix => supports(dtype),
+                Use::Vector => dtype == DType::F32,
+            };
+            (!ok).then(|| format!("`{name}` is {dtype}"))
+        };
+        let mut types: Vec<_> = self.taken.iter().filter_map(unsupported).collect();
+        types.sort();
+        let (tensors, keys) =
+            if allow_unknown { Default::default() } else { (self.unread_tensors(), self.keys.refused()) };
+        let unknown = [keys, tensors].concat();
+        let faults = [
+            (ErrorKind::MissingTensor, "missing tensors:", &self.missing, ""),
+            (ErrorKind::BadTensor, "tensor shapes that contradict the configuration:", &self.misshapen, ""),
+            (ErrorKind::UnsupportedType, "unsupported tensor types:", &types, "; use another quantisation"),
+            (
+                ErrorKind::UnknownContent,
+                "unknown content that may change the results:",
+                &unknown,
+                "; allow unknown content to run the file anyway",
+            ),
+        ];
+        let faults: Vec<_> = faults.into_iter().filter(|(_, _, list, _)| !list.is_empty()).collect();
+        let Some((kind, ..)) = faults.first() else { return Ok(()) };
+        let said = faults.iter().map(|(_, what, list, remedy)| format!("{what} {}{remedy}", listed(list)));
+        Err(Error::new(*kind, said.collect::<Vec<_>>().join("; ")))
+    }
+
+    /// Tensors that were not read although text may use them.
+    fn unread_tensors(&self) -> Vec<String> {
+        (self.gguf.tensors.iter().map(|t| t.name.as_str()))
+            .filter(|name| !self.taken.contains_key(name) && !known::is_for_other_senses(name))
+            .filter(|name| !self.ignored.iter().any(|prefix| name.starts_with(prefix)))
+            .map(|name| format!("tensor `{}`", known::clipped(name)))
+            .collect()
+    }
+}
+
+/// The first of a list, and how many there are beside.
+fn listed(list: &[String]) -> String {
+    const SHOWN: usize = 32;
+    let first = list.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if list.len() > SHOWN { format!("{first} and {} more", list.len() - SHOWN) } else { first }
+}
+
+impl Deref for ModelBuilder<'_> {
+    type Target = Builder;
+
+    fn deref(&self) -> &Builder {
+        &self.builder
+    }
+}
+
+impl DerefMut for ModelBuilder<'_> {
+    fn deref_mut(&mut self) -> &mut Builder {
+        &mut self.builder
+    }
+}

@@ -1,0 +1,151 @@
+//! One token after the other, with steps in flight ahead of the token that is read.
+
+use std::future::poll_fn;
+
+use super::Session;
+use crate::backend::{SampleRequest, SamplingRules, Step};
+use crate::engine::sampler::Sampler;
+use crate::error::Result;
+use crate::graph::Entry;
+
+/// A step's tokens count as in the cache once its token was taken. Everything else that the session does, and a failure, drops
+/// the steps in flight. The rows of the cache that they wrote are past the end and written again before they are read;
+/// recurrent states cannot go back, so the tokens run again from the checkpoint, when and if the session goes on.
+impl Session {
+    /// Runs the tokens of `all` that are not in the cache, and gives the token that `sampler` chooses after the last of
+    /// them. `all` begins with the tokens in the cache.
+    ///
+    /// Where the backend samples, the steps after that one are started too, each with the token of the step before: as many
+    /// as hide the time that a token takes to come back, and no more than there are tokens `wanted`, this one counted. The
+    /// next calls take their tokens, as long as `all` grows by what came and the sampler is the same.
+    ///
+    /// `now` gives milliseconds from any fixed point. After a dropped future the next call goes on where it was.
+    pub async fn next_token(
+        &mut self,
+        all: &[u32],
+        sampler: &mut Sampler,
+        wanted: usize,
+        now: &dyn Fn() -> f64,
+    ) -> Result<u32> {
+        let Some(rules) = self.prepare_sampling(sampler)? else {
+            let new = all.get(self.tokens.len()..).unwrap_or_default();
+            return sampler.sample(self.prefill(new).await?, all);
+        };
+        if !self.runs(all) {
+            self.start(all, &rules, sampler.key(0)).await?;
+        }
+        while self.queue.waiting < wanted.min(self.queue.depth.steps()) && self.has_room() {
+            self.start_next(&rules, sampler.key(self.queue.waiting))?;
+        }
+        let id = self.take().await?;
+        sampler.count();
+        self.queue.depth.token_arrived(now());
+        Ok(id)
+    }
+
+    /// Makes ready what the backend needs to sample as this sampler does, so that the first token need not wait for it.
+    /// Returns the rules, or `None` where it cannot.
+    pub(in crate::engine) fn prepare_sampling(&mut self, sampler: &Sampler) -> Result<Option<SamplingRules>> {
+        let Some(rules) = sampler.rules() else { return Ok(None) };
+        let max = self.backend.prepare_sampling(&rules)?;
+        self.queue.depth.limit(max);
+        Ok((max > 0).then_some(rules))
+    }
+
+    /// Steps in flight whose tokens were not taken yet.
+    pub fn in_flight(&self) -> usize {
+        self.queue.waiting
+    }
+
+    /// How many steps are kept in flight where the backend samples.
+    pub fn queue_depth(&self) -> usize {
+        self.queue.depth.steps()
+    }
+
+    /// Whether the oldest step in flight is that of the tokens of `all` that are not in the cache.
+    fn runs(&self, all: &[u32]) -> bool {
+        self.queue.waiting > 0 && all.get(self.tokens.len()..) == Some(&self.queue.running[..])
+    }
+
+    /// Starts the step of the tokens of `all` that are not in the cache.
+    async fn start(&mut self, all: &[u32], rules: &SamplingRules, key: u32) -> Result<()> {
+        let new = all.get(self.tokens.len()..).unwrap_or_default();
+        self.check(self.tokens.len(), new)?;
+        self.abandon();
+        let (before, new) = new.split_at(new.len().saturating_sub(self.limits.max_tokens));
+        if !before.is_empty() {
+            self.prefill_part(before).await?;
+        }
+        if self.seen < self.tokens.len() {
+            self.replay().await?;
+        }
+        self.drain().await?;
+        let step = Step { tokens: new, pos: self.tokens.len(), outputs: 1, entry: Entry::Trunk };
+        self.submit_sampled(&step, &SampleRequest { rules, key, history: Some(all) })?;
+        self.queue.running.extend_from_slice(new);
+        self.queue.depth.restart();
+        Ok(())
+    }
+
+    /// Starts a step of the token that is sampled after the newest step.
+    fn start_next(&mut self, rules: &SamplingRules, key: u32) -> Result<()> {
+        let step = Step { tokens: &[0], pos: self.next_position(), outputs: 1, entry: Entry::Trunk };
+        self.submit_sampled(&step, &SampleRequest { rules, key, history: None })
+    }
+
+    fn submit_sampled(&mut self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
+        self.backend.submit_sampled(step, request)?;
+        self.queue.waiting += 1;
+        // The states will have seen tokens that may not be wanted.
+        if self.recurrent {
+            self.seen = 0;
+        }
+        Ok(())
+    }
+
+    /// The position after the newest of the steps in flight: all but the oldest run one token.
+    fn next_position(&self) -> usize {
+        self.tokens.len() + self.queue.running.len() + self.queue.waiting - 1
+    }
+
+    fn has_room(&self) -> bool {
+        self.next_position() < self.limits.n_ctx
+    }
+
+    /// The token that was sampled after the oldest step.
+    async fn take(&mut self) -> Result<u32> {
+        self.drain().await?;
+        let result = poll_fn(|cx| self.backend.poll_token(cx)).await;
+        self.queue.waiting -= 1;
+        match result {
+            Ok(id) => {
+                self.tokens.append(&mut self.queue.running);
+                self.queue.running.push(id);
+                if !self.recurrent || self.queue.waiting == 0 {
+                    self.seen = self.tokens.len();
+                }
+            }
+            Err(_) => self.abandon(),
+        }
+        result
+    }
+
+    /// Drops the steps whose tokens were not taken.
+    pub(super) fn abandon(&mut self) {
+        self.queue.surplus += std::mem::take(&mut self.queue.waiting);
+        self.queue.running.clear();
+    }
+
+    /// Reads what nobody wants any more: a backend gives back in order.
+    pub(super) async fn drain(&mut self) -> Result<()> {
+        if let Some(rows) = self.unread {
+            self.read(rows).await?;
+        }
+        while self.queue.surplus > 0 {
+            // Whatever it is: a device that is lost says so in the next call too.
+            let _ = poll_fn(|cx| self.backend.poll_token(cx)).await;
+            self.queue.surplus -= 1;
+        }
+        Ok(())
+    }
+}

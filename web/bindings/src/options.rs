@@ -1,0 +1,54 @@
+//! What JavaScript gives by name. `web/src/shared/types.ts` and `protocol.ts` have the same fields, which a test compares.
+
+use pagelm::backend::{Activations, KvType};
+use pagelm::engine::Options;
+use pagelm::engine::choose::{BackendName, Kernels};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// How a model shall run. `Header::info` heeds those that decide whether it can.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct EngineOptions {
+    pub backend: BackendName,
+    /// Those that the engine may have on the CPU, its own among them; 0 is one.
+    pub threads: usize,
+    /// `q8` where it is not given.
+    pub activations: Option<Activations>,
+    pub context_length: Option<usize>,
+    pub mtp: bool,
+    pub allow_unknown: bool,
+    pub memory_limit: Option<u64>,
+    /// Used on WebGPU; `f16` where it is not given.
+    pub kv_type: Option<KvType>,
+    /// The record of an earlier `measured`, or of none, where WebGPU's kernels shall be chosen.
+    pub tuning: Option<String>,
+    /// For which adapters, whatever this one is.
+    pub kernels: Option<Kernels>,
+    /// Bytes that the adapter binds at most: for `Header::info`, which asks for no device.
+    pub max_binding: Option<u64>,
+}
+
+impl EngineOptions {
+    /// Those that hold on every backend.
+    pub fn model(&self) -> Options {
+        let Self { context_length: n_ctx, mtp, allow_unknown, .. } = *self;
+        Options { n_ctx, mtp, allow_unknown, ..Options::default() }
+    }
+}
+
+/// A conversation, and what its template gets beside it. The template's own reader takes them apart.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chat {
+    pub messages: Box<RawValue>,
+    pub tools: Option<Box<RawValue>>,
+    pub variables: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProfileOptions {
+    pub depth: usize,
+    pub reps: usize,
+}

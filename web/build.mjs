@@ -1,0 +1,38 @@
+// Builds the package into dist/: scripts that are whole, so that each can be copied elsewhere, the wasm files beside them,
+// found by `new URL("…", import.meta.url)`, which bundlers of users understand, and the types.
+import { execFileSync } from "node:child_process";
+import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { build } from "esbuild";
+
+process.chdir(import.meta.dirname);
+rmSync("dist", { recursive: true, force: true });
+await build({
+  entryPoints: { index: "src/index.ts", testing: "src/testing.ts", worker: "src/worker/index.ts" },
+  outdir: "dist",
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  sourcemap: true,
+  logLevel: "warning",
+});
+for (const file of readdirSync("pkg")) if (file.endsWith(".wasm")) copyFileSync(`pkg/${file}`, `dist/${file}`);
+copyFileSync("../THIRD-PARTY.md", "dist/THIRD-PARTY.md");
+
+execFileSync("npx", ["tsc", "--project", "tsconfig.build.json"], { stdio: "inherit", shell: true });
+// The script of workers gives nothing to who imports it.
+writeFileSync("dist/worker.d.ts", "export {};\n");
+// Types that nothing public names stay inside.
+const reached = new Set();
+/** @param {string} file */
+const reach = (file) => {
+  if (reached.has(file)) return;
+  reached.add(file);
+  const imports = readFileSync(file, "utf8").matchAll(/(?:from |import\()"(\.[^"]+)\.ts"/g);
+  for (const [, path = ""] of imports) reach(join(dirname(file), `${path}.d.ts`));
+};
+for (const door of ["index", "testing", "worker"]) reach(resolve(`dist/${door}.d.ts`));
+for (const file of readdirSync("dist", { recursive: true, encoding: "utf8" })) {
+  if (file.endsWith(".d.ts") && !reached.has(resolve("dist", file))) rmSync(join("dist", file));
+}

@@ -1,0 +1,150 @@
+// Checks of what callers give. Each says where a value is wrong, what it must be, and what it is.
+import { PagelmError } from "../shared/errors.ts";
+
+/** Throws where a value cannot be taken; `at` is its place, such as `messages[2].content`. */
+export type Check = (value: unknown, at: string) => void;
+/** A check for each name. */
+export type Fields<T = Record<string, unknown>> = { [K in keyof Required<T>]: Check };
+
+export function refuse(at: string, what: string): never {
+  throw new PagelmError("invalid-argument", `${at} ${what}`, at);
+}
+
+/** `why` says more about what is allowed, where that is needed. */
+export function must(want: string, ok: (value: unknown) => boolean, why = ""): Check {
+  return (value, at) => {
+    if (!ok(value)) refuse(at, `must be ${want}, is ${shown(value)}${why && `; ${why}`}`);
+  };
+}
+
+/** One of these values and nothing else. */
+export const oneOf = (values: readonly unknown[], why = ""): Check =>
+  must(values.map(shown).join(" or "), (v) => values.includes(v), why);
+export const string = must("a string", (v) => typeof v === "string");
+export const boolean = must("true or false", (v) => typeof v === "boolean");
+export const callback = must("a function", (v) => typeof v === "function");
+/** Finite in f32 too, with which the engine computes. */
+export const number = (want: string, ok: (n: number) => boolean = () => true): Check =>
+  must(want, (v) => typeof v === "number" && Number.isFinite(Math.fround(v)) && ok(v));
+export const range = (min: number, max = Number.POSITIVE_INFINITY): Check =>
+  number(max < Number.POSITIVE_INFINITY ? `a number from ${min} to ${max}` : `a number of at least ${min}`, (n) => {
+    return n >= min && n <= max;
+  });
+export const integer = (min: number, max = 2 ** 32 - 1, why = ""): Check =>
+  must(`an integer from ${min} to ${max}`, (v) => isInteger(v, min, max), why);
+
+export const isInteger = (v: unknown, min = 0, max = 2 ** 32 - 1): boolean =>
+  Number.isSafeInteger(v) && (v as number) >= min && (v as number) <= max;
+export const isObject = (v: unknown): v is Record<string, unknown> =>
+  typeof v === "object" && v !== null && !Array.isArray(v);
+/** `Blob`, `AbortSignal` and the like, of whichever window. */
+export const isA = (name: string, v: unknown): boolean => Object.prototype.toString.call(v) === `[object ${name}]`;
+
+export const signal = must("an AbortSignal", (v) => isA("AbortSignal", v));
+export const url = must("a URL", (v) => address(v) !== undefined);
+
+/** A URL as the page takes it; undefined where it is none. */
+export function address(v: unknown): URL | undefined {
+  if ((typeof v !== "string" && !isA("URL", v)) || String(v).trim() === "") return undefined;
+  try {
+    return new URL(String(v), globalThis.location?.href);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A list that is not empty, each value of which passes. */
+export const list =
+  (want: string, check: Check): Check =>
+  (value, at) => {
+    if (!Array.isArray(value) || value.length === 0) refuse(at, `must be ${want}, at least one, is ${shown(value)}`);
+    for (let i = 0; i < value.length; i++) check(value[i], `${at}[${i}]`);
+  };
+
+/** Token ids in anything that has a length. */
+export const ids: Check = (value, at) => {
+  const given = value as ArrayLike<unknown> | null | undefined;
+  if (typeof given !== "object" || !isInteger(given?.length)) refuse(at, `must be token ids, is ${shown(value)}`);
+  const { length } = given!;
+  for (let i = 0; i < length; i++) if (!isInteger(given![i])) integer(0)(given![i], `${at}[${i}]`);
+};
+
+/** An object with these fields. Those that are not `required` may be left out, or be null. */
+export const object =
+  (fields: Fields, required: readonly string[] = []): Check =>
+  (value, at) =>
+    void given(fields, value, at, required);
+
+/** The fields that were given, checked; what is null was not. `at` is empty for the parameters themselves. */
+export function given(fields: Fields, value: unknown, at = "", required: readonly string[] = []) {
+  if (!isObject(value)) refuse(at || "the argument", `must be an object, is ${shown(value)}`);
+  const names = Object.keys(fields);
+  const place = (name: string) => (at ? `${at}.${name}` : name);
+  for (const name in value) {
+    if (Object.hasOwn(fields, name)) continue;
+    const meant = nearest(name, names);
+    refuse(
+      place(name),
+      `is not a known parameter; ${meant ? `did you mean ${meant}?` : `expected ${names.join(", ")}`}`,
+    );
+  }
+  const taken: Record<string, unknown> = {};
+  for (const name of names) {
+    const v = value[name] ?? undefined;
+    if (v === undefined && !required.includes(name)) continue;
+    fields[name]!(value[name], place(name));
+    taken[name] = value[name];
+  }
+  return taken;
+}
+
+/** A value in a few words. */
+export function shown(value: unknown): string {
+  if (typeof value === "function") return "a function";
+  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value !== "object" && typeof value !== "string") return String(value);
+  const name = Object.prototype.toString.call(value).slice(8, -1);
+  if (value !== null && typeof value === "object" && name !== "Object" && name !== "Array")
+    return `${/^[AEIO]|^U(?!RL|int)/.test(name) ? "an" : "a"} ${name}`;
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch {
+    // Cycles, for example.
+  }
+  text ??= name === "Array" ? "a list" : "an object";
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+/** Names of which more than this part differs have nothing to do with each other. */
+const FAR = 0.34;
+
+/** The name that was probably meant. */
+function nearest(name: string, names: string[]): string | undefined {
+  const plain = (s: string) => s.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
+  const wanted = plain(name.slice(0, 64));
+  const far = names.map((n) => {
+    const other = plain(n);
+    const share = distance(wanted, other) / Math.max(wanted.length, other.length);
+    const start = Math.min(wanted.length, other.length) >= 3 && (other.startsWith(wanted) || wanted.startsWith(other));
+    return start ? Math.min(share, FAR) : share;
+  });
+  const least = Math.min(...far);
+  return least <= FAR ? names[far.indexOf(least)] : undefined;
+}
+
+/** How many letters one must change, add, take away or swap with the next to make one word of the other. */
+function distance(a: string, b: string): number {
+  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
+  const at = (i: number, j: number) => rows[i]![j]!;
+  for (let i = 1; i <= a.length; i++) {
+    rows.push([i]);
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1] ? 0 : 1;
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const swap = swapped ? at(i - 2, j - 2) + 1 : Number.POSITIVE_INFINITY;
+      rows[i]!.push(Math.min(at(i - 1, j) + 1, at(i, j - 1) + 1, at(i - 1, j - 1) + same, swap));
+    }
+  }
+  return at(a.length, b.length);
+}

@@ -1,0 +1,276 @@
+// What a page holds: an engine with one model, and sessions on it.
+
+import { PagelmError } from "../shared/errors.ts";
+import type { WasmOptions, WireOptions } from "../shared/protocol.ts";
+import type {
+  AssetOptions,
+  CanRunOptions,
+  EngineInfo,
+  EngineOptions,
+  EngineStats,
+  GenerateParams,
+  Message,
+  ModelInfo,
+  ModelRef,
+  Piece,
+  Profile,
+} from "../shared/types.ts";
+import { chooseBuilds } from "./builds.ts";
+import { address, boolean, given, ids, integer, isObject, must, string } from "./check.ts";
+import { Client } from "./client.ts";
+import { Completions } from "./openai.ts";
+import { canRunOptions, checkMessages, checkModel, engineOptions, generateParams, isBlob } from "./params.ts";
+import { Script } from "./script.ts";
+import { generate, wireParams } from "./stream.ts";
+import { Workers } from "./workers.ts";
+
+/** Loads a model. Rejects with a `PagelmError`; nothing is left behind then. */
+export function createEngine(given: EngineOptions): Promise<Engine> {
+  return load(engineOptions(given));
+}
+
+/**
+ * The same with options that were checked, some of which only tests have.
+ * @internal
+ */
+export async function load(given: EngineOptions & WireOptions): Promise<Engine> {
+  const { model, backend = "auto", tune = true, signal, onProgress, ...rest } = given;
+  const { threads, wasmUrl, wasmBuild, workerUrl, ...options } = rest;
+  const wasm = chooseBuilds(given);
+  const client = await connect(given, wasm);
+  try {
+    const input = { model: wireModel(model), wasm, backend, tune, options };
+    const info = await client.call("load", input, { signal, onPiece: onProgress });
+    return Engine.open(client, info, label(model));
+  } catch (e) {
+    client.end(new PagelmError("disposed", "the model did not load"));
+    throw hinted(e, model);
+  }
+}
+
+export interface CanRun {
+  /** Whether the engine knows how to run it and it is likely to fit. */
+  ok: boolean;
+  /** Why not. */
+  reason: string | null;
+  model: ModelInfo;
+  /** Bytes to download, where known. */
+  fileBytes: number | null;
+  /** Bytes of memory that it will need, about. */
+  memoryBytes: number | null;
+}
+
+/** Reads the header of a model and nothing else. */
+export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
+  checkModel(model);
+  const checked = canRunOptions(given);
+  const { signal, wasmUrl, wasmBuild, workerUrl, ...options } = checked;
+  const wasm = chooseBuilds(checked);
+  const client = await connect(checked, wasm);
+  try {
+    const input = { model: wireModel(model), wasm, options };
+    const { info, size } = await client.call("inspect", input, { signal });
+    const { weightBytes, cacheBytes, scratchBytes } = info;
+    const bytes = weightBytes === null ? null : weightBytes + (cacheBytes ?? 0) + (scratchBytes ?? 0);
+    // Browsers round this to at most 8 GiB, and some do not tell; half of it is what a page may hope for.
+    const memory = (globalThis.navigator as { deviceMemory?: number } | undefined)?.deviceMemory;
+    const room = memory && memory < 8 ? memory * 2 ** 29 : undefined;
+    let reason = info.problem?.message ?? null;
+    if (!reason && size !== null && size < info.fileBytes) {
+      reason = `the file has ${size} bytes, its header promises ${info.fileBytes}; is the download complete?`;
+    } else if (!reason && bytes && room && bytes > room) {
+      reason = `it needs ${bytes} bytes, this device has about ${room}; use a smaller model or context`;
+    }
+    return { ok: reason === null, reason, model: info, fileBytes: size, memoryBytes: bytes };
+  } catch (e) {
+    throw hinted(e, model);
+  } finally {
+    client.end(new PagelmError("disposed", "the header was read"));
+  }
+}
+
+/** One model in one worker. One generation runs at a time; others wait for it. */
+export class Engine {
+  readonly info: EngineInfo;
+  readonly chat: { readonly completions: Completions };
+  #client: Client;
+
+  private constructor(client: Client, info: EngineInfo, label: string) {
+    this.#client = client;
+    this.info = info;
+    this.chat = { completions: Completions.over(client, label) };
+  }
+
+  /** @internal */
+  static open(client: Client, info: EngineInfo, label: string): Engine {
+    return new Engine(client, info, label);
+  }
+
+  get backend(): EngineInfo["backend"] {
+    return this.info.backend;
+  }
+
+  /** Why the engine cannot be used any more; null while it can. */
+  get ended(): PagelmError | null {
+    return this.#client.ended;
+  }
+
+  /**
+   * Continues a text or token ids. A text gets the start token that the model wants; ids are taken as they are. Throws at
+   * once where something is wrong already; it starts when it is first iterated.
+   */
+  generate(prompt: string | ArrayLike<number>, params: GenerateParams = {}): AsyncGenerator<Piece, void, void> {
+    if (typeof prompt !== "string") ids(prompt, "prompt");
+    const { signal, ...rest } = generateParams(params);
+    if (this.ended) throw this.ended;
+    const wire = typeof prompt === "string" ? { text: prompt } : { ids: Uint32Array.from(prompt) };
+    return generate(this.#client, wire, wireParams(rest), signal);
+  }
+
+  /** Token ids of a text. `parseSpecial` recognises control tokens in it: never for text of a user. */
+  async tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): Promise<Uint32Array> {
+    string(text, "text");
+    const wanted = given({ addSpecial: boolean, parseSpecial: boolean }, options);
+    return this.#client.call("tokenize", { text, options: { addSpecial: false, parseSpecial: false, ...wanted } });
+  }
+
+  async detokenize(tokens: ArrayLike<number>, options: { showSpecial?: boolean } = {}): Promise<string> {
+    ids(tokens, "tokens");
+    const input = { ids: Uint32Array.from(tokens), showSpecial: false };
+    return this.#client.call("detokenize", { ...input, ...given({ showSpecial: boolean }, options) });
+  }
+
+  /**
+   * The text that the model's chat template makes of messages, to be read. It is no prompt: in it, names of control tokens
+   * that a user wrote look like those of the template.
+   */
+  async render(messages: Message[], tools?: unknown[], chatTemplateKwargs?: Record<string, unknown>): Promise<string> {
+    if (tools) must("a list", Array.isArray)(tools, "tools");
+    if (chatTemplateKwargs) must("an object", isObject)(chatTemplateKwargs, "chatTemplateKwargs");
+    return this.#client.call("render", {
+      messages: checkMessages(messages),
+      ...(tools && { tools }),
+      ...(chatTemplateKwargs && { variables: chatTemplateKwargs }),
+    });
+  }
+
+  /** Opens step-level work. Until it is closed the engine generates nothing else: they share the cache. */
+  async session(): Promise<Session> {
+    await this.#client.call("openSession", {});
+    return Session.over(this.#client);
+  }
+
+  /**
+   * How long each kernel of a decoded token takes after `depth` others, the mean of `reps`: on WebGPU, where the browser
+   * tells times. They are rounded in browsers; more repetitions make up for it. Conversations start anew after it.
+   */
+  async profile(options: { depth?: number; reps?: number } = {}): Promise<Profile> {
+    return this.#client.call("profile", {
+      depth: 0,
+      reps: 10,
+      ...given({ depth: integer(0), reps: integer(1) }, options),
+    });
+  }
+
+  stats(): Promise<EngineStats> {
+    return this.#client.call("stats", {});
+  }
+
+  /** Frees everything at once. What still runs rejects with `disposed`. */
+  dispose(): void {
+    this.#client.end(new PagelmError("disposed", "the engine was disposed of"));
+  }
+
+  [Symbol.dispose ?? Symbol.for("Symbol.dispose")](): void {
+    this.dispose();
+  }
+}
+
+/** Step-level work on an engine's cache. */
+export class Session {
+  #client: Client;
+  #closed = false;
+
+  private constructor(client: Client) {
+    this.#client = client;
+  }
+
+  /** @internal */
+  static over(client: Client): Session {
+    return new Session(client);
+  }
+
+  /** Appends tokens and gives the logits after the last. */
+  async prefill(tokens: ArrayLike<number>): Promise<Float32Array> {
+    ids(tokens, "tokens");
+    return this.#call("prefill", { ids: Uint32Array.from(tokens) });
+  }
+
+  /** Appends one token and gives the logits after it. */
+  async decode(token: number): Promise<Float32Array> {
+    integer(0)(token, "token");
+    return this.#call("decode", { token });
+  }
+
+  /**
+   * What the model's block for multi-token prediction says of the token after `next`, were `next` to follow: its logits.
+   * Nothing is appended. The engine must have been made with `mtp: true`, of a model that has the block.
+   */
+  async mtp(next: number): Promise<Float32Array> {
+    integer(0)(next, "next");
+    return this.#call("mtp", { next });
+  }
+
+  /**
+   * Makes it cheap to roll back to the present length, until the next checkpoint. Only models with recurrent states need
+   * it: without one they run all their tokens again.
+   */
+  async checkpoint(): Promise<void> {
+    await this.#call("checkpoint", {});
+  }
+
+  /** Forgets all tokens after the first `length`. */
+  async rollback(length: number): Promise<void> {
+    integer(0)(length, "length");
+    await this.#call("rollback", { length });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (!this.#client.ended) await this.#client.call("closeSession", {});
+  }
+
+  #call: Client["call"] = (op, input) => {
+    if (this.#closed) return Promise.reject(new PagelmError("invalid-state", "the session is closed"));
+    return this.#client.call(op, input);
+  };
+}
+
+/** @internal */
+export async function connect(
+  { workerUrl, signal }: AssetOptions & { signal?: AbortSignal },
+  { stop }: WasmOptions,
+): Promise<Client> {
+  const script = new Script(workerUrl);
+  return new Client(new Workers(script, await script.start(signal), stop));
+}
+
+function wireModel(model: ModelRef): string | Blob {
+  return isBlob(model) ? model : address(model)!.href;
+}
+
+/** Says that a name was taken for a path, where nothing like a model was there. */
+function hinted(e: unknown, model: ModelRef): unknown {
+  if (!(e instanceof PagelmError) || (e.code !== "http-status" && e.code !== "not-gguf")) return e;
+  // Not a scheme before a colon, and not a path that was clearly meant as one.
+  if (typeof model !== "string" || !/^\w[\w.-]*\//.test(model)) return e;
+  const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";
+  const hint = `${model} was taken for a path beside this page; files of Hugging Face have addresses such as ${file}`;
+  return new PagelmError(e.code, `${e.message}; ${hint}`, e.place, { cause: e });
+}
+
+function label(model: ModelRef): string {
+  if (isBlob(model)) return "name" in model ? String(model.name) : "file";
+  return String(model).split(/[?#]/)[0]?.split("/").pop() || "model";
+}

@@ -1,0 +1,248 @@
+// What can be given where: one table for each call, with a check for each name.
+
+import type {
+  AssetOptions,
+  CanRunOptions,
+  EngineOptions,
+  GenerateParams,
+  Message,
+  ModelRef,
+  SamplingParams,
+} from "../shared/types.ts";
+import {
+  address,
+  boolean,
+  type Check,
+  callback,
+  type Fields,
+  given,
+  integer,
+  isA,
+  isInteger,
+  isObject,
+  list,
+  must,
+  number,
+  object,
+  oneOf,
+  range,
+  refuse,
+  shown,
+  signal,
+  string,
+  url,
+} from "./check.ts";
+import type { ChatMessage, ChatParams, ChatSampling, OpenAIDefaults, RequestOptions } from "./openai-types.ts";
+
+/** A model, before anything is fetched. Addresses are those that a page can fetch. */
+const model: Check = (value, at) => {
+  if (isBlob(value)) return;
+  const found = address(value);
+  if (!found) refuse(at, `must be a URL, or a File or Blob, is ${shown(value)}${instead(value)}`);
+  const { protocol, username, password } = found as URL;
+  if (username || password) refuse(at, "must not have a user name or password; browsers do not fetch such URLs");
+  const fetched = ["http:", "https:", "blob:", "data:", globalThis.location?.protocol];
+  if (fetched.includes(protocol) || protocol.endsWith("-extension:")) return;
+  const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";
+  const remedy = `give the https address of the file itself, such as ${file}`;
+  refuse(at, `is ${shown(String(value))}, and pages cannot fetch from ${protocol}; ${remedy}`);
+};
+
+/** What to give in place of some values that can be mistaken for a model. */
+function instead(value: unknown): string {
+  if (isA("ArrayBuffer", value) || ArrayBuffer.isView(value)) return "; wrap it: new Blob([bytes])";
+  if (isA("Response", value)) return "; give its address, or await response.blob()";
+  return Array.isArray(value) ? "; split files are not joined" : "";
+}
+
+export const isBlob = (v: unknown): v is Blob => isA("Blob", v) || isA("File", v);
+
+const ASSETS: Fields<AssetOptions> = {
+  wasmUrl: url,
+  wasmBuild: oneOf(["base", "relaxed", "threads", "threads-relaxed"]),
+  workerUrl: must("a URL or a TrustedScriptURL", (v) => isA("TrustedScriptURL", v) || address(v) !== undefined),
+};
+
+const ENGINE: Fields<EngineOptions> = {
+  model,
+  backend: oneOf(["auto", "webgpu", "cpu", "reference"]),
+  contextLength: integer(1),
+  activations: oneOf(["q8", "f32"]),
+  threads: integer(1),
+  mtp: boolean,
+  memoryLimit: integer(0, Number.MAX_SAFE_INTEGER),
+  kvType: oneOf(["f32", "f16", "q8_0"]),
+  tune: boolean,
+  allowUnknown: boolean,
+  signal,
+  onProgress: callback,
+  ...ASSETS,
+};
+
+const KERNELS = oneOf(["hardware", "software"]);
+
+const CAN_RUN: Fields<CanRunOptions> = { contextLength: integer(1), allowUnknown: boolean, signal, ...ASSETS };
+
+const logitBias: Check = (value, at) => {
+  if (!isObject(value)) refuse(at, `must be an object of token ids and numbers, is ${shown(value)}`);
+  for (const [id, bias] of Object.entries(value as object)) {
+    if (!/^\d+$/.test(id) || !isInteger(Number(id))) refuse(at, `must have token ids as names, has ${shown(id)}`);
+    range(-100, 100)(bias, `${at}[${id}]`);
+  }
+};
+
+const SAMPLING: Fields<SamplingParams> = {
+  temperature: range(0),
+  topP: range(0, 1),
+  topK: integer(0),
+  minP: range(0, 1),
+  repeatPenalty: number("a number above 0", (n) => n > 0),
+  presencePenalty: number("a finite number"),
+  frequencyPenalty: number("a finite number"),
+  penaltyLastN: integer(0),
+  seed: integer(0, Number.MAX_SAFE_INTEGER, "without one it is drawn"),
+  logitBias,
+};
+
+/** OpenAI's name of each parameter. */
+const CHAT_NAMES = {
+  temperature: "temperature",
+  topP: "top_p",
+  topK: "top_k",
+  minP: "min_p",
+  repeatPenalty: "repeat_penalty",
+  presencePenalty: "presence_penalty",
+  frequencyPenalty: "frequency_penalty",
+  penaltyLastN: "penalty_last_n",
+  seed: "seed",
+  logitBias: "logit_bias",
+} as const satisfies Record<keyof SamplingParams, keyof ChatSampling>;
+
+const renamed = Object.entries(CHAT_NAMES) as [keyof SamplingParams, keyof ChatSampling][];
+const CHAT_SAMPLING = Object.fromEntries(
+  renamed.map(([ours, theirs]) => [theirs, SAMPLING[ours]]),
+) as Fields<ChatSampling>;
+
+const empty = (why: string): Check => must("an empty list", (v) => Array.isArray(v) && v.length === 0, why);
+const NO_TOOLS = "tools are not supported yet";
+const NO_LOGPROBS = "log probabilities are not given yet";
+
+/** Parameters of OpenAI that mean something here in one way only, or that are notes to their servers. */
+const DEFAULTS: Fields<OpenAIDefaults> = {
+  n: oneOf([1], "there is one answer at a time"),
+  tools: empty(NO_TOOLS),
+  tool_choice: oneOf(["none", "auto"], NO_TOOLS),
+  parallel_tool_calls: boolean,
+  functions: empty(NO_TOOLS),
+  function_call: oneOf(["none", "auto"], NO_TOOLS),
+  response_format: must(
+    '{"type":"text"}',
+    (v) => isObject(v) && v.type === "text" && Object.keys(v).length === 1,
+    "structured output is not supported yet",
+  ),
+  logprobs: oneOf([false], NO_LOGPROBS),
+  top_logprobs: oneOf([0], NO_LOGPROBS),
+  modalities: must('["text"]', (v) => Array.isArray(v) && v.length === 1 && v[0] === "text", "models answer with text"),
+  audio: oneOf([null], "models answer with text"),
+  prediction: oneOf([null], "predicted output is not supported"),
+  reasoning_effort: oneOf([null], "it is not supported yet"),
+  verbosity: oneOf(["medium"], "models are not told how much to say"),
+  web_search_options: oneOf([null], "nothing leaves the page"),
+  service_tier: oneOf(["auto", "default"], "the model runs in the page"),
+  store: oneOf([false], "answers are not kept"),
+  metadata: must("an object", isObject),
+  user: string,
+  safety_identifier: string,
+  prompt_cache_key: string,
+};
+
+const MOST_STOPS = 64;
+const isStop = (v: unknown) => typeof v === "string" && v !== "";
+const stop = must(
+  `a string or a list of at most ${MOST_STOPS} strings, none of them empty`,
+  (v) => isStop(v) || (Array.isArray(v) && v.length <= MOST_STOPS && v.every(isStop)),
+);
+
+const GENERATE: Fields<GenerateParams> = { maxTokens: integer(0), stop, ...SAMPLING, ignoreEos: boolean, signal };
+
+const ROLES = ["system", "developer", "user", "assistant", "tool"];
+
+const part: Check = (value, at) => {
+  if (isObject(value)) oneOf(["text"], "models read text only")(value.type, `${at}.type`);
+  object({ type: string, text: string }, ["type", "text"])(value, at);
+};
+
+/** Answers of OpenAI's API have some fields that are empty here; they can be sent back as they are. */
+const MESSAGE: Fields<ChatMessage> = {
+  role: oneOf(ROLES),
+  content: (value, at) => {
+    if (typeof value === "string" || value === null) return;
+    if (!Array.isArray(value)) refuse(at, `must be a string, a list of parts or null, is ${shown(value)}`);
+    list("a list of parts", part)(value, at);
+  },
+  name: string,
+  tool_call_id: string,
+  tool_calls: empty(NO_TOOLS),
+  function_call: oneOf([null], NO_TOOLS),
+  refusal: oneOf([null], "models get no refusals"),
+  annotations: empty("models get no annotations"),
+  audio: oneOf([null], "models read text only"),
+};
+
+const CHAT: Fields<ChatParams> = {
+  messages: list("a list of messages", object(MESSAGE, ["role", "content"])),
+  model: string,
+  stream: boolean,
+  stream_options: object({ include_usage: boolean, include_obfuscation: oneOf([false], "nothing leaves the page") }),
+  max_tokens: integer(0),
+  max_completion_tokens: integer(0),
+  stop,
+  ...CHAT_SAMPLING,
+  signal,
+  onPrefill: callback,
+  chat_template_kwargs: must("an object", isObject),
+  ...DEFAULTS,
+};
+
+export const engineOptions = (v: EngineOptions) => given(ENGINE, v, "", ["model"]) as unknown as EngineOptions;
+export const testOptions = (v: EngineOptions) =>
+  given({ ...ENGINE, kernels: KERNELS }, v, "", ["model"]) as unknown as EngineOptions;
+export const canRunOptions = (v: CanRunOptions) => given(CAN_RUN, v) as CanRunOptions;
+export const assetOptions = (v: AssetOptions) => given(ASSETS, v) as AssetOptions;
+export const checkModel = (v: ModelRef) => model(v, "model");
+export const generateParams = (v: GenerateParams) => given(GENERATE, v) as GenerateParams;
+
+export function chatParams(v: ChatParams, options: RequestOptions = {}): ChatParams {
+  const p = given(CHAT, v, "", ["messages"]) as unknown as ChatParams;
+  const { signal: second } = given({ signal } satisfies Fields<RequestOptions>, options, "options") as RequestOptions;
+  if (p.stream_options && !p.stream) refuse("stream_options", "can only be given with stream: true");
+  const { max_tokens: a, max_completion_tokens: b } = p;
+  if (a != null && b != null && a !== b) {
+    refuse("max_completion_tokens", `is ${b} and max_tokens is ${a}; give one of them`);
+  }
+  const signals = [p.signal, second].filter((s) => s != null);
+  const both = signals.length === 2 ? AbortSignal.any(signals) : signals[0];
+  return both ? { ...p, signal: both } : p;
+}
+
+/** The parameters of a generation under the package's own names. */
+export function generateOf(p: ChatParams): GenerateParams {
+  const sampling = renamed.map(([ours, theirs]) => [ours, p[theirs]]);
+  const { stop = null, max_completion_tokens, max_tokens = null } = p;
+  return { ...Object.fromEntries(sampling), stop, maxTokens: max_completion_tokens ?? max_tokens };
+}
+
+/** Templates take text, know no developers, and write null as a word. */
+export function plain({ role, content, ...rest }: ChatMessage): Message {
+  const text = Array.isArray(content) ? content.map((p) => p.text).join("") : (content ?? "");
+  const labels = Object.entries(rest).filter(([name, v]) => typeof v === "string" && name !== "refusal");
+  return { role: role === "developer" ? "system" : role, content: text, ...Object.fromEntries(labels) };
+}
+
+export function checkMessages(v: Message[]): Message[] {
+  list("a list of messages", (m, at) => {
+    if (!isObject(m)) refuse(at, `must be an object, is ${shown(m)}`);
+    string((m as Record<string, unknown>).role, `${at}.role`);
+  })(v, "messages");
+  return v.map((m) => (m.content === null ? { ...m, content: "" } : m));
+}

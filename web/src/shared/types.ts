@@ -1,0 +1,277 @@
+import type { ErrorData } from "./errors.ts";
+
+/** What a chat template gets. */
+export interface Message {
+  role: string;
+  content: unknown;
+  [key: string]: unknown;
+}
+
+/** Where a model is: a URL, or a file that the user chose. */
+export type ModelRef = string | URL | Blob;
+
+/** A string, a `URL`, or a `TrustedScriptURL`. */
+export type ScriptUrl = string | { toJSON(): string };
+
+/** `reference` is slow, and exact: other backends are tested against it. */
+export type BackendName = "webgpu" | "cpu" | "reference";
+
+export interface LoadProgress {
+  /** `header`: reading what the model is. `weights`: the long part. `ready`: the engine can be used. */
+  phase: "header" | "weights" | "ready";
+  /** Bytes that came, and bytes in all where that is known. */
+  loaded: number;
+  total: number | undefined;
+  /**
+   * Whether nothing comes: for 15 s, or since the connection broke or the server asked to wait. It is tried again, and the
+   * next bytes make this false.
+   */
+  stalled: boolean;
+}
+
+/** The builds of the engine's module: relaxed SIMD is an instruction set, threads need a cross-origin isolated page. */
+export type WasmBuild = "base" | "relaxed" | "threads" | "threads-relaxed";
+
+export interface AssetOptions {
+  /** The folder of the wasm files; by default that of the package's own script. */
+  wasmUrl?: string | URL;
+  /** Which of them to load; by default the best that the browser has the features for and that is there. */
+  wasmBuild?: WasmBuild;
+  /** Where the package's `worker.js` is; by default beside the package's own script. It may lie on another origin. */
+  workerUrl?: ScriptUrl;
+}
+
+export type KvType = "f32" | "f16" | "q8_0";
+
+/** How a model runs: these go to the engine as they are. */
+export interface ModelOptions {
+  /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
+  contextLength?: number;
+  /**
+   * Precision of the activations in matrix products: int8 with a scale per 32 values (`q8`, the default), or `f32`, which
+   * is exact, for comparisons, and several times slower on the CPU. WebGPU uses int8 for prompts only, and not on Apple's
+   * GPUs, which have no int8 dot product.
+   */
+  activations?: "q8" | "f32";
+  /** Loads the block for multi-token prediction too, where the model has one: for `session.mtp`. */
+  mtp?: boolean;
+  /**
+   * Ignores unknown metadata keys and tensors instead of refusing the file (`unknown-content`). The answers may be wrong.
+   */
+  allowUnknown?: boolean;
+  /**
+   * Bytes that weights, cache and scratch may take together: a model that needs more is refused before its weights are
+   * fetched. On the CPU it is at most what is left of 4 GiB; of a GPU no limit is known but that of each buffer.
+   */
+  memoryLimit?: number;
+  /** Type of the KV cache, `f16` by default: `q8_0` takes about half as much memory, `f32` twice as much. */
+  kvType?: KvType;
+}
+
+export interface CanRunOptions extends AssetOptions, Pick<ModelOptions, "contextLength" | "allowUnknown"> {
+  signal?: AbortSignal;
+}
+
+export interface EngineOptions extends AssetOptions, ModelOptions {
+  model: ModelRef;
+  /**
+   * `auto` takes WebGPU where there is a GPU adapter (one in software would be slower than the CPU), else the CPU;
+   * `engine.info.backendReason` says which and why.
+   */
+  backend?: "auto" | BackendName;
+  /**
+   * Threads on the CPU, where the page is cross-origin isolated; by default as many as the processor runs at once, at
+   * most 8.
+   */
+  threads?: number;
+  /**
+   * Whether WebGPU's kernels are chosen by measuring them, which takes a second the first time that a page meets an
+   * adapter; by default they are. The browser keeps what was measured in a cache named `pagelm-tuning`.
+   */
+  tune?: boolean;
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+/** What the header of a model says. */
+export interface ModelInfo {
+  architecture: string;
+  name: string | null;
+  /** The type that most bytes of the weights have. */
+  quantization: string | null;
+  parameters: number;
+  /** Bytes of tensors, by type. */
+  types: Record<string, number>;
+  /** The length that the file must have at least. */
+  fileBytes: number;
+  trainedContext: number | null;
+  chatTemplate: boolean;
+  /** What the file recommends: the values of parameters that a caller leaves out. */
+  sampling: FileSampling;
+  /** Null where the model cannot run, as are the next three. */
+  contextLength: number | null;
+  weightBytes: number | null;
+  /** In the type that the cache will have. */
+  cacheBytes: number | null;
+  scratchBytes: number | null;
+  /** Why it cannot run. */
+  problem: ErrorData | null;
+}
+
+export interface FileSampling {
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repeatPenalty?: number;
+  penaltyLastN?: number;
+}
+
+export interface AdapterInfo {
+  name: string;
+  /** Empty in browsers. */
+  driver: string;
+  /** The interface to the GPU. */
+  backend: string;
+  /** Whether it computes on the CPU. */
+  software: boolean;
+  subgroups: boolean;
+  shaderF16: boolean;
+  maxBinding: number;
+  maxBuffer: number;
+  maxStorageBuffers: number;
+  workgroupMemory: number;
+}
+
+export interface EngineInfo {
+  model: ModelInfo;
+  backend: BackendName;
+  /** Why this backend was taken. */
+  backendReason: string;
+  adapter: AdapterInfo | null;
+  contextLength: number;
+  /** The module that runs. */
+  wasm: {
+    build: WasmBuild;
+    /** Threads that computed when the model was loaded; `stats()` says how many there are now. */
+    threads: number;
+    /** Why there is one thread; null where there are more. */
+    whyOneThread: string | null;
+    /** Why there are fewer threads than there could be, where some did not start. */
+    whyFewerThreads: string | null;
+  };
+}
+
+/** What the engine did and holds. Counters are deterministic for a given input. */
+export interface EngineStats {
+  backend: BackendName;
+  adapter: AdapterInfo | null;
+  contextLength: number;
+  /** Threads that compute: the engine's own and, on the CPU, those that joined it. */
+  threads: number;
+  counters: Counters;
+  memory: Memory;
+  /** Bytes of weights that went through the memory of the wasm module: nearly none on WebGPU. */
+  weightBytesCopied: number;
+  /** Bytes of the wasm module's memory, on the CPU with weights and cache in it. It never shrinks. */
+  wasmBytes: number;
+}
+
+export interface Counters {
+  steps: number;
+  dispatches: number;
+  passes: number;
+  submits: number;
+  bytesWritten: number;
+  bytesRead: number;
+  pipelines: number;
+  buffers: number;
+  bindGroups: number;
+  /** The most steps that were in flight at once. */
+  inFlight: number;
+}
+
+/** Bytes. */
+export interface Memory {
+  weights: number;
+  kv: number;
+  scratch: number;
+}
+
+/** What a decoded token costs on the GPU. */
+export interface Profile {
+  /** Tokens in the cache before. */
+  depth: number;
+  /** The slowest first. */
+  kernels: KernelTime[];
+  usPerToken: number;
+  /** Of a kernel that does nothing but read a large buffer. */
+  readBytesPerS: number;
+}
+
+/** All dispatches of one kernel. */
+export interface KernelTime {
+  kernel: string;
+  dispatchesPerToken: number;
+  usPerToken: number;
+  /** Packed bytes; with experts those of the experts used. */
+  weightBytesPerToken: number;
+  /** How fast it reads them; null where it reads none. */
+  bytesPerS: number | null;
+  /** The part that this is of `readBytesPerS`. */
+  fractionOfRead: number | null;
+}
+
+/**
+ * How tokens are chosen. What is left out, or null, is as the file recommends (`info.model.sampling`), else the model's own
+ * distribution.
+ */
+export interface SamplingParams {
+  /** 0 always takes the most likely token. */
+  temperature?: number | null;
+  /** Sample from the k most likely tokens; 0 is off. */
+  topK?: number | null;
+  /** Sample from the most likely tokens whose probabilities add up to p; 1 is off. */
+  topP?: number | null;
+  /** Sample from tokens at least this fraction as likely as the most likely one; 0 is off. */
+  minP?: number | null;
+  /** 1 is off. */
+  repeatPenalty?: number | null;
+  presencePenalty?: number | null;
+  frequencyPenalty?: number | null;
+  /** How many tokens back the penalties look. */
+  penaltyLastN?: number | null;
+  /** From 0 up; the same seed gives the same answer. Without one it is drawn. */
+  seed?: number | null;
+  /** Token id to what is added to its logit, -100 to 100. */
+  logitBias?: Record<string, number> | null;
+}
+
+export interface GenerateParams extends SamplingParams {
+  maxTokens?: number | null;
+  /** Texts at which the answer ends; they are not part of it. The name of a control token ends it at that token. */
+  stop?: string | string[] | null;
+  /** Goes on where the model would end. */
+  ignoreEos?: boolean | null;
+  signal?: AbortSignal | null;
+}
+
+/** Counts and speeds of one generation. A speed without enough to measure is 0. */
+export interface GenerateUsage {
+  promptTokens: number;
+  /** Tokens of the prompt that were in the cache already. */
+  cachedTokens: number;
+  completionTokens: number;
+  timeToFirstTokenMs: number;
+  prefillTokensPerS: number;
+  decodeTokensPerS: number;
+}
+
+/** Why a generation ended. `context-full` means that the text may be cut. */
+export type StopReason = "end-of-sequence" | "stop-string" | "max-tokens" | "context-full";
+
+/** A piece of a generation. `text` may be empty: characters can need several tokens. */
+export type Piece =
+  | { kind: "prefill"; done: number; total: number }
+  | { kind: "token"; id: number; text: string }
+  | { kind: "done"; text: string; reason: StopReason; usage: GenerateUsage };

@@ -1,0 +1,28 @@
+// What tests of the engine need and pages do not: `pagelm/testing`, a script of its own.
+import { chooseBuilds } from "./page/builds.ts";
+import { connect, type Engine, load } from "./page/engine.ts";
+import { assetOptions, testOptions } from "./page/params.ts";
+import { PagelmError } from "./shared/errors.ts";
+import type { AssetOptions, EngineOptions } from "./shared/types.ts";
+
+export interface TestOptions extends EngineOptions {
+  /** Which kernels WebGPU runs: by default those for what the adapter is. */
+  kernels?: "hardware" | "software";
+}
+
+/** Like that of `pagelm`. */
+export function createEngine(given: TestOptions): Promise<Engine> {
+  return load(testOptions(given));
+}
+
+/** All GPU programs of the engine, as name and text: for tests that compile them. */
+export async function shaderSources(given: AssetOptions = {}): Promise<[name: string, text: string][]> {
+  const options = assetOptions(given);
+  const wasm = chooseBuilds(options);
+  const client = await connect(options, wasm);
+  try {
+    return await client.call("shaders", { wasm });
+  } finally {
+    client.end(new PagelmError("disposed", "the programs were listed"));
+  }
+}

@@ -1,6 +1,0 @@
-/// <reference lib="webworker" />
-// The script of all workers: of an engine, with whichever build, and of its threads.
-import { builds } from "../pkg/builds.js";
-import { serve } from "./serve.ts";
-
-serve(builds);

@@ -1,0 +1,111 @@
+// The engine's module as the worker calls it: what wasm-bindgen makes of `web/bindings`, with the types of what crosses.
+// The build compares the functions with those that wasm-bindgen made, and tests compare the shapes with Rust's.
+import type { ErrorData } from "../shared/errors.ts";
+import type { Chat, TokenizeOptions, WireOptions, WireParams } from "../shared/protocol.ts";
+import type { BackendName, EngineStats, KvType, ModelInfo, Piece, Profile, WasmBuild } from "../shared/types.ts";
+
+export interface OpenOptions extends WireOptions {
+  backend: BackendName;
+  threads: number;
+  tuning?: string | undefined;
+  /** Bytes that the adapter binds at most; for `info`. */
+  maxBinding?: number;
+}
+
+/** A GPU adapter as the browser describes it. */
+export interface AdapterFacts {
+  /** All that names it: vendor, architecture, description. */
+  name: string;
+  isFallback?: boolean;
+  isMetal?: boolean;
+}
+
+/** What the worker knows, and what the page asks for. */
+export interface HostFacts {
+  backend: "auto" | BackendName;
+  adapter?: AdapterFacts;
+  /** Why there is none. */
+  noAdapter?: string;
+  exact?: boolean;
+  activations?: "q8" | "f32" | undefined;
+  kvType?: KvType | undefined;
+  kernels?: "hardware" | "software" | undefined;
+}
+
+/** What runs, and why. */
+export interface Choice {
+  backend: BackendName;
+  reason: string;
+  activations: "q8" | "f32";
+  kvType: KvType;
+  kernels: "hardware" | "software" | null;
+}
+
+export interface ProfileOptions {
+  depth: number;
+  reps: number;
+}
+
+/**
+ * Bytes `start..end` of a piece go to `bufferOffset` of the GPU's buffer, or, where that is null, through
+ * `write(weight, weightOffset, bytes)`.
+ */
+export interface BytesTarget {
+  start: number;
+  end: number;
+  buffer: GPUBuffer | null;
+  bufferOffset: number;
+  weight: number;
+  weightOffset: number;
+}
+
+export interface Header {
+  push(bytes: Uint8Array): boolean;
+  truncated(): ErrorData;
+  info(options: Omit<OpenOptions, "threads" | "tuning">): ModelInfo;
+  open(options: OpenOptions): Promise<Engine>;
+  free(): void;
+}
+
+export interface Engine {
+  measured(): string | undefined;
+  targets(offset: number, length: number): BytesTarget[];
+  write(weight: number, offset: number, bytes: Uint8Array): void;
+  queue(): GPUQueue | null;
+  check(): void;
+  progress(): { loaded: number; total: number };
+  finish(): void;
+  prefill(ids: Uint32Array): Promise<Float32Array>;
+  decode(id: number): Promise<Float32Array>;
+  mtp(next: number): Promise<Float32Array>;
+  profile(options: ProfileOptions): Promise<Profile>;
+  checkpoint(): void;
+  rollback(length: number): void;
+  tokenize(text: string, options: TokenizeOptions): Uint32Array;
+  detokenize(ids: Uint32Array, showSpecial: boolean): string;
+  render(chat: Chat): string;
+  chatIds(chat: Chat): Uint32Array;
+  generate(ids: Uint32Array, params: WireParams): void;
+  next(): Promise<Piece | undefined>;
+  stats(): EngineStats;
+  free(): void;
+}
+
+/** The functions of the module, whichever the build; its start takes a memory in those with threads. */
+export interface Bindings {
+  default(from: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<unknown>;
+  start(report: (message: string) => void, stop?: Int32Array): void;
+  choose(facts: HostFacts): Choice;
+  fallBack(facts: HostFacts, code: string, message: string): Choice | undefined;
+  Header: new (size?: number) => Header;
+  threadsWanted(): number;
+  joinEngine(): boolean;
+  lendThread(): void;
+  threadFailed(): void;
+  closeThreads(): number;
+  shaderSources(): [name: string, text: string][];
+}
+
+/** Those that a worker's script has. */
+export type Builds = { [B in WasmBuild]?: Bindings };
+export const builds: Builds;

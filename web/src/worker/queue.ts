@@ -1,0 +1,56 @@
+/// <reference lib="webworker" />
+// What a worker does: it owns the wasm module and the engine, and answers one request after the other.
+import type { Builds } from "#bindings";
+import { abortError, errorData } from "../shared/errors.ts";
+import type { Request, ToWorker } from "../shared/protocol.ts";
+import { Handlers } from "./handlers.ts";
+import { post, Task } from "./task.ts";
+import { runThread } from "./wasm.ts";
+
+let broken = false;
+
+/** Tells the page that nothing more can be expected of this worker. */
+function fatal(message: string): void {
+  if (broken) return;
+  broken = true;
+  post({ op: "fatal", error: { code: "internal", place: "", message: `pagelm broke: ${message}` } });
+}
+
+/** Makes this worker one that has these builds. */
+export function serve(builds: Builds): void {
+  const handlers = new Handlers(builds, fatal);
+  const tasks = new Map<number, Task>();
+  let last: Promise<void> = Promise.resolve();
+
+  self.onmessage = (event: MessageEvent<ToWorker>) => {
+    const message = event.data;
+    if (message.op === "thread") return runThread(builds, message.port);
+    if (message.op === "end") {
+      handlers.end();
+      return self.close();
+    }
+    if (message.op === "abort") return tasks.get(message.target)?.abort.abort();
+    if (message.op === "credit") return tasks.get(message.target)?.give(message.pieces);
+    const task = new Task(message);
+    tasks.set(task.id, task);
+    last = last.then(() => run(handlers, message, task)).finally(() => tasks.delete(task.id));
+  };
+
+  // A trap inside a promise of the wasm module ends up here, and that promise never settles.
+  self.addEventListener("unhandledrejection", (event) => fatal(errorData(event.reason).message));
+  self.addEventListener("error", (event) => fatal(event.message));
+  post({ op: "hello" });
+}
+
+async function run(handlers: Handlers, request: Request, task: Task): Promise<void> {
+  try {
+    if (task.signal.aborted) throw abortError();
+    const value: unknown = await handlers.run(request, task);
+    const buffer = ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : [];
+    post({ op: "done", id: task.id, value }, buffer);
+  } catch (e) {
+    // A trap leaves the memory of the module in the middle of something.
+    if (e instanceof WebAssembly.RuntimeError) return fatal(e.message);
+    post({ op: "error", id: task.id, error: errorData(task.signal.aborted ? abortError() : e) });
+  }
+}

@@ -1,0 +1,183 @@
+// A static file server for tests: cross-origin isolated, with byte ranges, and with the faults that loading must survive.
+//
+//   const server = await serve({ mounts: { "/": "web", "/models": dir } });  server.url, await server.close()
+//   node web/tools/serve.mjs PORT /=web /models=DIR                            by hand
+//
+// Every file is also reachable with a fault before its path, for example /fault/truncate/models/a.gguf:
+//   404       no such file                     garbage   as many bytes as the file has, but random ones
+//   truncate  the full Content-Length, then    slow      64 KiB every 50 ms (?bytes=N&ms=N)
+//             the connection is cut halfway    norange   answers 200 with the whole file to a Range request
+//   flaky     the first request for a path is cut halfway, later ones are whole
+//   capped    answers 206 with at most 100 kB, whatever is asked for (?bytes=N)
+//   busy      the first request for a path is told to come again after a second (429 and Retry-After)
+// A path with ?csp=POLICY is served with this content security policy.
+// `server.requests` lists what was asked: { method, path, range, status }.
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { createServer } from "node:http";
+import { extname, join, normalize, resolve, sep } from "node:path";
+import { Readable } from "node:stream";
+import { pathToFileURL } from "node:url";
+
+const TYPES = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".css": "text/css",
+  ".json": "application/json",
+  ".wasm": "application/wasm",
+  ".svg": "image/svg+xml",
+  ".png": "image/png",
+};
+
+/**
+ * @param {{ mounts?: Record<string, string>, port?: number, isolated?: boolean | "pages", cors?: boolean,
+ *   headers?: Record<string, string> }} options
+ *   mounts: URL prefix -> folder, the longest prefix wins; isolated: send COOP and COEP (needed for threads), with pages only
+ *   or with all; cors: let pages of other origins read; headers: more of them
+ */
+export async function serve({
+  mounts = { "/": "." },
+  port = 0,
+  isolated = true,
+  cors = true,
+  headers: more = {},
+} = {}) {
+  /** @type {{ method: string, path: string, range: string | undefined, status: number }[]} */
+  const requests = [];
+  /** @type {Set<string>} */
+  const seen = new Set();
+  const roots = Object.entries(mounts)
+    .map(([prefix, dir]) => ({ prefix: prefix.endsWith("/") ? prefix : `${prefix}/`, dir: resolve(dir) }))
+    .sort((a, b) => b.prefix.length - a.prefix.length);
+
+  /** @param {string} path */
+  async function find(path) {
+    const root = roots.find((r) => path.startsWith(r.prefix));
+    if (!root) return null;
+    let file = normalize(join(root.dir, path.slice(root.prefix.length)));
+    if (file !== root.dir && !file.startsWith(root.dir + sep)) return null;
+    let info = await stat(file).catch(() => null);
+    if (info?.isDirectory()) {
+      file = join(file, "index.html");
+      info = await stat(file).catch(() => null);
+    }
+    return info?.isFile() ? { file, size: info.size, etag: `"${info.size}-${Math.floor(info.mtimeMs)}"` } : null;
+  }
+
+  const server = createServer(async (req, res) => {
+    const url = new URL(req.url ?? "/", "http://localhost");
+    const range = req.headers.range;
+    const method = req.method ?? "GET";
+    const [, fault = "", path = ""] = /^\/fault\/(\w+)(\/.*)$/.exec(decodeURIComponent(url.pathname)) ?? [
+      null,
+      "",
+      decodeURIComponent(url.pathname),
+    ];
+    const begin = (/** @type {number} */ status, /** @type {Record<string, string | number>} */ headers = {}) => {
+      requests.push({ method, path: url.pathname, range, status });
+      res.writeHead(status, {
+        ...((isolated === true || (isolated && path.endsWith(".html"))) && {
+          "Cross-Origin-Opener-Policy": "same-origin",
+          "Cross-Origin-Embedder-Policy": "require-corp",
+          "Cross-Origin-Resource-Policy": "cross-origin",
+        }),
+        ...(cors && {
+          "Access-Control-Allow-Origin": "*",
+          "Access-Control-Allow-Headers": "Range, If-Range",
+          "Access-Control-Expose-Headers": "Content-Range, Content-Length, ETag, Accept-Ranges, Retry-After",
+        }),
+        "Cache-Control": "no-store",
+        ...more,
+        ...(url.searchParams.has("csp") && { "Content-Security-Policy": url.searchParams.get("csp") ?? "" }),
+        ...headers,
+      });
+    };
+    const send = (
+      /** @type {number} */ status,
+      /** @type {Record<string, string | number>} */ headers = {},
+      text = "",
+    ) => {
+      begin(status, headers);
+      res.end(text);
+    };
+    if (method === "OPTIONS") return send(204);
+    if (path === "/favicon.ico") return send(204); // browsers ask by themselves
+    const found = fault === "404" || (method !== "GET" && method !== "HEAD") ? null : await find(path);
+    if (!found) return send(404, {}, "not found");
+
+    const first = !seen.has(url.pathname);
+    seen.add(url.pathname);
+    if (fault === "busy" && first) return send(429, { "Retry-After": 1 }, "busy");
+
+    const { file, size, etag } = found;
+    let [start, end, status] = [0, size - 1, 200];
+    const ranged = fault !== "norange";
+    const match = ranged && /^bytes=(\d*)-(\d*)$/.exec(range ?? "");
+    const stale = req.headers["if-range"] !== undefined && req.headers["if-range"] !== etag;
+    if (match && (match[1] || match[2]) && !stale) {
+      start = match[1] ? Number(match[1]) : Math.max(0, size - Number(match[2]));
+      if (match[1] && match[2]) end = Math.min(end, Number(match[2]));
+      status = 206;
+      if (start > end) return send(416, { "Content-Range": `bytes */${size}` });
+    }
+    if (fault === "capped") {
+      status = 206;
+      end = Math.min(end, start + Number(url.searchParams.get("bytes") ?? 100_000) - 1);
+    }
+    const length = end - start + 1;
+    begin(status, {
+      "Content-Type": TYPES[/** @type {keyof typeof TYPES} */ (extname(file))] ?? "application/octet-stream",
+      "Content-Length": length,
+      ETag: etag,
+      ...(ranged && { "Accept-Ranges": "bytes" }),
+      ...(status === 206 && { "Content-Range": `bytes ${start}-${end}/${size}` }),
+    });
+    if (method === "HEAD" || length === 0) return void res.end();
+
+    const cut = fault === "truncate" || (fault === "flaky" && first) ? Math.floor(length / 2) : length;
+    const chunk = fault === "slow" ? Number(url.searchParams.get("bytes") ?? 65536) : 65536 * 4;
+    const pause = fault === "slow" ? Number(url.searchParams.get("ms") ?? 50) : 0;
+    const source = cut > 0 ? createReadStream(file, { start, end: start + cut - 1, highWaterMark: chunk }) : [];
+    async function* body() {
+      let seed = 1;
+      for await (const part of source) {
+        if (fault === "garbage") {
+          // The same bytes each time, and nothing like a GGUF header.
+          for (let i = 0; i < part.length; i++) {
+            seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+            part[i] = seed >>> 24;
+          }
+        }
+        yield part;
+        if (pause) await new Promise((done) => setTimeout(done, pause));
+      }
+    }
+    const out = Readable.from(body(), { objectMode: false, highWaterMark: chunk });
+    res.on("close", () => out.destroy());
+    out.on("error", () => res.destroy());
+    out.pipe(res, { end: cut === length });
+    // Wait until what there is has left before the cut, so that the client sees half of the file, not none.
+    if (cut < length) out.on("end", () => setTimeout(() => res.destroy(), 100));
+  });
+
+  await new Promise((done, fail) => server.once("error", fail).listen(port, "127.0.0.1", () => done(undefined)));
+  const address = server.address();
+  if (!address || typeof address === "string") throw new Error("no port");
+  return {
+    url: `http://localhost:${address.port}`,
+    requests,
+    close: () =>
+      new Promise((done) => {
+        server.close(() => done(undefined));
+        server.closeAllConnections();
+      }),
+  };
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const [port = "8080", ...pairs] = process.argv.slice(2);
+  const mounts = Object.fromEntries(pairs.map((p) => p.split("=", 2)));
+  const { url } = await serve({ port: Number(port), ...(pairs.length && { mounts }) });
+  console.log(url);
+}
