@@ -134,8 +134,8 @@ wllama() {
 
 browsers() {
   local missing=()
-  command node web/test/browsers.mjs which chromium >/dev/null || missing+=(chromium)
-  command node web/test/browsers.mjs which firefox >/dev/null || missing+=(firefox-esr)
+  command node web/tools/browsers.mjs which chromium >/dev/null || missing+=(chromium)
+  command node web/tools/browsers.mjs which firefox >/dev/null || missing+=(firefox-esr)
   [ ${#missing[@]} = 0 ] || apt "${missing[@]}" ||
     die "no ${missing[*]}: install Chrome and Firefox, or set CHROMIUM and FIREFOX to their paths"
   vulkan # Firefox has no software adapter of its own

@@ -10,9 +10,9 @@ import { availableParallelism } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { BROWSERS, launch } from "../test/browsers.mjs";
-import { cache } from "../test/cache.mjs";
-import { serve } from "../test/serve.mjs";
+import { BROWSERS, launch } from "../tools/browsers.mjs";
+import { cache } from "../tools/cache.mjs";
+import { serve } from "../tools/serve.mjs";
 import { quiet, watch } from "./load.mjs";
 
 const { values: o } = parseArgs({
@@ -43,7 +43,7 @@ function spread(all) {
 /** Loads each engine in a page of its own and lets them answer in turns. */
 async function measure(
   /** @type {string} */ file,
-  /** @type {import("../test/browsers.mjs").Browser} */ browserName,
+  /** @type {import("../tools/browsers.mjs").Browser} */ browserName,
   /** @type {string} */ run,
 ) {
   const mounts = { "/": at("."), "/dist": at("../dist"), "/models": dirname(file), "/wllama": wllama };
@@ -58,8 +58,9 @@ async function measure(
       await page.waitForFunction(() => "bench" in globalThis);
       const call = (/** @type {string} */ method, /** @type {object} */ options) =>
         page.evaluate(
-          (/** @type {[string, object]} */ [method, options]) => /** @type {any} */ (globalThis).bench[method](options),
-          [method, options],
+          // Each page has its own: ours and the peer's.
+          ([method, options]) => /** @type {any} */ (globalThis).bench[method](options),
+          /** @type {const} */ ([method, options]),
         );
       const info = await call("load", {
         model: `/models/${basename(file)}`,

@@ -1,13 +1,12 @@
 // What the bench calls in pagelm's page; everything goes through the built package.
-// @ts-expect-error: only the server knows this path
 import { createEngine } from "/dist/index.js";
 import { Clock, words } from "./words.js";
 
-/** @type {any} */
+/** @type {import("pagelm").Engine} */
 let engine;
 
-/** @type {any} */ (globalThis).bench = {
-  /** @param {any} options */
+const bench = {
+  /** @param {import("pagelm").EngineOptions} options */
   async load(options) {
     const clock = new Clock();
     engine = await createEngine(options);
@@ -22,6 +21,7 @@ let engine;
     const params = { temperature: 0, maxTokens: tokens, ignoreEos: true };
     const before = await engine.stats();
     const clock = new Clock();
+    /** @type {import("pagelm").GenerateUsage | undefined} */
     let usage;
     for await (const piece of engine.generate(words(length, seed), params)) {
       if (piece.kind === "token") clock.token();
@@ -30,14 +30,20 @@ let engine;
     const after = await engine.stats();
     // Prefill steps are few; what is counted is nearly all decoding.
     const steps = after.counters.steps - before.counters.steps;
-    const per = (/** @type {string} */ key) => (after.counters[key] - before.counters[key]) / steps;
+    const per = (/** @type {keyof typeof after.counters} */ key) =>
+      (after.counters[key] - before.counters[key]) / steps;
+    if (!usage) throw new Error("the answer did not end");
     return {
       ...clock.speeds(usage.promptTokens, usage.completionTokens),
       perStep: Object.fromEntries(
-        ["dispatches", "passes", "submits", "bytesWritten", "bytesRead", "buffers"].map((k) => [k, per(k)]),
+        /** @type {const} */ (["dispatches", "passes", "submits", "bytesWritten", "bytesRead", "buffers"]).map((k) => [
+          k,
+          per(k),
+        ]),
       ),
       memory: after.memory,
       wasmBytes: after.wasmBytes,
     };
   },
 };
+Object.assign(globalThis, { bench });

@@ -3,7 +3,7 @@
 //                              [--model URL] [--max-tokens N] [--temperature F] [--timeout SECONDS] [--screenshot FILE]
 // The prompt can also come in the variable PROMPT. Exit status 1 when anything fails.
 import { parseArgs } from "node:util";
-import { BROWSERS, launch } from "../test/browsers.mjs";
+import { BROWSERS, launch } from "../tools/browsers.mjs";
 import { serveDemo } from "./serve.mjs";
 
 const { values: o } = parseArgs({
@@ -49,13 +49,13 @@ try {
         note: text(".message.assistant .note"),
       };
     });
-  /** Looks until the page is in one of these states. @param {string[]} states @param {(seen: any) => void} each */
+  /** Looks until the page is in one of these states. @param {string[]} states @param {(seen: Awaited<ReturnType<typeof look>>) => void} each */
   async function until(states, each) {
     for (;;) {
       const seen = await look();
       each(seen);
       if (seen.problem) throw new Error(seen.problem);
-      if (states.includes(seen.state)) return seen;
+      if (states.includes(seen.state ?? "")) return seen;
       if (Date.now() > end) throw new Error(`nothing more after ${o.timeout} s, in state ${seen.state}`);
       await new Promise((done) => setTimeout(done, 100));
     }

@@ -2,8 +2,8 @@
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
-import { cache } from "../test/cache.mjs";
-import { serve } from "../test/serve.mjs";
+import { cache } from "../tools/cache.mjs";
+import { serve } from "../tools/serve.mjs";
 
 /** @param {number} [port] */
 export function serveDemo(port) {

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { serve } from "./serve.mjs";
+import { serve } from "../tools/serve.mjs";
 
 const bytes = Buffer.from(Uint8Array.from({ length: 300_000 }, (_, i) => i * 7));
 const dir = mkdtempSync(join(tmpdir(), "pagelm-serve-"));

@@ -1,8 +1,8 @@
 // Starts engines with threads again and again, to find a start that hangs: node web/test/starts.mjs firefox 500
 // Every tenth time the page is a new one. A start that takes a minute has hung; its page is left then.
 import { fileURLToPath } from "node:url";
-import { BROWSERS, launch } from "./browsers.mjs";
-import { serve } from "./serve.mjs";
+import { BROWSERS, launch } from "../tools/browsers.mjs";
+import { serve } from "../tools/serve.mjs";
 
 const [name, times = "500"] = process.argv.slice(2);
 const browserName = BROWSERS.find((b) => b === name);
@@ -15,12 +15,12 @@ const mounts = { "/": at("e2e"), "/dist": at("../dist"), "/golden": at("../../te
 const server = await serve({ mounts });
 const browser = await launch(browserName);
 
-/** One start: how many threads run, or what went wrong. @param {any} page @returns {Promise<string>} */
+/** One start: how many threads run, or what went wrong. @param {import("../tools/browsers.mjs").Page} page */
 const start = (page) =>
   page.evaluate(async () => {
-    const load = e2e.load?.({ model: "/golden/llama.gguf", backend: "cpu", threads: 4 });
-    const late = new Promise((resolve) => setTimeout(resolve, 60_000, null));
-    const loaded = /** @type {any} */ (await Promise.race([load, late]));
+    const load = e2e.load({ model: "/golden/llama.gguf", backend: "cpu", threads: 4 });
+    const late = /** @type {Promise<null>} */ (new Promise((resolve) => setTimeout(resolve, 60_000, null)));
+    const loaded = await Promise.race([load, late]);
     return loaded ? `${loaded.info.wasm.threads} threads` : "hung";
   });
 

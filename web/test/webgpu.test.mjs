@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { BROWSERS, launch } from "./browsers.mjs";
-import { serve } from "./serve.mjs";
+import { BROWSERS, launch } from "../tools/browsers.mjs";
+import { serve } from "../tools/serve.mjs";
 
 for (const name of BROWSERS) {
   test(`WebGPU in a worker, ${name}`, { timeout: 120_000 }, async (t) => {

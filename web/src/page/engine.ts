@@ -63,10 +63,10 @@ export interface CanRun {
 /** Reads the header of a model and nothing else. */
 export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
   checkModel(model);
-  const { signal, wasmUrl, wasmBuild, workerUrl, ...options } = canRunOptions(given);
-  const assets = { wasmUrl, wasmBuild, workerUrl, signal } as CanRunOptions;
-  const wasm = chooseBuilds(assets);
-  const client = await connect(assets, wasm);
+  const checked = canRunOptions(given);
+  const { signal, wasmUrl, wasmBuild, workerUrl, ...options } = checked;
+  const wasm = chooseBuilds(checked);
+  const client = await connect(checked, wasm);
   try {
     const input = { model: wireModel(model), wasm, options };
     const { info, size } = await client.call("inspect", input, { signal });

@@ -41,7 +41,6 @@ export const HOST_CODES = [
   "http-status",
   /** The file on the server became another one during the download. */
   "model-changed",
-  /** The browser has no room for the model. */
   /** The engine's script or wasm file could not be loaded. */
   "engine-not-loaded",
   /** The worker died. */

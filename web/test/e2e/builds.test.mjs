@@ -20,7 +20,7 @@ test("Chromium has one thread in another page, and says why", async (t) => {
   const { wasm, crossOriginIsolated } = await open.call("capabilities");
   assert.equal(crossOriginIsolated, false);
   assert.equal(wasm.threads, false);
-  assert.match(wasm.whyOneThread, /COOP and COEP/);
+  assert.match(wasm.whyOneThread ?? "", /COOP and COEP/);
   await builds(t, open);
 });
 
@@ -51,16 +51,16 @@ test("the first question of README and demo has a good answer on the CPU", { tim
     assert.ok(at(path).includes(question), path);
   }
   assert.ok(at("web/demo/main.ts").includes(`IDEAS = ["${question}"`));
-  for (const wasmBuild of ["base", "relaxed"]) {
+  for (const wasmBuild of /** @type {const} */ (["base", "relaxed"])) {
     await open.call("load", { model: SMOLLM, backend: "cpu", activations: undefined, kvType: undefined, wasmBuild });
-    for (const [temperature, seed] of [
+    for (const [temperature, seed] of /** @type {const} */ ([
       [0, 0],
       [0.2, 1],
       [0.2, 2],
-    ]) {
-      const messages = [{ role: "user", content: question }];
+    ])) {
+      const messages = [{ role: /** @type {const} */ ("user"), content: question }];
       const chunks = await open.call("chat", { messages, temperature, seed, max_tokens: 24 });
-      const answer = chunks.map((/** @type {any} */ x) => x.choices[0]?.delta.content ?? "").join("");
+      const answer = chunks.map((x) => x.choices[0]?.delta.content ?? "").join("");
       t.diagnostic(`${wasmBuild} at ${temperature}: ${answer}`);
       assert.match(
         answer,
@@ -75,7 +75,8 @@ test("Chromium starts workers wherever their script lies", async (t) => {
 });
 
 test("threads end with their engine", async (t) => {
-  const session = await isolated.browser.debug();
+  const session = await isolated.browser.debug?.();
+  if (!session) throw new Error("Chromium has its protocol");
   /** Workers that the browser has. */
   const workers = async () => {
     const { targetInfos } = await session.send("Target.getTargets");

@@ -4,7 +4,7 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { createServer } from "vite";
 import { serveDemo } from "../../demo/serve.mjs";
-import { launch } from "../browsers.mjs";
+import { launch } from "../../tools/browsers.mjs";
 
 const server = await serveDemo();
 const browser = await launch("chromium");
@@ -17,7 +17,7 @@ const CPU = "backend=cpu&temperature=0&seed=1";
 
 /** @param {string} query */
 const open = (query) => browser.open(`${server.url}/?${query}`);
-/** What the page is in, and where the keyboard is. @param {any} page */
+/** What the page is in, and where the keyboard is. @param {import("../../tools/browsers.mjs").Page} page */
 const look = (page) =>
   page.evaluate(() => ({
     state: document.body.dataset.state,
@@ -27,10 +27,10 @@ const look = (page) =>
     answer: [...document.querySelectorAll(".message.assistant .text")].at(-1)?.textContent ?? "",
     note: [...document.querySelectorAll(".message.assistant .note")].at(-1)?.textContent ?? "",
   }));
-/** @param {any} page @param {string} state */
+/** @param {import("../../tools/browsers.mjs").Page} page @param {string} state */
 const until = (page, state) =>
   page.waitForFunction((/** @type {string} */ s) => document.body.dataset.state === s, state);
-/** Remembers what a screen reader is given from now on. @param {any} page */
+/** Remembers what a screen reader is given from now on. @param {import("../../tools/browsers.mjs").Page} page */
 const listen = (page) =>
   page.evaluate(() => {
     const said = /** @type {string[]} */ ([]);
@@ -44,8 +44,8 @@ const listen = (page) =>
     }).observe(document.body, { subtree: true, childList: true, characterData: true });
     Object.assign(globalThis, { said });
   });
-/** @param {any} page @returns {Promise<string[]>} */
-const said = (page) => page.evaluate(() => /** @type {any} */ (globalThis).said);
+/** @param {import("../../tools/browsers.mjs").Page} page @returns {Promise<string[]>} */
+const said = (page) => page.evaluate(() => /** @type {typeof globalThis & { said: string[] }} */ (globalThis).said);
 
 test("the keyboard stays where it was, from loading to another model", { timeout: 120_000 }, async () => {
   const page = await open(CPU);

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { launch } from "../browsers.mjs";
-import { cache } from "../cache.mjs";
-import { serve } from "../serve.mjs";
+import { launch } from "../../tools/browsers.mjs";
+import { cache } from "../../tools/cache.mjs";
+import { serve } from "../../tools/serve.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 const examples = at("../../../examples/web");
@@ -21,10 +21,8 @@ for (const name of readdirSync(examples)) {
     const page = await browser.open(`${server.url}/${name}/`);
     await page.click("button");
     await page.waitForFunction(() => document.querySelector("form")?.dataset.state === "answered");
-    assert.equal(
-      await page.evaluate(() => document.querySelector("#answer")?.textContent),
-      "The capital of France is Paris.",
-    );
+    const answer = await page.evaluate(() => document.querySelector("#answer")?.textContent ?? "");
+    assert.match(answer, /browser is .*(web|internet)/i);
     assert.deepEqual(page.errors, []);
     await page.close();
   });

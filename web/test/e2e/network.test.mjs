@@ -1,8 +1,8 @@
 // What goes wrong between a page and the servers of its models and scripts, as browsers tell it.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { BROWSERS } from "../browsers.mjs";
-import { serve } from "../serve.mjs";
+import { BROWSERS } from "../../tools/browsers.mjs";
+import { serve } from "../../tools/serve.mjs";
 import { SMOLLM, start, TINY } from "./setup.mjs";
 
 const models = new URL("../../../tests/golden", import.meta.url).pathname;
@@ -40,7 +40,7 @@ for (const browser of BROWSERS) {
     await t.test("a server that sends parts of at most so many bytes", async () => {
       const before = c.server.requests.length;
       const { last } = await load(`/fault/capped${TINY}`);
-      assert.equal(last.phase, "ready");
+      assert.equal(last?.phase, "ready");
       const asked = c.server.requests.slice(before).filter((r) => r.path.endsWith(".gguf"));
       assert.ok(asked.length > 1);
       assert.ok(asked.every((r) => r.status === 206));
@@ -71,7 +71,7 @@ for (const browser of BROWSERS) {
 
     await t.test("the signal of a chat's second argument stops it", { timeout: 300_000 }, async () => {
       await load(SMOLLM, { activations: "q8", contextLength: 512 });
-      const messages = [{ role: "user", content: "Count to a thousand." }];
+      const messages = [{ role: /** @type {const} */ ("user"), content: "Count to a thousand." }];
       const seen = await c.call("stoppedChat", { messages, temperature: 0 }, 200);
       const { chunks, ...end } = seen;
       assert.deepEqual(end, { name: "TimeoutError", code: "aborted", cause: "TimeoutError" });
@@ -87,7 +87,7 @@ for (const browser of BROWSERS) {
     ])) {
       await t.test(policy, async () => {
         const c = await start(browser, { ...one, headers: { "Content-Security-Policy": policy } });
-        await assert.rejects(c.call("load", load), (/** @type {any} */ e) => {
+        await assert.rejects(c.call("load", load), (/** @type {import("pagelm").PagelmError} */ e) => {
           assert.equal(e.code, code, e.message);
           assert.match(e.message, message);
           return true;

@@ -1,11 +1,22 @@
 // What the tests call in the page; everything goes through the built package.
-// @ts-expect-error: only the server knows this path
 import { canRun, capabilities, createEngine } from "/dist/index.js";
-// @ts-expect-error: only the server knows this path
 import * as testing from "/dist/testing.js";
 
-/** @type {any} */
+/**
+ * @typedef {import("pagelm/testing").TestOptions} Test
+ * @typedef {{ [K in keyof Test]?: Test[K] | undefined } & { stopAfterMs?: number, from?: string, workers?: string[] }} Load
+ * @typedef {Omit<import("pagelm").ChatParams, "stream">} Chat
+ * @typedef {typeof e2e} E2E
+ */
+
+/** @type {import("pagelm").Engine | undefined} */
 let engine;
+
+/** The engine that was loaded. */
+function loaded() {
+  if (!engine) throw new Error("no model was loaded");
+  return engine;
+}
 
 /**
  * Makes the page start workers from these addresses, in order, where they are not empty. Returns what ends it.
@@ -25,50 +36,73 @@ function starting(urls) {
   };
 }
 
-globalThis.e2e = {
+/**
+ * Loads a model in place of the one before. `from` imports the package from another address; `workers` are scripts
+ * that the page's workers get, in order, where they are not empty. @param {Load} options
+ */
+async function load(options) {
+  engine?.dispose();
+  engine = undefined;
+  const phases = /** @type {string[]} */ ([]);
+  /** @type {import("pagelm").LoadProgress | undefined} */
+  let last;
+  let stalled = false;
+  const onProgress = (/** @type {import("pagelm").LoadProgress} */ p) => {
+    stalled ||= p.stalled;
+    if (phases.at(-1) !== p.phase) phases.push(p.phase);
+    last = p;
+  };
+  const { stopAfterMs, from, workers, ...rest } = options;
+  const ours = options.kernels ? testing.createEngine : createEngine;
+  const create = from ? (await import(from)).createEngine : ours;
+  const end = workers && starting(workers);
+  try {
+    engine = /** @type {import("pagelm").Engine} */ (
+      await create({
+        .../** @type {import("pagelm").EngineOptions} */ (rest),
+        onProgress,
+        ...(stopAfterMs !== undefined && { signal: AbortSignal.timeout(stopAfterMs) }),
+      })
+    );
+  } finally {
+    end?.();
+  }
+  return { info: loaded().info, phases, last, stalled };
+}
+
+/**
+ * Ids and text of a generation; `stopAfter` aborts it after so many tokens.
+ * @param {string | number[]} prompt @param {import("pagelm").GenerateParams & { stopAfter?: number }} params */
+async function generate(prompt, { stopAfter = Number.POSITIVE_INFINITY, ...params } = {}) {
+  const stop = new AbortController();
+  const ids = /** @type {number[]} */ ([]);
+  let text = "";
+  /** @type {{ reason?: import("pagelm").StopReason, usage?: import("pagelm").GenerateUsage }} */
+  let end = {};
+  for await (const p of loaded().generate(prompt, { temperature: 0, ...params, signal: stop.signal })) {
+    if (p.kind === "token") ids.push(p.id);
+    if (p.kind !== "prefill") text += p.text;
+    if (p.kind === "done") end = { reason: p.reason, usage: p.usage };
+    if (ids.length >= stopAfter) stop.abort();
+  }
+  return { ids, text, ...end };
+}
+
+const e2e = {
   capabilities,
   canRun,
   shaderSources: testing.shaderSources,
 
-  /**
-   * Loads a model in place of the one before. `from` imports the package from another address; `workers` are scripts
-   * that the page's workers get, in order, where they are not empty. @param {any} options
-   */
-  async load(options) {
-    engine?.dispose();
-    engine = undefined;
-    const phases = /** @type {string[]} */ ([]);
-    let last;
-    let stalled = false;
-    const onProgress = (/** @type {any} */ p) => {
-      stalled ||= p.stalled;
-      if (phases.at(-1) !== p.phase) phases.push(p.phase);
-      last = p;
-    };
-    const { stopAfterMs, from, workers, ...rest } = options;
-    const ours = options.kernels ? testing.createEngine : createEngine;
-    const create = from ? (await import(from)).createEngine : ours;
-    const end = workers && starting(workers);
-    try {
-      engine = await create({
-        ...rest,
-        onProgress,
-        ...(stopAfterMs !== undefined && { signal: AbortSignal.timeout(stopAfterMs) }),
-      });
-    } finally {
-      end?.();
-    }
-    return { info: engine.info, phases, last, stalled };
-  },
+  load,
 
-  /** Loads a model as a file that the user chose. @param {string} url @param {any} options */
+  /** Loads a model as a file that the user chose. @param {string} url @param {Load} options */
   async loadFile(url, options) {
     const blob = await (await fetch(url)).blob();
-    return globalThis.e2e.load?.({ ...options, model: new File([blob], "model.gguf") });
+    return load({ ...options, model: new File([blob], "model.gguf") });
   },
 
-  stats: () => engine.stats(),
-  profile: (/** @type {any} */ options) => engine.profile(options),
+  stats: () => loaded().stats(),
+  profile: (/** @type {Parameters<import("pagelm").Engine["profile"]>[0]} */ options) => loaded().profile(options),
   dispose: () => engine?.dispose(),
 
   /** What a cache of the browser holds. @param {string} name */
@@ -79,20 +113,7 @@ globalThis.e2e = {
   },
   forget: (/** @type {string} */ name) => caches.delete(name),
 
-  /** Ids and text of a generation; `stopAfter` aborts it after so many tokens. @param {any} prompt @param {any} params */
-  async generate(prompt, { stopAfter = Number.POSITIVE_INFINITY, ...params } = {}) {
-    const stop = new AbortController();
-    const ids = [];
-    let text = "";
-    let end;
-    for await (const p of engine.generate(prompt, { temperature: 0, ...params, signal: stop.signal })) {
-      if (p.kind === "token") ids.push(p.id);
-      if (p.kind !== "prefill") text += p.text;
-      if (p.kind === "done") end = { reason: p.reason, usage: p.usage };
-      if (ids.length >= stopAfter) stop.abort();
-    }
-    return { ids, text, ...end };
-  },
+  generate,
 
   /**
    * Runs a prompt and looks at the page meanwhile: the longest time between two animation frames, in ms, and how many
@@ -108,7 +129,7 @@ globalThis.e2e = {
     await new Promise((ready) => requestAnimationFrame(ready));
     const startedAt = performance.now();
     requestAnimationFrame(watch(startedAt));
-    const answer = await globalThis.e2e.generate?.(ids, { ignoreEos: true, maxTokens: 1 });
+    const answer = await generate(ids, { ignoreEos: true, maxTokens: 1 });
     over = true;
     return { longest, frames, ms: performance.now() - startedAt, usage: answer?.usage };
   },
@@ -121,12 +142,12 @@ globalThis.e2e = {
         () => "none",
         (e) => e.code,
       );
-    const session = await engine.session();
+    const session = await loaded().session();
     const first = best(await session.prefill(ids));
     const second = best(await session.decode(first));
     await session.rollback(ids.length);
     const again = best(await session.decode(first));
-    const refused = await code(engine.generate(ids).next());
+    const refused = await code(loaded().generate(ids).next());
     await session.close();
     return { first, second, again, refused, closed: await code(session.decode(first)) };
   },
@@ -136,26 +157,26 @@ globalThis.e2e = {
    * @param {number[]} ids @param {number} keep
    */
   async checkpoint(ids, keep) {
-    const session = await engine.session();
+    const session = await loaded().session();
     await session.prefill(ids.slice(0, keep));
     await session.checkpoint();
     const before = await session.prefill(ids.slice(keep));
     await session.rollback(keep);
-    const { steps } = (await engine.stats()).counters;
+    const { steps } = (await loaded().stats()).counters;
     const again = await session.prefill(ids.slice(keep));
-    const ran = (await engine.stats()).counters.steps - steps;
+    const ran = (await loaded().stats()).counters.steps - steps;
     await session.close();
     return { before: [...before], again: [...again], ran };
   },
 
   /** Multi-token prediction along given tokens, row by row. @param {number[]} ids @param {number[]} next */
   async mtp(ids, next) {
-    const session = await engine.session();
+    const session = await loaded().session();
     const rows = [];
     try {
       for (const [i, id] of ids.entries()) {
         await session.decode(id);
-        rows.push([...(await session.mtp(next[i]))]);
+        rows.push([...(await session.mtp(next[i] ?? 0))]);
       }
     } finally {
       await session.close();
@@ -165,7 +186,7 @@ globalThis.e2e = {
 
   /** The logits after a prompt. @param {number[]} ids */
   async logits(ids) {
-    const session = await engine.session();
+    const session = await loaded().session();
     const logits = await session.prefill(ids);
     await session.close();
     return [...logits];
@@ -173,73 +194,79 @@ globalThis.e2e = {
 
   /** The code with which a generation ends when its engine goes. @param {number[]} ids */
   async disposeWhileRunning(ids) {
-    const pieces = engine.generate(ids, { ignoreEos: true });
+    const pieces = loaded().generate(ids, { ignoreEos: true });
     await pieces.next();
-    engine.dispose();
+    loaded().dispose();
     try {
       for await (const _ of pieces);
-    } catch (/** @type {any} */ e) {
-      return e.code;
+    } catch (e) {
+      return /** @type {import("pagelm").PagelmError} */ (e).code;
     }
   },
 
-  /** The chunks of a streamed chat. @param {any} params */
+  /** The chunks of a streamed chat. @param {Chat} params */
   async chat(params) {
     const chunks = [];
-    const options = { stream: true, stream_options: { include_usage: true }, temperature: 0 };
-    for await (const c of await engine.chat.completions.create({ ...options, ...params })) chunks.push(c);
+    const options = { stream: /** @type {const} */ (true), stream_options: { include_usage: true }, temperature: 0 };
+    for await (const c of await loaded().chat.completions.create({ ...options, ...params })) chunks.push(c);
     return chunks;
   },
 
-  /** Tokens of a chat that its second argument's signal stops, and how it ended. @param {any} params @param {number} ms */
+  /** Tokens of a chat that its second argument's signal stops, and how it ended. @param {Chat} params @param {number} ms */
   async stoppedChat(params, ms) {
     const seen = { chunks: 0, name: "", code: "", cause: "" };
     try {
       const signal = AbortSignal.timeout(ms);
-      for await (const _ of await engine.chat.completions.create({ ...params, stream: true }, { signal }))
+      for await (const _ of await loaded().chat.completions.create({ ...params, stream: true }, { signal }))
         seen.chunks++;
-    } catch (/** @type {any} */ e) {
-      Object.assign(seen, { name: e.name, code: e.code, cause: e.cause?.name });
+    } catch (e) {
+      const { name, code, cause } = /** @type {import("pagelm").PagelmError} */ (e);
+      Object.assign(seen, { name, code, cause: cause instanceof Error ? cause.name : "" });
     }
     return seen;
   },
 
   /** What becomes of calls with wrong arguments: where each was refused. */
   async wrongCalls() {
-    const place = async (/** @type {() => any} */ call) => {
+    const place = async (/** @type {() => unknown} */ call) => {
       try {
         await call();
         return "taken";
-      } catch (/** @type {any} */ e) {
-        return e.code === "invalid-argument" ? e.place : String(e);
+      } catch (e) {
+        const { code, place } = /** @type {import("pagelm").PagelmError} */ (e);
+        return code === "invalid-argument" ? place : String(e);
       }
     };
-    const session = await engine.session();
+    const session = await loaded().session();
+    /** Without their types. @typedef {Record<string, (...given: unknown[]) => unknown>} Untyped */
+    const whole = /** @type {Untyped} */ (/** @type {unknown} */ (loaded()));
+    const steps = /** @type {Untyped} */ (/** @type {unknown} */ (session));
+    const doors = /** @type {Untyped} */ (/** @type {unknown} */ ({ ...testing, canRun, createEngine }));
     const places = [];
-    for (const call of [
-      () => engine.generate(5),
-      () => engine.generate(null),
-      () => engine.generate([1, -1]),
-      () => engine.generate([1.5]),
-      () => engine.generate("x", { temprature: 1 }),
-      () => engine.tokenize(5),
-      () => engine.tokenize("x", { addSpecal: true }),
-      () => engine.detokenize("12"),
-      () => engine.detokenize([1], { showSpecial: 1 }),
-      () => engine.render("x"),
-      () => engine.render([{ role: "user", content: "x" }], {}),
-      () => engine.profile({ dept: 1 }),
-      () => engine.profile({ reps: 0 }),
-      () => session.prefill([Number.NaN]),
-      () => session.decode("5"),
-      () => session.mtp(-1),
-      () => session.rollback(1.5),
-      () => canRun(undefined),
-      () => canRun("/made/other.gguf", { backend: "cpu" }),
-      () => testing.shaderSources({ wasmURL: "/" }),
-      () => createEngine("/made/other.gguf"),
-    ]) {
-      places.push(await place(call));
+    for (const [on, name, ...given] of /** @type {[Untyped, string, ...unknown[]][]} */ ([
+      [whole, "generate", 5],
+      [whole, "generate", null],
+      [whole, "generate", [1, -1]],
+      [whole, "generate", [1.5]],
+      [whole, "generate", "x", { temprature: 1 }],
+      [whole, "tokenize", 5],
+      [whole, "tokenize", "x", { addSpecal: true }],
+      [whole, "detokenize", "12"],
+      [whole, "detokenize", [1], { showSpecial: 1 }],
+      [whole, "render", "x"],
+      [whole, "render", [{ role: "user", content: "x" }], {}],
+      [whole, "profile", { dept: 1 }],
+      [whole, "profile", { reps: 0 }],
+      [steps, "prefill", [Number.NaN]],
+      [steps, "decode", "5"],
+      [steps, "mtp", -1],
+      [steps, "rollback", 1.5],
+      [doors, "canRun", undefined],
+      [doors, "canRun", "/made/other.gguf", { backend: "cpu" }],
+      [doors, "shaderSources", { wasmURL: "/" }],
+      [doors, "createEngine", "/made/other.gguf"],
+    ])) {
+      places.push(await place(() => on[name]?.(...given)));
     }
     await session.close();
     return places;
@@ -264,8 +291,10 @@ globalThis.e2e = {
   async failure(call) {
     try {
       return { value: await call() };
-    } catch (/** @type {any} */ e) {
-      return { code: e.code, place: e.place, message: e.message, name: e.name };
+    } catch (e) {
+      const { code, place, message, name } = /** @type {import("pagelm").PagelmError} */ (e);
+      return { code, place, message, name };
     }
   },
 };
+globalThis.e2e = e2e;

@@ -13,9 +13,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
-import { launch } from "../browsers.mjs";
-import { cache } from "../cache.mjs";
-import { serve } from "../serve.mjs";
+import { launch } from "../../tools/browsers.mjs";
+import { cache } from "../../tools/cache.mjs";
+import { serve } from "../../tools/serve.mjs";
 import { retyped, TYPES } from "./retyped.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
@@ -58,9 +58,11 @@ function bundle(made) {
   }
 }
 
+/** @typedef {import("./page.js").E2E} E2E */
+
 /**
  * Serves the package, models and broken models, and opens the page. Loads are exact unless they say otherwise: figures of another implementation are about these.
- * @param {import("../browsers.mjs").Browser} name
+ * @param {import("../../tools/browsers.mjs").Browser} name
  * @param {{ isolated?: boolean, load?: object, headers?: Record<string, string> }} options
  *   isolated: with COOP and COEP; load: for every load; headers: more for every answer
  */
@@ -112,16 +114,23 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
     await page.waitForFunction(() => "e2e" in globalThis);
     /**
      * Calls a function of page.js there. An error comes back as data, so that its code is not lost on the way.
-     * @param {string} method @param {...unknown} args @returns {Promise<any>}
+     * @template {keyof E2E} K @param {K} method @param {Parameters<E2E[K]>} args
+     * @returns {Promise<Awaited<ReturnType<E2E[K]>>>}
      */
     async function call(method, ...args) {
+      const given = method === "load" ? [{ ...EXACT, ...load, .../** @type {object} */ (args[0]) }] : args;
       const answer = await page.evaluate(
-        (/** @type {[string, unknown[]]} */ [method, args]) => e2e.failure?.(() => e2e[method]?.(...args)),
-        [method, method === "load" ? [{ ...EXACT, ...load, .../** @type {object} */ (args[0]) }] : args],
+        ([method, args]) => {
+          const run = /** @type {(...args: unknown[]) => Promise<unknown>} */ (e2e[method]);
+          return e2e.failure(() => run(...args));
+        },
+        /** @type {const} */ ([method, given]),
       );
-      if (!("value" in answer) && answer.code !== undefined) throw Object.assign(new Error(answer.message), answer);
-      if (!("value" in answer) && answer.message !== undefined) throw new Error(`${answer.name}: ${answer.message}`);
-      return answer.value;
+      if ("message" in answer) {
+        const { code, message, name } = answer;
+        throw code ? Object.assign(new Error(message), answer) : new Error(`${name}: ${message}`);
+      }
+      return /** @type {Awaited<ReturnType<E2E[K]>>} */ (answer.value);
     }
     return { page, call };
   }

@@ -1,29 +1,21 @@
 // The protocol from the page's side, with a worker that is a script: every request settles, once.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { FakePort } from "./port.mjs";
 import { source } from "./source.mjs";
+import { untyped } from "./untyped.mjs";
 
 const { Client } = await source("page/client.ts");
 const { generate, wireParams } = await source("page/stream.ts");
 const { PagelmError } = await source("shared/errors.ts");
 
-/** A worker that only remembers what it was sent. */
-function fake() {
-  /** @type {any} */
-  const port = {
-    sent: /** @type {any[]} */ ([]),
-    terminated: 0,
-    postMessage: (/** @type {any} */ m) => port.sent.push(m),
-    terminate: () => port.terminated++,
-    say: (/** @type {any} */ data) => port.onmessage?.({ data }),
-  };
-  return port;
-}
-
+const PARAMS = { sampler: {} };
 const piece = (/** @type {number} */ id) => ({ kind: "token", id, text: `t${id}` });
+/** @param {import("pagelm").Piece | void} p */
+const idOf = (p) => (p?.kind === "token" ? p.id : undefined);
 
 test("an answer settles its own request only", async () => {
-  const port = fake();
+  const port = new FakePort();
   const client = new Client(port);
   const [a, b] = [client.call("decode", { token: 1 }), client.call("decode", { token: 2 })];
   port.say({ op: "done", id: 2, value: "second" });
@@ -35,14 +27,14 @@ test("an answer settles its own request only", async () => {
 
 test("the end of the worker fails all that waits and all that comes later", async () => {
   for (const [end, code] of /** @type {const} */ ([
-    [(/** @type {any} */ p) => p.onerror({ message: "died" }), "worker-lost"],
-    [(/** @type {any} */ p) => p.onmessageerror({}), "worker-lost"],
+    [(/** @type {FakePort} */ p) => p.onerror?.({ message: "died" }), "worker-lost"],
+    [(/** @type {FakePort} */ p) => p.onmessageerror?.({}), "worker-lost"],
     [
-      (/** @type {any} */ p) => p.say({ op: "fatal", error: { code: "internal", place: "", message: "x" } }),
+      (/** @type {FakePort} */ p) => p.say({ op: "fatal", error: { code: "internal", place: "", message: "x" } }),
       "internal",
     ],
   ])) {
-    const port = fake();
+    const port = new FakePort();
     const client = new Client(port);
     const waiting = [client.call("stats", {}), client.call("stats", {})];
     end(port);
@@ -53,7 +45,7 @@ test("the end of the worker fails all that waits and all that comes later", asyn
 });
 
 test("a signal rejects at once, tells the worker, and late answers are dropped", async () => {
-  const port = fake();
+  const port = new FakePort();
   const client = new Client(port);
   const stop = new AbortController();
   const call = client.call("decode", { token: 1 }, { signal: stop.signal });
@@ -66,29 +58,29 @@ test("a signal rejects at once, tells the worker, and late answers are dropped",
 });
 
 test("a message that cannot be sent is the caller's error", async () => {
-  const port = fake();
+  const port = new FakePort();
   port.postMessage = structuredClone;
-  await assert.rejects(new Client(port).call("render", { messages: [() => 0] }), { code: "invalid-argument" });
+  await assert.rejects(new Client(port).call("render", { messages: untyped([() => 0]) }), { code: "invalid-argument" });
 });
 
 test("a stream gives what came before its end, in order, and grants credit as it is read", async () => {
-  const port = fake();
-  const pieces = generate(new Client(port), { text: "x" }, {}, undefined);
+  const port = new FakePort();
+  const pieces = generate(new Client(port), { text: "x" }, PARAMS, undefined);
   const first = pieces.next();
   for (let i = 0; i < 40; i++) port.say({ op: "piece", id: 1, value: piece(i) });
   port.say({ op: "done", id: 1, value: null });
   const got = [(await first).value];
   for await (const p of pieces) got.push(p);
   assert.deepEqual(
-    got.map((p) => p.id),
+    got.map(idOf),
     Array.from({ length: 40 }, (_, i) => i),
   );
-  assert.equal(port.sent[0].credit, 32);
+  assert.equal(port.asked("generate").credit, 32);
 });
 
 test("a stream that nobody reads gets no more credit", async () => {
-  const port = fake();
-  const pieces = generate(new Client(port), { text: "x" }, {}, undefined);
+  const port = new FakePort();
+  const pieces = generate(new Client(port), { text: "x" }, PARAMS, undefined);
   const first = pieces.next();
   for (let i = 0; i < 32; i++) port.say({ op: "piece", id: 1, value: piece(i) });
   await first;
@@ -99,8 +91,8 @@ test("a stream that nobody reads gets no more credit", async () => {
 });
 
 test("leaving the loop stops the generation", async () => {
-  const port = fake();
-  const pieces = generate(new Client(port), { text: "x" }, {}, undefined);
+  const port = new FakePort();
+  const pieces = generate(new Client(port), { text: "x" }, PARAMS, undefined);
   const first = pieces.next();
   port.say({ op: "piece", id: 1, value: piece(0) });
   await first;
@@ -109,17 +101,17 @@ test("leaving the loop stops the generation", async () => {
 });
 
 test("an error ends a stream after its last piece, an abort before", async () => {
-  const port = fake();
+  const port = new FakePort();
   const client = new Client(port);
-  const failing = generate(client, { text: "x" }, {}, undefined);
+  const failing = generate(client, { text: "x" }, PARAMS, undefined);
   const first = failing.next();
   port.say({ op: "piece", id: 1, value: piece(0) });
   port.say({ op: "error", id: 1, error: { code: "device-lost", place: "", message: "" } });
-  assert.equal((await first).value.id, 0);
+  assert.equal(idOf((await first).value), 0);
   await assert.rejects(failing.next(), { code: "device-lost" });
 
   const stop = new AbortController();
-  const stopped = generate(client, { text: "x" }, {}, stop.signal);
+  const stopped = generate(client, { text: "x" }, PARAMS, stop.signal);
   const begun = stopped.next();
   for (let i = 0; i < 3; i++) port.say({ op: "piece", id: 2, value: piece(i) });
   await begun;
@@ -128,7 +120,7 @@ test("an error ends a stream after its last piece, an abort before", async () =>
 });
 
 test("disposal rejects what runs", async () => {
-  const port = fake();
+  const port = new FakePort();
   const client = new Client(port);
   const running = client.call("stats", {});
   client.end(new PagelmError("disposed", "gone"));

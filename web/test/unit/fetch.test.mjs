@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { serve } from "../serve.mjs";
+import { serve } from "../../tools/serve.mjs";
 import { source } from "./source.mjs";
 
 const SIZE = 3_000_001;
@@ -37,8 +37,8 @@ async function read(model, options = {}) {
 function answers(...answers) {
   /** @type {(string | undefined)[]} */
   const ranges = [];
-  const fetch = async (/** @type {string} */ _, /** @type {any} */ init) => {
-    ranges.push(init.headers?.Range);
+  const fetch = async (/** @type {unknown} */ _, /** @type {RequestInit | undefined} */ init) => {
+    ranges.push(new Headers(init?.headers).get("Range") ?? undefined);
     const next = answers.shift() ?? new Error("no more answers");
     if (next instanceof Error) throw next;
     return typeof next === "function" ? next() : next;
@@ -117,7 +117,7 @@ test("an answer that ends early without an error is noticed by its length", asyn
 test("a connection that breaks again and again is a network error with the place", async () => {
   const part = () => broken(bytes.subarray(0, 10), { "content-length": `${SIZE}` });
   const { fetch } = answers(part(), new TypeError("down"), new TypeError("down"), new TypeError("down"));
-  await assert.rejects(read("http://x/a", { fetch, tries: 3 }), (/** @type {any} */ e) => {
+  await assert.rejects(read("http://x/a", { fetch, tries: 3 }), (/** @type {import("pagelm").PagelmError} */ e) => {
     assert.equal(e.name, "PagelmError");
     assert.equal(e.code, "network");
     assert.match(e.message, /at byte 10 of 3000001/);
@@ -178,7 +178,10 @@ test("a signal's reason goes with its error", async () => {
   const stopped = (/** @type {AbortSignal} */ signal) => abortError(signal);
   const plain = stopped(AbortSignal.abort());
   assert.ok(plain instanceof PagelmError);
-  assert.deepEqual([plain.code, plain.name, plain.cause.name], ["aborted", "AbortError", "AbortError"]);
+  assert.deepEqual(
+    [plain.code, plain.name, /** @type {Error} */ (plain.cause).name],
+    ["aborted", "AbortError", "AbortError"],
+  );
   const own = new Error("enough");
   const named = stopped(AbortSignal.abort(own));
   assert.deepEqual([named.code, named.name, named.cause], ["aborted", "AbortError", own]);
@@ -281,7 +284,7 @@ test("a stall is noticed after 15 s, told, and tried again; bytes end it", async
   let stalls = 0;
   const mute = new ReadableStream({ start: (c) => c.enqueue(new Uint8Array(bytes.subarray(0, 10))) });
   const { fetch, ranges } = answers(
-    /** @type {any} */ (silence),
+    silence,
     new Response(mute, { headers: { "content-length": `${SIZE}` } }),
     part(10, SIZE),
   );
@@ -309,10 +312,10 @@ test("a server that never answers is given up soon, with what may be wrong", asy
 });
 
 test("a server that answers others only is told from one that is not there", async () => {
-  const asked = /** @type {any[]} */ ([]);
-  const fetch = async (/** @type {string} */ _, /** @type {any} */ init) => {
+  const asked = /** @type {(RequestInit | undefined)[]} */ ([]);
+  const fetch = async (/** @type {unknown} */ _, /** @type {RequestInit | undefined} */ init) => {
     asked.push(init);
-    if (init.mode === "no-cors") return new Response(null);
+    if (init?.mode === "no-cors") return new Response(null);
     throw new TypeError("Failed to fetch");
   };
   await assert.rejects(read("http://x/a", { fetch }), {
@@ -320,7 +323,7 @@ test("a server that answers others only is told from one that is not there", asy
     message: /the server answers, but not to pages of .*CORS.*Access-Control-Allow-Origin/,
   });
   assert.deepEqual(
-    asked.map((init) => init.method ?? "GET"),
+    asked.map((init) => init?.method ?? "GET"),
     ["GET", "GET", "GET", "HEAD"],
   );
 });

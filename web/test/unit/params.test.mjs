@@ -1,33 +1,29 @@
 // What callers give: it works, or it is refused by name with what is allowed, before a worker hears of it.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { FakePort } from "./port.mjs";
 import { source } from "./source.mjs";
+import { untyped } from "./untyped.mjs";
 
 const { Client } = await source("page/client.ts");
 const { Completions } = await source("page/openai.ts");
 const { canRunOptions, checkMessages, checkModel, engineOptions, generateParams, testOptions } =
   await source("page/params.ts");
 
-const HI = [{ role: "user", content: "Hi" }];
+const HI = [{ role: /** @type {const} */ ("user"), content: "Hi" }];
 
 /** Completions over a worker that only remembers what it was sent. */
 function completions() {
-  /** @type {any} */
-  const port = {
-    sent: /** @type {any[]} */ ([]),
-    postMessage: (/** @type {any} */ m) => port.sent.push(m),
-    terminate: () => {},
-    say: (/** @type {any} */ data) => port.onmessage?.({ data }),
-  };
+  const port = new FakePort();
   const client = new Client(port);
   return { port, client, chat: Completions.over(client, "m") };
 }
 
-/** Refused as an argument, at this place, with words that match. @param {() => any} call @param {string} place @param {RegExp} words */
+/** Refused as an argument, at this place, with words that match. @param {() => unknown} call @param {string} place @param {RegExp} words */
 async function refused(call, place, words) {
   await assert.rejects(
     async () => call(),
-    (/** @type {any} */ e) => {
+    (/** @type {import("pagelm").PagelmError} */ e) => {
       assert.equal(e.code, "invalid-argument", `${e.stack}`);
       assert.equal(e.place, place, e.message);
       assert.ok(e.message.startsWith(place), e.message);
@@ -37,22 +33,22 @@ async function refused(call, place, words) {
   );
 }
 
-/** @param {any} params @param {any} [options] */
+/** What the worker is asked for. @param {object} params @param {unknown} [options] */
 async function create(params, options) {
   const { port, chat } = completions();
-  const answer = chat.create({ messages: HI, ...params }, options).catch((/** @type {any} */ e) => {
+  const answer = chat.create(untyped({ messages: HI, ...params }), untyped(options)).catch((e) => {
     // The worker of this test says nothing.
     if (e.code !== "internal") throw e;
   });
   answer.catch(() => {});
   await new Promise((turn) => setTimeout(turn));
-  if (port.sent[0]) port.say({ op: "done", id: 1, value: null });
+  if (port.sent.length) port.say({ op: "done", id: 1, value: null });
   await answer;
-  return port.sent[0];
+  return port.asked("generate");
 }
 
 /** Wrong for a chat: the value, its place if that is not the name, and what is said of it. */
-const WRONG = /** @type {[any, RegExp, string?][]} */ ([
+const WRONG = /** @type {[object, RegExp, string?][]} */ ([
   [{ max_tokens: -1 }, /an integer from 0 to 4294967295, is -1/],
   [{ max_tokens: "5" }, /an integer.*, is "5"/],
   [{ max_tokens: 1.5 }, /is 1\.5/],
@@ -158,13 +154,13 @@ test("a generation refuses the same under the package's own names, and knows no 
     const own = OWN.get(name) ?? (SAME.includes(name) ? name : undefined);
     if (!own) continue;
     seen++;
-    await refused(() => generateParams({ [own]: value }), place?.replace(name, own) ?? own, words);
+    await refused(() => generateParams(untyped({ [own]: value })), place?.replace(name, own) ?? own, words);
   }
   assert.ok(seen > 35, `only ${seen} parameters`);
   for (const [name, own] of OWN) {
     await refused(() => generateParams({ [name]: 1 }), name, new RegExp(`did you mean ${own}\\?`));
   }
-  await refused(() => generateParams({ tools: [] }), "tools", /is not known here/);
+  await refused(() => generateParams(untyped({ tools: [] })), "tools", /is not known here/);
 });
 
 test("what a caller's object inherits is given too", async () => {
@@ -209,7 +205,7 @@ test("parameters of a chat arrive", async () => {
 });
 
 test("a chat refuses what only some of its parameters make wrong", async () => {
-  const cases = /** @type {[any, string, RegExp][]} */ ([
+  const cases = /** @type {[object, string, RegExp][]} */ ([
     [{ max_tokens: 5, max_completion_tokens: 6 }, "max_completion_tokens", /give one of them/],
     [{ stream_options: { include_usage: true } }, "stream_options", /stream: true/],
     [
@@ -228,12 +224,12 @@ test("a chat refuses what only some of its parameters make wrong", async () => {
   for (const [params, place, words] of cases) await refused(() => create(params), place, words);
   const { chat } = completions();
   for (const wrong of [undefined, null, "Hi", 5, HI])
-    await refused(() => chat.create(wrong), "the argument", /must be an object/);
+    await refused(() => chat.create(untyped(wrong)), "the argument", /must be an object/);
 });
 
 test("messages of another shape are refused with the path", async () => {
-  const user = (/** @type {any} */ content) => [...HI, ...HI, { role: "user", content }];
-  const cases = /** @type {[any, string, RegExp][]} */ ([
+  const user = (/** @type {unknown} */ content) => [...HI, ...HI, { role: "user", content }];
+  const cases = /** @type {[object, string, RegExp][]} */ ([
     [undefined, "messages", /a list of messages, at least one, is undefined/],
     [null, "messages", /is null/],
     ["Hi", "messages", /is "Hi"/],
@@ -283,7 +279,7 @@ test("messages arrive as text", async () => {
       { role: "tool", content: "5", tool_call_id: "c" },
     ],
   });
-  assert.deepEqual(prompt.messages, [
+  assert.deepEqual("messages" in prompt && prompt.messages, [
     { role: "system", content: "Be brief." },
     { role: "user", content: "ab", name: "Ann" },
     { role: "assistant", content: "" },
@@ -295,9 +291,9 @@ test("messages to render may have more in them, for templates", async () => {
   const call = { role: "assistant", content: null, tool_calls: [{ function: { name: "f" } }] };
   assert.deepEqual(checkMessages([call]), [{ ...call, content: "" }]);
   await refused(() => checkMessages([]), "messages", /at least one/);
-  await refused(() => checkMessages(/** @type {any} */ ("x")), "messages", /is "x"/);
-  await refused(() => checkMessages([5]), "messages[0]", /an object/);
-  await refused(() => checkMessages([{}]), "messages[0].role", /a string/);
+  await refused(() => checkMessages(untyped("x")), "messages", /is "x"/);
+  await refused(() => checkMessages(untyped([5])), "messages[0]", /an object/);
+  await refused(() => checkMessages(untyped([{}])), "messages[0].role", /a string/);
 });
 
 test("the second argument's signal stops an answer, as that of the first does", async () => {
@@ -309,8 +305,8 @@ test("the second argument's signal stops an answer, as that of the first does", 
     for (const stopped of [first && 0, second && 1].filter((x) => x !== false)) {
       const { port, chat } = completions();
       const stops = [new AbortController(), new AbortController()];
-      const params = { messages: HI, ...(first && { signal: stops[0]?.signal }) };
-      const answer = chat.create(params, second ? { signal: stops[1]?.signal } : undefined);
+      const signalled = (/** @type {number} */ i) => ({ signal: stops[i]?.signal ?? null });
+      const answer = chat.create({ messages: HI, ...(first && signalled(0)) }, second ? signalled(1) : undefined);
       await new Promise((turn) => setTimeout(turn));
       stops[Number(stopped)]?.abort("enough");
       await assert.rejects(answer, { code: "aborted", name: "AbortError", cause: "enough" });
@@ -326,7 +322,7 @@ test("the second argument's signal stops an answer, as that of the first does", 
 
 test("a stream that cannot start rejects at once", async () => {
   const { client, chat } = completions();
-  const params = { messages: HI, stream: true };
+  const params = { messages: HI, stream: /** @type {const} */ (true) };
   await assert.rejects(chat.create(params, { signal: AbortSignal.abort() }), { code: "aborted" });
   const { PagelmError } = await source("shared/errors.ts");
   client.end(new PagelmError("disposed", "gone"));
@@ -334,7 +330,7 @@ test("a stream that cannot start rejects at once", async () => {
 });
 
 test("a model is checked before anything is fetched", async () => {
-  const wrong = /** @type {[any, RegExp][]} */ ([
+  const wrong = /** @type {[unknown, RegExp][]} */ ([
     [undefined, /must be a URL, or a File or Blob, is undefined/],
     [null, /is null/],
     [5, /is 5/],
@@ -357,8 +353,8 @@ test("a model is checked before anything is fetched", async () => {
     ["https://me:secret@a/b.gguf", /user name or password/],
   ]);
   for (const [model, words] of wrong) {
-    await refused(() => checkModel(model), "model", words);
-    await refused(() => engineOptions({ model }), "model", words);
+    await refused(() => checkModel(untyped(model)), "model", words);
+    await refused(() => engineOptions(untyped({ model })), "model", words);
   }
   const right = [
     "http://a/b.gguf",
@@ -373,7 +369,7 @@ test("a model is checked before anything is fetched", async () => {
 
 test("options of an engine are refused by name", async () => {
   const model = "http://a/b.gguf";
-  const wrong = /** @type {[any, string, RegExp][]} */ ([
+  const wrong = /** @type {[object, string, RegExp][]} */ ([
     [{ backend: "gpu" }, "backend", /"auto" or "webgpu" or "cpu" or "reference", is "gpu"/],
     [{ contextLength: 0 }, "contextLength", /an integer from 1/],
     [{ contextLength: "4096" }, "contextLength", /is "4096"/],
@@ -402,12 +398,12 @@ test("options of an engine are refused by name", async () => {
       await refused(() => canRunOptions(options), place, words);
   }
   for (const options of [undefined, null, model, 5, [model]]) {
-    await refused(() => engineOptions(/** @type {any} */ (options)), "the argument", /must be an object/);
+    await refused(() => engineOptions(untyped(options)), "the argument", /must be an object/);
   }
-  assert.equal(testOptions({ model, kernels: "hardware" }).kernels, "hardware");
-  await refused(() => testOptions({ model, kernels: "all" }), "kernels", /"hardware" or "software"/);
-  await refused(() => engineOptions(/** @type {any} */ ({ modle: model })), "modle", /did you mean model/);
-  await refused(() => canRunOptions(/** @type {any} */ ({ backend: "cpu" })), "backend", /known are contextLength/);
+  assert.deepEqual(testOptions(untyped({ model, kernels: "hardware" })), { model, kernels: "hardware" });
+  await refused(() => testOptions(untyped({ model, kernels: "all" })), "kernels", /"hardware" or "software"/);
+  await refused(() => engineOptions(untyped({ modle: model })), "modle", /did you mean model/);
+  await refused(() => canRunOptions(untyped({ backend: "cpu" })), "backend", /known are contextLength/);
   const all = { model, backend: null, threads: undefined, signal: new AbortController().signal, wasmUrl: "http://a/" };
-  assert.deepEqual(engineOptions(all), { model, signal: all.signal, wasmUrl: "http://a/" });
+  assert.deepEqual(engineOptions(untyped(all)), { model, signal: all.signal, wasmUrl: "http://a/" });
 });

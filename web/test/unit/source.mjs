@@ -1,9 +1,26 @@
 // The TypeScript of src/ as modules that Node can run.
 import { runnerImport } from "vite";
 
-/** @param {string} path from web/src @returns {Promise<any>} */
+/**
+ * What tests run by itself.
+ * @typedef {{
+ *   "page/client.ts": typeof import("../../src/page/client.ts"),
+ *   "page/openai.ts": typeof import("../../src/page/openai.ts"),
+ *   "page/params.ts": typeof import("../../src/page/params.ts"),
+ *   "page/script.ts": typeof import("../../src/page/script.ts"),
+ *   "page/stream.ts": typeof import("../../src/page/stream.ts"),
+ *   "page/workers.ts": typeof import("../../src/page/workers.ts"),
+ *   "shared/errors.ts": typeof import("../../src/shared/errors.ts"),
+ *   "worker/fetch.ts": typeof import("../../src/worker/fetch.ts"),
+ *   "worker/reasons.ts": typeof import("../../src/worker/reasons.ts"),
+ *   "worker/tuning.ts": typeof import("../../src/worker/tuning.ts"),
+ *   "worker/wasm.ts": typeof import("../../src/worker/wasm.ts"),
+ * }} Sources
+ */
+
+/** @template {keyof Sources} P @param {P} path from web/src */
 export async function source(path) {
   const file = new URL(`../../src/${path}`, import.meta.url).pathname;
   const { module } = await runnerImport(file, { configFile: false, logLevel: "error" });
-  return module;
+  return /** @type {Sources[P]} */ (module);
 }

@@ -4,8 +4,11 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { serve } from "../serve.mjs";
+import { serve } from "../../tools/serve.mjs";
 import { source } from "./source.mjs";
+import { untyped } from "./untyped.mjs";
+
+/** @typedef {import("pagelm").WasmBuild} WasmBuild */
 
 const { startThreads, startWasm } = await source("worker/wasm.ts");
 const { Script } = await source("page/script.ts");
@@ -15,7 +18,10 @@ const { Workers } = await source("page/workers.ts");
 Object.assign(globalThis, { self: globalThis, location: new URL("http://page.example/") });
 
 /** An engine's module that wants threads. @param {number} wanted @param {() => number} running */
-const module = (wanted, running) => ({ threadsWanted: () => wanted, closeThreads: running, default: async () => {} });
+const module = (wanted, running) =>
+  /** @type {import("../../src/worker/bindings.d.ts").Bindings} */ (
+    untyped({ threadsWanted: () => wanted, closeThreads: running, default: async () => {} })
+  );
 
 test("the best build that script and folder have is taken, and why not a better one", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "pagelm-builds-"));
@@ -27,25 +33,26 @@ test("the best build that script and folder have is taken, and why not a better 
   t.mock.method(console, "warn", () => {});
   const wasm = Uint8Array.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
   const scripts = { base: module(0, () => 1), threads: module(2, () => 3) };
-  const start = (/** @type {object} */ options) =>
-    startWasm(scripts, { folder: `${server.url}/`, threads: 3, whyOneThread: null, ...options });
-  const all = ["threads-relaxed", "threads", "relaxed", "base"];
+  const start = (/** @type {WasmBuild[]} */ builds) =>
+    startWasm(scripts, { builds, folder: `${server.url}/`, threads: 3, whyOneThread: null, stop: undefined });
+  const all = /** @type {WasmBuild[]} */ (["threads-relaxed", "threads", "relaxed", "base"]);
 
   writeFileSync(join(dir, "pagelm-base.wasm"), wasm);
-  const base = await start({ builds: all });
+  const base = await start(all);
   assert.equal(base.build, "base");
-  assert.match(base.whyOneThread, /no build threads-relaxed/);
-  await assert.rejects(start({ builds: ["threads"] }), { code: "engine-not-loaded", message: /404/ });
+  assert.match(base.whyOneThread ?? "", /no build threads-relaxed/);
+  await assert.rejects(start(["threads"]), { code: "engine-not-loaded", message: /404/ });
   writeFileSync(join(dir, "pagelm-threads.wasm"), "<!doctype html>");
-  assert.equal((await start({ builds: all })).build, "base");
+  assert.equal((await start(all)).build, "base");
   writeFileSync(join(dir, "pagelm-threads.wasm"), wasm);
-  const threads = await start({ builds: all });
+  const threads = await start(all);
   assert.deepEqual([threads.build, threads.whyOneThread], ["threads", null]);
 });
 
 /** Starts threads of which each does what it is told. @param {((port: MessagePort) => void)[]} threads @param {number} run @param {object} memory */
 const lend = (threads, run, memory = {}) => {
-  const started = { wasm: module(threads.length, () => run), build: "threads", module: {}, memory };
+  const wasm = module(threads.length, () => run);
+  const started = untyped({ wasm, build: "threads", module: {}, memory, threads: 9, whyOneThread: null });
   return startThreads(started, (/** @type {MessagePort[]} */ ports) => ports.map((port, i) => threads[i]?.(port)));
 };
 const say = (/** @type {object} */ message) => (/** @type {MessagePort} */ port) => {
@@ -61,7 +68,7 @@ test("how many threads run is what the module says, and why some do not what the
   assert.deepEqual(await lend([running, running], 3), { threads: 3, why: null });
   assert.deepEqual(await lend([running, broken], 2), { threads: 2, why: "1 of 2 threads did not start: no room" });
   const { why } = await lend([(port) => port.close()], 1, () => "not to be shared");
-  assert.match(why, /^1 of 1 threads did not start: .*could not be cloned/);
+  assert.match(why ?? "", /^1 of 1 threads did not start: .*could not be cloned/);
 });
 
 test("a thread that says nothing is waited for ten seconds", async (t) => {
@@ -73,16 +80,19 @@ test("a thread that says nothing is waited for ten seconds", async (t) => {
   assert.deepEqual(await lent, { threads: 2, why: "1 of 2 threads did not start: it did not run within 10 s" });
 });
 
+/** @typedef {{ op: string }} Sent what a worker is told */
+
 /** Workers as the browser makes them: `refuse` says why one does not start; `null`: it says nothing. @param {(url: string) => unknown} refuse */
 function browser(refuse) {
-  const made = /** @type {any[]} */ ([]);
+  const made =
+    /** @type {{ url: string, options: WorkerOptions, sent: Sent[], ended: boolean, onmessage: (event: object) => void }[]} */ ([]);
   Object.assign(globalThis, {
     Worker: class {
-      sent = /** @type {any[]} */ ([]);
+      sent = /** @type {Sent[]} */ ([]);
       ended = false;
-      onmessage = (/** @type {any} */ _) => {};
-      onerror = (/** @type {any} */ _) => {};
-      postMessage = (/** @type {any} */ m) => this.sent.push(m);
+      onmessage = (/** @type {object} */ _) => {};
+      onerror = (/** @type {object} */ _) => {};
+      postMessage = (/** @type {Sent} */ m) => this.sent.push(m);
       terminate = () => {
         this.ended = true;
       };
@@ -114,8 +124,8 @@ test("a worker starts by the plain way, or imported by a blob, and threads go th
     await script.start();
     const blobs = made.filter((w) => w.url.startsWith("blob:"));
     assert.equal(made.length, refused === event ? 3 : 2);
-    assert.match(await (await fetch(blobs[1].url)).text(), /import\("https:\/\/cdn\.example\/w\.js"\)/);
-    assert.deepEqual(blobs[0].options, { type: "module" });
+    assert.match(await (await fetch(blobs[1]?.url ?? "")).text(), /import\("https:\/\/cdn\.example\/w\.js"\)/);
+    assert.deepEqual(blobs[0]?.options, { type: "module" });
   }
 });
 
@@ -132,9 +142,9 @@ test("a worker that does not start is an error with its address, and leaves noth
 test("another script than the package's is told from it", async () => {
   const made = browser(() => null);
   const started = new Script("/other.js").start();
-  made[0].onmessage({ data: "ready" });
+  made[0]?.onmessage({ data: "ready" });
   await assert.rejects(started, { code: "engine-not-loaded", message: /another script/ });
-  assert.ok(made[0].ended);
+  assert.ok(made[0]?.ended);
 });
 
 test("a script that says nothing is given up after a minute, and at once by the signal", async (t) => {
@@ -157,16 +167,16 @@ test("the end of an engine raises its flag, tells it, and ends all workers a mom
   const stop = new Int32Array(new SharedArrayBuffer(4));
   const workers = new Workers(script, engine, stop);
   const { port1, port2 } = new MessageChannel();
-  /** @type {any} */ (engine).onmessage({ data: { op: "threads", ports: [port1, port2] } });
+  made[0]?.onmessage({ data: { op: "threads", ports: [port1, port2] } });
   while (made.length < 3 || made.some((w, i) => i > 0 && w.sent.length === 0)) await new Promise(setImmediate);
   assert.deepEqual(
-    made.slice(1).map((w) => w.sent[0].op),
+    made.slice(1).map((w) => w.sent[0]?.op),
     ["thread", "thread"],
   );
   t.mock.timers.enable({ apis: ["setTimeout"] });
   workers.terminate();
   assert.equal(stop[0], 1);
-  assert.deepEqual(made[0].sent, [{ op: "end" }]);
+  assert.deepEqual(made[0]?.sent, [{ op: "end" }]);
   assert.ok(made.every((w) => !w.ended));
   t.mock.timers.tick(100);
   assert.ok(made.every((w) => w.ended));

@@ -3,7 +3,7 @@
 //   const browser = await launch("chromium");        or "firefox"
 //   const page = await browser.open(url);            page.evaluate(fn, arg), page.console
 //   await browser.close();
-//   node web/test/browsers.mjs which chromium        prints the program that will be started, or fails
+//   node web/tools/browsers.mjs which chromium        prints the program that will be started, or fails
 //
 // CHROMIUM and FIREFOX name other programs. PAGELM_GPU=hardware lets Chromium take the real GPU.
 import { accessSync, constants, existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -88,7 +88,7 @@ export async function launch(name, { args = [], prefs = {}, headless = true, tim
       name,
       version,
       /** The browser's own protocol, in Chromium. */
-      debug: () => /** @type {Promise<any>} */ (debug?.()),
+      debug,
       /** Opens a page; `console` collects what it and its workers print, `errors` what it did not catch. */
       async open(/** @type {string} */ url) {
         const page = await newPage();
@@ -96,11 +96,11 @@ export async function launch(name, { args = [], prefs = {}, headless = true, tim
         const console = [];
         /** @type {string[]} */
         const errors = [];
-        page.on("console", (/** @type {any} */ m) => {
+        page.on("console", (m) => {
           console.push(`${m.type()}: ${m.text()}`);
           if (process.env.PAGELM_CONSOLE) process.stderr.write(`[${name}] ${m.type()}: ${m.text()}\n`);
         });
-        page.on("pageerror", (/** @type {any} */ e) => errors.push(String(e?.stack ?? e)));
+        page.on("pageerror", (e) => errors.push(String(e?.stack ?? e)));
         await page.goto(url);
         return Object.assign(page, { console, errors });
       },
@@ -116,7 +116,9 @@ export async function launch(name, { args = [], prefs = {}, headless = true, tim
 }
 
 /** @typedef {{ profile: string, args: string[], prefs: Record<string, unknown>, headless: boolean, timeout: number }} Start */
-/** @typedef {{ newPage: () => Promise<any>, close: () => Promise<void>, version: string, debug?: () => Promise<any> }} Started */
+/** @typedef {import("playwright-core").Page} Page what tests use of it, Firefox's driver has too */
+/** @typedef {() => Promise<import("playwright-core").CDPSession>} Debug */
+/** @typedef {{ newPage: () => Promise<Page>, close: () => Promise<void>, version: string, debug?: Debug }} Started */
 
 /** @param {Start} o @returns {Promise<Started>} */
 async function startChromium({ profile, args, headless, timeout }) {
@@ -145,7 +147,7 @@ async function startChromium({ profile, args, headless, timeout }) {
     },
     close: () => context.close(),
     version: context.browser()?.version() ?? "",
-    debug: () => context.newCDPSession(/** @type {any} */ (context.pages()[0])),
+    debug: () => context.newCDPSession(/** @type {Page} */ (context.pages()[0])),
   };
 }
 
@@ -163,7 +165,8 @@ async function startFirefox({ profile, args, prefs, headless, timeout }) {
     protocolTimeout: 600_000, // a page may compute for minutes on a software GPU
     env: environment(),
   });
-  return { newPage: () => browser.newPage(), close: () => browser.close(), version: await browser.version() };
+  const newPage = async () => /** @type {Page} */ (/** @type {unknown} */ (await browser.newPage()));
+  return { newPage, close: () => browser.close(), version: await browser.version() };
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {

@@ -1,7 +1,7 @@
 // A static file server for tests: cross-origin isolated, with byte ranges, and with the faults that loading must survive.
 //
 //   const server = await serve({ mounts: { "/": "web", "/models": dir } });  server.url, await server.close()
-//   node web/test/serve.mjs PORT /=web /models=DIR                            by hand
+//   node web/tools/serve.mjs PORT /=web /models=DIR                            by hand
 //
 // Every file is also reachable with a fault before its path, for example /fault/truncate/models/a.gguf:
 //   404       no such file                     garbage   as many bytes as the file has, but random ones
