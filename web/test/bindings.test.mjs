@@ -37,3 +37,30 @@ test("names that are not known are refused with those that are", async () => {
   ]))
     await assert.rejects(open(options), { code: "invalid-argument", message });
 });
+
+test("a backend is chosen by what the browser tells, and another where the GPU refuses", () => {
+  const facts = /** @type {const} */ ({ backend: "auto", adapter: { name: "apple metal-3" }, kvType: undefined });
+  const gpu = bindings.choose(facts);
+  const [kvType, reason] = ["f16", "there is a GPU adapter"];
+  assert.deepEqual(gpu, { backend: "webgpu", reason, activations: "f32", kvType, kernels: "hardware" });
+  const cpu = { backend: "cpu", reason: "too large", activations: "q8", kvType, kernels: null };
+  assert.deepEqual(bindings.fallBack(facts, "out-of-memory", "too large"), cpu);
+  assert.equal(bindings.fallBack(facts, "missing-tensor", "no output"), undefined);
+  assert.equal(bindings.fallBack(facts, "no-such-code", "?"), undefined);
+  const missing = { code: "no-gpu", message: /^no adapter; take the cpu backend/ };
+  assert.throws(() => bindings.choose({ backend: "webgpu", noAdapter: "no adapter" }), missing);
+  const wrong = /** @type {object} */ ({ adaptor: {} });
+  assert.throws(() => bindings.choose({ backend: "auto", ...wrong }), { place: "facts", message: /`adaptor`/ });
+});
+
+test("what a model needs is that of the backend that would run it", () => {
+  const needs = (/** @type {object} */ options) => {
+    const { cacheBytes, problem } = header().info({ contextLength: 64, ...options });
+    return { cacheBytes, code: problem?.code };
+  };
+  const f32 = needs({ backend: "webgpu", kvType: "f32" }).cacheBytes ?? 0;
+  assert.ok(f32 > 0);
+  assert.deepEqual(needs({ backend: "webgpu" }), { cacheBytes: f32 / 2, code: undefined });
+  assert.deepEqual(needs({ backend: "cpu", kvType: "f32" }), { cacheBytes: f32, code: undefined });
+  assert.deepEqual(needs({ backend: "webgpu", maxBinding: 1000 }), { cacheBytes: null, code: "out-of-memory" });
+});
