@@ -1,6 +1,6 @@
 //! `pagelm bench --profile`: the time of each kernel of one decoded token.
 
-use pagelm::engine::Profile;
+use pagelm::engine::{KernelTime, Profile};
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::json;
@@ -26,9 +26,24 @@ pub fn run(args: &ModelArgs, depth: usize, reps: usize, json: bool) -> Result<Re
     if !json {
         print(&profile);
     }
+    let kernel = |k: &KernelTime| {
+        json!({
+            "kernel": k.kernel,
+            "dispatches_per_token": k.dispatches_per_token,
+            "us_per_token": k.us_per_token,
+            "weight_bytes_per_token": k.weight_bytes_per_token,
+            "bytes_per_s": k.bytes_per_s,
+            "fraction_of_read": k.fraction_of_read,
+        })
+    };
     let json = json!({
         "model": args.model.display().to_string(),
-        "profile": profile,
+        "profile": {
+            "depth": profile.depth,
+            "kernels": profile.kernels.iter().map(kernel).collect::<Vec<_>>(),
+            "us_per_token": profile.us_per_token,
+            "read_bytes_per_s": profile.read_bytes_per_s,
+        },
         "machine": machine::describe(&opened.device),
         "versions": machine::versions(),
     });
