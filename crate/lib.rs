@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! hosts      web/bindings (a page)      native-metal (the command)      tests
-//! engine     load . model . session . sampler . generate
+//! engine     choose . load . model . session . sampler . generate
 //! arch | backend | text                 what a model is | how a plan runs | strings <-> ids
 //! graph      ops, builder, inference, verifier, passes, slots, plan
 //! hf                                    checkpoints of Hugging Face, as if they were GGUF

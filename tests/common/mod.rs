@@ -6,6 +6,7 @@ pub mod backends;
 pub mod bodies;
 pub mod cases;
 pub mod checkpoint;
+pub mod conversation;
 pub mod faulty;
 pub mod fixtures;
 pub mod gguf_writer;

@@ -2,43 +2,18 @@
 
 use std::time::Instant;
 
-use pagelm::text::template::{DateTime, TemplateValue, parse_json};
+use pagelm::text::template::{TemplateValue, parse_json};
 use pagelm::text::{ChatTemplate, RenderOptions};
 use pagelm::{Error, ErrorKind};
 use serde_json::Value;
 
 use super::text_chat;
+use crate::common::conversation::{NOW, options, value};
 use crate::common::fixtures;
-
-const NOW: DateTime = DateTime { year: 2026, month: 3, day: 5, hour: 14, minute: 7, second: 9 };
 
 /// Features that are known to differ: macros have no `varargs` and `kwargs`; an attribute of a map is its item, where
 /// Python prints the address of the method.
 const DIFFERENT: [&str; 2] = ["macro", "attribute or item"];
-
-/// The JSON text of a part of the fixture, so that integers beyond 64 bits keep their digits: the fixture has one.
-fn value(part: &Value) -> TemplateValue {
-    parse_json(&part.to_string().replace("1e+20", "100000000000000000000")).unwrap()
-}
-
-fn options(conversation: &Value, template: &Value) -> RenderOptions {
-    let token = |key: &str| template[key].as_str().unwrap_or_default().to_owned();
-    let mut options = RenderOptions {
-        bos_token: token("bos_token"),
-        eos_token: token("eos_token"),
-        now: Some(NOW),
-        ..Default::default()
-    };
-    for (name, option) in conversation["options"].as_object().into_iter().flatten() {
-        match name.as_str() {
-            "tools" => options.tools = Some(value(option)),
-            "add_generation_prompt" => options.add_generation_prompt = option.as_bool().unwrap(),
-            "continue_final_message" => options.continue_final_message = option.as_bool().unwrap(),
-            _ => options.variables.push((name.clone(), value(option))),
-        }
-    }
-    options
-}
 
 /// What is wrong with a result, if anything.
 fn judge(want: &Value, got: Result<String, Error>) -> Option<String> {

@@ -115,12 +115,14 @@ impl Header {
 
 /// The model as the backend of the options would run it.
 fn plan(gguf: &Gguf, given: &EngineOptions) -> pagelm::Result<Model> {
+    let kv_type = given.kv_type.unwrap_or(KvType::F16);
     if given.backend != BackendName::Webgpu {
         let cpu = cpu(1);
-        return Model::new(gguf, &|d| cpu.supports(d), &Options { max_tokens: cpu.max_tokens(), ..given.model() });
+        let options = Options { max_tokens: cpu.max_tokens(), kv_type: cpu.kv_type(kv_type), ..given.model() };
+        return Model::new(gguf, &|d| cpu.supports(d), &options);
     }
     let max_tokens = webgpu::max_tokens(given.kernels == Some(Kernels::Software));
-    let options = Options { max_tokens, kv_type: given.kv_type.unwrap_or(KvType::F16), ..given.model() };
+    let options = Options { max_tokens, kv_type, ..given.model() };
     let model = Model::new(gguf, &webgpu::supports, &options)?;
     webgpu::check_cache(&model.plan, model.limits, given.max_binding.unwrap_or(u64::MAX))?;
     Ok(model)

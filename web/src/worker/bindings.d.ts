@@ -62,7 +62,7 @@ export interface BytesTarget {
 export interface Header {
   push(bytes: Uint8Array): boolean;
   truncated(): ErrorData;
-  info(options: Omit<OpenOptions, "threads" | "tuning">): ModelInfo;
+  info(options: Partial<OpenOptions>): ModelInfo;
   open(options: OpenOptions): Promise<Engine>;
   free(): void;
 }

@@ -21,10 +21,8 @@ for (const name of readdirSync(examples)) {
     const page = await browser.open(`${server.url}/${name}/`);
     await page.click("button");
     await page.waitForFunction(() => document.querySelector("form")?.dataset.state === "answered");
-    assert.equal(
-      await page.evaluate(() => document.querySelector("#answer")?.textContent),
-      "The capital of France is Paris.",
-    );
+    const answer = await page.evaluate(() => document.querySelector("#answer")?.textContent ?? "");
+    assert.match(answer, /browser is .*(web|internet)/i);
     assert.deepEqual(page.errors, []);
     await page.close();
   });

@@ -1,6 +1,6 @@
 //! The choice of a token from a row of logits.
 //!
-//! Tests: `tests/suite/sample.rs`.
+//! Tests: `tests/suite/sample_gpu.rs`.
 
 use crate::backend::webgpu::shader::text::Const::U;
 use crate::backend::webgpu::shader::text::assemble;
