@@ -9,8 +9,8 @@ use crate::gguf::{Meta, Value};
 /// The sampling that the makers of a model recommend, as far as its file says and the sampler has it: the values of
 /// parameters that a caller leaves out. The sequence of samplers, XTC and mirostat are not read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "each is the parameter of SamplerParams with its name")]
+#[serde(rename_all = "camelCase")]
 pub struct FileSampling {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f32>,

@@ -67,30 +67,14 @@ pub struct Usage {
 /// What [`Generation::next`] reports: progress of the prompt, tokens, and once the end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the docs of the variants name their fields")]
 pub enum Event {
     /// `done` of the `total` tokens of the prompt are in the cache.
-    Prefill {
-        /// Tokens in the cache.
-        done: usize,
-        /// Tokens of the prompt.
-        total: usize,
-    },
+    Prefill { done: usize, total: usize },
     /// A token, and the text that is certain with it: nothing while a character or perhaps a stop string is incomplete.
-    Token {
-        /// Its id.
-        id: u32,
-        /// Perhaps empty.
-        text: String,
-    },
+    Token { id: u32, text: String },
     /// The end, with the text that was held back.
-    Done {
-        /// What follows the text of the last token.
-        text: String,
-        /// Why it ended.
-        reason: StopReason,
-        /// What it took.
-        usage: Usage,
-    },
+    Done { text: String, reason: StopReason, usage: Usage },
 }
 
 /// A prompt and what comes of it.
