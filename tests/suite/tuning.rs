@@ -209,7 +209,7 @@ fn tuning_stops_when_its_time_is_over_and_software_adapters_are_not_tuned() {
     assert!(calls.get() < 12, "asked the clock {} times", calls.get());
 
     let mut software = gpu(Options { software: Some(true), ..Options::default() });
-    let list = [Candidate { knob: Knob::Narrow(Gemv { rows: 8, lanes: 32 }), tolerance: f32::INFINITY }];
+    let list = [Candidate { knob: Knob::Narrow(Gemv { rows: 4, lanes: 8, threads: 64 }), tolerance: f32::INFINITY }];
     let default = software.tuning();
     let none = block_on(software.tune_among(&list, &case.plan, case.limits, Clock { now: &|| 0.0, gpu: true }))
         .expect("it ends");

@@ -30,6 +30,8 @@ pub struct Gemv {
     pub rows: usize,
     /// Threads that share the runs of a row, at most.
     pub lanes: usize,
+    /// Threads of a workgroup: more of them share what x costs.
+    pub threads: usize,
 }
 
 /// How the rows of long steps are multiplied.
@@ -65,13 +67,15 @@ const REORDERED: f32 = 1e-4;
 /// random numbers, below 0.5 % of the largest sum.
 const ROUNDED: f32 = 2e-2;
 
-const GEMVS: [Gemv; 6] = [
-    Gemv { rows: 2, lanes: 32 },
-    Gemv { rows: 4, lanes: 32 },
-    Gemv { rows: 8, lanes: 32 },
-    Gemv { rows: 2, lanes: 16 },
-    Gemv { rows: 4, lanes: 16 },
-    Gemv { rows: 4, lanes: 8 },
+const GEMVS: [Gemv; 8] = [
+    Gemv { rows: 1, lanes: 32, threads: 64 },
+    Gemv { rows: 2, lanes: 32, threads: 64 },
+    Gemv { rows: 4, lanes: 32, threads: 64 },
+    Gemv { rows: 2, lanes: 32, threads: 128 },
+    Gemv { rows: 4, lanes: 32, threads: 128 },
+    Gemv { rows: 2, lanes: 16, threads: 64 },
+    Gemv { rows: 4, lanes: 16, threads: 128 },
+    Gemv { rows: 4, lanes: 8, threads: 64 },
 ];
 
 /// What is measured. The default is always among it.
@@ -99,7 +103,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 impl Tuning {
     /// What runs where nothing was measured.
     pub fn new(software: bool, gemm: Gemm) -> Self {
-        let (wide, narrow) = (Gemv { rows: 4, lanes: 32 }, Gemv { rows: 2, lanes: 32 });
+        let wide = Gemv { rows: 4, lanes: 32, threads: 64 };
+        let narrow = Gemv { rows: 2, lanes: 32, threads: 128 };
         Self { software, wide, narrow, attn_chunk: 256, gemm }
     }
 
