@@ -48,7 +48,7 @@ fn a_broken_or_foreign_record_is_none() {
         ("\"rows\":4", "\"rows\":3"),
         ("\"lanes\":32", "\"lanes\":0"),
         ("\"lanes\":32", "\"lanes\":-1"),
-        ("\"attn_chunk\":256", "\"attn_chunk\":1000000"),
+        ("\"attn_chunk\":32", "\"attn_chunk\":1000000"),
         ("\"f32\"", "\"f64\""),
         ("\"f32\"", "\"q8\""),
     ] {

@@ -18,7 +18,7 @@ pub struct Tuning {
     /// The gemv of matrices with many rows, and with few, which need all the workgroups that they can have.
     pub wide: Gemv,
     pub narrow: Gemv,
-    /// Keys of a chunk of split attention, at most.
+    /// Keys of a chunk of split attention, at least.
     pub attn_chunk: usize,
     pub gemm: Gemm,
 }
@@ -84,7 +84,7 @@ pub fn candidates(tuning: Tuning) -> Vec<Candidate> {
     let gemms: &[Gemm] = if tuning.gemm == Gemm::Q8 { &[Gemm::F32, Gemm::Q8] } else { &[Gemm::F32] };
     (GEMVS.map(|g| exact(Knob::Wide(g))).into_iter())
         .chain(GEMVS.map(|g| exact(Knob::Narrow(g))))
-        .chain([256, 128, 64].map(|n| exact(Knob::AttnChunk(n))))
+        .chain([32, 64, 128].map(|n| exact(Knob::AttnChunk(n))))
         .chain(gemms.iter().map(|g| Candidate { knob: Knob::Gemm(*g), tolerance: ROUNDED }))
         .collect()
 }
@@ -105,7 +105,7 @@ impl Tuning {
     pub fn new(software: bool, gemm: Gemm) -> Self {
         let wide = Gemv { rows: 4, lanes: 32, threads: 64 };
         let narrow = Gemv { rows: 2, lanes: 32, threads: 128 };
-        Self { software, wide, narrow, attn_chunk: 256, gemm }
+        Self { software, wide, narrow, attn_chunk: 32, gemm }
     }
 
     #[must_use]

@@ -8,6 +8,7 @@ macro_rules! files {
 
 const FILES: &[(&str, &str)] = files![
     "attention/attention.wgsl",
+    "attention/attention_chunks.wgsl",
     "attention/attention_join.wgsl",
     "attention/attention_partial.wgsl",
     "attention/attention_split.wgsl",
