@@ -35,7 +35,7 @@ pub struct DeviceArgs {
     /// Positions of the cache; what the model was trained for, at most 4096, where not given.
     #[arg(long, value_name = "N")]
     pub ctx: Option<usize>,
-    /// Tokens of one prefill step, at most; where not given, 256 on a GPU and else 128.
+    /// Tokens of one prefill step, at most; where not given, 512 on a GPU and else 128.
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
     /// How the GPU keeps keys and values: f32, f16 or q8_0; where not given, f16 to run and f32 to compare. The other

@@ -139,7 +139,8 @@ impl Backend for WebGpu {
     }
 
     fn max_tokens(&self) -> usize {
-        if self.gpu.tuning.software { 128 } else { 256 }
+        // Large GPUs are far from full with fewer, and small ones do not mind more: long steps are cut into submits.
+        if self.gpu.tuning.software { 128 } else { 512 }
     }
 
     fn kv_type(&self, wanted: KvType) -> KvType {

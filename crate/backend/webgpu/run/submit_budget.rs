@@ -14,7 +14,7 @@ use crate::backend::webgpu::tuning::GEMV_MAX_ROWS;
 const PER_SECOND: u64 = 20;
 
 /// Work of a second until one was measured: that of slow adapters of each kind.
-const HARDWARE: u64 = 20_000_000_000;
+const HARDWARE: u64 = 100_000_000_000;
 const SOFTWARE: u64 = 500_000_000;
 
 /// How fast the GPU is, and by that the work of a submit.
