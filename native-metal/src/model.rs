@@ -37,10 +37,10 @@ pub struct DeviceArgs {
     /// Context length in tokens. Default: what the model was trained for, at most 4096.
     #[arg(long, value_name = "N")]
     pub ctx: Option<usize>,
-    /// The most tokens of one prefill step. Default: 256 on a GPU, else 128.
+    /// The most tokens of one prefill step. Default: 512 on a GPU, else 128.
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
-    /// Type of the KV cache on the GPU: f32, f16 or q8_0. Default: f16 to run, f32 to compare. Other backends use f32.
+    /// Type of the KV cache: f32, f16 or q8_0. Default: f16 to run, f32 to compare. The reference backend uses f32.
     #[arg(long, value_name = "TYPE")]
     kv_type: Option<KvType>,
     /// Whether to measure which GPU kernels are fastest (about a second, once; kept in pagelm/tuning.json of the cache

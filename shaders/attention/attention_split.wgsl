@@ -1,17 +1,20 @@
-// G query heads of one kv head against CHUNK keys: a workgroup. Each key and value is read once for all of them. LANES
-// threads share a key; then a thread adds up one vector of the values, for every KEYS-th key. With more than one chunk
-// the results go to `partial` (sums, then the largest score and the sum of weights) and another kernel joins them.
+// G query heads of one kv head against the keys of a chunk: a workgroup. Each key and value is read once for all of them.
+// LANES threads share a key, and a thread has EACH keys between barriers; then a thread adds up one vector of the values,
+// for every SPLITS-th key. With more than one chunk the results go to `partial` (sums, then the largest score and the sum
+// of weights) and another kernel joins them.
 const KEYS: u32 = WG / LANES;
 const SPLITS: u32 = WG / N;
 // Threads that find a maximum or a sum together.
 const FOLD: u32 = 8u;
+// Values that a thread loads before it uses them.
+const AHEAD: u32 = 4u;
 
 // Below every score. Not -inf: fast-math compilers may assume that there is none.
 const NEVER: f32 = -3.4e38;
 
 var<workgroup> query: array<V, G * N>;
 var<workgroup> scores: array<f32, G * CHUNK>;
-var<workgroup> part: array<f32, G * WG>;
+var<workgroup> part: array<f32, G * EACH * WG>;
 var<workgroup> folded: array<f32, G * FOLD>;
 var<workgroup> mix: array<V, WG>;
 
@@ -23,41 +26,43 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let kv_head = head0 / (HEADS / KV_HEADS);
     let end = now.pos + wid.z + 1u;
     let start = select(0u, end - min(WINDOW, end), WINDOW > 0u);
-    let chunk = start + wid.y * CHUNK;
+    let keys = chunk_keys();
+    let chunk = start + wid.y * keys;
     if (chunk >= end) {
         return;
     }
-    let count = min(CHUNK, end - chunk);
+    let count = min(keys, end - chunk);
     for (var i = tid; i < G * N; i += WG) {
         query[i] = q[(wid.z * HEADS + head0) * N + i] * SCALE;
     }
     workgroupBarrier();
-    for (var base = 0u; base < count; base += KEYS) {
-        let j = base + tid / LANES;
+    for (var base = 0u; base < count; base += KEYS * EACH) {
         // Said, because not all compilers clear what is declared in a loop again.
-        var s: array<f32, G>;
-        for (var g = 0u; g < G; g++) {
-            s[g] = 0.0;
+        var s: array<f32, G * EACH>;
+        for (var i = 0u; i < G * EACH; i++) {
+            s[i] = 0.0;
         }
-        if (j < count) {
-            for (var i = tid % LANES; i < N; i += LANES) {
-                let key = k_at(chunk + j, kv_head, i);
+        for (var i = tid % LANES; i < N; i += LANES) {
+            for (var u = 0u; u < EACH; u++) {
+                // What is beyond the chunk is not kept.
+                let key = k_at(chunk + min(base + u * KEYS + tid / LANES, count - 1u), kv_head, i);
                 for (var g = 0u; g < G; g++) {
-                    s[g] += dot_v(query[g * N + i], key);
+                    s[g * EACH + u] += dot_v(query[g * N + i], key);
                 }
             }
         }
-        for (var g = 0u; g < G; g++) {
-            part[g * WG + tid] = s[g];
+        for (var i = 0u; i < G * EACH; i++) {
+            part[i * WG + tid] = s[i];
         }
         workgroupBarrier();
-        for (var i = tid; i < G * KEYS; i += WG) {
+        for (var i = tid; i < G * EACH * KEYS; i += WG) {
             var total = 0.0;
             for (var l = 0u; l < LANES; l++) {
                 total += part[i * LANES + l];
             }
-            if (base + i % KEYS < count) {
-                scores[i / KEYS * CHUNK + base + i % KEYS] = capped(total);
+            let j = base + i % (EACH * KEYS);
+            if (j < count) {
+                scores[i / (EACH * KEYS) * CHUNK + j] = capped(total);
             }
         }
         workgroupBarrier();
@@ -91,10 +96,16 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let d = tid % N;
     var o: array<V, G>;
     if (tid / N < SPLITS) {
-        for (var j = tid / N; j < count; j += SPLITS) {
-            let value = v_at(chunk + j, kv_head, d);
-            for (var g = 0u; g < G; g++) {
-                o[g] += scores[g * CHUNK + j] * value;
+        for (var first = tid / N; first < count; first += SPLITS * AHEAD) {
+            var values: array<V, AHEAD>;
+            for (var u = 0u; u < AHEAD; u++) {
+                values[u] = v_at(chunk + min(first + u * SPLITS, count - 1u), kv_head, d);
+            }
+            for (var u = 0u; u < AHEAD; u++) {
+                let j = first + u * SPLITS;
+                for (var g = 0u; g < G; g++) {
+                    o[g] += select(0.0, scores[g * CHUNK + min(j, count - 1u)], j < count) * values[u];
+                }
             }
         }
     }

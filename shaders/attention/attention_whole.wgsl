@@ -2,3 +2,4 @@
 fn finish(token: u32, head: u32, split: u32, d: u32, sum: V, top: f32, total: f32) {
     y[(token * HEADS + head) * N + d] = gated(token, head * N + d, sum / total);
 }
+fn chunk_keys() -> u32 { return CHUNK; }

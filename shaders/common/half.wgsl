@@ -1,7 +1,8 @@
 // An f16 from its 16 bits. Not `unpack2x16float`: that may flush subnormals to zero, and the scales of K-quants often
-// are subnormal.
+// are subnormal. Those are made as a normal number of the same exponent, less what it has too much; no step is subnormal.
 fn half(h: u32) -> f32 {
-    let normal = bitcast<f32>(((h & 0x7fffu) << 13u) + 0x38000000u);
-    let magnitude = select(normal, f32(h & 0x3ffu) * 5.9604644775390625e-8, (h & 0x7c00u) == 0u);
-    return select(magnitude, -magnitude, (h & 0x8000u) != 0u);
+    let m = (h & 0x7fffu) << 13u;
+    let below = bitcast<f32>(m + 0x38800000u) - 6.103515625e-5;
+    let v = select(bitcast<f32>(m + 0x38000000u), below, m < 0x00800000u);
+    return bitcast<f32>(bitcast<u32>(v) | ((h & 0x8000u) << 16u));
 }

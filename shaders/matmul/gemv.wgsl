@@ -1,13 +1,67 @@
-// y[t][row] = W[row] . x[t] for T rows of x, and for the rows of several matrices. LANES threads share NR rows: each
-// takes every LANES-th run, so that neighbours read neighbouring blocks. Then WG / (sums) threads add up each sum, in
+// y[t][row] = W[row] . x[t] for T rows of x, and for the rows of several matrices. Runs of x, after what comes before the
+// product, lie in workgroup memory, STAGED of each row at a time. LANES threads share OUT rows of each matrix: each takes
+// every LANES-th part of a row, so that neighbours read neighbouring blocks. Then WG / (sums) threads add up each sum, in
 // two rounds. What happens to x before, and to y after, is in `pre_*` and in `store`.
 
 // Sums of the rows, then (where x is normed) the squares of each row of x.
 const SUMS: u32 = NR * T + SQUARES * T;
 const OUT: u32 = NR / HALVES;
 
+// The first vectors of the staged runs of a row, then all second ones, and so on; with one between, so that threads that
+// write the vectors of a run write to different banks. Where rows are many there is no room for that.
+const STRIDE: u32 = select(STAGED + 1u, STAGED, STAGED < 16u);
+var<workgroup> xs: array<vec4<f32>, T * 8u * STRIDE>;
+// Of each staged run the sums of its halves, for types with minima.
+var<workgroup> x_sums: array<vec2<f32>, T * STAGED>;
 var<workgroup> part: array<f32, SUMS * WG>;
 var<workgroup> sums: array<f32, SUMS * GROUPS * SHARE>;
+
+// Where a run is among the staged ones: threads next to each other read runs that are 1 apart, or 2, or in twos 4 apart,
+// all of them from different banks.
+fn spread(run: u32) -> u32 {
+    if (STAGED < 16u) {
+        return run;
+    }
+    let low = ((run ^ (run >> 1u)) & 1u) | ((run >> 1u) & 2u) | (((run >> 1u) ^ (run << 1u)) & 4u) | ((run << 2u) & 8u);
+    return (run & 0xfffffff0u) | low;
+}
+fn place(t: u32, k: u32, at: u32) -> u32 { return (t * 8u + k) * STRIDE + at; }
+
+// Fills xs with the runs of x from `run0` on.
+fn stage(tid: u32, run0: u32, first: bool) {
+    let runs = min(STAGED, RUNS - run0);
+    for (var t = 0u; t < T; t++) {
+        for (var i = tid; i < runs * 8u; i += WG * AHEAD) {
+            // All loads before the first store, which could be to what they read.
+            var v: array<vec4<f32>, AHEAD>;
+            for (var u = 0u; u < AHEAD; u++) {
+                let k = i + u * WG;
+                v[u] = load_x(t, run0 * 8u + min(k, runs * 8u - 1u), k < runs * 8u);
+            }
+            for (var u = 0u; u < AHEAD; u++) {
+                let k = i + u * WG;
+                if (k < runs * 8u) {
+                    xs[place(t, k & 7u, spread(k >> 3u))] = v[u];
+                    keep_x(t, run0 * 8u + k, first);
+                }
+            }
+        }
+    }
+    workgroupBarrier();
+    if (MINIMA) {
+        for (var i = tid; i < T * STAGED; i += WG) {
+            let run = spread(i % STAGED);
+            var low = vec4<f32>(0.0);
+            var high = vec4<f32>(0.0);
+            for (var k = 0u; k < 4u; k++) {
+                low += xs[place(i / STAGED, k, run)];
+                high += xs[place(i / STAGED, k + 4u, run)];
+            }
+            x_sums[i] = vec2<f32>((low.x + low.y) + (low.z + low.w), (high.x + high.y) + (high.z + high.w));
+        }
+        workgroupBarrier();
+    }
+}
 
 fn total(sum: u32, group: u32) -> f32 {
     var s = 0.0;
@@ -22,16 +76,22 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let number = wid.x + wid.y * GRID_X;
     let at = segment(number);
     choose_rows(wid.z);
-    prepare(tid, number == 0u);
+    prepare(tid);
     let lane = tid % LANES;
     let group = tid / LANES;
     let first = at.y * GROUPS * OUT;
     var acc: array<f32, NR * T>;
     for (var e = 0u; e < EXPERTS_SUMMED; e++) {
         let share = choose_expert(wid.z, e);
-        var more = rows_of(at.x, first + group * OUT, lane);
-        for (var i = 0u; i < NR * T; i++) {
-            acc[i] = fma(select(0.0, share, counted(first + group * OUT + i % NR / HALVES)), more[i], acc[i]);
+        for (var run0 = 0u; run0 < RUNS; run0 += STAGED) {
+            if (e + run0 > 0u) {
+                workgroupBarrier();
+            }
+            stage(tid, run0, number == 0u);
+            var more = rows_of(at.x, first + group * OUT, lane, run0);
+            for (var i = 0u; i < NR * T; i++) {
+                acc[i] = fma(select(0.0, share, counted(first + group * OUT + i % OUT)), more[i], acc[i]);
+            }
         }
     }
     for (var i = 0u; i < NR * T; i++) {
@@ -54,11 +114,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let row = first + r;
         if (stored(at.x, row) && y_row + t <= y_last) {
             let g = r / OUT;
-            let o = t * NR + (r % OUT) * HALVES;
-            let f = factor(t, g);
+            let o = t * OUT + r % OUT;
+            let f = factor(t);
             var high = 0.0;
             if (HALVES == 2u) {
-                high = f * total(o + HALVES - 1u, g);
+                high = f * total(o + OUT * T, g);
             }
             store(at.x, y_row + t, row, f * total(o, g), high);
         }

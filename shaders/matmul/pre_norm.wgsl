@@ -1,8 +1,9 @@
-// rms_norm(x): W (f x w) is f (W (x w)), so the squares are summed along with the products, and f comes last.
+// rms_norm(x): W (f x w) is f (W (x w)), so the squares are summed as x is staged, and f comes last.
 var<private> squares: array<f32, T>;
-fn prepare(tid: u32, first: bool) {}
-fn load_x(t: u32, run: u32) -> Run {
-    let v = x_run(t, run);
-    squares[t] += dot_run(v, v);
-    return times_run(v, table_run(run * 8u));
+fn prepare(tid: u32) {}
+fn load_x(t: u32, i: u32, valid: bool) -> vec4<f32> {
+    let v = x[x_index(t) + i];
+    squares[t] += select(0.0, dot(v, v), valid);
+    return v * table[i];
 }
+fn keep_x(t: u32, i: u32, first: bool) {}

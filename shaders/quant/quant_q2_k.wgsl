@@ -5,7 +5,7 @@ fn load_ints(row: u32, run: u32) -> Ints {
     let b = block_at(row, run >> 3u);
     let i = t + b * 5u;
     let n = run & 7u;
-    let sm = vec2<u32>(word_of(w[i], n >> 1u) >> ((n & 1u) * 16u)) >> vec2<u32>(0u, 8u);
+    let sm = vec2<u32>(w[i][n >> 1u] >> ((n & 1u) * 16u)) >> vec2<u32>(0u, 8u);
     let dm = word_at(t + BLOCKS * 80u, b);
     let d = half(dm & 0xffffu) * vec2<f32>(sm & vec2<u32>(15u));
     let m = -half(dm >> 16u) * vec2<f32>((sm >> vec2<u32>(4u)) & vec2<u32>(15u));

@@ -7,7 +7,7 @@ fn load_ints(row: u32, run: u32) -> Ints {
     let b = block_at(row, run >> 3u);
     let i = t + b * 13u;
     let n = run & 7u;
-    let scales = word_of(w[i + 12u], n >> 1u) >> ((n & 1u) * 16u);
+    let scales = w[i + 12u][n >> 1u] >> ((n & 1u) * 16u);
     let s = vec2<f32>((bitcast<vec2<i32>>(vec2<u32>(scales << 24u, scales << 16u))) >> vec2<u32>(24u));
     let d = half_at(t + BLOCKS * 208u, b) * s;
     // Runs 0 and 2 of each four share their bytes, and so do 1 and 3.

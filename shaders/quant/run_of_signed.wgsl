@@ -1,11 +1,17 @@
 // A run of f32 from signed int8 with a scale.
+fn from_signed(q: u32, d: f32, m: f32) -> vec4<f32> { return fma(vec4<f32>(unpack4xI8(q)), vec4<f32>(d), vec4<f32>(m)); }
 fn load_run(row: u32, run: u32) -> Run {
     let q = load_ints(row, run);
     let d = q.d;
     let m = q.m;
     return Run(
-        vec4<f32>(unpack4xI8(q.low.x)) * d.x + m.x, vec4<f32>(unpack4xI8(q.low.y)) * d.x + m.x,
-        vec4<f32>(unpack4xI8(q.low.z)) * d.x + m.x, vec4<f32>(unpack4xI8(q.low.w)) * d.x + m.x,
-        vec4<f32>(unpack4xI8(q.high.x)) * d.y + m.y, vec4<f32>(unpack4xI8(q.high.y)) * d.y + m.y,
-        vec4<f32>(unpack4xI8(q.high.z)) * d.y + m.y, vec4<f32>(unpack4xI8(q.high.w)) * d.y + m.y);
+        from_signed(q.low.x, d.x, m.x), from_signed(q.low.y, d.x, m.x),
+        from_signed(q.low.z, d.x, m.x), from_signed(q.low.w, d.x, m.x),
+        from_signed(q.high.x, d.y, m.y), from_signed(q.high.y, d.y, m.y),
+        from_signed(q.high.z, d.y, m.y), from_signed(q.high.w, d.y, m.y));
+}
+// Four of the integers times v, on top of s.
+fn times_four(q: u32, v: vec4<f32>, s: f32) -> f32 {
+    let f = vec4<f32>(unpack4xI8(q));
+    return fma(f.x, v.x, fma(f.y, v.y, fma(f.z, v.z, fma(f.w, v.w, s))));
 }

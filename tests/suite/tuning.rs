@@ -48,7 +48,7 @@ fn a_broken_or_foreign_record_is_none() {
         ("\"rows\":4", "\"rows\":3"),
         ("\"lanes\":32", "\"lanes\":0"),
         ("\"lanes\":32", "\"lanes\":-1"),
-        ("\"attn_chunk\":256", "\"attn_chunk\":1000000"),
+        ("\"attn_chunk\":32", "\"attn_chunk\":1000000"),
         ("\"f32\"", "\"f64\""),
         ("\"f32\"", "\"q8\""),
     ] {
@@ -209,7 +209,7 @@ fn tuning_stops_when_its_time_is_over_and_software_adapters_are_not_tuned() {
     assert!(calls.get() < 12, "asked the clock {} times", calls.get());
 
     let mut software = gpu(Options { software: Some(true), ..Options::default() });
-    let list = [Candidate { knob: Knob::Narrow(Gemv { rows: 8, lanes: 32 }), tolerance: f32::INFINITY }];
+    let list = [Candidate { knob: Knob::Narrow(Gemv { rows: 4, lanes: 8, threads: 64 }), tolerance: f32::INFINITY }];
     let default = software.tuning();
     let none = block_on(software.tune_among(&list, &case.plan, case.limits, Clock { now: &|| 0.0, gpu: true }))
         .expect("it ends");

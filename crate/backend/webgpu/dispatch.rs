@@ -77,11 +77,29 @@ impl When {
     }
 }
 
-/// Workgroups along y that grow with the keys: one for each `chunk` of them.
+/// Workgroups along y that grow with the keys: `wanted` of them, each of `shortest` keys or a multiple of that, and more
+/// where one would have more than `longest`. `attention_chunks.wgsl` says the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunks {
-    pub keys: usize,
+    pub wanted: usize,
+    pub shortest: usize,
+    pub longest: usize,
     pub window: Option<usize>,
+}
+
+impl Chunks {
+    /// How many there are after so many keys.
+    pub fn after(&self, keys: usize) -> usize {
+        let seen = keys.min(self.window.unwrap_or(keys));
+        let each = seen.div_ceil(self.wanted * self.shortest) * self.shortest;
+        seen.div_ceil(each.clamp(self.shortest, self.longest))
+    }
+
+    /// The most that there are after up to so many keys.
+    pub fn most(&self, keys: usize) -> usize {
+        let seen = keys.min(self.window.unwrap_or(keys));
+        seen.div_ceil(self.shortest).min(self.wanted.max(seen.div_ceil(self.longest)))
+    }
 }
 
 /// The cost of reading or writing one value, which is bound by memory.
@@ -154,7 +172,7 @@ impl Dispatch {
         if !within(when.rows, rows) || !within(when.keys, keys) {
             return None;
         }
-        let y = chunks.map_or(self.grid[1], |c| keys.min(c.window.unwrap_or(keys)).div_ceil(c.keys) as u32);
+        let y = chunks.map_or(self.grid[1], |c| c.after(keys) as u32);
         Some([self.grid[0], y, ((rows * self.z).div_ceil(self.rows_per_group) + more) as u32])
     }
 
@@ -284,6 +302,20 @@ impl<'a> Compiler<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_fill_a_gpu_and_are_never_more_than_there_is_room_for() {
+        let c = Chunks { wanted: 64, shortest: 32, longest: 256, window: None };
+        assert_eq!([1, 32, 33, 200, 2048, 2049, 4096].map(|n| c.after(n)), [1, 1, 2, 7, 64, 33, 64]);
+        assert_eq!(c.after(32768), 128, "they are no longer than the longest");
+        let windowed = Chunks { window: Some(512), ..c };
+        assert_eq!((windowed.after(400), windowed.after(100_000)), (13, 16));
+        for c in [c, windowed, Chunks { wanted: 3, shortest: 32, longest: 128, window: None }] {
+            for n in [1, 31, 64, 511, 513, 2047, 3000, 40_000] {
+                assert!((1..=n).all(|keys| c.after(keys) <= c.most(n)), "{c:?} after {n}");
+            }
+        }
+    }
 
     #[test]
     fn work_grows_with_weights_rows_and_the_keys_of_a_window() {

@@ -35,7 +35,8 @@ pub fn supports(dtype: DType) -> bool {
 
 /// Tokens of a step, where the caller does not say, with the kernels for software adapters or those for hardware.
 pub fn max_tokens(software: bool) -> usize {
-    if software { 128 } else { 256 }
+    // Large GPUs are far from full with fewer, and small ones do not mind more: long steps are cut into submits.
+    if software { 128 } else { 512 }
 }
 
 /// Refuses a plan whose cache an adapter that binds so many bytes could not bind: what `prepare` would do, without a device.

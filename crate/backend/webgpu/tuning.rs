@@ -19,7 +19,7 @@ pub struct Tuning {
     pub wide: Gemv,
     /// The gemv of smaller matrices, which need more workgroups per row to fill the GPU.
     pub narrow: Gemv,
-    /// The most keys of a chunk of split attention.
+    /// The fewest keys of a chunk of split attention.
     pub attn_chunk: usize,
     /// The arithmetic of long steps.
     pub gemm: Gemm,
@@ -32,6 +32,8 @@ pub struct Gemv {
     pub rows: usize,
     /// The most threads that share the runs of a row.
     pub lanes: usize,
+    /// Threads of a workgroup: more of them share what x costs.
+    pub threads: usize,
 }
 
 /// The arithmetic of a gemm.
@@ -73,13 +75,15 @@ const REORDERED: f32 = 1e-4;
 /// random numbers, below 0.5 % of the largest sum.
 const ROUNDED: f32 = 2e-2;
 
-const GEMVS: [Gemv; 6] = [
-    Gemv { rows: 2, lanes: 32 },
-    Gemv { rows: 4, lanes: 32 },
-    Gemv { rows: 8, lanes: 32 },
-    Gemv { rows: 2, lanes: 16 },
-    Gemv { rows: 4, lanes: 16 },
-    Gemv { rows: 4, lanes: 8 },
+const GEMVS: [Gemv; 8] = [
+    Gemv { rows: 1, lanes: 32, threads: 64 },
+    Gemv { rows: 2, lanes: 32, threads: 64 },
+    Gemv { rows: 4, lanes: 32, threads: 64 },
+    Gemv { rows: 2, lanes: 32, threads: 128 },
+    Gemv { rows: 4, lanes: 32, threads: 128 },
+    Gemv { rows: 2, lanes: 16, threads: 64 },
+    Gemv { rows: 4, lanes: 16, threads: 128 },
+    Gemv { rows: 4, lanes: 8, threads: 64 },
 ];
 
 /// The candidates that are measured, the default among them.
@@ -88,7 +92,7 @@ pub fn candidates(tuning: Tuning) -> Vec<Candidate> {
     let gemms: &[Gemm] = if tuning.gemm == Gemm::Q8 { &[Gemm::F32, Gemm::Q8] } else { &[Gemm::F32] };
     (GEMVS.map(|g| exact(Knob::Wide(g))).into_iter())
         .chain(GEMVS.map(|g| exact(Knob::Narrow(g))))
-        .chain([256, 128, 64].map(|n| exact(Knob::AttnChunk(n))))
+        .chain([32, 64, 128].map(|n| exact(Knob::AttnChunk(n))))
         .chain(gemms.iter().map(|g| Candidate { knob: Knob::Gemm(*g), tolerance: ROUNDED }))
         .collect()
 }
@@ -107,8 +111,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 impl Tuning {
     /// The defaults, which run where nothing was measured.
     pub fn new(software: bool, gemm: Gemm) -> Self {
-        let (wide, narrow) = (Gemv { rows: 4, lanes: 32 }, Gemv { rows: 2, lanes: 32 });
-        Self { software, wide, narrow, attn_chunk: 256, gemm }
+        let wide = Gemv { rows: 4, lanes: 32, threads: 64 };
+        let narrow = Gemv { rows: 2, lanes: 32, threads: 128 };
+        Self { software, wide, narrow, attn_chunk: 32, gemm }
     }
 
     /// The same with one choice replaced.

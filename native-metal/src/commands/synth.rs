@@ -18,7 +18,7 @@ pub struct Args {
     /// The type of the matrices: Q4_K_M (Q4_K with Q6_K where llama.cpp's files have it) or one type for all, such as Q8_0.
     #[arg(long = "type", value_name = "TYPE", default_value = "Q4_K_M")]
     kind: String,
-    /// The file to write. It has no tokenizer: for `bench`.
+    /// The file to write. It has no tokenizer, and says so: for `bench`, and for llama.cpp's `llama-bench`.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -170,10 +170,13 @@ fn write(args: &Args, s: &Sizes, tensors: &[Tensor]) -> std::io::Result<u64> {
     head.extend(b"GGUF");
     head.extend(3u32.to_le_bytes());
     head.extend((tensors.len() as u64).to_le_bytes());
-    head.extend((keys.len() as u64 + 1).to_le_bytes());
-    text(&mut head, "general.architecture");
-    head.extend(8u32.to_le_bytes());
-    text(&mut head, s.arch);
+    let strings = [("general.architecture", s.arch), ("tokenizer.ggml.model", "none")];
+    head.extend(((keys.len() + strings.len()) as u64).to_le_bytes());
+    for (key, value) in strings {
+        text(&mut head, key);
+        head.extend(8u32.to_le_bytes());
+        text(&mut head, value);
+    }
     for (key, value) in keys {
         text(&mut head, &format!("{}.{key}", s.arch));
         match value {
@@ -220,6 +223,7 @@ fn keys(s: &Sizes) -> Vec<(&'static str, Key)> {
     let mut all = vec![
         ("block_count", U(s.n_layer)),
         ("context_length", U(32768)),
+        ("vocab_size", U(s.n_vocab)),
         ("embedding_length", U(s.d_model)),
         ("feed_forward_length", U(s.d_ff)),
         ("attention.head_count", U(s.n_head)),

@@ -56,7 +56,7 @@ fn a_past_of_several_chunks_is_joined_with_one_more_dispatch_for_each_layer() {
         backends::step(&mut b, &s, case.cols()).unwrap();
         b.counters().dispatches - before
     };
-    assert_eq!(count(255, 1) + 1, count(256, 1));
+    assert_eq!(count(63, 1) + 1, count(64, 1));
 }
 
 #[test]

@@ -18,6 +18,15 @@ use crate::graph::{Attention, Op, View};
 /// them share the keys that a tile reads.
 const SPLIT_ATTENTION_MAX_TOKENS: usize = 8;
 
+/// Keys up to which one workgroup takes all of them.
+const WHOLE: usize = 64;
+
+/// Workgroups of the split attention of one token that occupy any GPU.
+const WORKGROUPS: usize = 512;
+
+/// Keys of a chunk, at most, where workgroup memory allows it, and else.
+const LONGEST: [usize; 2] = [256, 128];
+
 /// Bytes of partial results of split attention, at most: with long contexts fewer tokens share them.
 const MAX_PARTIAL: usize = 32 << 20;
 
@@ -39,42 +48,50 @@ pub fn lower(l: &mut Launches<'_>, op: &Op) {
         return;
     };
     // Within a window the past never gets longer than that.
-    let short = if split.chunks == 1 { usize::MAX } else { split.keys };
-    l.push(|| attention_split(attn, view, kv, 1, tuning), few.and_keys(0, short), &all);
-    if split.chunks > 1 {
+    let short = if split.most == 1 { usize::MAX } else { WHOLE };
+    l.push(|| attention_split(attn, view, kv, None), few.and_keys(0, short), &all);
+    if split.most > 1 {
         let long = few.and_keys(short + 1, usize::MAX);
         let parts = [&read[..], &[Operand::Scratch]].concat();
-        if let Some(s) = l.push(|| attention_split(attn, view, kv, split.chunks, tuning), long, &parts) {
-            s.chunks = Some(Chunks { keys: split.keys, window: attn.window });
+        if let Some(s) = l.push(|| attention_split(attn, view, kv, Some(&split)), long, &parts) {
+            s.chunks = Some(split.chunks);
         }
         let joined = [&[Operand::Scratch], &gate_and_out[..]].concat();
-        l.push(|| attention_join(attn, view, split.chunks, tuning), long, &joined);
+        l.push(|| attention_join(attn, view, &split), long, &joined);
     }
 }
 
 /// Bytes of partial results that the kernels of a node pass to each other.
 pub fn scratch_bytes(attn: &Attention, limits: Limits, tuning: Tuning) -> usize {
-    Split::of(attn, limits, tuning).filter(|s| s.chunks > 1).map_or(0, |s| s.tokens * s.partial)
+    Split::of(attn, limits, tuning).filter(|s| s.most > 1).map_or(0, |s| s.tokens * s.partial)
 }
 
 /// How attention of few tokens is split over the past.
 struct Split {
     /// Tokens of a step, at most.
     tokens: usize,
-    /// Keys of a chunk, and chunks of the whole context.
-    keys: usize,
-    chunks: usize,
+    chunks: Chunks,
+    /// Chunks, at most: a partial result has room for so many.
+    most: usize,
     /// Bytes of partial results of a token.
     partial: usize,
 }
 
 impl Split {
     fn of(a: &Attention, limits: Limits, tuning: Tuning) -> Option<Self> {
-        let (_, keys) = split_of(a, tuning.attn_chunk).filter(|_| !tuning.software)?;
-        let chunks = limits.n_ctx.min(a.window.unwrap_or(limits.n_ctx)).div_ceil(keys);
-        let partial = a.n_head * chunks * (a.d_head + 4) * 4;
+        let (heads, longest) = split_of(a).filter(|_| !tuning.software)?;
+        let (wanted, shortest) = ((WORKGROUPS * heads / a.n_head).max(1), tuning.attn_chunk.min(longest));
+        let chunks = Chunks { wanted, shortest, longest, window: a.window };
+        let seen = limits.n_ctx.min(a.window.unwrap_or(limits.n_ctx));
+        let most = if seen <= WHOLE { 1 } else { chunks.most(seen) };
+        let partial = a.n_head * most * (a.d_head + 4) * 4;
         let tokens = SPLIT_ATTENTION_MAX_TOKENS.min(MAX_PARTIAL / partial).max(1);
-        Some(Self { tokens, keys, chunks, partial })
+        Some(Self { tokens, chunks, most, partial })
+    }
+
+    /// What `attention_chunks.wgsl` needs to know, and how many chunks a partial result has room for.
+    fn consts(&self) -> [(&'static str, Const); 3] {
+        [("WANTED", U(self.chunks.wanted)), ("SHORTEST", U(self.chunks.shortest)), ("CHUNKS", U(self.most))]
     }
 }
 
@@ -146,53 +163,64 @@ fn attention_tile(a: &Attention, gate: Option<View>, kv: KvType) -> Kernel {
     Kernel { name: "attention_tile", source, bind: bindings.access, grid, rows: tokens, z: 1 }
 }
 
-/// Query heads that a workgroup of the split attention takes, and its keys, at most so many. `None` where heads are not
-/// multiples of a vector.
-fn split_of(a: &Attention, most: usize) -> Option<(usize, usize)> {
+/// Query heads that a workgroup of the split attention takes, and its keys, at most. `None` where heads are not multiples
+/// of a vector.
+fn split_of(a: &Attention) -> Option<(usize, usize)> {
     if !a.d_head.is_multiple_of(4) || a.d_head / 4 > THREADS {
         return None;
     }
     let group = a.n_head / a.n_kv_head;
     // Queries, scores, sums of products, folded sums and a vector of each thread: what the shader declares.
-    let bytes = |heads: usize, keys: usize| 4 * heads * (a.d_head + keys + THREADS + 8) + 16 * THREADS;
-    let heads = (1..=group.min(8)).rev().filter(|h| group.is_multiple_of(*h));
-    let fits = |h: usize| {
-        [most, most.min(128)].into_iter().find(|keys| bytes(h, *keys) <= WORKGROUP_MEMORY).map(|keys| (h, keys))
-    };
+    let bytes = |heads: usize, keys: usize| 4 * heads * (a.d_head + keys + each(heads) * THREADS + 8) + 16 * THREADS;
+    // Where kv heads are few, more workgroups bring more than reading keys once.
+    let most = if a.n_kv_head < 4 { 2 } else { 8 };
+    let heads = (1..=group.min(most)).rev().filter(|h| group.is_multiple_of(*h));
+    let fits = |h: usize| LONGEST.into_iter().find(|keys| bytes(h, *keys) <= WORKGROUP_MEMORY).map(|keys| (h, keys));
     heads.into_iter().find_map(fits)
 }
 
-/// Attention of few tokens: all query heads of a key in one workgroup. Binds q, k, v, the gate, y, or with more than one
-/// of `chunks` (of the whole context) q, k, v, the partial results.
-fn attention_split(a: &Attention, gate: Option<View>, kv: KvType, chunks: usize, tuning: Tuning) -> Kernel {
-    let (heads, keys) = split_of(a, tuning.attn_chunk).expect("the caller asked");
-    let whole = chunks == 1;
-    let (mut consts, mut bindings, mut libs) = common(a, gate.filter(|_| whole), Some(kv));
+/// Keys that a thread of the split attention has between two barriers.
+fn each(heads: usize) -> usize {
+    (8 / heads).clamp(1, 4)
+}
+
+/// Attention of few tokens: query heads of a key in one workgroup. Binds q, k, v, the gate, y, or where the past is split
+/// q, k, v, the partial results.
+fn attention_split(a: &Attention, gate: Option<View>, kv: KvType, split: Option<&Split>) -> Kernel {
+    let (heads, keys) = split_of(a).expect("the caller asked");
+    let (mut consts, mut bindings, mut libs) = common(a, gate.filter(|_| split.is_none()), Some(kv));
     consts.extend([
         ("WG", U(THREADS)),
         ("LANES", U(LANES)),
+        ("EACH", U(each(heads))),
         ("G", U(heads)),
         ("CHUNK", U(keys)),
-        ("CHUNKS", U(chunks)),
     ]);
-    libs.push(if whole { "attention_whole" } else { "attention_partial" });
-    if !whole {
+    let name = if let Some(split) = split {
+        consts.extend(split.consts());
+        libs.extend(["attention_chunks", "attention_partial"]);
         bindings.rename("y", "partial");
-    }
+        "attention_split"
+    } else {
+        libs.push("attention_whole");
+        "attention_whole"
+    };
     let source = assemble_with("attention_split", &bindings, &libs, &consts, "");
-    let name = if whole { "attention_whole" } else { "attention_split" };
     Kernel { name, source, bind: bindings.access, grid: [(a.n_head / heads) as u32, 1], rows: 1, z: 1 }
 }
 
 /// Joins the partial results. Binds those, the gate, y.
-fn attention_join(a: &Attention, gate: Option<View>, chunks: usize, tuning: Tuning) -> Kernel {
-    let (mut consts, bindings, libs) = common(a, gate, None);
-    let keys = split_of(a, tuning.attn_chunk).expect("the caller asked").1;
-    let threads = (a.d_head / 4).next_multiple_of(32);
-    consts.extend([("WG", U(threads)), ("CHUNK", U(keys)), ("CHUNKS", U(chunks))]);
+fn attention_join(a: &Attention, gate: Option<View>, split: &Split) -> Kernel {
+    let (mut consts, bindings, mut libs) = common(a, gate, None);
+    consts.extend([("WG", U(THREADS)), ("CHUNK", U(split.chunks.longest))]);
+    consts.extend(split.consts());
+    libs.push("attention_chunks");
     let source = assemble_with("attention_join", &bindings, &libs, &consts, "");
     Kernel { name: "attention_join", source, bind: bindings.access, grid: [a.n_head as u32, 1], rows: 1, z: 1 }
 }
+
+/// Of the variants that tests compile.
+const LIMITS: Limits = Limits { n_ctx: 4096, max_tokens: 64, max_outputs: 1, kv: KvType::F16 };
 
 pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
@@ -205,9 +233,12 @@ pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
                 [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|k| *k == KvType::F32 || d_head % 4 == 0);
             for (gate, kind) in kinds.flat_map(|k| gates.map(|g| (g, k))) {
                 let mut kernels = vec![attention(&a, gate, kind, tuning), attention_tile(&a, gate, kind)];
-                if split_of(&a, tuning.attn_chunk).is_some() {
-                    kernels.extend([1, 7].map(|chunks| attention_split(&a, gate, kind, chunks, tuning)));
-                    kernels.push(attention_join(&a, gate, 7, tuning));
+                if split_of(&a).is_some() {
+                    kernels.push(attention_split(&a, gate, kind, None));
+                }
+                if let Some(split) = Split::of(&a, LIMITS, tuning) {
+                    kernels.push(attention_split(&a, gate, kind, Some(&split)));
+                    kernels.push(attention_join(&a, gate, &split));
                 }
                 let name = format!("{d_head} {window:?} {softcap:?} {gate:?} {kind:?}");
                 all.extend(kernels.into_iter().map(|k| (name.clone(), k)));
@@ -220,7 +251,9 @@ pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
 /// What tuning chooses from.
 pub fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
     let of = |d_head| Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, window: None, softcap: None };
+    let split = |a: &Attention| Split::of(a, LIMITS, tuning);
     let kernels =
-        |a: Attention| [attention_split(&a, None, KvType::F16, 7, tuning), attention_join(&a, None, 7, tuning)];
-    [64, 256].into_iter().flat_map(|d| kernels(of(d))).collect()
+        |a: &Attention, s: &Split| [attention_split(a, None, KvType::F16, Some(s)), attention_join(a, None, s)];
+    let all = [64, 256].map(of);
+    all.iter().filter_map(|a| split(a).map(|s| kernels(a, &s))).flatten().collect()
 }

@@ -14,7 +14,7 @@ use crate::backend::webgpu::tuning::GEMV_MAX_ROWS;
 const PER_SECOND: u64 = 20;
 
 /// Work per second before it is measured: that of a slow adapter of each kind.
-const HARDWARE: u64 = 20_000_000_000;
+const HARDWARE: u64 = 100_000_000_000;
 const SOFTWARE: u64 = 500_000_000;
 
 /// The speed of the GPU, and with it the work of a submit.

@@ -78,10 +78,10 @@ impl Segments {
         (text, all)
     }
 
-    /// `rows_of(segment, first, lane)`: `rows` of the segment's matrix, or `rows_pair`.
+    /// `rows_of(segment, first, lane, run0)`: `rows` of the segment's matrix, or `rows_pair`.
     pub fn rows_of(&self) -> String {
-        let f = "fn rows_of(segment: u32, first: u32, lane: u32) -> array<f32, NR * T>";
-        self.by_copy(f, "rows_pair(first, lane)", |i| format!("rows_{i}(first, lane)"))
+        let f = "fn rows_of(segment: u32, first: u32, lane: u32, run0: u32) -> array<f32, NR * T>";
+        self.by_copy(f, "rows_pair(first, lane, run0)", |i| format!("rows_{i}(first, lane, run0)"))
     }
 
     /// `flat_of(segment, row, t0, n)`: `flat` of the segment's matrix, or `flat_pair`.

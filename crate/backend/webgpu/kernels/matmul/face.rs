@@ -7,6 +7,7 @@ use crate::backend::webgpu::shader::bindings::Bindings;
 use crate::backend::webgpu::shader::files::file;
 use crate::backend::webgpu::shader::interfaces::{self, PerMatrixCode, Segments};
 use crate::backend::webgpu::shader::text::Const::{self, B, F, U};
+use crate::dtype::DType;
 use crate::graph::{Act, Dim, View};
 
 /// A fused matmul as a kernel sees it: some matrices with one input, what happens to it before, and to the result after.
@@ -90,6 +91,11 @@ impl MatMul {
         self.segments.iter().all(|s| in_ints(s.m.dtype))
     }
 
+    /// Whether values of some matrix are an integer times a scale plus a minimum.
+    pub fn has_minima(&self) -> bool {
+        self.segments.iter().any(|s| quant(s.m.dtype).contains(&"run_of_unsigned"))
+    }
+
     pub fn needs_table(&self) -> bool {
         self.input != Input::Plain || self.segments.iter().any(|s| s.bias.is_some())
     }
@@ -152,13 +158,18 @@ impl MatMul {
         all
     }
 
-    /// Copies of what unpacks each matrix, and of `body`, which multiplies one of them; `pair` multiplies both halves.
-    pub fn matrices(&self, shared: &[&str], body: Option<&'static str>, pair: Option<&'static str>) -> String {
+    /// Copies of what unpacks each matrix, and of what `body` names for its type, which multiplies one of them; `pair`
+    /// multiplies both halves.
+    pub fn matrices(
+        &self,
+        shared: &[&str],
+        body: impl Fn(DType) -> Vec<&'static str>,
+        pair: Option<&'static str>,
+    ) -> String {
         let mut copies = PerMatrixCode::new(shared);
         let row = if self.experts.is_some() { "row_expert" } else { "row_plain" };
         for (i, s) in self.segments.iter().enumerate() {
-            let body = if self.halves() == 1 { body } else { None };
-            let libs = [quant(s.m.dtype), vec![row], body.into_iter().collect()].concat();
+            let libs = [quant(s.m.dtype), vec![row], body(s.m.dtype)].concat();
             let own = |key: &str| ["ROWS", "ROW0", "ROW_BYTES", "BLOCKS"].contains(&key);
             let consts: Vec<_> = s.m.consts().into_iter().filter(|(key, _)| own(key)).collect();
             copies.add(i, &libs, &consts);

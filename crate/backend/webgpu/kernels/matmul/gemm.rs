@@ -11,7 +11,7 @@ pub fn gemm(p: &MatMul) -> Kernel {
     let (tile, lib, z) = p.tile();
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
-    let copies = p.matrices(&[&["run"][..], &p.act_libs(), &[lib]].concat(), None, None);
+    let copies = p.matrices(&[&["run"][..], &p.act_libs(), &[lib]].concat(), |_| vec![], None);
     let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile))]].concat();
     let bindings = p.bindings("vec4<f32>");
     let source = assemble_with("gemm", &bindings, &[], &consts, &(copies + &frame + &p.segments().load_w_run()));

@@ -1,6 +1,5 @@
 //! Matmuls in int8.
 
-use super::super::libs::quant;
 use super::super::matrix::{THREADS, fold};
 use super::face::MatMul;
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
@@ -14,11 +13,11 @@ pub fn gemm_q8(p: &MatMul) -> Kernel {
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
     let (tile, lib, z) = p.tile();
-    let copies = p.matrices(&[&["run", "ints"][..], &p.act_libs(), &[lib]].concat(), None, None);
+    let copies = p.matrices(&[&["run", "ints"][..], &p.act_libs(), &[lib]].concat(), |_| vec![], None);
     let has = |dtypes: &[DType]| p.segments.iter().any(|s| dtypes.contains(&s.m.dtype));
     let halved = has(&[DType::Q2_K, DType::Q3_K, DType::Q6_K]);
-    let minima = p.segments.iter().any(|s| quant(s.m.dtype).contains(&"run_of_unsigned"));
-    let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile)), ("HALVED", B(halved)), ("MINIMA", B(minima))]].concat();
+    let consts =
+        [&p.consts(grid_x)[..], &[("TILE", U(tile)), ("HALVED", B(halved)), ("MINIMA", B(p.has_minima()))]].concat();
     let bindings = p.bindings("vec4<u32>");
     let own = copies + &frame + &p.segments().load_w_ints();
     let source = assemble_with("gemm_q8", &bindings, &[], &consts, &own);

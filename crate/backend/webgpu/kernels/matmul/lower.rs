@@ -17,9 +17,6 @@ use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Gemm, Tuning};
 use crate::dtype::DType;
 use crate::graph::{self, FusedMatMul, Graph, Op, Post, Pre, Term, ValueId, norm_add_before};
 
-/// Rows of x that a gemv takes at once, and the most rows of a step that it runs for.
-const GEMV_TILES: [(usize, usize); 3] = [(1, 1), (4, 4), (8, GEMV_MAX_ROWS)];
-
 /// Bytes of normed rows of x, or of the rows of experts before their sum.
 pub fn scratch_bytes(g: &Graph, p: &FusedMatMul, limits: Limits, tuning: Tuning) -> usize {
     let normed = if p.pre == Pre::None { 0 } else { g.shape(p.x).cols };
@@ -225,7 +222,7 @@ impl<'p> Piece<'p> {
         let tuning = l.tuning;
         let fused = self.operands(&self.fused, &self.x);
         let mut least = 1;
-        for (columns, most) in GEMV_TILES {
+        for &(columns, most) in self.fused.gemv_tiles() {
             l.push(|| gemv(&self.fused, columns, tuning), When::rows(least, most), &fused);
             least = most + 1;
         }

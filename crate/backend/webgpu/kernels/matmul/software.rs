@@ -19,7 +19,8 @@ pub fn gemm_flat(p: &MatMul, columns: usize) -> Kernel {
     let (frame, all) = p.frame(threads * 4 / p.halves());
     let (grid, grid_x) = fold(all);
     let shared = [&["run", "dot"][..], &p.act_libs()].concat();
-    let copies = p.matrices(&shared, Some("flat_one"), Some("flat_pair"));
+    let body = if p.halves() == 1 { vec!["flat_one"] } else { vec![] };
+    let copies = p.matrices(&shared, |_| body.clone(), Some("flat_pair"));
     let consts = [&p.consts(grid_x)[..], &[("WG", U(threads)), ("T", U(columns))]].concat();
     let bindings = p.bindings("vec4<f32>");
     let own = copies + &frame + &p.segments().flat_of();

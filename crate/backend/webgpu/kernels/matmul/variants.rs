@@ -37,6 +37,7 @@ fn matrix(dtype: DType, cols: usize) -> Matrix {
 }
 
 fn of_kind(p: &MatMul, tuning: Tuning) -> Vec<Kernel> {
+    let few = || p.gemv_tiles().iter().map(|(columns, _)| gemv(p, *columns, tuning));
     match (p.experts, tuning.software, p.input) {
         (Some(e), software, input) => {
             let mut all = vec![gemv(p, 1, tuning)];
@@ -52,9 +53,9 @@ fn of_kind(p: &MatMul, tuning: Tuning) -> Vec<Kernel> {
         (None, true, _) => Vec::new(),
         (None, false, Input::Plain) => {
             let many = [gemm(p)].into_iter().chain(p.in_ints().then(|| gemm_q8(p)));
-            [1, 4, 8].map(|n| gemv(p, n, tuning)).into_iter().chain(many).collect()
+            few().chain(many).collect()
         }
-        (None, false, _) => [1, 4, 8].map(|n| gemv(p, n, tuning)).to_vec(),
+        (None, false, _) => few().collect(),
     }
 }
 

@@ -1,0 +1,6 @@
+// Keys of a chunk in this step: as many chunks as fill a GPU, of SHORTEST to CHUNK keys. `Chunks` in Rust says the same.
+fn chunk_keys() -> u32 {
+    let keys = now.pos + now.tokens;
+    let seen = select(keys, min(WINDOW, keys), WINDOW > 0u);
+    return min((seen + WANTED * SHORTEST - 1u) / (WANTED * SHORTEST) * SHORTEST, CHUNK);
+}
