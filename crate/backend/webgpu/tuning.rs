@@ -15,7 +15,7 @@ pub struct Tuning {
     /// brings is said in `kernels::matmul::software`.
     #[serde(skip)]
     pub software: bool,
-    /// The gemv of matrices with at least [`WIDE_MATRIX_ROWS`] rows.
+    /// The gemv of matrices with at least 4096 rows (`WIDE_MATRIX_ROWS`).
     pub wide: Gemv,
     /// The gemv of smaller matrices, which need more workgroups per row to fill the GPU.
     pub narrow: Gemv,
