@@ -1,5 +1,6 @@
 # make demo    the demo page; HEADLESS=1 answers one PROMPT in a browser without a window and prints it
 # make test    everything that must hold, and a list of what could not run; make test-slow, what takes too long for every change
+# make isa     registers and instructions of the GPU kernels against those recorded, by a compiler that needs no GPU
 # make bench   speed of this machine with a small model; MODEL=FILE for another, PEERS=0 without other engines
 # Each one first gets what it needs and this machine lacks (tests/tools/setup.sh).
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ MODEL ?=
 PEERS ?= 1
 export PEERS
 
-.PHONY: demo test test-slow bench build web lint fmt apple models test-rust test-web clean
+.PHONY: demo test test-slow isa bench build web lint fmt apple models test-rust test-web clean
 .DEFAULT_GOAL := build
 
 demo: web
@@ -34,6 +35,12 @@ test:
 test-slow: models
 	$(setup) rust
 	cargo test --locked --workspace --test cli --test suite -- --ignored
+
+# RADV compiles for a device that is not there. The numbers are those of Debian's Mesa; UPDATE_ISA=1 records others.
+isa:
+	$(setup) rust radv
+	VK_ICD_FILENAMES="$$(echo /usr/share/vulkan/icd.d/radeon_icd.*.json)" RADV_FORCE_FAMILY=navi21 RADV_PERFTEST=cswave32 \
+		cargo test --locked --test isa
 
 # Natively on the CPU beside llama.cpp (built at the first time, in 8 minutes) and on the GPU, then in a browser on both,
 # there beside wllama; on a machine without a GPU the GPU is software.

