@@ -111,7 +111,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 impl Tuning {
     /// The defaults, which run where nothing was measured.
     pub fn new(software: bool, gemm: Gemm) -> Self {
-        let wide = Gemv { rows: 4, lanes: 32, threads: 64 };
+        let wide = Gemv { rows: 4, lanes: 32, threads: 128 };
         let narrow = Gemv { rows: 2, lanes: 32, threads: 128 };
         Self { software, wide, narrow, attn_chunk: 32, gemm }
     }
