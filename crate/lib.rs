@@ -48,6 +48,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Here and not for the workspace: nothing of a program or a test is reachable from outside.
+#![warn(unreachable_pub)]
+
 pub mod dtype;
 pub mod error;
 

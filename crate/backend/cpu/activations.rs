@@ -7,7 +7,7 @@ use crate::quant::{self, Q8_COLS};
 /// 32 columns of a row, and the sums that kernels take offsets and minima with: of both halves, then of all.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
-pub struct Block {
+pub(super) struct Block {
     pub q: [i8; Q8_COLS],
     pub d: f32,
     /// Of `q`, times `d`.
@@ -23,7 +23,7 @@ pub struct Block {
 const GRAIN: usize = 512;
 
 /// Turns all rows of `x` into blocks, whose number tells how many.
-pub fn quantize(pool: &Pool, isa: Isa, x: &[f32], blocks: &mut [Block]) {
+pub(super) fn quantize(pool: &Pool, isa: Isa, x: &[f32], blocks: &mut [Block]) {
     let n = blocks.len();
     pool.tiles(blocks, n, (1, GRAIN), |mut tile, _| {
         let x = &x[tile.cols.start * Q8_COLS..tile.cols.end * Q8_COLS];

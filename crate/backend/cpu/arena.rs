@@ -6,21 +6,21 @@ use crate::error::{Error, ErrorKind, Result};
 /// What the widest register takes. Everything begins at a multiple of it.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
-pub struct Line([u8; 64]);
+pub(super) struct Line([u8; 64]);
 
-pub const LINE: usize = size_of::<Line>();
+pub(super) const LINE: usize = size_of::<Line>();
 
 /// A `Vec` of wasm32 cannot be larger than 2 GiB, and an allocator finds room for smaller pieces more easily.
 const PIECE: usize = (1 << 30) / LINE;
 
 #[derive(Default)]
-pub struct Arena {
+pub(super) struct Arena {
     pieces: Vec<Vec<Line>>,
 }
 
 /// Where some bytes lie.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub(super) struct Place {
     piece: usize,
     line: usize,
     bytes: usize,
@@ -28,7 +28,7 @@ pub struct Place {
 
 impl Arena {
     /// Room for so many bytes each, zero, in this order.
-    pub fn new(sizes: impl Iterator<Item = usize>) -> Result<(Self, Vec<Place>)> {
+    pub(super) fn new(sizes: impl Iterator<Item = usize>) -> Result<(Self, Vec<Place>)> {
         let (mut lens, mut places) = (Vec::new(), Vec::new());
         for bytes in sizes {
             let lines = bytes.div_ceil(LINE);
@@ -43,15 +43,15 @@ impl Arena {
     }
 
     #[inline(always)]
-    pub fn get(&self, p: Place) -> &[u8] {
+    pub(super) fn get(&self, p: Place) -> &[u8] {
         &bytemuck::cast_slice(&self.pieces[p.piece][p.line..])[..p.bytes]
     }
 
-    pub fn get_mut(&mut self, p: Place) -> &mut [u8] {
+    pub(super) fn get_mut(&mut self, p: Place) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.pieces[p.piece][p.line..])[..p.bytes]
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.pieces.iter().map(|p| size_of_val(&**p)).sum()
     }
 }

@@ -20,7 +20,7 @@ const CHUNK: usize = 2 * BLOCK;
 const QUERIES: usize = 64;
 
 /// `y` and `q` [tokens, n_head * d_head]; `k` and `v` have the rows up to the last token, whose first has position `pos`.
-pub struct Attend<'a> {
+pub(super) struct Attend<'a> {
     pub attn: Attention,
     pub q: &'a [f32],
     pub k: &'a Cache,
@@ -47,18 +47,18 @@ fn sums_len(d_head: usize) -> usize {
 }
 
 /// What a worker needs of its scratch.
-pub fn scratch_len(attn: &Attention) -> usize {
+pub(super) fn scratch_len(attn: &Attention) -> usize {
     let queries = QUERIES.max(attn.n_head / attn.n_kv_head);
     queries * (attn.d_head + CHUNK + 2 * sums_len(attn.d_head)) + BLOCK * attn.d_head.next_multiple_of(16)
 }
 
 /// Room for the sums of all chunks of one token.
-pub fn sums_of_token(attn: &Attention, n_ctx: usize) -> usize {
+pub(super) fn sums_of_token(attn: &Attention, n_ctx: usize) -> usize {
     n_ctx.div_ceil(CHUNK) * attn.n_head * sums_len(attn.d_head)
 }
 
 /// `sums`: see [`sums_of_token`].
-pub fn attention(pool: &Pool, isa: Isa, a: &Attend<'_>, sums: &mut [f32], y: &mut [f32]) {
+pub(super) fn attention(pool: &Pool, isa: Isa, a: &Attend<'_>, sums: &mut [f32], y: &mut [f32]) {
     let Attention { n_head, n_kv_head, d_head: d, .. } = a.attn;
     let (tokens, group) = (y.len() / (n_head * d), a.group());
     if tokens == 1 {
@@ -334,8 +334,8 @@ fn columns<L: Ints, P: Panel, const R: usize>(
     (y, stride, fresh): (&mut [f32], usize, bool),
 ) -> usize {
     let mut rows: [&[f32]; R] = [&[]; R];
-    for r in 0..R {
-        rows[r] = &x.values[r * x.stride..][..x.len];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = &x.values[r * x.stride..][..x.len];
     }
     let mut c = 0;
     while L::ROOMY && c + 64 <= width {
@@ -366,12 +366,13 @@ fn tile<L: Ints, P: Panel, const R: usize, const C: usize>(
             }
         }
     }
-    for i in 0..x[0].len() {
+    let n = x[0].len();
+    for i in 0..n {
         let b = p.load::<L, C>(i, c);
-        for r in 0..R {
-            let a = L::splat(x[r][i]);
+        for (acc, x) in acc.iter_mut().zip(&x) {
+            let a = L::splat(x[i]);
             for k in 0..C {
-                acc[r][k] = L::fma(a, b[k], acc[r][k]);
+                acc[k] = L::fma(a, b[k], acc[k]);
             }
         }
     }

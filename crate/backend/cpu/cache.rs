@@ -11,21 +11,21 @@ use crate::graph::{Graph, Op};
 use crate::quant::f16_to_f32;
 
 /// Positions of a block.
-pub const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// Values that share a scale of q8_0.
 const SCALED: usize = 32;
 
 /// What the rows are to attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(super) enum Role {
     Keys,
     Values,
 }
 
 /// How the rows of one head lie in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub(super) struct Layout {
     pub kind: KvType,
     pub role: Role,
     pub d_head: usize,
@@ -33,7 +33,7 @@ pub struct Layout {
 
 impl Layout {
     /// Values that lie side by side: whole registers of 16.
-    pub fn width(self) -> usize {
+    pub(super) fn width(self) -> usize {
         match self.role {
             Role::Keys => BLOCK,
             Role::Values => self.d_head.next_multiple_of(16),
@@ -41,7 +41,7 @@ impl Layout {
     }
 
     /// How often there are so many.
-    pub fn rows(self) -> usize {
+    pub(super) fn rows(self) -> usize {
         match self.role {
             Role::Keys => self.d_head,
             Role::Values => BLOCK,
@@ -86,7 +86,7 @@ impl Layout {
 }
 
 /// All rows of a state: `[block, head, ...]`.
-pub struct Cache {
+pub(super) struct Cache {
     pub layout: Layout,
     n_head: usize,
     /// Words, so that f32 is aligned.
@@ -95,24 +95,24 @@ pub struct Cache {
 
 impl Cache {
     /// Room for positions 0 to `n_ctx - 1` of `n_head` heads. The error is memory that is not there.
-    pub fn new(layout: Layout, n_head: usize, n_ctx: usize) -> Result<Self> {
+    pub(super) fn new(layout: Layout, n_head: usize, n_ctx: usize) -> Result<Self> {
         let words = zeros(n_ctx.div_ceil(BLOCK) * n_head * layout.bytes() / 4)?;
         Ok(Self { layout, n_head, words })
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         4 * self.words.len()
     }
 
     /// The rows of a head in a block.
     #[inline(always)]
-    pub fn block(&self, block: usize, head: usize) -> &[u8] {
+    pub(super) fn block(&self, block: usize, head: usize) -> &[u8] {
         let len = self.layout.bytes();
         &bytemuck::cast_slice(&self.words)[(block * self.n_head + head) * len..][..len]
     }
 
     /// Stores rows `x` [tokens, n_head * d_head] from a position on.
-    pub fn store(&mut self, isa: Isa, pos: usize, x: &[f32]) {
+    pub(super) fn store(&mut self, isa: Isa, pos: usize, x: &[f32]) {
         let Layout { kind, d_head: d, .. } = self.layout;
         let (layout, len, n_head) = (self.layout, self.layout.bytes(), self.n_head);
         let memory: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
@@ -134,7 +134,7 @@ impl Cache {
 }
 
 /// A cache for each state that attention reads, as keys or as values.
-pub fn caches(g: &Graph, limits: Limits) -> Result<Vec<Option<Cache>>> {
+pub(super) fn caches(g: &Graph, limits: Limits) -> Result<Vec<Option<Cache>>> {
     let mut caches: Vec<Option<Cache>> = g.states.iter().map(|_| None).collect();
     for n in &g.nodes {
         let Op::Attention { k, v, attn, .. } = &n.op else { continue };
@@ -198,13 +198,13 @@ fn f16_bits(x: f32) -> u16 {
 }
 
 /// A matrix of which 16 values side by side are read at once, as f32.
-pub trait Panel: Copy {
+pub(super) trait Panel: Copy {
     /// Values from `c` on, in row `i`.
     fn load<L: Ints, const C: usize>(self, i: usize, c: usize) -> [L::V; C];
 }
 
 #[derive(Clone, Copy)]
-pub struct F32s<'a>(pub &'a [f32], pub usize);
+pub(super) struct F32s<'a>(pub &'a [f32], pub usize);
 
 impl Panel for F32s<'_> {
     #[inline(always)]
@@ -219,7 +219,7 @@ impl Panel for F32s<'_> {
 }
 
 #[derive(Clone, Copy)]
-pub struct F16s<'a>(&'a [u8], usize);
+pub(super) struct F16s<'a>(&'a [u8], usize);
 
 impl Panel for F16s<'_> {
     #[inline(always)]
@@ -234,7 +234,7 @@ impl Panel for F16s<'_> {
 }
 
 #[derive(Clone, Copy)]
-pub struct Q8s<'a> {
+pub(super) struct Q8s<'a> {
     layout: Layout,
     values: &'a [u8],
     scales: &'a [u8],
@@ -265,24 +265,24 @@ impl Panel for Q8s<'_> {
 
 impl Layout {
     /// The rows of a block of f32.
-    pub fn f32s(self, block: &[u8]) -> F32s<'_> {
+    pub(super) fn f32s(self, block: &[u8]) -> F32s<'_> {
         F32s(bytemuck::cast_slice(block), self.width())
     }
 
     /// Those of a block of f16.
-    pub fn f16s(self, block: &[u8]) -> F16s<'_> {
+    pub(super) fn f16s(self, block: &[u8]) -> F16s<'_> {
         F16s(block, self.width())
     }
 
     /// Those of a block of q8_0.
-    pub fn q8s(self, block: &[u8]) -> Q8s<'_> {
+    pub(super) fn q8s(self, block: &[u8]) -> Q8s<'_> {
         let (values, scales) = block.split_at(self.values());
         Q8s { layout: self, values, scales }
     }
 
     /// The rows of a block as f32.
     #[inline(always)]
-    pub fn decode<L: Ints>(self, block: &[u8], out: &mut [f32]) {
+    pub(super) fn decode<L: Ints>(self, block: &[u8], out: &mut [f32]) {
         match self.kind {
             KvType::F32 => self.copy::<L, _>(self.f32s(block), out),
             KvType::F16 => self.copy::<L, _>(self.f16s(block), out),

@@ -10,20 +10,20 @@ use crate::quant::{self, BlockFormat};
 
 /// A packed matrix [rows, cols].
 #[derive(Clone, Copy)]
-pub struct Matrix<'a> {
+pub(super) struct Matrix<'a> {
     pub dtype: DType,
     pub bytes: &'a [u8],
     pub cols: usize,
 }
 
 impl Matrix<'_> {
-    pub fn row_bytes(&self) -> usize {
+    pub(super) fn row_bytes(&self) -> usize {
         self.dtype.row_bytes(self.cols).expect("`prepare` refuses rows that are not whole blocks")
     }
 
     /// Decodes rows from `first` on, as many as `out` holds.
     #[inline(always)]
-    pub fn decode<L: Lanes>(&self, first: usize, out: &mut [f32]) {
+    pub(super) fn decode<L: Lanes>(&self, first: usize, out: &mut [f32]) {
         let rows = out.len() / self.cols;
         let bytes = &self.bytes[first * self.row_bytes()..][..rows * self.row_bytes()];
         decode::<L>(self.dtype, bytes, out);
@@ -31,7 +31,7 @@ impl Matrix<'_> {
 }
 
 /// Row `row` of a matrix.
-pub fn decode_row(isa: Isa, w: Matrix<'_>, row: usize, out: &mut [f32]) {
+pub(super) fn decode_row(isa: Isa, w: Matrix<'_>, row: usize, out: &mut [f32]) {
     isa.run(Row { w, row, out });
 }
 

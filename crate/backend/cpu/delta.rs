@@ -5,7 +5,7 @@ use super::math;
 use crate::graph::{Act, Delta};
 
 /// `y` and `x` [tokens, cols], `taps` [cols, n_conv]; `state` [n_conv - 1, cols] holds the inputs before, oldest first.
-pub fn ssm_conv(isa: Isa, x: &[f32], taps: &[f32], state: &mut [f32], y: &mut [f32]) {
+pub(super) fn ssm_conv(isa: Isa, x: &[f32], taps: &[f32], state: &mut [f32], y: &mut [f32]) {
     let cols = taps.len() - state.len(); // there is one tap more than inputs in the state
     let n_past = state.len() / cols;
     let n_conv = n_past + 1;
@@ -29,7 +29,7 @@ pub fn ssm_conv(isa: Isa, x: &[f32], taps: &[f32], state: &mut [f32], y: &mut [f
 
 /// What the delta rule reads: `q` and `k` [tokens, n_k_head * d], `v` [tokens, n_v_head * d], `alpha` and `beta`
 /// [tokens, n_v_head], `a` and `dt` [n_v_head].
-pub struct Rule<'a> {
+pub(super) struct Rule<'a> {
     pub delta: Delta,
     pub q: &'a [f32],
     pub k: &'a [f32],
@@ -41,7 +41,7 @@ pub struct Rule<'a> {
 }
 
 /// `y` [tokens, n_v_head * d]; `state` [n_v_head, key, value].
-pub fn delta_rule(isa: Isa, rule: &Rule<'_>, state: &mut [f32], y: &mut [f32]) {
+pub(super) fn delta_rule(isa: Isa, rule: &Rule<'_>, state: &mut [f32], y: &mut [f32]) {
     let Delta { n_k_head, n_v_head, d_head: d } = rule.delta;
     isa.wide(
         #[inline(always)]

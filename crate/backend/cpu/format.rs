@@ -17,16 +17,16 @@ use crate::dtype::DType;
 use crate::quant::{self, IQ4_LEVELS};
 
 /// Rows of a panel.
-pub const PANEL: usize = 16;
+pub(super) const PANEL: usize = 16;
 /// Columns of a block.
-pub const COLS: usize = quant::Q8_COLS;
+pub(super) const COLS: usize = quant::Q8_COLS;
 /// Chunks of a block.
-pub const CHUNKS: usize = 8;
+pub(super) const CHUNKS: usize = 8;
 /// Bytes of an unpacked chunk.
 const CHUNK: usize = 4 * PANEL;
 
 /// How the integers of a block are packed.
-pub trait Bits {
+pub(super) trait Bits {
     /// Of a block.
     const BYTES: usize;
     /// Whether numbers reach beyond 127.
@@ -42,15 +42,15 @@ pub trait Bits {
     fn get(block: &[u8], j: usize, r: usize) -> u32;
 }
 
-pub struct U8;
-pub struct U4;
-pub struct U2;
+pub(super) struct U8;
+pub(super) struct U4;
+pub(super) struct U2;
 /// Low bits and, after them, a plane with the next one.
-pub struct U5;
-pub struct U3;
-pub struct U6;
+pub(super) struct U5;
+pub(super) struct U3;
+pub(super) struct U6;
 /// Nibbles that index levels, which have 128 added.
-pub struct Levels;
+pub(super) struct Levels;
 
 impl Bits for U8 {
     const BYTES: usize = CHUNKS * CHUNK;
@@ -204,7 +204,7 @@ impl Bits for Levels {
 }
 
 /// A packed type.
-pub trait Format {
+pub(super) trait Format {
     type Bits: Bits;
     const DTYPE: DType;
     /// Columns of a header: 32 or 256.
@@ -239,7 +239,7 @@ pub trait Format {
 macro_rules! packed_format {
     ($name:ident, $bits:ident, $($item:tt)*) => {
         #[allow(non_camel_case_types, reason = "the format's name")]
-        pub struct $name;
+        pub(super) struct $name;
         impl Format for $name {
             type Bits = $bits;
             const DTYPE: DType = DType::$name;

@@ -18,11 +18,11 @@ mod x86_ints;
 
 #[cfg(not(target_arch = "wasm32"))]
 use plain::Plain;
-pub use traits::{Chunk, Ints, Job, Lanes};
+pub(super) use traits::{Chunk, Ints, Job, Lanes};
 
 /// Instructions that this machine has. Only this file can make one, and it asks the machine first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Isa(Kind);
+pub(super) struct Isa(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -52,7 +52,7 @@ impl Isa {
     /// and F16C, 2 adds VNNI (dot products of bytes) on registers of 256 bits, 3 is AVX-512 with VNNI. On aarch64, 1 is
     /// NEON, 2 adds dot products of signed bytes (DotProd), 3 those of unsigned with signed ones (I8MM). What this
     /// machine lacks is left out, so the highest level is always its widest.
-    pub fn at_most(level: u8) -> Self {
+    pub(super) fn at_most(level: u8) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 =
@@ -97,7 +97,7 @@ impl Isa {
 
     /// Runs the job with these instructions.
     #[inline]
-    pub fn run<J: Job>(self, job: J) -> J::Out {
+    pub(super) fn run<J: Job>(self, job: J) -> J::Out {
         match self.0 {
             #[cfg(not(target_arch = "wasm32"))]
             Kind::Plain => job.run::<Plain>(),
@@ -129,7 +129,7 @@ impl Isa {
 
     /// Compiles a plain loop for these instructions. What `f` calls must be inlined.
     #[inline]
-    pub fn wide<R>(self, f: impl FnOnce() -> R) -> R {
+    pub(super) fn wide<R>(self, f: impl FnOnce() -> R) -> R {
         self.run(Wide(f))
     }
 }

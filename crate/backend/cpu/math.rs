@@ -4,7 +4,7 @@ use crate::graph::Act;
 
 /// `e^x`, within 2 units in the last place; outside of -87..88 the value at that end.
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer, which then is in the low bits.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts: the first has few bits, so that `n * HIGH` is exact.
@@ -21,13 +21,13 @@ pub fn exp(x: f32) -> f32 {
 }
 
 #[inline(always)]
-pub fn sigmoid(x: f32) -> f32 {
+pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// `x * sigmoid(x)`, or the tanh form of GELU, which is `x * sigmoid(2 u)` with u the argument of its tanh.
 #[inline(always)]
-pub fn act(act: Act, x: f32) -> f32 {
+pub(super) fn act(act: Act, x: f32) -> f32 {
     const TWICE_ROOT: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2; // 2 sqrt(2 / pi)
     match act {
         Act::Silu => x / (1.0 + exp(-x)),
@@ -37,7 +37,7 @@ pub fn act(act: Act, x: f32) -> f32 {
 
 /// `cap * tanh(x / cap)`.
 #[inline(always)]
-pub fn softcap(x: f32, cap: f32) -> f32 {
+pub(super) fn softcap(x: f32, cap: f32) -> f32 {
     let u = x / cap;
     // Near zero `1 - 2 / (e^2u + 1)` has no digits left; the series has.
     let s = u * u;

@@ -11,7 +11,7 @@ use super::packed::Packed;
 use super::pool::{Pool, Tile};
 
 /// `y` [tokens, rows] from `x` [tokens, cols / 32], with matrix `part` of `w`, which lies in `memory`.
-pub fn matmul(pool: &Pool, isa: Isa, (w, memory, part): (&Packed, &[u8], usize), x: &[Block], y: &mut [f32]) {
+pub(super) fn matmul(pool: &Pool, isa: Isa, (w, memory, part): (&Packed, &[u8], usize), x: &[Block], y: &mut [f32]) {
     let tokens = x.len() / (w.cols / COLS);
     if tokens == 0 {
         return;

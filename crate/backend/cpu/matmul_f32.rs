@@ -16,12 +16,12 @@ fn group(k: usize) -> usize {
 }
 
 /// What a worker needs of its scratch for rows of length `k`.
-pub fn scratch_len(k: usize) -> usize {
+pub(super) fn scratch_len(k: usize) -> usize {
     group(k) * k
 }
 
 /// `y` [tokens, rows] from `x` [tokens, cols].
-pub fn matmul_f32(pool: &Pool, isa: Isa, w: Matrix<'_>, x: &[f32], y: &mut [f32]) {
+pub(super) fn matmul_f32(pool: &Pool, isa: Isa, w: Matrix<'_>, x: &[f32], y: &mut [f32]) {
     let tokens = x.len() / w.cols;
     if tokens == 0 {
         return;
@@ -117,7 +117,7 @@ fn put<const R: usize, const T: usize>(tile: &mut Tile<'_>, t: usize, at: usize,
 
 /// All dot products of R rows and T tokens.
 #[inline(always)]
-pub fn dots<L: Lanes, const R: usize, const T: usize>(w: [&[f32]; R], x: [&[f32]; T]) -> [[f32; T]; R] {
+pub(super) fn dots<L: Lanes, const R: usize, const T: usize>(w: [&[f32]; R], x: [&[f32]; T]) -> [[f32; T]; R] {
     let n = x[0].len() / 16;
     let mut wc: [&[Chunk]; R] = [&[]; R];
     let mut xc: [&[Chunk]; T] = [&[]; T];

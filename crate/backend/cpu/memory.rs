@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 
 /// `n` zeros. The error is memory that is not there.
-pub fn zeros<T: bytemuck::Zeroable + Copy>(n: usize) -> Result<Vec<T>> {
+pub(super) fn zeros<T: bytemuck::Zeroable + Copy>(n: usize) -> Result<Vec<T>> {
     let mut v = Vec::new();
     let bytes = n.saturating_mul(size_of::<T>());
     v.try_reserve_exact(n).map_err(|_| Error::new(ErrorKind::OutOfMemory, format!("cannot allocate {bytes} bytes")))?;

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Dim, Entry, Graph, Op, Plan, Rope, State, StateId, ValueId, WeightId};
 use crate::quant;
 
-pub struct Model {
+pub(super) struct Model {
     plan: Plan,
     limits: Limits,
     weights: Vec<Weight>,
@@ -49,7 +49,7 @@ struct Weight {
 }
 
 impl Model {
-    pub fn new(plan: Plan, limits: Limits, activations: Activations) -> Result<Self> {
+    pub(super) fn new(plan: Plan, limits: Limits, activations: Activations) -> Result<Self> {
         let g = &plan.graph;
         for w in g.nodes.iter().flat_map(|n| n.op.weights()).map(|w| g.weight(w)) {
             if !quant::decodable(w.dtype) {
@@ -90,7 +90,7 @@ impl Model {
         Ok(Self { weights, memory, vectors, states, caches, sums, saved, slots, blocks, ropes, limits, plan })
     }
 
-    pub fn write_weight(&mut self, pool: &Pool, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write_weight(&mut self, pool: &Pool, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
         let Some(place) = self.weights.get_mut(w.index()) else { bail!(InvalidArgument, "the plan has no weight {w}") };
         let weight = self.plan.graph.weight(w);
         let bad = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what).at(&weight.name));
@@ -111,7 +111,7 @@ impl Model {
     }
 
     /// Decodes what is read value by value and makes a table for each kind of rope.
-    pub fn finish_weights(&mut self, isa: Isa) {
+    pub(super) fn finish_weights(&mut self, isa: Isa) {
         let nodes = std::mem::take(&mut self.plan.graph.nodes);
         self.ropes.clear();
         for op in nodes.iter().map(|n| &n.op) {
@@ -136,7 +136,7 @@ impl Model {
     }
 
     /// What a worker needs of its scratch: decoded rows of a matrix, or the queries and scores of attention.
-    pub fn scratch_len(&self) -> usize {
+    pub(super) fn scratch_len(&self) -> usize {
         let g = self.graph();
         let of = |op: &Op| match op {
             Op::MatMul { w, .. } | Op::MoeMatMul { w, .. } => scratch_len(g.weight(*w).cols),
@@ -147,7 +147,7 @@ impl Model {
     }
 
     /// Runs the nodes of the step's entry.
-    pub fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>) -> Result<()> {
+    pub(super) fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>) -> Result<()> {
         let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
         if step.tokens.len() > max_tokens || step.outputs > max_outputs.min(step.tokens.len()) {
             bail!(InvalidArgument, "{} tokens with {} outputs are over the limits", step.tokens.len(), step.outputs);
@@ -192,23 +192,23 @@ impl Model {
         Ok(())
     }
 
-    pub fn save_recurrent(&mut self) {
+    pub(super) fn save_recurrent(&mut self) {
         let recurrent = self.saved.iter_mut().zip(&self.states).filter(|(saved, _)| !saved.is_empty());
         recurrent.for_each(|(saved, state)| saved.copy_from_slice(state));
     }
 
-    pub fn restore_recurrent(&mut self) {
+    pub(super) fn restore_recurrent(&mut self) {
         let recurrent = self.saved.iter().zip(&mut self.states).filter(|(saved, _)| !saved.is_empty());
         recurrent.for_each(|(saved, state)| state.copy_from_slice(saved));
     }
 
     /// The logits of the last step.
-    pub fn output(&self, step: &Step<'_>) -> &[f32] {
+    pub(super) fn output(&self, step: &Step<'_>) -> &[f32] {
         let part = self.plan.graph.part(step.entry).expect("`run` refuses entries that are not there");
         self.value(part.output, step)
     }
 
-    pub fn memory(&self) -> Memory {
+    pub(super) fn memory(&self) -> Memory {
         let f32s = |all: &[Vec<f32>]| all.iter().map(|v| 4 * v.len() as u64).sum::<u64>();
         Memory {
             weights: self.memory.bytes() as u64 + f32s(&self.vectors),

@@ -4,7 +4,7 @@ use super::lanes::Isa;
 
 /// `x` [tokens, n_expert] router logits; `y` [tokens, 2 * n_used]: the best experts, and their shares,
 /// of all experts or, where `renormalise`, of those chosen.
-pub fn moe_route(x: &[f32], n_expert: usize, n_used: usize, renormalise: bool, y: &mut [f32]) {
+pub(super) fn moe_route(x: &[f32], n_expert: usize, n_used: usize, renormalise: bool, y: &mut [f32]) {
     for (logits, y) in x.chunks_exact(n_expert).zip(y.chunks_exact_mut(2 * n_used)) {
         let (experts, shares) = y.split_at_mut(n_used);
         for i in 0..n_used {
@@ -22,7 +22,7 @@ pub fn moe_route(x: &[f32], n_expert: usize, n_used: usize, renormalise: bool, y
 
 /// Calls `multiply(expert, row of x, row of y)` for all experts of all tokens. `x` has a row for each token, or one for
 /// each expert of it (`own_rows`); `y` [tokens, n_used * rows of an expert].
-pub fn moe_matmul(
+pub(super) fn moe_matmul(
     (route, n_used): (&[f32], usize),
     own_rows: bool,
     (y, y_cols): (&mut [f32], usize),
@@ -36,7 +36,7 @@ pub fn moe_matmul(
 }
 
 /// `x` [tokens, n_used * cols], `y` [tokens, cols].
-pub fn moe_sum(isa: Isa, x: &[f32], route: &[f32], n_used: usize, y: &mut [f32], cols: usize) {
+pub(super) fn moe_sum(isa: Isa, x: &[f32], route: &[f32], n_used: usize, y: &mut [f32], cols: usize) {
     isa.wide(
         #[inline(always)]
         || {

@@ -6,7 +6,7 @@ use crate::dtype::DType;
 use crate::quant::{self, Split, f16_to_f32};
 
 /// How `parts` matrices [rows, cols] lie one after another (the experts of a layer, or one), each padded to whole panels.
-pub struct Packed {
+pub(super) struct Packed {
     pub dtype: DType,
     pub rows: usize,
     pub cols: usize,
@@ -37,7 +37,7 @@ impl Shape {
 
 impl Packed {
     /// `None` where the type has no packed format.
-    pub fn new(dtype: DType, parts: usize, rows: usize, cols: usize) -> Option<Self> {
+    pub(super) fn new(dtype: DType, parts: usize, rows: usize, cols: usize) -> Option<Self> {
         let shape = Shape::new(dtype, cols)?;
         let panels = rows.div_ceil(PANEL);
         let missing = (0..parts * panels).map(|p| PANEL.min(rows - p % panels * PANEL) * shape.raw_row).collect();
@@ -45,7 +45,7 @@ impl Packed {
     }
 
     /// Bytes of memory that it takes.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.parts * self.rows.div_ceil(PANEL) * self.shape.panel
     }
 
@@ -55,7 +55,7 @@ impl Packed {
     /// # Panics
     /// Where they lie past the end.
     #[must_use]
-    pub fn write(&mut self, pool: &Pool, memory: &mut [u8], mut offset: usize, mut bytes: &[u8]) -> bool {
+    pub(super) fn write(&mut self, pool: &Pool, memory: &mut [u8], mut offset: usize, mut bytes: &[u8]) -> bool {
         let Shape { panel, raw_row, .. } = self.shape;
         let per_part = self.rows.div_ceil(PANEL);
         let mut whole = Vec::new();
@@ -92,13 +92,13 @@ impl Packed {
 
     /// Panel `p` of matrix `part`.
     #[inline(always)]
-    pub fn panel<'a>(&self, memory: &'a [u8], part: usize, p: usize) -> &'a [u8] {
+    pub(super) fn panel<'a>(&self, memory: &'a [u8], part: usize, p: usize) -> &'a [u8] {
         let panel = self.shape.panel;
         &memory[(part * self.rows.div_ceil(PANEL) + p) * panel..][..panel]
     }
 
     /// The values of row `row` of the first matrix.
-    pub fn decode_row(&self, memory: &[u8], row: usize, y: &mut [f32]) {
+    pub(super) fn decode_row(&self, memory: &[u8], row: usize, y: &mut [f32]) {
         let panel = self.panel(memory, 0, row / PANEL);
         with_format!(self.dtype, F => decode::<F>(panel, row % PANEL, y));
     }

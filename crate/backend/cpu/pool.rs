@@ -45,7 +45,7 @@ unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer is only followed while the caller waits for the job to end.
 unsafe impl Send for Shared {}
 
-pub struct Pool {
+pub(super) struct Pool {
     shared: Arc<Shared>,
     /// Only one job at a time.
     caller: Mutex<()>,
@@ -59,7 +59,7 @@ pub struct Pool {
 
 impl Pool {
     /// A pool of `threads` threads, the caller's among them; fewer where the system has no thread left.
-    pub fn new(threads: usize) -> Self {
+    pub(super) fn new(threads: usize) -> Self {
         let mut own = Vec::new();
         let mut pool = Self::lent(threads, |worker| {
             let name = format!("pagelm-{}", worker.number);
@@ -72,7 +72,7 @@ impl Pool {
 
     /// A pool on threads of the host: `lend` gets the workers, for threads that run them at some time, and says whether
     /// there is such a thread.
-    pub fn lent(threads: usize, mut lend: impl FnMut(Worker) -> bool) -> Self {
+    pub(super) fn lent(threads: usize, mut lend: impl FnMut(Worker) -> bool) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             next: AtomicUsize::new(0),
@@ -92,22 +92,22 @@ impl Pool {
     }
 
     /// The most threads that a job can have.
-    pub fn threads(&self) -> usize {
+    pub(super) fn threads(&self) -> usize {
         self.scratch.len()
     }
 
     /// Threads that are there now, the caller's among them.
-    pub fn running(&self) -> usize {
+    pub(super) fn running(&self) -> usize {
         self.shared.running.load(Ordering::Relaxed) + 1
     }
 
     /// Room for a worker's own use, as long as was reserved.
-    pub fn scratch(&self, worker: usize) -> MutexGuard<'_, Vec<f32>> {
+    pub(super) fn scratch(&self, worker: usize) -> MutexGuard<'_, Vec<f32>> {
         self.scratch[worker].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes each worker's scratch at least so long: a job must not allocate, whoever does it.
-    pub fn reserve(&self, len: usize) {
+    pub(super) fn reserve(&self, len: usize) {
         for worker in 0..self.scratch.len() {
             let mut scratch = self.scratch(worker);
             let len = len.max(scratch.len());
@@ -116,7 +116,7 @@ impl Pool {
     }
 
     /// Bytes of all threads' scratch.
-    pub fn scratch_bytes(&self) -> usize {
+    pub(super) fn scratch_bytes(&self) -> usize {
         (0..self.threads()).map(|w| self.scratch(w).capacity() * size_of::<f32>()).sum()
     }
 
@@ -125,7 +125,7 @@ impl Pool {
     ///
     /// # Panics
     /// Where a call of `f` panicked.
-    pub fn run(&self, chunks: usize, f: &Job<'_>) {
+    pub(super) fn run(&self, chunks: usize, f: &Job<'_>) {
         if (self.stopped)() {
             return;
         }
@@ -155,7 +155,7 @@ impl Pool {
     }
 
     /// Cuts `y` [rows, cols] into tiles of at most `grain` and calls `f(tile, worker)` for each.
-    pub fn tiles<T: Send>(
+    pub(super) fn tiles<T: Send>(
         &self,
         y: &mut [T],
         cols: usize,
@@ -195,7 +195,7 @@ struct Base<T>(*mut T);
 unsafe impl<T: Send> Sync for Base<T> {}
 
 /// A part of a matrix that one thread writes.
-pub struct Tile<'a, T = f32> {
+pub(super) struct Tile<'a, T = f32> {
     y: &'a Base<T>,
     stride: usize,
     pub rows: Range<usize>,
@@ -204,7 +204,7 @@ pub struct Tile<'a, T = f32> {
 
 impl<T> Tile<'_, T> {
     /// The tile's columns of matrix row `r`.
-    pub fn row(&mut self, r: usize) -> &mut [T] {
+    pub(super) fn row(&mut self, r: usize) -> &mut [T] {
         assert!(self.rows.contains(&r), "row {r} is not in {:?}", self.rows);
         // SAFETY: `tiles` borrows the matrix mutably until all tiles are done, the range lies in it, and no other tile
         // has this row with these columns; `&mut self` keeps a second slice of this tile away.

@@ -21,7 +21,7 @@ fn each_row(pool: &Pool, isa: Isa, y: &mut [f32], cols: usize, f: impl Fn(usize,
 }
 
 /// `w` has as many values as a head, `x` any number of heads.
-pub fn rms_norm(pool: &Pool, isa: Isa, x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) {
+pub(super) fn rms_norm(pool: &Pool, isa: Isa, x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) {
     let n = w.len();
     each_row(
         pool,
@@ -59,7 +59,7 @@ fn each_part(pool: &Pool, isa: Isa, y: &mut [f32], f: impl Fn(Range<usize>, &mut
     });
 }
 
-pub fn add(pool: &Pool, isa: Isa, a: &[f32], b: &[f32], y: &mut [f32]) {
+pub(super) fn add(pool: &Pool, isa: Isa, a: &[f32], b: &[f32], y: &mut [f32]) {
     each_part(
         pool,
         isa,
@@ -69,7 +69,7 @@ pub fn add(pool: &Pool, isa: Isa, a: &[f32], b: &[f32], y: &mut [f32]) {
     );
 }
 
-pub fn glu(pool: &Pool, isa: Isa, gate: &[f32], up: &[f32], act: Act, y: &mut [f32]) {
+pub(super) fn glu(pool: &Pool, isa: Isa, gate: &[f32], up: &[f32], act: Act, y: &mut [f32]) {
     each_part(
         pool,
         isa,
@@ -79,7 +79,7 @@ pub fn glu(pool: &Pool, isa: Isa, gate: &[f32], up: &[f32], act: Act, y: &mut [f
     );
 }
 
-pub fn softcap(pool: &Pool, isa: Isa, x: &[f32], cap: f32, y: &mut [f32]) {
+pub(super) fn softcap(pool: &Pool, isa: Isa, x: &[f32], cap: f32, y: &mut [f32]) {
     each_part(
         pool,
         isa,
@@ -89,7 +89,7 @@ pub fn softcap(pool: &Pool, isa: Isa, x: &[f32], cap: f32, y: &mut [f32]) {
     );
 }
 
-pub fn add_bias(pool: &Pool, isa: Isa, x: &[f32], b: &[f32], y: &mut [f32]) {
+pub(super) fn add_bias(pool: &Pool, isa: Isa, x: &[f32], b: &[f32], y: &mut [f32]) {
     let cols = b.len();
     each_row(
         pool,
@@ -105,7 +105,7 @@ pub fn add_bias(pool: &Pool, isa: Isa, x: &[f32], b: &[f32], y: &mut [f32]) {
 }
 
 /// `gate` has as many columns as `x`, or one.
-pub fn sigmoid_gate(pool: &Pool, isa: Isa, x: &[f32], gate: &[f32], y: &mut [f32]) {
+pub(super) fn sigmoid_gate(pool: &Pool, isa: Isa, x: &[f32], gate: &[f32], y: &mut [f32]) {
     let per_gate = x.len() / gate.len().max(1);
     each_part(
         pool,
@@ -121,7 +121,7 @@ pub fn sigmoid_gate(pool: &Pool, isa: Isa, x: &[f32], gate: &[f32], y: &mut [f32
 }
 
 /// Rows of a, of `cols` columns, each followed by its row of b.
-pub fn concat(a: &[f32], b: &[f32], cols: usize, y: &mut [f32]) {
+pub(super) fn concat(a: &[f32], b: &[f32], cols: usize, y: &mut [f32]) {
     let rows = a.len() / cols;
     for (r, y) in y.chunks_exact_mut(cols + b.len() / rows.max(1)).enumerate() {
         let (left, right) = y.split_at_mut(cols);
@@ -131,13 +131,13 @@ pub fn concat(a: &[f32], b: &[f32], cols: usize, y: &mut [f32]) {
 }
 
 /// Columns `start .. start + len` of each run of `group`.
-pub fn slice(x: &[f32], group: usize, start: usize, len: usize, y: &mut [f32]) {
+pub(super) fn slice(x: &[f32], group: usize, start: usize, len: usize, y: &mut [f32]) {
     for (x, y) in x.chunks_exact(group).zip(y.chunks_exact_mut(len)) {
         y.copy_from_slice(&x[start..start + len]);
     }
 }
 
-pub fn l2_norm(pool: &Pool, isa: Isa, x: &[f32], d_head: usize, (eps, scale): (f32, f32), y: &mut [f32]) {
+pub(super) fn l2_norm(pool: &Pool, isa: Isa, x: &[f32], d_head: usize, (eps, scale): (f32, f32), y: &mut [f32]) {
     each_row(
         pool,
         isa,
@@ -153,7 +153,7 @@ pub fn l2_norm(pool: &Pool, isa: Isa, x: &[f32], d_head: usize, (eps, scale): (f
 }
 
 /// The sines and cosines of a step, shared by all ropes of the same kind: they cost more than the rotation.
-pub struct RopeTable {
+pub(super) struct RopeTable {
     pub rope: Rope,
     /// Angle per position of each pair.
     speeds: Vec<f64>,
@@ -162,7 +162,7 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    pub fn new(rope: Rope, freqs: Option<&[f32]>) -> Self {
+    pub(super) fn new(rope: Rope, freqs: Option<&[f32]>) -> Self {
         let speed = |i: usize| {
             let power = f64::from(rope.base).powf(-2.0 * i as f64 / rope.n_rot as f64);
             power * f64::from(rope.scale) / freqs.map_or(1.0, |f| f64::from(f[i]))
@@ -171,7 +171,7 @@ impl RopeTable {
     }
 
     /// Computes the table of a step.
-    pub fn turn(&mut self, pos: usize, tokens: usize) {
+    pub(super) fn turn(&mut self, pos: usize, tokens: usize) {
         let turn = |angle: f64| (angle.cos() as f32, angle.sin() as f32);
         let speeds = &self.speeds;
         self.turns.clear();
@@ -179,7 +179,7 @@ impl RopeTable {
     }
 
     /// Rotates the heads of `x` [tokens, cols].
-    pub fn apply(&self, pool: &Pool, isa: Isa, x: &[f32], cols: usize, y: &mut [f32]) {
+    pub(super) fn apply(&self, pool: &Pool, isa: Isa, x: &[f32], cols: usize, y: &mut [f32]) {
         let half = self.rope.n_rot / 2;
         each_row(
             pool,

@@ -108,23 +108,23 @@ impl Adapter {
 
 /// The first error outside any call, or the loss of the device; every later call returns it.
 #[derive(Clone, Debug, Default)]
-pub struct Fault(Arc<Mutex<Option<Error>>>);
+pub(super) struct Fault(Arc<Mutex<Option<Error>>>);
 
 impl Fault {
-    pub fn set(&self, e: Error) {
+    pub(super) fn set(&self, e: Error) {
         let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if first.is_none() || e.kind() == ErrorKind::DeviceLost {
             *first = Some(e);
         }
     }
 
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
     }
 }
 
 /// A device with its queue and limits.
-pub struct Gpu {
+pub(super) struct Gpu {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub info: AdapterInfo,
@@ -139,7 +139,7 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    pub async fn request(on: &Adapter, options: Options) -> Result<Self> {
+    pub(super) async fn request(on: &Adapter, options: Options) -> Result<Self> {
         let adapter = &on.adapter;
         let limits = wanted_limits(&adapter.limits(), options);
         let timestamps = adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
@@ -163,12 +163,12 @@ impl Gpu {
         Ok(Self { device, queue, info, tuning: default, default, fault, max_binding, timestamps })
     }
 
-    pub fn encoder(&self) -> wgpu::CommandEncoder {
+    pub(super) fn encoder(&self) -> wgpu::CommandEncoder {
         self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
     /// A buffer that kernels bind whole.
-    pub fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
+    pub(super) fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
         let bytes = bytes.next_multiple_of(16);
         self.check_binding(what, bytes)?;
         use wgpu::BufferUsages as U;
@@ -180,17 +180,17 @@ impl Gpu {
     }
 
     /// Refuses what kernels could not bind whole.
-    pub fn check_binding(&self, what: &str, bytes: u64) -> Result<()> {
+    pub(super) fn check_binding(&self, what: &str, bytes: u64) -> Result<()> {
         check_binding(what, bytes, self.max_binding)
     }
 
     /// Waits until the device has done all that it was given. In a browser it returns at once: only callbacks tell.
-    pub fn wait(&self) -> Result<()> {
+    pub(super) fn wait(&self) -> Result<()> {
         self.wait_for(None)
     }
 
     /// The same up to a submission.
-    pub fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+    pub(super) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         if let Err(e) = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }) {
             self.fault.check()?;
             bail!(GpuError, "waiting for the GPU failed: {e}");
@@ -200,7 +200,7 @@ impl Gpu {
 }
 
 /// Refuses what cannot be bound whole where a binding has so many bytes at most.
-pub fn check_binding(what: &str, bytes: u64, max_binding: u64) -> Result<()> {
+pub(super) fn check_binding(what: &str, bytes: u64, max_binding: u64) -> Result<()> {
     if bytes > max_binding {
         bail!(
             OutOfMemory,

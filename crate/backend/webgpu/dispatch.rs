@@ -8,21 +8,21 @@ use crate::backend::Step;
 use crate::graph::{Dim, Graph, Op, Shape};
 
 /// Byte offset of the token ids in the step buffer: bindings start at multiples of this.
-pub const IDS_AT: u64 = 256;
+pub(super) const IDS_AT: u64 = 256;
 
 /// The most workgroups in one dimension of a grid.
-pub const MAX_GRID: usize = 65535;
+pub(super) const MAX_GRID: usize = 65535;
 
 /// What a kernel does to a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Access {
+pub(super) enum Access {
     Read,
     Write,
 }
 
 /// A shader and how it is started.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub(super) struct Kernel {
     pub name: &'static str,
     pub source: String,
     /// What it binds after the step uniform.
@@ -36,43 +36,43 @@ pub struct Kernel {
 
 /// When a dispatch runs: the ranges of rows of the step, and of keys at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct When {
+pub(super) struct When {
     rows: [usize; 2],
     keys: [usize; 2],
 }
 
 impl When {
-    pub const ALWAYS: Self = Self { rows: [1, usize::MAX], keys: [0, usize::MAX] };
+    pub(super) const ALWAYS: Self = Self { rows: [1, usize::MAX], keys: [0, usize::MAX] };
 
     /// For `least` to `most` rows.
-    pub fn rows(least: usize, most: usize) -> Self {
+    pub(super) fn rows(least: usize, most: usize) -> Self {
         Self { rows: [least, most], ..Self::ALWAYS }
     }
 
     /// And for `least` to `most` keys.
     #[must_use]
-    pub fn and_keys(self, least: usize, most: usize) -> Self {
+    pub(super) fn and_keys(self, least: usize, most: usize) -> Self {
         Self { keys: [least, most], ..self }
     }
 
-    pub fn is_never(&self) -> bool {
+    pub(super) fn is_never(&self) -> bool {
         self.rows[0] > self.rows[1]
     }
 
     /// For fewer rows than this.
     #[must_use]
-    pub fn before(&self) -> Self {
+    pub(super) fn before(&self) -> Self {
         Self::rows(1, self.rows[0] - 1)
     }
 
     /// For as many rows, and more.
     #[must_use]
-    pub fn and_more(&self) -> Self {
+    pub(super) fn and_more(&self) -> Self {
         Self::rows(self.rows[0], usize::MAX)
     }
 
     /// Whether it never holds in steps of at most `rows` rows.
-    pub fn is_beyond(&self, rows: usize) -> bool {
+    pub(super) fn is_beyond(&self, rows: usize) -> bool {
         self.rows[0] > rows
     }
 }
@@ -80,7 +80,7 @@ impl When {
 /// Workgroups along y that grow with the keys: `wanted` of them, each of `shortest` keys or a multiple of that, and more
 /// where one would have more than `longest`. `attention_chunks.wgsl` says the same.
 #[derive(Clone, Copy, Debug)]
-pub struct Chunks {
+pub(super) struct Chunks {
     pub wanted: usize,
     pub shortest: usize,
     pub longest: usize,
@@ -89,14 +89,14 @@ pub struct Chunks {
 
 impl Chunks {
     /// How many there are after so many keys.
-    pub fn after(&self, keys: usize) -> usize {
+    pub(super) fn after(&self, keys: usize) -> usize {
         let seen = keys.min(self.window.unwrap_or(keys));
         let each = seen.div_ceil(self.wanted * self.shortest) * self.shortest;
         seen.div_ceil(each.clamp(self.shortest, self.longest))
     }
 
     /// The most that there are after up to so many keys.
-    pub fn most(&self, keys: usize) -> usize {
+    pub(super) fn most(&self, keys: usize) -> usize {
         let seen = keys.min(self.window.unwrap_or(keys));
         seen.div_ceil(self.shortest).min(self.wanted.max(seen.div_ceil(self.longest)))
     }
@@ -107,7 +107,7 @@ const VALUE: usize = 64;
 
 /// The work of a dispatch besides multiplying weights, roughly, in multiply-adds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Work {
+pub(super) struct Work {
     /// For a row.
     row: usize,
     /// For each key that a row sees, and how many it sees at most.
@@ -116,7 +116,7 @@ pub struct Work {
 }
 
 impl Work {
-    pub fn of(g: &Graph, node: usize) -> Self {
+    pub(super) fn of(g: &Graph, node: usize) -> Self {
         let cols = g.nodes[node].shape.map_or(1, |s| s.cols);
         match &g.nodes[node].op {
             Op::Attention { attn: a, .. } => Self { row: cols * VALUE, key: 2 * cols, window: a.window },
@@ -136,7 +136,7 @@ impl Work {
 
 /// In which steps a kernel runs, and its work there.
 #[derive(Clone, Copy, Debug)]
-pub struct Schedule {
+pub(super) struct Schedule {
     /// The rows of the value that it makes.
     pub rows: Dim,
     pub when: When,
@@ -150,7 +150,7 @@ pub struct Schedule {
 }
 
 /// A kernel that is ready to run.
-pub struct Dispatch {
+pub(super) struct Dispatch {
     pub name: &'static str,
     pub schedule: Schedule,
     pub pipeline: wgpu::ComputePipeline,
@@ -164,7 +164,7 @@ pub struct Dispatch {
 
 impl Dispatch {
     /// The grid in this step; `None` where it does not run.
-    pub fn grid(&self, step: &Step<'_>) -> Option<[u32; 3]> {
+    pub(super) fn grid(&self, step: &Step<'_>) -> Option<[u32; 3]> {
         let Schedule { rows, when, chunks, more, .. } = self.schedule;
         let rows = step.rows(Shape { rows, cols: 0 });
         let keys = step.pos + step.tokens.len();
@@ -177,7 +177,7 @@ impl Dispatch {
     }
 
     /// Its work in this step; 0 where it does not run.
-    pub fn work(&self, step: &Step<'_>) -> u64 {
+    pub(super) fn work(&self, step: &Step<'_>) -> u64 {
         let Some([_, _, z]) = self.grid(step) else { return 0 };
         // One that takes them all has no more than there are.
         let each = if self.rows_per_group == usize::MAX { step.tokens.len() } else { self.rows_per_group };
@@ -186,7 +186,7 @@ impl Dispatch {
     }
 
     /// Replaces a bound buffer by another. Returns whether the old one was bound.
-    pub fn rebind(&mut self, gpu: &Gpu, step: &wgpu::Buffer, from: &wgpu::Buffer, to: &wgpu::Buffer) -> bool {
+    pub(super) fn rebind(&mut self, gpu: &Gpu, step: &wgpu::Buffer, from: &wgpu::Buffer, to: &wgpu::Buffer) -> bool {
         if !self.bound.contains(from) {
             return false;
         }
@@ -215,24 +215,24 @@ fn group(
 }
 
 /// Compiles pipelines, each text once.
-pub struct Compiler<'a> {
+pub(super) struct Compiler<'a> {
     gpu: &'a Gpu,
     layouts: HashMap<Vec<Access>, wgpu::BindGroupLayout>,
     pipelines: HashMap<String, wgpu::ComputePipeline>,
 }
 
 impl<'a> Compiler<'a> {
-    pub fn new(gpu: &'a Gpu) -> Self {
+    pub(super) fn new(gpu: &'a Gpu) -> Self {
         Self { gpu, layouts: HashMap::new(), pipelines: HashMap::new() }
     }
 
     /// How many were compiled.
-    pub fn pipelines(&self) -> u64 {
+    pub(super) fn pipelines(&self) -> u64 {
         self.pipelines.len() as u64
     }
 
     /// The dispatch of a kernel on these buffers, of which `step` stands for the ids.
-    pub fn dispatch(
+    pub(super) fn dispatch(
         &mut self,
         k: Kernel,
         schedule: Schedule,

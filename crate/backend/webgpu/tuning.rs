@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 /// The most rows of x for which a gemv runs; more run a gemm.
-pub const GEMV_MAX_ROWS: usize = 16;
+pub(super) const GEMV_MAX_ROWS: usize = 16;
 
 /// The least rows of a wide matrix.
-pub const WIDE_MATRIX_ROWS: usize = 4096;
+pub(super) const WIDE_MATRIX_ROWS: usize = 4096;
 
 /// The choice between variants of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,7 +37,7 @@ pub fn draw(candidates: &[Candidate], seed: u64, step: u32) -> Option<u32> {
 const MAX_GUMBEL: f64 = 22.9;
 
 /// What seed and step add to [`uniform`].
-pub fn key(seed: u64, step: u32) -> u32 {
+pub(super) fn key(seed: u64, step: u32) -> u32 {
     mix((seed >> 32) as u32 ^ mix(seed as u32 ^ mix(step)))
 }
 

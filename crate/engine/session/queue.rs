@@ -3,7 +3,7 @@
 use super::queue_depth::QueueDepth;
 use crate::backend::Limits;
 
-pub struct Queue {
+pub(super) struct Queue {
     /// Steps that were started and whose tokens were not taken.
     pub waiting: usize,
     /// Steps before those whose tokens nobody wants any more.
@@ -14,7 +14,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self { waiting: 0, surplus: 0, running: Vec::with_capacity(limits.max_tokens), depth: QueueDepth::new() }
     }
 }

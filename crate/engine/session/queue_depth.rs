@@ -16,7 +16,7 @@ const GAIN: f64 = 0.85;
 /// Milliseconds of work that nobody may want any more when a generation is stopped, at most.
 const MAX_SURPLUS: f64 = 250.0;
 
-pub struct QueueDepth {
+pub(super) struct QueueDepth {
     steps: usize,
     /// As many as the backend can have in flight.
     max: usize,
@@ -29,24 +29,24 @@ pub struct QueueDepth {
 }
 
 impl QueueDepth {
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { steps: MIN, max: MIN, arrived: 0, since_ms: 0.0, half_ms: f64::INFINITY, settled: false }
     }
 
-    pub fn steps(&self) -> usize {
+    pub(super) fn steps(&self) -> usize {
         self.steps.min(self.max)
     }
 
-    pub fn limit(&mut self, max: usize) {
+    pub(super) fn limit(&mut self, max: usize) {
         self.max = max;
     }
 
     /// Another prompt: the time since the last token says nothing.
-    pub fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.arrived = 0;
     }
 
-    pub fn token_arrived(&mut self, now_ms: f64) {
+    pub(super) fn token_arrived(&mut self, now_ms: f64) {
         self.arrived += 1;
         // Those that were in flight when the depth changed do not count.
         if self.arrived == self.steps() {

@@ -8,21 +8,21 @@ use super::traits::{Chunk, Ints, Job, Lanes};
 /// # Safety
 /// The machine has NEON.
 #[target_feature(enable = "neon")]
-pub unsafe fn neon<J: Job>(job: J) -> J::Out {
+pub(super) unsafe fn neon<J: Job>(job: J) -> J::Out {
     job.run::<Neon<MULL>>()
 }
 
 /// # Safety
 /// The machine has NEON with dot products.
 #[target_feature(enable = "neon,dotprod")]
-pub unsafe fn dotprod<J: Job>(job: J) -> J::Out {
+pub(super) unsafe fn dotprod<J: Job>(job: J) -> J::Out {
     job.run::<Neon<SDOT>>()
 }
 
 /// # Safety
 /// The machine has NEON with dot products, also those of the matrix extension (I8MM).
 #[target_feature(enable = "neon,dotprod,i8mm")]
-pub unsafe fn i8mm<J: Job>(job: J) -> J::Out {
+pub(super) unsafe fn i8mm<J: Job>(job: J) -> J::Out {
     job.run::<Neon<USDOT>>()
 }
 
@@ -80,7 +80,7 @@ fn widen_signed(x: int8x16_t) -> [float32x4_t; 4] {
 }
 
 #[derive(Clone, Copy)]
-pub struct Neon<const DOT: u8>;
+pub(super) struct Neon<const DOT: u8>;
 
 impl<const DOT: u8> Lanes for Neon<DOT> {
     type V = [float32x4_t; 4];

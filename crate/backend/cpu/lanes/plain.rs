@@ -5,7 +5,7 @@ use crate::quant::f16_to_f32;
 
 /// Sixteen plain values; what every machine runs.
 #[derive(Clone, Copy)]
-pub struct Plain;
+pub(super) struct Plain;
 
 impl Lanes for Plain {
     type V = Chunk;

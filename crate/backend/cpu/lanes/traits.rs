@@ -1,10 +1,10 @@
 //! What code over sixteen values is written with: arithmetic on f32, and dot products of bytes.
 
 /// What 16 values take in memory.
-pub type Chunk = [f32; 16];
+pub(crate) type Chunk = [f32; 16];
 
 /// Arithmetic on 16 values at once.
-pub trait Lanes: Copy + 'static {
+pub(crate) trait Lanes: Copy + 'static {
     type V: Copy;
     /// Whether 16 accumulators fit in registers (else 6 are all there is room for).
     const ROOMY: bool;
@@ -36,7 +36,7 @@ pub trait Lanes: Copy + 'static {
 }
 
 /// Dot products of bytes, for `W` rows of a matrix side by side: each lane of 32 bits belongs to one row.
-pub trait Ints: Lanes {
+pub(crate) trait Ints: Lanes {
     /// Rows of a register: 4, 8 or 16.
     const W: usize;
     /// Tokens whose sums, of W rows each, fit in registers: 4 or 8.
@@ -86,7 +86,7 @@ pub trait Ints: Lanes {
 }
 
 /// Work that is compiled once per instruction set.
-pub trait Job {
+pub(crate) trait Job {
     type Out;
     /// Must be `#[inline(always)]`.
     fn run<L: Ints>(self) -> Self::Out;

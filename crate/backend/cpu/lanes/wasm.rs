@@ -10,25 +10,25 @@ use super::traits::{Chunk, Ints, Job, Lanes};
 const RELAXED: bool = cfg!(feature = "relaxed-simd");
 
 #[cfg_attr(feature = "relaxed-simd", target_feature(enable = "relaxed-simd"))]
-pub fn wasm<J: Job>(job: J) -> J::Out {
+pub(super) fn wasm<J: Job>(job: J) -> J::Out {
     job.run::<Wasm>()
 }
 
 #[derive(Clone, Copy)]
-pub struct Wasm;
+pub(super) struct Wasm;
 
 #[cfg(feature = "relaxed-simd")]
 mod relaxed {
     use std::arch::wasm32::*;
 
     #[inline(always)]
-    pub fn fma(a: v128, b: v128, c: v128) -> v128 {
+    pub(super) fn fma(a: v128, b: v128, c: v128) -> v128 {
         f32x4_relaxed_madd(a, b, c)
     }
 
     /// `w` has seven bits: with the eighth, engines may differ.
     #[inline(always)]
-    pub fn dot(acc: v128, w: v128, x: v128) -> v128 {
+    pub(super) fn dot(acc: v128, w: v128, x: v128) -> v128 {
         i32x4_relaxed_dot_i8x16_i7x16_add(x, w, acc)
     }
 }
@@ -38,12 +38,12 @@ mod relaxed {
     use std::arch::wasm32::*;
 
     #[inline(always)]
-    pub fn fma(a: v128, b: v128, c: v128) -> v128 {
+    pub(super) fn fma(a: v128, b: v128, c: v128) -> v128 {
         f32x4_add(f32x4_mul(a, b), c)
     }
 
     #[inline(always)]
-    pub fn dot(_: v128, _: v128, _: v128) -> v128 {
+    pub(super) fn dot(_: v128, _: v128, _: v128) -> v128 {
         unreachable!("only with RELAXED")
     }
 }

@@ -7,38 +7,38 @@ use super::traits::{Chunk, Job, Lanes};
 /// # Safety
 /// The machine has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn avx2<J: Job>(job: J) -> J::Out {
+pub(super) unsafe fn avx2<J: Job>(job: J) -> J::Out {
     job.run::<Avx2<MADD>>()
 }
 
 /// # Safety
 /// The machine has AVX2, FMA, F16C and AVX-VNNI.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-pub unsafe fn avx_vnni<J: Job>(job: J) -> J::Out {
+pub(super) unsafe fn avx_vnni<J: Job>(job: J) -> J::Out {
     job.run::<Avx2<VNNI>>()
 }
 
 /// # Safety
 /// The machine has AVX2, FMA, F16C and AVX-512 F, BW, DQ, VL and VNNI.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub unsafe fn avx512_short<J: Job>(job: J) -> J::Out {
+pub(super) unsafe fn avx512_short<J: Job>(job: J) -> J::Out {
     job.run::<Avx2<VNNI_512>>()
 }
 
 /// # Safety
 /// As [`avx512_short`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub unsafe fn avx512<J: Job>(job: J) -> J::Out {
+pub(super) unsafe fn avx512<J: Job>(job: J) -> J::Out {
     job.run::<Avx512>()
 }
 
 /// How bytes are multiplied on registers of 256 bits: by the instructions of AVX2, of AVX-VNNI, or of AVX-512 VNNI.
-pub const MADD: u8 = 0;
-pub const VNNI: u8 = 1;
-pub const VNNI_512: u8 = 2;
+pub(super) const MADD: u8 = 0;
+pub(super) const VNNI: u8 = 1;
+pub(super) const VNNI_512: u8 = 2;
 
 #[derive(Clone, Copy)]
-pub struct Avx2<const DOT: u8>;
+pub(super) struct Avx2<const DOT: u8>;
 
 impl<const DOT: u8> Lanes for Avx2<DOT> {
     type V = (__m256, __m256);
@@ -131,7 +131,7 @@ impl<const DOT: u8> Lanes for Avx2<DOT> {
 }
 
 #[derive(Clone, Copy)]
-pub struct Avx512;
+pub(super) struct Avx512;
 
 impl Lanes for Avx512 {
     type V = __m512;

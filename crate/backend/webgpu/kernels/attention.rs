@@ -32,7 +32,7 @@ const MAX_PARTIAL: usize = 32 << 20;
 
 /// # Panics
 /// Where the op is another one.
-pub fn lower(l: &mut Launches<'_>, op: &Op) {
+pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
     let Op::Attention { q, k, v, gate, attn } = op else { unreachable!("{} is not attention", op.name()) };
     let (out, tuning, kv) = (l.out(), l.tuning, kv_of(l.g, *k, l.limits.kv));
     let read = [Operand::Value(*q), Operand::State(*k), Operand::State(*v)];
@@ -62,7 +62,7 @@ pub fn lower(l: &mut Launches<'_>, op: &Op) {
 }
 
 /// Bytes of partial results that the kernels of a node pass to each other.
-pub fn scratch_bytes(attn: &Attention, limits: Limits, tuning: Tuning) -> usize {
+pub(crate) fn scratch_bytes(attn: &Attention, limits: Limits, tuning: Tuning) -> usize {
     Split::of(attn, limits, tuning).filter(|s| s.most > 1).map_or(0, |s| s.tokens * s.partial)
 }
 
@@ -222,7 +222,7 @@ fn attention_join(a: &Attention, gate: Option<View>, split: &Split) -> Kernel {
 /// Of the variants that tests compile.
 const LIMITS: Limits = Limits { n_ctx: 4096, max_tokens: 64, max_outputs: 1, kv: KvType::F16 };
 
-pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
+pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
     for d_head in [6, 64, 80, 96, 256, 512] {
         for (window, softcap) in [(None, None), (Some(16), None), (None, Some(50.0)), (Some(4), Some(50.0))] {
@@ -249,7 +249,7 @@ pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
 }
 
 /// What tuning chooses from.
-pub fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
+pub(crate) fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
     let of = |d_head| Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, window: None, softcap: None };
     let split = |a: &Attention| Split::of(a, LIMITS, tuning);
     let kernels =

@@ -14,7 +14,7 @@ use crate::backend::webgpu::shader::text::{Const, assemble, assemble_with};
 use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Tuning};
 use crate::graph::{Delta, Op, QkNorm, StateId, ValueId, View, WeightId};
 
-pub fn lower_conv(l: &mut Launches<'_>, x: ValueId, w: WeightId, state: StateId) {
+pub(crate) fn lower_conv(l: &mut Launches<'_>, x: ValueId, w: WeightId, state: StateId) {
     let x = l.view(x);
     for (taps, part) in l.matrices(w) {
         l.one_kernel(ssm_conv(taps, x), &[part, Operand::State(state)]);
@@ -23,7 +23,7 @@ pub fn lower_conv(l: &mut Launches<'_>, x: ValueId, w: WeightId, state: StateId)
 
 /// # Panics
 /// Where the op is another one.
-pub fn lower_rule(l: &mut Launches<'_>, op: &Op) {
+pub(crate) fn lower_rule(l: &mut Launches<'_>, op: &Op) {
     let Op::DeltaRule { q, k, v, alpha, beta, state, delta, norm, .. } = op else {
         unreachable!("{} is not the delta rule", op.name());
     };
@@ -52,7 +52,7 @@ pub fn lower_rule(l: &mut Launches<'_>, op: &Op) {
 }
 
 /// Bytes of the chunks that the kernels of a node pass to each other.
-pub fn scratch_bytes(delta: Delta, limits: Limits, tuning: Tuning) -> usize {
+pub(crate) fn scratch_bytes(delta: Delta, limits: Limits, tuning: Tuning) -> usize {
     let chunks = chunks_of(delta, tuning).filter(|_| limits.max_tokens > GEMV_MAX_ROWS);
     chunks.map_or(0, |c| c.bytes(limits.max_tokens))
 }
@@ -206,7 +206,7 @@ fn delta_scan(r: &DeltaRule, c: DeltaChunks) -> Kernel {
     Kernel { name: "delta_scan", source, bind: b.access, grid, rows: WHOLE_STEP, z: 1 }
 }
 
-pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
+pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
     for d_head in [1, 6, 31, 128, 256] {
         let delta = Delta { n_k_head: 2, n_v_head: 4, d_head };

@@ -13,7 +13,7 @@ use crate::dtype::DType;
 use crate::graph::{Act, Op, ValueId};
 
 /// A kernel with a thread for each vector of a row.
-pub fn by_vector(
+pub(crate) fn by_vector(
     name: &'static str,
     cols: usize,
     libs: &[&str],
@@ -28,7 +28,7 @@ pub fn by_vector(
 }
 
 /// An op whose kernel reads its operands and writes its result.
-pub fn lower(l: &mut Launches<'_>, op: &Op) {
+pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
     let (g, cols) = (l.g, l.cols());
     let of = |v: ValueId| g.shape(v).cols;
     match op {
@@ -106,7 +106,7 @@ fn concat(left: usize, right: usize) -> Kernel {
     }
 }
 
-pub fn variants() -> Vec<(String, Kernel)> {
+pub(crate) fn variants() -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
     for cols in [33, 64, 2048] {
         let kernels = [

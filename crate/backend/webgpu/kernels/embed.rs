@@ -13,7 +13,7 @@ use crate::backend::webgpu::shader::text::{assemble, assemble_with};
 use crate::dtype::DType;
 use crate::graph::WeightId;
 
-pub fn lower(l: &mut Launches<'_>, w: WeightId, scale: f32) {
+pub(crate) fn lower(l: &mut Launches<'_>, w: WeightId, scale: f32) {
     for (m, part) in l.matrices(w) {
         l.one_kernel(embed(m, scale), &[Operand::Ids, part]);
     }
@@ -35,7 +35,7 @@ fn embed(m: Matrix, scale: f32) -> Kernel {
     Kernel { name: "embed", source, bind: bindings.access, grid, rows: 1, z: 1 }
 }
 
-pub fn variants() -> Vec<(String, Kernel)> {
+pub(crate) fn variants() -> Vec<(String, Kernel)> {
     let of = |dtype: DType, cols| Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107 };
     let whole = quant_types().map(|d| of(d, 768));
     whole.chain(VALUE_TYPES.map(|d| of(d, 33))).map(|m| (m.dtype.to_string(), embed(m, 2.0))).collect()

@@ -10,7 +10,7 @@ use crate::backend::webgpu::dispatch::Kernel;
 use crate::graph::{Graph, Op, StateId, StateRows};
 
 /// How the rows of a state are kept: as wanted where `rope_store` writes them and only attention reads them.
-pub fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
+pub(crate) fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
     let users = g.nodes.iter().filter(|n| {
         let mut uses = false;
         n.op.clone().map_states(|x| uses |= *x == s);
@@ -22,7 +22,7 @@ pub fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
 }
 
 /// The element of a state's buffer, and the parts that read and write it.
-pub fn kv_parts(kind: KvType, vector: &'static str) -> (&'static str, &'static str, &'static str) {
+pub(crate) fn kv_parts(kind: KvType, vector: &'static str) -> (&'static str, &'static str, &'static str) {
     match kind {
         KvType::F32 => (vector, "kv_f32", "store_f32"),
         KvType::F16 => ("vec2<u32>", "kv_f16", "store_f16"),
@@ -30,11 +30,11 @@ pub fn kv_parts(kind: KvType, vector: &'static str) -> (&'static str, &'static s
     }
 }
 
-pub fn store(l: &mut Launches<'_>, state: StateId) {
+pub(crate) fn store(l: &mut Launches<'_>, state: StateId) {
     l.one_kernel(kv_store(l.g.state(state).cols), &[Operand::State(state)]);
 }
 
-pub fn load(l: &mut Launches<'_>, state: StateId) {
+pub(crate) fn load(l: &mut Launches<'_>, state: StateId) {
     l.one_kernel(kv_load(l.cols()), &[Operand::State(state)]);
 }
 
@@ -46,6 +46,6 @@ fn kv_store(cols: usize) -> Kernel {
     by_vector("kv_store", cols, &["kv"], &[], &[Read, Write])
 }
 
-pub fn variants() -> Vec<(String, Kernel)> {
+pub(crate) fn variants() -> Vec<(String, Kernel)> {
     [33, 64, 2048].into_iter().flat_map(|n| [kv_store(n), kv_load(n)].map(|k| (n.to_string(), k))).collect()
 }

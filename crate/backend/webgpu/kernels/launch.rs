@@ -11,7 +11,7 @@ use crate::graph::{Dim, Graph, Plan, StateId, ValueId, View, WeightId};
 
 /// A buffer of a plan, by what it holds.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Operand {
+pub(crate) enum Operand {
     /// The token ids of the step.
     Ids,
     /// The slot of a value.
@@ -30,7 +30,7 @@ pub enum Operand {
 
 /// A kernel with its schedule and what it binds after the step uniform.
 #[derive(Clone, Debug)]
-pub struct Launch {
+pub(crate) struct Launch {
     pub kernel: Kernel,
     pub schedule: Schedule,
     pub operands: Vec<Operand>,
@@ -38,7 +38,7 @@ pub struct Launch {
 
 /// What decides which kernels run for the nodes of a plan.
 #[derive(Clone, Copy)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     pub plan: &'a Plan,
     pub limits: Limits,
     pub tuning: Tuning,
@@ -47,7 +47,7 @@ pub struct Facts<'a> {
 }
 
 /// The launches of one node, as they are collected.
-pub struct Launches<'a> {
+pub(crate) struct Launches<'a> {
     pub plan: &'a Plan,
     pub g: &'a Graph,
     pub node: usize,
@@ -60,17 +60,22 @@ pub struct Launches<'a> {
 }
 
 impl<'a> Launches<'a> {
-    pub fn new(facts: Facts<'a>, node: usize) -> Self {
+    pub(crate) fn new(facts: Facts<'a>, node: usize) -> Self {
         let Facts { plan, limits, tuning, parts } = facts;
         Self { plan, g: &plan.graph, node, limits, tuning, parts, weight_bytes: 0, all: Vec::new() }
     }
 
-    pub fn finish(self) -> Vec<Launch> {
+    pub(crate) fn finish(self) -> Vec<Launch> {
         self.all
     }
 
     /// A kernel that runs `when`, unless no step is ever so long.
-    pub fn push(&mut self, k: impl FnOnce() -> Kernel, when: When, operands: &[Operand]) -> Option<&mut Schedule> {
+    pub(crate) fn push(
+        &mut self,
+        k: impl FnOnce() -> Kernel,
+        when: When,
+        operands: &[Operand],
+    ) -> Option<&mut Schedule> {
         let rows = self.g.nodes[self.node].shape.map_or(Dim::Tokens, |s| s.rows);
         let most = if rows == Dim::Tokens { self.limits.max_tokens } else { self.limits.max_outputs };
         if when.is_beyond(most) {
@@ -83,14 +88,14 @@ impl<'a> Launches<'a> {
     }
 
     /// The same for one that reads no packed weights, before those that do.
-    pub fn push_unweighed(&mut self, k: impl FnOnce() -> Kernel, when: When, operands: &[Operand]) {
+    pub(crate) fn push_unweighed(&mut self, k: impl FnOnce() -> Kernel, when: When, operands: &[Operand]) {
         let weight_bytes = std::mem::take(&mut self.weight_bytes);
         self.push(k, when, operands);
         self.weight_bytes = weight_bytes;
     }
 
     /// The one kernel of a node: on its operands, then what is between, then the result.
-    pub fn one_kernel(&mut self, k: Kernel, between: &[Operand]) {
+    pub(crate) fn one_kernel(&mut self, k: Kernel, between: &[Operand]) {
         let node = &self.g.nodes[self.node];
         let out = node.shape.map(|_| self.out());
         let operands: Vec<_> =
@@ -98,26 +103,26 @@ impl<'a> Launches<'a> {
         self.push(|| k, When::ALWAYS, &operands);
     }
 
-    pub fn out(&self) -> Operand {
+    pub(crate) fn out(&self) -> Operand {
         Operand::Value(ValueId(self.node as u32))
     }
 
     /// Columns of the result.
-    pub fn cols(&self) -> usize {
+    pub(crate) fn cols(&self) -> usize {
         self.g.nodes[self.node].shape.map_or(0, |s| s.cols)
     }
 
-    pub fn view(&self, v: ValueId) -> View {
+    pub(crate) fn view(&self, v: ValueId) -> View {
         self.plan.view(v)
     }
 
     /// The tables that the node reads.
-    pub fn tables(&self) -> Vec<Table> {
+    pub(crate) fn tables(&self) -> Vec<Table> {
         Table::of(self.g, self.node)
     }
 
     /// The parts of a weight.
-    pub fn matrices(&self, w: WeightId) -> Vec<(Matrix, Operand)> {
+    pub(crate) fn matrices(&self, w: WeightId) -> Vec<(Matrix, Operand)> {
         let weight = self.g.weight(w);
         let (dtype, cols, total_rows) = (weight.dtype, weight.cols, weight.rows);
         let part = |(i, rows): (usize, Range<usize>)| {

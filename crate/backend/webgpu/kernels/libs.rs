@@ -4,7 +4,7 @@ use crate::dtype::DType;
 use crate::graph::Act;
 
 /// The parts that unpack a run of this type; `None` where there is no kernel for it.
-pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
+pub(crate) fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
     Some(match dtype {
         DType::F32 => &["run", "vectors", "quant_f32"],
         DType::F16 => &["run", "vectors", "quant_f16"],
@@ -39,20 +39,20 @@ pub fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
 }
 
 /// The types that matrices may have here.
-pub fn quant_types() -> impl Iterator<Item = DType> {
+pub(crate) fn quant_types() -> impl Iterator<Item = DType> {
     DType::ALL.iter().copied().filter(|d| quant_libs(*d).is_some())
 }
 
 /// Whether blocks of this type are integers with scales, which the int8 kernels multiply.
-pub fn in_ints(dtype: DType) -> bool {
+pub(crate) fn in_ints(dtype: DType) -> bool {
     quant_libs(dtype).is_some_and(|libs| libs.contains(&"ints"))
 }
 
 /// The types that are not quantised.
-pub const VALUE_TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+pub(crate) const VALUE_TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 /// The parts that read one value of a type that is not quantised.
-pub fn value_libs(dtype: DType) -> Option<&'static [&'static str]> {
+pub(crate) fn value_libs(dtype: DType) -> Option<&'static [&'static str]> {
     Some(match dtype {
         DType::F32 => &["at_f32"],
         DType::F16 => &["half", "at_f16"],
@@ -62,24 +62,24 @@ pub fn value_libs(dtype: DType) -> Option<&'static [&'static str]> {
 }
 
 /// The type of the elements of a buffer of weights that these parts read.
-pub fn element(dtype: DType) -> &'static str {
+pub(crate) fn element(dtype: DType) -> &'static str {
     if quant(dtype).contains(&"raw") { "u32" } else { "vec4<u32>" }
 }
 
-pub fn quant(dtype: DType) -> Vec<&'static str> {
+pub(crate) fn quant(dtype: DType) -> Vec<&'static str> {
     quant_libs(dtype).expect("prepare refuses types without a kernel").to_vec()
 }
 
-pub fn value(dtype: DType) -> Vec<&'static str> {
+pub(crate) fn value(dtype: DType) -> Vec<&'static str> {
     value_libs(dtype).expect("prepare refuses types without a kernel").to_vec()
 }
 
 /// The lib for rows of this length, and their length in its vectors.
-pub fn vectors(cols: usize) -> (&'static str, usize) {
+pub(crate) fn vectors(cols: usize) -> (&'static str, usize) {
     if cols.is_multiple_of(4) { ("v4", cols / 4) } else { ("v1", cols) }
 }
 
-pub fn act_lib(act: Act) -> &'static str {
+pub(crate) fn act_lib(act: Act) -> &'static str {
     match act {
         Act::Silu => "act_silu",
         Act::GeluTanh => "act_gelu_tanh",

@@ -5,11 +5,11 @@ use crate::backend::webgpu::shader::text::Const::{self, U};
 use crate::dtype::DType;
 
 /// Threads of the kernels that go value by value; their shaders say so too.
-pub const THREADS: usize = 64;
+pub(super) const THREADS: usize = 64;
 
 /// Rows `row0` to `row0 + rows` of a matrix with `total_rows` rows, in a buffer of their own.
 #[derive(Clone, Copy, Debug)]
-pub struct Matrix {
+pub(crate) struct Matrix {
     pub dtype: DType,
     pub cols: usize,
     pub row0: usize,
@@ -19,11 +19,11 @@ pub struct Matrix {
 
 impl Matrix {
     /// Whether rows are whole runs of 32 values, which every quantised row is.
-    pub fn in_runs(&self) -> bool {
+    pub(crate) fn in_runs(&self) -> bool {
         self.cols.is_multiple_of(32)
     }
 
-    pub fn consts(&self) -> Vec<(&'static str, Const)> {
+    pub(crate) fn consts(&self) -> Vec<(&'static str, Const)> {
         let row_bytes = self.dtype.row_bytes(self.cols).expect("the reader refuses rows that are not whole blocks");
         vec![
             ("COLS", U(self.cols)),
@@ -38,7 +38,7 @@ impl Matrix {
 }
 
 /// `n` workgroups, folded into two dimensions where one does not hold them, and the length of the first.
-pub fn fold(n: usize) -> ([u32; 2], usize) {
+pub(super) fn fold(n: usize) -> ([u32; 2], usize) {
     let y = n.div_ceil(MAX_GRID).max(1);
     let x = n.div_ceil(y).max(1);
     ([x as u32, y as u32], x)

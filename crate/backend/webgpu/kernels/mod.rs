@@ -4,21 +4,21 @@
 //! A face says what a kernel binds after the step uniform. `launch` is what lowering is made of: it names buffers and
 //! touches no device.
 
-pub mod attention;
-pub mod delta;
-pub mod elementwise;
-pub mod embed;
-pub mod kv;
-pub mod launch;
-pub mod libs;
-pub mod matmul;
+pub(super) mod attention;
+pub(super) mod delta;
+pub(super) mod elementwise;
+pub(super) mod embed;
+pub(super) mod kv;
+pub(super) mod launch;
+pub(super) mod libs;
+pub(super) mod matmul;
 mod matrix;
-pub mod moe;
-pub mod norm;
-pub mod repack;
-pub mod rope_store;
-pub mod sample;
-pub mod table;
+pub(super) mod moe;
+pub(super) mod norm;
+pub(super) mod repack;
+pub(super) mod rope_store;
+pub(super) mod sample;
+pub(super) mod table;
 
 use super::shader::files::file;
 use super::tuning::{Gemm, Tuning, candidates};
@@ -37,7 +37,7 @@ pub const FUSE_RULES: FuseRules = FuseRules {
 };
 
 /// Bytes of the buffer that the kernels of a node share.
-pub fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
+pub(super) fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
     let of = |op: &Op| match op {
         Op::FusedMatMul(p) => matmul::scratch_bytes(g, p, limits, tuning),
         Op::Attention { attn, .. } => attention::scratch_bytes(attn, limits, tuning),
@@ -48,13 +48,13 @@ pub fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
 }
 
 /// Bytes of the buffer of rows of x in int8.
-pub fn quantized_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
+pub(super) fn quantized_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
     let of = |op: &Op| matmul::quantized_bytes(g, op, limits, tuning);
     g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0).max(16) as u64
 }
 
 /// The kernel that only reads, against which others are measured.
-pub fn read() -> &'static str {
+pub(super) fn read() -> &'static str {
     file("read")
 }
 

@@ -13,7 +13,7 @@ use crate::backend::webgpu::shader::text::{assemble, assemble_with};
 use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Tuning};
 use crate::graph::{ValueId, View};
 
-pub fn lower_route(l: &mut Launches<'_>, x: ValueId, n_used: usize, renormalise: bool) {
+pub(crate) fn lower_route(l: &mut Launches<'_>, x: ValueId, n_used: usize, renormalise: bool) {
     let n_expert = l.g.shape(x).cols;
     l.one_kernel(moe_route(n_expert, n_used, renormalise, l.view(x), l.tuning), &[]);
     let route = ValueId(l.node as u32);
@@ -22,7 +22,7 @@ pub fn lower_route(l: &mut Launches<'_>, x: ValueId, n_used: usize, renormalise:
     }
 }
 
-pub fn lower_sum(l: &mut Launches<'_>, route: ValueId) {
+pub(crate) fn lower_sum(l: &mut Launches<'_>, route: ValueId) {
     l.one_kernel(moe_sum(l.cols(), l.g.shape(route).cols / 2, false), &[]);
 }
 
@@ -50,7 +50,7 @@ const MAX_EXPERTS: usize = 1024;
 
 /// The tiles of rows sorted by expert, each with the rows of a step that it is for. For fewer rows than the first of
 /// them the kernels go token by token.
-pub fn moe_tiles(n_expert: usize, n_used: usize, tuning: Tuning) -> Vec<(usize, When)> {
+pub(crate) fn moe_tiles(n_expert: usize, n_used: usize, tuning: Tuning) -> Vec<(usize, When)> {
     if tuning.software || n_expert > MAX_EXPERTS {
         return Vec::new();
     }
@@ -61,7 +61,7 @@ pub fn moe_tiles(n_expert: usize, n_used: usize, tuning: Tuning) -> Vec<(usize, 
 }
 
 /// Bytes of the rows of a step by expert, for the smallest tiles.
-pub fn group_bytes(n_expert: usize, n_used: usize, tokens: usize) -> usize {
+pub(crate) fn group_bytes(n_expert: usize, n_used: usize, tokens: usize) -> usize {
     let pairs = tokens * n_used;
     (pairs + (pairs.div_ceil(TILES[0].0) + n_expert) * 3) * 4
 }
@@ -74,7 +74,7 @@ fn moe_group(n_expert: usize, n_used: usize, tile: usize) -> Kernel {
 }
 
 /// Binds x, the route, where `adds` what the sum is added to, y.
-pub fn moe_sum(cols: usize, n_used: usize, adds: bool) -> Kernel {
+pub(crate) fn moe_sum(cols: usize, n_used: usize, adds: bool) -> Kernel {
     let (v, n) = vectors(cols);
     let mut b = Bindings::default();
     b.buffer(Read, "x", "V");
@@ -89,7 +89,7 @@ pub fn moe_sum(cols: usize, n_used: usize, adds: bool) -> Kernel {
     Kernel { name: "moe_sum", source, bind: b.access, grid: [n.div_ceil(THREADS) as u32, 1], rows: 1, z: 1 }
 }
 
-pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
+pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let of = |n: usize| {
         let x = View { stride: 3 * n, at: n, group: n, len: n };
         let routes = [true, false].map(|renormalise| moe_route(n, 8, renormalise, x, tuning));

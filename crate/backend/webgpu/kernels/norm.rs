@@ -13,14 +13,14 @@ use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Tuning};
 use crate::dtype::DType;
 use crate::graph::{Act, ValueId, View, WeightId, norm_add_before};
 
-pub fn lower(l: &mut Launches<'_>, w: WeightId, eps: f32) {
+pub(crate) fn lower(l: &mut Launches<'_>, w: WeightId, eps: f32) {
     let weight = l.g.weight(w);
     let k = rms_norm(l.cols(), weight.cols, weight.dtype, eps, Finish::None, l.tuning);
     l.one_kernel(k, &[Operand::Weight(w, 0)]);
 }
 
 /// `x + rms_norm(y)`. The next node's gemv does it along with its own work, where it can.
-pub fn lower_add(l: &mut Launches<'_>, (x, y): (ValueId, ValueId), w: WeightId, eps: f32) {
+pub(crate) fn lower_add(l: &mut Launches<'_>, (x, y): (ValueId, ValueId), w: WeightId, eps: f32) {
     let (cols, dtype, tuning) = (l.cols(), l.g.weight(w).dtype, l.tuning);
     let operands = [Operand::Value(y), Operand::Weight(w, 0), Operand::Value(x), l.out()];
     let next = norm_add_before(l.g, l.node + 1).filter(|_| !tuning.software);
@@ -28,13 +28,13 @@ pub fn lower_add(l: &mut Launches<'_>, (x, y): (ValueId, ValueId), w: WeightId, 
     l.push(|| rms_norm(cols, cols, dtype, eps, Finish::Add, tuning), when, &operands);
 }
 
-pub fn lower_l2(l: &mut Launches<'_>, d_head: usize, eps: f32, scale: f32) {
+pub(crate) fn lower_l2(l: &mut Launches<'_>, d_head: usize, eps: f32, scale: f32) {
     l.one_kernel(l2_norm(l.cols(), d_head, (eps, scale), l.tuning), &[]);
 }
 
 /// What happens to the result of a norm.
 #[derive(Clone, Copy, Debug)]
-pub enum Finish {
+pub(crate) enum Finish {
     None,
     /// It is added to another value.
     Add,
@@ -43,7 +43,7 @@ pub enum Finish {
 }
 
 /// `cols` values in runs of `len`; binds x, w, the other value, y.
-pub fn rms_norm(cols: usize, len: usize, dtype: DType, eps: f32, finish: Finish, tuning: Tuning) -> Kernel {
+pub(crate) fn rms_norm(cols: usize, len: usize, dtype: DType, eps: f32, finish: Finish, tuning: Tuning) -> Kernel {
     let (v, n) = vectors(len);
     let (width, element) = if v == "v4" { (4, "vec4<f32>") } else { (1, "f32") };
     let mut bindings = Bindings::default();
@@ -81,7 +81,7 @@ fn l2_norm(cols: usize, d_head: usize, (eps, scale): (f32, f32), tuning: Tuning)
     Kernel { name: "l2_norm", source, bind: vec![Read, Write], grid: [heads as u32, 1], rows: 1, z: 1 }
 }
 
-pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
+pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
     for cols in [33, 64, 2048] {
         all.push((cols.to_string(), l2_norm(cols * 3, cols, (1e-6, 0.5), tuning)));

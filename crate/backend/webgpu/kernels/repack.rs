@@ -14,10 +14,10 @@ use crate::backend::webgpu::shader::text::constant;
 use crate::dtype::DType;
 
 /// Rows of a tile. Blocks of an odd number of bytes need 16 of them for whole vectors.
-pub const TILE: usize = 16;
+pub(crate) const TILE: usize = 16;
 
 /// The fields of a block as offset and length, in the order of their planes. `None`: rows stay as they are.
-pub fn fields(dtype: DType) -> Option<&'static [(usize, usize)]> {
+pub(crate) fn fields(dtype: DType) -> Option<&'static [(usize, usize)]> {
     Some(match dtype {
         DType::Q4_0 | DType::IQ4_NL => &[(2, 16), (0, 2)],
         DType::Q4_1 => &[(4, 16), (0, 4)],
@@ -34,10 +34,10 @@ pub fn fields(dtype: DType) -> Option<&'static [(usize, usize)]> {
 }
 
 /// Workgroups in the first dimension of a grid.
-pub const GRID_X: usize = 32768;
+pub(crate) const GRID_X: usize = 32768;
 
 /// The shader for a type and a length of rows; `source` in it says where a byte of a tile comes from.
-pub fn source(dtype: DType, cols: usize, tile: usize, fields: &[(usize, usize)]) -> String {
+pub(crate) fn source(dtype: DType, cols: usize, tile: usize, fields: &[(usize, usize)]) -> String {
     let blocks = TILE * cols / dtype.block_elems();
     let mut text = "fn source(i: u32) -> u32 {\n".to_string();
     let mut start = 0;
@@ -59,7 +59,7 @@ pub fn source(dtype: DType, cols: usize, tile: usize, fields: &[(usize, usize)])
 }
 
 /// A name and a text.
-pub fn variants() -> Vec<(String, String)> {
+pub(crate) fn variants() -> Vec<(String, String)> {
     let repacked = DType::ALL.iter().filter_map(|d| Some((*d, fields(*d)?)));
     let text = |(dtype, fields): (DType, &[(usize, usize)])| {
         let tile = TILE * 3 * dtype.block_bytes();

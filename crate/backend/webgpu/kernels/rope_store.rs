@@ -14,12 +14,12 @@ use crate::backend::webgpu::shader::text::{assemble, assemble_with};
 use crate::backend::webgpu::tuning::Tuning;
 use crate::graph::{self, Rope, RopePairs, View};
 
-pub fn lower_rope(l: &mut Launches<'_>, r: &Rope) {
+pub(crate) fn lower_rope(l: &mut Launches<'_>, r: &Rope) {
     let [table]: [_; 1] = l.tables().try_into().expect("a rotation has a table");
     l.one_kernel(rope(l.cols(), r), &[Operand::Table(table)]);
 }
 
-pub fn lower(l: &mut Launches<'_>, p: &graph::RopeStore) {
+pub(crate) fn lower(l: &mut Launches<'_>, p: &graph::RopeStore) {
     let (d, g, tuning) = (p.rope.d_head, l.g, l.tuning);
     let tables = l.tables();
     let table = |i: usize| Operand::Table(tables[i].clone());
@@ -104,7 +104,7 @@ fn rope(cols: usize, r: &Rope) -> Kernel {
     }
 }
 
-pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
+pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
     for (d_head, pairs) in [6, 64, 80, 96, 256, 512].into_iter().flat_map(|d| PAIRS.map(|p| (d, p))) {
         let r = Rope { d_head, n_rot: 4, pairs, base: 1e4, scale: 1.0, freqs: None };

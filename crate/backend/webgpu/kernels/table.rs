@@ -4,7 +4,7 @@ use crate::graph::{Graph, Op, Pre, Rope, WeightId, norm_add_before};
 
 /// What a table holds. Ops with the same table share it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Table {
+pub(crate) enum Table {
     /// The angles of a rotary embedding, as fractions of a turn.
     Turns(Rope),
     /// The values of some weights one after another as f32, each from a multiple of four on.
@@ -13,7 +13,7 @@ pub enum Table {
 
 impl Table {
     /// The tables that node `i` reads.
-    pub fn of(g: &Graph, i: usize) -> Vec<Self> {
+    pub(crate) fn of(g: &Graph, i: usize) -> Vec<Self> {
         match &g.nodes[i].op {
             Op::Rope { rope, .. } => vec![Table::Turns(*rope)],
             Op::DeltaRule { a, dt, .. } => vec![Table::Values(vec![*a, *dt])],
@@ -35,20 +35,20 @@ impl Table {
     }
 
     /// Where the values of a weight start.
-    pub fn at(&self, g: &Graph, w: WeightId) -> Option<usize> {
+    pub(crate) fn at(&self, g: &Graph, w: WeightId) -> Option<usize> {
         let Table::Values(all) = self else { return None };
         let before = all.iter().take_while(|x| **x != w);
         all.contains(&w).then(|| before.map(|w| g.weight(*w).cols.next_multiple_of(4)).sum())
     }
 
-    pub fn bytes(&self, g: &Graph) -> u64 {
+    pub(crate) fn bytes(&self, g: &Graph) -> u64 {
         match self {
             Table::Turns(rope) => rope.n_rot as u64 * 4,
             Table::Values(all) => all.iter().map(|w| g.weight(*w).cols.next_multiple_of(4) as u64 * 4).sum(),
         }
     }
 
-    pub fn weights(&self) -> Vec<WeightId> {
+    pub(crate) fn weights(&self) -> Vec<WeightId> {
         match self {
             Table::Turns(rope) => rope.freqs.into_iter().collect(),
             Table::Values(all) => all.clone(),

@@ -12,7 +12,7 @@ use crate::backend::webgpu::tuning::Tuning;
 use crate::error::Result;
 use crate::graph::{Dim, Op, Plan, Slot, SlotId, ValueId};
 
-pub struct Buffers {
+pub(crate) struct Buffers {
     pub weights: Weights,
     pub states: States,
     /// The step uniform, and from [`IDS_AT`] the token ids.
@@ -28,7 +28,7 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    pub fn new(gpu: &Gpu, plan: &Plan, limits: Limits, tuning: Tuning) -> Result<Self> {
+    pub(crate) fn new(gpu: &Gpu, plan: &Plan, limits: Limits, tuning: Tuning) -> Result<Self> {
         let g = &plan.graph;
         let weights = Weights::new(gpu, g)?;
         let rows = |d: Dim| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
@@ -49,24 +49,24 @@ impl Buffers {
     }
 
     /// How many buffers there are.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         let single = [&self.step, &self.scratch, &self.quantized].len();
         let shared = self.slots.len() + self.tables.all().count() + self.groups.len() + single;
         shared as u64 + self.states.buffers() + self.weights.buffers()
     }
 
     /// Bytes of all buffers except weights and states.
-    pub fn scratch_bytes(&self) -> u64 {
+    pub(crate) fn scratch_bytes(&self) -> u64 {
         let groups = self.groups.iter().map(|(_, b)| b);
         let rest = [&self.step, &self.scratch, &self.quantized];
         self.slots.iter().chain(self.tables.all()).chain(groups).chain(rest).map(wgpu::Buffer::size).sum()
     }
 
-    pub fn slot(&self, s: SlotId) -> &wgpu::Buffer {
+    pub(crate) fn slot(&self, s: SlotId) -> &wgpu::Buffer {
         &self.slots[s.0 as usize]
     }
 
-    pub fn get(&self, plan: &Plan, operand: &Operand) -> &wgpu::Buffer {
+    pub(crate) fn get(&self, plan: &Plan, operand: &Operand) -> &wgpu::Buffer {
         match operand {
             Operand::Ids => &self.step,
             Operand::Value(v) => self.slot(plan.slot(*v)),

@@ -5,7 +5,7 @@ use crate::backend::webgpu::kernels::{attention, delta, elementwise, embed, kv, 
 use crate::graph::{Op, ValueId};
 
 /// The launches of node `i`, after those of the nodes before it.
-pub fn node(facts: Facts<'_>, i: usize) -> Vec<Launch> {
+pub(crate) fn node(facts: Facts<'_>, i: usize) -> Vec<Launch> {
     let g = &facts.plan.graph;
     if g.nodes[i].shape.is_some() && facts.plan.in_place(ValueId(i as u32)) {
         return Vec::new();

@@ -12,7 +12,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::graph::{Graph, Op, Plan, WeightId};
 
-pub struct Program {
+pub(crate) struct Program {
     pub plan: Plan,
     pub limits: Limits,
     pub buffers: Buffers,
@@ -23,14 +23,14 @@ pub struct Program {
 
 /// How many objects a program has created.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Made {
+pub(crate) struct Made {
     pub pipelines: u64,
     pub buffers: u64,
     pub bind_groups: u64,
 }
 
 impl Program {
-    pub fn new(gpu: &Gpu, plan: Plan, limits: Limits) -> Result<Self> {
+    pub(crate) fn new(gpu: &Gpu, plan: Plan, limits: Limits) -> Result<Self> {
         let mut program = Self::allocate(gpu, plan, limits, gpu.tuning)?;
         let mut compiler = Compiler::new(gpu);
         program.dispatches = program.compile(gpu, &mut compiler, gpu.tuning)?;
@@ -40,7 +40,7 @@ impl Program {
     }
 
     /// Allocates the buffers.
-    pub fn allocate(gpu: &Gpu, plan: Plan, limits: Limits, tuning: Tuning) -> Result<Self> {
+    pub(crate) fn allocate(gpu: &Gpu, plan: Plan, limits: Limits, tuning: Tuning) -> Result<Self> {
         check(&plan.graph, limits)?;
         let buffers = Buffers::new(gpu, &plan, limits, tuning)?;
         let made = Made { buffers: buffers.count(), ..Made::default() };
@@ -48,7 +48,7 @@ impl Program {
     }
 
     /// Compiles the dispatches of both parts of the plan.
-    pub fn compile(&self, gpu: &Gpu, compiler: &mut Compiler<'_>, tuning: Tuning) -> Result<[Vec<Dispatch>; 2]> {
+    pub(crate) fn compile(&self, gpu: &Gpu, compiler: &mut Compiler<'_>, tuning: Tuning) -> Result<[Vec<Dispatch>; 2]> {
         let Self { plan, buffers, .. } = self;
         let parts = |w: WeightId| buffers.weights.parts(w).iter().map(|p| p.row0..p.row0 + p.rows).collect();
         let facts = Facts { plan, limits: self.limits, tuning, parts: &parts };
@@ -63,13 +63,13 @@ impl Program {
     }
 
     /// The dispatches of a step, and the buffer of its logits.
-    pub fn entry(&self, step: &Step<'_>) -> Result<(&[Dispatch], &wgpu::Buffer)> {
+    pub(crate) fn entry(&self, step: &Step<'_>) -> Result<(&[Dispatch], &wgpu::Buffer)> {
         let part = step.part(&self.plan.graph)?;
         Ok((&self.dispatches[step.entry as usize], self.buffers.slot(self.plan.slot(part.output))))
     }
 
     /// Grows the cache to hold positions below `end`. Returns how many buffers and bind groups that created.
-    pub fn reserve(&mut self, gpu: &Gpu, end: usize) -> Result<Made> {
+    pub(crate) fn reserve(&mut self, gpu: &Gpu, end: usize) -> Result<Made> {
         let Self { buffers, dispatches, .. } = self;
         let mut bind_groups = 0;
         let made = buffers.states.reserve(gpu, &self.plan.graph, self.limits, end, |old, new| {
@@ -81,7 +81,7 @@ impl Program {
     }
 
     /// Fills the tables that are computed on the host from weights.
-    pub fn fill_tables(&self, gpu: &Gpu) {
+    pub(crate) fn fill_tables(&self, gpu: &Gpu) {
         self.buffers.tables.fill(gpu, &self.plan.graph, &self.buffers.weights);
     }
 }

@@ -9,18 +9,18 @@ use crate::error::Result;
 const STAGING: usize = 16 << 20;
 
 /// Repacks the tiles of a buffer that holds `rows` rows (whole tiles) of `cols` values.
-pub struct Repacker<'a> {
+pub(crate) struct Repacker<'a> {
     gpu: &'a Gpu,
     staging: Option<wgpu::Buffer>,
     pipelines: Vec<((DType, usize), wgpu::ComputePipeline)>,
 }
 
 impl<'a> Repacker<'a> {
-    pub fn new(gpu: &'a Gpu) -> Self {
+    pub(crate) fn new(gpu: &'a Gpu) -> Self {
         Self { gpu, staging: None, pipelines: Vec::new() }
     }
 
-    pub fn repack(&mut self, buffer: &wgpu::Buffer, dtype: DType, cols: usize, rows: usize) -> Result<()> {
+    pub(crate) fn repack(&mut self, buffer: &wgpu::Buffer, dtype: DType, cols: usize, rows: usize) -> Result<()> {
         let Some(fields) = fields(dtype) else { return Ok(()) };
         let tile = TILE * dtype.row_bytes(cols).expect("the reader refuses rows that are not whole blocks");
         let pipeline = self.pipeline(dtype, cols, tile, fields);

@@ -19,12 +19,12 @@ const RECENT: usize = 1024;
 const HOW: u64 = 64;
 
 /// Bytes of the token that the host reads; that for the next step follows.
-pub const ID: u64 = 4;
+pub(crate) const ID: u64 = 4;
 
 /// The step that makes the logits.
 const DECODE: Step<'static> = Step { tokens: &[0], pos: 0, outputs: 1, entry: Entry::Trunk };
 
-pub struct Sampler {
+pub(crate) struct Sampler {
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
     /// The token at each position, and the one after the last; then those that must never come out.
@@ -37,12 +37,12 @@ pub struct Sampler {
 }
 
 /// Whether the kernel knows these rules.
-pub fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
+pub(crate) fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
     (rules.top_k <= TOP_K || rules.top_k >= n_vocab) && rules.penalty_last_n <= RECENT
 }
 
 impl Sampler {
-    pub fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
+    pub(crate) fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
         let (_, logits) = program.entry(&DECODE)?;
         let n_vocab = program.plan.graph.n_vocab();
         let suppressed = &program.plan.suppressed;
@@ -89,16 +89,16 @@ impl Sampler {
     }
 
     /// How many were made.
-    pub fn buffers(&self) -> u64 {
+    pub(crate) fn buffers(&self) -> u64 {
         [&self.history, &self.chosen].len() as u64
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.history.size() + self.chosen.size()
     }
 
     /// Fails where the token of this step cannot be chosen so.
-    pub fn check(&self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
+    pub(crate) fn check(&self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
         let end = step.pos + step.tokens.len();
         if !knows(request.rules, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
             bail!(InvalidArgument, "sampling needs prepared rules and a step of the trunk with one row of logits");
@@ -110,7 +110,7 @@ impl Sampler {
     }
 
     /// Appends the shader's `How` behind the step uniform.
-    pub fn write(&self, step: &Step<'_>, request: &SampleRequest<'_>, words: &mut Vec<u32>) {
+    pub(crate) fn write(&self, step: &Step<'_>, request: &SampleRequest<'_>, words: &mut Vec<u32>) {
         let (r, end) = (request.rules, step.pos + step.tokens.len());
         let top_k = if r.top_k < self.n_vocab { r.top_k } else { 0 };
         words.extend([request.key, top_k as u32, r.penalty_last_n.min(end) as u32, end as u32]);
@@ -125,7 +125,7 @@ impl Sampler {
     }
 
     /// What penalties look at, where the host knows it. Returns the bytes that were written.
-    pub fn write_history(&self, gpu: &Gpu, request: &SampleRequest<'_>) -> u64 {
+    pub(crate) fn write_history(&self, gpu: &Gpu, request: &SampleRequest<'_>) -> u64 {
         let Some(history) = request.history.filter(|_| request.rules.penalty_last_n > 0) else { return 0 };
         let start = history.len().saturating_sub(request.rules.penalty_last_n);
         let recent = bytemuck::cast_slice(&history[start..]);
@@ -134,11 +134,11 @@ impl Sampler {
     }
 
     /// Puts the token that the step before chose in the place of the step's.
-    pub fn feed(&self, encoder: &mut wgpu::CommandEncoder, step: &wgpu::Buffer) {
+    pub(crate) fn feed(&self, encoder: &mut wgpu::CommandEncoder, step: &wgpu::Buffer) {
         encoder.copy_buffer_to_buffer(&self.chosen, ID, step, IDS_AT, ID);
     }
 
-    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+    pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.group, &[]);
         pass.dispatch_workgroups(1, 1, 1);
@@ -146,7 +146,7 @@ impl Sampler {
 }
 
 /// What the shader writes is a token or why there is none.
-pub fn token(id: u32) -> Result<u32> {
+pub(crate) fn token(id: u32) -> Result<u32> {
     match id {
         u32::MAX => bail!(DegenerateLogits, "a logit is not finite; compare this backend with the reference"),
         0xffff_fffe => bail!(DegenerateLogits, "all logits are equal; compare this backend with the reference"),

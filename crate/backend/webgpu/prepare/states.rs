@@ -9,7 +9,7 @@ use crate::graph::{Graph, Op, StateId};
 /// The initial capacity of the cache in positions, and the least by which it grows.
 const CHUNK: usize = 512;
 
-pub struct States {
+pub(crate) struct States {
     all: Vec<wgpu::Buffer>,
     /// Positions for which states with a row per position have room.
     rows: usize,
@@ -18,7 +18,7 @@ pub struct States {
 }
 
 impl States {
-    pub fn new(gpu: &Gpu, g: &Graph, limits: Limits) -> Result<Self> {
+    pub(crate) fn new(gpu: &Gpu, g: &Graph, limits: Limits) -> Result<Self> {
         check(g, limits, gpu.max_binding)?;
         let rows = limits.n_ctx.min(CHUNK);
         let state = |i: usize| allocate(gpu, g, i, limits.kv, rows);
@@ -28,21 +28,21 @@ impl States {
         Ok(Self { all, rows, saved })
     }
 
-    pub fn get(&self, s: StateId) -> &wgpu::Buffer {
+    pub(crate) fn get(&self, s: StateId) -> &wgpu::Buffer {
         &self.all[s.index()]
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.all.iter().chain(self.saved.iter().map(|(_, b)| b)).map(wgpu::Buffer::size).sum()
     }
 
-    pub fn buffers(&self) -> u64 {
+    pub(crate) fn buffers(&self) -> u64 {
         (self.all.len() + self.saved.len()) as u64
     }
 
     /// Grows the cache to hold positions below `end`, and at least by half: rows move to larger buffers, and `moved` is
     /// called with the old and the new one. Returns how many moved.
-    pub fn reserve(
+    pub(crate) fn reserve(
         &mut self,
         gpu: &Gpu,
         g: &Graph,
@@ -70,7 +70,7 @@ impl States {
     }
 
     /// Copies the recurrent states to their copies, or back. Returns whether there are any.
-    pub fn copy_recurrent(&self, gpu: &Gpu, back: bool) -> bool {
+    pub(crate) fn copy_recurrent(&self, gpu: &Gpu, back: bool) -> bool {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (i, saved) in &self.saved {
             let (from, to) = if back { (saved, &self.all[*i]) } else { (&self.all[*i], saved) };
@@ -84,7 +84,7 @@ impl States {
 }
 
 /// Refuses states that could not be bound whole once the context is full.
-pub fn check(g: &Graph, limits: Limits, max_binding: u64) -> Result<()> {
+pub(crate) fn check(g: &Graph, limits: Limits, max_binding: u64) -> Result<()> {
     (0..g.states.len()).try_for_each(|i| {
         let bytes = state_bytes(g, StateId(i as u32), limits.kv, limits.n_ctx);
         check_binding(&g.states[i].name, bytes, max_binding)

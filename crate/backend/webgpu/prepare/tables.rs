@@ -7,11 +7,11 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::{Graph, Rope, WeightId};
 
-pub struct Tables(Vec<(Table, wgpu::Buffer)>);
+pub(crate) struct Tables(Vec<(Table, wgpu::Buffer)>);
 
 impl Tables {
     /// One buffer for each table of the graph; nodes with the same table share it.
-    pub fn new(gpu: &Gpu, g: &Graph) -> Result<Self> {
+    pub(crate) fn new(gpu: &Gpu, g: &Graph) -> Result<Self> {
         let mut all: Vec<(Table, wgpu::Buffer)> = Vec::new();
         for table in (0..g.nodes.len()).flat_map(|i| Table::of(g, i)) {
             if !all.iter().any(|(t, _)| *t == table) {
@@ -22,17 +22,17 @@ impl Tables {
         Ok(Self(all))
     }
 
-    pub fn get(&self, table: &Table) -> &wgpu::Buffer {
+    pub(crate) fn get(&self, table: &Table) -> &wgpu::Buffer {
         let found = self.0.iter().find(|(t, _)| t == table);
         &found.expect("each table of the plan was made").1
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &wgpu::Buffer> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &wgpu::Buffer> {
         self.0.iter().map(|(_, buffer)| buffer)
     }
 
     /// Fills the tables that are computed on the host from weights.
-    pub fn fill(&self, gpu: &Gpu, g: &Graph, weights: &Weights) {
+    pub(crate) fn fill(&self, gpu: &Gpu, g: &Graph, weights: &Weights) {
         for (table, buffer) in &self.0 {
             gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words(table, g, weights)));
         }

@@ -22,7 +22,7 @@ const MIN_STAGED: usize = 64 << 10;
 
 /// Some rows of a weight, in a buffer of their own.
 #[derive(Debug)]
-pub struct Part {
+pub(crate) struct Part {
     pub buffer: wgpu::Buffer,
     pub row0: usize,
     pub rows: usize,
@@ -59,7 +59,7 @@ struct Store {
     host: Option<Vec<u8>>,
 }
 
-pub struct Weights {
+pub(crate) struct Weights {
     all: Vec<Store>,
     /// Words of which only some bytes have arrived: the bytes, and a mask of those that are valid.
     edges: BTreeMap<(u32, usize, usize), ([u8; 4], u8)>,
@@ -69,7 +69,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    pub fn new(gpu: &Gpu, g: &Graph) -> Result<Self> {
+    pub(crate) fn new(gpu: &Gpu, g: &Graph) -> Result<Self> {
         let tables: Vec<Vec<WeightId>> =
             (0..g.nodes.len()).map(|i| Table::of(g, i).iter().flat_map(Table::weights).collect()).collect();
         let mut all = Vec::with_capacity(g.weights.len());
@@ -86,16 +86,16 @@ impl Weights {
     }
 
     /// The parts of a weight, in the order of their rows.
-    pub fn parts(&self, w: WeightId) -> &[Part] {
+    pub(crate) fn parts(&self, w: WeightId) -> &[Part] {
         &self.all[w.index()].parts
     }
 
     /// The bytes of a weight that is kept on the host.
-    pub fn host(&self, w: WeightId) -> &[u8] {
+    pub(crate) fn host(&self, w: WeightId) -> &[u8] {
         self.all[w.index()].host.as_deref().unwrap_or(&[])
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         let of = |s: &Store| {
             let parts: u64 = s.parts.iter().map(|p| p.buffer.size()).sum();
             parts + s.host.as_ref().map_or(0, |h| h.len() as u64)
@@ -104,16 +104,16 @@ impl Weights {
     }
 
     /// Frees the memory at once: a browser would wait for its garbage collector.
-    pub fn destroy(&self) {
+    pub(crate) fn destroy(&self) {
         self.all.iter().flat_map(|s| &s.parts).for_each(|p| p.buffer.destroy());
     }
 
-    pub fn buffers(&self) -> u64 {
+    pub(crate) fn buffers(&self) -> u64 {
         self.all.iter().map(|s| s.parts.len() as u64).sum()
     }
 
     /// How the next bytes of a piece of `len` bytes at `offset` must be written.
-    pub fn target(&self, w: WeightId, offset: usize, len: usize) -> Option<Target<'_>> {
+    pub(crate) fn target(&self, w: WeightId, offset: usize, len: usize) -> Option<Target<'_>> {
         let store = &self.all[w.index()];
         if store.host.is_some() {
             return Some(Target::Write { len });
@@ -121,7 +121,7 @@ impl Weights {
         target_in(&store.parts, offset, len)
     }
 
-    pub fn write(&mut self, gpu: &Gpu, w: WeightId, mut offset: usize, mut bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, gpu: &Gpu, w: WeightId, mut offset: usize, mut bytes: &[u8]) -> Result<()> {
         let Store { name, parts, host, .. } = &mut self.all[w.index()];
         if let Some(to) = host {
             let Some(to) = offset.checked_add(bytes.len()).and_then(|end| to.get_mut(offset..end)) else {
@@ -152,7 +152,7 @@ impl Weights {
     }
 
     /// Repacks the weights. Fails where bytes are missing.
-    pub fn finish(&mut self, gpu: &Gpu) -> Result<()> {
+    pub(crate) fn finish(&mut self, gpu: &Gpu) -> Result<()> {
         if let Some(((w, _, word), _)) = self.edges.first_key_value() {
             let name = &self.all[*w as usize].name;
             bail!(InvalidState, "weight `{name}` is incomplete near byte {} of a part", word * 4);

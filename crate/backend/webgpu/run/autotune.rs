@@ -45,7 +45,7 @@ pub struct Clock<'a> {
 }
 
 /// The fastest candidates; each is measured together with the best of those before it.
-pub async fn tune(
+pub(crate) async fn tune(
     gpu: &Gpu,
     plan: &Plan,
     limits: Limits,

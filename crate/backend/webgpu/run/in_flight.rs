@@ -43,7 +43,7 @@ impl Flag {
 }
 
 /// Waits until a buffer is mapped.
-pub async fn mapped(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<()> {
+pub(crate) async fn mapped(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<()> {
     let flag = Flag::default();
     let set = flag.clone();
     buffer.map_async(wgpu::MapMode::Read, .., move |r| set.set(r.is_ok()));
@@ -59,7 +59,7 @@ pub async fn mapped(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<()> {
 
 /// What the host reads back from a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// A row of logits per output of the step; maybe none.
     Logits,
     Token,
@@ -78,14 +78,14 @@ struct Slot {
 
 /// Steps in flight, oldest first, and free slots for more of them.
 #[derive(Default)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     steps: VecDeque<Slot>,
     free: Vec<Slot>,
 }
 
 impl InFlight {
     /// Creates slots for `n` more steps whose answer of this kind has up to `bytes` bytes.
-    pub fn add(&mut self, gpu: &Gpu, answer: Answer, n: usize, bytes: u64) -> Result<()> {
+    pub(crate) fn add(&mut self, gpu: &Gpu, answer: Answer, n: usize, bytes: u64) -> Result<()> {
         use wgpu::BufferUsages as U;
         let usage = U::MAP_READ | U::COPY_DST;
         let desc =
@@ -98,16 +98,16 @@ impl InFlight {
     }
 
     /// Steps in flight.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.steps.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 
     /// Fails where no slot is free.
-    pub fn ensure_free(&self, answer: Answer) -> Result<()> {
+    pub(crate) fn ensure_free(&self, answer: Answer) -> Result<()> {
         if !self.free.iter().any(|s| s.answer == answer) {
             bail!(InvalidState, "{} steps are in flight; read the oldest first", self.len());
         }
@@ -118,7 +118,7 @@ impl InFlight {
     ///
     /// # Panics
     /// Where no slot is free.
-    pub fn take(&mut self, encoder: &mut wgpu::CommandEncoder, answer: Answer, from: &wgpu::Buffer, bytes: u64) {
+    pub(crate) fn take(&mut self, encoder: &mut wgpu::CommandEncoder, answer: Answer, from: &wgpu::Buffer, bytes: u64) {
         let free = self.free.iter().position(|s| s.answer == answer).expect("the caller ensured that one is free");
         let mut slot = self.free.swap_remove(free);
         slot.bytes = bytes;
@@ -130,7 +130,7 @@ impl InFlight {
     }
 
     /// Requests a notification when the newest step is complete. Call it after the submit.
-    pub fn notify(&mut self, queue: &wgpu::Queue, submission: wgpu::SubmissionIndex) {
+    pub(crate) fn notify(&mut self, queue: &wgpu::Queue, submission: wgpu::SubmissionIndex) {
         let slot = self.steps.back_mut().expect("a step took a slot");
         slot.submission = Some(submission);
         let flag = slot.flag.clone();
@@ -143,7 +143,7 @@ impl InFlight {
 
     /// Copies the answer of the oldest step with an answer of this kind. Blocks until it is complete natively; never in a
     /// browser.
-    pub fn poll(&mut self, gpu: &Gpu, cx: &Context<'_>, answer: Answer, out: &mut [u8]) -> Poll<Result<()>> {
+    pub(crate) fn poll(&mut self, gpu: &Gpu, cx: &Context<'_>, answer: Answer, out: &mut [u8]) -> Poll<Result<()>> {
         let Some(oldest) = self.steps.iter().position(|s| s.answer == answer) else {
             return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step is in flight")));
         };

@@ -1,7 +1,7 @@
 //! Running steps: one step, its division into submits, steps in flight, and timing.
 
-pub mod autotune;
-pub mod in_flight;
-pub mod profile;
-pub mod step;
-pub mod submit_budget;
+pub(super) mod autotune;
+pub(super) mod in_flight;
+pub(super) mod profile;
+pub(super) mod step;
+pub(super) mod submit_budget;

@@ -12,7 +12,7 @@ use crate::error::Result;
 const BATCH: usize = 1024;
 
 /// Runs a step's dispatches, each in a pass of its own.
-pub async fn run(gpu: &Gpu, dispatches: &[Dispatch], step: &Step<'_>) -> Result<Vec<Timed>> {
+pub(crate) async fn run(gpu: &Gpu, dispatches: &[Dispatch], step: &Step<'_>) -> Result<Vec<Timed>> {
     let running: Vec<_> = dispatches.iter().filter_map(|d| Some((d, d.grid(step)?))).collect();
     let mut all = Vec::with_capacity(running.len());
     for batch in running.chunks(BATCH) {
@@ -32,7 +32,7 @@ pub async fn run(gpu: &Gpu, dispatches: &[Dispatch], step: &Step<'_>) -> Result<
 }
 
 /// Bytes per second of a kernel that only reads a large buffer, vector by vector: the limit to compare kernels with.
-pub async fn streaming_read(gpu: &Gpu) -> Result<f64> {
+pub(crate) async fn streaming_read(gpu: &Gpu) -> Result<f64> {
     const REPEATS: usize = 5;
     // Larger than any cache, and small enough for a phone.
     let bytes = gpu.max_binding.min(if gpu.tuning.software { 64 << 20 } else { 256 << 20 }) / 4096 * 4096;
@@ -70,7 +70,7 @@ pub async fn streaming_read(gpu: &Gpu) -> Result<f64> {
 }
 
 /// The nanoseconds of each of the `n` passes that `record` encodes.
-pub async fn time(
+pub(crate) async fn time(
     gpu: &Gpu,
     n: usize,
     mut record: impl FnMut(&mut wgpu::CommandEncoder, usize, wgpu::ComputePassTimestampWrites<'_>),

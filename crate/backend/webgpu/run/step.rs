@@ -19,7 +19,7 @@ const MAX_IN_FLIGHT: usize = 12;
 const MAX_LOGITS_IN_FLIGHT: usize = 4;
 
 /// A plan that is ready, and its steps in flight.
-pub struct Runner {
+pub(crate) struct Runner {
     pub program: Program,
     /// Made when it is first asked for.
     pub sampler: Option<Sampler>,
@@ -31,7 +31,7 @@ pub struct Runner {
 
 impl Runner {
     /// With work per second that is given, or else measured.
-    pub fn new(gpu: &Gpu, plan: Plan, limits: Limits, rate: Option<u64>) -> Result<Self> {
+    pub(crate) fn new(gpu: &Gpu, plan: Plan, limits: Limits, rate: Option<u64>) -> Result<Self> {
         let program = Program::new(gpu, plan, limits)?;
         let logits = limits.max_outputs * program.plan.graph.n_vocab() * 4;
         let mut in_flight = InFlight::default();
@@ -41,7 +41,7 @@ impl Runner {
     }
 
     /// What was made so far.
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         let made = self.program.made;
         Counters {
             pipelines: made.pipelines,
@@ -52,7 +52,7 @@ impl Runner {
     }
 
     /// Makes ready to choose tokens by these rules. Returns how many such steps may be in flight at once.
-    pub fn prepare_sampling(&mut self, gpu: &Gpu, c: &mut Counters, rules: &SamplingRules) -> Result<usize> {
+    pub(crate) fn prepare_sampling(&mut self, gpu: &Gpu, c: &mut Counters, rules: &SamplingRules) -> Result<usize> {
         if !sampler::knows(rules, self.program.plan.graph.n_vocab()) {
             return Ok(0);
         }
@@ -69,7 +69,7 @@ impl Runner {
 
     /// Submits a step, with a copy of what comes back to the host: one pass and one submit, or several where it would
     /// take long.
-    pub fn start(
+    pub(crate) fn start(
         &mut self,
         gpu: &Gpu,
         c: &mut Counters,
@@ -102,7 +102,7 @@ impl Runner {
     }
 
     /// Makes room in the cache for a step.
-    pub fn reserve(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>) -> Result<()> {
+    pub(crate) fn reserve(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>) -> Result<()> {
         let made = self.program.reserve(gpu, step.pos + step.tokens.len())?;
         c.buffers += made.buffers;
         c.submits += made.buffers;
@@ -180,12 +180,12 @@ impl Runner {
     }
 
     /// Copies the logits of the oldest step that gives some.
-    pub fn poll_logits(&mut self, gpu: &Gpu, cx: &Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
+    pub(crate) fn poll_logits(&mut self, gpu: &Gpu, cx: &Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
         self.poll(gpu, cx, Answer::Logits, bytemuck::cast_slice_mut(logits))
     }
 
     /// The token of the oldest step that chooses one.
-    pub fn poll_token(&mut self, gpu: &Gpu, cx: &Context<'_>) -> Poll<Result<u32>> {
+    pub(crate) fn poll_token(&mut self, gpu: &Gpu, cx: &Context<'_>) -> Poll<Result<u32>> {
         if self.sampler.is_none() {
             return Poll::Ready(Err(not_asked()));
         }
@@ -203,7 +203,7 @@ impl Runner {
     }
 
     /// Writes what a step reads, without starting it.
-    pub fn write(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>) -> Result<()> {
+    pub(crate) fn write(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>) -> Result<()> {
         fits(step, self.program.limits)?;
         self.reserve(gpu, c, step)?;
         write_head(&mut self.words, step);
@@ -223,13 +223,13 @@ fn is_known(request: Option<&SampleRequest<'_>>) -> bool {
 }
 
 /// The start of the step buffer of a step.
-pub fn write_head(words: &mut Vec<u32>, step: &Step<'_>) {
+pub(crate) fn write_head(words: &mut Vec<u32>, step: &Step<'_>) {
     words.clear();
     words.extend([step.tokens.len() as u32, step.pos as u32, step.outputs as u32, 0]);
 }
 
 /// And its ids.
-pub fn write_ids(words: &mut Vec<u32>, step: &Step<'_>) {
+pub(crate) fn write_ids(words: &mut Vec<u32>, step: &Step<'_>) {
     words.resize(IDS_AT as usize / 4, 0);
     words.extend_from_slice(step.tokens);
 }

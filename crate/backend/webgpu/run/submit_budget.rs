@@ -18,7 +18,7 @@ const HARDWARE: u64 = 100_000_000_000;
 const SOFTWARE: u64 = 500_000_000;
 
 /// The speed of the GPU, and with it the work of a submit.
-pub struct SubmitBudget {
+pub(crate) struct SubmitBudget {
     /// Work per second.
     rate: u64,
     measured: bool,
@@ -28,25 +28,25 @@ pub struct SubmitBudget {
 
 impl SubmitBudget {
     /// With the given rate, or a measured one.
-    pub fn new(rate: Option<u64>, software: bool) -> Self {
+    pub(crate) fn new(rate: Option<u64>, software: bool) -> Self {
         let guess = if software { SOFTWARE } else { HARDWARE };
         Self { rate: rate.unwrap_or(guess), measured: rate.is_none(), began: None }
     }
 
     /// The most work of a submit of this step. A step of one token is always one submit.
-    pub fn of(&self, step: &Step<'_>) -> u64 {
+    pub(crate) fn of(&self, step: &Step<'_>) -> u64 {
         if step.tokens.len() == 1 { u64::MAX } else { self.rate / PER_SECOND }
     }
 
     /// Starts timing a step that has the GPU to itself. Short steps are not timed: latency dominates them.
-    pub fn begin(&mut self, run: &[Dispatch], step: &Step<'_>) {
+    pub(crate) fn begin(&mut self, run: &[Dispatch], step: &Step<'_>) {
         let work = run.iter().map(|d| d.work(step)).sum();
         let tells = self.measured && step.tokens.len() > GEMV_MAX_ROWS && work >= self.rate / PER_SECOND / 5;
         self.began = tells.then(|| (Instant::now(), work));
     }
 
     /// Ends timing: the oldest step is complete.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if let Some((began, work)) = self.began.take() {
             self.learn(work, began.elapsed().as_secs_f64());
         }
@@ -61,7 +61,7 @@ impl SubmitBudget {
 
 /// How many tokens of a step to run at once: as many as keep each dispatch within the budget, unless fewer would not make
 /// any dispatch shorter. All rows of logits come from the last ones.
-pub fn tokens_at_once(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
+pub(crate) fn tokens_at_once(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
     let most = step.tokens.len();
     let longest = |n: usize| {
         let (tokens, pos) = (&step.tokens[..n], step.pos + most - n);
@@ -76,7 +76,7 @@ pub fn tokens_at_once(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
 }
 
 /// How many of these dispatches fit into a submit: at least one.
-pub fn fitting(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
+pub(crate) fn fitting(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
     let mut total = 0u64;
     let over = run.iter().position(|d| {
         let (work, before) = (d.work(step), total);

@@ -7,14 +7,14 @@ use crate::graph::View;
 
 /// The bindings of a shader after the step uniform, in order.
 #[derive(Clone, Debug, Default)]
-pub struct Bindings {
+pub(crate) struct Bindings {
     pub text: String,
     pub access: Vec<Access>,
 }
 
 impl Bindings {
     /// Adds a buffer of elements of a WGSL type.
-    pub fn buffer(&mut self, access: Access, name: &str, element: &str) {
+    pub(crate) fn buffer(&mut self, access: Access, name: &str, element: &str) {
         self.access.push(access);
         let mode = if access == Access::Read { "read" } else { "read_write" };
         let n = self.access.len();
@@ -23,13 +23,13 @@ impl Bindings {
     }
 
     /// Renames the last buffer.
-    pub fn rename(&mut self, old: &str, new: &str) {
+    pub(crate) fn rename(&mut self, old: &str, new: &str) {
         self.text = self.text.replace(&format!(" {old}: array"), &format!(" {new}: array"));
     }
 
     /// Adds a function `(t, i)` of this name: element i (of `width` numbers) of row t of a value. It reads the buffer
     /// `from`, whose elements are single numbers or, where `vectors`, `width` numbers each.
-    pub fn view(&mut self, function: &str, from: &str, v: View, width: usize, vectors: bool) {
+    pub(crate) fn view(&mut self, function: &str, from: &str, v: View, width: usize, vectors: bool) {
         let unit = if vectors { width } else { 1 };
         let (stride, at, group, len) = (v.stride / unit, v.at / unit, v.group / unit, v.len / width);
         let ty = if width == 1 { "f32" } else { "vec4<f32>" };
@@ -53,7 +53,7 @@ impl Bindings {
     }
 
     /// Adds a buffer for a view whose elements are `width` numbers, and the function that reads it.
-    pub fn viewed(&mut self, name: &str, function: &str, v: View, width: usize) {
+    pub(crate) fn viewed(&mut self, name: &str, function: &str, v: View, width: usize) {
         let vectors = [v.stride, v.at, v.group, v.len].iter().all(|n| n.is_multiple_of(width));
         self.buffer(Access::Read, name, if vectors && width == 4 { "vec4<f32>" } else { "f32" });
         self.view(function, name, v, width, vectors);

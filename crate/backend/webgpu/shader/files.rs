@@ -152,7 +152,7 @@ const FILES: &[(&str, &str)] = files![
 ///
 /// # Panics
 /// Where there is no such file.
-pub fn file(name: &str) -> &'static str {
+pub(crate) fn file(name: &str) -> &'static str {
     let is = |path: &str| path.rsplit('/').next().and_then(|f| f.strip_suffix(".wgsl")) == Some(name);
     let found = FILES.iter().find(|(path, _)| is(path));
     found.unwrap_or_else(|| panic!("there is no shader file {name}")).1

@@ -9,7 +9,7 @@ use super::text::{Const, constant};
 
 /// A matrix of a kernel, as far as the generated functions depend on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// Rows of its result.
     pub rows: usize,
     /// The column of y for its first row.
@@ -21,7 +21,7 @@ pub struct Segment {
 /// What the matrices of a kernel have in common. A workgroup makes some rows of one segment; where two segments are
 /// gate and up, the same rows of both.
 #[derive(Clone, Debug)]
-pub struct Segments {
+pub(crate) struct Segments {
     pub all: Vec<Segment>,
     pub gate_and_up: bool,
     /// The rows of all experts that this part of the matrix has.
@@ -56,7 +56,7 @@ impl Segments {
 
     /// `segment`, `rows_in`, `column`, `bias`, `here` and `any_here` where there are experts, and `store`, for workgroups
     /// of `rows` rows; and how many workgroups there are. `store` is the statement that writes `v` to `y[o]`.
-    pub fn frame(&self, rows: usize, store: &str) -> (String, usize) {
+    pub(crate) fn frame(&self, rows: usize, store: &str) -> (String, usize) {
         let (mut text, all) = self.segment(rows);
         text += &self.by_segment("fn rows_in(segment: u32) -> u32", |s| format!("{}u", s.rows));
         text += &self.by_segment("fn column(segment: u32) -> u32", |s| format!("{}u", s.column));
@@ -79,13 +79,13 @@ impl Segments {
     }
 
     /// `rows_of(segment, first, lane, run0)`: `rows` of the segment's matrix, or `rows_pair`.
-    pub fn rows_of(&self) -> String {
+    pub(crate) fn rows_of(&self) -> String {
         let f = "fn rows_of(segment: u32, first: u32, lane: u32, run0: u32) -> array<f32, NR * T>";
         self.by_copy(f, "rows_pair(first, lane, run0)", |i| format!("rows_{i}(first, lane, run0)"))
     }
 
     /// `flat_of(segment, row, t0, n)`: `flat` of the segment's matrix, or `flat_pair`.
-    pub fn flat_of(&self) -> String {
+    pub(crate) fn flat_of(&self) -> String {
         let f = "fn flat_of(segment: u32, row: u32, t0: u32, n: u32) -> array<vec4<f32>, T>";
         self.by_copy(f, "flat_pair(row, t0, n)", |i| format!("flat_{i}(row, t0, n)"))
     }
@@ -103,13 +103,13 @@ impl Segments {
     }
 
     /// `load_w(segment, row0, i, run)`: the run of row i of a tile of 64, by `load_run` of the segment's matrix.
-    pub fn load_w_run(&self) -> String {
+    pub(crate) fn load_w_run(&self) -> String {
         let f = "fn load_w(segment: u32, row0: u32, i: u32, run: u32) -> Run";
         self.by_row(f, |i, row| format!("load_run_{i}(row_base_{i}(row_at_{i}(row0 + {row})), run)"))
     }
 
     /// The same by `load_ints`.
-    pub fn load_w_ints(&self) -> String {
+    pub(crate) fn load_w_ints(&self) -> String {
         let f = "fn load_w(segment: u32, row0: u32, i: u32, run: u32) -> Ints";
         self.by_row(f, |i, row| format!("load_ints_{i}(row_base_{i}(row_at_{i}(row0 + {row})), run)"))
     }
@@ -135,14 +135,14 @@ fn line(text: &mut String, args: fmt::Arguments<'_>) {
 /// Copies shader files for the several matrices of one shader. Names that are declared in a file which reads the weights
 /// `w` get the number of the matrix as a suffix: `load_run` becomes `load_run_0`, `load_run_1`, and so on. Other files
 /// are shared.
-pub struct PerMatrixCode {
+pub(crate) struct PerMatrixCode {
     shared: String,
     seen: Vec<String>,
     text: String,
 }
 
 impl PerMatrixCode {
-    pub fn new(shared: &[&str]) -> Self {
+    pub(crate) fn new(shared: &[&str]) -> Self {
         let mut c = Self { shared: String::new(), seen: Vec::new(), text: String::new() };
         shared.iter().for_each(|lib| c.share(lib));
         c
@@ -156,7 +156,7 @@ impl PerMatrixCode {
     }
 
     /// Copy `number` of these parts, with constants of its own.
-    pub fn add(&mut self, number: usize, libs: &[&str], consts: &[(&str, Const)]) {
+    pub(crate) fn add(&mut self, number: usize, libs: &[&str], consts: &[(&str, Const)]) {
         let mut names: Vec<String> = consts.iter().map(|(key, _)| (*key).to_string()).collect();
         names.push("w".to_string());
         let mut own = String::new();
@@ -191,7 +191,7 @@ impl PerMatrixCode {
         self.text.push_str(&own[at..]);
     }
 
-    pub fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.shared + &self.text
     }
 }

@@ -1,6 +1,6 @@
 //! The text of shaders: see `shaders/README.md` for what the files agree on.
 
-pub mod bindings;
-pub mod files;
-pub mod interfaces;
-pub mod text;
+pub(super) mod bindings;
+pub(super) mod files;
+pub(super) mod interfaces;
+pub(super) mod text;

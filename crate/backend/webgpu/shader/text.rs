@@ -10,19 +10,25 @@ use super::files::file;
 
 /// A constant at the head of a shader.
 #[derive(Clone, Copy, Debug)]
-pub enum Const {
+pub(crate) enum Const {
     U(usize),
     F(f32),
     B(bool),
 }
 
 /// The shader `name` with these parts and these constants.
-pub fn assemble(name: &str, libs: &[&str], consts: &[(&str, Const)]) -> String {
+pub(crate) fn assemble(name: &str, libs: &[&str], consts: &[(&str, Const)]) -> String {
     assemble_with(name, &Bindings::default(), libs, consts, "")
 }
 
 /// The same with bindings that the file does not declare, and extra text before it.
-pub fn assemble_with(name: &str, bindings: &Bindings, libs: &[&str], consts: &[(&str, Const)], own: &str) -> String {
+pub(crate) fn assemble_with(
+    name: &str,
+    bindings: &Bindings,
+    libs: &[&str],
+    consts: &[(&str, Const)],
+    own: &str,
+) -> String {
     let mut text = String::new();
     for (key, value) in consts {
         constant(&mut text, key, *value);
@@ -37,7 +43,7 @@ pub fn assemble_with(name: &str, bindings: &Bindings, libs: &[&str], consts: &[(
     text
 }
 
-pub fn constant(text: &mut String, key: &str, value: Const) {
+pub(crate) fn constant(text: &mut String, key: &str, value: Const) {
     let written = match value {
         Const::U(v) => {
             let v = u32::try_from(v).expect("sizes were checked against the limits of the device");

@@ -12,7 +12,7 @@ use crate::graph::{Act, Dim, View};
 
 /// A fused matmul as a kernel sees it: some matrices with one input, what happens to it before, and to the result after.
 #[derive(Clone, Debug)]
-pub struct MatMul {
+pub(super) struct MatMul {
     pub cols: usize,
     pub input: Input,
     /// One for each matrix; two where they are gate and up.
@@ -25,7 +25,7 @@ pub struct MatMul {
 
 /// Some rows of a matrix, and where they go.
 #[derive(Clone, Copy, Debug)]
-pub struct Segment {
+pub(super) struct Segment {
     pub m: Matrix,
     /// The column of y that row 0 of the whole matrix is for.
     pub column: usize,
@@ -35,7 +35,7 @@ pub struct Segment {
 
 /// What happens to x, as in `Pre`; the weights of norms are in a table.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Input {
+pub(super) enum Input {
     Plain,
     Norm {
         eps: f32,
@@ -55,7 +55,7 @@ pub enum Input {
 
 /// What happens to the result, as in `Post`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Output {
+pub(super) enum Output {
     Plain,
     Glu(Act),
     Add {
@@ -67,7 +67,7 @@ pub enum Output {
 
 /// How a token's experts are laid out.
 #[derive(Clone, Copy, Debug)]
-pub struct Experts {
+pub(super) struct Experts {
     pub n_expert: usize,
     pub n_used: usize,
     /// x is one row for all experts of a token, not one for each.
@@ -77,36 +77,36 @@ pub struct Experts {
 }
 
 impl MatMul {
-    pub fn halves(&self) -> usize {
+    pub(super) fn halves(&self) -> usize {
         if matches!(self.output, Output::Glu(_)) { 2 } else { 1 }
     }
 
     /// Whether the experts of a token are summed.
-    pub fn sums(&self) -> bool {
+    pub(super) fn sums(&self) -> bool {
         self.experts.is_some() && matches!(self.output, Output::Add { .. } | Output::AddToItself)
     }
 
     /// Whether all matrices are of types for the int8 kernels.
-    pub fn in_ints(&self) -> bool {
+    pub(super) fn in_ints(&self) -> bool {
         self.segments.iter().all(|s| in_ints(s.m.dtype))
     }
 
     /// Whether values of some matrix are an integer times a scale plus a minimum.
-    pub fn has_minima(&self) -> bool {
+    pub(super) fn has_minima(&self) -> bool {
         self.segments.iter().any(|s| quant(s.m.dtype).contains(&"run_of_unsigned"))
     }
 
-    pub fn needs_table(&self) -> bool {
+    pub(super) fn needs_table(&self) -> bool {
         self.input != Input::Plain || self.segments.iter().any(|s| s.bias.is_some())
     }
 
     /// Rows of each matrix that make rows of y: with experts those of one.
-    pub fn rows(&self, s: &Segment) -> usize {
+    pub(super) fn rows(&self, s: &Segment) -> usize {
         self.experts.map_or(s.m.rows, |e| s.m.total_rows / e.n_expert)
     }
 
     /// Bound after the step: the matrices, x of such elements, and what of the rest there is, in this order.
-    pub fn bindings(&self, x: &str) -> Bindings {
+    pub(super) fn bindings(&self, x: &str) -> Bindings {
         let mut b = Bindings::default();
         for (i, s) in self.segments.iter().enumerate() {
             b.buffer(Read, &format!("w_{i}"), element(s.m.dtype));
@@ -136,7 +136,7 @@ impl MatMul {
         b
     }
 
-    pub fn consts(&self, grid_x: usize) -> Vec<(&'static str, Const)> {
+    pub(super) fn consts(&self, grid_x: usize) -> Vec<(&'static str, Const)> {
         let mut all = vec![
             ("RUNS", U(self.cols / 32)),
             ("Y_COLS", U(self.y_cols)),
@@ -160,7 +160,7 @@ impl MatMul {
 
     /// Copies of what unpacks each matrix, and of what `body` names for its type, which multiplies one of them; `pair`
     /// multiplies both halves.
-    pub fn matrices(
+    pub(super) fn matrices(
         &self,
         shared: &[&str],
         body: impl Fn(DType) -> Vec<&'static str>,
@@ -182,7 +182,7 @@ impl MatMul {
     }
 
     /// What the generated functions know of the matrices.
-    pub fn segments(&self) -> Segments {
+    pub(super) fn segments(&self) -> Segments {
         let of = |s: &Segment| {
             let column = s.column + if self.experts.is_some() { 0 } else { s.m.row0 };
             interfaces::Segment { rows: self.rows(s), column, bias: s.bias }
@@ -196,7 +196,7 @@ impl MatMul {
     }
 
     /// The generated functions that all kernels call, for workgroups of `rows` rows, and how many workgroups there are.
-    pub fn frame(&self, rows: usize) -> (String, usize) {
+    pub(super) fn frame(&self, rows: usize) -> (String, usize) {
         let store = match self.output {
             Output::Plain => "y[o] = v;",
             Output::Glu(_) => "y[o] = act(v) * (high + bias(1u, row));",
@@ -209,12 +209,12 @@ impl MatMul {
     }
 
     /// Rows of x of a tile, the lib that says which, and how many each token has.
-    pub fn tile(&self) -> (usize, &'static str, usize) {
+    pub(super) fn tile(&self) -> (usize, &'static str, usize) {
         let of_experts = |e: Experts| (e.tile.unwrap_or(1), "tile_expert", e.n_used);
         self.experts.map_or((64, "tile_tokens", 1), of_experts)
     }
 
-    pub fn act_libs(&self) -> Vec<&'static str> {
+    pub(super) fn act_libs(&self) -> Vec<&'static str> {
         match (self.input, self.output) {
             (Input::GatedNorm { act, .. }, _) => vec!["v4", act_lib(act)],
             (_, Output::Glu(act)) => vec!["v1", act_lib(act)],

@@ -7,7 +7,7 @@ use crate::backend::webgpu::shader::text::Const::U;
 use crate::backend::webgpu::shader::text::assemble_with;
 
 /// A matmul of many rows of x as they are.
-pub fn gemm(p: &MatMul) -> Kernel {
+pub(super) fn gemm(p: &MatMul) -> Kernel {
     let (tile, lib, z) = p.tile();
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);

@@ -24,7 +24,7 @@ fn lanes(parts: usize, most: usize) -> usize {
 
 impl MatMul {
     /// Rows of x that a gemv takes at once, and the most rows of a step that it runs for.
-    pub fn gemv_tiles(&self) -> &'static [(usize, usize)] {
+    pub(super) fn gemv_tiles(&self) -> &'static [(usize, usize)] {
         match self.input {
             // The sums of squares of all heads take the workgroup memory that more rows would.
             Input::GatedNorm { .. } => &[(1, 1), (4, GEMV_MAX_ROWS)],
@@ -45,7 +45,7 @@ fn body(dtype: DType) -> (usize, Vec<&'static str>) {
 }
 
 /// A matmul of up to `columns` rows of x a workgroup, or of one with its experts.
-pub fn gemv(p: &MatMul, columns: usize, tuning: Tuning) -> Kernel {
+pub(super) fn gemv(p: &MatMul, columns: usize, tuning: Tuning) -> Kernel {
     let rows: usize = p.segments.iter().map(|s| p.rows(s)).max().unwrap_or(0);
     let of = if rows >= WIDE_MATRIX_ROWS { tuning.wide } else { tuning.narrow };
     let runs = p.cols / 32;

@@ -9,7 +9,7 @@ use crate::backend::webgpu::shader::text::{assemble, assemble_with};
 use crate::dtype::DType;
 
 /// A matmul of many rows of x that `quantize_q8` made, by matrices that are all `in_ints`.
-pub fn gemm_q8(p: &MatMul) -> Kernel {
+pub(super) fn gemm_q8(p: &MatMul) -> Kernel {
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);
     let (tile, lib, z) = p.tile();
@@ -25,7 +25,7 @@ pub fn gemm_q8(p: &MatMul) -> Kernel {
 }
 
 /// Rows of `cols` values in int8. Binds x, y.
-pub fn quantize_q8(cols: usize) -> Kernel {
+pub(super) fn quantize_q8(cols: usize) -> Kernel {
     let runs = cols / 32;
     let source = assemble("quantize_q8", &["run", "dot"], &[("RUNS", U(runs))]);
     let grid = [runs.div_ceil(THREADS) as u32, 1];

@@ -18,7 +18,7 @@ use crate::dtype::DType;
 use crate::graph::{self, FusedMatMul, Graph, Op, Post, Pre, Term, ValueId, norm_add_before};
 
 /// Bytes of normed rows of x, or of the rows of experts before their sum.
-pub fn scratch_bytes(g: &Graph, p: &FusedMatMul, limits: Limits, tuning: Tuning) -> usize {
+pub(crate) fn scratch_bytes(g: &Graph, p: &FusedMatMul, limits: Limits, tuning: Tuning) -> usize {
     let normed = if p.pre == Pre::None { 0 } else { g.shape(p.x).cols };
     let tiled = tiles(g, p, tuning).first().is_some_and(|(_, when)| !when.is_beyond(limits.max_tokens));
     let summed = match (p.experts, p.post) {
@@ -29,7 +29,7 @@ pub fn scratch_bytes(g: &Graph, p: &FusedMatMul, limits: Limits, tuning: Tuning)
 }
 
 /// Bytes of the rows of x in int8.
-pub fn quantized_bytes(g: &Graph, op: &Op, limits: Limits, tuning: Tuning) -> usize {
+pub(crate) fn quantized_bytes(g: &Graph, op: &Op, limits: Limits, tuning: Tuning) -> usize {
     let cols = match op {
         Op::FusedMatMul(p) if in_ints(g, p) => g.shape(p.x).cols,
         Op::MatMul { w, x } | Op::MoeMatMul { w, x, .. } if libs::in_ints(g.weight(*w).dtype) => g.shape(*x).cols,
@@ -56,7 +56,7 @@ fn tiles(g: &Graph, p: &FusedMatMul, tuning: Tuning) -> Vec<(usize, When)> {
 
 /// # Panics
 /// Where the op is not a matmul.
-pub fn lower(l: &mut Launches<'_>, op: &Op) {
+pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
     let plain = |x, w, experts| {
         let parts = vec![Term { w, bias: None }];
         FusedMatMul { x, pre: Pre::None, parts, post: Post::None, experts }

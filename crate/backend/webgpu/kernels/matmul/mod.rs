@@ -11,5 +11,5 @@ mod software;
 mod unaligned;
 mod variants;
 
-pub use lower::{lower, quantized_bytes, scratch_bytes};
-pub use variants::{tuned_variants, variants};
+pub(crate) use lower::{lower, quantized_bytes, scratch_bytes};
+pub(crate) use variants::{tuned_variants, variants};

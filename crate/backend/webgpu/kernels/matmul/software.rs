@@ -13,7 +13,7 @@ use crate::backend::webgpu::shader::text::Const::U;
 use crate::backend::webgpu::shader::text::assemble_with;
 
 /// The gemm, and with one row the gemv, of software adapters.
-pub fn gemm_flat(p: &MatMul, columns: usize) -> Kernel {
+pub(super) fn gemm_flat(p: &MatMul, columns: usize) -> Kernel {
     // Narrow workgroups, so that matrices with few rows still occupy all cores.
     let threads = 16;
     let (frame, all) = p.frame(threads * 4 / p.halves());

@@ -9,14 +9,14 @@ use crate::backend::webgpu::shader::text::Const::{B, U};
 use crate::backend::webgpu::shader::text::assemble;
 
 /// A product for rows that are not a multiple of a run.
-pub fn matmul_unaligned(m: Matrix) -> Kernel {
+pub(super) fn matmul_unaligned(m: Matrix) -> Kernel {
     let (grid, grid_x) = fold(m.rows.div_ceil(THREADS));
     let consts = [m.consts(), vec![("GRID_X", U(grid_x))]].concat();
     let source = assemble("matmul_unaligned", &value(m.dtype), &consts);
     Kernel { name: "matmul_unaligned", source, bind: vec![Read, Read, Write], grid, rows: 1, z: 1 }
 }
 /// A product by experts for rows that are not a multiple of a run: `m` holds the rows of all experts, or some.
-pub fn moe_matmul_unaligned(m: Matrix, e: Experts) -> Kernel {
+pub(super) fn moe_matmul_unaligned(m: Matrix, e: Experts) -> Kernel {
     let rows = m.total_rows / e.n_expert;
     let mut consts = m.consts();
     consts.extend([("EXPERTS", U(e.n_expert)), ("USED", U(e.n_used)), ("Y_ROWS", U(rows)), ("SHARED", B(e.shared_x))]);

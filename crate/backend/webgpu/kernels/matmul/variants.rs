@@ -13,13 +13,13 @@ use crate::backend::webgpu::tuning::{Tuning, WIDE_MATRIX_ROWS};
 use crate::dtype::DType;
 use crate::graph::{Act, Dim, View};
 
-pub fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
+pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let quantize = [64, 2048].map(|n| (n.to_string(), quantize_q8(n)));
     matrices(tuning).into_iter().chain(fused(tuning)).chain(quantize).collect()
 }
 
 /// What tuning chooses from.
-pub fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
+pub(crate) fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
     let shapes =
         [(768, 100, Output::Plain), (256, WIDE_MATRIX_ROWS + 1, Output::Plain), (768, 100, Output::Glu(Act::Silu))];
     let kernel = |(cols, rows, output)| {
