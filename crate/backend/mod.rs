@@ -1,4 +1,4 @@
-//! How a plan runs. A backend knows ops, packed weights and slots; it never knows a model.
+//! How a plan runs. A backend knows ops, packed weights and slots, but no models.
 
 mod adapter;
 pub mod cpu;
@@ -27,10 +27,10 @@ use crate::quant;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KvType {
-    /// As they are computed.
+    /// As they are computed, in f32.
     #[default]
     F32,
-    /// Rounded to half precision.
+    /// Rounded to f16.
     F16,
     /// int8 with an f16 scale per 32 values.
     Q8_0,
@@ -51,7 +51,7 @@ impl KvType {
         match self {
             KvType::F32 => 4 * n,
             KvType::F16 => 2 * n,
-            // Scales are f16, in whole words.
+            // The f16 scales are padded to whole words.
             KvType::Q8_0 => n + n.div_ceil(64) * 4,
         }
     }
@@ -80,7 +80,7 @@ pub struct Limits {
     pub max_tokens: usize,
     /// The most rows of logits of one step.
     pub max_outputs: usize,
-    /// What rows of keys and values are kept in, as [`Backend::kv_type`] answered.
+    /// Type of the rows of keys and values, as returned by [`Backend::kv_type`].
     pub kv: KvType,
 }
 
@@ -88,12 +88,12 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activations {
-    /// Exact: what reference figures are measured with.
+    /// Exact f32: reference results are measured with it.
     #[default]
     F32,
     /// int8 with a scale per 32 columns, for matrices whose type [`quant::splits`]: several times faster, with an error
-    /// below that of the quantised weights. GPUs have kernels for most of these types and use them in steps of many
-    /// tokens only: short steps are bound by memory.
+    /// below that of the quantised weights. GPUs have kernels for most of these types and use them only in steps of
+    /// many tokens: short steps are bound by memory.
     Q8,
 }
 
@@ -111,7 +111,7 @@ pub struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// What of the graph runs.
+    /// A part of the graph that runs.
     pub fn part(&self, g: &Graph) -> Result<Part> {
         g.part(self.entry).ok_or_else(|| {
             Error::new(
@@ -130,7 +130,7 @@ impl Step<'_> {
     }
 }
 
-/// What a backend did since it was prepared. Deterministic, so tests assert on these and never on times.
+/// What a backend has done since it was prepared. Deterministic, so tests assert on these counts and never on times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counters {
@@ -142,7 +142,7 @@ pub struct Counters {
     pub passes: u64,
     /// Submissions to the queue.
     pub submits: u64,
-    /// Bytes written to the device per step inputs (not weights), and read back.
+    /// Bytes of step inputs written to the device, without weights.
     pub bytes_written: u64,
     /// Bytes read back: logits and chosen tokens.
     pub bytes_read: u64,
@@ -189,21 +189,21 @@ pub trait Backend {
     /// Allocates weights, states and slots, and compiles what the plan needs.
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()>;
 
-    /// Puts packed bytes of a weight at `offset` bytes from its start. Pieces come in any size and order.
+    /// Writes packed bytes of a weight at `offset` bytes from its start. Pieces come in any size and order.
     fn write_weight(&mut self, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()>;
 
-    /// Ends loading: repacks what was written. Fails where bytes are missing.
+    /// Ends loading: repacks what was written. Fails if bytes are missing.
     fn finish_weights(&mut self) -> Result<()>;
 
     /// Starts a step. The engine has checked ids, positions and row counts.
     fn submit(&mut self, step: &Step<'_>) -> Result<()>;
 
-    /// Copies the logits of the oldest step that was not read yet: `outputs * n_vocab` values. A step without outputs
-    /// is read too, with an empty slice: it is how the caller knows that it is over.
+    /// Copies the logits of the oldest unread step: `outputs * n_vocab` values. A step without outputs is read too,
+    /// with an empty slice: this tells the caller that it is done.
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>>;
 
-    /// Prepares sampling on the device by these rules, so that a step can run before the host has seen the token of the
-    /// one before. Returns how many such steps may be in flight: 0 where the backend cannot sample.
+    /// Prepares sampling on the device by these rules, so that a step can run before the host has read the previous
+    /// token. Returns how many such steps may be in flight: 0 if the backend cannot sample.
     fn prepare_sampling(&mut self, _: &SamplingRules) -> Result<usize> {
         Ok(0)
     }
@@ -214,26 +214,26 @@ pub trait Backend {
         Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))
     }
 
-    /// The token of the oldest sampled step that was not read yet. [`ErrorKind::DegenerateLogits`] where the logits
-    /// leave none to choose.
+    /// The token of the oldest unread sampled step. [`ErrorKind::DegenerateLogits`] if no token can be chosen from the
+    /// logits.
     fn poll_token(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
         Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens")))
     }
 
-    /// Keeps a copy of all recurrent states, in place of the one before.
+    /// Saves a copy of all recurrent states, replacing the previous one.
     fn save_recurrent(&mut self) -> Result<()>;
 
-    /// Puts that copy back.
+    /// Restores that copy.
     fn restore_recurrent(&mut self) -> Result<()>;
 
-    /// Runs a step with each kernel by itself, and says how long each took. Keys and values are written and recurrent
-    /// states move on as in `submit`; there are no logits to read.
+    /// Runs a step with each kernel by itself, and returns how long each took. Keys, values and recurrent states are
+    /// updated as in `submit`; there are no logits to read.
     fn profile<'a>(&'a mut self, _: &'a Step<'a>) -> Timing<'a> {
         let refused = Error::new(ErrorKind::InvalidState, "profiling needs the GPU backend");
         Box::pin(std::future::ready(Err(refused)))
     }
 
-    /// What it did since `prepare`.
+    /// What it has done since `prepare`.
     fn counters(&self) -> Counters;
 
     /// What it holds now.

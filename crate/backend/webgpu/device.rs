@@ -1,4 +1,4 @@
-//! The adapter, the device, and what went wrong with them.
+//! The adapter, the device, and their errors.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,11 +12,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// How to ask for a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Asks for the limits that every WebGPU device has, and no better ones.
+    /// Asks only for the limits that every WebGPU device has.
     pub spec_limits: bool,
     /// Splits weights over this many bytes, as if the device could bind no more.
     pub max_binding: Option<u64>,
-    /// Uses the kernels for software adapters (or, if false, those for hardware) whatever the adapter is.
+    /// Uses the kernels for software adapters (if false, those for hardware) whatever the adapter is.
     pub software: Option<bool>,
     /// Splits long steps for a GPU of this speed (work units per second, see `run::submit_budget`) instead of the measured
     /// one.
@@ -25,11 +25,11 @@ pub struct Options {
     pub activations: Activations,
 }
 
-/// What the adapter is, for reports.
+/// Facts about the adapter, for reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AdapterInfo {
-    /// As the driver says it; browsers may hide it.
+    /// As the driver reports it; browsers may hide it.
     pub name: String,
     /// Name and version; empty in browsers.
     pub driver: String,
@@ -37,13 +37,13 @@ pub struct AdapterInfo {
     pub backend: String,
     /// Whether shaders run on the CPU.
     pub software: bool,
-    /// Bytes of a storage buffer that a kernel may bind.
+    /// The most bytes of a storage buffer that a kernel may bind.
     pub max_binding: u64,
-    /// Bytes of a buffer.
+    /// The most bytes of a buffer.
     pub max_buffer: u64,
-    /// Storage buffers that one kernel may bind.
+    /// The most storage buffers that one kernel may bind.
     pub max_storage_buffers: u32,
-    /// Bytes that the threads of a workgroup share.
+    /// Bytes of workgroup memory.
     pub workgroup_memory: u32,
     /// Whether shaders may use subgroup operations.
     pub subgroups: bool,
@@ -51,14 +51,14 @@ pub struct AdapterInfo {
     pub shader_f16: bool,
 }
 
-/// An adapter that no device was asked of yet.
+/// An adapter without a device yet.
 pub struct Adapter {
     instance: wgpu::Instance,
     adapter: wgpu::Adapter,
 }
 
 impl Adapter {
-    /// The fastest one that there is.
+    /// The fastest adapter.
     pub async fn find() -> Result<Self> {
         let mut wanted = wgpu::InstanceDescriptor::new_without_display_handle();
         wanted.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::BROWSER_WEBGPU;
@@ -83,7 +83,7 @@ impl Adapter {
         }
     }
 
-    /// Whether four products of int8 are one instruction.
+    /// Whether a dot product of four int8 is one instruction.
     fn multiplies_int8(&self) -> bool {
         let features = self.instance.wgsl_language_features();
         self.facts().may_multiply_int8() && features.contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
@@ -129,10 +129,10 @@ pub(super) struct Gpu {
     pub queue: wgpu::Queue,
     pub info: AdapterInfo,
     pub tuning: Tuning,
-    /// What runs where nothing was measured.
+    /// The defaults if nothing was measured.
     pub default: Tuning,
     pub fault: Fault,
-    /// Bytes of one binding, at most.
+    /// The most bytes of one binding.
     pub max_binding: u64,
     /// Whether passes can be timed.
     pub timestamps: bool,
@@ -179,12 +179,13 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Refuses what kernels could not bind whole.
+    /// Refuses a buffer that kernels cannot bind whole.
     pub(super) fn check_binding(&self, what: &str, bytes: u64) -> Result<()> {
         check_binding(what, bytes, self.max_binding)
     }
 
-    /// Waits until the device has done all that it was given. In a browser it returns at once: only callbacks tell.
+    /// Waits until the device has finished all submitted work. In a browser it returns at once: only callbacks report
+    /// that.
     pub(super) fn wait(&self) -> Result<()> {
         self.wait_for(None)
     }
@@ -199,7 +200,7 @@ impl Gpu {
     }
 }
 
-/// Refuses what cannot be bound whole where a binding has so many bytes at most.
+/// Refuses what cannot be bound whole with bindings of at most this many bytes.
 pub(super) fn check_binding(what: &str, bytes: u64, max_binding: u64) -> Result<()> {
     if bytes > max_binding {
         bail!(
@@ -213,7 +214,7 @@ pub(super) fn check_binding(what: &str, bytes: u64, max_binding: u64) -> Result<
 const REMEDY: &str = "natively install a Vulkan driver (for tests: `tests/tools/setup.sh vulkan`); in a browser use one \
                       with WebGPU, or the cpu backend";
 
-/// What the adapter has of the limits that matter, or what every device has.
+/// The adapter's limits, of those that matter here, or the limits that every device has.
 fn wanted_limits(adapter: &wgpu::Limits, options: Options) -> wgpu::Limits {
     let base = wgpu::Limits::default();
     if options.spec_limits {
@@ -230,7 +231,7 @@ fn wanted_limits(adapter: &wgpu::Limits, options: Options) -> wgpu::Limits {
     }
 }
 
-/// Catches device loss and errors that no call returns. Out of memory comes this way too.
+/// Catches device loss and errors that no call returns, out of memory among them.
 fn watch(device: &wgpu::Device) -> Fault {
     let fault = Fault::default();
     let lost = fault.clone();

@@ -20,12 +20,12 @@ pub(super) enum Access {
     Write,
 }
 
-/// A shader and how it is started.
+/// A shader and how it is dispatched.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
     pub name: &'static str,
     pub source: String,
-    /// What it binds after the step uniform.
+    /// The bindings after the step uniform.
     pub bind: Vec<Access>,
     /// Workgroups along x and y.
     pub grid: [u32; 2],
@@ -34,7 +34,7 @@ pub(super) struct Kernel {
     pub z: usize,
 }
 
-/// When a dispatch runs: the ranges of rows of the step, and of keys at its end.
+/// When a dispatch runs: the ranges of the step's rows, and of the keys at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct When {
     rows: [usize; 2],
@@ -65,7 +65,7 @@ impl When {
         Self::rows(1, self.rows[0] - 1)
     }
 
-    /// For as many rows, and more.
+    /// For this many rows or more.
     #[must_use]
     pub(super) fn and_more(&self) -> Self {
         Self::rows(self.rows[0], usize::MAX)
@@ -77,8 +77,8 @@ impl When {
     }
 }
 
-/// Workgroups along y that grow with the keys: `wanted` of them, each of `shortest` keys or a multiple of that, and more
-/// where one would have more than `longest`. `attention_chunks.wgsl` says the same.
+/// Workgroups along y that grow with the keys: `wanted` of them, each with a multiple of `shortest` keys, and more if
+/// one would have more than `longest`. `attention_chunks.wgsl` computes the same.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
     pub wanted: usize,
@@ -88,29 +88,29 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    /// How many there are after so many keys.
+    /// The number of chunks after this many keys.
     pub(super) fn after(&self, keys: usize) -> usize {
         let seen = keys.min(self.window.unwrap_or(keys));
         let each = seen.div_ceil(self.wanted * self.shortest) * self.shortest;
         seen.div_ceil(each.clamp(self.shortest, self.longest))
     }
 
-    /// The most that there are after up to so many keys.
+    /// The most chunks after up to this many keys.
     pub(super) fn most(&self, keys: usize) -> usize {
         let seen = keys.min(self.window.unwrap_or(keys));
         seen.div_ceil(self.shortest).min(self.wanted.max(seen.div_ceil(self.longest)))
     }
 }
 
-/// The cost of reading or writing one value, which is bound by memory.
+/// The cost of reading or writing one value, which is memory-bound.
 const VALUE: usize = 64;
 
-/// The work of a dispatch besides multiplying weights, roughly, in multiply-adds.
+/// The work of a dispatch other than multiplying weights, in approximate multiply-adds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Work {
-    /// For a row.
+    /// Per row.
     row: usize,
-    /// For each key that a row sees, and how many it sees at most.
+    /// Per key that a row sees; `window` is the most keys that it sees.
     key: usize,
     window: Option<usize>,
 }
@@ -120,28 +120,28 @@ impl Work {
         let cols = g.nodes[node].shape.map_or(1, |s| s.cols);
         match &g.nodes[node].op {
             Op::Attention { attn: a, .. } => Self { row: cols * VALUE, key: 2 * cols, window: a.window },
-            // Its chunks run one after the other.
+            // Its chunks run one after another.
             Op::DeltaRule { delta, .. } => Self { row: 16 * cols * delta.d_head, ..Self::default() },
             _ => Self { row: cols * VALUE, ..Self::default() },
         }
     }
 
-    /// The work for that many rows that end after `keys` keys. A packed byte of weights is two multiply-adds, and reading
-    /// it costs as much as multiplying it with a few rows.
+    /// The work for that many rows that end after `keys` keys. A packed byte of weights is two multiply-adds, and
+    /// reading it costs as much as multiplying it with a few rows.
     fn total(self, weight_bytes: u64, rows: usize, keys: usize) -> u64 {
         let seen = keys.min(self.window.unwrap_or(keys));
         2 * weight_bytes * rows.max(GEMV_MAX_ROWS) as u64 + (rows * (self.row + self.key * seen)) as u64
     }
 }
 
-/// In which steps a kernel runs, and its work there.
+/// In which steps a kernel runs, and its work in them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
-    /// The rows of the value that it makes.
+    /// Rows of its result.
     pub rows: Dim,
     pub when: When,
     pub chunks: Option<Chunks>,
-    /// Workgroups along z besides those for rows.
+    /// Workgroups along z other than those for rows.
     pub more: usize,
     /// Bytes of packed weights that it reads.
     pub weight_bytes: u64,
@@ -155,7 +155,7 @@ pub(super) struct Dispatch {
     pub schedule: Schedule,
     pub pipeline: wgpu::ComputePipeline,
     pub group: wgpu::BindGroup,
-    /// What the group binds after the step uniform.
+    /// The bindings after the step uniform.
     bound: Vec<wgpu::Buffer>,
     grid: [u32; 2],
     z: usize,
@@ -179,7 +179,7 @@ impl Dispatch {
     /// Its work in this step; 0 where it does not run.
     pub(super) fn work(&self, step: &Step<'_>) -> u64 {
         let Some([_, _, z]) = self.grid(step) else { return 0 };
-        // One that takes them all has no more than there are.
+        // A kernel that takes all rows at once runs for at most the rows of the step.
         let each = if self.rows_per_group == usize::MAX { step.tokens.len() } else { self.rows_per_group };
         let rows = (z as usize * each).div_ceil(self.z);
         self.schedule.work.total(self.schedule.weight_bytes, rows, step.pos + step.tokens.len())
@@ -196,7 +196,7 @@ impl Dispatch {
     }
 }
 
-/// The step uniform and these buffers, of which `step` stands for the ids.
+/// The step uniform and these buffers; `step` stands for the ids.
 fn group(
     gpu: &Gpu,
     name: &str,
@@ -214,7 +214,7 @@ fn group(
     gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(name), layout, entries: &entries })
 }
 
-/// Compiles pipelines, each text once.
+/// Compiles pipelines, each source once.
 pub(super) struct Compiler<'a> {
     gpu: &'a Gpu,
     layouts: HashMap<Vec<Access>, wgpu::BindGroupLayout>,
@@ -231,7 +231,7 @@ impl<'a> Compiler<'a> {
         self.pipelines.len() as u64
     }
 
-    /// The dispatch of a kernel on these buffers, of which `step` stands for the ids.
+    /// The dispatch of a kernel on these buffers; `step` stands for the ids.
     pub(super) fn dispatch(
         &mut self,
         k: Kernel,
@@ -273,10 +273,10 @@ impl<'a> Compiler<'a> {
         let device = &self.gpu.device;
         let source = wgpu::ShaderSource::Wgsl(k.source.as_str().into());
         let desc = wgpu::ShaderModuleDescriptor { label: Some(k.name), source };
-        // SAFETY: every index is bounded by construction: by the constants of the text, which come from the sizes of
-        // the buffers that are bound, and by the step, whose rows and positions were checked against the limits.
-        // Token ids are checked by the engine, and `embed` by the rows of its part. Numbers of experts are bounded where
-        // they are read. Every loop ends. In a browser this is an ordinary module.
+        // SAFETY: every index is bounded by construction: by the constants of the source, which come from the sizes of
+        // the bound buffers, and by the step, whose rows and positions were checked against the limits. Token ids are
+        // checked by the engine, and `embed` by the rows of its part. Expert numbers are bounded where they are read.
+        // Every loop ends. In a browser this is an ordinary module.
         let module = unsafe { device.create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked()) };
         let set = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,

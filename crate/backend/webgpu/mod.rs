@@ -33,18 +33,19 @@ pub fn supports(dtype: DType) -> bool {
     kernels::libs::quant_libs(dtype).is_some()
 }
 
-/// Tokens of a step, where the caller does not say, with the kernels for software adapters or those for hardware.
+/// The default tokens per step, with the kernels for software adapters or those for hardware.
 pub fn max_tokens(software: bool) -> usize {
-    // Large GPUs are far from full with fewer, and small ones do not mind more: long steps are cut into submits.
+    // Fewer leave large GPUs mostly idle, and small ones lose nothing: long steps are split into several submissions.
     if software { 128 } else { 512 }
 }
 
-/// Refuses a plan whose cache an adapter that binds so many bytes could not bind: what `prepare` would do, without a device.
+/// Refuses a plan whose cache an adapter with bindings of this size could not bind: what `prepare` would do, without a
+/// device.
 pub fn check_cache(plan: &Plan, limits: Limits, max_binding: u64) -> Result<()> {
     prepare::states::check(&plan.fused(&FUSE_RULES).graph, limits, max_binding)
 }
 
-/// Runs plans in WGSL on a device that it asks for itself.
+/// Runs plans in WGSL on a device that it requests itself.
 pub struct WebGpu {
     gpu: Gpu,
     rate: Option<u64>,
@@ -64,7 +65,7 @@ impl WebGpu {
         Ok(Self { gpu, rate: options.rate, runner: None, counters: Counters::default() })
     }
 
-    /// What the adapter is.
+    /// Facts about the adapter.
     pub fn adapter(&self) -> &AdapterInfo {
         &self.gpu.info
     }
@@ -79,8 +80,8 @@ impl WebGpu {
         &self.gpu.queue
     }
 
-    /// How the next bytes of a piece of `len` bytes at `offset` of a weight must be written, so that a host can hand
-    /// them to the GPU itself. A host goes on with the rest of the piece until nothing is left of it.
+    /// Where the next bytes of a piece of `len` bytes at `offset` of a weight must be written, so that a host can write
+    /// them to the GPU itself. A host repeats this with the rest of the piece until nothing is left.
     pub fn weight_target(&self, w: WeightId, offset: usize, len: usize) -> Result<Target<'_>> {
         let target = self.runner.as_ref().ok_or_else(not_prepared)?.program.buffers.weights.target(w, offset, len);
         target.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("byte {offset} is past the end of {w}")))
@@ -91,33 +92,34 @@ impl WebGpu {
         check_cache(plan, limits, self.gpu.max_binding)
     }
 
-    /// What went wrong outside any call, if anything did. Browsers tell of failed allocations after a while only:
-    /// await the queue, then ask this.
+    /// The first error outside any call. Browsers report failed allocations with a delay: await the queue before this
+    /// call.
     pub fn check(&self) -> Result<()> {
         self.gpu.fault.check()
     }
 
-    /// Which variants of kernels the next plan runs.
+    /// The kernel variants that the next plan runs.
     pub fn tuning(&self) -> Tuning {
         self.gpu.tuning
     }
 
-    /// Takes the variants that a record of [`WebGpu::tune`] names. False where it is broken, or of another version or for
-    /// other needs: then it is time to measure again. Whether the record is of this adapter and driver, the host knows.
+    /// Uses the variants that a record of [`WebGpu::tune`] names. Returns false if the record is invalid, of another
+    /// version or for other candidates: then measure again. The host knows whether the record is of this adapter and
+    /// driver.
     pub fn adopt(&mut self, record: &str) -> bool {
         let recorded = self.gpu.default.recorded(record);
         self.gpu.tuning = recorded.unwrap_or(self.gpu.default);
         recorded.is_some()
     }
 
-    /// Measures which variants of kernels are the fastest for matrices of this plan, takes them for the plans that are
-    /// prepared after it, and returns a record for the host to keep. It takes a second, about. `None` on a software
-    /// adapter, where there is nothing to choose.
+    /// Measures which kernel variants are the fastest for the matrices of this plan, uses them for the plans that are
+    /// prepared after it, and returns a record for the host to keep. It takes about a second. `None` on a software
+    /// adapter, which has no choice of variants.
     pub async fn tune(&mut self, plan: &Plan, limits: Limits, clock: Clock<'_>) -> Result<Option<String>> {
         self.tune_among(&candidates(self.gpu.default), plan, limits, clock).await
     }
 
-    /// The same among these. Those whose numbers are not the default's are never chosen.
+    /// The same among these variants. Those whose results differ too much from the default's are never chosen.
     pub async fn tune_among(
         &mut self,
         candidates: &[Candidate],
@@ -179,7 +181,7 @@ impl Backend for WebGpu {
 
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
         self.gpu.fault.check()?;
-        self.runner = None; // Frees what an earlier plan held, before this one needs memory.
+        self.runner = None; // Frees what an earlier plan held before this one allocates.
         let runner = Runner::new(&self.gpu, plan.fused(&FUSE_RULES), limits, self.rate)?;
         self.counters = runner.counters();
         self.runner = Some(runner);

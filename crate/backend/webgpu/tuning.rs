@@ -2,17 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The most rows of x for which a gemv runs; more run a gemm.
+/// The most rows of x for which a gemv runs; with more a gemm runs.
 pub(super) const GEMV_MAX_ROWS: usize = 16;
 
-/// The least rows of a wide matrix.
+/// The fewest rows of a wide matrix.
 pub(super) const WIDE_MATRIX_ROWS: usize = 4096;
 
 /// The choice between variants of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
-    /// Shaders run on the CPU: barriers are expensive, uncoalesced reads are cheap, and workgroups are small. What that
-    /// brings is said in `kernels::matmul::software`.
+    /// Shaders run on the CPU: barriers are expensive, uncoalesced reads are cheap, and workgroups are small.
+    /// `kernels::matmul::software` says what that gains.
     #[serde(skip)]
     pub software: bool,
     /// The gemv of matrices with at least 4096 rows (`WIDE_MATRIX_ROWS`).
@@ -25,14 +25,14 @@ pub struct Tuning {
     pub gemm: Gemm,
 }
 
-/// How a gemv of one row of x is shared among threads.
+/// How threads share the gemv of one row of x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gemv {
-    /// Rows per thread: more of them load x less often.
+    /// Rows per thread: with more of them x is loaded less often.
     pub rows: usize,
     /// The most threads that share the runs of a row.
     pub lanes: usize,
-    /// Threads of a workgroup: more of them share what x costs.
+    /// Threads of a workgroup: with more of them loading x costs less per thread.
     pub threads: usize,
 }
 
@@ -62,7 +62,7 @@ pub enum Knob {
 /// A variant that may be faster than the one that runs by default.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// What it sets.
+    /// The choice that it sets.
     pub knob: Knob,
     /// The largest difference from the results of the default, relative to the largest of them.
     pub tolerance: f32,
@@ -109,7 +109,7 @@ struct Record {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Tuning {
-    /// The defaults, which run where nothing was measured.
+    /// The defaults, which run if nothing was measured.
     pub fn new(software: bool, gemm: Gemm) -> Self {
         let wide = Gemv { rows: 4, lanes: 32, threads: 128 };
         let narrow = Gemv { rows: 2, lanes: 32, threads: 128 };
@@ -127,14 +127,14 @@ impl Tuning {
         }
     }
 
-    /// A line of JSON for [`Tuning::recorded`]; `default` is what ran before it was measured.
+    /// A line of JSON for [`Tuning::recorded`]; `default` is what ran before the measurement.
     pub fn record(self, default: Self) -> String {
         let q8 = default.gemm == Gemm::Q8;
         let record = Record { version: VERSION.to_string(), q8, tuning: self };
         serde_json::to_string(&record).expect("numbers and names are JSON")
     }
 
-    /// The choice of a record, in place of this default. `None` where the record is not valid, of another version, or of
+    /// The recorded choice, in place of this default. `None` if the record is not valid, of another version, or of
     /// other candidates.
     pub fn recorded(self, record: &str) -> Option<Self> {
         let r: Record = serde_json::from_str(record).ok()?;

@@ -1,4 +1,4 @@
-//! Attention: by tiles for many tokens, split over the past for few.
+//! Attention: in tiles for many tokens, split over the keys for few.
 //!
 //! Tests: `tests/suite/kernels/attention.rs`, `tests/suite/tuning.rs`.
 
@@ -14,24 +14,24 @@ use crate::backend::webgpu::tuning::Tuning;
 use crate::backend::{KvType, Limits};
 use crate::graph::{Attention, Op, View};
 
-/// Tokens of a step up to which attention is split over the past (on software adapters: takes them one by one). More of
-/// them share the keys that a tile reads.
+/// The most tokens of a step for which attention is split over the keys (on software adapters: runs token by token).
+/// For more of them, a tile that reads each key once for all its tokens is faster.
 const SPLIT_ATTENTION_MAX_TOKENS: usize = 8;
 
-/// Keys up to which one workgroup takes all of them.
+/// The most keys that one workgroup takes alone.
 const WHOLE: usize = 64;
 
-/// Workgroups of the split attention of one token that occupy any GPU.
+/// Workgroups of the split attention of one token that fill any GPU.
 const WORKGROUPS: usize = 512;
 
-/// Keys of a chunk, at most, where workgroup memory allows it, and else.
+/// The most keys of a chunk: the first if workgroup memory suffices, else the second.
 const LONGEST: [usize; 2] = [256, 128];
 
-/// Bytes of partial results of split attention, at most: with long contexts fewer tokens share them.
+/// The most bytes of partial results of split attention: with long contexts fewer tokens share them.
 const MAX_PARTIAL: usize = 32 << 20;
 
 /// # Panics
-/// Where the op is another one.
+/// If the op is not attention.
 pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
     let Op::Attention { q, k, v, gate, attn } = op else { unreachable!("{} is not attention", op.name()) };
     let (out, tuning, kv) = (l.out(), l.tuning, kv_of(l.g, *k, l.limits.kv));
@@ -47,7 +47,7 @@ pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
         l.push(|| attention(attn, view, kv, tuning), few, &all);
         return;
     };
-    // Within a window the past never gets longer than that.
+    // With a window, a token never sees more keys than that.
     let short = if split.most == 1 { usize::MAX } else { WHOLE };
     l.push(|| attention_split(attn, view, kv, None), few.and_keys(0, short), &all);
     if split.most > 1 {
@@ -66,14 +66,14 @@ pub(crate) fn scratch_bytes(attn: &Attention, limits: Limits, tuning: Tuning) ->
     Split::of(attn, limits, tuning).filter(|s| s.most > 1).map_or(0, |s| s.tokens * s.partial)
 }
 
-/// How attention of few tokens is split over the past.
+/// How attention of few tokens is split over the keys.
 struct Split {
-    /// Tokens of a step, at most.
+    /// The most tokens of a step.
     tokens: usize,
     chunks: Chunks,
-    /// Chunks, at most: a partial result has room for so many.
+    /// The most chunks: a partial result has room for this many.
     most: usize,
-    /// Bytes of partial results of a token.
+    /// Bytes of partial results per token.
     partial: usize,
 }
 
@@ -89,7 +89,7 @@ impl Split {
         Some(Self { tokens, chunks, most, partial })
     }
 
-    /// What `attention_chunks.wgsl` needs to know, and how many chunks a partial result has room for.
+    /// The constants of `attention_chunks.wgsl`, and how many chunks a partial result has room for.
     fn consts(&self) -> [(&'static str, Const); 3] {
         [("WANTED", U(self.chunks.wanted)), ("SHORTEST", U(self.chunks.shortest)), ("CHUNKS", U(self.most))]
     }
@@ -102,7 +102,7 @@ const WORKGROUP_MEMORY: usize = 16384;
 const THREADS: usize = 128;
 const LANES: usize = 8;
 
-/// Constants, bindings and parts that all kernels of attention share; `gate` is that of the result.
+/// Constants, bindings and parts that all attention kernels share; `gate` is the gate of the result.
 fn common(
     a: &Attention,
     gate: Option<View>,
@@ -145,14 +145,15 @@ fn attention(a: &Attention, gate: Option<View>, kv: KvType, tuning: Tuning) -> K
     Kernel { name: "attention", source, bind: bindings.access, grid: [a.n_head as u32, 1], rows: 1, z: 1 }
 }
 
-/// Attention of many tokens: those of some heads of one kv head in one workgroup. Binds q, k, v, the gate, y.
+/// Attention of many tokens: a workgroup takes several tokens and some heads of one kv head. Binds q, k, v, the gate,
+/// y.
 fn attention_tile(a: &Attention, gate: Option<View>, kv: KvType) -> Kernel {
     let (mut consts, bindings, libs) = common(a, gate, Some(kv));
     let (v, n) = vectors(a.d_head);
-    // A thread keeps the sums of its rows: 64 numbers at most, so that they stay in registers.
+    // A thread keeps the sums of its rows, at most 64 values, so that they stay in registers.
     let width = if v == "v4" { 4 } else { 1 };
     let per_thread = [4, 2].into_iter().find(|rows| rows * n.div_ceil(8) * width <= 64).unwrap_or(1);
-    // As many heads as leave few rows idle: short steps then fill tiles too, and fewer keys are hidden from some row.
+    // As many heads as leave few rows idle: short steps then fill tiles too, and fewer keys are masked for some row.
     let (rows, heads) = (8 * per_thread, a.n_head / a.n_kv_head);
     let fills = |group: &usize| heads.is_multiple_of(*group) && rows / group * group * 8 >= rows * 7;
     let group = (1..=rows).rev().find(fills).unwrap_or(1);
@@ -163,29 +164,29 @@ fn attention_tile(a: &Attention, gate: Option<View>, kv: KvType) -> Kernel {
     Kernel { name: "attention_tile", source, bind: bindings.access, grid, rows: tokens, z: 1 }
 }
 
-/// Query heads that a workgroup of the split attention takes, and its keys, at most. `None` where heads are not multiples
-/// of a vector.
+/// The most query heads and keys that a workgroup of the split attention takes. `None` if the head size is not a
+/// multiple of a vector.
 fn split_of(a: &Attention) -> Option<(usize, usize)> {
     if !a.d_head.is_multiple_of(4) || a.d_head / 4 > THREADS {
         return None;
     }
     let group = a.n_head / a.n_kv_head;
-    // Queries, scores, sums of products, folded sums and a vector of each thread: what the shader declares.
+    // Queries, scores, sums of products, folded sums and a vector per thread: what the shader declares.
     let bytes = |heads: usize, keys: usize| 4 * heads * (a.d_head + keys + each(heads) * THREADS + 8) + 16 * THREADS;
-    // Where kv heads are few, more workgroups bring more than reading keys once.
+    // With few kv heads, more workgroups gain more than reading each key once.
     let most = if a.n_kv_head < 4 { 2 } else { 8 };
     let heads = (1..=group.min(most)).rev().filter(|h| group.is_multiple_of(*h));
     let fits = |h: usize| LONGEST.into_iter().find(|keys| bytes(h, *keys) <= WORKGROUP_MEMORY).map(|keys| (h, keys));
     heads.into_iter().find_map(fits)
 }
 
-/// Keys that a thread of the split attention has between two barriers.
+/// Keys per thread of the split attention between two barriers.
 fn each(heads: usize) -> usize {
     (8 / heads).clamp(1, 4)
 }
 
-/// Attention of few tokens: query heads of a key in one workgroup. Binds q, k, v, the gate, y, or where the past is split
-/// q, k, v, the partial results.
+/// Attention of few tokens: one workgroup takes several query heads of a kv head. Binds q, k, v, the gate, y; or, if
+/// the keys are split, q, k, v, the partial results.
 fn attention_split(a: &Attention, gate: Option<View>, kv: KvType, split: Option<&Split>) -> Kernel {
     let (heads, keys) = split_of(a).expect("the caller asked");
     let (mut consts, mut bindings, mut libs) = common(a, gate.filter(|_| split.is_none()), Some(kv));
@@ -219,7 +220,7 @@ fn attention_join(a: &Attention, gate: Option<View>, split: &Split) -> Kernel {
     Kernel { name: "attention_join", source, bind: bindings.access, grid: [a.n_head as u32, 1], rows: 1, z: 1 }
 }
 
-/// Of the variants that tests compile.
+/// The shapes whose variants tests compile.
 const LIMITS: Limits = Limits { n_ctx: 4096, max_tokens: 64, max_outputs: 1, kv: KvType::F16 };
 
 pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
@@ -227,7 +228,7 @@ pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     for d_head in [6, 64, 80, 96, 256, 512] {
         for (window, softcap) in [(None, None), (Some(16), None), (None, Some(50.0)), (Some(4), Some(50.0))] {
             let a = Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, window, softcap };
-            // Heads of eight values with as many between them.
+            // Heads of eight values with gaps of eight between them.
             let gates = [None, Some(View { stride: 24 * d_head, at: 8, group: 16, len: 8 })];
             let kinds =
                 [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|k| *k == KvType::F32 || d_head % 4 == 0);
@@ -248,7 +249,7 @@ pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     all
 }
 
-/// What tuning chooses from.
+/// The variants that tuning chooses from.
 pub(crate) fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
     let of = |d_head| Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, window: None, softcap: None };
     let split = |a: &Attention| Split::of(a, LIMITS, tuning);

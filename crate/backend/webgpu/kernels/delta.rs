@@ -1,4 +1,4 @@
-//! The kernels of gated delta nets. Those that carry a state go through the tokens of a step in one dispatch.
+//! The kernels of gated delta nets. Those with a state process the tokens of a step in one dispatch.
 //!
 //! Tests: `tests/suite/kernels/delta.rs`.
 
@@ -22,7 +22,7 @@ pub(crate) fn lower_conv(l: &mut Launches<'_>, x: ValueId, w: WeightId, state: S
 }
 
 /// # Panics
-/// Where the op is another one.
+/// If the op is not one of these.
 pub(crate) fn lower_rule(l: &mut Launches<'_>, op: &Op) {
     let Op::DeltaRule { q, k, v, alpha, beta, state, delta, norm, .. } = op else {
         unreachable!("{} is not the delta rule", op.name());
@@ -62,10 +62,10 @@ fn chunks_of(delta: Delta, tuning: Tuning) -> Option<DeltaChunks> {
     DeltaChunks::of(delta).filter(|_| !tuning.software)
 }
 
-/// One workgroup along z, however many rows the step has.
+/// One workgroup along z, whatever the rows of the step.
 const WHOLE_STEP: usize = usize::MAX;
 
-/// `taps` has a row for each column of x, and the columns are those of its part. x is a view of whole columns.
+/// `taps` has a row per column of x, and the columns are those of its part. x is a view of whole columns.
 fn ssm_conv(taps: Matrix, x: View) -> Kernel {
     let libs = [value(taps.dtype), vec!["v1", "act_silu"]].concat();
     let consts = [taps.consts(), vec![("X_STRIDE", U(x.stride)), ("X_AT", U(x.at))]].concat();
@@ -74,16 +74,16 @@ fn ssm_conv(taps: Matrix, x: View) -> Kernel {
     Kernel { name: "ssm_conv", source, bind: vec![Read, Read, Write, Write], grid, rows: WHOLE_STEP, z: 1 }
 }
 
-/// Sizes and views of what the delta rule reads.
+/// Sizes and views of the delta rule's inputs.
 #[derive(Clone, Debug)]
 struct DeltaRule {
     delta: Delta,
     norm: Option<QkNorm>,
-    /// Of q, k, v, alpha and beta; the number says which of the buffers each is in.
+    /// Of q, k, v, alpha and beta; the number is the index of the buffer of each.
     views: [(usize, View); 5],
 }
 
-/// Tokens that the kernels for many of them take together.
+/// Tokens per chunk of the kernels for many tokens.
 const CHUNK: usize = 32;
 
 impl DeltaRule {
@@ -102,7 +102,7 @@ impl DeltaRule {
         ]
     }
 
-    /// The buffers of the views, then the gates: the a of each value head, then the dt of each.
+    /// The buffers of the views, then the gates: a of each value head, then dt of each.
     fn bindings(&self) -> Bindings {
         let mut b = Bindings::default();
         let buffers = self.views.iter().map(|(i, _)| i + 1).max().unwrap_or(0);
@@ -119,7 +119,7 @@ impl DeltaRule {
 fn delta_rule(r: &DeltaRule, tuning: Tuning) -> Kernel {
     let d_head = r.delta.d_head;
     let columns = 16;
-    // One thread a column needs no barrier.
+    // One thread per column needs no barrier.
     let splits: &[usize] = if tuning.software { &[1] } else { &[8, 4, 2, 1] };
     let split = splits.iter().copied().find(|s| d_head.is_multiple_of(*s)).unwrap_or(1);
     let consts = [r.consts(), vec![("COLUMNS", U(columns)), ("SPLIT", U(split))]].concat();
@@ -131,18 +131,18 @@ fn delta_rule(r: &DeltaRule, tuning: Tuning) -> Kernel {
     Kernel { name: "delta_rule", source, bind: b.access, grid, rows: WHOLE_STEP, z: 1 }
 }
 
-/// How the kernels for many tokens lay out what one of them hands to the other; lengths in vectors.
+/// The layout of what one kernel for many tokens passes to the other; lengths in vectors.
 #[derive(Clone, Copy, Debug)]
 struct DeltaChunks {
     delta: Delta,
-    /// Columns of a head's state that a workgroup keeps.
+    /// Columns of a head's state per workgroup.
     columns: usize,
 }
 
 impl DeltaChunks {
-    /// `None` where a workgroup cannot keep a few columns of the state.
+    /// `None` if workgroup memory does not hold a few columns of the state.
     fn of(delta: Delta) -> Option<Self> {
-        // A vector of four keys is 16 bytes: half of the 16 KiB are for the state.
+        // A vector of four keys is 16 bytes: half of the 16 KiB is for the state.
         let fits = |c: &usize| delta.d_head.div_ceil(4) * c * 16 <= 8192;
         [16, 8, 4].into_iter().find(fits).map(|columns| Self { delta, columns })
     }
@@ -152,7 +152,7 @@ impl DeltaChunks {
         self.delta.d_head.div_ceil(4) * 2 * CHUNK
     }
 
-    /// Two squares, and two vectors with a value for each token.
+    /// Two square matrices, and two vectors with a value per token.
     fn head(&self) -> usize {
         (2 * CHUNK * CHUNK + 2 * CHUNK) / 4
     }
@@ -161,7 +161,7 @@ impl DeltaChunks {
         self.delta.n_k_head * self.keys() + self.delta.n_v_head * self.head()
     }
 
-    /// Bytes for a step of so many tokens.
+    /// Bytes for a step of this many tokens.
     fn bytes(&self, tokens: usize) -> usize {
         tokens.div_ceil(CHUNK) * self.chunk() * 16
     }

@@ -1,4 +1,4 @@
-//! Kernels that go value by value: sums, gates, columns and rows moved about.
+//! Element-wise kernels: sums, gates, and copies of columns and rows.
 //!
 //! Tests: `tests/suite/kernels.rs`.
 
@@ -12,7 +12,7 @@ use crate::backend::webgpu::shader::text::{Const, assemble};
 use crate::dtype::DType;
 use crate::graph::{Act, Op, ValueId};
 
-/// A kernel with a thread for each vector of a row.
+/// A kernel with a thread per vector of a row.
 pub(crate) fn by_vector(
     name: &'static str,
     cols: usize,
@@ -62,7 +62,7 @@ fn softcap(cols: usize, cap: f32) -> Kernel {
     by_vector("softcap", cols, &["math"], &[("CAP", F(cap))], &[Read, Write])
 }
 
-/// A gate of as many columns as x, or of one.
+/// A gate with as many columns as x, or with one.
 fn sigmoid_gate(cols: usize, gate_cols: usize) -> Kernel {
     let (v, n) = if gate_cols == cols { vectors(cols) } else { ("v1", cols) };
     let gates = if gate_cols == cols { n } else { 1 };
@@ -71,7 +71,7 @@ fn sigmoid_gate(cols: usize, gate_cols: usize) -> Kernel {
     Kernel { name: "sigmoid_gate", source, bind: vec![Read, Read, Write], grid, rows: 1, z: 1 }
 }
 
-/// Columns `start .. start + len` of each `group` of x, which has rows of `from` columns.
+/// Columns `start .. start + len` of each `group` of x, whose rows have `from` columns.
 fn slice(from: usize, group: usize, start: usize, len: usize) -> Kernel {
     let whole = [from, group, start, len].iter().all(|n| n.is_multiple_of(4));
     let (v, width) = if whole { ("v4", 4) } else { ("v1", 1) };

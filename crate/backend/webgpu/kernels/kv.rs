@@ -1,4 +1,4 @@
-//! The rows of the cache: how they are kept, and the kernels that only store or load them.
+//! The rows of the cache: their type, and the kernels that only store or load them.
 //!
 //! Tests: `tests/suite/kernels.rs`, `tests/suite/fusion/cache.rs`.
 
@@ -9,7 +9,7 @@ use crate::backend::webgpu::dispatch::Access::{Read, Write};
 use crate::backend::webgpu::dispatch::Kernel;
 use crate::graph::{Graph, Op, StateId, StateRows};
 
-/// How the rows of a state are kept: as wanted where `rope_store` writes them and only attention reads them.
+/// The type of a state's rows: as wanted if `rope_store` writes them and only attention reads them.
 pub(crate) fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
     let users = g.nodes.iter().filter(|n| {
         let mut uses = false;
@@ -21,7 +21,7 @@ pub(crate) fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
     if narrow { wanted } else { KvType::F32 }
 }
 
-/// The element of a state's buffer, and the parts that read and write it.
+/// The element type of a state's buffer, and the shader parts that read and write it.
 pub(crate) fn kv_parts(kind: KvType, vector: &'static str) -> (&'static str, &'static str, &'static str) {
     match kind {
         KvType::F32 => (vector, "kv_f32", "store_f32"),

@@ -1,4 +1,4 @@
-//! From a node to kernels: which of them run, in which steps, and on which buffers. Nothing here touches a device.
+//! From a node to kernels: which of them run, in which steps, and on which buffers. Does not use a device.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::backend::webgpu::dispatch::{Kernel, Schedule, When, Work};
 use crate::backend::webgpu::tuning::Tuning;
 use crate::graph::{Dim, Graph, Plan, StateId, ValueId, View, WeightId};
 
-/// A buffer of a plan, by what it holds.
+/// A buffer of a plan, by its content.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Operand {
     /// The token ids of the step.
@@ -22,13 +22,13 @@ pub(crate) enum Operand {
     Table(Table),
     /// The rows of a step by expert, for a route.
     Groups(ValueId),
-    /// What the kernels of a node pass to each other.
+    /// Scratch that the kernels of a node pass to each other.
     Scratch,
-    /// Rows of x in int8, likewise.
+    /// Rows of x in int8, also scratch.
     Quantized,
 }
 
-/// A kernel with its schedule and what it binds after the step uniform.
+/// A kernel with its schedule and its bindings after the step uniform.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     pub kernel: Kernel,
@@ -54,7 +54,7 @@ pub(crate) struct Launches<'a> {
     pub limits: Limits,
     pub tuning: Tuning,
     parts: &'a dyn Fn(WeightId) -> Vec<Range<usize>>,
-    /// What the next launches read of packed weights.
+    /// The bytes of packed weights that the next launches read.
     pub weight_bytes: u64,
     all: Vec<Launch>,
 }
@@ -69,7 +69,7 @@ impl<'a> Launches<'a> {
         self.all
     }
 
-    /// A kernel that runs `when`, unless no step is ever so long.
+    /// Adds a kernel that runs `when`, unless no step is that long.
     pub(crate) fn push(
         &mut self,
         k: impl FnOnce() -> Kernel,
@@ -87,14 +87,14 @@ impl<'a> Launches<'a> {
         self.all.last_mut().map(|l| &mut l.schedule)
     }
 
-    /// The same for one that reads no packed weights, before those that do.
+    /// The same for a kernel that reads no packed weights, before those that do.
     pub(crate) fn push_unweighed(&mut self, k: impl FnOnce() -> Kernel, when: When, operands: &[Operand]) {
         let weight_bytes = std::mem::take(&mut self.weight_bytes);
         self.push(k, when, operands);
         self.weight_bytes = weight_bytes;
     }
 
-    /// The one kernel of a node: on its operands, then what is between, then the result.
+    /// Adds the only kernel of a node, bound to its operands, then what is between, then the result.
     pub(crate) fn one_kernel(&mut self, k: Kernel, between: &[Operand]) {
         let node = &self.g.nodes[self.node];
         let out = node.shape.map(|_| self.out());

@@ -1,9 +1,9 @@
-//! The parts of `shaders/` for a type of weights, for rows of some length, and for an activation.
+//! The shader parts for a type of weights, for a row length, and for an activation.
 
 use crate::dtype::DType;
 use crate::graph::Act;
 
-/// The parts that unpack a run of this type; `None` where there is no kernel for it.
+/// The parts that unpack a run of this type; `None` if it has no kernel.
 pub(crate) fn quant_libs(dtype: DType) -> Option<&'static [&'static str]> {
     Some(match dtype {
         DType::F32 => &["run", "vectors", "quant_f32"],
@@ -48,10 +48,10 @@ pub(crate) fn in_ints(dtype: DType) -> bool {
     quant_libs(dtype).is_some_and(|libs| libs.contains(&"ints"))
 }
 
-/// The types that are not quantised.
+/// The unquantised types.
 pub(crate) const VALUE_TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
-/// The parts that read one value of a type that is not quantised.
+/// The parts that read one value of an unquantised type.
 pub(crate) fn value_libs(dtype: DType) -> Option<&'static [&'static str]> {
     Some(match dtype {
         DType::F32 => &["at_f32"],
@@ -61,7 +61,7 @@ pub(crate) fn value_libs(dtype: DType) -> Option<&'static [&'static str]> {
     })
 }
 
-/// The type of the elements of a buffer of weights that these parts read.
+/// The element type of a weight buffer that these parts read.
 pub(crate) fn element(dtype: DType) -> &'static str {
     if quant(dtype).contains(&"raw") { "u32" } else { "vec4<u32>" }
 }
@@ -74,7 +74,7 @@ pub(crate) fn value(dtype: DType) -> Vec<&'static str> {
     value_libs(dtype).expect("prepare refuses types without a kernel").to_vec()
 }
 
-/// The lib for rows of this length, and their length in its vectors.
+/// The part for rows of this length, and the length in its vectors.
 pub(crate) fn vectors(cols: usize) -> (&'static str, usize) {
     if cols.is_multiple_of(4) { ("v4", cols / 4) } else { ("v1", cols) }
 }

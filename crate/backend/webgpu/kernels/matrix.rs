@@ -1,10 +1,10 @@
-//! What a kernel knows about a matrix, and how many workgroups go over its rows.
+//! What a kernel knows about a matrix, and how many workgroups cover its rows.
 
 use crate::backend::webgpu::dispatch::MAX_GRID;
 use crate::backend::webgpu::shader::text::Const::{self, U};
 use crate::dtype::DType;
 
-/// Threads of the kernels that go value by value; their shaders say so too.
+/// Threads of the element-wise kernels; their shaders use the same number.
 pub(super) const THREADS: usize = 64;
 
 /// Rows `row0` to `row0 + rows` of a matrix with `total_rows` rows, in a buffer of their own.
@@ -37,7 +37,7 @@ impl Matrix {
     }
 }
 
-/// `n` workgroups, folded into two dimensions where one does not hold them, and the length of the first.
+/// `n` workgroups, folded into two dimensions if one cannot hold them, and the length of the first.
 pub(super) fn fold(n: usize) -> ([u32; 2], usize) {
     let y = n.div_ceil(MAX_GRID).max(1);
     let x = n.div_ceil(y).max(1);

@@ -1,8 +1,8 @@
-//! The kernels, one file a family: the face of each kernel (its shader with constants, what it binds, its grid), which
+//! The kernels, one file per family: the face of each kernel (its shader with constants, its bindings, its grid), which
 //! of them run for a node, and every variant for the tests that compile them all.
 //!
-//! A face says what a kernel binds after the step uniform. `launch` is what lowering is made of: it names buffers and
-//! touches no device.
+//! A face lists what a kernel binds after the step uniform. Lowering uses `launch`, which names buffers and does not
+//! use a device.
 
 pub(super) mod attention;
 pub(super) mod delta;
@@ -28,7 +28,7 @@ use crate::graph::{FuseRules, Graph, Op};
 /// What the kernels of this backend fuse.
 pub const FUSE_RULES: FuseRules = FuseRules {
     run: 32,
-    // With the other operands as many as every device binds.
+    // With the other operands this is the number of buffers that every device can bind.
     max_parts: 4,
     vector: 4,
     // Each of the many workgroups of the head would repeat it.
@@ -36,7 +36,7 @@ pub const FUSE_RULES: FuseRules = FuseRules {
     norm_add_with_next: true,
 };
 
-/// Bytes of the buffer that the kernels of a node share.
+/// Bytes of the scratch buffer that the kernels of a node share.
 pub(super) fn scratch_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 {
     let of = |op: &Op| match op {
         Op::FusedMatMul(p) => matmul::scratch_bytes(g, p, limits, tuning),
@@ -53,12 +53,12 @@ pub(super) fn quantized_bytes(g: &Graph, limits: Limits, tuning: Tuning) -> u64 
     g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0).max(16) as u64
 }
 
-/// The kernel that only reads, against which others are measured.
+/// The kernel that only reads, as a baseline for others.
 pub(super) fn read() -> &'static str {
     file("read")
 }
 
-/// A name and the text of each variant of each kernel.
+/// The name and the source of each variant of each kernel.
 pub fn shader_sources() -> Vec<(String, String)> {
     let mut all = Vec::new();
     for software in [false, true] {

@@ -1,4 +1,4 @@
-//! The kernels of mixtures of experts. Which experts a token takes stays on the GPU: grids do not depend on it.
+//! The kernels of mixtures of experts. The choice of experts stays on the GPU: grids do not depend on it.
 //!
 //! Tests: `tests/suite/kernels/moe.rs`.
 
@@ -41,15 +41,15 @@ fn moe_route(n_expert: usize, n_used: usize, renormalise: bool, x: View, tuning:
     Kernel { name: "moe_route", source, bind: vec![Read, Write], grid: [1, 1], rows: 1, z: 1 }
 }
 
-/// Rows of a tile, and the average rows of an expert from which on it is used. A tile costs the same for one row as for
-/// a full tile: below half full, reading the matrix again for each token is cheaper.
+/// (tile rows, minimum average rows per expert). A tile costs the same for one row as for a full tile: below half full,
+/// reading the matrix again for each token is cheaper.
 const TILES: [(usize, usize); 2] = [(16, 8), (32, 16)];
 
 /// Experts whose rows one workgroup can count.
 const MAX_EXPERTS: usize = 1024;
 
-/// The tiles of rows sorted by expert, each with the rows of a step that it is for. For fewer rows than the first of
-/// them the kernels go token by token.
+/// The tiles of rows sorted by expert, each with the range of step rows that it is for. With fewer rows than the first
+/// range the kernels run token by token.
 pub(crate) fn moe_tiles(n_expert: usize, n_used: usize, tuning: Tuning) -> Vec<(usize, When)> {
     if tuning.software || n_expert > MAX_EXPERTS {
         return Vec::new();
@@ -73,7 +73,7 @@ fn moe_group(n_expert: usize, n_used: usize, tile: usize) -> Kernel {
     Kernel { name: "moe_group", source, bind: vec![Read, Write], grid: [1, 1], rows: usize::MAX, z: 1 }
 }
 
-/// Binds x, the route, where `adds` what the sum is added to, y.
+/// Binds x, the route, with `adds` the value that the sum is added to, y.
 pub(crate) fn moe_sum(cols: usize, n_used: usize, adds: bool) -> Kernel {
     let (v, n) = vectors(cols);
     let mut b = Bindings::default();

@@ -19,7 +19,7 @@ pub(crate) fn lower(l: &mut Launches<'_>, w: WeightId, eps: f32) {
     l.one_kernel(k, &[Operand::Weight(w, 0)]);
 }
 
-/// `x + rms_norm(y)`. The next node's gemv does it along with its own work, where it can.
+/// `x + rms_norm(y)`. If possible the next node's gemv computes it instead.
 pub(crate) fn lower_add(l: &mut Launches<'_>, (x, y): (ValueId, ValueId), w: WeightId, eps: f32) {
     let (cols, dtype, tuning) = (l.cols(), l.g.weight(w).dtype, l.tuning);
     let operands = [Operand::Value(y), Operand::Weight(w, 0), Operand::Value(x), l.out()];
@@ -36,9 +36,9 @@ pub(crate) fn lower_l2(l: &mut Launches<'_>, d_head: usize, eps: f32, scale: f32
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Finish {
     None,
-    /// It is added to another value.
+    /// Added to another value.
     Add,
-    /// It is multiplied by the activation of one.
+    /// Multiplied by the activation of a gate.
     Gate(View, Act),
 }
 

@@ -1,8 +1,8 @@
-//! How packed weights lie on the GPU: in tiles whose fields are aligned.
+//! The layout of packed weights on the GPU: tiles whose fields are aligned.
 //!
-//! Blocks of most types are not a multiple of a vector, or of a word. Of those, the fields of the blocks of 16 rows (a
-//! tile) are put together, those of whole vectors first: a tile has as many bytes as before, starts where it started, and
-//! its fields are aligned.
+//! Blocks of most types are not a multiple of a vector, or of a word. For those, the fields of the blocks of 16 rows (a
+//! tile) are grouped, with fields of whole vectors first: a tile keeps its size and its start, and its fields are
+//! aligned.
 //!
 //! Tests: `tests/suite/kernels.rs`, `tests/suite/webgpu.rs`.
 
@@ -36,7 +36,7 @@ pub(crate) fn fields(dtype: DType) -> Option<&'static [(usize, usize)]> {
 /// Workgroups in the first dimension of a grid.
 pub(crate) const GRID_X: usize = 32768;
 
-/// The shader for a type and a length of rows; `source` in it says where a byte of a tile comes from.
+/// The shader for a type and a row length; its `source` maps a byte of a tile to where it comes from.
 pub(crate) fn source(dtype: DType, cols: usize, tile: usize, fields: &[(usize, usize)]) -> String {
     let blocks = TILE * cols / dtype.block_elems();
     let mut text = "fn source(i: u32) -> u32 {\n".to_string();
@@ -58,7 +58,7 @@ pub(crate) fn source(dtype: DType, cols: usize, tile: usize, fields: &[(usize, u
     all + &text + file("repack")
 }
 
-/// A name and a text.
+/// The name and the source of each variant.
 pub(crate) fn variants() -> Vec<(String, String)> {
     let repacked = DType::ALL.iter().filter_map(|d| Some((*d, fields(*d)?)));
     let text = |(dtype, fields): (DType, &[(usize, usize)])| {

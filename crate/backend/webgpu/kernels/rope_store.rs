@@ -1,4 +1,4 @@
-//! Rotary embedding, by itself and with what stands around it: norms of heads before, the cache after.
+//! Rotary embedding, alone or fused with norms of heads before and the cache write after.
 //!
 //! Tests: `tests/suite/kernels.rs`, `tests/suite/fusion.rs`.
 
@@ -37,7 +37,7 @@ pub(crate) fn lower(l: &mut Launches<'_>, p: &graph::RopeStore) {
     l.push(|| rope_store(&sizes, tuning), When::ALWAYS, &operands);
 }
 
-/// Sizes and views of what `rope_store` reads.
+/// Sizes and views of the inputs of `rope_store`.
 #[derive(Clone, Copy, Debug)]
 struct RopeStore {
     n_head: usize,
@@ -45,7 +45,7 @@ struct RopeStore {
     rope: Rope,
     /// Of q, k and v in one value.
     views: [View; 3],
-    /// The epsilon of the norms, where there are any.
+    /// The epsilon of the norms, if there are any.
     eps: Option<f32>,
     kv: KvType,
 }
@@ -64,7 +64,7 @@ fn rope_store(p: &RopeStore, tuning: Tuning) -> Kernel {
         ("ADJACENT", B(p.rope.pairs == RopePairs::Adjacent)),
         ("STRIDE", U(q.stride)),
         ("Q_AT", U(q.at)),
-        // Heads lie side by side, or each has its gate behind it.
+        // Heads lie side by side, or each is followed by its gate.
         ("Q_GROUP", U(if q.group == q.len { d } else { q.group })),
         ("K_AT", U(k.at)),
         ("V_AT", U(v.at)),

@@ -1,13 +1,13 @@
-//! Small buffers that are made from weights on the host: which of them a node reads, and what they hold.
+//! Small buffers that the host computes from weights: which of them a node reads, and what they hold.
 
 use crate::graph::{Graph, Op, Pre, Rope, WeightId, norm_add_before};
 
-/// What a table holds. Ops with the same table share it.
+/// The content of a table. Ops with the same table share it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Table {
     /// The angles of a rotary embedding, as fractions of a turn.
     Turns(Rope),
-    /// The values of some weights one after another as f32, each from a multiple of four on.
+    /// The values of some weights one after another as f32, each aligned to four values.
     Values(Vec<WeightId>),
 }
 

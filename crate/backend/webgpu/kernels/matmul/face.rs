@@ -1,4 +1,4 @@
-//! Products of packed matrices with rows of x, with what happens to x before and to the result after.
+//! Products of packed matrices with rows of x, with what is fused before and after them.
 
 use super::super::libs::{act_lib, element, in_ints, quant};
 use super::super::matrix::Matrix;
@@ -10,12 +10,12 @@ use crate::backend::webgpu::shader::text::Const::{self, B, F, U};
 use crate::dtype::DType;
 use crate::graph::{Act, Dim, View};
 
-/// A fused matmul as a kernel sees it: some matrices with one input, what happens to it before, and to the result after.
+/// A fused matmul as a kernel sees it: matrices with one input, what happens to x before, and to the result after.
 #[derive(Clone, Debug)]
 pub(super) struct MatMul {
     pub cols: usize,
     pub input: Input,
-    /// One for each matrix; two where they are gate and up.
+    /// One per matrix; two if they are gate and up.
     pub segments: Vec<Segment>,
     pub output: Output,
     pub y_cols: usize,
@@ -23,11 +23,11 @@ pub(super) struct MatMul {
     pub experts: Option<Experts>,
 }
 
-/// Some rows of a matrix, and where they go.
+/// Some rows of a matrix, and where their results go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub m: Matrix,
-    /// The column of y that row 0 of the whole matrix is for.
+    /// The column of y for row 0 of the whole matrix.
     pub column: usize,
     /// Where the bias of the matrix starts in the table.
     pub bias: Option<usize>,
@@ -40,7 +40,7 @@ pub(super) enum Input {
     Norm {
         eps: f32,
     },
-    /// The norm of a sum that the kernel makes, and writes.
+    /// The norm of a sum, which the kernel computes and also writes.
     SumNorm {
         eps: f32,
         added_eps: f32,
@@ -61,7 +61,7 @@ pub(super) enum Output {
     Add {
         gate: Option<View>,
     },
-    /// To what is in y already.
+    /// Added to what y holds already.
     AddToItself,
 }
 
@@ -70,9 +70,9 @@ pub(super) enum Output {
 pub(super) struct Experts {
     pub n_expert: usize,
     pub n_used: usize,
-    /// x is one row for all experts of a token, not one for each.
+    /// x has one row for all experts of a token, not one for each.
     pub shared_x: bool,
-    /// Rows of a tile where they come sorted by expert, not token by token.
+    /// Rows of a tile if the rows come sorted by expert; `None` if token by token.
     pub tile: Option<usize>,
 }
 
@@ -100,12 +100,13 @@ impl MatMul {
         self.input != Input::Plain || self.segments.iter().any(|s| s.bias.is_some())
     }
 
-    /// Rows of each matrix that make rows of y: with experts those of one.
+    /// Rows of each matrix that make rows of y: with experts, those of one.
     pub(super) fn rows(&self, s: &Segment) -> usize {
         self.experts.map_or(s.m.rows, |e| s.m.total_rows / e.n_expert)
     }
 
-    /// Bound after the step: the matrices, x of such elements, and what of the rest there is, in this order.
+    /// The bindings after the step: the matrices, x with this element type, and whatever of the rest is used, in this
+    /// order.
     pub(super) fn bindings(&self, x: &str) -> Bindings {
         let mut b = Bindings::default();
         for (i, s) in self.segments.iter().enumerate() {
@@ -158,8 +159,8 @@ impl MatMul {
         all
     }
 
-    /// Copies of what unpacks each matrix, and of what `body` names for its type, which multiplies one of them; `pair`
-    /// multiplies both halves.
+    /// Copies of what unpacks each matrix, and of the part that `body` names for its type, which multiplies one of
+    /// them; `pair` multiplies both halves.
     pub(super) fn matrices(
         &self,
         shared: &[&str],
@@ -195,7 +196,7 @@ impl MatMul {
         }
     }
 
-    /// The generated functions that all kernels call, for workgroups of `rows` rows, and how many workgroups there are.
+    /// The generated functions that all kernels call, for workgroups of `rows` rows, and the number of workgroups.
     pub(super) fn frame(&self, rows: usize) -> (String, usize) {
         let store = match self.output {
             Output::Plain => "y[o] = v;",
@@ -208,7 +209,7 @@ impl MatMul {
         self.segments().frame(rows, store)
     }
 
-    /// Rows of x of a tile, the lib that says which, and how many each token has.
+    /// Rows of x of a tile, the part that selects them, and how many each token has.
     pub(super) fn tile(&self) -> (usize, &'static str, usize) {
         let of_experts = |e: Experts| (e.tile.unwrap_or(1), "tile_expert", e.n_used);
         self.experts.map_or((64, "tile_tokens", 1), of_experts)

@@ -1,4 +1,4 @@
-//! A matmul of many rows of x, by tiles.
+//! A matmul of many rows of x, in tiles.
 
 use super::super::matrix::fold;
 use super::face::MatMul;
@@ -6,7 +6,7 @@ use crate::backend::webgpu::dispatch::Kernel;
 use crate::backend::webgpu::shader::text::Const::U;
 use crate::backend::webgpu::shader::text::assemble_with;
 
-/// A matmul of many rows of x as they are.
+/// A matmul of many rows of x in f32.
 pub(super) fn gemm(p: &MatMul) -> Kernel {
     let (tile, lib, z) = p.tile();
     let (frame, all) = p.frame(64 / p.halves());

@@ -1,4 +1,4 @@
-//! A matmul of few rows of x, which memory decides: each row of a matrix is read once by threads next to each other.
+//! A matmul of few rows of x, which is memory-bound: neighbouring threads read each row of a matrix once.
 
 use super::super::libs::in_ints;
 use super::super::matrix::fold;
@@ -9,10 +9,10 @@ use crate::backend::webgpu::shader::text::assemble_with;
 use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Tuning, WIDE_MATRIX_ROWS};
 use crate::dtype::DType;
 
-/// Threads of a workgroup of several rows of x.
+/// Threads of a workgroup with several rows of x.
 const WG: usize = 64;
 
-/// Runs of x of a row that lie in workgroup memory at a time, at most, for all its rows together.
+/// The most runs of x in workgroup memory at a time, over all rows.
 const STAGED: usize = 64;
 
 /// Threads that share the parts of a row: the most that leave at most a quarter of them idle, else those that leave the
@@ -26,14 +26,14 @@ impl MatMul {
     /// Rows of x that a gemv takes at once, and the most rows of a step that it runs for.
     pub(super) fn gemv_tiles(&self) -> &'static [(usize, usize)] {
         match self.input {
-            // The sums of squares of all heads take the workgroup memory that more rows would.
+            // The sums of squares of all heads take the workgroup memory that more rows would need.
             Input::GatedNorm { .. } => &[(1, 1), (4, GEMV_MAX_ROWS)],
             _ => &[(1, 1), (4, 4), (8, GEMV_MAX_ROWS)],
         }
     }
 }
 
-/// How a thread goes over a matrix of this type, and how many runs it takes at once.
+/// How a thread iterates over a matrix of this type, and how many runs it takes at once.
 fn body(dtype: DType) -> (usize, Vec<&'static str>) {
     match dtype {
         DType::Q4_K => (2, vec!["scales_pair", "part_q4_k", "staged_run", "rows_ints"]),
@@ -44,7 +44,7 @@ fn body(dtype: DType) -> (usize, Vec<&'static str>) {
     }
 }
 
-/// A matmul of up to `columns` rows of x a workgroup, or of one with its experts.
+/// A matmul of up to `columns` rows of x per workgroup, or of one row with its experts.
 pub(super) fn gemv(p: &MatMul, columns: usize, tuning: Tuning) -> Kernel {
     let rows: usize = p.segments.iter().map(|s| p.rows(s)).max().unwrap_or(0);
     let of = if rows >= WIDE_MATRIX_ROWS { tuning.wide } else { tuning.narrow };

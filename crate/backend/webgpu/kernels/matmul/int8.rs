@@ -8,7 +8,7 @@ use crate::backend::webgpu::shader::text::Const::{B, U};
 use crate::backend::webgpu::shader::text::{assemble, assemble_with};
 use crate::dtype::DType;
 
-/// A matmul of many rows of x that `quantize_q8` made, by matrices that are all `in_ints`.
+/// A matmul of many rows of x, quantised by `quantize_q8`, with matrices that are all `in_ints`.
 pub(super) fn gemm_q8(p: &MatMul) -> Kernel {
     let (frame, all) = p.frame(64 / p.halves());
     let (grid, grid_x) = fold(all);

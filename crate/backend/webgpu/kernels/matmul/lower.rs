@@ -1,4 +1,5 @@
-//! Which kernels run for a matmul: a fused one as passes made it, `matmul` and `moe_matmul` as one of a single matrix.
+//! Which kernels run for a matmul: a fused one as the passes made it; `matmul` and `moe_matmul` as a fused one of a
+//! single matrix.
 
 use super::super::launch::{Launches, Operand};
 use super::super::libs;
@@ -17,7 +18,7 @@ use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Gemm, Tuning};
 use crate::dtype::DType;
 use crate::graph::{self, FusedMatMul, Graph, Op, Post, Pre, Term, ValueId, norm_add_before};
 
-/// Bytes of normed rows of x, or of the rows of experts before their sum.
+/// Bytes of normed rows of x, or of the experts' rows before their sum.
 pub(crate) fn scratch_bytes(g: &Graph, p: &FusedMatMul, limits: Limits, tuning: Tuning) -> usize {
     let normed = if p.pre == Pre::None { 0 } else { g.shape(p.x).cols };
     let tiled = tiles(g, p, tuning).first().is_some_and(|(_, when)| !when.is_beyond(limits.max_tokens));
@@ -44,8 +45,8 @@ fn in_ints(g: &Graph, p: &FusedMatMul) -> bool {
     p.parts.iter().all(|part| libs::in_ints(g.weight(part.w).dtype))
 }
 
-/// The tiles of many rows sorted by expert, which is done where a route is made. The rows of a sum go to the scratch
-/// buffer, where normed ones would be.
+/// The tiles of many rows sorted by expert; the sorting is done with the route. The rows of a sum go to the scratch
+/// buffer, which otherwise holds normed rows.
 fn tiles(g: &Graph, p: &FusedMatMul, tuning: Tuning) -> Vec<(usize, When)> {
     let Some(e) = p.experts.filter(|e| matches!(g.node(e.route).op, Op::MoeRoute { .. })) else { return Vec::new() };
     match p.post {
@@ -55,7 +56,7 @@ fn tiles(g: &Graph, p: &FusedMatMul, tuning: Tuning) -> Vec<(usize, When)> {
 }
 
 /// # Panics
-/// Where the op is not a matmul.
+/// If the op is not a matmul.
 pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
     let plain = |x, w, experts| {
         let parts = vec![Term { w, bias: None }];
@@ -123,7 +124,7 @@ fn experts(g: &Graph, p: &FusedMatMul, e: graph::Experts) -> Experts {
     Experts { n_expert: e.n, n_used: g.shape(e.route).cols / 2, shared_x, tile: None }
 }
 
-/// Adds up the rows of the experts, where they were multiplied in tiles.
+/// Adds up the rows of the experts after they were multiplied in tiles.
 fn sum_tiles(l: &mut Launches<'_>, p: &FusedMatMul) {
     let tiles = tiles(l.g, p, l.tuning);
     let (Some(e), Post::Add { to, .. }, Some((_, first))) = (p.experts, p.post, tiles.first()) else { return };
@@ -136,11 +137,11 @@ fn sum_tiles(l: &mut Launches<'_>, p: &FusedMatMul) {
 /// Some rows of the matrices of a fused matmul: one dispatch of each kernel.
 struct Piece<'p> {
     p: &'p FusedMatMul,
-    /// Whether it is the first of the node: what all pieces read is made before it.
+    /// Whether it is the first of the node: what all pieces read is computed before it.
     first: bool,
-    /// What kernels for few rows do: the work before the product too.
+    /// The fusion in kernels for few rows, which includes the work before the product.
     fused: MatMul,
-    /// What kernels for many rows do, after that work was done apart.
+    /// The fusion in kernels for many rows, whose work before the product is done separately.
     apart: MatMul,
     matrices: Vec<Operand>,
     x: Operand,
@@ -150,7 +151,7 @@ struct Piece<'p> {
     /// What the result is added to, and the gate of the result.
     added: Vec<Operand>,
     out: Operand,
-    /// Where a sum goes that is made along with its norm.
+    /// Where a sum that is computed along with its norm is written.
     sum: Option<Operand>,
 }
 
@@ -175,7 +176,7 @@ impl<'p> Piece<'p> {
         let output = match p.post {
             Post::None => Output::Plain,
             Post::Glu(act) => Output::Glu(act),
-            // Each piece of the experts has some of the summands.
+            // Each piece of the experts contributes some of the summands.
             Post::Add { .. } if p.experts.is_some() && !first => Output::AddToItself,
             Post::Add { gate, .. } => Output::Add { gate: gate.map(|v| l.view(v)) },
         };
@@ -192,7 +193,7 @@ impl<'p> Piece<'p> {
         Self { p, first, fused, apart, matrices, x, table, pre, added, out: l.out(), sum }
     }
 
-    /// What a kernel binds, in the order of [`MatMul::bindings`].
+    /// The buffers of a kernel, in the order of [`MatMul::bindings`].
     fn operands(&self, m: &MatMul, x: &Operand) -> Vec<Operand> {
         let mut all = self.matrices.clone();
         all.push(x.clone());
@@ -239,7 +240,7 @@ impl<'p> Piece<'p> {
         l.push(|| gemm_flat(&self.apart, 8), When::rows(2, usize::MAX), &operands);
     }
 
-    /// Token by token where they are few, else by tiles of the rows of each expert.
+    /// Token by token if they are few, else in tiles of the rows of each expert.
     fn lower_experts(&self, l: &mut Launches<'_>, e: Experts) {
         let tuning = l.tuning;
         let tiles = tiles(l.g, self.p, tuning);
@@ -263,26 +264,26 @@ impl<'p> Piece<'p> {
         }
     }
 
-    /// Where rows of x are when what comes before the product was done.
+    /// Where the rows of x are after the work before the product.
     fn x_apart(&self) -> Operand {
         if self.fused.input == Input::Plain { self.x.clone() } else { Operand::Scratch }
     }
 
-    /// The rows of x for kernels of many rows, and whether they are in int8. Makes them, once for a node.
+    /// The rows of x for kernels of many rows, and whether they are in int8. Computed once per node.
     fn many_rows(&self, l: &mut Launches<'_>, when: When) -> (Operand, bool) {
         self.norm_apart(l, when);
         if l.tuning.gemm != Gemm::Q8 || !in_ints(l.g, self.p) {
             return (self.x_apart(), false);
         }
         if self.first {
-            // With experts the rows for those of a token lie side by side.
+            // With experts, the rows of a token's experts lie side by side.
             let cols = l.g.shape(self.p.x).cols;
             l.push_unweighed(|| quantize_q8(cols), when, &[self.x_apart(), Operand::Quantized]);
         }
         (Operand::Quantized, true)
     }
 
-    /// Norms all rows of x into the scratch buffer, once for a node.
+    /// Norms all rows of x into the scratch buffer, once per node.
     fn norm_apart(&self, l: &mut Launches<'_>, when: When) {
         let (w, eps, gate) = match self.p.pre {
             Pre::None => return,
@@ -300,8 +301,8 @@ impl<'p> Piece<'p> {
     }
 }
 
-/// What happens to x before the product, and what is read and written for that: x where it is another value, the second
-/// operand, and where a sum goes.
+/// What happens to x before the product, and its buffers: x if it is another value, the second operand, and where a sum
+/// goes.
 fn input(l: &Launches<'_>, p: &FusedMatMul) -> (Input, [Option<Operand>; 3]) {
     match p.pre {
         Pre::None => (Input::Plain, [None, None, None]),

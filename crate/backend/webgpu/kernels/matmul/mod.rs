@@ -1,4 +1,4 @@
-//! Matmuls, with what passes fuse into them: `face` is what all of them share, then a file for each kernel.
+//! Matmuls, with what passes fuse into them: `face` is shared, then a file for each kernel.
 //!
 //! Tests: `tests/suite/kernels.rs`, `tests/suite/kernels/moe.rs`, `tests/suite/fusion.rs`, `tests/suite/gpu_q8.rs`.
 

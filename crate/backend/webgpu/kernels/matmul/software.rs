@@ -1,10 +1,10 @@
-//! Matmuls of software adapters: what runs where shaders run on the CPU and someone asks for the GPU all the same, which
-//! tests do, and pages that name the backend.
+//! Matmuls for software adapters, where shaders run on the CPU and the GPU backend is asked for explicitly: by tests,
+//! and by pages that name the backend.
 //!
-//! Kept for what the tests save. On lavapipe, with both families side by side and all shaders compiled before (SmolLM2
-//! 135M Q4_1, CPU seconds): 64 tokens of a prompt take 2.3 instead of 3.7, and 16 decoded tokens 1.6 instead of 3.4; and a
-//! model needs 15 pipelines instead of 23, of which each costs 0.1 to 0.2 to compile. The price is this file, `gemm_flat`,
-//! `flat_one` and `flat_pair`, and that the tests of ops run both families.
+//! Kept for the time that tests save. On lavapipe, with both families side by side and all shaders compiled before
+//! (SmolLM2 135M Q4_1, CPU seconds): 64 tokens of a prompt take 2.3 instead of 3.7, and 16 decoded tokens 1.6 instead
+//! of 3.4; a model needs 15 pipelines instead of 23, of which each costs 0.1 to 0.2 to compile. The price is this file,
+//! `gemm_flat`, `flat_one` and `flat_pair`, and that the tests of ops run both families.
 
 use super::super::matrix::fold;
 use super::face::MatMul;
@@ -12,7 +12,7 @@ use crate::backend::webgpu::dispatch::Kernel;
 use crate::backend::webgpu::shader::text::Const::U;
 use crate::backend::webgpu::shader::text::assemble_with;
 
-/// The gemm, and with one row the gemv, of software adapters.
+/// The gemm of software adapters, and with one row their gemv.
 pub(super) fn gemm_flat(p: &MatMul, columns: usize) -> Kernel {
     // Narrow workgroups, so that matrices with few rows still occupy all cores.
     let threads = 16;

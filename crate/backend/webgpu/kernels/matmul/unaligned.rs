@@ -1,4 +1,4 @@
-//! Matmuls by matrices whose rows are not a multiple of 32 values, which no quantised type has.
+//! Matmuls by matrices whose rows are not a multiple of 32 values, which no quantised type allows.
 
 use super::super::libs::value;
 use super::super::matrix::{Matrix, THREADS, fold};
@@ -15,7 +15,7 @@ pub(super) fn matmul_unaligned(m: Matrix) -> Kernel {
     let source = assemble("matmul_unaligned", &value(m.dtype), &consts);
     Kernel { name: "matmul_unaligned", source, bind: vec![Read, Read, Write], grid, rows: 1, z: 1 }
 }
-/// A product by experts for rows that are not a multiple of a run: `m` holds the rows of all experts, or some.
+/// The same by experts: `m` holds the rows of all experts, or some of them.
 pub(super) fn moe_matmul_unaligned(m: Matrix, e: Experts) -> Kernel {
     let rows = m.total_rows / e.n_expert;
     let mut consts = m.consts();

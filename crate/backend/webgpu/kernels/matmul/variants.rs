@@ -18,7 +18,7 @@ pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     matrices(tuning).into_iter().chain(fused(tuning)).chain(quantize).collect()
 }
 
-/// What tuning chooses from.
+/// The variants that tuning chooses from.
 pub(crate) fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
     let shapes =
         [(768, 100, Output::Plain), (256, WIDE_MATRIX_ROWS + 1, Output::Plain), (768, 100, Output::Glu(Act::Silu))];
@@ -41,7 +41,7 @@ fn of_kind(p: &MatMul, tuning: Tuning) -> Vec<Kernel> {
     match (p.experts, tuning.software, p.input) {
         (Some(e), software, input) => {
             let mut all = vec![gemv(p, 1, tuning)];
-            // The sum over experts is a kernel of its own there.
+            // In tiles the sum over experts is a kernel of its own.
             if !software && input == Input::Plain && matches!(p.output, Output::Plain | Output::Glu(_)) {
                 let tiled = MatMul { experts: Some(Experts { tile: Some(16), ..e }), ..p.clone() };
                 all.push(gemm(&tiled));
@@ -79,7 +79,7 @@ fn matrices(tuning: Tuning) -> Vec<(String, Kernel)> {
     all
 }
 
-/// What passes make: several types in one dispatch, and everything before and after.
+/// What passes make: several types in one dispatch, with everything fused before and after.
 fn fused(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
     let gate = View { stride: 3 * 768, at: 768, group: 768, len: 768 };
