@@ -1,28 +1,28 @@
-//! Activations as int8, with a scale per 32 of them.
+//! Activations as int8, with a scale per 32 columns.
 
 use super::lanes::Isa;
 use super::pool::Pool;
 use crate::quant::{self, Q8_COLS};
 
-/// 32 columns of a row, and the sums that kernels take offsets and minima with: of both halves, then of all.
+/// 32 columns of a row, and the sums that kernels need for offsets and minima: of each half, then of the whole.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
 pub(super) struct Block {
     pub q: [i8; Q8_COLS],
     pub d: f32,
-    /// Of `q`, times `d`.
+    /// Sums of `q`, times `d`.
     pub scaled: [f32; 3],
-    /// Of `q`.
+    /// Sums of `q`.
     pub sums: [i16; 3],
-    /// Of the magnitudes of those in `q` that are negative.
+    /// Sums of the magnitudes of the negative values of `q`.
     pub negative: [i16; 3],
     _rest: f32,
 }
 
-/// Blocks for one thread at a time: below it a second one costs more than it brings.
+/// Blocks per thread at a time: with fewer a second thread costs more than it gains.
 const GRAIN: usize = 512;
 
-/// Turns all rows of `x` into blocks, whose number tells how many.
+/// Quantises `x`, all rows as one, into `blocks`, whose length is the number of blocks.
 pub(super) fn quantize(pool: &Pool, isa: Isa, x: &[f32], blocks: &mut [Block]) {
     let n = blocks.len();
     pool.tiles(blocks, n, (1, GRAIN), |mut tile, _| {

@@ -1,9 +1,9 @@
-//! The memory of all weights, in few large pieces. A token reads all of it in order, and on pages of 4 KB half of that
-//! time goes into looking up pages, so Linux is asked for large ones.
+//! The memory of all weights, in a few large pieces. A token reads all of it in order, and with pages of 4 KB half of
+//! that time is spent on page translation, so Linux is asked for huge pages.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What the widest register takes. Everything begins at a multiple of it.
+/// The alignment of the widest register. Everything starts at a multiple of it.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
 pub(super) struct Line([u8; 64]);
@@ -18,7 +18,7 @@ pub(super) struct Arena {
     pieces: Vec<Vec<Line>>,
 }
 
-/// Where some bytes lie.
+/// The location of some bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     piece: usize,
@@ -27,7 +27,7 @@ pub(super) struct Place {
 }
 
 impl Arena {
-    /// Room for so many bytes each, zero, in this order.
+    /// Zeroed room for each of these sizes in bytes, in this order.
     pub(super) fn new(sizes: impl Iterator<Item = usize>) -> Result<(Self, Vec<Place>)> {
         let (mut lens, mut places) = (Vec::new(), Vec::new());
         for bytes in sizes {
@@ -66,7 +66,7 @@ fn zeros(lines: usize) -> Result<Vec<Line>> {
     Ok(piece)
 }
 
-/// Asks for large pages before the memory is touched. It is a wish: without them everything works, only slower.
+/// Asks for huge pages before the memory is touched. Only a hint: without them everything works, but slower.
 #[cfg(target_os = "linux")]
 fn large_pages<T>(memory: &mut [T]) {
     unsafe extern "C" {

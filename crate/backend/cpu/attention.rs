@@ -1,8 +1,9 @@
-//! Causal attention over the rows of the cache, without a table of all scores: chunk by chunk of keys, with the largest
-//! score so far (<https://arxiv.org/abs/2205.14135>). All query heads that share a key head read its keys together.
+//! Causal attention over the rows of the cache, without a table of all scores: keys are processed in chunks, with a
+//! running maximum of the scores (<https://arxiv.org/abs/2205.14135>). All query heads that share a key head read its
+//! keys together.
 //!
-//! Chunks begin at fixed positions, and each gives sums of its own that are joined in order. So a token's result is the
-//! same to the last bit however the step is cut and whoever computes which chunk.
+//! Chunks start at fixed positions, and the sums of each are computed separately and joined in order. So a token's
+//! result is the same to the last bit however the prompt is split into steps and whichever thread computes a chunk.
 
 use std::ops::Range;
 
@@ -13,13 +14,14 @@ use super::pool::{Pool, Tile};
 use crate::backend::KvType;
 use crate::graph::Attention;
 
-/// Keys of a chunk: two blocks. More make more scores to keep, fewer more sums to join.
+/// Keys of a chunk: two blocks. More need more room for scores, fewer more joins.
 const CHUNK: usize = 2 * BLOCK;
 
-/// Rows of queries (tokens times heads) of a task: enough that decoding a block of keys costs little beside them.
+/// Rows of queries (tokens times heads) per task: enough that decoding a block of keys is cheap in comparison.
 const QUERIES: usize = 64;
 
-/// `y` and `q` [tokens, n_head * d_head]; `k` and `v` have the rows up to the last token, whose first has position `pos`.
+/// `y` and `q` [tokens, n_head * d_head]; `k` and `v` have the rows up to the last token; the first token is at
+/// position `pos`.
 pub(super) struct Attend<'a> {
     pub attn: Attention,
     pub q: &'a [f32],
@@ -41,18 +43,18 @@ impl Attend<'_> {
     }
 }
 
-/// Values of a row of sums: `[d_head]` to whole registers, then the largest score and the sum of weights.
+/// Length of a row of sums: `[d_head]` rounded up to whole registers, then the largest score and the sum of weights.
 fn sums_len(d_head: usize) -> usize {
     d_head.next_multiple_of(16) + 2
 }
 
-/// What a worker needs of its scratch.
+/// The scratch that a worker needs.
 pub(super) fn scratch_len(attn: &Attention) -> usize {
     let queries = QUERIES.max(attn.n_head / attn.n_kv_head);
     queries * (attn.d_head + CHUNK + 2 * sums_len(attn.d_head)) + BLOCK * attn.d_head.next_multiple_of(16)
 }
 
-/// Room for the sums of all chunks of one token.
+/// Length of the sums of all chunks of one token.
 pub(super) fn sums_of_token(attn: &Attention, n_ctx: usize) -> usize {
     n_ctx.div_ceil(CHUNK) * attn.n_head * sums_len(attn.d_head)
 }
@@ -62,7 +64,7 @@ pub(super) fn attention(pool: &Pool, isa: Isa, a: &Attend<'_>, sums: &mut [f32],
     let Attention { n_head, n_kv_head, d_head: d, .. } = a.attn;
     let (tokens, group) = (y.len() / (n_head * d), a.group());
     if tokens == 1 {
-        // One token has too few heads to share out: its chunks are.
+        // One token has too few heads to occupy all threads, so they share its chunks.
         let seen = a.seen(0);
         let first = seen.start / CHUNK;
         let chunks = seen.end.div_ceil(CHUNK) - first;
@@ -86,7 +88,7 @@ pub(super) fn attention(pool: &Pool, isa: Isa, a: &Attend<'_>, sums: &mut [f32],
     }
 }
 
-/// The chunks of one token, in order. `sums` [chunks, n_head, sums_len].
+/// Joins the chunks of one token, in order. `sums` [chunks, n_head, sums_len].
 fn join_chunks(isa: Isa, attn: Attention, sums: &mut [f32], y: &mut [f32]) {
     let len = sums_len(attn.d_head);
     let (total, others) = sums.split_at_mut(attn.n_head * len);
@@ -109,7 +111,7 @@ struct Task<'a> {
     tokens: Range<usize>,
 }
 
-/// A task's part of the scratch.
+/// The scratch of a task.
 struct Room<'a> {
     /// Queries times the scale, [queries, d_head].
     q: &'a mut [f32],
@@ -117,7 +119,7 @@ struct Room<'a> {
     scores: &'a mut [f32],
     /// A block in f32.
     block: &'a mut [f32],
-    /// [queries, sums_len] each: the sums so far, and those of a chunk.
+    /// [queries, sums_len] each: the sums so far, and those of the current chunk.
     total: &'a mut [f32],
     part: &'a mut [f32],
 }
@@ -180,7 +182,7 @@ impl Task<'_> {
         }
     }
 
-    /// The sums of all queries over the keys of a chunk.
+    /// Computes the sums of all queries over the keys of a chunk.
     fn chunk(&self, chunk: usize, room: &mut Room<'_>, sums: &mut [f32]) {
         let a = self.a;
         let (d, len) = (a.attn.d_head, sums_len(a.attn.d_head));
@@ -216,7 +218,7 @@ impl Task<'_> {
     }
 }
 
-/// Turns scores into weights, with their largest score and their sum. No scores give no weight.
+/// Turns scores into weights and returns their maximum and the sum of the weights. No scores give no weight.
 #[inline(always)]
 fn weigh(scores: &mut [f32], softcap: Option<f32>) -> (f32, f32) {
     if let Some(cap) = softcap {
@@ -256,14 +258,14 @@ fn join(total: &mut [f32], part: &[f32]) {
     total[d] = max;
 }
 
-/// What attention gives: the values by their shares.
+/// Divides the summed values by the sum of the weights.
 #[inline(always)]
 fn share(total: &[f32], y: &mut [f32]) {
     let factor = 1.0 / total[total.len() - 1];
     y.iter_mut().zip(total).for_each(|(y, t)| *y = t * factor);
 }
 
-/// Rows of `len` values, the next one `stride` on.
+/// Rows of `len` values, `stride` apart.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     values: &'a [f32],
@@ -271,7 +273,7 @@ struct Rows<'a> {
     len: usize,
 }
 
-/// The products of rows with as many rows of a block, added to the rows of `y`; where `fresh`, put there.
+/// The products of the rows of `x` with the rows of a block, added to the rows of `y`, or stored there if `fresh`.
 struct Product<'a> {
     cache: &'a Cache,
     block: &'a [u8],
@@ -286,7 +288,7 @@ struct Product<'a> {
 impl Job for Product<'_> {
     type Out = ();
 
-    /// Many rows meet the block in f32, few as it is.
+    /// For many rows the block is decoded to f32 first, for few it is read as it is.
     #[inline(always)]
     fn run<L: Ints>(self) {
         let Self { cache, block, decoded, x, y, stride, fresh } = self;
@@ -325,7 +327,7 @@ fn product<L: Ints, P: Panel>(p: P, width: usize, x: Rows<'_>, (y, stride, fresh
     }
 }
 
-/// R rows times all columns; R.
+/// Multiplies R rows by all columns; returns R.
 #[inline(always)]
 fn columns<L: Ints, P: Panel, const R: usize>(
     p: P,

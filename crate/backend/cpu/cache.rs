@@ -1,7 +1,7 @@
-//! The keys or the values of past tokens, in blocks of rows that attention reads 16 values at once.
+//! The keys or the values of past tokens, in blocks from which attention reads 16 values at once.
 //!
-//! A block holds [`BLOCK`] positions of one head. Of keys it has all positions of a column side by side, so that the
-//! scores of 16 keys are made together; of values it has all columns of a position side by side.
+//! A block holds [`BLOCK`] positions of one head. Keys are column-major, all positions of a column side by side, so
+//! that the scores of 16 keys are computed together; values are row-major, all columns of a position side by side.
 
 use super::lanes::{Ints, Isa};
 use super::memory::zeros;
@@ -16,14 +16,14 @@ pub(super) const BLOCK: usize = 64;
 /// Values that share a scale of q8_0.
 const SCALED: usize = 32;
 
-/// What the rows are to attention.
+/// Whether the rows are keys or values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Keys,
     Values,
 }
 
-/// How the rows of one head lie in a block.
+/// The layout of one head's rows in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub kind: KvType,
@@ -32,7 +32,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Values that lie side by side: whole registers of 16.
+    /// Values that lie side by side: a multiple of 16, whole registers.
     pub(super) fn width(self) -> usize {
         match self.role {
             Role::Keys => BLOCK,
@@ -40,7 +40,7 @@ impl Layout {
         }
     }
 
-    /// How often there are so many.
+    /// The number of rows of that width.
     pub(super) fn rows(self) -> usize {
         match self.role {
             Role::Keys => self.d_head,
@@ -52,7 +52,7 @@ impl Layout {
         self.rows() * self.width()
     }
 
-    /// Scales of q8_0 in a block: for each position, one for so many columns.
+    /// Scales of q8_0 in a block: for each position, one per 32 columns.
     fn scales(self) -> usize {
         BLOCK * self.d_head.div_ceil(SCALED)
     }
@@ -94,7 +94,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Room for positions 0 to `n_ctx - 1` of `n_head` heads. The error is memory that is not there.
+    /// Room for positions 0 to `n_ctx - 1` of `n_head` heads. Fails if there is not enough memory.
     pub(super) fn new(layout: Layout, n_head: usize, n_ctx: usize) -> Result<Self> {
         let words = zeros(n_ctx.div_ceil(BLOCK) * n_head * layout.bytes() / 4)?;
         Ok(Self { layout, n_head, words })
@@ -111,7 +111,7 @@ impl Cache {
         &bytemuck::cast_slice(&self.words)[(block * self.n_head + head) * len..][..len]
     }
 
-    /// Stores rows `x` [tokens, n_head * d_head] from a position on.
+    /// Stores rows `x` [tokens, n_head * d_head] at a position and those after it.
     pub(super) fn store(&mut self, isa: Isa, pos: usize, x: &[f32]) {
         let Layout { kind, d_head: d, .. } = self.layout;
         let (layout, len, n_head) = (self.layout, self.layout.bytes(), self.n_head);
@@ -168,7 +168,7 @@ fn put_q8_0(layout: Layout, slot: usize, x: &[f32], block: &mut [u8]) {
     let (values, scales) = block.split_at_mut(layout.values());
     let scales: &mut [u16] = bytemuck::cast_slice_mut(scales);
     for (g, x) in x.chunks(SCALED).enumerate() {
-        // A NaN must not get lost, so it becomes the scale.
+        // A NaN must not be lost, so it becomes the scale.
         let most = x.iter().fold(0f32, |m, x| if x.abs() <= m { m } else { x.abs() });
         let scale = f16_bits(most / 127.0);
         scales[layout.scale_at(slot, g)] = scale;
@@ -180,7 +180,7 @@ fn put_q8_0(layout: Layout, slot: usize, x: &[f32], block: &mut [u8]) {
     }
 }
 
-/// The nearest f16; what is finite stays finite. Without branches, so that loops become vector code.
+/// The nearest f16; finite values stay finite. Without branches, so that loops vectorise.
 #[inline(always)]
 fn f16_bits(x: f32) -> u16 {
     const MOST: u32 = 0x477f_e000; // 65504
@@ -189,17 +189,17 @@ fn f16_bits(x: f32) -> u16 {
     let size = x.to_bits() & 0x7fff_ffff;
     let special = 0x7c00 | if size > 0x7f80_0000 { 0x0200 } else { 0 };
     let clamped = if size > MOST { MOST } else { size };
-    // The exponent's bias goes from 127 to 15; half of the last kept bit, less one if that bit is even, rounds.
+    // The exponent's bias goes from 127 to 15; adding half of the last kept bit, less one if that bit is even, rounds.
     let normal = (clamped.wrapping_sub(112 << 23).wrapping_add(0xfff + (clamped >> 13 & 1))) >> 13;
-    // Next to 0.5 the last bit of an f32 is worth 2^-24, as that of a small f16.
+    // At 0.5 the last bit of an f32 is worth 2^-24, like that of a subnormal f16.
     let small = (f32::from_bits(clamped) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
     let finite = if clamped < LEAST_NORMAL { small } else { normal };
     (sign | if size >= 0x7f80_0000 { special } else { finite }) as u16
 }
 
-/// A matrix of which 16 values side by side are read at once, as f32.
+/// A matrix whose values are read 16 at a time, as f32.
 pub(super) trait Panel: Copy {
-    /// Values from `c` on, in row `i`.
+    /// 16 values from column `c` on, in row `i`.
     fn load<L: Ints, const C: usize>(self, i: usize, c: usize) -> [L::V; C];
 }
 
@@ -269,18 +269,18 @@ impl Layout {
         F32s(bytemuck::cast_slice(block), self.width())
     }
 
-    /// Those of a block of f16.
+    /// The rows of a block of f16.
     pub(super) fn f16s(self, block: &[u8]) -> F16s<'_> {
         F16s(block, self.width())
     }
 
-    /// Those of a block of q8_0.
+    /// The rows of a block of q8_0.
     pub(super) fn q8s(self, block: &[u8]) -> Q8s<'_> {
         let (values, scales) = block.split_at(self.values());
         Q8s { layout: self, values, scales }
     }
 
-    /// The rows of a block as f32.
+    /// Decodes the rows of a block to f32.
     #[inline(always)]
     pub(super) fn decode<L: Ints>(self, block: &[u8], out: &mut [f32]) {
         match self.kind {

@@ -1,8 +1,8 @@
-//! Packed rows to f32 with the widest instructions, for the types that models mostly have; the others through `quant`.
+//! Decodes packed rows to f32 with SIMD, for the most common types; the others go through `quant`.
 //!
-//! The values are the same to the last bit: the products of a scale and a small integer are exact in f32, so fusing them
-//! with the sum changes nothing. Written with [`Lanes`] and not as plain loops, because the compiler then vectorises
-//! over blocks, with scattered stores.
+//! The values are the same to the last bit: the products of a scale and a small integer are exact in f32, so fusing
+//! them with the sum changes nothing. Written with [`Lanes`] and not as plain loops, because the compiler would
+//! vectorise those over blocks, with scattered stores.
 
 use super::lanes::{Chunk, Ints, Isa, Job, Lanes};
 use crate::dtype::DType;
@@ -50,7 +50,7 @@ impl Job for Row<'_> {
     }
 }
 
-/// A loop, not a function that takes a function: calls through `Fn` stay outside of the wide code.
+/// A loop, not a function that takes a function: calls through `Fn` are not compiled with the wide instructions.
 macro_rules! each {
     ($f:ident, $bytes:expr, $out:expr) => {
         for (block, values) in $bytes.as_chunks().0.iter().zip($out.as_chunks_mut().0) {
@@ -59,7 +59,7 @@ macro_rules! each {
     };
 }
 
-/// Whole blocks, exactly as many as `out` has values.
+/// Whole blocks, exactly as many as `out` has room for.
 #[inline(always)]
 fn decode<L: Lanes>(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     match dtype {
@@ -140,9 +140,9 @@ fn q8_0<L: Lanes>(b: &[u8; 34], y: &mut [f32; 32]) {
     put::<L>(y, 16, L::signed(bytes16(b, 18)), d, 0.0);
 }
 
-/// Groups 2i and 2i + 1 lie in the low and high halves of the same 32 bytes. Of the 12 bytes of scales and minima, the
-/// first eight hold six bits each of the first four; the last four hold the low halves of the others, whose high bits
-/// lie on top of the first eight.
+/// Groups 2i and 2i + 1 are the low and high nibbles of the same 32 bytes. Of the 12 bytes of scales and minima, the
+/// low six bits of the first eight are those of groups 0 to 3; the last four hold the low nibbles of the others, whose
+/// high bits are the top two bits of the first eight.
 #[inline(always)]
 fn q4_k<L: Lanes>(b: &[u8; 144], y: &mut [f32; 256]) {
     let (d, dmin, s) = (half(b, 0), half(b, 2), &b[4..16]);
@@ -161,7 +161,7 @@ fn q4_k<L: Lanes>(b: &[u8; 144], y: &mut [f32; 256]) {
     }
 }
 
-/// Each half of the block has 64 bytes of low halves and 32 bytes of bit pairs: value 32j + l has pair j of byte l.
+/// Each half of the block has 64 bytes of low nibbles and 32 bytes of bit pairs: value 32j + l has pair j of byte l.
 #[inline(always)]
 fn q6_k<L: Lanes>(b: &[u8; 210], y: &mut [f32; 256]) {
     let d = half(b, 208);

@@ -1,12 +1,13 @@
-//! The gated delta net. States are updated in place, token after token.
+//! The gated delta net. States are updated in place, token by token.
 
 use super::lanes::Isa;
 use super::math;
 use crate::graph::{Act, Delta};
 
-/// `y` and `x` [tokens, cols], `taps` [cols, n_conv]; `state` [n_conv - 1, cols] holds the inputs before, oldest first.
+/// `y` and `x` [tokens, cols], `taps` [cols, n_conv]; `state` [n_conv - 1, cols] holds the previous inputs, oldest
+/// first.
 pub(super) fn ssm_conv(isa: Isa, x: &[f32], taps: &[f32], state: &mut [f32], y: &mut [f32]) {
-    let cols = taps.len() - state.len(); // there is one tap more than inputs in the state
+    let cols = taps.len() - state.len(); // there is one more tap than inputs in the state
     let n_past = state.len() / cols;
     let n_conv = n_past + 1;
     isa.wide(
@@ -27,7 +28,7 @@ pub(super) fn ssm_conv(isa: Isa, x: &[f32], taps: &[f32], state: &mut [f32], y: 
     );
 }
 
-/// What the delta rule reads: `q` and `k` [tokens, n_k_head * d], `v` [tokens, n_v_head * d], `alpha` and `beta`
+/// The inputs of the delta rule: `q` and `k` [tokens, n_k_head * d], `v` [tokens, n_v_head * d], `alpha` and `beta`
 /// [tokens, n_v_head], `a` and `dt` [n_v_head].
 pub(super) struct Rule<'a> {
     pub delta: Delta,
@@ -59,7 +60,7 @@ pub(super) fn delta_rule(isa: Isa, rule: &Rule<'_>, state: &mut [f32], y: &mut [
     );
 }
 
-/// One token of one head. `y` first holds what the state remembers of k, then the change, then the result.
+/// One token of one head. `y` first holds the state's prediction for k, then the change, then the result.
 #[inline(always)]
 fn update(m: &mut [f32], q: &[f32], k: &[f32], v: &[f32], (beta, decay): (f32, f32), y: &mut [f32]) {
     let d = y.len();

@@ -1,15 +1,15 @@
-//! Packed matrices: 16 rows side by side, so that a register holds the same columns of several rows.
+//! Packed matrices: 16 rows are interleaved, so that a register holds the same columns of several rows.
 //!
 //! 16 rows make a panel. For every 32 columns a panel has a block of integers: chunk j is 64 bytes, of which row r has
-//! bytes 4r to 4r + 3 for columns 4j to 4j + 3. Integers of fewer bits share bytes with the next chunks: two nibbles, four
-//! bit pairs or eight bits.
+//! bytes 4r to 4r + 3 for columns 4j to 4j + 3. Narrower integers share bytes with the next chunks: two nibbles, four
+//! bit pairs or eight bits per byte.
 //!
-//! The scales of 32 or 256 columns, as the type has it, are a header: 16 f16 `d`, 16 f16 `m` where there are minima, and
-//! for 256 columns the small scales and minima of each group, a byte for each of the 16 rows. As many headers as fill
-//! whole lines of memory stand before their blocks. So a panel is read from its first byte to its last: where headers lay
-//! apart from blocks, half of the memory's speed was lost.
+//! The scales of 32 or 256 columns, depending on the type, are a header: 16 f16 `d`, 16 f16 `m` if there are minima,
+//! and for 256 columns the small scales and minima of each group, a byte per row. As many headers as fill whole cache
+//! lines precede their blocks. So a panel is read from its first byte to its last: with headers stored apart from
+//! blocks, half of the memory bandwidth was lost.
 //!
-//! Nothing is rounded: it is the same matrix, in another order.
+//! Nothing is rounded: only the order of the values changes.
 
 use super::arena::LINE;
 use super::lanes::Ints;
@@ -27,29 +27,29 @@ const CHUNK: usize = 4 * PANEL;
 
 /// How the integers of a block are packed.
 pub(super) trait Bits {
-    /// Of a block.
+    /// Bytes of a block.
     const BYTES: usize;
-    /// Whether numbers reach beyond 127.
+    /// Whether integers exceed 127.
     const WIDE: bool = false;
 
-    /// Chunk `j` of `L::W` rows, from its byte `at` on.
+    /// Chunk `j` of `L::W` rows, starting at its byte `at`.
     fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B;
 
-    /// Puts four numbers of row `r` into chunk `j` of a block of zeros.
+    /// Writes four integers of row `r` into chunk `j` of a block of zeros.
     fn put(block: &mut [u8], j: usize, r: usize, q: u32);
 
-    /// The four numbers of row `r` in chunk `j`, the first lowest.
+    /// The four integers of row `r` in chunk `j`, the first in the lowest byte.
     fn get(block: &[u8], j: usize, r: usize) -> u32;
 }
 
 pub(super) struct U8;
 pub(super) struct U4;
 pub(super) struct U2;
-/// Low bits and, after them, a plane with the next one.
+/// Low bits, followed by a plane of the high bits.
 pub(super) struct U5;
 pub(super) struct U3;
 pub(super) struct U6;
-/// Nibbles that index levels, which have 128 added.
+/// Nibbles that index levels, which are stored plus 128.
 pub(super) struct Levels;
 
 impl Bits for U8 {
@@ -72,7 +72,7 @@ impl Bits for U8 {
     }
 }
 
-/// Where a plane with `PER_BYTE` numbers a byte has chunk `j`, and how far up.
+/// The byte offset and the shift of chunk `j` in a plane with `PER_BYTE` integers per byte.
 #[inline(always)]
 const fn place<const PER_BYTE: usize>(j: usize) -> (usize, u32) {
     (j / PER_BYTE * CHUNK, (j % PER_BYTE * (8 / PER_BYTE)) as u32)
@@ -116,7 +116,7 @@ fn plane_get<const PER_BYTE: usize>(plane: &[u8], j: usize, r: usize) -> u32 {
     word(plane, base + 4 * r) >> shift & low(8 / PER_BYTE)
 }
 
-/// A number in one plane, of `8 / $per` bits.
+/// Integers in one plane, of `8 / $per` bits.
 macro_rules! one_plane {
     ($name:ident, $per:literal) => {
         impl Bits for $name {
@@ -140,7 +140,7 @@ macro_rules! one_plane {
     };
 }
 
-/// A number in two planes: its low bits as `$low`, the others in a plane of `8 / $per` bits.
+/// Integers in two planes: the low bits as `$low`, the others in a plane of `8 / $per` bits.
 macro_rules! two_planes {
     ($name:ident, $low:ident, $low_bits:literal, $per:literal) => {
         impl Bits for $name {
@@ -215,22 +215,22 @@ pub(super) trait Format {
     const MIN: bool = false;
     /// Whether small scales are signed.
     const SIGNED: bool = false;
-    /// Taken from each number.
+    /// Subtracted from each integer.
     const OFFSET: i32 = 0;
 
     /// Groups of a header with a small scale each.
     const GROUPS: usize = if Self::SPAN == COLS { 0 } else { Self::SPAN / Self::GROUP };
-    /// Whether the small scale and minimum of a group share a byte, the minimum above.
+    /// Whether the small scale and minimum of a group share a byte, with the minimum in the high half.
     const SHARED: bool = Self::MIN && Self::GROUP == 16;
-    /// Where the small scales begin.
+    /// The offset of the small scales.
     const SMALL: usize = 2 * PANEL * (1 + Self::MIN as usize);
     /// Bytes of the blocks of a header.
     const BLOCKS: usize = Self::SPAN / COLS * Self::Bits::BYTES;
-    /// Headers that stand together.
+    /// Headers per cluster.
     const TOGETHER: usize = if Self::HEADER < LINE { LINE / Self::HEADER } else { 1 };
-    /// Bytes that they take.
+    /// Bytes of these headers.
     const HEADERS: usize = (Self::TOGETHER * Self::HEADER).next_multiple_of(LINE);
-    /// Bytes of them and their blocks.
+    /// Bytes of these headers and their blocks.
     const CLUSTER: usize = Self::HEADERS + Self::TOGETHER * Self::BLOCKS;
     /// Bytes of a header.
     const HEADER: usize = Self::SMALL + PANEL * Self::GROUPS * (1 + (Self::MIN && !Self::SHARED) as usize);
@@ -261,7 +261,7 @@ packed_format! { Q5_K, U5, const SPAN: usize = 256; const MIN: bool = true; }
 packed_format! { Q6_K, U6, const SPAN: usize = 256; const GROUP: usize = 16; const SIGNED: bool = true; const OFFSET: i32 = 32; }
 packed_format! { IQ4_XS, Levels, const SPAN: usize = 256; const SIGNED: bool = true; const OFFSET: i32 = 128; }
 
-/// Evaluates `$body` with `$f` being the packed format of a type; `None` where it has none.
+/// Evaluates `$body` with `$f` being the packed format of a type; `None` if it has none.
 macro_rules! with_format {
     (@ $dtype:expr, $f:ident => $body:expr, $($name:ident)*) => {
         match $dtype {

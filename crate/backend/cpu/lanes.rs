@@ -1,8 +1,8 @@
-//! Sixteen f32 side by side, and the choice of the instructions that hold them.
+//! Sixteen f32 lanes, and the choice of the instruction set that implements them.
 //!
-//! All sums run over 16 lanes in the same order whatever the instructions are, so machines with fused multiply-add agree
-//! to the last bit. Code generic over [`Lanes`] must be `#[inline(always)]` down to the methods here: only then does it
-//! become part of the one function per instruction set (`avx512`, `dotprod`) that may use wide registers.
+//! All sums run over 16 lanes in the same order on every instruction set, so machines with fused multiply-add agree to
+//! the last bit. Code generic over [`Lanes`] must be `#[inline(always)]` down to the methods here: only then is it
+//! compiled into the one function per instruction set (`avx512`, `dotprod`) that may use wide registers.
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -20,13 +20,13 @@ mod x86_ints;
 use plain::Plain;
 pub(super) use traits::{Chunk, Ints, Job, Lanes};
 
-/// Instructions that this machine has. Only this file can make one, and it asks the machine first.
+/// An instruction set of this machine. Only this file can make one, after it has detected the features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Isa(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// What the compiler may use everywhere: SSE2, NEON or none.
+    /// What the compiler may use on every machine of the target: SSE2, NEON or none.
     #[cfg(not(target_arch = "wasm32"))]
     Plain,
     #[cfg(target_arch = "wasm32")]
@@ -49,9 +49,9 @@ enum Kind {
 
 impl Isa {
     /// Level 0 is what the compiler makes of plain loops for every machine of the target. On x86-64, 1 is AVX2 with FMA
-    /// and F16C, 2 adds VNNI (dot products of bytes) on registers of 256 bits, 3 is AVX-512 with VNNI. On aarch64, 1 is
-    /// NEON, 2 adds dot products of signed bytes (DotProd), 3 those of unsigned with signed ones (I8MM). What this
-    /// machine lacks is left out, so the highest level is always its widest.
+    /// and F16C, 2 adds VNNI (int8 dot products) on 256-bit registers, 3 is AVX-512 with VNNI. On aarch64, 1 is NEON, 2
+    /// adds signed int8 dot products (DotProd), 3 those of unsigned by signed (I8MM). Levels that this machine lacks
+    /// are left out, so the highest level is always its widest.
     pub(super) fn at_most(level: u8) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -82,7 +82,7 @@ impl Isa {
                 _ => Kind::Plain,
             })
         }
-        // The other targets choose when they are compiled.
+        // The other targets choose at compile time.
         #[cfg(target_arch = "wasm32")]
         {
             let _ = level;
@@ -127,7 +127,7 @@ impl Isa {
         }
     }
 
-    /// Compiles a plain loop for these instructions. What `f` calls must be inlined.
+    /// Compiles a plain loop for these instructions. Whatever `f` calls must be inlined.
     #[inline]
     pub(super) fn wide<R>(self, f: impl FnOnce() -> R) -> R {
         self.run(Wide(f))

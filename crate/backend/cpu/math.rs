@@ -1,11 +1,11 @@
-//! Curves in f32 that the compiler can put into vector code: no branches, no calls. NaN stays NaN.
+//! Functions in f32 that the compiler can vectorise: no branches, no calls. NaN stays NaN.
 
 use crate::graph::Act;
 
-/// `e^x`, within 2 units in the last place; outside of -87..88 the value at that end.
+/// `e^x`, within 2 units in the last place; outside of -87..88 the value at the nearer end.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 rounds to an integer, which then is in the low bits.
+    // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts: the first has few bits, so that `n * HIGH` is exact.
     const HIGH: f32 = 355.0 / 512.0;
@@ -39,7 +39,7 @@ pub(super) fn act(act: Act, x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn softcap(x: f32, cap: f32) -> f32 {
     let u = x / cap;
-    // Near zero `1 - 2 / (e^2u + 1)` has no digits left; the series has.
+    // Near zero `1 - 2 / (e^2u + 1)` cancels; the series does not.
     let s = u * u;
     let small = u * (1.0 + s * (-1.0 / 3.0 + s * (2.0 / 15.0 - s * (17.0 / 315.0))));
     let large = 1.0 - 2.0 / (exp(2.0 * u) + 1.0);

@@ -1,8 +1,9 @@
-//! `y = W x` with W in panels and x in int8: integer dot products, scaled group by group.
+//! `y = W x` with W in panels and x in int8: integer dot products, scaled per group.
 //!
 //! The result of a row and a token is the same sequence of operations whatever the other rows and tokens are.
 //!
-//! Loops fill the arrays of the inner functions: what `array::from_fn` calls may stay a call, without wide instructions.
+//! Loops fill the arrays of the inner functions: the closure of `array::from_fn` may not be inlined, and then lacks the
+//! wide instructions.
 
 use super::activations::Block;
 use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
@@ -10,13 +11,13 @@ use super::lanes::{Ints, Isa, Job};
 use super::packed::Packed;
 use super::pool::{Pool, Tile};
 
-/// `y` [tokens, rows] from `x` [tokens, cols / 32], with matrix `part` of `w`, which lies in `memory`.
+/// `y` [tokens, rows] from `x` [tokens, cols / 32], with matrix `part` of `w`, whose bytes are in `memory`.
 pub(super) fn matmul(pool: &Pool, isa: Isa, (w, memory, part): (&Packed, &[u8], usize), x: &[Block], y: &mut [f32]) {
     let tokens = x.len() / (w.cols / COLS);
     if tokens == 0 {
         return;
     }
-    // At least four tiles a thread, where there is so much: a thread that comes late then takes fewer.
+    // At least four tiles per thread, if there is enough work: a thread that joins late then takes fewer.
     let panels = (w.rows.div_ceil(PANEL) / (pool.threads() * 4)).clamp(1, 8);
     pool.tiles(y, w.rows, (tokens, panels * PANEL), |tile, _| isa.run(Part { w, memory, part, x, tile }));
 }
@@ -60,7 +61,7 @@ impl Part<'_> {
         }
     }
 
-    /// T tokens at a time from token `t` on, as long as there are so many. The first that is left.
+    /// T tokens at a time from token `t` on, while that many are left. Returns the first token that is left.
     #[inline(always)]
     fn tokens<L: Ints, F: Format, const T: usize>(&mut self, panel: &[u8], at: usize, mut t: usize) -> usize {
         while t + T <= self.tile.rows.end {
@@ -80,7 +81,7 @@ impl Part<'_> {
         std::array::from_fn(|i| &self.x[(t + i) * n..][..n])
     }
 
-    /// Stores what S registers from `sub` on hold of the panel whose first row is `at`.
+    /// Stores the results of S registers, from register `sub` on, of the panel whose first row is `at`.
     #[inline(always)]
     fn put<L: Ints, const S: usize, const T: usize>(&mut self, at: usize, sub: usize, t: usize, sums: [[L::F; T]; S]) {
         for (s, sums) in sums.iter().enumerate() {
@@ -110,7 +111,7 @@ fn sums<L: Ints, F: Format, const S: usize, const T: usize>(
     let mut first = 0;
     for cluster in panel.chunks(F::CLUSTER) {
         let (headers, blocks) = cluster.split_at(F::HEADERS);
-        // The last header of a panel may have no blocks.
+        // The last headers of a panel may have no blocks.
         for (header, blocks) in headers.chunks_exact(F::HEADER).zip(blocks.chunks_exact(F::BLOCKS)) {
             let mut columns = x;
             for x in &mut columns {

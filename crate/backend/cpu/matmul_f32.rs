@@ -1,21 +1,21 @@
-//! `y = W x` with packed W: rows are decoded to f32, a few at a time, and each meets all tokens of the step.
+//! `y = W x` with packed W: a few rows at a time are decoded to f32 and multiplied with all tokens of the step.
 //!
 //! The dot product of a row and a token is the same sequence of operations whatever the other rows and tokens are, so a
-//! token's result does not depend on how the prompt is cut.
+//! token's result does not depend on how the prompt is split into steps.
 
 use super::decode::Matrix;
 use super::lanes::{Chunk, Ints, Isa, Job, Lanes};
 use super::pool::{Pool, Tile};
 
-/// Bytes of decoded rows that are kept while the tokens pass: half of a usual second-level cache's share.
+/// Bytes of decoded rows that are kept for all tokens: half of a core's usual share of the second-level cache.
 const DECODED: usize = 128 << 10;
 
-/// Rows of length `k` that are decoded together when there are many tokens.
+/// Rows of length `k` that are decoded together if there are many tokens.
 fn group(k: usize) -> usize {
     (DECODED / 4 / k).next_multiple_of(4).clamp(4, 64)
 }
 
-/// What a worker needs of its scratch for rows of length `k`.
+/// The scratch that a worker needs for rows of length `k`.
 pub(super) fn scratch_len(k: usize) -> usize {
     group(k) * k
 }

@@ -1,8 +1,8 @@
-//! Memory that may be too much to have.
+//! Large allocations that may fail.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// `n` zeros. The error is memory that is not there.
+/// `n` zeros. Fails if there is not enough memory.
 pub(super) fn zeros<T: bytemuck::Zeroable + Copy>(n: usize) -> Result<Vec<T>> {
     let mut v = Vec::new();
     let bytes = n.saturating_mul(size_of::<T>());

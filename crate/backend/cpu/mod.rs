@@ -1,8 +1,8 @@
 //! The CPU backend, on several threads: int8 activations times packed weights, or exact f32 arithmetic.
 //!
-//! `pool` shares out work, `lanes` chooses instructions. `packed` and `format` lay weights out for `matmul`; weights as they
-//! are in the file meet `matmul_f32`. `cache` holds keys and values for
-//! `attention`; `rows`, `delta` and `moe` hold the other ops.
+//! `pool` distributes work over threads, `lanes` chooses instructions. `packed` and `format` lay weights out for
+//! `matmul`; weights in the file's layout go to `matmul_f32`. `cache` holds keys and values for `attention`; `rows`,
+//! `delta` and `moe` hold the other ops.
 
 mod activations;
 mod arena;
@@ -43,21 +43,21 @@ pub struct Cpu {
     activations: Activations,
     model: Option<Model>,
     ready: VecDeque<Vec<f32>>,
-    /// Buffers of logits that were read, to be used again.
+    /// Buffers of logits that were read, for reuse.
     spare: Vec<Vec<f32>>,
     counters: Counters,
 }
 
-/// The level of instructions that is used where nobody asks for another.
+/// The default instruction level.
 const WIDEST: u8 = 3;
 
 impl Cpu {
-    /// Runs on `threads` threads, the caller's among them; where the target cannot make threads, on one.
+    /// Runs on `threads` threads, the caller's among them; on one if the target cannot start threads.
     pub fn new(threads: usize) -> Self {
         Self::with_level(threads, WIDEST)
     }
 
-    /// With no wider instructions than a level, of those that this machine has.
+    /// With no wider instructions than those of a level, out of what this machine has.
     ///
     /// | Level | x86-64 | aarch64 |
     /// |---|---|---|
@@ -66,18 +66,18 @@ impl Cpu {
     /// | 2 | and dot products of bytes (VNNI) | and dot products of signed bytes (DotProd) |
     /// | 3 | AVX-512 with VNNI | and of unsigned with signed ones (I8MM) |
     ///
-    /// Other targets choose when they are compiled.
+    /// Other targets choose at compile time.
     pub fn with_level(threads: usize, level: u8) -> Self {
         Self::with_pool(Pool::new(threads), level)
     }
 
-    /// Exact in f32 unless this says otherwise, before `prepare`.
+    /// Sets the precision before `prepare`; the default is exact f32.
     #[must_use]
     pub fn activations(self, activations: Activations) -> Self {
         Self { activations, ..self }
     }
 
-    /// Lets the host give the engine up: a step that runs when `stopped` becomes true ends soon, and its results are
+    /// Lets the host abandon the engine: a step that runs when `stopped` becomes true ends soon, and its results are
     /// worthless.
     #[must_use]
     pub fn until(mut self, stopped: fn() -> bool) -> Self {
@@ -86,7 +86,7 @@ impl Cpu {
     }
 
     /// Runs on the caller's thread and on those that the host lends: `lend` gets a worker for each of the others, and
-    /// says whether there is a thread for it. The thread may come at any time, or never: nobody waits for it.
+    /// returns whether there is a thread for it. The thread may start at any time, or never: nothing waits for it.
     pub fn with_lent(threads: usize, lend: impl FnMut(Worker) -> bool) -> Self {
         Self::with_pool(Pool::lent(threads, lend), WIDEST)
     }
@@ -103,7 +103,7 @@ impl Cpu {
         self.pool.threads()
     }
 
-    /// Those of them that are there by now.
+    /// How many of them run already.
     pub fn running(&self) -> usize {
         self.pool.running()
     }

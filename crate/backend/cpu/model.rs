@@ -1,4 +1,4 @@
-//! A prepared plan: packed weights, states and slots in memory, and the walk over the nodes.
+//! A prepared plan: packed weights, states and slots in memory, and the execution of the nodes.
 
 use super::activations::{self, Block};
 use super::arena::{Arena, Place};
@@ -25,17 +25,17 @@ pub(super) struct Model {
     limits: Limits,
     weights: Vec<Weight>,
     memory: Arena,
-    /// Decoded: the short ones that are read value by value (norms, biases, frequencies). Others are empty.
+    /// The decoded weights that are read value by value (norms, biases, frequencies). Others are empty.
     vectors: Vec<Vec<f32>>,
-    /// `[rows, cols]`; empty where a cache has them.
+    /// `[rows, cols]`; empty for states that have a cache.
     states: Vec<Vec<f32>>,
-    /// Those that attention reads.
+    /// The caches of the states that attention reads.
     caches: Vec<Option<Cache>>,
     /// Room for one token's sums of attention.
     sums: Vec<f32>,
-    /// Copies of the recurrent ones; empty for the others.
+    /// Copies of the recurrent states; empty for the others.
     saved: Vec<Vec<f32>>,
-    /// `[max_tokens | max_outputs, cols]`. A value begins at the start of its slot.
+    /// `[max_tokens | max_outputs, cols]`. A value starts at the start of its slot.
     slots: Vec<Vec<f32>>,
     /// The value that was last quantised to int8, and its blocks.
     blocks: (Option<ValueId>, Vec<Block>),
@@ -135,7 +135,7 @@ impl Model {
         self.plan.graph.nodes = nodes;
     }
 
-    /// What a worker needs of its scratch: decoded rows of a matrix, or the queries and scores of attention.
+    /// The scratch that a worker needs: decoded rows of a matrix, or the queries and scores of attention.
     pub(super) fn scratch_len(&self) -> usize {
         let g = self.graph();
         let of = |op: &Op| match op {
@@ -177,7 +177,7 @@ impl Model {
                     // The slot of a value is never that of an operand, so it can be taken out while those are read.
                     let slot = self.plan.slot(v).0 as usize;
                     let mut y = std::mem::take(&mut self.slots[slot]);
-                    // So is what the op rewrites besides it: its state, or the sums of attention.
+                    // So is what else the op writes: its state, or the sums of attention.
                     let recurrent = node.op.recurrent_state().map(|s| s.index());
                     let mut aside = std::mem::take(recurrent.map_or(&mut self.sums, |s| &mut self.states[s]));
                     let run = Run { m: self, pool, isa, step };
@@ -257,7 +257,7 @@ impl Model {
         self.plan.graph.shape(v).cols
     }
 
-    /// A weight as in the file.
+    /// A weight in the file's layout.
     fn matrix(&self, w: WeightId) -> Matrix<'_> {
         let weight = self.graph().weight(w);
         Matrix { dtype: weight.dtype, bytes: self.bytes(w), cols: weight.cols }
@@ -304,7 +304,7 @@ fn parts(g: &Graph, activations: Activations) -> Vec<Option<usize>> {
     parts
 }
 
-/// What an op reads.
+/// The operands of an op.
 struct Run<'a> {
     m: &'a Model,
     pool: &'a Pool,

@@ -1,15 +1,15 @@
-//! Mixture of experts, one token after another.
+//! Mixture of experts, token by token.
 
 use super::lanes::Isa;
 
-/// `x` [tokens, n_expert] router logits; `y` [tokens, 2 * n_used]: the best experts, and their shares,
-/// of all experts or, where `renormalise`, of those chosen.
+/// `x` [tokens, n_expert] router logits; `y` [tokens, 2 * n_used]: the chosen experts, then their shares of the softmax
+/// over all experts or, with `renormalise`, over the chosen ones.
 pub(super) fn moe_route(x: &[f32], n_expert: usize, n_used: usize, renormalise: bool, y: &mut [f32]) {
     for (logits, y) in x.chunks_exact(n_expert).zip(y.chunks_exact_mut(2 * n_used)) {
         let (experts, shares) = y.split_at_mut(n_used);
         for i in 0..n_used {
             let free = (0..n_expert).filter(|e| !experts[..i].contains(&(*e as f32)));
-            // The lower number wins a tie. A router that gives no number (NaN) still gets some expert.
+            // The lower number wins a tie. If the router gives NaN, some expert is still chosen.
             let best = free.reduce(|a, b| if logits[b] > logits[a] { b } else { a }).expect("n_used <= n_expert");
             experts[i] = best as f32;
             shares[i] = (logits[best] - logits[experts[0] as usize]).exp();
@@ -20,8 +20,8 @@ pub(super) fn moe_route(x: &[f32], n_expert: usize, n_used: usize, renormalise: 
     }
 }
 
-/// Calls `multiply(expert, row of x, row of y)` for all experts of all tokens. `x` has a row for each token, or one for
-/// each expert of it (`own_rows`); `y` [tokens, n_used * rows of an expert].
+/// Calls `multiply(expert, row of x, row of y)` for all experts of all tokens. `x` has a row per token, or with
+/// `own_rows` one per expert of a token; `y` [tokens, n_used * rows of an expert].
 pub(super) fn moe_matmul(
     (route, n_used): (&[f32], usize),
     own_rows: bool,

@@ -5,23 +5,24 @@ use super::pool::Pool;
 use crate::dtype::DType;
 use crate::quant::{self, Split, f16_to_f32};
 
-/// How `parts` matrices [rows, cols] lie one after another (the experts of a layer, or one), each padded to whole panels.
+/// The layout of `parts` consecutive matrices [rows, cols] (the experts of a layer, or one), each padded to whole
+/// panels.
 pub(super) struct Packed {
     pub dtype: DType,
     pub rows: usize,
     pub cols: usize,
     parts: usize,
     shape: Shape,
-    /// Raw bytes that each panel still waits for. Until they all came they lie at the start of its place.
+    /// Raw bytes that each panel still lacks. Until all have arrived they are kept at the start of its place.
     missing: Vec<usize>,
 }
 
 /// Sizes in bytes.
 #[derive(Clone, Copy)]
 struct Shape {
-    /// Of a panel.
+    /// Bytes of a panel.
     panel: usize,
-    /// Of a row as it is in the file.
+    /// Bytes of a row in the file's layout.
     raw_row: usize,
 }
 
@@ -36,7 +37,7 @@ impl Shape {
 }
 
 impl Packed {
-    /// `None` where the type has no packed format.
+    /// `None` if the type has no packed format.
     pub(super) fn new(dtype: DType, parts: usize, rows: usize, cols: usize) -> Option<Self> {
         let shape = Shape::new(dtype, cols)?;
         let panels = rows.div_ceil(PANEL);
@@ -49,11 +50,11 @@ impl Packed {
         self.parts * self.rows.div_ceil(PANEL) * self.shape.panel
     }
 
-    /// Takes bytes as they are in the file, from `offset` on, and packs the panels that are whole now. `false` where
-    /// some of them came before.
+    /// Takes bytes in the file's layout, from `offset` on, and packs the panels that are now complete. Returns `false`
+    /// if some of them came before.
     ///
     /// # Panics
-    /// Where they lie past the end.
+    /// If they exceed the matrices.
     #[must_use]
     pub(super) fn write(&mut self, pool: &Pool, memory: &mut [u8], mut offset: usize, mut bytes: &[u8]) -> bool {
         let Shape { panel, raw_row, .. } = self.shape;
@@ -77,7 +78,7 @@ impl Packed {
         let (this, whole) = (&*self, &whole);
         pool.tiles(&mut memory[first * panel..(last + 1) * panel], panel, (1, panel), |mut tile, _| {
             let p = first + tile.rows.start;
-            // What lies between is whole already, or still waits.
+            // The panels between are complete already, or still lack bytes.
             if whole.binary_search(&p).is_ok() {
                 pack(this.dtype, raw_row, this.raw_rows(p), tile.row(p - first));
             }
@@ -115,7 +116,7 @@ fn pack(dtype: DType, raw_row: usize, rows: usize, panel: &mut [u8]) {
     });
 }
 
-/// Where header `i` of a panel begins, and where its blocks do.
+/// The offsets of header `i` of a panel and of its blocks.
 fn places<F: Format>(i: usize) -> (usize, usize) {
     let (cluster, i) = (i / F::TOGETHER * F::CLUSTER, i % F::TOGETHER);
     (cluster + i * F::HEADER, cluster + F::HEADERS + i * F::BLOCKS)

@@ -1,11 +1,12 @@
-//! A small pool of threads that lives as long as the backend, and tiles: disjoint parts of a matrix to write at once.
+//! A small pool of threads that lives as long as the backend, and tiles: disjoint parts of a matrix for concurrent
+//! writes.
 //!
 //! A job is a function of a chunk number. Threads take chunks from one counter, so a slow one takes fewer; the caller
-//! works too. A worker that wakes up after the last chunk is taken does not join, and nobody waits for it: on a busy
+//! works too. A worker that wakes up after the last chunk is taken does not join, and nothing waits for it: on a busy
 //! machine a step never waits for a thread that has no core.
 //!
-//! The pool makes its threads itself, or a host lends them: in a web page only JavaScript can start one, and it begins
-//! to work at some later time or never. A thread that is not there is a thread that does not join.
+//! The pool starts its threads itself, or a host lends them: in a web page only JavaScript can start one, and it may
+//! start late or never. A thread that has not started simply does not join.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,11 +14,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often a worker looks for the next job before it sleeps: about 30 µs. wasm has no instruction that pauses.
+/// How often a worker polls for the next job before it sleeps: about 30 µs. wasm has no pause instruction.
 const SPINS: u32 = if cfg!(target_arch = "wasm32") { 30_000 } else { 4000 };
 /// The lowest bit of `Shared::state`: chunks may be taken.
 const OPEN: u64 = 1 << 16;
-/// Above it the number of the job, below it the number of workers that are in it.
+/// The bits above it are the number of the job, those below it count the workers in it.
 const JOB: u64 = OPEN << 1;
 
 /// `(chunk, worker)`.
@@ -38,9 +39,8 @@ struct Shared {
     panicked: AtomicBool,
 }
 
-// SAFETY: `job` is written by the one caller (`Pool::run` holds `caller`) while the
-// state is closed and no worker is in, and read by workers only between joining an open state and leaving it. The
-// pointee is `Sync`.
+// SAFETY: `job` is written by the one caller (`Pool::run` holds `caller`) while the state is closed and no worker is
+// in, and read by workers only between joining an open state and leaving it. The pointee is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer is only followed while the caller waits for the job to end.
 unsafe impl Send for Shared {}
@@ -49,16 +49,16 @@ pub(super) struct Pool {
     shared: Arc<Shared>,
     /// Only one job at a time.
     caller: Mutex<()>,
-    /// Threads that the pool made itself.
+    /// Threads that the pool started itself.
     own: Vec<JoinHandle<()>>,
-    /// One for each worker and one for the caller.
+    /// One per worker and one for the caller.
     scratch: Vec<Mutex<Vec<f32>>>,
-    /// Whether the host gave the engine up: then no job is run any more.
+    /// Whether the host abandoned the engine: then no more jobs run.
     pub stopped: fn() -> bool,
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the caller's among them; fewer where the system has no thread left.
+    /// A pool of `threads` threads, the caller's among them; fewer if the system cannot start more.
     pub(super) fn new(threads: usize) -> Self {
         let mut own = Vec::new();
         let mut pool = Self::lent(threads, |worker| {
@@ -70,8 +70,8 @@ impl Pool {
         pool
     }
 
-    /// A pool on threads of the host: `lend` gets the workers, for threads that run them at some time, and says whether
-    /// there is such a thread.
+    /// A pool on threads of the host: `lend` gets the workers, for threads that run them at some time, and returns
+    /// whether there is such a thread.
     pub(super) fn lent(threads: usize, mut lend: impl FnMut(Worker) -> bool) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
@@ -96,17 +96,17 @@ impl Pool {
         self.scratch.len()
     }
 
-    /// Threads that are there now, the caller's among them.
+    /// Threads that run now, the caller's among them.
     pub(super) fn running(&self) -> usize {
         self.shared.running.load(Ordering::Relaxed) + 1
     }
 
-    /// Room for a worker's own use, as long as was reserved.
+    /// The scratch of a worker, of the reserved length.
     pub(super) fn scratch(&self, worker: usize) -> MutexGuard<'_, Vec<f32>> {
         self.scratch[worker].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes each worker's scratch at least so long: a job must not allocate, whoever does it.
+    /// Grows each worker's scratch to this length: a job must not allocate.
     pub(super) fn reserve(&self, len: usize) {
         for worker in 0..self.scratch.len() {
             let mut scratch = self.scratch(worker);
@@ -120,11 +120,11 @@ impl Pool {
         (0..self.threads()).map(|w| self.scratch(w).capacity() * size_of::<f32>()).sum()
     }
 
-    /// Calls `f(chunk, worker)` once for each chunk below `chunks`; `worker` is below `threads()` and no two calls at
-    /// the same time have the same one. Calls nothing once the host stopped the pool: nobody reads the results then.
+    /// Calls `f(chunk, worker)` once for each chunk below `chunks`; `worker` is below `threads()` and no two concurrent
+    /// calls have the same one. Calls nothing once the host stopped the pool: nothing reads the results then.
     ///
     /// # Panics
-    /// Where a call of `f` panicked.
+    /// If a call of `f` panicked.
     pub(super) fn run(&self, chunks: usize, f: &Job<'_>) {
         if (self.stopped)() {
             return;
@@ -188,7 +188,7 @@ impl Drop for Pool {
     }
 }
 
-/// Where a matrix begins that several threads write at once.
+/// The start of a matrix that several threads write concurrently.
 struct Base<T>(*mut T);
 
 // SAFETY: only tiles use the pointer, each chunk has one tile, tiles do not overlap.
@@ -238,7 +238,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a job with another number than `seen` and joins it. `None` at the end.
+    /// Waits for a job with another number than `seen` and joins it. `None` once the pool ends.
     fn join(&self, seen: u64) -> Option<u64> {
         let fresh = |s: u64| s & OPEN != 0 && s / JOB != seen;
         let mut spins = 0;
@@ -279,12 +279,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Not running, waiting for a job, in a job.
+    /// Not running, waiting for a job, or in a job.
     const OUT: u8 = 0;
     const IDLE: u8 = 1;
     const BUSY: u8 = 2;
 
-    /// Works until the pool is gone. To be called once.
+    /// Works until the pool is gone. Must be called only once.
     pub fn run(&self) {
         let shared = &*self.shared;
         self.state.store(Self::IDLE, Ordering::Relaxed);
@@ -303,9 +303,9 @@ impl Worker {
         drop(end);
     }
 
-    /// Takes the worker out of the pool, and out of a job in which it failed, which the pool then reports. Where panics
-    /// do not unwind, who started the thread must call this on it after `run` ended by a panic: else the pool waits
-    /// for that job for ever.
+    /// Takes the worker out of the pool, and out of a job in which it failed, which the pool then reports. If panics do
+    /// not unwind, the one who started the thread must call this after `run` ended by a panic: otherwise the pool waits
+    /// for that job forever.
     pub fn leave(&self) {
         let state = self.state.swap(Self::OUT, Ordering::Relaxed);
         if state != Self::OUT {
@@ -318,7 +318,7 @@ impl Worker {
     }
 }
 
-/// Leaves at the end, also by a panic.
+/// Leaves at the end, also on a panic.
 struct End<'a>(&'a Worker);
 
 impl Drop for End<'_> {

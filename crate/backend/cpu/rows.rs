@@ -1,4 +1,4 @@
-//! Ops whose rows do not meet each other.
+//! Ops that process each row by itself.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use super::math;
 use super::pool::Pool;
 use crate::graph::{Act, Rope, RopePairs};
 
-/// Values below which a second thread costs more than it brings.
+/// The fewest values for which a second thread pays.
 const GRAIN: usize = 16 << 10;
 
-/// Calls `f(row number, row of y)` for all rows of `y` [rows, cols], on several threads where that pays.
+/// Calls `f(row number, row of y)` for all rows of `y` [rows, cols], on several threads if that pays.
 fn each_row(pool: &Pool, isa: Isa, y: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     pool.tiles(y, cols, (GRAIN.div_ceil(cols), cols), |mut tile, _| {
         isa.wide(
@@ -48,7 +48,7 @@ pub(super) fn rms_norm(pool: &Pool, isa: Isa, x: &[f32], w: &[f32], eps: f32, y:
     );
 }
 
-/// Calls `f(where, part of y)` for parts of `y`, for ops in which even the values of a row do not meet.
+/// Calls `f(range, part of y)` for parts of `y`, for element-wise ops.
 fn each_part(pool: &Pool, isa: Isa, y: &mut [f32], f: impl Fn(Range<usize>, &mut [f32]) + Sync) {
     let len = y.len();
     pool.tiles(y, len, (1, GRAIN), |mut tile, _| {

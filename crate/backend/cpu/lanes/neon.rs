@@ -1,4 +1,4 @@
-//! Sixteen f32 in four registers of NEON, and dot products of bytes for the 4 rows of one.
+//! Sixteen f32 in four NEON registers, and int8 dot products for 4 rows per register.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -26,12 +26,12 @@ pub(super) unsafe fn i8mm<J: Job>(job: J) -> J::Out {
     job.run::<Neon<USDOT>>()
 }
 
-/// How bytes are multiplied: to 16 bits, then added in pairs; four at once, both signed; or also unsigned by signed.
+/// How int8 is multiplied: widened to 16 bits and added in pairs; in fours, both signed; or also unsigned by signed.
 const MULL: u8 = 0;
 const SDOT: u8 = 1;
 const USDOT: u8 = 2;
 
-/// `acc + w * x` in each lane of four bytes. `std` has no stable name for it yet.
+/// `acc + w * x` in each lane of four bytes. `std` has no stable intrinsic for it yet.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn sdot(mut acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
@@ -46,7 +46,7 @@ fn sdot(mut acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     acc
 }
 
-/// The same for unsigned w.
+/// The same with unsigned w.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
 fn usdot(mut acc: int32x4_t, w: uint8x16_t, x: int8x16_t) -> int32x4_t {
@@ -61,7 +61,7 @@ fn usdot(mut acc: int32x4_t, w: uint8x16_t, x: int8x16_t) -> int32x4_t {
     acc
 }
 
-/// All 16 bytes as numbers from 0.
+/// All 16 bytes as unsigned integers.
 #[inline]
 #[target_feature(enable = "neon")]
 fn widen(x: uint8x16_t) -> [float32x4_t; 4] {
@@ -70,7 +70,7 @@ fn widen(x: uint8x16_t) -> [float32x4_t; 4] {
         .map(|x| vcvtq_f32_u32(x))
 }
 
-/// All 16 bytes as numbers from -128.
+/// All 16 bytes as signed integers.
 #[inline]
 #[target_feature(enable = "neon")]
 fn widen_signed(x: int8x16_t) -> [float32x4_t; 4] {
@@ -147,7 +147,7 @@ impl<const DOT: u8> Lanes for Neon<DOT> {
     }
 }
 
-/// The first four bytes, as 16-bit numbers from 0.
+/// The first four bytes, as unsigned integers in 16 bits.
 #[inline]
 #[target_feature(enable = "neon")]
 fn four(x: &[u8]) -> uint16x8_t {
@@ -157,7 +157,7 @@ fn four(x: &[u8]) -> uint16x8_t {
 impl<const DOT: u8> Ints for Neon<DOT> {
     const W: usize = 4;
     const TOKENS: usize = 8;
-    /// Only `usdot` multiplies unsigned by signed bytes; for the others they become signed ones.
+    /// Only `usdot` multiplies unsigned by signed bytes; for the others they are converted to signed.
     const WIDE_BIAS: i32 = if DOT == USDOT { 0 } else { 128 };
     type F = float32x4_t;
     type I = int32x4_t;

@@ -1,9 +1,9 @@
-//! Loops over arrays; the compiler finds the instructions.
+//! Loops over arrays, which the compiler vectorises.
 
 use super::traits::{Chunk, Ints, Lanes};
 use crate::quant::f16_to_f32;
 
-/// Sixteen plain values; what every machine runs.
+/// An array of sixteen values; runs on every machine.
 #[derive(Clone, Copy)]
 pub(super) struct Plain;
 

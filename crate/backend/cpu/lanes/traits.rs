@@ -1,28 +1,28 @@
-//! What code over sixteen values is written with: arithmetic on f32, and dot products of bytes.
+//! The operations of code over sixteen values: f32 arithmetic, and int8 dot products.
 
-/// What 16 values take in memory.
+/// 16 values in memory.
 pub(crate) type Chunk = [f32; 16];
 
 /// Arithmetic on 16 values at once.
 pub(crate) trait Lanes: Copy + 'static {
     type V: Copy;
-    /// Whether 16 accumulators fit in registers (else 6 are all there is room for).
+    /// Whether 16 accumulators fit in registers (otherwise 6 do).
     const ROOMY: bool;
     fn zero() -> Self::V;
     fn load(x: &Chunk) -> Self::V;
     fn store(v: Self::V) -> Chunk;
     fn splat(x: f32) -> Self::V;
-    /// Bytes as numbers from 0.
+    /// Bytes as unsigned integers.
     fn unsigned(x: &[u8; 16]) -> Self::V;
-    /// Bytes as numbers from -128.
+    /// Bytes as signed integers.
     fn signed(x: &[u8; 16]) -> Self::V;
-    /// The low and the high halves of bytes.
+    /// The low and the high nibbles of bytes.
     fn nibbles(x: &[u8; 16]) -> (Self::V, Self::V);
     /// `a * b + c`.
     fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     fn fma1(a: f32, b: f32, c: f32) -> f32;
 
-    /// The sum of the lanes, halves onto halves.
+    /// The sum of the lanes, by halving.
     #[inline(always)]
     fn sum(v: Self::V) -> f32 {
         let mut a = Self::store(v);
@@ -35,9 +35,9 @@ pub(crate) trait Lanes: Copy + 'static {
     }
 }
 
-/// Dot products of bytes, for `W` rows of a matrix side by side: each lane of 32 bits belongs to one row.
+/// Dot products of bytes, for `W` interleaved rows of a matrix: each 32-bit lane belongs to one row.
 pub(crate) trait Ints: Lanes {
-    /// Rows of a register: 4, 8 or 16.
+    /// Rows per register: 4, 8 or 16.
     const W: usize;
     /// Tokens whose sums, of W rows each, fit in registers: 4 or 8.
     const TOKENS: usize = 4;
@@ -62,11 +62,11 @@ pub(crate) trait Ints: Lanes {
     fn f_halves(x: &[u8]) -> Self::F;
     /// 16 f16, little-endian.
     fn halves(x: &[u8; 32]) -> Self::V;
-    /// The first W bytes as numbers from 0.
+    /// The first W bytes as unsigned integers.
     fn f_unsigned(x: &[u8]) -> Self::F;
-    /// The first W bytes as numbers from -128.
+    /// The first W bytes as signed integers.
     fn f_signed(x: &[u8]) -> Self::F;
-    /// The low and the high halves of the first W bytes.
+    /// The low and the high nibbles of the first W bytes.
     fn f_nibbles(x: &[u8]) -> (Self::F, Self::F);
     fn i_splat(x: i32) -> Self::I;
     fn i_to_f(v: Self::I) -> Self::F;
@@ -79,9 +79,9 @@ pub(crate) trait Ints: Lanes {
     fn b_shl(v: Self::B, n: u32, mask: u8) -> Self::B;
     /// `table[v]` for bytes below 16.
     fn b_lookup(table: &[u8; 16], v: Self::B) -> Self::B;
-    /// Adds the dot product of each row's four bytes, which are from 0 to 127, with those of x, from -127 to 127.
+    /// Adds the dot product of each row's four bytes, from 0 to 127, with those of x, from -127 to 127.
     fn dot(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
-    /// The same for rows of bytes from 0 to 255, except for what `WIDE_BIAS` and `WIDE_NEGATIVE` say.
+    /// The same for bytes of rows from 0 to 255, except for what `WIDE_BIAS` and `WIDE_NEGATIVE` say.
     fn dot_wide(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
 }
 

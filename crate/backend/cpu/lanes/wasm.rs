@@ -1,7 +1,7 @@
-//! Sixteen f32 in four registers of wasm, and dot products of bytes for four rows in one.
+//! Sixteen f32 in four wasm registers, and int8 dot products for four rows per register.
 //!
-//! With the feature `relaxed-simd` they are an instruction of its own; without, bytes become numbers of 16 bits first.
-//! A browser that lacks an instruction refuses the whole module, so nothing is asked here.
+//! With the feature `relaxed-simd` a dot product is one instruction; without, bytes are widened to 16 bits first. A
+//! browser that lacks an instruction refuses the whole module, so nothing is detected here.
 
 use std::arch::wasm32::*;
 
@@ -56,7 +56,7 @@ fn load(x: &[u8]) -> v128 {
     unsafe { v128_load(x.as_ptr().cast()) }
 }
 
-/// 16 bytes as numbers from 0, in four registers.
+/// 16 bytes as unsigned integers, in four registers.
 #[inline(always)]
 fn widen(x: v128) -> [v128; 4] {
     let (low, high) = (u16x8_extend_low_u8x16(x), u16x8_extend_high_u8x16(x));
@@ -138,7 +138,7 @@ impl Ints for Wasm {
     const WIDE_BIAS: i32 = if RELAXED { 128 } else { 0 };
     const WIDE_NEGATIVE: i32 = RELAXED as i32;
     type F = v128;
-    /// Without the instruction: sums of the columns 0, 1 and 2, 3 of rows 0 and 1, and of rows 2 and 3.
+    /// Without the instruction: sums of columns 0 + 1 and 2 + 3, of rows 0 and 1, then of rows 2 and 3.
     type I = (v128, v128);
     type B = v128;
 
@@ -173,8 +173,8 @@ impl Ints for Wasm {
     fn f_halves(x: &[u8]) -> v128 {
         let x = u64::from_le_bytes(*x.first_chunk().expect("8 bytes"));
         let x = u32x4_extend_low_u16x8(u64x2(x, 0));
-        // Exponent and fraction moved to where f32 has them, then the exponent's bias by a product, which also turns
-        // subnormal numbers into normal ones.
+        // Exponent and fraction are moved to their place in f32; then a product corrects the exponent's bias, which
+        // also normalises subnormal numbers.
         let magnitude = u32x4_shl(v128_and(x, u32x4_splat(0x7fff)), 13);
         let special = v128_and(i32x4_gt(magnitude, i32x4_splat((0x7c00 << 13) - 1)), u32x4_splat(0x7f80_0000));
         let sign = u32x4_shl(v128_and(x, u32x4_splat(0x8000)), 16);
@@ -267,7 +267,7 @@ impl Ints for Wasm {
             return Self::dot((low, high), w, x);
         }
         // The instruction takes one operand of 7 bits: the magnitudes of x. Their signs go to the other one, w - 128,
-        // of which all bits are turned where x is negative: that gives -(w - 128) - 1 and never overflows.
+        // whose bits are all inverted where x is negative: that gives -(w - 128) - 1 and never overflows.
         let x = i32x4_splat(i32::from_le_bytes(x.map(|x| x as u8)));
         let w = v128_xor(w, v128_xor(i8x16_lt(x, i8x16_splat(0)), u8x16_splat(128)));
         (relaxed::dot(low, i8x16_abs(x), w), high)

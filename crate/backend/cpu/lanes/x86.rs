@@ -1,4 +1,4 @@
-//! Sixteen f32 in two registers of AVX2 or in one of AVX-512.
+//! Sixteen f32 in two AVX2 registers or in one of AVX-512.
 
 use std::arch::x86_64::*;
 
@@ -32,7 +32,7 @@ pub(super) unsafe fn avx512<J: Job>(job: J) -> J::Out {
     job.run::<Avx512>()
 }
 
-/// How bytes are multiplied on registers of 256 bits: by the instructions of AVX2, of AVX-VNNI, or of AVX-512 VNNI.
+/// How int8 is multiplied in 256-bit registers: by the instructions of AVX2, of AVX-VNNI, or of AVX-512 VNNI.
 pub(super) const MADD: u8 = 0;
 pub(super) const VNNI: u8 = 1;
 pub(super) const VNNI_512: u8 = 2;

@@ -1,4 +1,4 @@
-//! Dot products of bytes: 8 rows in a register of AVX2, 16 in one of AVX-512.
+//! Int8 dot products: 8 rows in an AVX2 register, 16 in one of AVX-512.
 
 use std::arch::x86_64::*;
 
@@ -7,7 +7,8 @@ use super::x86::{Avx2, Avx512, MADD, VNNI};
 
 impl<const DOT: u8> Ints for Avx2<DOT> {
     const W: usize = 8;
-    /// VNNI multiplies unsigned by signed bytes; AVX2 would overflow its 16 bits, so there they become signed ones.
+    /// VNNI multiplies unsigned by signed bytes; AVX2 would overflow its 16 bits, so there they are converted to
+    /// signed.
     const WIDE_BIAS: i32 = if DOT == MADD { 128 } else { 0 };
     type F = __m256;
     type I = __m256i;
