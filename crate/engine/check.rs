@@ -1,6 +1,6 @@
-//! Compares a backend with the reference op by op: each op of a model alone, on the inputs that it had in the reference.
-//! An error is then seen where it is made, and not where it has grown. What ops do not show alone, such as fused kernels
-//! and a cache that is read in a later step, blocks of them show.
+//! Compares a backend with the reference op by op: each op of a model alone, on the inputs that it had in the
+//! reference. An error then shows where it arises, and not where it has grown. Blocks of ops cover what single ops
+//! cannot show, such as fused kernels and a cache that is read in a later step.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -15,24 +15,24 @@ use crate::gguf::{Gguf, Source};
 use crate::graph::{Builder, Entry, Graph, Op, Plan, StateId, StateRows, ValueId, WeightId};
 use crate::quant;
 
-/// How one op did. Differences are relative to the largest value of their row, or to the root mean square of all rows
-/// where that is larger.
+/// The result of one op. Differences are relative to the largest value of their row, or to the root mean square of all
+/// rows if that is larger.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
-    /// The op, or what the part is for.
+    /// The op, or the kind of block.
     pub op: &'static str,
-    /// The node that makes the value.
+    /// The node that computes the value.
     pub node: ValueId,
     /// The value's own name, or that of the op's first weight.
     pub name: String,
-    /// The largest of all values.
+    /// The largest difference of all values.
     pub diff: f64,
-    /// What `diff` may be at most.
+    /// The largest allowed `diff`.
     pub tolerance: f64,
 }
 
 impl Checked {
-    /// False also where the difference is NaN.
+    /// Also false if the difference is NaN.
     pub fn ok(&self) -> bool {
         self.diff <= self.tolerance
     }
@@ -48,35 +48,35 @@ pub struct Part {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
-    /// One, in one step.
+    /// One op, in one step.
     Op,
     /// A layer, which a candidate may fuse.
     Layer,
-    /// From the start of a layer to an attention, to see what the cache does to it.
+    /// From the start of a layer to an attention, to measure the effect of the cache.
     Cache,
 }
 
-/// The values of a named node: what a dump of layers shows.
+/// The values of a named node, for a dump of layers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
-    /// Such as `blk.0.out`.
+    /// For example `blk.0.out`.
     pub name: String,
-    /// Of the finite values, as are the next two.
+    /// Over the finite values, as are the next two.
     pub min: f64,
     /// The largest.
     pub max: f64,
-    /// The sum over their number.
+    /// The sum divided by the number of values.
     pub mean: f64,
     /// How many values are NaN or infinite.
     pub non_finite: usize,
 }
 
-/// A model that ran on the reference, and its file for the weights of single ops.
+/// A model after a run on the reference, and its file for the weights of single ops.
 pub struct Checker<'a> {
     gguf: &'a Gguf,
     source: &'a dyn Source,
     tokens: Vec<u32>,
-    /// The tokens after them, and the first one again: what a block for multi-token prediction is given.
+    /// The next token of each, and the first one again at the end: the input of a block for multi-token prediction.
     next: Vec<u32>,
     reference: Reference,
 }
@@ -103,12 +103,13 @@ impl<'a> Checker<'a> {
         Ok(Self { gguf, source, tokens: tokens.to_vec(), next, reference })
     }
 
-    /// The ops that make a value, in order.
+    /// The ops that compute a value, in order.
     pub fn ops(&self) -> Vec<Part> {
         self.nodes().map(|v| Part { what: What::Op, nodes: v.index()..v.index() + 1, kv: KvType::F32 }).collect()
     }
 
-    /// What ops do not show alone: the layers, and all up to each attention with each cache that the candidate has.
+    /// The blocks that single ops do not cover: each layer, and the ops up to each attention with each cache type of
+    /// the candidate.
     pub fn blocks(&self, candidate: &dyn Backend) -> Vec<Part> {
         let g = self.graph();
         let mut blocks = Vec::new();
@@ -183,7 +184,7 @@ impl<'a> Checker<'a> {
         Ok(difference(&got, want, cols))
     }
 
-    /// What the reference's named values are like: the embedding, each layer, and the last norm.
+    /// Statistics of the reference's named values: the embedding, each layer, and the last norm.
     pub fn layers(&self) -> impl Iterator<Item = Stats> {
         let named = self.nodes().filter_map(|v| Some((v, self.graph().node(v).name.clone()?)));
         named.map(|(v, name)| {
@@ -210,14 +211,14 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// A graph of some of the nodes, in which embeddings of known rows stand for what the others make.
+/// A graph of some of the nodes, in which embeddings of known rows replace the values of the others.
 struct Alone {
     graph: Graph,
     tables: Vec<(WeightId, Vec<f64>)>,
 }
 
 impl Alone {
-    /// The last of the nodes makes the output.
+    /// The last of the nodes computes the output.
     fn new(checker: &Checker<'_>, nodes: Range<usize>) -> Self {
         let (g, n) = (checker.graph(), checker.tokens.len());
         let mut b = Builder::new();
@@ -231,7 +232,7 @@ impl Alone {
         let mut y = None;
         for i in nodes.clone() {
             let mut op = g.nodes[i].op.clone();
-            // Tokens are rows of the copies here, so embeddings of a model are copied too.
+            // Tokens are row numbers of the copies here, so embeddings of a model are copied too.
             if matches!(op, Op::Embed { .. }) && nodes.len() > 1 {
                 continue;
             }
@@ -269,7 +270,7 @@ impl Alone {
     }
 }
 
-/// The node that stores the rows of a state, and the value that they are.
+/// The node that stores the rows of a state, and the value that it stores.
 fn store(g: &Graph, state: StateId) -> Option<(usize, ValueId)> {
     g.nodes.iter().enumerate().find_map(|(i, n)| match n.op {
         Op::KvStore { x, state: s } if s == state => Some((i, x)),
@@ -297,12 +298,12 @@ fn difference(got: &[f32], want: &[f64], cols: usize) -> f64 {
     rows.map(row).fold(0.0, nan_max)
 }
 
-/// The larger one; NaN where either is.
+/// The larger one; NaN if either is.
 fn nan_max(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b { a } else { b }
 }
 
-/// What f32 arithmetic in another order may lose, relative to the size of a row.
+/// The error of f32 arithmetic in another order, relative to the size of a row.
 fn tolerance(op: &Op) -> f64 {
     match op {
         // One or two roundings of f32, of 6e-8 each.
@@ -311,26 +312,26 @@ fn tolerance(op: &Op) -> f64 {
         Op::LastRows { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::KvLoad { .. } => 1e-6,
         // Sums of squares, a root, a division.
         Op::RmsNorm { .. } | Op::L2Norm { .. } | Op::MoeSum { .. } => 5e-6,
-        // exp and tanh of devices are good to some units in the last place.
+        // exp and tanh of devices are accurate to a few units in the last place.
         Op::Glu { .. } | Op::Softcap { .. } | Op::SigmoidGate { .. } | Op::MoeRoute { .. } => 1e-5,
-        // The sine of an angle of some hundred radians.
+        // The sine of an angle of a few hundred radians.
         Op::Rope { .. } => 6e-5,
         // Dot products of some thousand terms that are larger than their sum.
         Op::MatMul { .. } | Op::MoeMatMul { .. } | Op::SsmConv { .. } => 5e-5,
-        // Dot products, exp of them, and sums; the delta rule goes round once for each token.
+        // Dot products, exp of them, and sums; the delta rule is a recurrence over tokens.
         Op::Attention { .. } | Op::DeltaRule { .. } => 1e-4,
         Op::KvStore { .. } => unreachable!("it makes no value"),
         Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => unreachable!("the reference runs their parts"),
     }
 }
 
-/// What rounding keys and values may change in the result of an attention, relative to the size of a row.
+/// The error that rounding keys and values may cause in the result of an attention, relative to the size of a row.
 fn cache_tolerance(kv: KvType) -> f64 {
     match kv {
         KvType::F32 => 0.0,
-        // Values are off by 2^-11 of themselves; keys change scores by that part of |q| |k|, and shares with them.
+        // The relative error of values is 2^-11; keys change scores by that part of |q| |k|, and shares with them.
         KvType::F16 => 1e-2,
-        // The same with 1/254 of the largest of 32.
+        // The same with 1/254 of the largest of 32 values.
         KvType::Q8_0 => 1e-1,
     }
 }

@@ -1,18 +1,18 @@
-//! Which backend runs, and in which numbers: one table from what a host knows.
+//! Which backend runs, and with which precision: one table from what a host knows.
 
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Activations, AdapterFacts, KvType};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a user asks for.
+/// The backend that a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wanted {
-    /// The fastest that there is.
+    /// The fastest one available.
     #[default]
     Auto,
-    /// The GPU, or an error where there is none.
+    /// The GPU, or an error if there is none.
     Webgpu,
     /// The SIMD kernels on threads.
     Cpu,
@@ -20,7 +20,7 @@ pub enum Wanted {
     Reference,
 }
 
-/// A backend, by the name that [`Backend::name`](crate::backend::Backend::name) gives.
+/// A backend, by its [`Backend::name`](crate::backend::Backend::name).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendName {
@@ -44,7 +44,7 @@ impl BackendName {
     }
 }
 
-/// For which adapters the GPU's kernels are.
+/// The adapters that the GPU's kernels are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kernels {
@@ -62,9 +62,9 @@ pub struct HostFacts {
     pub backend: Wanted,
     /// The GPU adapter, if there is one.
     pub adapter: Option<AdapterFacts>,
-    /// Why there is none, in words.
+    /// The reason, if there is none.
     pub no_adapter: String,
-    /// The numbers are compared with others, so they are as exact as can be.
+    /// Results are compared with others, so they must be as exact as possible.
     pub exact: bool,
     /// What the user asks for; `None` takes the fastest that the purpose allows.
     pub activations: Option<Activations>,
@@ -74,23 +74,23 @@ pub struct HostFacts {
     pub kernels: Option<Kernels>,
 }
 
-/// What runs.
+/// The choice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Choice {
     /// The backend to open.
     pub backend: BackendName,
-    /// Why this backend, in words.
+    /// The reason for this backend.
     pub reason: String,
     /// Precision of the activations in matrix products.
     pub activations: Activations,
-    /// How the cache is kept, where the backend can keep it so.
+    /// Type of the KV cache, if the backend supports it.
     pub kv_type: KvType,
-    /// `None` where no GPU runs.
+    /// `None` if no GPU runs.
     pub kernels: Option<Kernels>,
 }
 
-/// The best backend for these facts. Fails where a GPU is asked for and there is none.
+/// The best backend for these facts. Fails if a GPU is asked for and there is none.
 pub fn choose(facts: &HostFacts) -> Result<Choice> {
     let (backend, reason) = match (facts.backend, &facts.adapter) {
         (Wanted::Cpu, _) => (BackendName::Cpu, "asked for"),
@@ -110,7 +110,7 @@ pub fn choose(facts: &HostFacts) -> Result<Choice> {
     Ok(facts.on(backend, reason))
 }
 
-/// What runs instead where the chosen GPU refused the model: nothing, where it was asked for or a CPU would refuse too.
+/// What runs instead if the chosen GPU refused the model: nothing, if it was asked for or a CPU would refuse too.
 pub fn fall_back(facts: &HostFacts, refusal: &Error) -> Option<Choice> {
     let refusals = [
         ErrorKind::NoGpu,
@@ -134,7 +134,7 @@ impl HostFacts {
             backend,
             reason: reason.to_string(),
             activations: match adapter {
-                // Emulated, int8 products are slower than f32.
+                // Emulated int8 products are slower than f32.
                 Some(a) if !a.may_multiply_int8() => Activations::F32,
                 _ => self.activations.unwrap_or(activations),
             },

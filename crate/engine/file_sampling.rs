@@ -1,4 +1,4 @@
-//! What a file says about sampling.
+//! The sampling parameters of a file.
 
 use serde::Serialize;
 
@@ -6,8 +6,8 @@ use super::sampler::SamplerParams;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Meta, Value};
 
-/// The sampling that the makers of a model recommend, as far as its file says and the sampler has it: the values of
-/// parameters that a caller leaves out. The sequence of samplers, XTC and mirostat are not read.
+/// The sampling that the makers of a model recommend, where its file has it and the sampler supports it: the defaults
+/// of parameters that a caller leaves out. The sequence of samplers, XTC and mirostat are not read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "each is the parameter of SamplerParams with its name")]
 #[serde(rename_all = "camelCase")]
@@ -39,7 +39,7 @@ impl FileSampling {
             Some(Value::Uint(n)) => Ok(Some(*n as f32)),
             Some(_) => Err(wrong(name)),
         };
-        // `below`: what a negative number says.
+        // `below` stands for a negative number.
         let count = |name: &str, below: usize| match meta.get(&key(name)) {
             None => Ok(None),
             Some(Value::Int(n)) => Ok(Some(usize::try_from(*n).unwrap_or(below))),
@@ -59,7 +59,7 @@ impl FileSampling {
         Ok(file)
     }
 
-    /// These values where there are some, and those of `base` for the rest.
+    /// These values where present, and those of `base` for the rest.
     #[must_use]
     pub fn over(&self, base: SamplerParams) -> SamplerParams {
         SamplerParams {

@@ -6,17 +6,17 @@ use super::{Sampler, SamplerParams, Session};
 use crate::error::Result;
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
-/// What a caller may say of a generation.
+/// The options of a generation.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct GenerateParams {
-    /// The most tokens to make; `None` is as many as the context holds.
+    /// The most tokens to generate; `None` is as many as the context holds.
     pub max_tokens: Option<usize>,
     /// How tokens are chosen.
     pub sampler: SamplerParams,
     /// Strings that end the text; they are not part of it. One that names a control token ends at that token.
     pub stop: Vec<String>,
-    /// Go on after a token that ends a sequence.
+    /// Continue after a token that ends a sequence.
     pub ignore_eos: bool,
 }
 
@@ -28,9 +28,9 @@ pub enum StopReason {
     EndOfSequence,
     /// The text reached one of the stop strings, which is not part of it.
     StopString,
-    /// The generation has as many tokens as were asked for.
+    /// The generation has reached the requested number of tokens.
     MaxTokens,
-    /// The context is full: nothing is wrong, but the text may be cut.
+    /// The context is full: not an error, but the text may be cut.
     ContextFull,
 }
 
@@ -46,17 +46,17 @@ impl StopReason {
     }
 }
 
-/// Counts and times of one generation. A rate without enough to measure is 0.
+/// Counts and times of one generation. A rate is 0 if there is not enough to measure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// Tokens of the prompt, cached ones included.
+    /// Tokens of the prompt, including cached ones.
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were in the cache already.
+    /// Tokens of the prompt that were already in the cache.
     pub cached_tokens: usize,
     /// Tokens that were generated, without the one that ended the sequence.
     pub completion_tokens: usize,
-    /// From the start of the generation; 0 where there was no token.
+    /// From the start of the generation; 0 if there was no token.
     pub time_to_first_token_ms: f64,
     /// Over the tokens that were not cached.
     pub prefill_tokens_per_s: f64,
@@ -64,23 +64,23 @@ pub struct Usage {
     pub decode_tokens_per_s: f64,
 }
 
-/// What [`Generation::next`] reports: progress of the prompt, tokens, and once the end.
+/// What [`Generation::next`] reports: progress of the prompt, tokens, and finally the end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the docs of the variants name their fields")]
 pub enum Event {
     /// `done` of the `total` tokens of the prompt are in the cache.
     Prefill { done: usize, total: usize },
-    /// A token, and the text that is certain with it: nothing while a character or perhaps a stop string is incomplete.
+    /// A token, and the text that is now certain: none while a character or a possible stop string is incomplete.
     Token { id: u32, text: String },
     /// The end, with the text that was held back.
     Done { text: String, reason: StopReason, usage: Usage },
 }
 
-/// A prompt and what comes of it.
+/// A prompt and its continuation.
 ///
-/// Dropping it, or a future of [`Generation::next`], is how to cancel: the session stays usable and what is in its cache
-/// is reused by the next prompt that starts alike. After a dropped future `next` goes on where it was.
+/// To cancel, drop it or a future of [`Generation::next`]: the session stays usable and the next prompt that starts
+/// alike reuses its cache. After a dropped future `next` continues where it was.
 pub struct Generation {
     /// The prompt, then what was generated.
     tokens: Vec<u32>,
@@ -91,7 +91,7 @@ pub struct Generation {
     ignore_eos: bool,
     sampler: Sampler,
     text: TextStream,
-    /// A token that was chosen and not reported yet.
+    /// A token that was chosen but not yet reported.
     chosen: Option<u32>,
     over: bool,
     cached: usize,
@@ -101,7 +101,7 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Checks everything, then rolls the session back to what it has in common with the prompt. Runs nothing.
+    /// Checks everything, then rolls the session back to the common prefix with the prompt. Runs nothing.
     pub fn new(
         session: &mut Session,
         tokenizer: &Tokenizer,
@@ -138,9 +138,9 @@ impl Generation {
         &self.tokens[self.prompt_len..]
     }
 
-    /// Runs at most one part of the prompt, or gives one token. Returns `None` after `Done` and after an error.
+    /// Runs at most one part of the prompt, or returns one token. Returns `None` after `Done` and after an error.
     ///
-    /// `now` gives milliseconds from any fixed point: the engine has no clock.
+    /// `now` returns milliseconds from any fixed point: the engine has no clock.
     pub async fn next(
         &mut self,
         session: &mut Session,
@@ -181,7 +181,7 @@ impl Generation {
             crate::bail!(InvalidState, "the cache holds {have} tokens, not {}: something else used it", self.run);
         }
         let mut end = self.tokens.len().min(self.run + session.limits().max_tokens);
-        // The same prompt again, or a longer one, goes back at most to before its last token.
+        // The same prompt again, or a longer one, rolls back at most to before its last token.
         let before_last = session.is_recurrent() && end == self.prompt_len && end - self.run > 1;
         end -= usize::from(before_last);
         let part = &self.tokens[self.run..end];
@@ -229,7 +229,7 @@ impl Generation {
         Event::Done { text: self.text.finish(), reason, usage: self.usage() }
     }
 
-    /// Counts and times up to now.
+    /// Counts and times so far.
     pub fn usage(&self) -> Usage {
         let rate = |n: usize, ms: f64| if n > 0 && ms > 0.0 { n as f64 * 1000.0 / ms } else { 0.0 };
         let to_first = self.first_ms - self.started_ms;

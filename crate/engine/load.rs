@@ -1,5 +1,5 @@
-//! Which bytes of a file are wanted, and where each of them goes. A state machine without I/O: the host reads or
-//! fetches ranges in any order, cuts them as it likes, and is told the weight and the offset of every piece.
+//! Which bytes of a file are needed, and where each of them goes. A state machine without I/O: the host reads or
+//! fetches ranges in any order and in pieces of any size, and is told the weight and the offset of every piece.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub struct Piece {
     pub weight: WeightId,
     /// Bytes from the start of the weight.
     pub offset: usize,
-    /// Which of the bytes that the host has.
+    /// The range within the bytes that the host has.
     pub bytes: Range<usize>,
 }
 
@@ -31,14 +31,14 @@ struct Target {
 pub struct Loader {
     /// In the order of the file.
     targets: Vec<Target>,
-    /// File ranges that have come, in order, not touching each other.
+    /// File ranges that have arrived, in order, not touching each other.
     have: Vec<Range<u64>>,
     total: u64,
     done: u64,
 }
 
 impl Loader {
-    /// Wants the bytes of each weight of the graph, which was built from this file.
+    /// Needs the bytes of each weight of the graph, which was built from this file.
     pub fn new(gguf: &Gguf, graph: &Graph) -> Self {
         let mut targets: Vec<_> = (graph.weights.iter().zip(0..))
             .map(|(w, i)| {
@@ -51,7 +51,7 @@ impl Loader {
         Self { targets, have: Vec::new(), total, done: 0 }
     }
 
-    /// The file ranges that are still wanted, in order; neighbours less than `gap` bytes apart are joined.
+    /// The file ranges that are still needed, in order; neighbours less than `gap` bytes apart are joined.
     pub fn wanted(&self, gap: u64) -> Vec<Range<u64>> {
         let mut out: Vec<Range<u64>> = Vec::new();
         for t in &self.targets {
@@ -65,8 +65,8 @@ impl Loader {
         out
     }
 
-    /// Takes note of `len` bytes that start at `offset` of the file, and says where they go. Bytes that are not wanted,
-    /// or that came before, are in no piece.
+    /// Records `len` bytes that start at `offset` of the file, and returns where they go. Bytes that are not needed, or
+    /// that arrived before, are in no piece.
     pub fn place(&mut self, offset: u64, len: usize) -> Vec<Piece> {
         let end = offset.saturating_add(len as u64);
         let first = self.targets.partition_point(|t| t.file.end <= offset);
@@ -88,7 +88,7 @@ impl Loader {
         pieces
     }
 
-    /// Bytes that have come, and bytes in all.
+    /// Bytes that have arrived, and bytes in total.
     pub fn progress(&self) -> (u64, u64) {
         (self.done, self.total)
     }
@@ -106,7 +106,7 @@ impl Loader {
         ))
     }
 
-    /// The parts of `range` that did not come yet.
+    /// The parts of `range` that have not arrived yet.
     fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let mut out = Vec::new();
         let mut start = range.start;
@@ -123,7 +123,7 @@ impl Loader {
         out
     }
 
-    /// Joins `range` to what has come.
+    /// Adds `range` to what has arrived.
     fn note(&mut self, mut range: Range<u64>) {
         if range.is_empty() {
             return;

@@ -10,10 +10,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Gguf, Meta, Source};
 use crate::graph::{Dim, Plan};
 
-/// What a caller may choose.
+/// The options of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Positions of the cache; `None` takes what the model was trained for, at most 4096.
+    /// Positions of the cache; `None` is the trained context length, at most 4096.
     pub n_ctx: Option<usize>,
     /// Tokens of one prefill step.
     pub max_tokens: usize,
@@ -21,17 +21,17 @@ pub struct Options {
     pub max_outputs: usize,
     /// Loads the block for multi-token prediction too, where the file has one.
     pub mtp: bool,
-    /// Passes over metadata keys and tensors that the engine does not know, instead of refusing the file: the results may
+    /// Ignores metadata keys and tensors that the engine does not know, instead of refusing the file: the results may
     /// be wrong.
     pub allow_unknown: bool,
-    /// How the cache keeps keys and values: what [`Backend::kv_type`] says.
+    /// Type of the KV cache, as answered by [`Backend::kv_type`].
     pub kv_type: KvType,
     /// Bytes that weights, cache and scratch may take together, as far as the host knows.
     pub memory: Option<u64>,
 }
 
 impl Options {
-    /// As `default()`, for constants.
+    /// The same as `default()`, for constants.
     pub const DEFAULT: Self = Self {
         n_ctx: None,
         max_tokens: 128,
@@ -49,26 +49,26 @@ impl Default for Options {
     }
 }
 
-/// A model that fits a backend, before its weights have come.
+/// A model that fits a backend, before its weights have arrived.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// What the backend prepares.
     pub plan: Plan,
     /// The sizes that it is prepared for.
     pub limits: Limits,
-    /// Which bytes of the file it needs.
+    /// The bytes of the file that it needs.
     pub loader: Loader,
 }
 
-/// The context that is allocated when the caller names none: a cache for the full trained length can be larger than
-/// the weights.
+/// The context that is allocated if the caller gives none: a cache for the full trained length can be larger than the
+/// weights.
 const DEFAULT_CTX: usize = 4096;
 
-/// Bytes that are handed to a backend at once: a tensor need not be in memory twice.
+/// Bytes that are handed to a backend at once, so that a tensor is not in memory twice.
 const PIECE: usize = 8 << 20;
 
 impl Model {
-    /// Reads the configuration. Finds everything that is wrong with it before a byte of weights is fetched.
+    /// Reads the configuration. Finds everything that is wrong with it before any weight is fetched.
     pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &Options) -> Result<Self> {
         let wanted = Wanted { mtp: options.mtp, allow_unknown: options.allow_unknown };
         let graph = arch::build(gguf, supports, wanted)?;
@@ -88,7 +88,7 @@ impl Model {
         Ok(model)
     }
 
-    /// What a backend will hold once the context is full, about: it may add some for its own use.
+    /// About how much memory a backend will hold once the context is full: it may add some for its own use.
     pub fn memory(&self) -> Memory {
         let g = &self.plan.graph;
         let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
@@ -107,13 +107,13 @@ impl Model {
         states.filter(|s| !s.rows.is_recurrent()).map(|s| self.limits.kv.bytes(s.cols) as u64).sum()
     }
 
-    /// Bytes of the states that do not grow, and of their copies.
+    /// Bytes of the recurrent states, and of their copies.
     fn recurrent_bytes(&self) -> u64 {
         let states = self.plan.graph.states.iter();
         states.filter(|s| s.rows.is_recurrent()).map(|s| 2 * f32s(s.rows.count(0), s.cols)).sum()
     }
 
-    /// Refuses a model that needs more than `room` bytes, with the sum.
+    /// Refuses a model that needs more than `room` bytes, and lists the parts of the sum.
     fn fits(&self, room: u64) -> Result<()> {
         let Memory { weights, kv, scratch } = self.memory();
         let need = weights.saturating_add(kv).saturating_add(scratch);
@@ -134,13 +134,13 @@ impl Model {
         );
     }
 
-    /// Loads all weights of the header from where its tensors are, one at a time, and opens a session.
+    /// Loads all weights of the header from the source of its tensors, one at a time, and opens a session.
     pub fn load(mut self, gguf: &Gguf, source: &dyn Source, mut backend: Box<dyn Backend>) -> Result<Session> {
         self.write(gguf, source, &mut *backend)?;
         self.finish(backend)
     }
 
-    /// Prepares a backend and gives it all weights.
+    /// Prepares a backend and writes all weights to it.
     pub fn write(&mut self, gguf: &Gguf, source: &dyn Source, backend: &mut dyn Backend) -> Result<()> {
         backend.prepare(self.plan.clone(), self.limits)?;
         let wanted: HashSet<_> = self.plan.graph.weights.iter().map(|w| w.name.as_str()).collect();
@@ -174,7 +174,7 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// The tokens that the file says must never come out, such as placeholders of images.
+/// The tokens that the file says must never be generated, such as placeholders of images.
 fn suppressed(meta: &Meta, n_vocab: usize) -> Result<Vec<u32>> {
     let key = "tokenizer.ggml.suppress_tokens";
     let id = |id: i128| match u32::try_from(id) {

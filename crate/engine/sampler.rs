@@ -1,8 +1,7 @@
 //! From a row of logits to a token.
 //!
 //! The chain: penalties, logit bias, top-k, top-p, min-p, temperature, and a draw. The draw needs no order among the
-//! candidates and no sum over them, so a kernel can do it in one reduction; [`uniform`] says how its random numbers
-//! come about.
+//! candidates and no sum over them, so a kernel can do it in one reduction; [`uniform`] defines its random numbers.
 
 mod candidates;
 mod penalties;
@@ -21,7 +20,7 @@ use crate::error::Result;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct SamplerParams {
-    /// Logits are divided by it; at 0 the most likely token is taken, the lowest id among equal ones.
+    /// Logits are divided by it; 0 takes the most likely token, and of equally likely ones the lowest id.
     pub temperature: f32,
     /// Sample from the k most likely tokens; 0 is off.
     pub top_k: usize,
@@ -31,13 +30,13 @@ pub struct SamplerParams {
     pub min_p: f32,
     /// Logits of recent tokens are divided by it where positive, else multiplied; 1 is off.
     pub repeat_penalty: f32,
-    /// Taken off the logits of recent tokens.
+    /// Subtracted from the logits of recent tokens.
     pub presence_penalty: f32,
-    /// Taken off the logits of recent tokens, times how often they occur.
+    /// Subtracted from the logits of recent tokens, times how often they occur.
     pub frequency_penalty: f32,
-    /// How many tokens back are recent, prompt included; 0 turns all penalties off.
+    /// How many of the last tokens are recent, including the prompt; 0 turns all penalties off.
     pub penalty_last_n: usize,
-    /// Of the random numbers: the same seed gives the same tokens.
+    /// Seed of the random numbers: the same seed gives the same tokens.
     pub seed: u64,
     /// Added to the logits of single tokens; -inf forbids one.
     pub logit_bias: Vec<(u32, f32)>,
@@ -102,7 +101,7 @@ impl SamplerParams {
     }
 }
 
-/// Chooses one token after the other. Allocates on the first call only.
+/// Chooses one token after another. Allocates on the first call only.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     params: SamplerParams,
@@ -113,13 +112,13 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler at its first draw. Fails where a parameter is out of its range (`invalid-argument`).
+    /// A sampler at its first draw. Fails if a parameter is out of its range (`invalid-argument`).
     pub fn new(params: SamplerParams) -> Result<Self> {
         params.check()?;
         Ok(Self { params, step: 0, candidates: Candidates::default(), recent: Vec::new() })
     }
 
-    /// The rules alone, for a backend that chooses tokens itself; `None` where they are not all.
+    /// The rules for a backend that chooses tokens itself; `None` if they do not cover these parameters.
     pub fn rules(&self) -> Option<SamplingRules> {
         let p = &self.params;
         p.logit_bias.is_empty().then(|| SamplingRules {
@@ -134,20 +133,20 @@ impl Sampler {
         })
     }
 
-    /// The key of the draw that comes after `ahead` others, for a backend that makes it.
+    /// The key of the draw that comes after `ahead` others, for a backend that samples.
     pub fn key(&self, ahead: usize) -> u32 {
         random::key(self.params.seed, self.step.wrapping_add(ahead as u32))
     }
 
-    /// Counts a token that a backend drew.
+    /// Counts a token that a backend sampled.
     pub fn count(&mut self) {
         self.step = self.step.wrapping_add(1);
     }
 
-    /// Chooses the next token; `logits` is changed. `history` are the tokens before it, oldest first.
+    /// Chooses the next token; modifies `logits`. `history` are the tokens before it, oldest first.
     ///
-    /// Logits from which nothing can be chosen (NaN, +inf, all -inf, all equal) are an error and count as no step:
-    /// they mean that a kernel or a file is broken, and a token chosen from them would hide it.
+    /// Logits from which no token can be chosen (NaN, +inf, all -inf, all equal) are an error and do not count as a
+    /// draw: they mean that a kernel or a file is broken, and a token chosen from them would hide it.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32> {
         let p = &self.params;
         refuse_degenerate(logits)?;
@@ -181,7 +180,7 @@ impl Sampler {
     }
 }
 
-/// The largest finite logit, of equal ones that with the lowest id.
+/// The id of the largest finite logit, and of equal ones the lowest.
 fn argmax(logits: &[f32]) -> Option<u32> {
     let mut best = None;
     let mut top = f32::NEG_INFINITY;
@@ -193,7 +192,7 @@ fn argmax(logits: &[f32]) -> Option<u32> {
     best
 }
 
-/// Refuses logits from which nothing can be chosen.
+/// Refuses logits from which no token can be chosen.
 pub(super) fn refuse_degenerate(logits: &[f32]) -> Result<()> {
     let (mut min, mut max, mut bad) = (f32::INFINITY, f32::NEG_INFINITY, false);
     for &l in logits {

@@ -15,17 +15,18 @@ use crate::graph::{Entry, Plan, StateRows};
 
 /// A sequence of tokens in the cache of one backend.
 ///
-/// Logits that are not finite or all equal are an error of kind [`ErrorKind::DegenerateLogits`]: a kernel or a file is broken.
+/// Logits that are not finite or all equal are an error of kind [`ErrorKind::DegenerateLogits`]: a kernel or a file is
+/// broken.
 ///
-/// Every method leaves the session usable when it fails: positions advance only once a step is over, and a row of the
-/// cache that lies past the last position is written again before it is read.
+/// Every method leaves the session usable if it fails: positions advance only after a step has finished, and a row of
+/// the cache past the last position is written again before it is read.
 pub struct Session {
     backend: Box<dyn Backend>,
     limits: Limits,
     n_vocab: usize,
     /// The tokens whose rows are in the cache; row i holds position i.
     tokens: Vec<u32>,
-    /// How many of them the recurrent states have seen. Less than all after a rollback: the states cannot go back, so
+    /// How many of them the recurrent states have seen. Fewer than all after a rollback: the states cannot go back, so
     /// the tokens run again before the next step.
     seen: usize,
     recurrent: bool,
@@ -35,13 +36,13 @@ pub struct Session {
     mtp: bool,
     /// The token of each row in that block's cache: the one after the row's position.
     mtp_tokens: Vec<u32>,
-    /// How many of those rows belong to tokens that are in the cache still.
+    /// How many of those rows belong to tokens that are still in the cache.
     mtp_seen: usize,
     /// `[max_outputs, n_vocab]`.
     logits: Vec<f32>,
-    /// Tokens that must never come out.
+    /// Tokens that must never be generated.
     suppressed: Vec<u32>,
-    /// Rows of logits of a step that was submitted and not read: a caller dropped its future.
+    /// Rows of logits of a step that was submitted but not read: a caller dropped its future.
     unread: Option<usize>,
     queue: Queue,
 }
@@ -90,7 +91,7 @@ impl Session {
         &self.tokens
     }
 
-    /// Appends tokens and gives the logits after the last of them.
+    /// Appends tokens and returns the logits after the last of them.
     pub async fn prefill(&mut self, ids: &[u32]) -> Result<&mut [f32]> {
         self.check(self.tokens.len(), ids)?;
         let mut left = ids;
@@ -103,8 +104,8 @@ impl Session {
         Ok(&mut self.logits[..self.n_vocab])
     }
 
-    /// Appends tokens and shows the logits after each of them, in order. Steps are as long as the rows of logits that
-    /// the session was opened with.
+    /// Appends tokens and passes the logits after each of them to `each`, in order. A step has at most as many tokens
+    /// as the rows of logits that the session was opened with.
     pub async fn prefill_all(&mut self, ids: &[u32], mut each: impl FnMut(&[f32])) -> Result<()> {
         self.check(self.tokens.len(), ids)?;
         for chunk in ids.chunks(self.limits.max_outputs) {
@@ -114,7 +115,7 @@ impl Session {
         Ok(())
     }
 
-    /// Appends the tokens of a part of a prompt whose logits nobody wants; at most `max_tokens` of them.
+    /// Appends the tokens of a part of a prompt without logits; at most `max_tokens` of them.
     pub async fn prefill_part(&mut self, ids: &[u32]) -> Result<()> {
         self.check(self.tokens.len(), ids)?;
         for chunk in ids.chunks(self.limits.max_tokens) {
@@ -123,7 +124,7 @@ impl Session {
         Ok(())
     }
 
-    /// Appends one token and gives the logits after it.
+    /// Appends one token and returns the logits after it.
     pub async fn decode(&mut self, id: u32) -> Result<&mut [f32]> {
         self.check(self.tokens.len(), &[id])?;
         self.step(&[id], 1).await?;
@@ -135,15 +136,15 @@ impl Session {
         self.mtp
     }
 
-    /// What the block for multi-token prediction says of the token after `next`, were `next` to follow the tokens in the
-    /// cache: its logits. Those tokens stay as they are; the block has rows of its own, and runs only those that are
-    /// new since the last call.
+    /// Predicts, with the block for multi-token prediction, the token after `next`, if `next` followed the tokens in
+    /// the cache: returns its logits. Those tokens are unchanged; the block has rows of its own, and runs only those
+    /// that are new since the last call.
     pub async fn mtp(&mut self, next: u32) -> Result<&mut [f32]> {
         self.mtp_steps(next, false, &mut |_| ()).await?;
         Ok(&mut self.logits[..self.n_vocab])
     }
 
-    /// Runs the block for all tokens in the cache, each with the one after it, and shows its logits: row j is for the
+    /// Runs the block for all tokens in the cache, each with its next one, and passes on its logits: row j is for the
     /// token at position j + 2.
     pub async fn mtp_all(&mut self, next: u32, mut each: impl FnMut(&[f32])) -> Result<()> {
         self.mtp_seen = 0;
@@ -155,8 +156,8 @@ impl Session {
         self.recurrent
     }
 
-    /// Makes going back to the present position cheap, until another checkpoint. Only models with recurrent states need
-    /// it: without one they run all their tokens again.
+    /// Makes it cheap to roll back to the present position, until the next checkpoint. Only models with recurrent
+    /// states need it: without one they run all their tokens again.
     pub fn checkpoint(&mut self) -> Result<()> {
         if self.recurrent && self.seen == self.tokens.len() {
             self.backend.save_recurrent()?;
@@ -181,8 +182,8 @@ impl Session {
         Ok(())
     }
 
-    /// Rolls back to what the cache has in common with a whole new prompt, and returns how many tokens of the prompt
-    /// need not run again. The last one always runs: its logits are wanted. A prompt that cannot run changes nothing.
+    /// Rolls back to the common prefix of the cache and a whole new prompt, and returns how many tokens of the prompt
+    /// need not run again. The last one always runs: its logits are needed. A prompt that cannot run changes nothing.
     pub fn reuse(&mut self, prompt: &[u32]) -> Result<usize> {
         self.check(0, prompt)?;
         let same = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
@@ -191,7 +192,7 @@ impl Session {
         Ok(kept)
     }
 
-    /// Everything that can be wrong with tokens at position `have` and on, before anything runs.
+    /// Checks tokens at position `have` and on for everything that can be wrong, before anything runs.
     fn check(&self, have: usize, ids: &[u32]) -> Result<()> {
         if ids.is_empty() {
             crate::bail!(EmptyPrompt, "there are no tokens to run; give at least one");
@@ -241,8 +242,8 @@ impl Session {
         Ok(())
     }
 
-    /// Brings the rows of the block for multi-token prediction to the present position. Makes the logits of the last
-    /// row, or shows `each` those of all that run.
+    /// Brings the rows of the block for multi-token prediction to the present position. Computes the logits of the last
+    /// row, or with `all` passes those of all rows that run to `each`.
     async fn mtp_steps(&mut self, next: u32, all: bool, each: &mut dyn FnMut(&[f32])) -> Result<()> {
         if !self.mtp {
             crate::bail!(InvalidState, "there is no block for multi-token prediction; was the model opened with it?");
@@ -257,7 +258,7 @@ impl Session {
         after.truncate(self.mtp_seen);
         let wanted = self.tokens[1..].iter().chain([&next]);
         let same = after.iter().zip(wanted).take_while(|(a, b)| a == b).count();
-        self.mtp_seen = same.min(n - 1); // the last row always runs: its logits are wanted
+        self.mtp_seen = same.min(n - 1); // the last row always runs: its logits are needed
         after.truncate(self.mtp_seen);
         after.extend_from_slice(&self.tokens[self.mtp_seen + 1..]);
         after.push(next);

@@ -1,4 +1,4 @@
-//! The tokens that are still in question, and the stages that drop some of them.
+//! The tokens that are still candidates, and the stages that drop some of them.
 
 use std::cmp::Ordering;
 
@@ -12,13 +12,13 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Likelier first; of equal ones the lower id first.
+    /// Likelier first; among equals the lower id first.
     fn order(&self, other: &Self) -> Ordering {
         other.logit.total_cmp(&self.logit).then(self.id.cmp(&other.id))
     }
 }
 
-/// How many of the likeliest tokens top-p looks at before it looks at more: enough for nearly every row.
+/// How many of the likeliest tokens top-p looks at first: enough for nearly every row.
 const TOP_P_FIRST: usize = 128;
 
 /// Candidates, of which the first `sorted` are the likeliest in order.
@@ -32,12 +32,12 @@ impl Candidates {
     /// Starts over with every token whose logit is finite.
     pub fn fill(&mut self, logits: &[f32]) {
         self.list.clear();
-        let all = logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit: logit + 0.0 }); // both zeros are one
+        let all = logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit: logit + 0.0 }); // merges -0 and +0
         self.list.extend(all.filter(|c| c.logit.is_finite()));
         self.sorted = 0;
     }
 
-    /// Those that are left; only the first may be in order.
+    /// The remaining candidates; only the first ones may be sorted.
     pub fn as_slice(&self) -> &[Candidate] {
         &self.list
     }
@@ -51,7 +51,7 @@ impl Candidates {
         self.list.truncate(k);
     }
 
-    /// Keeps the likeliest up to and including the first at which the probabilities add up to p, at least `min_keep`.
+    /// Keeps the likeliest until their probabilities add up to p, at least `min_keep`.
     pub fn top_p(&mut self, p: f32, min_keep: usize) {
         if p >= 1.0 || self.list.is_empty() {
             return;
@@ -92,12 +92,12 @@ impl Candidates {
         self.sorted = self.sorted.min(self.list.len());
     }
 
-    /// Divides the logits by t; at 0 and below only the likeliest token is kept.
+    /// Divides the logits by t; for t <= 0 only the likeliest token is kept.
     pub fn temperature(&mut self, t: f32) {
         if t <= 0.0 {
             self.top_k(1);
         } else if t != 1.0 {
-            // The largest becomes 0, so that a tiny t makes no infinities that are equal.
+            // The largest becomes 0, so that a tiny t does not make several infinities.
             let max = self.max();
             self.list.iter_mut().for_each(|c| c.logit = (c.logit - max) / t);
         }
@@ -115,7 +115,7 @@ impl Candidates {
         }
     }
 
-    /// Puts the n likeliest in order at the front, without sorting the rest.
+    /// Sorts the n likeliest to the front, without sorting the rest.
     fn sort_front(&mut self, n: usize) {
         let n = n.min(self.list.len());
         if n <= self.sorted {

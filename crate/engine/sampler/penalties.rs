@@ -1,9 +1,9 @@
-//! Penalties on tokens that occurred not long ago.
+//! Penalties on recent tokens.
 
-/// How much less likely a token becomes that occurs among the last ones.
+/// How much less likely a recent token becomes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Penalties {
-    /// How many tokens of the history count.
+    /// How many tokens at the end of the history count.
     pub last_n: usize,
     /// Logits above 0 are divided by it, others multiplied; 1 is off.
     pub repeat: f32,
@@ -14,13 +14,13 @@ pub struct Penalties {
 }
 
 impl Penalties {
-    /// Whether they change nothing.
+    /// Whether they have no effect.
     pub fn are_off(&self) -> bool {
         self.repeat == 1.0 && self.frequency == 0.0 && self.presence == 0.0
     }
 
-    /// Changes the logits of tokens at the end of `history`. Ids outside the vocabulary are passed over; `scratch` is
-    /// there to be reused.
+    /// Changes the logits of tokens at the end of `history`. Ids outside the vocabulary are ignored; `scratch` is for
+    /// reuse.
     pub fn apply(&self, logits: &mut [f32], history: &[u32], scratch: &mut Vec<u32>) {
         if self.are_off() {
             return;

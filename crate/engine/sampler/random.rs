@@ -1,4 +1,4 @@
-//! Random numbers by counter, and the draw that uses them.
+//! Counter-based random numbers, and the draw that uses them.
 
 use super::Candidate;
 
@@ -11,11 +11,11 @@ pub fn uniform(seed: u64, step: u32, id: u32) -> f64 {
 }
 
 /// Chooses a candidate with the probability that softmax over the logits gives it, by the Gumbel-max trick
-/// (<https://arxiv.org/abs/1411.0030>): the largest `logit - ln(-ln(uniform))` wins, of equal ones the lowest id. In
-/// whatever order the candidates lie, the same one wins.
+/// (<https://arxiv.org/abs/1411.0030>): the largest `logit - ln(-ln(uniform))` wins, among equals the lowest id. The
+/// order of the candidates does not matter.
 ///
-/// `shaders/sample.wgsl` does the same in f32, with a logarithm of its own. Its scores are off by some 2^-20, so of a
-/// million tokens a few may come out as the second best.
+/// `shaders/sample/sample.wgsl` does the same in f32, with a logarithm of its own. Its scores are off by about 2^-20, so that
+/// of a million tokens a few may be the second best.
 pub fn draw(candidates: &[Candidate], seed: u64, step: u32) -> Option<u32> {
     let key = key(seed, step);
     let mut best = None;
@@ -36,7 +36,7 @@ pub fn draw(candidates: &[Candidate], seed: u64, step: u32) -> Option<u32> {
 /// Above `-ln(-ln(u))` for the largest u, 1 - 2^-33.
 const MAX_GUMBEL: f64 = 22.9;
 
-/// What seed and step add to [`uniform`].
+/// The part of [`uniform`] that depends on seed and step.
 pub(super) fn key(seed: u64, step: u32) -> u32 {
     mix((seed >> 32) as u32 ^ mix(seed as u32 ^ mix(step)))
 }
@@ -48,7 +48,7 @@ fn from_key(key: u32, id: u32) -> f64 {
 
 /// A bijection of 32-bit words in which every input bit flips about half of the output bits.
 fn mix(x: u32) -> u32 {
-    let x = x.wrapping_add(0x9e37_79b9); // so that 0 does not stay 0
+    let x = x.wrapping_add(0x9e37_79b9); // so that 0 does not map to 0
     let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
     let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
     x ^ (x >> 16)

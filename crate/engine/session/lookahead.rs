@@ -1,4 +1,4 @@
-//! One token after the other, with steps in flight ahead of the token that is read.
+//! One token after another, with steps in flight ahead of the token that is read.
 
 use std::future::poll_fn;
 
@@ -8,18 +8,19 @@ use crate::engine::sampler::Sampler;
 use crate::error::Result;
 use crate::graph::Entry;
 
-/// A step's tokens count as in the cache once its token was taken. Everything else that the session does, and a failure, drops
-/// the steps in flight. The rows of the cache that they wrote are past the end and written again before they are read;
-/// recurrent states cannot go back, so the tokens run again from the checkpoint, when and if the session goes on.
+/// The tokens of a step count as in the cache once the sampled token was taken. Everything else that the session does,
+/// and a failure, drops the steps in flight. The rows of the cache that they wrote are past the end and written again
+/// before they are read; recurrent states cannot go back, so the tokens run again from the checkpoint when the session
+/// continues.
 impl Session {
-    /// Runs the tokens of `all` that are not in the cache, and gives the token that `sampler` chooses after the last of
-    /// them. `all` begins with the tokens in the cache.
+    /// Runs the tokens of `all` that are not in the cache, and returns the token that `sampler` chooses after the last
+    /// of them. `all` starts with the tokens in the cache.
     ///
-    /// Where the backend samples, the steps after that one are started too, each with the token of the step before: as many
-    /// as hide the time that a token takes to come back, and no more than there are tokens `wanted`, this one counted. The
-    /// next calls take their tokens, as long as `all` grows by what came and the sampler is the same.
+    /// If the backend samples, the steps after that one are started too, each with the token of the step before: as
+    /// many as hide the readback latency, and no more than there are tokens `wanted`, including this one. The next
+    /// calls take their tokens, as long as `all` grows by the returned tokens and the sampler is the same.
     ///
-    /// `now` gives milliseconds from any fixed point. After a dropped future the next call goes on where it was.
+    /// `now` returns milliseconds from any fixed point. After a dropped future the next call continues where it was.
     pub async fn next_token(
         &mut self,
         all: &[u32],
@@ -43,8 +44,8 @@ impl Session {
         Ok(id)
     }
 
-    /// Makes ready what the backend needs to sample as this sampler does, so that the first token need not wait for it.
-    /// Returns the rules, or `None` where it cannot.
+    /// Prepares the backend to sample by this sampler's rules, so that the first token need not wait for it. Returns
+    /// the rules, or `None` if it cannot.
     pub(in crate::engine) fn prepare_sampling(&mut self, sampler: &Sampler) -> Result<Option<SamplingRules>> {
         let Some(rules) = sampler.rules() else { return Ok(None) };
         let max = self.backend.prepare_sampling(&rules)?;
@@ -57,7 +58,7 @@ impl Session {
         self.queue.waiting
     }
 
-    /// How many steps are kept in flight where the backend samples.
+    /// How many steps are kept in flight if the backend samples.
     pub fn queue_depth(&self) -> usize {
         self.queue.depth.steps()
     }
@@ -136,13 +137,13 @@ impl Session {
         self.queue.running.clear();
     }
 
-    /// Reads what nobody wants any more: a backend gives back in order.
+    /// Reads the results that are no longer wanted: a backend returns them in order.
     pub(super) async fn drain(&mut self) -> Result<()> {
         if let Some(rows) = self.unread {
             self.read(rows).await?;
         }
         while self.queue.surplus > 0 {
-            // Whatever it is: a device that is lost says so in the next call too.
+            // Any error is ignored here: if the device is lost, the next call reports it too.
             let _ = poll_fn(|cx| self.backend.poll_token(cx)).await;
             self.queue.surplus -= 1;
         }

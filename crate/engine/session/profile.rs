@@ -1,4 +1,4 @@
-//! What a decoded token costs, kernel by kernel.
+//! The cost of a decoded token, kernel by kernel.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use crate::graph::Entry;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Profile {
-    /// Tokens in the cache before.
+    /// Tokens in the cache before it.
     pub depth: usize,
     /// The slowest first.
     pub kernels: Vec<KernelTime>,
     /// Microseconds of all kernels of a token.
     pub us_per_token: f64,
-    /// Of a kernel that does nothing but read a large buffer.
+    /// Of a kernel that only reads a large buffer.
     pub read_bytes_per_s: f64,
 }
 
@@ -29,21 +29,21 @@ pub struct Profile {
 pub struct KernelTime {
     /// The name of its shader, such as `gemv`.
     pub kernel: &'static str,
-    /// How often a token starts it.
+    /// Dispatches per token.
     pub dispatches_per_token: f64,
     /// Microseconds of all of these.
     pub us_per_token: f64,
     /// Packed bytes; with experts those of the experts used.
     pub weight_bytes_per_token: f64,
-    /// How fast it reads them, where it reads any.
+    /// How fast it reads them, if it reads any.
     pub bytes_per_s: Option<f64>,
-    /// The part that this is of [`Profile::read_bytes_per_s`].
+    /// That rate as a fraction of [`Profile::read_bytes_per_s`].
     pub fraction_of_read: Option<f64>,
 }
 
 impl Session {
-    /// Runs a token `reps` times after `depth` others, each kernel by itself, and says how long each took: on backends
-    /// that can tell. The cache is empty afterwards.
+    /// Runs a token `reps` times after `depth` others, each kernel by itself, and returns how long each took, on
+    /// backends that can measure it. The cache is empty afterwards.
     pub async fn profile(&mut self, depth: usize, reps: usize) -> Result<Profile> {
         let n_vocab = self.n_vocab;
         let tokens: Vec<_> = (0..depth + 1).map(|i| (i * 7919 % n_vocab) as u32).collect();

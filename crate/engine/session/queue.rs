@@ -6,9 +6,9 @@ use crate::backend::Limits;
 pub(super) struct Queue {
     /// Steps that were started and whose tokens were not taken.
     pub waiting: usize,
-    /// Steps before those whose tokens nobody wants any more.
+    /// Older steps whose tokens are no longer wanted.
     pub surplus: usize,
-    /// The tokens of the oldest step that waits, or of the next to start.
+    /// The tokens of the oldest waiting step, or of the next to start.
     pub running: Vec<u32>,
     pub depth: QueueDepth,
 }

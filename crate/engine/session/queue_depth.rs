@@ -1,29 +1,29 @@
-//! Chooses how many steps to keep in flight: enough to hide the time that a token takes to come back.
+//! Chooses how many steps to keep in flight: enough to hide the readback latency.
 //!
-//! While n steps are in flight a token arrives every t milliseconds, and each of them has been in flight for n t. Where that
-//! is the time of the way back and not of the work, twice as many steps bring twice as many tokens in it; where it is the
-//! work, they bring no more. So the depth doubles for as long as that brings tokens sooner.
+//! With n steps in flight a token arrives every t milliseconds, and each step is in flight for n t. If latency
+//! dominates that time, twice as many steps return twice as many tokens in it; if work dominates it, they return no
+//! more. So the depth doubles for as long as tokens arrive faster.
 
-/// Steps at first.
+/// The initial number of steps.
 const MIN: usize = 3;
 
-/// Tokens over which their time is measured: whole bursts at every depth, where they arrive in bursts.
+/// Tokens per measurement: whole bursts at every depth, if tokens arrive in bursts.
 const WINDOW: usize = 12;
 
-/// What a deeper queue must bring: tokens in less than this part of their time.
+/// A deeper queue is kept if a token takes less than this fraction of the time before.
 const GAIN: f64 = 0.85;
 
-/// Milliseconds of work that nobody may want any more when a generation is stopped, at most.
+/// The most milliseconds of work that may be wasted when a generation is stopped.
 const MAX_SURPLUS: f64 = 250.0;
 
 pub(super) struct QueueDepth {
     steps: usize,
-    /// As many as the backend can have in flight.
+    /// The most steps that the backend can have in flight.
     max: usize,
     /// Tokens that arrived at this depth.
     arrived: usize,
     since_ms: f64,
-    /// Milliseconds a token took at half this depth.
+    /// Milliseconds per token at half this depth.
     half_ms: f64,
     settled: bool,
 }
@@ -41,7 +41,7 @@ impl QueueDepth {
         self.max = max;
     }
 
-    /// Another prompt: the time since the last token says nothing.
+    /// Another prompt: the time since the last token is meaningless.
     pub(super) fn restart(&mut self) {
         self.arrived = 0;
     }
