@@ -1,8 +1,8 @@
-// One query head of one token against the past: a workgroup. Keys come in tiles of TILE = WG * PER. First each thread
-// scores PER keys; then thread (d, s) adds up vector d of the values for every SPLITS-th key. The softmax runs along:
-// `top` is the largest score so far, and what was summed is rescaled when it grows.
+// Attention of one query head of one token: one workgroup. Keys come in tiles of TILE = WG * PER. First each thread
+// scores PER keys; then thread (d, s) adds up vector d of the values, for every SPLITS-th key. The softmax is online:
+// `top` is the largest score so far, and the sums are rescaled when it grows.
 
-// Below every score. Not -inf: fast-math compilers may assume that there is none.
+// Less than any score. Not -inf: fast-math compilers may assume that there is none.
 const NEVER: f32 = -3.4e38;
 const TILE: u32 = WG * PER;
 const SPLITS: u32 = WG / N;

@@ -1,4 +1,5 @@
-// Keys of a chunk in this step: as many chunks as fill a GPU, of SHORTEST to CHUNK keys. `Chunks` in Rust says the same.
+// Keys per chunk in this step: as many chunks as fill a GPU, of SHORTEST to CHUNK keys. `Chunks` in Rust computes the
+// same.
 fn chunk_keys() -> u32 {
     let keys = now.pos + now.tokens;
     let seen = select(keys, min(WINDOW, keys), WINDOW > 0u);

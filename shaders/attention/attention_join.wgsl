@@ -1,7 +1,7 @@
-// Joins the chunks of a head of one token: a thread a vector of every SPLITS-th chunk, then of all of them.
+// Joins the chunks of a head of one token: a thread sums one vector over every SPLITS-th chunk, then over all of them.
 const SPLITS: u32 = WG / N;
 
-// Of each thread its sum, and the sum of its weights.
+// For each thread its sum, and the sum of its weights.
 var<workgroup> sums: array<V, WG>;
 var<workgroup> totals: array<f32, WG>;
 
@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let keys = chunk_keys();
     let chunks = (seen + keys - 1u) / keys;
     let at = (wid.z * HEADS + wid.x) * CHUNKS * (N + 1u);
-    // Below every score. Not -inf: fast-math compilers may assume that there is none.
+    // Less than any score. Not -inf: fast-math compilers may assume that there is none.
     var top = -3.4e38;
     for (var i = 0u; i < chunks; i++) {
         top = max(top, partial[at + i * (N + 1u) + N].x);

@@ -1,15 +1,15 @@
-// G query heads of one kv head against the keys of a chunk: a workgroup. Each key and value is read once for all of them.
-// LANES threads share a key, and a thread has EACH keys between barriers; then a thread adds up one vector of the values,
-// for every SPLITS-th key. With more than one chunk the results go to `partial` (sums, then the largest score and the sum
-// of weights) and another kernel joins them.
+// Attention of G query heads of one kv head over the keys of a chunk: one workgroup. Each key and value is read once
+// for all of them. LANES threads share a key, and a thread has EACH keys between barriers; then a thread adds up one
+// vector of the values, for every SPLITS-th key. With more than one chunk the results go to `partial` (sums, then the
+// largest score and the sum of weights) and another kernel joins them.
 const KEYS: u32 = WG / LANES;
 const SPLITS: u32 = WG / N;
-// Threads that find a maximum or a sum together.
+// Threads that reduce a maximum or a sum together.
 const FOLD: u32 = 8u;
 // Values that a thread loads before it uses them.
 const AHEAD: u32 = 4u;
 
-// Below every score. Not -inf: fast-math compilers may assume that there is none.
+// Less than any score. Not -inf: fast-math compilers may assume that there is none.
 const NEVER: f32 = -3.4e38;
 
 var<workgroup> query: array<V, G * N>;
@@ -37,14 +37,14 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     workgroupBarrier();
     for (var base = 0u; base < count; base += KEYS * EACH) {
-        // Said, because not all compilers clear what is declared in a loop again.
+        // Explicit zeros: some compilers do not initialise variables declared in a loop again.
         var s: array<f32, G * EACH>;
         for (var i = 0u; i < G * EACH; i++) {
             s[i] = 0.0;
         }
         for (var i = tid % LANES; i < N; i += LANES) {
             for (var u = 0u; u < EACH; u++) {
-                // What is beyond the chunk is not kept.
+                // Scores of keys beyond the chunk are not stored.
                 let key = k_at(chunk + min(base + u * KEYS + tid / LANES, count - 1u), kv_head, i);
                 for (var g = 0u; g < G; g++) {
                     s[g * EACH + u] += dot_v(query[g * N + i], key);

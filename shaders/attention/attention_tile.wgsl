@@ -1,15 +1,16 @@
-// TOKENS tokens of GROUP query heads of one kv head against the past: a workgroup, which reads each key and value once
+// Attention of TOKENS tokens of GROUP query heads of one kv head: one workgroup, which reads each key and value once
 // for all of these rows. Keys come in tiles of 32, heads in chunks of 8 vectors, so that workgroup memory does not grow
-// with the head. Thread (a, b) of 8 x 8 has rows a + 8 j, keys b + 8 m of a tile, and vector b of each chunk of the result.
-// The softmax runs along: `top` is the largest score of a row so far, and what was summed is rescaled when it grows.
+// with the head size. Thread (a, b) of 8 x 8 has rows a + 8 j, keys b + 8 m of a tile, and vector b of each chunk of
+// the result. The softmax is online: `top` is the largest score of a row so far, and the sums are rescaled when it
+// grows.
 const CHUNKS: u32 = (N + 7u) / 8u;
-// A row of keys is one vector longer than a chunk: neighbours then read from different banks.
+// The stride of a key is one vector more than a chunk: neighbours then read from different banks.
 const STRIDE: u32 = 9u;
-// Below every score. Not -inf: fast-math compilers may assume that there is none.
+// Less than any score. Not -inf: fast-math compilers may assume that there is none.
 const NEVER: f32 = -3.4e38;
 
 var<workgroup> queries: array<V, R * 64u>;
-// Or values.
+// Keys, then values.
 var<workgroup> keys: array<V, 32u * STRIDE>;
 var<workgroup> probs: array<vec4<f32>, R * 64u>;
 var<workgroup> shared_rows: array<f32, R * 64u>;
@@ -21,7 +22,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let a = tid / 8u;
     let b = tid % 8u;
     let last = now.tokens - 1u;
-    // Tiles with the most keys begin first.
+    // Tiles with the most keys start first.
     let t0 = (last / TOKENS - wid.z) * TOKENS;
     let head0 = wid.x * GROUP;
     let kv_head = head0 / (HEADS / KV_HEADS);
@@ -34,14 +35,14 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var total: array<f32, R>;
     var sum: array<V, R * CHUNKS>;
     for (var j = 0u; j < R; j++) {
-        // Rows that the tile or the step does not have do the work of the last one.
+        // Rows beyond the tile or the step repeat the last one.
         let token = min(t0 + min((a + 8u * j) / GROUP, TOKENS - 1u), last);
         at[j] = (token * HEADS + head0 + (a + 8u * j) % GROUP) * N;
         seen[j] = now.pos + token + 1u;
         top[j] = NEVER;
     }
     for (var base = start; base < end; base += 32u) {
-        // Said, because not all compilers clear what is declared in a loop again.
+        // Explicit zeros: some compilers do not initialise variables declared in a loop again.
         var s: array<vec4<f32>, R>;
         for (var j = 0u; j < R; j++) {
             s[j] = vec4<f32>(0.0);

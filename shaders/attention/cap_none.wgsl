@@ -1,2 +1,2 @@
-// Scores as they are.
+// Scores without a soft cap.
 fn capped(score: f32) -> f32 { return score; }

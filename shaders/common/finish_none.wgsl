@@ -1,2 +1,2 @@
-// The result as it is.
+// The result is not changed.
 fn finish(t: u32, i: u32, v: V) -> V { return v; }

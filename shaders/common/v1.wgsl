@@ -1,4 +1,4 @@
-// Rows are read value by value, where their length is no multiple of four.
+// Rows are read value by value if their length is not a multiple of four.
 alias V = f32;
 const VW: u32 = 1u;
 fn dot_v(a: V, b: V) -> f32 { return a * b; }

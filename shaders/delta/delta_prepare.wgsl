@@ -1,11 +1,11 @@
-// What all columns of a head's state share of the gated delta rule over a chunk of C tokens; a workgroup a chunk and
-// head. With the state M before the chunk, P[i] what is left of it at token i, and D[i][j] what is left there of the
-// change at token j, the changes c solve (I + L) c = b (v - P M^T k), where L[i][j] = b[i] D[i][j] k[i] . k[j] for
-// j < i. This writes k and q as they are multiplied, then for each head the inverse of I + L with b in its columns,
+// What all columns of a head's state share in the gated delta rule over a chunk of C tokens; one workgroup per chunk
+// and head. With the state M before the chunk, P[i] the decay of M up to token i, and D[i][j] the decay of the change
+// of token j up to token i, the changes c solve (I + L) c = b (v - P M^T k), where L[i][j] = b[i] D[i][j] k[i] . k[j]
+// for j < i. This writes k and q with their factors, then for each head the inverse of I + L with b in its columns,
 // A[i][j] = D[i][j] q[i] . k[j] for j <= i, P, and the last row of D. Decays are products of factors, not exponentials
-// of differences: sums of logarithms lose the digits of the others where one is large.
+// of differences: in sums of logarithms a large term rounds off the digits of the others.
 
-// A row more than there are, so that neighbours of a row lie in different banks.
+// One row more than needed, so that neighbours of a row are in different banks.
 const ROW: u32 = 2u * C + 1u;
 
 // The rows of k, then those of q, a slice of C keys at a time and key-major; then L.
@@ -14,7 +14,7 @@ var<workgroup> staged: array<f32, C * ROW>;
 var<workgroup> square: array<f32, C * C>;
 var<workgroup> keeps: array<f32, C>;
 var<workgroup> shares: array<f32, C>;
-// Of the rows of k and of q.
+// Factors of the rows of k and of q.
 var<workgroup> factors: array<f32, 2u * C>;
 
 fn element(t0: u32, row: u32, begin: u32, key: u32) -> f32 {
@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let head = wid.x;
     let t0 = wid.z * C;
     let begin = head % K_HEADS * D;
-    // Four rows by four columns of the products of each thread.
+    // Each thread computes four rows by four columns of the products.
     let r0 = tid / 8u * 4u;
     let c0 = tid % 8u * 4u;
     var products: array<vec4<f32>, 4>;
@@ -65,7 +65,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
     }
     if (tid < C) {
-        // Tokens that are not there change nothing.
+        // Tokens beyond the step change nothing.
         keeps[tid] = 1.0;
         shares[tid] = 0.0;
         if (t < now.tokens) {
@@ -102,7 +102,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         chunks[out + D_AT + tid] = square_v((C - 1u) * C + i);
     }
     workgroupBarrier();
-    // A column of the inverse a thread: none needs another.
+    // One column of the inverse per thread: none needs another.
     if (tid < C) {
         for (var i = 0u; i < C; i++) {
             var s = select(0.0, 1.0, i == tid);
@@ -117,7 +117,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let j = n * 4u % C;
         chunks[out + n] = square_v(n * 4u) * vec4<f32>(shares[j], shares[j + 1u], shares[j + 2u], shares[j + 3u]);
     }
-    // Heads of v that share keys find them written by the first.
+    // For value heads that share keys, the first one writes them.
     if (head < K_HEADS) {
         for (var n = tid; n < KEYS * 2u * C; n += 128u) {
             let row = n % (2u * C);

@@ -1,14 +1,14 @@
-// The gated delta rule. Column j of a head's state M [key, value] meets no other column: a workgroup owns COLUMNS of
-// them, and SPLIT threads share the D keys of each, so that a thread keeps PER values of M in registers while it goes
-// through the tokens. With M decayed and c = sigmoid(beta) (v - M^T k), the result (M + k c^T)^T q is M^T q + (k . q) c:
-// one round of sums and one barrier a token. With NORMED, q and k are normed by the sums of their squares in that round.
+// The gated delta rule. The columns of a head's state M [key, value] are independent: a workgroup owns COLUMNS of them,
+// and SPLIT threads share the D keys of each, so that a thread keeps PER values of M in registers for all tokens. With
+// M decayed and c = sigmoid(beta) (v - M^T k), the result (M + k c^T)^T q is M^T q + (k . q) c: one round of sums and
+// one barrier per token. With NORMED, q and k are normed by the sums of their squares in that round.
 
 const WG: u32 = COLUMNS * SPLIT;
 const PER: u32 = D / SPLIT;
 
-// Two halves that tokens take in turn: a thread may be one token ahead of another.
+// Two halves that tokens use alternately: a thread may be one token ahead of another.
 var<workgroup> sums: array<vec3<f32>, 2u * WG>;
-// k . k and q . q, where they are wanted.
+// k . k and q . q, for NORMED.
 var<workgroup> squares: array<vec2<f32>, select(1u, 2u * WG, NORMED)>;
 
 @compute @workgroup_size(WG)
@@ -20,7 +20,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let owned = j < D;
     let at = (head * D + split) * D + j;
     var m: array<f32, PER>;
-    // A sequence starts from zeros, whatever the one before it left.
+    // A sequence starts from zeros, whatever the previous one left.
     if (owned && now.pos > 0u) {
         for (var n = 0u; n < PER; n++) {
             m[n] = state[at + n * SPLIT * D];

@@ -1,6 +1,6 @@
-// The gated delta rule chunk by chunk, with what `delta_prepare` made of each: products of small matrices in place of a
-// round of sums for every token. A workgroup owns COLUMNS columns of a head's state M [key, value], which no other
-// column meets; a thread has two tokens of the chunk (in the end, vectors of keys) by two columns.
+// The gated delta rule chunk by chunk, with the results of `delta_prepare` for each: products of small matrices instead
+// of a round of sums per token. A workgroup owns COLUMNS columns of a head's state M [key, value], which are
+// independent; a thread has two tokens of the chunk (in the end, vectors of keys) by two columns.
 const LANES: u32 = COLUMNS / 2u;
 const ROWS: u32 = C / 2u;
 const WG: u32 = LANES * ROWS;
@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         var v = vec4<f32>(0.0);
         let column = j0 + n % COLUMNS;
         let key = n / COLUMNS * 4u;
-        // A sequence starts from zeros, whatever the one before it left.
+        // A sequence starts from zeros, whatever the previous one left.
         for (var e = 0u; e < 4u && key + e < D && column < D && now.pos > 0u; e++) {
             v[e] = state[(head * D + key + e) * D + column];
         }

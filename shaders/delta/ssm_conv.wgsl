@@ -1,6 +1,6 @@
-// y[t] = silu(sum over j of w[j] * x[t - PAST + j]), each column by itself. A thread owns column ROW0 + its number, with
-// its taps (a row of w, which may be one of several parts) and its inputs from before the step, oldest first: it goes
-// through the tokens in order and leaves the last PAST inputs in the state.
+// y[t] = silu(sum over j of w[j] * x[t - PAST + j]) for each column. A thread owns column ROW0 + its number, with its
+// taps (a row of w, which may be one of several parts) and its inputs from before the step, oldest first: it processes
+// the tokens in order and leaves the last PAST inputs in the state.
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> w: array<u32>;
 @group(0) @binding(3) var<storage, read_write> state: array<f32>;
@@ -19,7 +19,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         taps[j] = w_at(id.x * COLS + j);
     }
     var past: array<f32, PAST>;
-    // A sequence starts from zeros, whatever the one before it left.
+    // A sequence starts from zeros, whatever the previous one left.
     if (now.pos > 0u) {
         for (var j = 0u; j < PAST; j++) {
             past[j] = state[j * Y_COLS + c];

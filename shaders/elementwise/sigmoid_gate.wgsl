@@ -1,4 +1,4 @@
-// y = x * sigmoid(gate), with GATES vectors of gate in a row: as many as x has, or one value for them all.
+// y = x * sigmoid(gate), with GATES vectors of gate per row: as many as x has, or one value for all of them.
 @group(0) @binding(1) var<storage, read> x: array<V>;
 @group(0) @binding(2) var<storage, read> gate: array<V>;
 @group(0) @binding(3) var<storage, read_write> y: array<V>;

@@ -1,4 +1,5 @@
-// y[t] = SCALE * W[ids[t]], a run of 32 values a thread. W may be one of several parts: it has rows ROW0 to ROW0 + ROWS.
+// y[t] = SCALE * W[ids[t]], one run of 32 values per thread. W may be one of several parts: it has rows ROW0 to ROW0 +
+// ROWS.
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {

@@ -1,4 +1,4 @@
-// embed for rows that are not a multiple of a run, a value a thread. Only types that are not quantised have such rows.
+// embed for rows that are not a multiple of a run, one value per thread. Only unquantised types have such rows.
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
 @group(0) @binding(2) var<storage, read> w: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;

@@ -1,2 +1,2 @@
-// Where the row of a position lies in a state: the only place that knows.
+// The location of a position's row in a state: only this file defines it.
 fn kv_row(pos: u32) -> u32 { return pos; }

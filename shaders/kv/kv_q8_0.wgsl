@@ -1,4 +1,4 @@
-// Keys and values as signed bytes, four to a word; behind each head its scales of 32 values each, as f16, two to a word.
+// Keys and values as int8, four per word; after each head its scales of 32 values each, as f16, two per word.
 const SCALE_WORDS: u32 = (N + 15u) / 16u;
 fn head_at(pos: u32, head: u32) -> u32 { return (kv_row(pos) * KV_HEADS + head) * (N + SCALE_WORDS); }
 fn scale_of(word: u32, i: u32) -> f32 { return unpack2x16float(word >> ((i & 8u) * 2u)).x; }

@@ -1,4 +1,4 @@
-// Keys and values as f16, two to a word.
+// Keys and values as f16, two per word.
 // The clamp keeps them finite.
 fn narrow(v: V) -> vec2<u32> {
     let c = clamp(v, V(-65504.0), V(65504.0));

@@ -1,4 +1,4 @@
-// A thread writes four values; it looks at all 32 of their block for the scale, and one of 16 threads writes two scales.
+// A thread writes four values; it reads all 32 of their block for the scale, and one of 16 threads writes two scales.
 const SCALE_WORDS: u32 = (N + 15u) / 16u;
 fn scale_bits(block: u32) -> u32 {
     var most = 0.0;

@@ -1,12 +1,12 @@
-// y[t][row] = W[row] . x[t], a tile of 64 rows of W and TILE rows of x a workgroup of 64 threads. For each run of 32
-// columns both are unpacked into workgroup memory, a row after the other in vectors of four columns; then each thread
-// multiplies 8 rows, 8 apart, by TILE / 8 columns in registers. Where gate and up are multiplied, the tile is 32 rows of
-// each; a thread has the same rows of both. Which rows of x and of y a tile has is in `tile_*`.
+// y[t][row] = W[row] . x[t]; a workgroup of 64 threads computes a tile of 64 rows of W and TILE rows of x. For each run
+// of 32 columns both are unpacked into workgroup memory, row by row in vectors of four columns; then each thread
+// multiplies 8 rows, 8 apart, by TILE / 8 columns in registers. For gate and up, the tile is 32 rows of each; a thread
+// has the same rows of both. `tile_*` defines which rows of x and of y a tile has.
 const COLUMNS: u32 = TILE / 8u;
 
-// 8 KiB and TILE * 128 bytes: together no more than the 16 KiB that every device has. Vector k of a row of W lies at
-// k ^ (row % 8), so that the 8 threads that read it from rows next to each other read from different banks. A row of x
-// they read together.
+// 8 KiB and TILE * 128 bytes: together at most the 16 KiB that every device has. Vector k of a row of W is stored at k
+// ^ (row % 8), so that the 8 threads that read it from neighbouring rows read from different banks. A row of x is read
+// by all 8 threads together.
 var<workgroup> ws: array<vec4<f32>, 512>;
 var<workgroup> xs: array<vec4<f32>, TILE * 8u>;
 

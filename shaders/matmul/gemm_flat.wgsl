@@ -1,6 +1,6 @@
-// y[t][row] = W[row] . x[t]. A thread owns four rows of W (two of gate and two of up, where both are multiplied) and T
-// rows of x, without a barrier: software adapters, for which this is, pay dearly for barriers and for each load, so a
-// loaded x serves four rows and an unpacked run T columns.
+// y[t][row] = W[row] . x[t]. A thread owns four rows of W (for gate and up, two of each) and T rows of x, without a
+// barrier: on software adapters, which this kernel is for, barriers and loads are expensive, so a loaded x is used for
+// four rows and an unpacked run for T columns.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let at = segment(wid.x + wid.y * GRID_X);

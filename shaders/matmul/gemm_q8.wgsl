@@ -1,12 +1,11 @@
-// y[t][row] = W[row] . x[t] in int8, a tile of 64 rows of W and TILE rows of x a workgroup of 128
-// threads. Two runs of 32 columns at a time lie in workgroup memory as they are multiplied, four bytes to a word, with
-// their scales; a thread has 4 rows, 16 apart so that neighbours read neighbours, and TILE / 8 columns. Where gate and up
-// are multiplied, the tile is 32 rows of each; a thread has the same rows of both. Which rows of x and of y a tile has is
-// in `tile_*`.
+// y[t][row] = W[row] . x[t] in int8; a workgroup of 128 threads computes a tile of 64 rows of W and TILE rows of x. Two
+// runs of 32 columns at a time are in workgroup memory as int8, four per word, with their scales; a thread has 4 rows,
+// 16 apart so that neighbours read neighbours, and TILE / 8 columns. For gate and up, the tile is 32 rows of each; a
+// thread has the same rows of both. `tile_*` defines which rows of x and of y a tile has.
 const COLUMNS: u32 = TILE / 8u;
 
-// Of each run and row: both halves, and scales and minima of them (of x: the scale, and the scaled sums of the halves).
-// Together 12 KiB.
+// For each run and row: both halves, and their scales and minima (of x: the scale, and the scaled sums of the halves).
+// 12 KiB in total.
 var<workgroup> w_low: array<vec4<u32>, 128>;
 var<workgroup> w_high: array<vec4<u32>, 128>;
 var<workgroup> w_scale: array<vec4<f32>, 128>;
@@ -29,7 +28,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let x_base = x_of(min(tid % 64u, n - 1u)) * RUNS;
     let tr = tid % 16u;
     let tc = tid / 16u * COLUMNS;
-    // Of each column the four rows.
+    // For each column the four rows.
     var acc: array<vec4<f32>, COLUMNS>;
     for (var run0 = 0u; run0 < RUNS; run0 += 2u) {
         let own = run0 + tid / 64u;

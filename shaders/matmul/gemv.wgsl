@@ -1,23 +1,23 @@
-// y[t][row] = W[row] . x[t] for T rows of x, and for the rows of several matrices. Runs of x, after what comes before the
-// product, lie in workgroup memory, STAGED of each row at a time. LANES threads share OUT rows of each matrix: each takes
-// every LANES-th part of a row, so that neighbours read neighbouring blocks. Then WG / (sums) threads add up each sum, in
-// two rounds. What happens to x before, and to y after, is in `pre_*` and in `store`.
+// y[t][row] = W[row] . x[t] for T rows of x, and for the rows of several matrices. Runs of x, after what is fused
+// before the product, are in workgroup memory, STAGED of each row at a time. LANES threads share OUT rows of each
+// matrix: each takes every LANES-th part of a row, so that neighbours read neighbouring blocks. Then WG / (sums)
+// threads add up each sum, in two rounds. `pre_*` and `store` define what happens to x before and to y after.
 
-// Sums of the rows, then (where x is normed) the squares of each row of x.
+// Sums of the rows, then (if x is normed) the squares of each row of x.
 const SUMS: u32 = NR * T + SQUARES * T;
 const OUT: u32 = NR / HALVES;
 
-// The first vectors of the staged runs of a row, then all second ones, and so on; with one between, so that threads that
-// write the vectors of a run write to different banks. Where rows are many there is no room for that.
+// The first vectors of the staged runs of a row, then all second ones, and so on; padded by one, so that threads that
+// write the vectors of a run write to different banks. With many rows there is no room for the padding.
 const STRIDE: u32 = select(STAGED + 1u, STAGED, STAGED < 16u);
 var<workgroup> xs: array<vec4<f32>, T * 8u * STRIDE>;
-// Of each staged run the sums of its halves, for types with minima.
+// For each staged run the sums of its halves, for types with minima.
 var<workgroup> x_sums: array<vec2<f32>, T * STAGED>;
 var<workgroup> part: array<f32, SUMS * WG>;
 var<workgroup> sums: array<f32, SUMS * GROUPS * SHARE>;
 
-// Where a run is among the staged ones: threads next to each other read runs that are 1 apart, or 2, or in twos 4 apart,
-// all of them from different banks.
+// The place of a run among the staged ones: neighbouring threads read runs that are 1 apart, or 2, or in pairs 4 apart,
+// always from different banks.
 fn spread(run: u32) -> u32 {
     if (STAGED < 16u) {
         return run;
@@ -32,7 +32,7 @@ fn stage(tid: u32, run0: u32, first: bool) {
     let runs = min(STAGED, RUNS - run0);
     for (var t = 0u; t < T; t++) {
         for (var i = tid; i < runs * 8u; i += WG * AHEAD) {
-            // All loads before the first store, which could be to what they read.
+            // All loads before the first store, since the compiler must assume that stores alias them.
             var v: array<vec4<f32>, AHEAD>;
             for (var u = 0u; u < AHEAD; u++) {
                 let k = i + u * WG;

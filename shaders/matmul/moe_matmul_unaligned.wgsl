@@ -1,5 +1,4 @@
-// moe_matmul for rows that are not a multiple of a run, an output a thread. Only types that are not quantised have such
-// rows.
+// moe_matmul for rows that are not a multiple of a run, one output per thread. Only unquantised types have such rows.
 @group(0) @binding(1) var<storage, read> w: array<u32>;
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 @group(0) @binding(3) var<storage, read> route: array<f32>;

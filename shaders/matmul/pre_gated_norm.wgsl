@@ -1,4 +1,4 @@
-// act(gate) * rms_norm(x), the norm over each head of HEAD vectors. Four threads a head sum its squares.
+// act(gate) * rms_norm(x), the norm over each head of HEAD vectors. Four threads per head sum its squares.
 const HEADS: u32 = RUNS * 8u / HEAD;
 var<workgroup> head_part: array<f32, 4u * T * HEADS>;
 fn prepare(tid: u32) {

@@ -1,4 +1,4 @@
-// rms_norm(x): W (f x w) is f (W (x w)), so the squares are summed as x is staged, and f comes last.
+// rms_norm(x): W (f x w) is f (W (x w)), so the squares are summed as x is staged, and f is applied last.
 var<private> squares: array<f32, T>;
 fn prepare(tid: u32) {}
 fn load_x(t: u32, i: u32, valid: bool) -> vec4<f32> {

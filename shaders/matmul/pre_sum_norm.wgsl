@@ -2,7 +2,7 @@
 // the inner one's.
 var<private> squares: array<f32, T>;
 var<private> added_factor: array<f32, T>;
-// Sums in `part`, which is free until the product is done.
+// Sums in `part`, which is unused until the product is done.
 fn prepare(tid: u32) {
     for (var t = 0u; t < T; t++) {
         var s = 0.0;
@@ -18,7 +18,7 @@ fn prepare(tid: u32) {
         for (var l = i % 8u; l < WG; l += 8u) {
             s += part[i / 8u * WG + l];
         }
-        // Only this thread reads and writes the words with this remainder.
+        // Only this thread accesses the words with this remainder.
         part[i / 8u * WG + i % 8u] = s;
     }
     workgroupBarrier();

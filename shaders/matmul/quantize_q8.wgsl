@@ -1,5 +1,5 @@
-// Rows of x as signed bytes with a scale for every run of 32 columns, a run a thread: two vectors of bytes, then the scale
-// and, of both halves, the sums times the scale.
+// Rows of x as int8 with a scale per run of 32 columns, one run per thread: two vectors of bytes, then the scale and,
+// for both halves, the sums times the scale.
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<u32>>;
 
@@ -17,8 +17,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let i = id.z * RUNS + id.x;
     let r = load_x_at(i * 8u);
-    // The bits of sizes are in the order of the sizes, with infinity and then NaN at the end: what is not finite makes
-    // the scale so, and with it every product.
+    // Magnitudes are ordered like their bits, with infinity and then NaN at the end: a non-finite value makes the scale
+    // non-finite, and with it every product.
     var most = max(max(size_of(r.a), size_of(r.b)), max(size_of(r.c), size_of(r.d)));
     most = max(most, max(max(size_of(r.e), size_of(r.f)), max(size_of(r.g), size_of(r.h))));
     let d = bitcast<f32>(max(max(most.x, most.y), max(most.z, most.w))) / 127.0;

@@ -1,5 +1,5 @@
-// OUT rows of this matrix from `first` on, times the staged runs of x, from `run0` on: the parts of SPAN runs that are
-// this lane's. Integers are multiplied as they are, and each half of a run is scaled once.
+// OUT rows of this matrix from `first` on, times the staged runs of x, from `run0` on: this lane's parts of SPAN runs.
+// Integers are multiplied unscaled, and each half of a run is scaled once.
 fn times(q: vec4<u32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> f32 {
     return times_four(q.w, d, times_four(q.z, c, times_four(q.y, b, times_four(q.x, a, 0.0))));
 }
@@ -28,7 +28,7 @@ fn rows(first: u32, lane: u32, run0: u32) -> array<f32, OUT * T> {
             p[r] = load_part(row_base(row_at(first + r)), run0 / SPAN + i);
         }
         for (var t = 0u; t < T; t++) {
-            // Not a loop: compilers would leave a large one as it is, and what c decides would be decided in it.
+            // Not a loop: compilers would not unroll a large one, and would evaluate branches on c in it.
             add_run(&p, &acc, part_run(i), t, 0u);
             if (SPAN == 2u) {
                 add_run(&p, &acc, part_run(i), t, 1u);

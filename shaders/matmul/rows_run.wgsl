@@ -1,4 +1,4 @@
-// OUT rows of this matrix from `first` on, times the staged runs of x, from `run0` on: those that are this lane's.
+// OUT rows of this matrix from `first` on, times this lane's staged runs of x, from `run0` on.
 fn rows(first: u32, lane: u32, run0: u32) -> array<f32, OUT * T> {
     var acc: array<f32, OUT * T>;
     for (var run = lane; run < min(STAGED, RUNS - run0); run += LANES) {

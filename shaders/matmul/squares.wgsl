@@ -1,4 +1,4 @@
-// The factor of a norm from the squares that `load_x` met, each of them once in the workgroup.
+// The factor of a norm from the squares that `load_x` summed, each counted once in the workgroup.
 fn stage_squares(tid: u32) {
     for (var t = 0u; t < T; t++) {
         part[(NR * T + t) * WG + tid] = squares[t];

@@ -1,4 +1,4 @@
-// A run of x in workgroup memory, by where it is among the staged ones.
+// A run of x in workgroup memory, by its place among the staged ones.
 fn staged_run(t: u32, at: u32) -> Run {
     return Run(
         xs[place(t, 0u, at)], xs[place(t, 1u, at)], xs[place(t, 2u, at)], xs[place(t, 3u, at)],

@@ -1,5 +1,5 @@
-// A tile of rows of one expert, as `moe_group` sorted them. y has a row for each expert of each token; x has one for all
-// of a token (SHARED), or one for each.
+// A tile of rows of one expert, as `moe_group` sorted them. y has a row for each expert of each token; x has one per
+// token (SHARED), or one for each.
 var<private> expert: u32;
 var<private> first_pair: u32;
 var<workgroup> tile: vec3<u32>;

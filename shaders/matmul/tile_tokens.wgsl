@@ -1,4 +1,4 @@
-// A tile of rows of x that follow each other, and the same rows of y.
+// A tile of consecutive rows of x, and the same rows of y.
 var<private> first_row: u32;
 fn choose_tile(z: u32, row0: u32, tid: u32) -> u32 {
     first_row = z * TILE;

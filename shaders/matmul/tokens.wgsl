@@ -1,4 +1,4 @@
-// Rows of x and y go together, T of them to a workgroup.
+// Row t of x gives row t of y; T of them per workgroup.
 const EXPERTS_SUMMED: u32 = 1u;
 var<private> x_row: u32;
 var<private> x_last: u32;

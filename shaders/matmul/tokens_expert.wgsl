@@ -1,5 +1,5 @@
-// y has a row for each expert of each token (SUM: one for the sum of them); x has one for all of a token (SHARED), or
-// one for each.
+// y has a row for each expert of each token (SUM: one for the sum of them); x has one per token (SHARED), or one for
+// each.
 const EXPERTS_SUMMED: u32 = select(1u, USED, SUM);
 var<private> x_row: u32;
 var<private> x_last: u32;
@@ -23,6 +23,6 @@ fn choose_expert(z: u32, e: u32) -> f32 {
     x_last = x_row;
     return route[(token * 2u + 1u) * USED + slot];
 }
-// Of a sum, this part of the matrix gives what its rows give, and another part the rest.
+// Of a sum, this part of the matrix adds the summands of its rows, and another part the rest.
 fn counted(row: u32) -> bool { return !SUM || here(expert * Y_ROWS + min(row, Y_ROWS - 1u)); }
 fn stored(segment: u32, row: u32) -> bool { return row < Y_ROWS && (SUM || here(expert * Y_ROWS + row)); }

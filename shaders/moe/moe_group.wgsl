@@ -1,14 +1,14 @@
-// The rows of a step by expert, for kernels that unpack an expert's matrix once for many of them: first the pairs
-// token * USED + place, those of an expert together, then the tiles of up to TILE of them, each as an expert, where its
-// pairs start, and how many. Tiles that the grid has too many are empty. One workgroup sorts by counting. In which order
-// an expert has its pairs does not matter: the result of each is the same in any tile.
+// The rows of a step by expert, for kernels that unpack an expert's matrix once for many of them: first the pairs token
+// * USED + place, those of an expert together, then the tiles of up to TILE of them, each as an expert, the start of
+// its pairs, and their number. Tiles beyond those needed are empty. One workgroup does a counting sort. The order of an
+// expert's pairs does not matter: the result of each is the same in any tile.
 @group(0) @binding(1) var<storage, read> route: array<f32>;
 @group(0) @binding(2) var<storage, read_write> groups: array<u32>;
 
 const WG: u32 = 256u;
 
 var<workgroup> counts: array<atomic<u32>, EXPERTS>;
-// Where the next pair of an expert goes.
+// The place of the next pair of an expert.
 var<workgroup> next: array<atomic<u32>, EXPERTS>;
 var<workgroup> tiles: u32;
 

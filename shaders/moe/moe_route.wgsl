@@ -1,13 +1,13 @@
-// The USED best of EXPERTS for a token, a workgroup a token: their numbers (as floats), best first, and then their shares
-// of the softmax, over them where RENORMALISE and else over all. Each round takes the best of those that come after the last one taken; the lower number
-// wins a tie. Logits are compared as integers in the same order, so that NaN has a place and every number that
-// comes out is one of an expert.
+// The USED best of EXPERTS for a token, one workgroup per token: their numbers (as floats), best first, then their
+// shares of the softmax, over them with RENORMALISE and else over all. Each round takes the best of those after the
+// last one taken; the lower number wins a tie. Logits are compared as integers in the same order, so that NaN has a
+// place and every resulting number is one of an expert.
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
-// Key and number of the best of each thread.
+// Key and number of each thread's best.
 var<workgroup> best: array<vec2<u32>, WG>;
-// What each thread adds to the sum over all experts.
+// Each thread's part of the sum over all experts.
 var<workgroup> parts: array<f32, WG>;
 
 fn key(bits: u32) -> u32 { return select(bits | 0x80000000u, ~bits, (bits >> 31u) != 0u); }

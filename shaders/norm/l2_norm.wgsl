@@ -1,4 +1,4 @@
-// y = x / sqrt(sum(x^2) + EPS) * SCALE over each head of N vectors; a workgroup a head, HEADS of them in a row.
+// y = x / sqrt(sum(x^2) + EPS) * SCALE over each head of N vectors; one workgroup per head, HEADS of them in a row.
 @group(0) @binding(1) var<storage, read> x: array<V>;
 @group(0) @binding(2) var<storage, read_write> y: array<V>;
 

@@ -1,5 +1,5 @@
-// y = x / sqrt(mean(x^2) + EPS) * w over each run of N vectors, and what `finish` makes of it; a workgroup a run, RUNS of
-// them in a row.
+// y = x / sqrt(mean(x^2) + EPS) * w over each run of N vectors, then `finish`; one workgroup per run, RUNS of them in a
+// row.
 var<workgroup> part: array<f32, WG>;
 
 @compute @workgroup_size(WG)
@@ -12,7 +12,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     part[tid] = s;
     workgroupBarrier();
-    // Every thread adds up all parts: cheaper than a tree, which takes a barrier a level.
+    // Every thread adds up all parts: cheaper than a tree, which needs a barrier per level.
     var total = 0.0;
     for (var i = 0u; i < WG; i++) {
         total += part[i];

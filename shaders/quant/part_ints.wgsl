@@ -1,4 +1,4 @@
-// What a thread of `gemv` takes at once: a run.
+// The part that a thread of `gemv` takes at once: a run.
 const SPAN: u32 = 1u;
 const STEP: u32 = 0u;
 alias Part = Ints;

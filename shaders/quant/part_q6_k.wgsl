@@ -6,7 +6,7 @@ struct Part {
     p: vec4<u32>,
     h: vec4<u32>,
     g: vec4<u32>,
-    // Of the halves of the first run, and of the second.
+    // For the halves of the first run, and of the second.
     d: vec4<f32>,
 }
 fn load_part(row: u32, i: u32) -> Part {

@@ -1,5 +1,5 @@
-// 56 bytes: 4 bytes of point numbers for each run, 16 bits for each run of four times three high bits of a point number
-// and one that moves its values down, four times 12 bits of 3-bit scales (one per 16 values) and four of the f16 scale.
+// 56 bytes: 4 bytes of point numbers per run, 16 bits per run of four times three high bits of a point number and one
+// that shifts its values down, four times 12 bits of 3-bit scales (one per 16 values) and four of the f16 scale.
 fn load_run(row: u32, run: u32) -> Run {
     let i = (row >> 2u) + (run >> 3u) * 14u;
     let n = run & 7u;

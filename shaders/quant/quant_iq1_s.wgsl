@@ -1,5 +1,5 @@
-// 50 bytes: f16 scale, 4 bytes of point numbers for each run, 16 bits for each run: three high bits of each point number,
-// three of scale, one that moves the run down.
+// 50 bytes: f16 scale, 4 bytes of point numbers per run, 16 bits per run: three high bits of each point number, three
+// of scale, one that shifts the run down.
 fn load_run(row: u32, run: u32) -> Run {
     let b = row + (run >> 3u) * 50u;
     let n = run & 7u;

@@ -1,5 +1,5 @@
-// 82 bytes: f16 scale, 4 bytes of point numbers for each run, 4 bytes of signs for each run, a byte of two high bits of
-// each point number, a byte of two 4-bit scales for each run (one per 16 values).
+// 82 bytes: f16 scale, 4 bytes of point numbers per run, 4 bytes of signs per run, a byte per run of two high bits of
+// each point number, a byte per run of two 4-bit scales (one per 16 values).
 fn load_run(row: u32, run: u32) -> Run {
     let b = row + (run >> 3u) * 82u;
     let n = run & 7u;

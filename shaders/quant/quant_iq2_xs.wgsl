@@ -1,5 +1,5 @@
-// 74 bytes: f16 scale, for each eight values 9 bits of point number and 7 of sign code, a byte of two 4-bit scales for
-// each run (one per 16 values).
+// 74 bytes: f16 scale, per eight values 9 bits of point number and 7 of sign code, a byte per run of two 4-bit scales
+// (one per 16 values).
 fn load_run(row: u32, run: u32) -> Run {
     let b = row + (run >> 3u) * 74u;
     let n = run & 7u;

@@ -1,4 +1,5 @@
-// 66 bytes: f16 scale, and for each run 4 bytes of point numbers and a word of four sign codes with a 4-bit scale above.
+// 66 bytes: f16 scale, and per run 4 bytes of point numbers and a word of four sign codes with a 4-bit scale in its
+// high bits.
 fn load_run(row: u32, run: u32) -> Run {
     let b = row + (run >> 3u) * 66u;
     let n = run & 7u;

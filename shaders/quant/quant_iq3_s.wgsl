@@ -1,5 +1,5 @@
-// 110 bytes: f16 scale, 8 bytes of point numbers for each run, a byte of their ninth bits, 4 bytes of signs for each run,
-// a 4-bit scale for each run.
+// 110 bytes: f16 scale, 8 bytes of point numbers per run, a byte of their ninth bits, 4 bytes of signs per run, a 4-bit
+// scale per run.
 fn levels(q: vec4<u32>) -> vec4<u32> { return q * 2u + 1u; }
 fn load_run(row: u32, run: u32) -> Run {
     let b = row + (run >> 3u) * 110u;

@@ -1,4 +1,4 @@
-// 98 bytes: f16 scale, 8 bytes of point numbers for each run, and for each run a word as in IQ2_XXS.
+// 98 bytes: f16 scale, 8 bytes of point numbers per run, and per run a word as in IQ2_XXS.
 fn levels(q: vec4<u32>) -> vec4<u32> { return q * 8u + 4u + select(vec4<u32>(0u), vec4<u32>(2u), q == vec4<u32>(7u)); }
 fn load_run(row: u32, run: u32) -> Run {
     let b = row + (run >> 3u) * 98u;

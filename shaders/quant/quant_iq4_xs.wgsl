@@ -1,4 +1,4 @@
-// 8 runs of 16 bytes as in IQ4_NL; f16 scale, 8 high two bits of scales, 8 low halves of scales.
+// 8 runs of 16 bytes as in IQ4_NL; f16 scale, the high two bits of 8 scales, the low nibbles of 8 scales.
 fn load_run(row: u32, run: u32) -> Run {
     let t = tile_at(row);
     let b = block_at(row, run >> 3u);

@@ -1,4 +1,4 @@
-// Nibbles as in Q4_0 that are floats; the scale as a power of two, a byte.
+// Nibbles as in Q4_0 that are 4-bit floats; the scale is a power of two, in a byte.
 fn load_run(row: u32, run: u32) -> Run {
     let t = tile_at(row);
     let b = block_at(row, run);

@@ -1,9 +1,9 @@
-// 36 bytes of two runs: four scales as floats of four bits of exponent and three of mantissa, and for each 8 bytes of
-// nibbles: the low halves are its first 8 values.
+// 36 bytes of two runs: four scales as floats of four exponent and three mantissa bits, and for each 8 bytes of
+// nibbles: the low nibbles are its first 8 values.
 fn scale8(s: u32) -> f32 {
     let x = s & 0x7fu;
     let normal = bitcast<f32>((x << 20u) + 0x3c000000u);
-    // The largest code is NaN, and counts as zero.
+    // The largest code is NaN, and is treated as zero.
     return select(select(normal, f32(x) / 512.0, x < 8u), 0.0, x == 0x7fu);
 }
 fn load_run(row: u32, run: u32) -> Run {

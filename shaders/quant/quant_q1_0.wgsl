@@ -1,4 +1,4 @@
-// 18 bytes of four runs: f16 scale, a bit for each value: the scale where it is set, else minus the scale.
+// 18 bytes of four runs: f16 scale, a bit per value: the scale if it is set, else minus the scale.
 fn load_run(row: u32, run: u32) -> Run {
     let b = row + (run >> 2u) * 18u;
     let d = half_at(b);

@@ -1,4 +1,4 @@
-// 18 bytes of two runs: f16 scale, 2 bits for each value, lowest first: the value plus one.
+// 18 bytes of two runs: f16 scale, 2 bits per value, lowest first: the value plus one.
 fn load_run(row: u32, run: u32) -> Run {
     let b = row + (run >> 1u) * 18u;
     let d = half_at(b);

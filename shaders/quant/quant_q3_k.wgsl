@@ -4,7 +4,7 @@ fn scale3(s: vec3<u32>, i: u32) -> f32 {
     let high = (s.z >> ((i & 3u) * 8u + (i >> 2u) * 2u)) & 3u;
     return f32(low | (high << 4u)) - 32.0;
 }
-// The third bit, where it is 0, takes 4 off.
+// A third bit of 0 subtracts 4.
 fn three(q: vec4<u32>, h: vec4<u32>, n: u32) -> vec4<u32> {
     let low = (q >> vec4<u32>((n & 3u) * 2u)) & vec4<u32>(0x03030303u);
     return low | (((h >> vec4<u32>(n)) & vec4<u32>(0x01010101u)) << vec4<u32>(2u));

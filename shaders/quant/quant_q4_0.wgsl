@@ -1,4 +1,4 @@
-// 16 bytes of which the low halves are values 0 to 15 and the high halves 16 to 31; f16 scale.
+// 16 bytes whose low nibbles are values 0 to 15 and whose high nibbles are 16 to 31; f16 scale.
 fn load_ints(row: u32, run: u32) -> Ints {
     let t = tile_at(row);
     let b = block_at(row, run);

@@ -1,4 +1,4 @@
-// 144 bytes: f16 scale, f16 minimum, 12 bytes of scales, 4 times 32 bytes of two runs (low halves, high halves).
+// 144 bytes: f16 scale, f16 minimum, 12 bytes of scales, 4 times 32 bytes of two runs (low nibbles, high nibbles).
 fn load_ints(row: u32, run: u32) -> Ints {
     let i = row + (run >> 3u) * 9u;
     let n = run & 7u;

@@ -1,4 +1,4 @@
-// 176 bytes: as Q4_K, with 32 bytes of fifth bits (bit n for run n) before the halves.
+// 176 bytes: as Q4_K, with 32 bytes of fifth bits (bit n for run n) before the nibbles.
 fn five(q: vec4<u32>, h: vec4<u32>) -> vec4<u32> { return low4(q) | ((h & vec4<u32>(0x01010101u)) << vec4<u32>(4u)); }
 fn load_ints(row: u32, run: u32) -> Ints {
     let i = row + (run >> 3u) * 11u;

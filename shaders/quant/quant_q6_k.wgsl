@@ -1,4 +1,4 @@
-// 128 bytes of low halves, 64 bytes of high two bits, 16 signed scales (one per 16 values); f16 scale.
+// 128 bytes of low nibbles, 64 bytes of high two bits, 16 signed scales (one per 16 values); f16 scale.
 fn six(l: vec4<u32>, h: vec4<u32>) -> vec4<u32> {
     return (l & vec4<u32>(0x0f0f0f0fu)) | ((h & vec4<u32>(0x03030303u)) << vec4<u32>(4u));
 }

@@ -1,12 +1,12 @@
-// 54 bytes: 32 bytes of five digits of base 3, whose digit n is run n; 16 bytes of five more, and 4 bytes of four for the
-// last 16 values; f16 scale. A byte is a fraction of 256: each digit is what three times the fraction carries over.
+// 54 bytes: 32 bytes of five base-3 digits, whose digit n is run n; 16 bytes of five more, and 4 bytes of four for the
+// last 16 values; f16 scale. A byte is a fraction of 256: each digit is the integer part of three times the fraction.
 fn trits(b: u32, digit: u32) -> vec4<f32> {
     let power = select(1u, 3u, (digit & 1u) != 0u) * select(1u, 9u, (digit & 2u) != 0u) * select(1u, 81u, digit > 3u);
     let rest = (unpack4xU8(u32_at(b)) * power) & vec4<u32>(255u);
     return vec4<f32>((rest * 3u) >> vec4<u32>(8u)) - 1.0;
 }
-// The first half of a run is digit `m` of 16 bytes. So is the second for runs 0 to 4, and the next digit of the same bytes
-// for 5 and 6; for 7 it is all of the last 4 bytes. One way for all of them, without a branch that threads would part at.
+// The first half of a run is digit `m` of 16 bytes. So is the second for runs 0 to 4; for 5 and 6 it is the next digit
+// of the same bytes, for 7 all of the last 4 bytes. One path for all of them, to avoid divergent branches.
 fn load_run(row: u32, run: u32) -> Run {
     let b = row + (run >> 3u) * 54u;
     let n = run & 7u;

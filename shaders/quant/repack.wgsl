@@ -1,5 +1,5 @@
-// Blocks of tiles of 16 rows, as they are in the file, to planes: field after field, each of all blocks of the tile. A
-// thread makes a word. The tiles are at the start of both bindings.
+// Repacks the blocks of tiles of 16 rows from the file's layout to planes: field by field, each of all blocks of the
+// tile. One word per thread. The tiles are at the start of both bindings.
 @group(0) @binding(0) var<storage, read> raw: array<u32>;
 @group(0) @binding(1) var<storage, read_write> packed: array<u32>;
 

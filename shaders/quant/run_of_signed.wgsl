@@ -10,7 +10,7 @@ fn load_run(row: u32, run: u32) -> Run {
         from_signed(q.high.x, d.y, m.y), from_signed(q.high.y, d.y, m.y),
         from_signed(q.high.z, d.y, m.y), from_signed(q.high.w, d.y, m.y));
 }
-// Four of the integers times v, on top of s.
+// Adds four of the integers times v to s.
 fn times_four(q: u32, v: vec4<f32>, s: f32) -> f32 {
     let f = vec4<f32>(unpack4xI8(q));
     return fma(f.x, v.x, fma(f.y, v.y, fma(f.z, v.z, fma(f.w, v.w, s))));

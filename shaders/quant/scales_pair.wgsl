@@ -1,4 +1,4 @@
-// Scales and minima of runs 2i and 2i + 1 of a block, i of 4: two at a time of what `scale_min` reads.
+// Scales and minima of runs 2i and 2i + 1 of a block, i below 4: what `scale_min` reads, two at a time.
 struct Pair {
     d: vec2<f32>,
     m: vec2<f32>,

@@ -1,4 +1,4 @@
-// Rotates pairs of each head, copies what is not rotated; a thread takes a pair or a copied value.
+// Rotates pairs of each head, copies the rest; one pair or copied value per thread.
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> turns: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;

@@ -1,4 +1,4 @@
-// One head of one token a workgroup: query heads are normed, rotated and given back, key heads normed, rotated and
+// One head of one token per workgroup: query heads are normed, rotated and returned, key heads normed, rotated and
 // stored, value heads stored. The table has the norm of q, then that of k.
 
 var<workgroup> head: array<f32, D>;

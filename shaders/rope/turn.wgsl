@@ -1,7 +1,7 @@
 // turns[i] is angle i of position 1, as a 64-bit fraction of a turn (low word, high word): multiplied by the position
 // modulo one turn it stays exact at any position, where f32 radians would lose all digits.
 
-// The upper word of a * b, without the carry of the lowest parts.
+// The high word of a * b, without the carry of the lowest parts.
 fn mul_high(a: u32, b: u32) -> u32 {
     let al = a & 0xffffu;
     let ah = a >> 16u;
@@ -10,7 +10,7 @@ fn mul_high(a: u32, b: u32) -> u32 {
     return ah * bh + ((ah * bl) >> 16u) + ((al * bh) >> 16u);
 }
 
-// (cos, sin) of a turn / 2^32: the nearest quarter, and Taylor series over the eighth at either side of it.
+// (cos, sin) of a turn / 2^32: the nearest quarter, and Taylor series over the eighth on either side of it.
 fn cos_sin(turn: u32) -> vec2<f32> {
     let quarter = (turn + 0x20000000u) >> 30u;
     let a = f32(bitcast<i32>(turn - (quarter << 30u))) * 1.4629180792671596e-9;

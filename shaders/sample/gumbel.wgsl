@@ -1,4 +1,5 @@
-// Random numbers by counter, as in `engine::sampler::random`, and their logarithms: an f32's `log` is too coarse near 1.
+// Counter-based random numbers, as in `engine::sampler::random`, and their logarithms: an f32's `log` is too coarse
+// near 1.
 fn mix_bits(v: u32) -> u32 {
     var x = v + 0x9e3779b9u;
     x = (x ^ (x >> 16u)) * 0x7feb352du;
@@ -19,7 +20,7 @@ fn ln(x: f32) -> f32 {
     return f32(above >> 23u) * 0.693147180559945 + twice_atanh((m - 1.0) / (m + 1.0));
 }
 
-// The largest that comes out of `gumbel`, and a little.
+// Slightly more than the largest result of `gumbel`.
 const MAX_GUMBEL: f32 = 22.9;
 
 // -ln(-ln(u)) for the u of a token.

@@ -1,5 +1,5 @@
-// A key and a number, in order: the larger key first, of equal ones the lower number. Keys are floats as integers
-// in the same order, so that NaN and infinities have a place, whatever a device makes of comparing them.
+// A key and a number, in order: the larger key first, among equals the lower number. Keys are floats as integers in the
+// same order, so that NaN and infinities have a place, however a device compares them.
 const NONE = vec2<u32>(0u, 0xffffffffu);
 
 fn key_of(bits: u32) -> u32 { return select(bits | 0x80000000u, ~bits, (bits >> 31u) != 0u); }

@@ -1,23 +1,23 @@
 // Chooses a token from a row of logits as `engine::sampler` does, in one workgroup.
 struct How {
     step: vec4<u32>,
-    // Of the random numbers of this draw.
+    // Key of this draw's random numbers.
     key: u32,
     // How many of the likeliest tokens count; 0 is all.
     top_k: u32,
     // Tokens at the end of the history that are penalised.
     recent: u32,
-    // Tokens in the history; the chosen one is put behind them.
+    // Tokens in the history; the chosen one is appended.
     end: u32,
     // 0 takes the likeliest.
     temperature: f32,
     top_p: f32,
-    // Logits further below the largest than this do not count.
+    // Logits less than the largest plus this do not count (min-p).
     least: f32,
     repeat: f32,
     frequency: f32,
     presence: f32,
-    // Behind the history: where the tokens begin that must never come out, and how many they are.
+    // After the history: the start of the tokens that must never be generated, and their number.
     suppressed: vec2<u32>,
 }
 @group(0) @binding(1) var<uniform> how: How;
@@ -26,7 +26,7 @@ struct How {
 // What the host reads, and the token that the next step runs.
 @group(0) @binding(4) var<storage, read_write> chosen: array<u32>;
 
-// In place of a token, as `sample.rs` reads them.
+// Faults in place of a token, as `sample.rs` reads them.
 const NOT_FINITE = 0xffffffffu;
 const ALL_EQUAL = 0xfffffffeu;
 const NONE_LEFT = 0xfffffffdu;
@@ -34,10 +34,10 @@ const NONE_LEFT = 0xfffffffdu;
 const INFINITE = 0xff800000u;
 const MINUS_INFINITE = 0x007fffffu;
 
-// The most that top_k may be.
+// The largest top_k.
 const MOST = 64u;
 
-// Threads that look through what all of them have, before one round among themselves.
+// Threads that reduce the values of all threads, before they are compared.
 const FOLD: u32 = min(WG, 32u);
 
 var<workgroup> pairs: array<vec2<u32>, WG>;
@@ -46,13 +46,13 @@ var<workgroup> front: array<vec2<u32>, MOST>;
 var<workgroup> kept: u32;
 var<workgroup> accepted: u32;
 
-// Token i as (key, number). Both zeros are one.
+// Token i as (key, number). Both zeros have the same key.
 fn token(i: u32) -> vec2<u32> {
     let bits = logits[i];
     return vec2<u32>(key_of(select(bits, 0u, bits == 0x80000000u)), i);
 }
 
-// The first of what the threads have, in all of them.
+// The first, in order, of the threads' values; returned to all threads.
 fn first(tid: u32, mine: vec2<u32>) -> vec2<u32> {
     workgroupBarrier();
     pairs[tid] = mine;
@@ -91,7 +91,7 @@ fn total(tid: u32, mine: f32) -> f32 {
     return sum;
 }
 
-// Changes the logits of the last tokens. The thread of a token's first occurrence among them does it.
+// Penalises the logits of the last tokens. The thread of a token's first occurrence among them does it.
 fn penalise(tid: u32) {
     let start = how.end - how.recent;
     for (var j = tid; j < how.recent; j += WG) {
@@ -114,10 +114,10 @@ fn penalise(tid: u32) {
     }
 }
 
-// What the draw goes by: of a logit, and the largest.
+// The logit relative to the largest, divided by the temperature.
 fn heat(l: f32, top: f32) -> f32 { return max((l - top) / how.temperature, -1e30); }
 
-// The best four of a thread's tokens that come after one.
+// The best four of a thread's tokens after a given one.
 struct Heads { a: vec2<u32>, b: vec2<u32>, c: vec2<u32>, d: vec2<u32> }
 
 fn heads_after(tid: u32, last: vec2<u32>) -> Heads {
@@ -139,7 +139,7 @@ fn heads_after(tid: u32, last: vec2<u32>) -> Heads {
     return h;
 }
 
-// How many of the front top-p and min-p keep.
+// How many tokens of the front top-p and min-p keep.
 fn keep() -> u32 {
     var n = 0u;
     while (n < how.top_k && front[n].x > MINUS_INFINITE) {
@@ -165,7 +165,7 @@ fn keep() -> u32 {
     return n;
 }
 
-// Draws among the top_k likeliest, which are taken one by one from what the threads have.
+// Draws among the top_k likeliest, which are taken one by one from the threads' best.
 fn draw_of_front(tid: u32, top: f32) -> u32 {
     var heads = heads_after(tid, vec2<u32>(0xffffffffu, 0u));
     for (var i = 0u; i < how.top_k; i++) {
@@ -195,8 +195,8 @@ fn draw_of_front(tid: u32, top: f32) -> u32 {
     return first(tid, mine).y;
 }
 
-// Draws among all. Where that gives a token outside of top_p, so are all tokens less likely than it, and it draws again
-// among the likelier ones: the same token comes of it as if all those had been left out at first.
+// Draws among all. If that gives a token outside of top_p, all less likely tokens are outside too, and it draws again
+// among the likelier ones: the result is the same as if all those had been excluded at first.
 fn draw_of_all(tid: u32, top: vec2<u32>) -> u32 {
     let largest = value_of(top.x);
     var choice = NONE.y;
@@ -211,7 +211,7 @@ fn draw_of_all(tid: u32, top: vec2<u32>) -> u32 {
                 let h = heat(l, largest);
                 if (h + MAX_GUMBEL >= score) {
                     let s = h + gumbel(how.key, i);
-                    if (s > score) { // of equal ones the lower id came first
+                    if (s > score) { // among equals the lower id came first
                         score = s;
                         mine = vec2<u32>(key_of(bitcast<u32>(s)), i);
                     }
@@ -236,7 +236,7 @@ fn draw_of_all(tid: u32, top: vec2<u32>) -> u32 {
         likelier = total(tid, likelier);
         whole = total(tid, whole);
         if (tid == 0u) {
-            // Where nothing is left the logits are no numbers.
+            // If no token is left the logits are not numbers.
             accepted = u32(likelier < how.top_p * whole || choice == top.y || choice == NONE.y);
         }
         if (workgroupUniformLoad(&accepted) != 0u) {
@@ -247,7 +247,7 @@ fn draw_of_all(tid: u32, top: vec2<u32>) -> u32 {
     return choice;
 }
 
-// The likeliest; `low` becomes the smallest key of those that this thread looks at.
+// The likeliest; `low` becomes the smallest key of this thread's tokens.
 fn best_of(tid: u32, low: ptr<function, u32>) -> vec2<u32> {
     var mine = NONE;
     for (var i = tid; i < VOCAB; i += WG) {
@@ -296,7 +296,7 @@ fn main(@builtin(local_invocation_index) tid: u32) {
     }
     if (tid == 0u) {
         chosen[0] = select(fault, id, fault == 0u);
-        // A step may have been started already that runs it: any token will do for a step that nobody reads.
+        // A step that runs it may have been started already; nothing reads the result, so any token will do.
         chosen[1] = select(0u, id, fault == 0u);
         history[how.end] = chosen[1];
     }

@@ -14,8 +14,8 @@ pub fn uniform(seed: u64, step: u32, id: u32) -> f64 {
 /// (<https://arxiv.org/abs/1411.0030>): the largest `logit - ln(-ln(uniform))` wins, among equals the lowest id. The
 /// order of the candidates does not matter.
 ///
-/// `shaders/sample/sample.wgsl` does the same in f32, with a logarithm of its own. Its scores are off by about 2^-20, so that
-/// of a million tokens a few may be the second best.
+/// `shaders/sample/sample.wgsl` does the same in f32, with a logarithm of its own. Its scores are off by about 2^-20,
+/// so that of a million tokens a few may be the second best.
 pub fn draw(candidates: &[Candidate], seed: u64, step: u32) -> Option<u32> {
     let key = key(seed, step);
     let mut best = None;
