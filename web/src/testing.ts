@@ -1,4 +1,4 @@
-// What tests of the engine need and pages do not: `pagelm/testing`, a script of its own.
+// What tests of the engine need and pages do not: `pagelm/testing`, a separate entry point.
 import { chooseBuilds } from "./page/builds.ts";
 import { connect, type Engine, load } from "./page/engine.ts";
 import { assetOptions, testOptions } from "./page/params.ts";
@@ -6,7 +6,7 @@ import { PagelmError } from "./shared/errors.ts";
 import type { AssetOptions, EngineOptions } from "./shared/types.ts";
 
 export interface TestOptions extends EngineOptions {
-  /** Which kernels WebGPU runs: by default those for what the adapter is. */
+  /** Which kernels WebGPU runs; by default chosen by the adapter. */
   kernels?: "hardware" | "software";
 }
 
@@ -15,7 +15,7 @@ export function createEngine(given: TestOptions): Promise<Engine> {
   return load(testOptions(given));
 }
 
-/** All GPU programs of the engine, as name and text: for tests that compile them. */
+/** The name and source of every shader of the engine, for tests that compile them. */
 export async function shaderSources(given: AssetOptions = {}): Promise<[name: string, text: string][]> {
   const options = assetOptions(given);
   const wasm = chooseBuilds(options);

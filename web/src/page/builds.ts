@@ -1,11 +1,11 @@
-// The engine's module comes in several builds; a browser loads the one that suits it best.
+// The engine's module comes in several builds; a browser loads the best one that it supports.
 
 import { PagelmError } from "../shared/errors.ts";
 import type { WasmOptions } from "../shared/protocol.ts";
 import type { AssetOptions, WasmBuild } from "../shared/types.ts";
 import { hasRelaxedSimd, hasSimd, whyNoThreads } from "./capabilities.ts";
 
-/** What a worker must know to load it. */
+/** What a worker must know to load the module. */
 export function chooseBuilds({ wasmUrl, wasmBuild, threads }: AssetOptions & { threads?: number }): WasmOptions {
   if (!hasSimd()) throw new PagelmError("engine-not-loaded", "this browser has no WASM SIMD; use a newer one");
   const wanted = threads ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, 8);
@@ -20,7 +20,7 @@ export function chooseBuilds({ wasmUrl, wasmBuild, threads }: AssetOptions & { t
   }
   return {
     builds: wasmBuild ? [wasmBuild] : ORDER.filter(runs),
-    // A relative address is the page's, not the worker's; the slash at its end may be left out.
+    // A relative URL is relative to the page, not to the worker; a trailing slash is optional.
     folder: wasmUrl && new URL(wasmUrl, globalThis.location?.href).href.replace(/\/*$/, "/"),
     threads: wanted,
     whyOneThread: missing,
@@ -28,5 +28,5 @@ export function chooseBuilds({ wasmUrl, wasmBuild, threads }: AssetOptions & { t
   };
 }
 
-/** The better ones first. */
+/** Best first. */
 const ORDER: WasmBuild[] = ["threads-relaxed", "threads", "relaxed", "base"];

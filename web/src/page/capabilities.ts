@@ -3,9 +3,9 @@
 export interface Capabilities {
   webgpu: {
     available: boolean;
-    /** Why not. */
+    /** The reason, if not. */
     reason: string | null;
-    /** As far as the browser tells. */
+    /** As far as the browser reports it. */
     adapter: { vendor: string; architecture: string; description: string; software: boolean } | null;
     features: string[];
     limits: {
@@ -18,9 +18,9 @@ export interface Capabilities {
   wasm: {
     simd: boolean;
     relaxedSimd: boolean;
-    /** Whether the engine can have several threads. */
+    /** Whether the engine can use several threads. */
     threads: boolean;
-    /** Why it cannot. */
+    /** The reason, if it cannot. */
     whyOneThread: string | null;
   };
   /** Whether the page sent COOP and COEP headers: only then can threads share memory. */
@@ -65,12 +65,12 @@ async function webgpu(): Promise<Capabilities["webgpu"]> {
   };
 }
 
-/** What the engine's `AdapterFacts::is_software` says, before there is an engine. */
+/** The same as the engine's `AdapterFacts::is_software`, before there is an engine. */
 function isSoftware({ isFallbackAdapter, architecture, description }: GPUAdapterInfo): boolean {
   return isFallbackAdapter || SOFTWARE.test(`${architecture} ${description}`);
 }
 
-/** The list of the engine's `SOFTWARE_ADAPTERS`, which a test compares. */
+/** The engine's list `SOFTWARE_ADAPTERS`; a test compares them. */
 const SOFTWARE = /swiftshader|llvmpipe|basic render/i;
 
 // The smallest modules that need each feature: one function without parameters, or a shared memory.
@@ -90,7 +90,7 @@ const THREADS = [5, 4, 1, 3, 1, 1];
 export const hasSimd = (): boolean => validates(SIMD);
 export const hasRelaxedSimd = (): boolean => validates(RELAXED_SIMD);
 
-/** Why threads cannot share memory here; null where they can. */
+/** Why threads cannot share memory here; null if they can. */
 export function whyNoThreads(): string | null {
   if (!validates(THREADS)) return "this browser has no shared WASM memory";
   if (globalThis.crossOriginIsolated !== true || typeof SharedArrayBuffer === "undefined") {

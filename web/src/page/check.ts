@@ -1,29 +1,29 @@
-// Checks of what callers give. Each says where a value is wrong, what it must be, and what it is.
+// Checks of arguments. Each error says where a value is wrong, what it must be, and what it is.
 import { PagelmError } from "../shared/errors.ts";
 
-/** Throws where a value cannot be taken; `at` is its place, such as `messages[2].content`. */
+/** Throws if a value is not valid; `at` is its place, such as `messages[2].content`. */
 export type Check = (value: unknown, at: string) => void;
-/** A check for each name. */
+/** A check per name. */
 export type Fields<T = Record<string, unknown>> = { [K in keyof Required<T>]: Check };
 
 export function refuse(at: string, what: string): never {
   throw new PagelmError("invalid-argument", `${at} ${what}`, at);
 }
 
-/** `why` says more about what is allowed, where that is needed. */
+/** `why` adds to what is allowed, where needed. */
 export function must(want: string, ok: (value: unknown) => boolean, why = ""): Check {
   return (value, at) => {
     if (!ok(value)) refuse(at, `must be ${want}, is ${shown(value)}${why && `; ${why}`}`);
   };
 }
 
-/** One of these values and nothing else. */
+/** Exactly one of these values. */
 export const oneOf = (values: readonly unknown[], why = ""): Check =>
   must(values.map(shown).join(" or "), (v) => values.includes(v), why);
 export const string = must("a string", (v) => typeof v === "string");
 export const boolean = must("true or false", (v) => typeof v === "boolean");
 export const callback = must("a function", (v) => typeof v === "function");
-/** Finite in f32 too, with which the engine computes. */
+/** Finite also in f32, in which the engine computes. */
 export const number = (want: string, ok: (n: number) => boolean = () => true): Check =>
   must(want, (v) => typeof v === "number" && Number.isFinite(Math.fround(v)) && ok(v));
 export const range = (min: number, max = Number.POSITIVE_INFINITY): Check =>
@@ -37,13 +37,13 @@ export const isInteger = (v: unknown, min = 0, max = 2 ** 32 - 1): boolean =>
   Number.isSafeInteger(v) && (v as number) >= min && (v as number) <= max;
 export const isObject = (v: unknown): v is Record<string, unknown> =>
   typeof v === "object" && v !== null && !Array.isArray(v);
-/** `Blob`, `AbortSignal` and the like, of whichever window. */
+/** `Blob`, `AbortSignal` and the like, from any window. */
 export const isA = (name: string, v: unknown): boolean => Object.prototype.toString.call(v) === `[object ${name}]`;
 
 export const signal = must("an AbortSignal", (v) => isA("AbortSignal", v));
 export const url = must("a URL", (v) => address(v) !== undefined);
 
-/** A URL as the page takes it; undefined where it is none. */
+/** A URL as the page resolves it; undefined if it is not one. */
 export function address(v: unknown): URL | undefined {
   if ((typeof v !== "string" && !isA("URL", v)) || String(v).trim() === "") return undefined;
   try {
@@ -53,7 +53,7 @@ export function address(v: unknown): URL | undefined {
   }
 }
 
-/** A list that is not empty, each value of which passes. */
+/** A non-empty list, each value of which passes. */
 export const list =
   (want: string, check: Check): Check =>
   (value, at) => {
@@ -69,13 +69,13 @@ export const ids: Check = (value, at) => {
   for (let i = 0; i < length; i++) if (!isInteger(given![i])) integer(0)(given![i], `${at}[${i}]`);
 };
 
-/** An object with these fields. Those that are not `required` may be left out, or be null. */
+/** An object with these fields. Those that are not `required` may be left out or null. */
 export const object =
   (fields: Fields, required: readonly string[] = []): Check =>
   (value, at) =>
     void given(fields, value, at, required);
 
-/** The fields that were given, checked; what is null was not. `at` is empty for the parameters themselves. */
+/** The given fields, checked; null fields are left out. `at` is empty for the parameters themselves. */
 export function given(fields: Fields, value: unknown, at = "", required: readonly string[] = []) {
   if (!isObject(value)) refuse(at || "the argument", `must be an object, is ${shown(value)}`);
   const names = Object.keys(fields);
@@ -98,7 +98,7 @@ export function given(fields: Fields, value: unknown, at = "", required: readonl
   return taken;
 }
 
-/** A value in a few words. */
+/** A short description of a value. */
 export function shown(value: unknown): string {
   if (typeof value === "function") return "a function";
   if (typeof value === "bigint") return `${value}n`;
@@ -110,13 +110,13 @@ export function shown(value: unknown): string {
   try {
     text = JSON.stringify(value);
   } catch {
-    // Cycles, for example.
+    // For example a cycle.
   }
   text ??= name === "Array" ? "a list" : "an object";
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
-/** Names of which more than this part differs have nothing to do with each other. */
+/** Names that differ in more than this fraction are unrelated. */
 const FAR = 0.34;
 
 /** The name that was probably meant. */
@@ -133,7 +133,7 @@ function nearest(name: string, names: string[]): string | undefined {
   return least <= FAR ? names[far.indexOf(least)] : undefined;
 }
 
-/** How many letters one must change, add, take away or swap with the next to make one word of the other. */
+/** The edit distance of two words: letters to change, add, remove or swap with the next one. */
 function distance(a: string, b: string): number {
   const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   const at = (i: number, j: number) => rows[i]![j]!;

@@ -2,7 +2,7 @@
 import { abortError, PagelmError } from "../shared/errors.ts";
 import type { FromWorker, Op, Operations, ToWorker } from "../shared/protocol.ts";
 
-/** What the client needs of a worker; tests pass another. */
+/** What the client needs of a worker; tests pass a fake. */
 export interface Port {
   postMessage(message: ToWorker): void;
   terminate(): void;
@@ -26,7 +26,7 @@ export class Client {
   #port: Port;
   #pending = new Map<number, Pending>();
   #nextId = 1;
-  /** Why nothing can be asked any more. */
+  /** Why no more requests are possible. */
   #ended: PagelmError | null = null;
 
   constructor(port: Port) {
@@ -48,7 +48,7 @@ export class Client {
     return this.start(op, input, options).result;
   }
 
-  /** Like `call`, with a hand on the running request. */
+  /** Like `call`, but returns a handle for pieces, credit and abort. */
   start<K extends Op>(op: K, input: Operations[K]["in"], { signal, onPiece }: CallOptions<K> = {}) {
     const id = this.#nextId++;
     const result = new Promise<Operations[K]["out"]>((resolve, reject) => {
@@ -74,7 +74,7 @@ export class Client {
       try {
         this.#port.postMessage({ id, op, ...input } as ToWorker);
       } catch (e) {
-        // For example a message with a function in it.
+        // For example a message that contains a function.
         this.#pending.get(id)?.fail(new PagelmError("invalid-argument", String(e), "", { cause: e }));
       }
     });
@@ -87,7 +87,7 @@ export class Client {
     };
   }
 
-  /** Ends the worker. Open requests fail with `error`, and so do later ones. */
+  /** Ends the worker. Open and later requests fail with `error`. */
   end(error: PagelmError): void {
     if (this.#ended) return;
     this.#ended = error;
@@ -109,7 +109,7 @@ export class Client {
       return;
     }
     if (message.op === "hello" || message.op === "threads") return;
-    // A request that was aborted here may still be answered: nobody waits for that.
+    // A request that was aborted here may still be answered: the answer is ignored.
     const pending = this.#pending.get(message.id);
     if (message.op === "piece") pending?.piece?.(message.value as never);
     else if (message.op === "done") pending?.done(message.value);

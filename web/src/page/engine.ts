@@ -1,4 +1,4 @@
-// What a page holds: an engine with one model, and sessions on it.
+// The page's API: an engine with one model, and sessions on it.
 
 import { PagelmError } from "../shared/errors.ts";
 import type { WasmOptions, WireOptions } from "../shared/protocol.ts";
@@ -24,13 +24,13 @@ import { Script } from "./script.ts";
 import { generate, wireParams } from "./stream.ts";
 import { Workers } from "./workers.ts";
 
-/** Loads a model. Rejects with a `PagelmError`; nothing is left behind then. */
+/** Loads a model. Rejects with a `PagelmError`, and then frees everything. */
 export function createEngine(given: EngineOptions): Promise<Engine> {
   return load(engineOptions(given));
 }
 
 /**
- * The same with options that were checked, some of which only tests have.
+ * The same with checked options, some of which only tests use.
  * @internal
  */
 export async function load(given: EngineOptions & WireOptions): Promise<Engine> {
@@ -49,18 +49,18 @@ export async function load(given: EngineOptions & WireOptions): Promise<Engine> 
 }
 
 export interface CanRun {
-  /** Whether the engine knows how to run it and it is likely to fit. */
+  /** Whether the engine can run it and it is likely to fit. */
   ok: boolean;
-  /** Why not. */
+  /** The reason, if not. */
   reason: string | null;
   model: ModelInfo;
-  /** Bytes to download, where known. */
+  /** Bytes to download, if known. */
   fileBytes: number | null;
-  /** Bytes of memory that it will need, about. */
+  /** About how many bytes of memory it will need. */
   memoryBytes: number | null;
 }
 
-/** Reads the header of a model and nothing else. */
+/** Reads only the header of a model. */
 export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
   checkModel(model);
   const checked = canRunOptions(given);
@@ -72,7 +72,7 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
     const { info, size } = await client.call("inspect", input, { signal });
     const { weightBytes, cacheBytes, scratchBytes } = info;
     const bytes = weightBytes === null ? null : weightBytes + (cacheBytes ?? 0) + (scratchBytes ?? 0);
-    // Browsers round this to at most 8 GiB, and some do not tell; half of it is what a page may hope for.
+    // Browsers round this to at most 8 GiB, and some do not report it; half of it is what a page may expect to get.
     const memory = (globalThis.navigator as { deviceMemory?: number } | undefined)?.deviceMemory;
     const room = memory && memory < 8 ? memory * 2 ** 29 : undefined;
     let reason = info.problem?.message ?? null;
@@ -116,8 +116,8 @@ export class Engine {
   }
 
   /**
-   * Continues a text or token ids. A text gets the start token that the model wants; ids are taken as they are. Throws at
-   * once where something is wrong already; it starts when it is first iterated.
+   * Continues a text or token ids. The model's start token is added to a text; ids are used without changes. Throws
+   * immediately if an argument is wrong; the generation starts when it is first iterated.
    */
   generate(prompt: string | ArrayLike<number>, params: GenerateParams = {}): AsyncGenerator<Piece, void, void> {
     if (typeof prompt !== "string") ids(prompt, "prompt");
@@ -127,7 +127,7 @@ export class Engine {
     return generate(this.#client, wire, wireParams(rest), signal);
   }
 
-  /** Token ids of a text. `parseSpecial` recognises control tokens in it: never for text of a user. */
+  /** Token ids of a text. `parseSpecial` recognises control tokens in it: never use it for text of a user. */
   async tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): Promise<Uint32Array> {
     string(text, "text");
     const wanted = given({ addSpecial: boolean, parseSpecial: boolean }, options);
@@ -141,8 +141,8 @@ export class Engine {
   }
 
   /**
-   * The text that the model's chat template makes of messages, to be read. It is no prompt: in it, names of control tokens
-   * that a user wrote look like those of the template.
+   * The text that the model's chat template makes of messages, for display. Do not use it as a prompt: names of control
+   * tokens that a user wrote look like those of the template in it.
    */
   async render(messages: Message[], tools?: unknown[], chatTemplateKwargs?: Record<string, unknown>): Promise<string> {
     if (tools) must("a list", Array.isArray)(tools, "tools");
@@ -161,8 +161,8 @@ export class Engine {
   }
 
   /**
-   * How long each kernel of a decoded token takes after `depth` others, the mean of `reps`: on WebGPU, where the browser
-   * tells times. They are rounded in browsers; more repetitions make up for it. Conversations start anew after it.
+   * How long each kernel of a decoded token takes after `depth` others, the mean of `reps`: on WebGPU, if the browser
+   * has timestamps. Browsers round them; more repetitions compensate for that. The cache is empty afterwards.
    */
   async profile(options: { depth?: number; reps?: number } = {}): Promise<Profile> {
     return this.#client.call("profile", {
@@ -176,7 +176,7 @@ export class Engine {
     return this.#client.call("stats", {});
   }
 
-  /** Frees everything at once. What still runs rejects with `disposed`. */
+  /** Frees everything immediately. Pending calls reject with `disposed`. */
   dispose(): void {
     this.#client.end(new PagelmError("disposed", "the engine was disposed of"));
   }
@@ -200,21 +200,21 @@ export class Session {
     return new Session(client);
   }
 
-  /** Appends tokens and gives the logits after the last. */
+  /** Appends tokens and returns the logits after the last. */
   async prefill(tokens: ArrayLike<number>): Promise<Float32Array> {
     ids(tokens, "tokens");
     return this.#call("prefill", { ids: Uint32Array.from(tokens) });
   }
 
-  /** Appends one token and gives the logits after it. */
+  /** Appends one token and returns the logits after it. */
   async decode(token: number): Promise<Float32Array> {
     integer(0)(token, "token");
     return this.#call("decode", { token });
   }
 
   /**
-   * What the model's block for multi-token prediction says of the token after `next`, were `next` to follow: its logits.
-   * Nothing is appended. The engine must have been made with `mtp: true`, of a model that has the block.
+   * Predicts, with the model's block for multi-token prediction, the token after `next`: returns its logits. Nothing is
+   * appended. The engine must have been made with `mtp: true`, and the model must have the block.
    */
   async mtp(next: number): Promise<Float32Array> {
     integer(0)(next, "next");
@@ -222,8 +222,8 @@ export class Session {
   }
 
   /**
-   * Makes it cheap to roll back to the present length, until the next checkpoint. Only models with recurrent states need
-   * it: without one they run all their tokens again.
+   * Makes it cheap to roll back to the present length, until the next checkpoint. Only models with recurrent states
+   * need it: without one they run all their tokens again.
    */
   async checkpoint(): Promise<void> {
     await this.#call("checkpoint", {});
@@ -260,10 +260,10 @@ function wireModel(model: ModelRef): string | Blob {
   return isBlob(model) ? model : address(model)!.href;
 }
 
-/** Says that a name was taken for a path, where nothing like a model was there. */
+/** Adds to an error that a model name was taken for a path, if no model was found there. */
 function hinted(e: unknown, model: ModelRef): unknown {
   if (!(e instanceof PagelmError) || (e.code !== "http-status" && e.code !== "not-gguf")) return e;
-  // Not a scheme before a colon, and not a path that was clearly meant as one.
+  // Not a scheme before a colon, and not clearly a path.
   if (typeof model !== "string" || !/^\w[\w.-]*\//.test(model)) return e;
   const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";
   const hint = `${model} was taken for a path beside this page; files of Hugging Face have addresses such as ${file}`;

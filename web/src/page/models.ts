@@ -1,4 +1,4 @@
-/** Models that are tried with each release. They are named, not hosted: serve the file from where you like. */
+/** Models that are tested with each release. They are not hosted here: serve the files from anywhere. */
 export const models = {
   "smollm2-135m": {
     name: "SmolLM2 135M Instruct",

@@ -1,7 +1,7 @@
-// The shapes of OpenAI's chat completions, as far as they are known here.
+// The shapes of OpenAI's chat completions, as far as they are supported.
 
 export interface ChatMessage {
-  /** A developer's message is one of the system. */
+  /** A developer's message is treated as a system message. */
   role: "system" | "developer" | "user" | "assistant" | "tool";
   /** Null is an empty text. */
   content: string | { type: "text"; text: string }[] | null;
@@ -30,7 +30,7 @@ export interface ChatSampling {
 }
 
 /**
- * Parameters of OpenAI's API that mean something here in one way only, and notes to its servers: code that sends them
+ * Parameters of OpenAI's API for which only one value is supported, and notes to its servers: code that sends them
  * works, and any other value is refused.
  */
 export interface OpenAIDefaults {
@@ -59,7 +59,7 @@ export interface OpenAIDefaults {
 
 export interface ChatParams extends ChatSampling, OpenAIDefaults {
   messages: ChatMessage[];
-  /** Only goes into the answer. */
+  /** Only copied to the answer. */
   model?: string;
   stream?: boolean | null;
   /** Only with `stream`. */
@@ -67,11 +67,11 @@ export interface ChatParams extends ChatSampling, OpenAIDefaults {
   max_tokens?: number | null;
   max_completion_tokens?: number | null;
   stop?: string | string[] | null;
-  /** Not of OpenAI: variables of the model's chat template, such as `{ enable_thinking: false }`. */
+  /** Not part of OpenAI's API: variables of the model's chat template, such as `{ enable_thinking: false }`. */
   chat_template_kwargs?: Record<string, unknown> | null;
-  /** Not of OpenAI: stops the generation, as that of the second argument does. */
+  /** Not part of OpenAI's API: stops the generation, like that of the second argument. */
   signal?: AbortSignal | null;
-  /** Not of OpenAI: how far the prompt is read. Long prompts take a while before the first token. */
+  /** Not part of OpenAI's API: how much of the prompt is read. Long prompts delay the first token. */
   onPrefill?: (progress: { done: number; total: number }) => void;
 }
 
@@ -85,7 +85,7 @@ export interface ChatUsage {
   completion_tokens: number;
   total_tokens: number;
   prompt_tokens_details: { cached_tokens: number };
-  /** Not of OpenAI. */
+  /** Not part of OpenAI's API. */
   extra: { time_to_first_token_s: number; prefill_tokens_per_s: number; decode_tokens_per_s: number };
 }
 

@@ -1,4 +1,4 @@
-// The face that OpenAI's chat completions have, over one generation.
+// OpenAI's chat completions API, over one generation.
 
 import { abortError, PagelmError } from "../shared/errors.ts";
 import type { GenerateUsage, Piece, StopReason } from "../shared/types.ts";
@@ -21,7 +21,7 @@ export class Completions {
     return new Completions(client, model);
   }
 
-  /** With `stream` the chunks, as they come; else the whole answer. A request waits for those before it. */
+  /** With `stream` the chunks as they arrive, else the whole answer. A request waits for those before it. */
   create(
     params: ChatParams & { stream: true },
     options?: RequestOptions,
@@ -33,7 +33,7 @@ export class Completions {
     options?: RequestOptions,
   ): Promise<AsyncGenerator<ChatChunk, void, void> | ChatCompletion> {
     const params = chatParams(given, options);
-    // A stream starts when it is read; what is wrong already shows here.
+    // A stream starts when it is read; errors in the arguments are thrown here.
     if (this.#client.ended) throw this.#client.ended;
     if (params.signal?.aborted) throw abortError(params.signal);
     const head = {

@@ -1,4 +1,4 @@
-// What can be given where: one table for each call, with a check for each name.
+// The parameters of each call: one table per call, with a check for each name.
 
 import type {
   AssetOptions,
@@ -34,7 +34,7 @@ import {
 } from "./check.ts";
 import type { ChatMessage, ChatParams, ChatSampling, OpenAIDefaults, RequestOptions } from "./openai-types.ts";
 
-/** A model, before anything is fetched. Addresses are those that a page can fetch. */
+/** A model, before anything is fetched. URLs are those that a page can fetch. */
 const model: Check = (value, at) => {
   if (isBlob(value)) return;
   const found = address(value);
@@ -48,7 +48,7 @@ const model: Check = (value, at) => {
   refuse(at, `is ${shown(String(value))}, and pages cannot fetch from ${protocol}; ${remedy}`);
 };
 
-/** What to give in place of some values that can be mistaken for a model. */
+/** What to give instead of some values that can be mistaken for a model. */
 function instead(value: unknown): string {
   if (isA("ArrayBuffer", value) || ArrayBuffer.isView(value)) return "; wrap it: new Blob([bytes])";
   if (isA("Response", value)) return "; give its address, or await response.blob()";
@@ -127,7 +127,7 @@ const empty = (why: string): Check => must("an empty list", (v) => Array.isArray
 const NO_TOOLS = "tools are not supported yet";
 const NO_LOGPROBS = "log probabilities are not given yet";
 
-/** Parameters of OpenAI that mean something here in one way only, or that are notes to their servers. */
+/** Parameters of OpenAI for which only one value is supported, or that are notes to its servers. */
 const DEFAULTS: Fields<OpenAIDefaults> = {
   n: oneOf([1], "there is one answer at a time"),
   tools: empty(NO_TOOLS),
@@ -172,7 +172,7 @@ const part: Check = (value, at) => {
   object({ type: string, text: string }, ["type", "text"])(value, at);
 };
 
-/** Answers of OpenAI's API have some fields that are empty here; they can be sent back as they are. */
+/** Answers of OpenAI's API have some fields that are empty here; they can be sent back unchanged. */
 const MESSAGE: Fields<ChatMessage> = {
   role: oneOf(ROLES),
   content: (value, at) => {
@@ -232,7 +232,7 @@ export function generateOf(p: ChatParams): GenerateParams {
   return { ...Object.fromEntries(sampling), stop, maxTokens: max_completion_tokens ?? max_tokens };
 }
 
-/** Templates take text, know no developers, and write null as a word. */
+/** Templates take text, have no developer role, and would print null as a word. */
 export function plain({ role, content, ...rest }: ChatMessage): Message {
   const text = Array.isArray(content) ? content.map((p) => p.text).join("") : (content ?? "");
   const labels = Object.entries(rest).filter(([name, v]) => typeof v === "string" && name !== "refusal");

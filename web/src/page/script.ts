@@ -1,12 +1,12 @@
-// How the worker's script starts, whatever the page allows: it may lie on another origin, or need a trusted address.
+// How the worker's script starts, whatever the page allows: it may be on another origin, or need a trusted URL.
 import { allow, watchPolicy } from "../shared/csp.ts";
 import { abortError, PagelmError } from "../shared/errors.ts";
 import type { ScriptUrl } from "../shared/types.ts";
 
-/** How long a worker may take until it speaks: its script comes over the network. */
+/** How long a worker may take until its first message: its script comes over the network. */
 const PATIENCE_MS = 60_000;
 
-/** Bundlers look for exactly this expression, and put the address of what they made of the script there. */
+/** Bundlers look for exactly this expression, and insert the URL of the bundled script. */
 const bundled = () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 
 export class Script {
@@ -80,7 +80,7 @@ function spoken(make: () => Worker, signal: AbortSignal | undefined): Promise<Wo
 
 const SILENT = `the worker's script said nothing in ${PATIENCE_MS / 1000} s`;
 
-/** Other ways to the same script, after the plain one failed. */
+/** Other ways to load the same script, after the plain one failed. */
 function detours(make: () => Worker, e: unknown): (() => Worker)[] {
   const found = asked(make);
   if (!found) return [];
@@ -91,7 +91,7 @@ function detours(make: () => Worker, e: unknown): (() => Worker)[] {
   return trust ? [() => new Worker(trusted(found.url), found.options), blob] : [blob];
 }
 
-/** What a worker would be made from. Only the global constructor gets to see what a bundler made of its arguments. */
+/** The arguments of the worker's constructor. Only the global constructor sees what a bundler made of them. */
 function asked(make: () => Worker): { url: string; options: WorkerOptions } | undefined {
   const { Worker } = globalThis;
   let found: { url: string; options: WorkerOptions } | undefined;
@@ -103,21 +103,21 @@ function asked(make: () => Worker): { url: string; options: WorkerOptions } | un
     } as unknown as typeof Worker;
     make();
   } catch {
-    // There is no address where a bundler has no `import.meta.url`, or the page's own globals are frozen.
+    // The URL is unknown if a bundler has no `import.meta.url`, or if the page's globals are frozen.
   } finally {
     if (globalThis.Worker !== Worker) globalThis.Worker = Worker;
   }
   return found;
 }
 
-/** Blobs that import a script, by its address: a page has one or two. */
+/** Blobs that import a script, by its URL: a page has one or two. */
 const importers = new Map<string, string>();
 
 function importer(url: string, { type }: WorkerOptions): string {
   const script = JSON.stringify(url);
   const load =
     type === "module" ? `import(${script}).catch((e) => setTimeout(() => { throw e; }))` : `importScripts(${script})`;
-  // What a bundler made may look for its other files beside the worker's address.
+  // Bundled code may look for its other files relative to the worker's URL.
   const text = `URL = class extends URL {
     constructor(url, base) { super(url, base === location.href ? ${script} : base); }
   };
@@ -132,7 +132,7 @@ interface Policy {
 }
 let made: Policy | undefined;
 
-/** The policy for addresses of scripts that a page with Trusted Types must allow; none in other pages. */
+/** The policy for script URLs that a page with Trusted Types must allow; undefined in other pages. */
 function policy(): Policy | undefined {
   const { trustedTypes } = globalThis as unknown as {
     trustedTypes?: { createPolicy(name: string, rules: Policy): Policy };
@@ -149,7 +149,7 @@ function policy(): Policy | undefined {
   }
 }
 
-/** The last way tried was a blob where the script is of another origin. */
+/** The last way tried was a blob if the script is of another origin. */
 async function remedy(url: string, watched: ReturnType<typeof watchPolicy>): Promise<string> {
   const { origin } = new URL(url || location.href);
   const other = origin !== location.origin;

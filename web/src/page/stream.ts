@@ -1,12 +1,12 @@
 // A running generation as an async iterator. The worker may be some pieces ahead; a consumer that stops taking them
-// stops the engine, and one that leaves the loop ends the generation.
+// pauses the engine, and one that leaves the loop ends the generation.
 
 import type { PagelmError } from "../shared/errors.ts";
 import type { Prompt, WireParams } from "../shared/protocol.ts";
 import type { GenerateParams, Piece } from "../shared/types.ts";
 import type { Client } from "./client.ts";
 
-/** Pieces that the worker may be ahead. */
+/** How many pieces the worker may be ahead. */
 const AHEAD = 32;
 
 /** Starts when it is first iterated. */
@@ -37,7 +37,7 @@ export async function* generate(
   let taken = 0;
   try {
     for (;;) {
-      // Who stopped the generation wants no more of it.
+      // After an abort the remaining pieces are dropped.
       if (signal?.aborted) queue.length = 0;
       const piece = queue.shift();
       if (piece) {
@@ -57,7 +57,7 @@ export async function* generate(
   }
 }
 
-/** Parameters as the engine takes them: nothing undefined or null, and a seed in any case. */
+/** Parameters in the engine's form: without undefined or null, and always with a seed. */
 export function wireParams({
   stop,
   maxTokens,

@@ -1,12 +1,12 @@
-// The engine's worker and the threads that compute for it. The page starts them all: a worker's own workers have
-// no bundler that knows their script, and a browser may start them only while the first one waits for nothing.
+// The engine's worker and the threads that compute for it. The page starts them all: in a worker, bundlers do not find
+// the script of nested workers, and a browser may start those only while the first worker is idle.
 
 import { errorData } from "../shared/errors.ts";
 import type { FromWorker, ToWorker } from "../shared/protocol.ts";
 import type { Port } from "./client.ts";
 import type { Script } from "./script.ts";
 
-/** How long the workers have to end by themselves. Chromium lets one that is in wasm go on for two seconds. */
+/** How long the workers may take to end by themselves. Chromium lets one that is in wasm run on for two seconds. */
 const GRACE_MS = 100;
 
 export class Workers implements Port {
@@ -19,7 +19,7 @@ export class Workers implements Port {
   #stop: Int32Array | undefined;
   #ended = new AbortController();
 
-  /** `stop`: what the engine looks at while it computes. */
+  /** `stop`: what the engine checks while it computes. */
   constructor(script: Script, engine: Worker, stop: Int32Array | undefined) {
     this.#script = script;
     this.#engine = engine;
@@ -36,7 +36,7 @@ export class Workers implements Port {
     this.#engine.postMessage(message);
   }
 
-  /** Starts a thread that does what it is told at `port`. The page itself never holds the engine's memory. */
+  /** Starts a thread that follows instructions from `port`. The page itself never holds the engine's memory. */
   async #lend(port: MessagePort): Promise<void> {
     try {
       const thread = await this.#script.start(this.#ended.signal);

@@ -1,11 +1,11 @@
-// Content security policies: browsers tell of what they forbid in an event, and not in the error.
+// Content security policies: browsers report what they block in an event, and not in the error.
 
 export type Violation = Pick<SecurityPolicyViolationEvent, "effectiveDirective" | "blockedURI">;
 
-/** How long after the failure browsers may take to tell. */
+/** How long after the failure browsers may take to report it. */
 const TELLING_MS = 50;
 
-/** Watches for what a content security policy forbids, while that is tried. */
+/** Records what a content security policy blocks, until `end`. */
 export function watchPolicy() {
   const target = globalThis as Partial<Pick<typeof globalThis, "addEventListener" | "removeEventListener">>;
   const seen: Violation[] = [];
@@ -14,7 +14,7 @@ export function watchPolicy() {
   };
   target.addEventListener?.("securitypolicyviolation", see);
   return {
-    /** What was forbidden by one of these directives, and is `of` this kind. */
+    /** The violation of one of these directives for which `of` holds. */
     async violation(directives: string[], of = (_: Violation) => true): Promise<Violation | undefined> {
       const find = () => seen.find((v) => directives.includes(v.effectiveDirective) && of(v));
       for (let waited = 0; waited < TELLING_MS && !find(); waited += 10) await new Promise((go) => setTimeout(go, 10));

@@ -33,13 +33,13 @@ export const ENGINE_CODES = [
   "io",
 ] as const;
 
-/** The codes of what goes wrong around the engine. */
+/** The codes of errors outside the engine. */
 export const HOST_CODES = [
-  /** The server could not be reached, or the connection broke again and again. */
+  /** The server could not be reached, or the connection broke repeatedly. */
   "network",
   /** The server answered with an error status. */
   "http-status",
-  /** The file on the server became another one during the download. */
+  /** The file on the server changed during the download. */
   "model-changed",
   /** The engine's script or wasm file could not be loaded. */
   "engine-not-loaded",
@@ -53,18 +53,18 @@ export const HOST_CODES = [
 
 export type ErrorCode = (typeof ENGINE_CODES)[number] | (typeof HOST_CODES)[number];
 
-/** An error as plain data, as it crosses from the worker. */
+/** An error as plain data, as the worker sends it. */
 export interface ErrorData {
   code: ErrorCode;
-  /** A tensor, a key, a URL, a byte offset; empty where there is none. */
+  /** A tensor, a key, a URL, a byte offset; empty if there is none. */
   place: string;
-  /** What was expected, what was found and, where there is one, the remedy. */
+  /** What was expected, what was found and, if there is one, the remedy. */
   message: string;
 }
 
 /**
- * Every error that this package throws. What a signal stopped has the code `aborted` and, as with `fetch`, the name
- * `AbortError`, or `TimeoutError` where `AbortSignal.timeout` did it; `cause` is the signal's reason.
+ * Every error that this package throws. After an abort by a signal the code is `aborted` and, as with `fetch`, the name
+ * `AbortError`, or `TimeoutError` for `AbortSignal.timeout`; `cause` is the signal's reason.
  */
 export class PagelmError extends Error implements ErrorData {
   readonly code: ErrorCode;
@@ -86,14 +86,14 @@ export class PagelmError extends Error implements ErrorData {
 const isData = (e: unknown): e is ErrorData => typeof e === "object" && e !== null && "code" in e && "message" in e;
 const known: ReadonlySet<unknown> = new Set([...ENGINE_CODES, ...HOST_CODES]);
 
-/** Plain data for whatever was thrown. */
+/** Plain data of anything thrown. */
 export function errorData(e: unknown): ErrorData {
   if (isData(e) && known.has(e.code)) return { code: e.code, place: e.place ?? "", message: e.message };
   if (e instanceof Error && e.name === "AbortError") return { code: "aborted", place: "", message: "stopped" };
   return { code: "internal", place: "", message: e instanceof Error ? `${e.name}: ${e.message}` : String(e) };
 }
 
-/** What a signal's owner gets: always the same code, whatever reason they gave. */
+/** The error of a signal: always the same code, whatever its reason. */
 export function abortError(signal?: AbortSignal): PagelmError {
   const options = signal?.aborted ? { cause: signal.reason } : undefined;
   return new PagelmError("aborted", "the operation was stopped by its signal", "", options);

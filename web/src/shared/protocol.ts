@@ -1,4 +1,4 @@
-// What page and worker say to each other. Every request settles exactly once, with `done` or `error`; between, a
+// The messages between page and worker. Every request settles exactly once, with `done` or `error`; before that, a
 // generation sends pieces while it has credit. `credit` and `abort` are notes about another request and get no answer.
 import type { ErrorData } from "./errors.ts";
 import type {
@@ -15,7 +15,7 @@ import type {
   WasmBuild,
 } from "./types.ts";
 
-/** Parameters as the engine takes them. */
+/** Parameters in the engine's form. */
 export interface WireParams {
   maxTokens?: number;
   sampler: WireSampler;
@@ -27,7 +27,7 @@ export type WireSampler = { [K in keyof Omit<SamplingParams, "logitBias">]?: Non
   logitBias?: [token: number, bias: number][];
 };
 
-/** A conversation, and what its template gets beside it. */
+/** A conversation, and the other inputs of its template. */
 export interface Chat {
   messages: Message[];
   tools?: unknown[];
@@ -38,20 +38,20 @@ export type Prompt = Chat | { text: string } | { ids: Uint32Array };
 
 /** Which module to load, from where, and for how many threads. */
 export interface WasmOptions {
-  /** The first that loads is taken. */
+  /** The first that loads is used. */
   builds: WasmBuild[];
   /** By default that of the worker's script. */
   folder: string | undefined;
   threads: number;
   /** Why the page can have only one, if so. */
   whyOneThread: string | null;
-  /** Not 0 once the page gives the engine up, where it can share memory. */
+  /** Nonzero once the page abandons the engine, if it can share memory. */
   stop: Int32Array | undefined;
 }
 
-/** What goes to the engine as it is. */
+/** Options that are passed to the engine. */
 export interface WireOptions extends ModelOptions {
-  /** For which adapters WebGPU's kernels are, in tests: by default for what the adapter is. */
+  /** The adapters that WebGPU's kernels are for, in tests; by default chosen by the adapter. */
   kernels?: "hardware" | "software";
 }
 
@@ -60,7 +60,7 @@ export interface TokenizeOptions {
   parseSpecial: boolean;
 }
 
-/** Each operation: what it takes, what it gives, and what comes on the way. */
+/** Each operation: its input, its result, and the events before that. */
 export interface Operations {
   load: {
     in: { model: string | Blob; wasm: WasmOptions; backend: "auto" | BackendName; tune: boolean; options: WireOptions };
@@ -92,14 +92,16 @@ export type Op = keyof Operations;
 
 export type Request = { [K in Op]: { id: number; op: K } & Operations[K]["in"] }[Op];
 export type Note = { op: "credit"; target: number; pieces: number } | { op: "abort"; target: number };
-/** Makes the worker a thread of another one's engine, which tells it at the port what to run; or ends the engine. */
+/**
+ * Makes the worker a thread of another one's engine, which sends its instructions over the port; or ends the engine.
+ */
 export type Order = { op: "thread"; port: MessagePort } | { op: "end" };
 export type ToWorker = Request | Note | Order;
 
 export type FromWorker =
   /** The script runs. */
   | { op: "hello" }
-  /** The engine asks for threads, one at each port. */
+  /** The engine asks for threads, one per port. */
   | { op: "threads"; ports: MessagePort[] }
   | { op: "done"; id: number; value: unknown }
   | { op: "error"; id: number; error: ErrorData }
@@ -109,5 +111,5 @@ export type FromWorker =
 
 /** What a thread runs. */
 export type StartThread = { build: WasmBuild; module: WebAssembly.Module; memory: WebAssembly.Memory };
-/** What a thread says to its engine, or the page for one that did not start. */
+/** Messages of a thread to its engine, or of the page for one that did not start. */
 export type FromThread = { op: "running" } | Extract<FromWorker, { op: "fatal" }>;

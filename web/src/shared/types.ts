@@ -1,6 +1,6 @@
 import type { ErrorData } from "./errors.ts";
 
-/** What a chat template gets. */
+/** The input of a chat template. */
 export interface Message {
   role: string;
   content: unknown;
@@ -13,18 +13,18 @@ export type ModelRef = string | URL | Blob;
 /** A string, a `URL`, or a `TrustedScriptURL`. */
 export type ScriptUrl = string | { toJSON(): string };
 
-/** `reference` is slow, and exact: other backends are tested against it. */
+/** `reference` is slow and exact: other backends are tested against it. */
 export type BackendName = "webgpu" | "cpu" | "reference";
 
 export interface LoadProgress {
-  /** `header`: reading what the model is. `weights`: the long part. `ready`: the engine can be used. */
+  /** `header`: the header is read. `weights`: the long part. `ready`: the engine can be used. */
   phase: "header" | "weights" | "ready";
-  /** Bytes that came, and bytes in all where that is known. */
+  /** Bytes that have arrived, and bytes in total if known. */
   loaded: number;
   total: number | undefined;
   /**
-   * Whether nothing comes: for 15 s, or since the connection broke or the server asked to wait. It is tried again, and the
-   * next bytes make this false.
+   * Whether nothing arrives: for 15 s, or since the connection broke or the server asked to wait. The download is tried
+   * again, and the next bytes make this false.
    */
   stalled: boolean;
 }
@@ -35,17 +35,17 @@ export type WasmBuild = "base" | "relaxed" | "threads" | "threads-relaxed";
 export interface AssetOptions {
   /** The folder of the wasm files; by default that of the package's own script. */
   wasmUrl?: string | URL;
-  /** Which of them to load; by default the best that the browser has the features for and that is there. */
+  /** Which of them to load; by default the best one present that the browser supports. */
   wasmBuild?: WasmBuild;
-  /** Where the package's `worker.js` is; by default beside the package's own script. It may lie on another origin. */
+  /** The URL of the package's `worker.js`; by default beside the package's own script. It may be on another origin. */
   workerUrl?: ScriptUrl;
 }
 
 export type KvType = "f32" | "f16" | "q8_0";
 
-/** How a model runs: these go to the engine as they are. */
+/** How a model runs: these are passed to the engine. */
 export interface ModelOptions {
-  /** Tokens that prompt and answer may have together; by default what the model was trained for, at most 4096. */
+  /** The most tokens of prompt and answer together; by default the trained context length, at most 4096. */
   contextLength?: number;
   /**
    * Precision of the activations in matrix products: int8 with a scale per 32 values (`q8`, the default), or `f32`, which
@@ -53,7 +53,7 @@ export interface ModelOptions {
    * GPUs, which have no int8 dot product.
    */
   activations?: "q8" | "f32";
-  /** Loads the block for multi-token prediction too, where the model has one: for `session.mtp`. */
+  /** Loads the block for multi-token prediction too, if the model has one: for `session.mtp`. */
   mtp?: boolean;
   /**
    * Ignores unknown metadata keys and tensors instead of refusing the file (`unknown-content`). The answers may be wrong.
@@ -61,7 +61,7 @@ export interface ModelOptions {
   allowUnknown?: boolean;
   /**
    * Bytes that weights, cache and scratch may take together: a model that needs more is refused before its weights are
-   * fetched. On the CPU it is at most what is left of 4 GiB; of a GPU no limit is known but that of each buffer.
+   * fetched. On the CPU it is at most what is left of 4 GiB; for a GPU only the limit of each buffer is known.
    */
   memoryLimit?: number;
   /** Type of the KV cache, `f16` by default: `q8_0` takes about half as much memory, `f32` twice as much. */
@@ -75,40 +75,40 @@ export interface CanRunOptions extends AssetOptions, Pick<ModelOptions, "context
 export interface EngineOptions extends AssetOptions, ModelOptions {
   model: ModelRef;
   /**
-   * `auto` takes WebGPU where there is a GPU adapter (one in software would be slower than the CPU), else the CPU;
-   * `engine.info.backendReason` says which and why.
+   * `auto` takes WebGPU if there is a hardware GPU adapter (a software one would be slower than the CPU), else the CPU;
+   * `engine.info.backendReason` gives the choice and its reason.
    */
   backend?: "auto" | BackendName;
   /**
-   * Threads on the CPU, where the page is cross-origin isolated; by default as many as the processor runs at once, at
+   * Threads on the CPU, if the page is cross-origin isolated; by default as many as the processor runs concurrently, at
    * most 8.
    */
   threads?: number;
   /**
-   * Whether WebGPU's kernels are chosen by measuring them, which takes a second the first time that a page meets an
-   * adapter; by default they are. The browser keeps what was measured in a cache named `pagelm-tuning`.
+   * Whether WebGPU's kernels are chosen by measurement, which takes a second the first time that a page uses an
+   * adapter; on by default. The browser stores the result in a cache named `pagelm-tuning`.
    */
   tune?: boolean;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }
 
-/** What the header of a model says. */
+/** The header of a model. */
 export interface ModelInfo {
   architecture: string;
   name: string | null;
-  /** The type that most bytes of the weights have. */
+  /** The type of most bytes of the weights. */
   quantization: string | null;
   parameters: number;
   /** Bytes of tensors, by type. */
   types: Record<string, number>;
-  /** The length that the file must have at least. */
+  /** The minimum length of the file. */
   fileBytes: number;
   trainedContext: number | null;
   chatTemplate: boolean;
-  /** What the file recommends: the values of parameters that a caller leaves out. */
+  /** What the file recommends: the defaults of parameters that a caller leaves out. */
   sampling: FileSampling;
-  /** Null where the model cannot run, as are the next three. */
+  /** Null if the model cannot run, as are the next three. */
   contextLength: number | null;
   weightBytes: number | null;
   /** In the type that the cache will have. */
@@ -131,7 +131,7 @@ export interface AdapterInfo {
   name: string;
   /** Empty in browsers. */
   driver: string;
-  /** The interface to the GPU. */
+  /** The graphics API. */
   backend: string;
   /** Whether it computes on the CPU. */
   software: boolean;
@@ -146,18 +146,18 @@ export interface AdapterInfo {
 export interface EngineInfo {
   model: ModelInfo;
   backend: BackendName;
-  /** Why this backend was taken. */
+  /** The reason for this backend. */
   backendReason: string;
   adapter: AdapterInfo | null;
   contextLength: number;
-  /** The module that runs. */
+  /** The build of the module that runs. */
   wasm: {
     build: WasmBuild;
     /** Threads that computed when the model was loaded; `stats()` says how many there are now. */
     threads: number;
-    /** Why there is one thread; null where there are more. */
+    /** Why there is only one thread; null if there are more. */
     whyOneThread: string | null;
-    /** Why there are fewer threads than there could be, where some did not start. */
+    /** Why there are fewer threads than possible, if some did not start. */
     whyFewerThreads: string | null;
   };
 }
@@ -171,9 +171,9 @@ export interface EngineStats {
   threads: number;
   counters: Counters;
   memory: Memory;
-  /** Bytes of weights that went through the memory of the wasm module: nearly none on WebGPU. */
+  /** Bytes of weights that passed through the memory of the wasm module: nearly none on WebGPU. */
   weightBytesCopied: number;
-  /** Bytes of the wasm module's memory, on the CPU with weights and cache in it. It never shrinks. */
+  /** Bytes of the wasm module's memory, which on the CPU includes weights and cache. It never shrinks. */
   wasmBytes: number;
 }
 
@@ -198,14 +198,14 @@ export interface Memory {
   scratch: number;
 }
 
-/** What a decoded token costs on the GPU. */
+/** The cost of a decoded token on the GPU. */
 export interface Profile {
-  /** Tokens in the cache before. */
+  /** Tokens in the cache before it. */
   depth: number;
   /** The slowest first. */
   kernels: KernelTime[];
   usPerToken: number;
-  /** Of a kernel that does nothing but read a large buffer. */
+  /** Of a kernel that only reads a large buffer. */
   readBytesPerS: number;
 }
 
@@ -216,15 +216,15 @@ export interface KernelTime {
   usPerToken: number;
   /** Packed bytes; with experts those of the experts used. */
   weightBytesPerToken: number;
-  /** How fast it reads them; null where it reads none. */
+  /** How fast it reads them; null if it reads none. */
   bytesPerS: number | null;
-  /** The part that this is of `readBytesPerS`. */
+  /** That rate as a fraction of `readBytesPerS`. */
   fractionOfRead: number | null;
 }
 
 /**
- * How tokens are chosen. What is left out, or null, is as the file recommends (`info.model.sampling`), else the model's own
- * distribution.
+ * How tokens are chosen. Parameters that are left out or null are as the file recommends (`info.model.sampling`), else
+ * they leave the model's own distribution unchanged.
  */
 export interface SamplingParams {
   /** 0 always takes the most likely token. */
@@ -239,27 +239,27 @@ export interface SamplingParams {
   repeatPenalty?: number | null;
   presencePenalty?: number | null;
   frequencyPenalty?: number | null;
-  /** How many tokens back the penalties look. */
+  /** How many of the last tokens the penalties count. */
   penaltyLastN?: number | null;
-  /** From 0 up; the same seed gives the same answer. Without one it is drawn. */
+  /** From 0 up; the same seed gives the same answer. By default it is random. */
   seed?: number | null;
-  /** Token id to what is added to its logit, -100 to 100. */
+  /** Token id to the value that is added to its logit, -100 to 100. */
   logitBias?: Record<string, number> | null;
 }
 
 export interface GenerateParams extends SamplingParams {
   maxTokens?: number | null;
-  /** Texts at which the answer ends; they are not part of it. The name of a control token ends it at that token. */
+  /** Strings that end the answer; they are not part of it. One that names a control token ends it at that token. */
   stop?: string | string[] | null;
-  /** Goes on where the model would end. */
+  /** Continues after tokens that end the sequence. */
   ignoreEos?: boolean | null;
   signal?: AbortSignal | null;
 }
 
-/** Counts and speeds of one generation. A speed without enough to measure is 0. */
+/** Counts and rates of one generation. A rate is 0 if there is not enough to measure. */
 export interface GenerateUsage {
   promptTokens: number;
-  /** Tokens of the prompt that were in the cache already. */
+  /** Tokens of the prompt that were already in the cache. */
   cachedTokens: number;
   completionTokens: number;
   timeToFirstTokenMs: number;

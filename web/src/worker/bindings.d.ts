@@ -1,5 +1,5 @@
-// The engine's module as the worker calls it: what wasm-bindgen makes of `web/bindings`, with the types of what crosses.
-// The build compares the functions with those that wasm-bindgen made, and tests compare the shapes with Rust's.
+// The engine's module as the worker calls it: what wasm-bindgen generates from `web/bindings`, with the types of all
+// values. The build compares the functions with the generated ones, and tests compare the shapes with Rust's.
 import type { ErrorData } from "../shared/errors.ts";
 import type { Chat, TokenizeOptions, WireOptions, WireParams } from "../shared/protocol.ts";
 import type { BackendName, EngineStats, KvType, ModelInfo, Piece, Profile, WasmBuild } from "../shared/types.ts";
@@ -8,13 +8,13 @@ export interface OpenOptions extends WireOptions {
   backend: BackendName;
   threads: number;
   tuning?: string | undefined;
-  /** Bytes that the adapter binds at most; for `info`. */
+  /** The most bytes that the adapter can bind; for `info`. */
   maxBinding?: number;
 }
 
 /** A GPU adapter as the browser describes it. */
 export interface AdapterFacts {
-  /** All that names it: vendor, architecture, description. */
+  /** All its names: vendor, architecture, description. */
   name: string;
   isFallback?: boolean;
   isMetal?: boolean;
@@ -24,7 +24,7 @@ export interface AdapterFacts {
 export interface HostFacts {
   backend: "auto" | BackendName;
   adapter?: AdapterFacts;
-  /** Why there is none. */
+  /** The reason, if there is none. */
   noAdapter?: string;
   exact?: boolean;
   activations?: "q8" | "f32" | undefined;
@@ -32,7 +32,7 @@ export interface HostFacts {
   kernels?: "hardware" | "software" | undefined;
 }
 
-/** What runs, and why. */
+/** The backend that runs, and the reason. */
 export interface Choice {
   backend: BackendName;
   reason: string;
@@ -47,8 +47,8 @@ export interface ProfileOptions {
 }
 
 /**
- * Bytes `start..end` of a piece go to `bufferOffset` of the GPU's buffer, or, where that is null, through
- * `write(weight, weightOffset, bytes)`.
+ * Bytes `start..end` of a piece go to `bufferOffset` of the GPU's buffer, or, if that is null, through `write(weight,
+ * weightOffset, bytes)`.
  */
 export interface BytesTarget {
   start: number;
@@ -91,7 +91,7 @@ export interface Engine {
   free(): void;
 }
 
-/** The functions of the module, whichever the build; its start takes a memory in those with threads. */
+/** The functions of the module, in every build; those with threads start on a given memory. */
 export interface Bindings {
   default(from: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<unknown>;
   start(report: (message: string) => void, stop?: Int32Array): void;
@@ -106,6 +106,6 @@ export interface Bindings {
   shaderSources(): [name: string, text: string][];
 }
 
-/** Those that a worker's script has. */
+/** The builds that a worker's script includes. */
 export type Builds = { [B in WasmBuild]?: Bindings };
 export const builds: Builds;

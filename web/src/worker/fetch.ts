@@ -1,40 +1,40 @@
-// The bytes of a model, in order, from a URL or a file, in pieces: nothing here holds more than one of them. A broken
-// connection is taken up again where it broke.
+// The bytes of a model, in order, from a URL or a file, in pieces: at most one of them is held here. After a broken
+// connection the download resumes where it broke.
 
 import { allow, watchPolicy } from "../shared/csp.ts";
 import { abortError, PagelmError } from "../shared/errors.ts";
 import { retryAfter, whyUnreached } from "./reasons.ts";
 
 export interface Source {
-  /** Bytes in all, where known. */
+  /** Bytes in total, if known. */
   readonly size: number | undefined;
-  /** Can be run through once. */
+  /** Can be iterated once. */
   pieces(): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void>;
 }
 
 export interface SourceOptions {
   signal?: AbortSignal | undefined;
   fetch?: typeof fetch;
-  /** Breaks in a row, without much coming between, after which the download has failed. */
+  /** The download fails after this many consecutive breaks with little data between them. */
   tries?: number;
-  /** The wait before the first new try; it doubles from try to try. */
+  /** The wait before the first retry; it doubles with each one. */
   backoffMs?: number;
-  /** A connection that brings nothing for so long counts as broken; later ones get up to four times as long. */
+  /** A connection without data for this long counts as broken; later ones get up to four times as long. */
   stallMs?: number;
-  /** Called when nothing comes any more, before the connection is tried again. */
+  /** Called when no more data arrives, before the connection is retried. */
   onStall?: (() => void) | undefined;
 }
 
-/** So many bytes show that a connection works, and earlier breaks are forgotten. */
+/** After this many bytes a connection works, and earlier breaks are forgotten. */
 const PROGRESS_BYTES = 1 << 20;
 
-/** Longer than this a server may not ask to wait. */
+/** The longest wait that a server may ask for. */
 const LONGEST_WAIT_MS = 60_000;
 
-/** Tries at a server that never answered: few, for it will probably not. */
+/** Tries at a server that never answered: few, since it is unlikely to answer later. */
 const TRIES_UNREACHED = 3;
 
-/** A connection that broke, as opposed to an answer that says no. */
+/** A connection that broke, as opposed to an answer with an error status. */
 class Broken extends Error {
   readonly code: "network" | "http-status" = "network";
   /** Whether there was no answer at all. */
@@ -93,9 +93,9 @@ class UrlSource implements Source {
   #backoffMs: number;
   #stallMs: number;
   #onStall: (() => void) | undefined;
-  /** Bytes given out. */
+  /** Bytes that were passed on. */
   #at = 0;
-  /** Where the part ends that the server is sending, if it sends one: some send large files in several. */
+  /** The end of the part that the server is sending, if it sends one: some send large files in several. */
   #partEnd: number | undefined;
   #etag: string | null = null;
   #connection: AbortController | null = null;
@@ -176,8 +176,8 @@ class UrlSource implements Source {
   }
 
   /**
-   * Asks for the rest of the file; false where there is none. A server that ignores this sends all of it: then the start
-   * is thrown away.
+   * Requests the rest of the file; false if there is none. A server that ignores the range sends all of it: then the
+   * start is discarded.
    */
   async #resume(): Promise<boolean> {
     const response = await this.#request({ Range: `bytes=${this.#at}-` });
@@ -185,7 +185,7 @@ class UrlSource implements Source {
     const etag = response.headers.get("ETag");
     const whole = response.status !== 206;
     const part = partOf(response);
-    // Across origins these headers can be hidden: what is not shown is not compared.
+    // Across origins these headers can be hidden: then they are not compared.
     const total = whole ? Number(response.headers.get("Content-Length") ?? Number.NaN) : part?.total;
     const sameSize = this.size === undefined || !total || total === this.size;
     const sameStart = whole || !part || part.start === this.#at;
@@ -217,7 +217,7 @@ class UrlSource implements Source {
     return (await this.#patiently(this.#body!.read())) as { done: false; value: Uint8Array<ArrayBuffer> };
   }
 
-  /** Waits for what the server sends. Too long a silence is a broken connection. */
+  /** Waits for data from the server. Too long a silence is a broken connection. */
   async #patiently<T>(coming: Promise<T>, unreached = false): Promise<T> {
     const ms = this.#stallMs * Math.min(2 ** this.#breaks, 4);
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -255,7 +255,7 @@ class UrlSource implements Source {
     void response.body?.cancel();
     if (status === 416) throw this.#error("model-changed", `the file on the server no longer has byte ${this.#at}`);
     const said = `the server answered ${status}${response.statusText && ` (${response.statusText})`}`;
-    // These pass, often: a server that is busy or restarts.
+    // 429 and 5xx are often temporary: a server that is busy or restarts.
     if (status !== 429 && status < 500) throw this.#error("http-status", said);
     const waitMs = retryAfter(response.headers.get("Retry-After")) ?? 0;
     const asked = waitMs ? `${said} and asked to wait ${Math.ceil(waitMs / 1000)} s (Retry-After)` : said;
@@ -263,7 +263,7 @@ class UrlSource implements Source {
     throw new Broken(asked, { code: "http-status", waitMs });
   }
 
-  /** Tries again when the connection breaks, until it broke too often. */
+  /** Retries when the connection breaks, until it broke too often. */
   async #persist<T>(step: () => Promise<T>): Promise<T> {
     for (;;) {
       if (this.#signal?.aborted) throw abortError();
@@ -298,7 +298,7 @@ class UrlSource implements Source {
 
   #close(): void {
     void this.#body?.cancel().catch(() => {});
-    // A request that was not answered yet has no body to cancel.
+    // A request without an answer yet has no body to cancel.
     this.#connection?.abort();
     this.#connection = null;
     this.#body = null;
@@ -310,7 +310,7 @@ class UrlSource implements Source {
   }
 }
 
-/** What an answer says of the part that it is: the bytes from `start` to before `end`, and how many there are in all. */
+/** The range of a partial answer: the bytes from `start` to before `end`, and the total size. */
 function partOf(response: Response): { start: number; end: number; total: number | undefined } | undefined {
   const found = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("Content-Range") ?? "");
   if (response.status !== 206 || !found) return undefined;

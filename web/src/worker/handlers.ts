@@ -101,7 +101,7 @@ export class Handlers {
   async #generate(r: In<"generate">, task: Task): Promise<null> {
     const engine = this.#ready;
     this.#free();
-    // What a caller leaves out is as the file recommends.
+    // Parameters that a caller leaves out are as the file recommends.
     const sampler = { ...this.#sampling, ...r.params.sampler };
     engine.generate(this.#promptIds(engine, r.prompt), { ...r.params, sampler });
     for (;;) {
@@ -135,7 +135,7 @@ const chatOf = ({ messages, tools, variables }: Chat) => ({
 
 const channel = new MessageChannel();
 
-/** Lets the worker's event loop go round once; timers would wait for milliseconds. */
+/** Runs the worker's event loop once; timers would wait for milliseconds. */
 function yieldToEventLoop(): Promise<void> {
   return new Promise((resolve) => {
     channel.port1.onmessage = () => resolve();

@@ -13,8 +13,8 @@ import { type Started, startThreads } from "./wasm.ts";
 type In<K extends keyof Operations> = Operations[K]["in"];
 
 /**
- * Fetches a model, puts its weights where they belong, and starts the threads. `own` gets the engine before those run, so
- * that it can be freed from then on, and null where loading fails after that.
+ * Fetches a model, writes its weights to where they belong, and starts the threads. `own` gets the engine before the
+ * threads run, so that it can be freed from then on, and null if loading fails after that.
  */
 export async function load(
   started: Started,
@@ -65,7 +65,7 @@ export async function load(
   }
 }
 
-/** Reads the header of a model, and nothing else. */
+/** Reads only the header of a model. */
 export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): Promise<Operations["inspect"]["out"]> {
   const source: Source = await openSource(r.model, { signal: task.signal });
   const header = new wasm.Header(source.size);
@@ -83,7 +83,7 @@ export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): 
   }
 }
 
-/** Opens the engine on the backend that was asked for, or on the best that there is. */
+/** Opens the engine on the requested backend, or on the best one. */
 async function open(started: Started, header: Header, { backend, tune, options }: In<"load">) {
   const { wasm, threads } = started;
   const found = await findBackend(backend, options);
@@ -116,7 +116,7 @@ async function open(started: Started, header: Header, { backend, tune, options }
   return { engine, upload: new Upload(engine), info };
 }
 
-/** The best backend that can run the model, and the model on it. */
+/** The best backend that can run the model, with the model on it. */
 function plan(wasm: Bindings, header: Header, { facts, maxBinding }: Found, options: WireOptions) {
   const choice = wasm.choose(facts);
   const model = header.info({ ...options, ...running(choice), maxBinding });
@@ -125,12 +125,12 @@ function plan(wasm: Bindings, header: Header, { facts, maxBinding }: Found, opti
   return other ? { choice: other, model: header.info({ ...options, ...running(other) }) } : { choice, model };
 }
 
-/** The options that a choice decides. */
+/** The options that a choice sets. */
 function running({ backend, activations, kvType, kernels }: Choice) {
   return { backend, activations, kvType, ...(kernels && { kernels }) };
 }
 
-/** What runs, and why it is not more. */
+/** The configuration that runs, and the reasons for its limits. */
 function wasmInfo(
   { build, whyOneThread }: Started,
   backend: BackendName,
@@ -143,12 +143,12 @@ function wasmInfo(
 
 interface Found {
   facts: HostFacts;
-  /** As far as the browser tells. */
+  /** As far as the browser reports it. */
   adapterName: string;
   maxBinding: number;
 }
 
-/** What there is to choose a backend by. */
+/** The facts by which a backend is chosen. */
 async function findBackend(backend: HostFacts["backend"], options: WireOptions): Promise<Found> {
   const { activations, kvType, kernels } = options;
   const facts = { backend, activations, kvType, kernels };
@@ -167,7 +167,7 @@ async function findBackend(backend: HostFacts["backend"], options: WireOptions):
   };
 }
 
-/** Says which file an error of the engine is about. */
+/** Adds to an error of the engine which file it is about. */
 function located(e: unknown, model: string | Blob): unknown {
   if (e instanceof Error) return e;
   const data = errorData(e) as ErrorData;

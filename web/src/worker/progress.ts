@@ -1,6 +1,6 @@
 import type { LoadProgress } from "../shared/types.ts";
 
-/** Passes on a new phase and a stall at once, and else not more than the eye can follow. */
+/** Passes on a new phase and a stall immediately, and other progress at most every `everyMs`. */
 export function throttled(report: (p: LoadProgress) => void, everyMs = 50): (p: LoadProgress) => void {
   let before: LoadProgress | undefined;
   let last = Number.NEGATIVE_INFINITY;

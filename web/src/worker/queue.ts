@@ -1,5 +1,5 @@
 /// <reference lib="webworker" />
-// What a worker does: it owns the wasm module and the engine, and answers one request after the other.
+// The main loop of a worker: it owns the wasm module and the engine, and answers one request after another.
 import type { Builds } from "#bindings";
 import { abortError, errorData } from "../shared/errors.ts";
 import type { Request, ToWorker } from "../shared/protocol.ts";
@@ -9,14 +9,14 @@ import { runThread } from "./wasm.ts";
 
 let broken = false;
 
-/** Tells the page that nothing more can be expected of this worker. */
+/** Tells the page that this worker cannot continue. */
 function fatal(message: string): void {
   if (broken) return;
   broken = true;
   post({ op: "fatal", error: { code: "internal", place: "", message: `pagelm broke: ${message}` } });
 }
 
-/** Makes this worker one that has these builds. */
+/** Sets up this worker with these builds. */
 export function serve(builds: Builds): void {
   const handlers = new Handlers(builds, fatal);
   const tasks = new Map<number, Task>();
@@ -49,7 +49,7 @@ async function run(handlers: Handlers, request: Request, task: Task): Promise<vo
     const buffer = ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : [];
     post({ op: "done", id: task.id, value }, buffer);
   } catch (e) {
-    // A trap leaves the memory of the module in the middle of something.
+    // A trap leaves the module's memory in an undefined state.
     if (e instanceof WebAssembly.RuntimeError) return fatal(e.message);
     post({ op: "error", id: task.id, error: errorData(task.signal.aborted ? abortError() : e) });
   }

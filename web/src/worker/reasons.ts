@@ -1,6 +1,6 @@
-// Why a download does not come, as far as a page can learn it: browsers say "Failed to fetch" of everything.
+// Why a download fails, as far as a page can find out: browsers say "Failed to fetch" for every failure.
 
-/** The wait that a server asks for, in ms: so many seconds, or until a date. */
+/** The wait that a server asks for, in ms: a number of seconds, or until a date. */
 export function retryAfter(header: string | null, now = Date.now()): number | undefined {
   if (header === null) return undefined;
   const seconds = /^\s*\d+\s*$/.test(header);
@@ -9,7 +9,7 @@ export function retryAfter(header: string | null, now = Date.now()): number | un
   return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
 }
 
-/** What may be wrong where a request got no answer, and what to do. */
+/** The possible causes if a request got no answer, and what to do. */
 export async function whyUnreached(
   url: string,
   wasReached: boolean,
@@ -31,10 +31,10 @@ export async function whyUnreached(
   return `is there a server at ${origin}, and may this page read its files (${cors})?`;
 }
 
-/** So long a server has to show that it is there. */
+/** How long a server may take to respond. */
 const PROBE_MS = 5000;
 
-/** Whether a server answers requests whose answers nobody may read. */
+/** Whether a server answers requests whose answers the page may not read. */
 async function answers(url: string, get: typeof fetch, signal: AbortSignal | undefined): Promise<boolean> {
   const stop = new AbortController();
   const timer = setTimeout(() => stop.abort(), PROBE_MS);

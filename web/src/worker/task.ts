@@ -1,5 +1,5 @@
 /// <reference lib="webworker" />
-// A request in the worker, from the message that asks to the one that answers.
+// A request in the worker, from its message to its answer.
 import { abortError } from "../shared/errors.ts";
 import type { FromWorker, Request } from "../shared/protocol.ts";
 

@@ -1,7 +1,7 @@
-// Pieces of the file go straight to their place: into GPU buffers by the raw handles, or into the engine's memory.
+// Pieces of the file go directly to their place: into GPU buffers by the raw handles, or into the engine's memory.
 import type { Engine } from "#bindings";
 
-/** Bytes that may wait in the browser for the GPU to take them. */
+/** Bytes that may be queued in the browser for the GPU. */
 const IN_FLIGHT = 32 << 20;
 
 export class Upload {
@@ -14,7 +14,7 @@ export class Upload {
     this.#queue = engine.queue();
   }
 
-  /** Puts the bytes at `offset` of the file where they belong. Bytes that nothing wants are dropped. */
+  /** Writes the bytes at `offset` of the file to where they belong. Bytes that are not needed are dropped. */
   async take(offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     for (const { start, end, buffer, ...to } of this.#engine.targets(offset, bytes.length)) {
       if (buffer) {
@@ -27,10 +27,10 @@ export class Upload {
     if (this.#waiting >= IN_FLIGHT) await this.flush();
   }
 
-  /** Waits until the GPU took everything, and learns whether it could. */
+  /** Waits until the GPU has received everything; throws if it failed. */
   async flush(): Promise<void> {
     this.#waiting = 0;
-    // Some browsers pass writes on with the next submission only.
+    // Some browsers flush writes only with the next submission.
     this.#queue?.submit([]);
     await this.#queue?.onSubmittedWorkDone();
     this.#engine.check();

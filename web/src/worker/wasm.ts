@@ -16,7 +16,7 @@ export interface Started {
   whyOneThread: string | null;
 }
 
-// Spelled out, so that bundlers find the files.
+// Literal, so that bundlers find the files.
 const FILES: Record<WasmBuild, () => URL> = {
   base: () => new URL("./pagelm-base.wasm", import.meta.url),
   relaxed: () => new URL("./pagelm-relaxed.wasm", import.meta.url),
@@ -24,7 +24,7 @@ const FILES: Record<WasmBuild, () => URL> = {
   "threads-relaxed": () => new URL("./pagelm-threads-relaxed.wasm", import.meta.url),
 };
 
-/** Loads and starts the best build that is there. */
+/** Loads and starts the best build that is present. */
 export async function startWasm(scripts: Builds, options: WasmOptions): Promise<Started> {
   const failed: PagelmError[] = [];
   for (const build of options.builds) {
@@ -89,13 +89,13 @@ async function compile(url: URL): Promise<WebAssembly.Module> {
   return WebAssembly.compile(await response.arrayBuffer());
 }
 
-/** Shared memory for as much as the browser gives room for: on phones less than the 4 GB that a module can have. */
+/** Shared memory as large as the browser allows: on phones less than the 4 GB that a module can have. */
 function sharedMemory(): WebAssembly.Memory {
   for (const maximum of [65536, 32768, 16384, 8192]) {
     try {
       return new WebAssembly.Memory({ initial: 256, maximum, shared: true });
     } catch {
-      // A smaller one may do.
+      // A smaller one may be allowed.
     }
   }
   throw new PagelmError("out-of-memory", "the browser could not allocate shared memory; use one thread (threads: 1)");
@@ -105,8 +105,8 @@ function sharedMemory(): WebAssembly.Memory {
 const PATIENCE_MS = 10_000;
 
 /**
- * Lets the page start the threads that the engine could use, and waits for them: `ask` passes it a port for each. Says
- * how many run, the engine's own among them, and why the others do not.
+ * Asks the page to start the threads that the engine can use, and waits for them: `ask` passes it a port for each.
+ * Returns how many run, including the engine's own, and why the others do not.
  */
 export async function startThreads({ wasm, build, module, memory }: Started, ask: (ports: MessagePort[]) => void) {
   const channels = Array.from({ length: memory ? wasm.threadsWanted() : 0 }, () => new MessageChannel());
@@ -124,14 +124,16 @@ export async function startThreads({ wasm, build, module, memory }: Started, ask
   ask(channels.map(({ port2 }) => port2));
   const failed = (await Promise.all(started)).filter((why) => why !== null);
   clearTimeout(timer);
-  // Those that come later find nothing to do.
+  // Those that start later find nothing to do.
   const threads = wasm.closeThreads();
   const why = failed.length ? `${failed.length} of ${channels.length} threads did not start: ${failed[0]}` : null;
   if (why) console.warn(`pagelm: ${why}`);
   return { threads, why };
 }
 
-/** A thread's whole life: it starts the module on the memory that comes from the engine, and works until that is gone. */
+/**
+ * The life of a thread: it starts the module on the memory that comes from the engine, and works until that is gone.
+ */
 export function runThread(scripts: Builds, port: MessagePort): void {
   const post = (message: FromThread) => port.postMessage(message);
   const failed = (e: unknown) => {
