@@ -19,7 +19,7 @@ pub struct Options {
     pub max_tokens: usize,
     /// Rows of logits of one step: more than 1 only for callers that want all of them.
     pub max_outputs: usize,
-    /// Loads the block for multi-token prediction too, where the file has one.
+    /// Loads the block for multi-token prediction too, if the file has one.
     pub mtp: bool,
     /// Ignores metadata keys and tensors that the engine does not know, instead of refusing the file: the results may
     /// be wrong.

@@ -1,4 +1,4 @@
-// What changes from step to step.
+// The values that change from step to step.
 struct Step {
     tokens: u32,
     // Position of the first token.

@@ -102,7 +102,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         chunks[out + D_AT + tid] = square_v((C - 1u) * C + i);
     }
     workgroupBarrier();
-    // One column of the inverse per thread: none needs another.
+    // One column of the inverse per thread: the columns are independent.
     if (tid < C) {
         for (var i = 0u; i < C; i++) {
             var s = select(0.0, 1.0, i == tid);

@@ -1,4 +1,4 @@
-// The 16 values of the IQ4 types, as signed bytes in four words: a table in registers, where an array would be memory.
+// The 16 values of the IQ4 types, as signed bytes in four words: a table in registers; an array would be in memory.
 fn code4(q: u32) -> vec4<f32> {
     let n = unpack4xU8(q & 0x0f0f0f0fu);
     let low = select(vec4<u32>(0xbfad9881u), vec4<u32>(0xf6eaddcfu), n > vec4<u32>(3u));

@@ -1,5 +1,5 @@
-// turns[i] is angle i of position 1, as a 64-bit fraction of a turn (low word, high word): multiplied by the position
-// modulo one turn it stays exact at any position, where f32 radians would lose all digits.
+// turns[i] is angle i of position 1, as a 64-bit fraction of a turn (low word, high word). Multiplied by the position,
+// modulo one turn, it stays exact at any position, while f32 radians would lose all digits.
 
 // The high word of a * b, without the carry of the lowest parts.
 fn mul_high(a: u32, b: u32) -> u32 {

@@ -21,7 +21,7 @@ pub struct Options {
     /// Splits long steps for a GPU of this speed (work units per second, see `run::submit_budget`) instead of the measured
     /// one.
     pub rate: Option<u64>,
-    /// Precision of the activations in long steps, where the adapter has int8 dot products.
+    /// Precision of the activations in long steps, if the adapter has int8 dot products.
     pub activations: Activations,
 }
 

@@ -163,7 +163,7 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// The grid in this step; `None` where it does not run.
+    /// The grid in this step; `None` if it does not run.
     pub(super) fn grid(&self, step: &Step<'_>) -> Option<[u32; 3]> {
         let Schedule { rows, when, chunks, more, .. } = self.schedule;
         let rows = step.rows(Shape { rows, cols: 0 });
@@ -176,7 +176,7 @@ impl Dispatch {
         Some([self.grid[0], y, ((rows * self.z).div_ceil(self.rows_per_group) + more) as u32])
     }
 
-    /// Its work in this step; 0 where it does not run.
+    /// Its work in this step; 0 if it does not run.
     pub(super) fn work(&self, step: &Step<'_>) -> u64 {
         let Some([_, _, z]) = self.grid(step) else { return 0 };
         // A kernel that takes all rows at once runs for at most the rows of the step.

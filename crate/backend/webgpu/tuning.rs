@@ -42,7 +42,7 @@ pub struct Gemv {
 pub enum Gemm {
     /// In f32.
     F32,
-    /// In int8, where the type of the matrix allows it.
+    /// In int8, if the type of the matrix allows it.
     Q8,
 }
 

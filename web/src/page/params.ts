@@ -48,7 +48,7 @@ const model: Check = (value, at) => {
   refuse(at, `is ${shown(String(value))}, and pages cannot fetch from ${protocol}; ${remedy}`);
 };
 
-/** What to give instead of some values that can be mistaken for a model. */
+/** What to give instead of values that can be mistaken for a model. */
 function instead(value: unknown): string {
   if (isA("ArrayBuffer", value) || ArrayBuffer.isView(value)) return "; wrap it: new Blob([bytes])";
   if (isA("Response", value)) return "; give its address, or await response.blob()";

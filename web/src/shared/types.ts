@@ -7,7 +7,7 @@ export interface Message {
   [key: string]: unknown;
 }
 
-/** Where a model is: a URL, or a file that the user chose. */
+/** The location of a model: a URL, or a file that the user chose. */
 export type ModelRef = string | URL | Blob;
 
 /** A string, a `URL`, or a `TrustedScriptURL`. */

@@ -94,7 +94,7 @@ impl<'a> Launches<'a> {
         self.weight_bytes = weight_bytes;
     }
 
-    /// Adds the only kernel of a node, bound to its operands, then what is between, then the result.
+    /// Adds the only kernel of a node, which binds its operands, then `between`, then the result.
     pub(crate) fn one_kernel(&mut self, k: Kernel, between: &[Operand]) {
         let node = &self.g.nodes[self.node];
         let out = node.shape.map(|_| self.out());

@@ -1,4 +1,4 @@
-//! Small buffers that the host computes from weights: which of them a node reads, and what they hold.
+//! Small buffers that the host computes from weights: which of them a node reads, and their content.
 
 use crate::graph::{Graph, Op, Pre, Rope, WeightId, norm_add_before};
 

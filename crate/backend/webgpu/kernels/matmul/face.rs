@@ -61,7 +61,7 @@ pub(super) enum Output {
     Add {
         gate: Option<View>,
     },
-    /// Added to what y holds already.
+    /// Added to the previous content of y.
     AddToItself,
 }
 
@@ -100,7 +100,7 @@ impl MatMul {
         self.input != Input::Plain || self.segments.iter().any(|s| s.bias.is_some())
     }
 
-    /// Rows of each matrix that make rows of y: with experts, those of one.
+    /// Rows of each matrix that produce rows of y: with experts, those of one.
     pub(super) fn rows(&self, s: &Segment) -> usize {
         self.experts.map_or(s.m.rows, |e| s.m.total_rows / e.n_expert)
     }
