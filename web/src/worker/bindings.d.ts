@@ -47,8 +47,8 @@ export interface ProfileOptions {
 }
 
 /**
- * Bytes `start..end` of a piece go to `bufferOffset` of the GPU's buffer, or, if that is null, through `write(weight,
- * weightOffset, bytes)`.
+ * Bytes `start..end` of a piece go to `bufferOffset` of the GPU's buffer, or, if that is null, through
+ * `write(weight, weightOffset, bytes)`.
  */
 export interface BytesTarget {
   start: number;
