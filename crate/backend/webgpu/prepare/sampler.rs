@@ -27,16 +27,16 @@ const DECODE: Step<'static> = Step { tokens: &[0], pos: 0, outputs: 1, entry: En
 pub(crate) struct Sampler {
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
-    /// The token at each position, and the one after the last; then those that must never come out.
+    /// The token at each position, and the one after the last; then the suppressed tokens.
     history: wgpu::Buffer,
     /// The token for the host, and that for the next step.
     pub chosen: wgpu::Buffer,
     n_vocab: usize,
-    /// Where in the history's buffer the tokens begin that must never come out, and how many they are.
+    /// Offset and number of the suppressed tokens in the history's buffer.
     suppressed: [u32; 2],
 }
 
-/// Whether the kernel knows these rules.
+/// Whether the kernel implements these rules.
 pub(crate) fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
     (rules.top_k <= TOP_K || rules.top_k >= n_vocab) && rules.penalty_last_n <= RECENT
 }
@@ -97,7 +97,7 @@ impl Sampler {
         self.history.size() + self.chosen.size()
     }
 
-    /// Fails where the token of this step cannot be chosen so.
+    /// Fails if the kernel cannot sample the token of this step.
     pub(crate) fn check(&self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
         let end = step.pos + step.tokens.len();
         if !knows(request.rules, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
@@ -109,7 +109,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// Appends the shader's `How` behind the step uniform.
+    /// Appends the shader's `How` after the step uniform.
     pub(crate) fn write(&self, step: &Step<'_>, request: &SampleRequest<'_>, words: &mut Vec<u32>) {
         let (r, end) = (request.rules, step.pos + step.tokens.len());
         let top_k = if r.top_k < self.n_vocab { r.top_k } else { 0 };

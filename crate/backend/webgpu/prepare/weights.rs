@@ -151,7 +151,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Repacks the weights. Fails where bytes are missing.
+    /// Repacks the weights. Fails if bytes are missing.
     pub(crate) fn finish(&mut self, gpu: &Gpu) -> Result<()> {
         if let Some(((w, _, word), _)) = self.edges.first_key_value() {
             let name = &self.all[*w as usize].name;

@@ -40,7 +40,7 @@ const POSITIONS: usize = 4096;
 pub struct Clock<'a> {
     /// The host's, in milliseconds.
     pub now: &'a dyn Fn() -> f64,
-    /// Whether to use timestamp queries of the GPU where it has them.
+    /// Whether to use timestamp queries of the GPU, if it has them.
     pub gpu: bool,
 }
 

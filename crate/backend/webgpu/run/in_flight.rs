@@ -162,7 +162,7 @@ impl InFlight {
 fn read(slot: &Slot, ok: bool, gpu: &Gpu, out: &mut [u8]) -> Result<()> {
     gpu.fault.check()?;
     if !ok {
-        gpu.wait()?; // A lost device tells so while one waits.
+        gpu.wait()?; // Reports a lost device.
         bail!(GpuError, "the result of a step could not be mapped");
     }
     if slot.bytes == 0 {

@@ -51,7 +51,7 @@ impl Runner {
         }
     }
 
-    /// Makes ready to choose tokens by these rules. Returns how many such steps may be in flight at once.
+    /// Prepares sampling by these rules. Returns how many such steps may be in flight at once.
     pub(crate) fn prepare_sampling(&mut self, gpu: &Gpu, c: &mut Counters, rules: &SamplingRules) -> Result<usize> {
         if !sampler::knows(rules, self.program.plan.graph.n_vocab()) {
             return Ok(0);
@@ -110,8 +110,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Where single dispatches of all tokens would take long, runs the first tokens by themselves. Returns the rest of
-    /// the step.
+    /// Runs the first tokens by themselves if a single dispatch over all tokens would take too long. Returns the rest
+    /// of the step.
     fn submit_all_but_last<'a>(
         &mut self,
         gpu: &Gpu,
@@ -151,7 +151,7 @@ impl Runner {
         c.bytes_written += send(gpu, &program.buffers.step, words);
     }
 
-    /// Records the last pass of a step, and the copy of what it gives back.
+    /// Records the last pass of a step, and the copy of its result.
     fn record_last(
         &mut self,
         gpu: &Gpu,
@@ -228,7 +228,7 @@ pub(crate) fn write_head(words: &mut Vec<u32>, step: &Step<'_>) {
     words.extend([step.tokens.len() as u32, step.pos as u32, step.outputs as u32, 0]);
 }
 
-/// And its ids.
+/// Appends the token ids of a step.
 pub(crate) fn write_ids(words: &mut Vec<u32>, step: &Step<'_>) {
     words.resize(IDS_AT as usize / 4, 0);
     words.extend_from_slice(step.tokens);

@@ -151,7 +151,7 @@ const FILES: &[(&str, &str)] = files![
 /// The text of a file, by its name without folder and extension.
 ///
 /// # Panics
-/// Where there is no such file.
+/// If there is no such file.
 pub(crate) fn file(name: &str) -> &'static str {
     let is = |path: &str| path.rsplit('/').next().and_then(|f| f.strip_suffix(".wgsl")) == Some(name);
     let found = FILES.iter().find(|(path, _)| is(path));

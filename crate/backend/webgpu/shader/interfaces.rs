@@ -54,7 +54,7 @@ impl Segments {
         f + "}\n"
     }
 
-    /// `segment`, `rows_in`, `column`, `bias`, `here` and `any_here` where there are experts, and `store`, for workgroups
+    /// `segment`, `rows_in`, `column`, `bias`, `here` and `any_here` if there are experts, and `store`, for workgroups
     /// of `rows` rows; and how many workgroups there are. `store` is the statement that writes `v` to `y[o]`.
     pub(crate) fn frame(&self, rows: usize, store: &str) -> (String, usize) {
         let (mut text, all) = self.segment(rows);
