@@ -4,6 +4,7 @@ mod adapter;
 pub mod cpu;
 pub mod reference;
 mod sampling;
+mod step;
 mod timed;
 #[cfg(feature = "webgpu")]
 pub mod webgpu;
@@ -14,12 +15,13 @@ use std::task::{Context, Poll};
 pub use adapter::{AdapterFacts, SOFTWARE_ADAPTERS};
 pub use sampling::{SampleRequest, SamplingRules};
 use serde::{Deserialize, Serialize};
+pub use step::{BLOCK, CachePart, MAX_KEPT, MAX_SEGMENTS, Segment, Step};
 pub use timed::{Timed, TimedStep, Timing};
 
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Dim, Entry, Graph, Part, Plan, Shape, WeightId};
+use crate::graph::{CACHE_KINDS, CacheKind, Plan, WeightId};
 #[cfg(doc)]
 use crate::quant;
 
@@ -74,7 +76,7 @@ impl FromStr for KvType {
 /// Sizes that are fixed when a plan is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Rows of the cache: positions 0 to n_ctx - 1.
+    /// Positions of a sequence: 0 to n_ctx - 1.
     pub n_ctx: usize,
     /// The most tokens of one step.
     pub max_tokens: usize,
@@ -82,6 +84,19 @@ pub struct Limits {
     pub max_outputs: usize,
     /// Type of the rows of keys and values, as returned by [`Backend::kv_type`].
     pub kv: KvType,
+    /// The most blocks of each kind, of all sequences together. A backend starts with few and grows when a step names
+    /// more.
+    pub blocks: [usize; CACHE_KINDS],
+    /// The most slots for recurrent states; it grows to them likewise.
+    pub slots: usize,
+}
+
+impl Limits {
+    /// For one sequence of `n_ctx` positions, with logits for every token of a step.
+    pub fn one(n_ctx: usize, max_tokens: usize, kv: KvType) -> Self {
+        let blocks = [n_ctx.div_ceil(BLOCK); CACHE_KINDS];
+        Self { n_ctx, max_tokens, max_outputs: max_tokens, kv, blocks, slots: 1 }
+    }
 }
 
 /// Precision of the activations in matrix products.
@@ -95,39 +110,6 @@ pub enum Activations {
     /// below that of the quantised weights. GPUs have kernels for most of these types and use them only in steps of
     /// many tokens: short steps are bound by memory.
     Q8,
-}
-
-/// One run of a part of the plan: `tokens` at positions `pos`, `pos + 1`, …, with logits for the last `outputs` of them.
-#[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
-    /// Ids below the size of the vocabulary; 1 to [`Limits::max_tokens`] of them.
-    pub tokens: &'a [u32],
-    /// The position of the first token.
-    pub pos: usize,
-    /// Rows of logits, at most [`Limits::max_outputs`] and at most the tokens of the step.
-    pub outputs: usize,
-    /// The part of the graph that runs.
-    pub entry: Entry,
-}
-
-impl Step<'_> {
-    /// A part of the graph that runs.
-    pub fn part(&self, g: &Graph) -> Result<Part> {
-        g.part(self.entry).ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidState,
-                "the plan has no such part; was the model opened with multi-token prediction?",
-            )
-        })
-    }
-
-    /// The rows of a value in this step.
-    pub fn rows(&self, shape: Shape) -> usize {
-        match shape.rows {
-            Dim::Tokens => self.tokens.len(),
-            Dim::Outputs => self.outputs,
-        }
-    }
 }
 
 /// What a backend has done since it was prepared. Deterministic, so tests assert on these counts and never on times.
@@ -168,7 +150,8 @@ pub struct Memory {
 }
 
 /// Runs plans. The engine calls `prepare`, then `write_weight` for every byte of every weight, then
-/// `finish_weights`, and then `submit` and `poll_logits` in turn. Recurrent states are saved and restored between steps.
+/// `finish_weights`, and then `submit` and `poll_logits` in turn. Which sequence has which blocks and slots is the engine's
+/// to know: a step names them.
 pub trait Backend {
     /// `reference`, `cpu` or `webgpu`.
     fn name(&self) -> &'static str;
@@ -195,7 +178,7 @@ pub trait Backend {
     /// Ends loading: repacks what was written. Fails if bytes are missing.
     fn finish_weights(&mut self) -> Result<()>;
 
-    /// Starts a step. The engine has checked ids, positions and row counts.
+    /// Starts a step. The engine has checked ids, positions, row counts, blocks and slots.
     fn submit(&mut self, step: &Step<'_>) -> Result<()>;
 
     /// Copies the logits of the oldest unread step: `outputs * n_vocab` values. A step without outputs is read too,
@@ -220,11 +203,20 @@ pub trait Backend {
         Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens")))
     }
 
-    /// Saves a copy of all recurrent states, replacing the previous one.
-    fn save_recurrent(&mut self) -> Result<()>;
+    /// Copies all rows of a block to another of its kind, after the steps that were submitted.
+    fn copy_block(&mut self, kind: CacheKind, from: u32, to: u32) -> Result<()>;
 
-    /// Restores that copy.
-    fn restore_recurrent(&mut self) -> Result<()>;
+    /// Bytes of a part of the cache, in the layout of this backend.
+    fn part_bytes(&self, part: CachePart) -> usize;
+
+    /// Starts to read a part of the cache as it is after the steps that were submitted.
+    fn submit_read(&mut self, part: CachePart) -> Result<()>;
+
+    /// Copies the oldest part that is being read: its `part_bytes`.
+    fn poll_read(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<Result<()>>;
+
+    /// Writes a part that a backend with the same plan and limits has read.
+    fn write_part(&mut self, part: CachePart, bytes: &[u8]) -> Result<()>;
 
     /// Runs a step with each kernel by itself, and returns how long each took. Keys, values and recurrent states are
     /// updated as in `submit`; there are no logits to read.

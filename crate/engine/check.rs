@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::arch::{self, Wanted};
 use crate::backend::reference::Reference;
-use crate::backend::{Backend, KvType, Limits, Step};
+use crate::backend::{Backend, KvType, Limits, Segment, Step};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::gguf::{Gguf, Source};
@@ -93,12 +93,12 @@ impl<'a> Checker<'a> {
         }
         let mut reference = Reference::new();
         let n = tokens.len();
-        reference.prepare(plan.clone(), Limits { n_ctx: n, max_tokens: n, max_outputs: n, kv: KvType::F32 })?;
+        reference.prepare(plan.clone(), Limits::one(n, n, KvType::F32))?;
         write_weights(&mut reference, gguf, source, &plan.graph)?;
-        reference.submit(&Step { tokens, pos: 0, outputs: n, entry: Entry::Trunk })?;
+        reference.submit(&Step::trunk(&[Segment::alone(tokens, 0, n)]))?;
         let next = [&tokens[1..], &tokens[..1]].concat();
         if plan.graph.mtp.is_some() {
-            reference.submit(&Step { tokens: &next, pos: 0, outputs: n, entry: Entry::Mtp })?;
+            reference.submit(&Step { segments: &[Segment::alone(&next, 0, n)], entry: Entry::Mtp })?;
         }
         Ok(Self { gguf, source, tokens: tokens.to_vec(), next, reference })
     }
@@ -159,7 +159,7 @@ impl<'a> Checker<'a> {
         let alone = Alone::new(self, part.nodes.clone());
         let n = self.tokens.len();
         let plan = Plan::new(alone.graph);
-        candidate.prepare(plan.clone(), Limits { n_ctx: n, max_tokens: n, max_outputs: n, kv: part.kv })?;
+        candidate.prepare(plan.clone(), Limits::one(n, n, part.kv))?;
         for (i, values) in alone.tables {
             let bytes: Vec<u8> = values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
             candidate.write_weight(i, 0, &bytes)?;
@@ -177,7 +177,7 @@ impl<'a> Checker<'a> {
         let mut got = vec![0.0; want.len()];
         let (before, last) = tokens.split_at(if part.what == What::Op { 0 } else { n - 1 });
         for (tokens, pos) in [(before, 0), (last, before.len())].into_iter().filter(|(tokens, _)| !tokens.is_empty()) {
-            candidate.submit(&Step { tokens, pos, outputs: tokens.len(), entry: Entry::Trunk })?;
+            candidate.submit(&Step::trunk(&[Segment::alone(tokens, pos, tokens.len())]))?;
             let rows = &mut got[pos * cols..(pos + tokens.len()) * cols];
             poll_fn(|cx| candidate.poll_logits(cx, rows)).await?;
         }

@@ -90,6 +90,23 @@ pub struct State {
     pub cols: usize,
 }
 
+/// Which positions of a state with a row per position are read later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CacheKind {
+    /// All.
+    Context,
+    /// The last ones: only attention with a window reads it.
+    Window,
+}
+
+/// How many kinds there are: the length of a table by `kind as usize`.
+pub const CACHE_KINDS: usize = 2;
+
+impl CacheKind {
+    /// Both, by number.
+    pub const ALL: [Self; CACHE_KINDS] = [Self::Context, Self::Window];
+}
+
 /// The rows of a state, and with them the rule for going back to an earlier position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateRows {
@@ -202,6 +219,31 @@ impl Graph {
     /// Columns of the logits.
     pub fn n_vocab(&self) -> usize {
         self.shape(self.output).cols
+    }
+
+    /// The kind of a state with a row per position.
+    pub fn cache_kind(&self, s: StateId) -> CacheKind {
+        let mut kind = None;
+        for n in &self.nodes {
+            match &n.op {
+                Op::Attention { k, v, attn, .. } if [*k, *v].contains(&s) => {
+                    let of_op = if attn.window.is_some() { CacheKind::Window } else { CacheKind::Context };
+                    kind = Some(kind.filter(|k| *k == CacheKind::Context).unwrap_or(of_op));
+                }
+                Op::KvLoad { state } if *state == s => kind = Some(CacheKind::Context),
+                _ => {}
+            }
+        }
+        kind.unwrap_or(CacheKind::Context)
+    }
+
+    /// How many positions back a token sees in the states of [`CacheKind::Window`]; `None` where there are none.
+    pub fn window(&self) -> Option<usize> {
+        let windows = self.nodes.iter().filter_map(|n| match &n.op {
+            Op::Attention { attn, .. } => attn.window,
+            _ => None,
+        });
+        windows.max()
     }
 
     /// The value with this name, such as `blk.0.attn_out`.

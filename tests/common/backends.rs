@@ -6,7 +6,7 @@ use pagelm::Result;
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{Options, WebGpu};
-use pagelm::backend::{Backend, Step};
+use pagelm::backend::{Backend, Segment, Step};
 use pagelm::graph::{Entry, WeightId};
 
 use super::cases::Case;
@@ -89,7 +89,7 @@ pub fn dispatches(b: &mut WebGpu, case: &Case) -> Vec<u64> {
     for &n in &case.steps {
         let before = b.counters();
         let tokens = &case.tokens[done..done + n];
-        step(b, &Step { tokens, pos: done, outputs: n, entry: Entry::Trunk }, case.cols()).expect("runs");
+        step(b, &Step::trunk(&[Segment::alone(tokens, done, n)]), case.cols()).expect("runs");
         let c = b.counters();
         assert_eq!((c.pipelines, c.buffers), (before.pipelines, before.buffers), "a step makes nothing");
         counts.push(c.dispatches - before.dispatches);
@@ -110,11 +110,7 @@ pub fn steps(backend: &mut dyn Backend, case: &Case) -> Result<Vec<f32>> {
     let mut done = 0;
     for &n in &case.steps {
         let tokens = &case.tokens[done..done + n];
-        rows.extend(step(
-            backend,
-            &Step { tokens, pos: case.start + done, outputs: n, entry: Entry::Trunk },
-            case.cols(),
-        )?);
+        rows.extend(step(backend, &Step::trunk(&[Segment::alone(tokens, case.start + done, n)]), case.cols())?);
         done += n;
     }
     Ok(rows)

@@ -82,7 +82,7 @@ impl Case {
         let out = p.g.last_rows(out);
         let most = steps.iter().copied().max().expect("at least one step");
         let tokens = (0..total).map(|_| p.rng.below(p.vocab) as u32).collect();
-        let limits = Limits { n_ctx: total, max_tokens: most, max_outputs: most, kv: KvType::F32 };
+        let limits = Limits::one(total, most, KvType::F32);
         let plan = Plan::new(p.g.finish(out));
         Self { name, plan, limits, weights: p.weights, tokens, steps: steps.to_vec(), start: 0 }
     }
@@ -90,7 +90,8 @@ impl Case {
     /// The same case at later positions.
     #[must_use]
     pub fn starting_at(mut self, start: usize) -> Self {
-        self.limits.n_ctx += start;
+        let Limits { n_ctx, max_tokens, kv, .. } = self.limits;
+        self.limits = Limits::one(n_ctx + start, max_tokens, kv);
         self.start = start;
         self
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
-use pagelm::backend::{Activations, Backend, KvType, Step};
+use pagelm::backend::{Activations, Backend, KvType, Segment, Step};
 use pagelm::engine::Options;
 use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs, WeightId};
 use pagelm::{DType, ErrorKind};
@@ -231,23 +231,17 @@ fn steps_outside_of_the_limits_and_calls_out_of_order_are_refused() {
     let mut cpu = Cpu::new(2);
     let tokens = [0, 1, 2, 3, 4];
     let kind = |cpu: &mut Cpu, n: usize, pos, outputs| {
-        cpu.submit(&Step { tokens: &tokens[..n], pos, outputs, entry: Entry::Trunk })
-            .expect_err("must be refused")
-            .kind()
+        cpu.submit(&Step::trunk(&[Segment::alone(&tokens[..n], pos, outputs)])).expect_err("must be refused").kind()
     };
     assert_eq!(kind(&mut cpu, 1, 0, 1), ErrorKind::InvalidState);
     load(&mut cpu, &case).expect("loads");
     assert_eq!(kind(&mut cpu, 5, 0, 1), ErrorKind::InvalidArgument);
     assert_eq!(kind(&mut cpu, 2, 0, 3), ErrorKind::InvalidArgument);
     assert_eq!(kind(&mut cpu, 2, 3, 1), ErrorKind::ContextOverflow);
-    let e = cpu
-        .submit(&Step { tokens: &[1000], pos: 0, outputs: 1, entry: Entry::Trunk })
-        .expect_err("not in the embedding");
+    let e = cpu.submit(&Step::trunk(&[Segment::alone(&[1000], 0, 1)])).expect_err("not in the embedding");
     assert_eq!(e.kind(), ErrorKind::TokenOutOfRange);
     assert_eq!(
-        step(&mut cpu, &Step { tokens: &tokens[..2], pos: 2, outputs: 1, entry: Entry::Trunk }, case.cols())
-            .expect("runs")
-            .len(),
+        step(&mut cpu, &Step::trunk(&[Segment::alone(&tokens[..2], 2, 1)]), case.cols()).expect("runs").len(),
         97
     );
 }
@@ -263,7 +257,7 @@ fn memory_and_steps_are_counted() {
     // Keys and values of half the width, in blocks of 64 positions.
     assert_eq!(memory.kv, 2 * 4 * 64 * WIDTH as u64 / 2);
     assert_eq!(cpu.counters().steps, 1);
-    step(&mut cpu, &Step { tokens: &[1], pos: 3, outputs: 1, entry: Entry::Trunk }, case.cols()).expect("runs");
+    step(&mut cpu, &Step::trunk(&[Segment::alone(&[1], 3, 1)]), case.cols()).expect("runs");
     assert_eq!(cpu.counters().steps, 2);
     assert_eq!(cpu.memory(), memory, "a step allocates nothing after the first");
 }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 
 use pagelm::backend::reference::Reference;
-use pagelm::backend::{Backend, Step};
+use pagelm::backend::{Backend, Segment, Step};
 use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
 use pagelm::graph::Entry;
@@ -162,7 +162,7 @@ fn run_once(backend: &mut Reference, file: &[u8], ids: &[u32]) {
     for piece in model.loader.clone().place(0, file.len()) {
         backend.write_weight(piece.weight, piece.offset, &file[piece.bytes]).unwrap();
     }
-    backend.submit(&Step { tokens: ids, pos: 0, outputs: ids.len(), entry: Entry::Trunk }).unwrap();
+    backend.submit(&Step::trunk(&[Segment::alone(ids, 0, ids.len())])).unwrap();
     let mut logits = vec![0.0; ids.len() * model.plan.graph.n_vocab()];
     block_on(poll_fn(|cx| backend.poll_logits(cx, &mut logits))).unwrap();
 }

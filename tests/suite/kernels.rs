@@ -236,7 +236,7 @@ fn last_rows_gives_the_last_rows_in_order() {
     use pagelm::backend::Step;
     for (tokens, outputs) in [(1, 1), (5, 1), (17, 3), (65, 0)] {
         let case = Case::new(format!("last_rows {outputs} of {tokens}"), &[tokens], |p| p.input(33));
-        let s = Step { tokens: &case.tokens, pos: 0, outputs, entry: Entry::Trunk };
+        let s = Step { segments: &[Segment::alone(&case.tokens, 0, outputs)], entry: Entry::Trunk };
         let result = |b: &mut dyn Backend| backends::load(b, &case).and_then(|()| backends::step(b, &s, case.cols()));
         let want = result(&mut Reference::new()).expect("the reference runs it");
         for c in backends::all() {
@@ -303,7 +303,10 @@ fn a_position_that_is_stored_again_is_seen_with_its_new_row() {
         backends::load(b, &case).expect("loads");
         let mut rows = Vec::new();
         for (range, pos) in [(0..6, 0), (6..9, 2), (1..2, 5)] {
-            let s = Step { tokens: &case.tokens[range.clone()], pos, outputs: range.len(), entry: Entry::Trunk };
+            let s = Step {
+                segments: &[Segment::alone(&case.tokens[range.clone()], pos, range.len())],
+                entry: Entry::Trunk,
+            };
             rows.extend(backends::step(b, &s, case.cols()).expect("runs"));
         }
         rows

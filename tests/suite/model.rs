@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 
 use pagelm::backend::cpu::Cpu;
-use pagelm::backend::{Backend, KvType, Memory, Step, webgpu};
+use pagelm::backend::{Backend, KvType, Memory, Segment, Step, webgpu};
 use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
 use pagelm::graph::Entry;
@@ -88,7 +88,7 @@ fn what_a_model_is_said_to_need_is_what_backends_hold() {
             let what = format!("{name} on {}: {held:?}, said {said:?}", c.name);
             if c.name.starts_with("webgpu") {
                 // A step at the end of the context makes the cache as large as it gets.
-                let step = Step { tokens: &[0], pos: 2047, outputs: 0, entry: Entry::Trunk };
+                let step = Step { segments: &[Segment::alone(&[0], 2047, 0)], entry: Entry::Trunk };
                 backend.submit(&step).unwrap();
                 block_on(poll_fn(|cx| backend.poll_logits(cx, &mut []))).unwrap();
             }

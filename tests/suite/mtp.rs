@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use pagelm::backend::reference::Reference;
-use pagelm::backend::{Backend, Step};
+use pagelm::backend::{Backend, Segment, Step};
 use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::{Gguf, Value};
 use pagelm::graph::Entry;
@@ -86,7 +86,7 @@ fn the_values_between_are_those_of_the_reference() {
     for case in &numbers.mtp {
         let outputs = case.ids.len();
         for (entry, tokens) in [(Entry::Trunk, &case.ids), (Entry::Mtp, &case.next_ids)] {
-            backend.submit(&Step { tokens, pos: 0, outputs, entry }).unwrap();
+            backend.submit(&Step { segments: &[Segment::alone(tokens, 0, outputs)], entry }).unwrap();
             let mut logits = vec![0.0; outputs * model.plan.graph.n_vocab()];
             block_on(poll_fn(|cx| backend.poll_logits(cx, &mut logits))).unwrap();
         }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 
 use pagelm::backend::webgpu::{Options, WebGpu};
-use pagelm::backend::{Backend, SampleRequest, SamplingRules, Step};
+use pagelm::backend::{Backend, SampleRequest, SamplingRules, Segment, Step};
 use pagelm::engine::{Sampler, SamplerParams};
 use pagelm::graph::Entry;
 use pagelm::{ErrorKind, Result};
@@ -46,7 +46,7 @@ fn read(b: &mut WebGpu) -> Result<u32> {
 /// Lets the GPU choose after `history`, of which the last token runs.
 fn choose(b: &mut WebGpu, sampler: &Sampler, rules: &SamplingRules, history: &[u32]) -> Result<u32> {
     let pos = history.len() - 1;
-    let step = Step { tokens: &history[pos..], pos, outputs: 1, entry: Entry::Trunk };
+    let step = Step { segments: &[Segment::alone(&history[pos..], pos, 1)], entry: Entry::Trunk };
     b.submit_sampled(&step, &SampleRequest { rules, key: sampler.key(0), history: Some(history) })?;
     read(b)
 }
@@ -93,7 +93,7 @@ fn a_chain_of_choices_that_never_left_the_gpu_is_that_of_the_cpu() {
             let mut submitted = 0;
             while history.len() < 92 {
                 while submitted < 91 && submitted < history.len() + 2 {
-                    let step = Step { tokens: &[5], pos: submitted, outputs: 1, entry: Entry::Trunk };
+                    let step = Step { segments: &[Segment::alone(&[5], submitted, 1)], entry: Entry::Trunk };
                     let known = (submitted == 0).then_some(&history[..]);
                     let request = SampleRequest { rules: &rules, key: sampler.key(submitted), history: known };
                     b.submit_sampled(&step, &request).unwrap();
@@ -174,7 +174,7 @@ fn logits_from_which_nothing_can_be_chosen_are_an_error_and_no_token() {
             for (i, row) in bad.iter().enumerate() {
                 let token = [i as u32];
                 let first = SampleRequest { rules: &rules, key: 7, history: Some(&token) };
-                let step = Step { tokens: &token, pos: 0, outputs: 1, entry: Entry::Trunk };
+                let step = Step { segments: &[Segment::alone(&token, 0, 1)], entry: Entry::Trunk };
                 b.submit_sampled(&step, &first).unwrap();
                 // What was started after it runs some token, and harms nothing.
                 b.submit_sampled(&Step { pos: 1, ..step }, &SampleRequest { history: None, ..first }).unwrap();
@@ -238,7 +238,7 @@ fn a_chosen_token_costs_one_submit_one_small_write_and_four_bytes() {
         let params = SamplerParams { repeat_penalty: 1.2, ..SamplerParams::default() };
         let rules = Sampler::new(params).unwrap().rules().expect("no bias");
         assert!(b.prepare_sampling(&rules).unwrap() > 0);
-        let step = |pos| Step { tokens: &[3], pos, outputs: 1, entry: Entry::Trunk };
+        let step = |pos| Step::trunk(&[Segment::alone(&[3], pos, 1)]);
         b.submit_sampled(&step(0), &SampleRequest { rules: &rules, key: 1, history: Some(&[3]) }).unwrap();
         let mut before = b.counters();
         for pos in 1..20 {

@@ -1,7 +1,7 @@
 //! Long steps on a GPU that is slow, or is said to be: several submits, and the same numbers.
 
 use pagelm::backend::webgpu::{Options as GpuOptions, WebGpu};
-use pagelm::backend::{Backend, Counters, Step};
+use pagelm::backend::{Backend, Counters, Segment, Step};
 use pagelm::engine::{GenerateParams, Generation, Options, SamplerParams};
 use pagelm::gguf::Gguf;
 use pagelm::graph::{Act, Attention, Entry};
@@ -78,7 +78,7 @@ fn a_step_takes_fewer_tokens_at_once_where_one_dispatch_of_all_would_take_long()
         let mut pos = 0;
         for (outputs, n) in [(3, 90), (70, 70)] {
             let before = b.counters();
-            let s = Step { tokens: &case.tokens[pos..pos + n], pos, outputs, entry: Entry::Trunk };
+            let s = Step { segments: &[Segment::alone(&case.tokens[pos..pos + n], pos, outputs)], entry: Entry::Trunk };
             let got = backends::step(&mut b, &s, case.cols()).expect("runs in parts");
             pos += n;
             let want = &want[(pos - outputs) * case.cols()..pos * case.cols()];
@@ -91,7 +91,7 @@ fn a_step_takes_fewer_tokens_at_once_where_one_dispatch_of_all_would_take_long()
         assert_eq!((b.counters().pipelines, b.counters().buffers), (made.pipelines, made.buffers));
         // A token alone is one submit however slow the GPU is said to be, and a full ring starts nothing.
         let before = b.counters();
-        let s = Step { tokens: &case.tokens[..1], pos: pos - 1, outputs: 0, entry: Entry::Trunk };
+        let s = Step { segments: &[Segment::alone(&case.tokens[..1], pos - 1, 0)], entry: Entry::Trunk };
         while let Ok(()) = b.submit(&s) {}
         let (steps, passes, submits) = since(before, b.counters());
         assert_eq!((steps, steps), (passes, submits));

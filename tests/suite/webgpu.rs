@@ -3,7 +3,7 @@
 use naga::back::msl;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use pagelm::backend::webgpu::{Options, Target, shader_sources};
-use pagelm::backend::{Backend, Limits, Step};
+use pagelm::backend::{Backend, Limits, Segment, Step};
 use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs, WeightId};
 use pagelm::{DType, ErrorKind};
 
@@ -109,7 +109,7 @@ fn pieces_of_any_size_in_any_order_make_the_same_weights() {
             }
         }
         b.finish_weights().expect("is whole");
-        let s = Step { tokens: &case.tokens, pos: 0, outputs: 5, entry: Entry::Trunk };
+        let s = Step { segments: &[Segment::alone(&case.tokens, 0, 5)], entry: Entry::Trunk };
         same(&step(&mut b, &s, case.cols()).expect("runs"), &want, &format!("pieces of {piece}"));
     }
 }
@@ -147,7 +147,7 @@ fn a_host_can_hand_pieces_to_the_queue_itself() {
     b.finish_weights().expect("is whole");
     let total: usize = case.weights.iter().map(Vec::len).sum();
     assert!(raw > total * 9 / 10, "only {raw} of {total} bytes went straight to the GPU");
-    let s = Step { tokens: &case.tokens, pos: 0, outputs: 5, entry: Entry::Trunk };
+    let s = Step { segments: &[Segment::alone(&case.tokens, 0, 5)], entry: Entry::Trunk };
     same(&step(&mut b, &s, case.cols()).expect("runs"), &want, "handed over");
 }
 
@@ -180,7 +180,7 @@ fn a_step_is_one_pass_and_one_submit_and_makes_no_pipeline_and_no_buffer() {
     let mut before = made;
     let mut pos = 0;
     for &n in &case.steps {
-        let s = Step { tokens: &case.tokens[pos..pos + n], pos, outputs: 1, entry: Entry::Trunk };
+        let s = Step { segments: &[Segment::alone(&case.tokens[pos..pos + n], pos, 1)], entry: Entry::Trunk };
         step(&mut b, &s, case.cols()).expect("runs");
         pos += n;
         let c = b.counters();
@@ -191,7 +191,7 @@ fn a_step_is_one_pass_and_one_submit_and_makes_no_pipeline_and_no_buffer() {
         assert_eq!(c.bytes_read - before.bytes_read, 4 * case.cols() as u64);
         before = c;
     }
-    let s = Step { tokens: &case.tokens[..1], pos, outputs: 0, entry: Entry::Trunk };
+    let s = Step { segments: &[Segment::alone(&case.tokens[..1], pos, 0)], entry: Entry::Trunk };
     b.submit(&Step { pos: 1, ..s }).expect("runs");
     pollster::block_on(std::future::poll_fn(|cx| b.poll_logits(cx, &mut []))).expect("is over");
     assert_eq!(b.counters().bytes_read, before.bytes_read, "a step without outputs reads nothing");
@@ -206,7 +206,7 @@ fn several_steps_may_be_on_their_way_and_are_read_in_order() {
     let case = layer(&[1, 1, 1, 1]);
     let mut b = gpu(Options::default());
     let want = run(&mut b, &case).expect("runs one by one");
-    let steps = (0..4).map(|pos| Step { tokens: &case.tokens[pos..=pos], pos, outputs: 1, entry: Entry::Trunk });
+    let steps = (0..4).map(|pos| Step::trunk(&[Segment::alone(&case.tokens[pos..=pos], pos, 1)]));
     steps.clone().for_each(|s| b.submit(&s).expect("is taken"));
     assert_eq!(b.submit(&steps.clone().next().expect("four")).expect_err("full").kind(), ErrorKind::InvalidState);
     for want in want.chunks(case.cols()) {
@@ -265,7 +265,7 @@ fn what_does_not_fit_is_refused_with_its_remedy() {
     assert_eq!(e.kind(), ErrorKind::OutOfMemory);
     assert!(e.to_string().contains("context length"), "{e}");
     backends::load(&mut b, &case).expect("is usable afterwards");
-    let s = |pos, outputs| Step { tokens: &case.tokens, pos, outputs, entry: Entry::Trunk };
+    let s = |pos, outputs| Step::trunk(&[Segment::alone(&case.tokens, pos, outputs)]);
     assert_eq!(b.submit(&s(1, 1)).expect_err("past the context").kind(), ErrorKind::ContextOverflow);
     assert_eq!(b.submit(&s(0, 3)).expect_err("too many rows").kind(), ErrorKind::InvalidArgument);
 }
@@ -279,7 +279,7 @@ fn after_the_device_is_lost_every_call_says_so() {
     let mut b = gpu(Options::default());
     backends::load(&mut b, &case).expect("loads");
     b.device().destroy();
-    let s = Step { tokens: &case.tokens, pos: 0, outputs: 1, entry: Entry::Trunk };
+    let s = Step { segments: &[Segment::alone(&case.tokens, 0, 1)], entry: Entry::Trunk };
     // The first call may only find out.
     let _ = step(&mut b, &s, case.cols());
     let e = step(&mut b, &s, case.cols()).expect_err("the device is gone");

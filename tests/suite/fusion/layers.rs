@@ -52,7 +52,10 @@ fn a_past_of_several_chunks_is_joined_with_one_more_dispatch_for_each_layer() {
     backends::load(&mut b, &case).unwrap();
     let mut count = |pos: usize, n: usize| {
         let before = b.counters().dispatches;
-        let s = pagelm::backend::Step { tokens: &case.tokens[..n], pos, outputs: 1, entry: Entry::Trunk };
+        let s = pagelm::backend::Step {
+            segments: &[pagelm::backend::Segment::alone(&case.tokens[..n], pos, 1)],
+            entry: Entry::Trunk,
+        };
         backends::step(&mut b, &s, case.cols()).unwrap();
         b.counters().dispatches - before
     };

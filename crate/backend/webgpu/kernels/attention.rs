@@ -221,7 +221,8 @@ fn attention_join(a: &Attention, gate: Option<View>, split: &Split) -> Kernel {
 }
 
 /// The shapes whose variants tests compile.
-const LIMITS: Limits = Limits { n_ctx: 4096, max_tokens: 64, max_outputs: 1, kv: KvType::F16 };
+const LIMITS: Limits =
+    Limits { n_ctx: 4096, max_tokens: 64, max_outputs: 1, kv: KvType::F16, blocks: [64; CACHE_KINDS], slots: 1 };
 
 pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();

@@ -22,7 +22,7 @@ const HOW: u64 = 64;
 pub(crate) const ID: u64 = 4;
 
 /// The step that makes the logits.
-const DECODE: Step<'static> = Step { tokens: &[0], pos: 0, outputs: 1, entry: Entry::Trunk };
+const DECODE: Step<'static> = Step::trunk(&[Segment::alone(&[0], 0, 1)]);
 
 pub(crate) struct Sampler {
     pipeline: wgpu::ComputePipeline,

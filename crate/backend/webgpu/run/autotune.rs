@@ -154,12 +154,12 @@ impl Trial {
     }
 
     fn new(graph: Graph, n_ctx: usize, pos: usize, tokens: usize) -> Self {
-        let limits = Limits { n_ctx, max_tokens: tokens, max_outputs: tokens, kv: KvType::F32 };
+        let limits = Limits::one(n_ctx, tokens, KvType::F32);
         Self { plan: Plan::new(graph), limits, pos, tokens: (0..tokens as u32).collect() }
     }
 
     fn step(&self) -> Step<'_> {
-        Step { tokens: &self.tokens, pos: self.pos, outputs: self.tokens.len(), entry: Entry::Trunk }
+        Step::trunk(&[Segment::alone(&self.tokens, self.pos, self.tokens.len())])
     }
 
     /// The number of logits of the step.

@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn the_rate_follows_what_is_measured_and_a_given_one_does_not() {
         let mut budget = SubmitBudget::new(None, true);
-        let step = |n| Step { tokens: &[0; 64][..n], pos: 0, outputs: 1, entry: Entry::Trunk };
+        let step = |n| Step::trunk(&[Segment::alone(&[0; 64][..n], 0, 1)]);
         assert_eq!(budget.of(&step(64)), SOFTWARE / PER_SECOND);
         assert_eq!(budget.of(&step(1)), u64::MAX, "decoding is never cut");
         (0..20).for_each(|_| budget.learn(3_000_000_000, 0.5));

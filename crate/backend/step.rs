@@ -1,0 +1,139 @@
+//! What one run of a plan works on: tokens of one or more sequences, and where the state of each lies.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{CACHE_KINDS, Dim, Entry, Graph, Part, Shape};
+
+/// Positions of a block of the cache.
+pub const BLOCK: usize = 64;
+
+/// The most segments of a step.
+pub const MAX_SEGMENTS: usize = 16;
+
+/// The most recurrent states that a segment keeps. A step with a segment that keeps more than one has at most this many
+/// tokens.
+pub const MAX_KEPT: usize = 8;
+
+/// One run of a part of the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// 1 to [`MAX_SEGMENTS`] of them, with at most [`Limits::max_tokens`](super::Limits::max_tokens) tokens together. Rows
+    /// of a step are those of its segments, one after another.
+    pub segments: &'a [Segment<'a>],
+    /// The part of the graph that runs.
+    pub entry: Entry,
+}
+
+/// Consecutive tokens of one sequence: they see those before them in the sequence, and nothing of other segments.
+///
+/// The sequence's cache is in blocks of [`BLOCK`] positions. Two segments of a step may read the same block, but only one
+/// writes to it. Its recurrent states are in slots: `from` is read and `to` is written, so a slot in neither keeps what it
+/// has.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// Ids below the size of the vocabulary; at least one.
+    pub tokens: &'a [u32],
+    /// The position of the first token.
+    pub pos: usize,
+    /// Rows of logits: those after the last so many tokens.
+    pub outputs: usize,
+    /// The block of positions `BLOCK * i` and on, for each [`CacheKind`](crate::graph::CacheKind). Entries that no token
+    /// of the segment sees are not used, and may be any number.
+    pub blocks: [&'a [u32]; CACHE_KINDS],
+    /// The slot of the recurrent states before the first token; `None` for zeros.
+    pub from: Option<u32>,
+    /// The slots that get the recurrent states after each of the last `to.len()` tokens: 1 to [`MAX_KEPT`] of them.
+    pub to: &'a [u32],
+}
+
+/// The table of a sequence that has the cache for itself.
+static IN_ORDER: [u32; 1024] = {
+    let mut ids = [0; 1024];
+    let mut i = 0;
+    while i < ids.len() {
+        ids[i] = i as u32;
+        i += 1;
+    }
+    ids
+};
+
+impl<'a> Segment<'a> {
+    /// Tokens of a sequence that has the first 65,536 positions of the cache for itself, and slot 0 for its recurrent
+    /// states: where there is only one sequence, and nobody counts blocks.
+    pub fn alone(tokens: &'a [u32], pos: usize, outputs: usize) -> Self {
+        let from = (pos > 0).then_some(0);
+        Self { tokens, pos, outputs, blocks: [&IN_ORDER; CACHE_KINDS], from, to: &[0] }
+    }
+
+    /// The position after the last token.
+    pub fn end(&self) -> usize {
+        self.pos + self.tokens.len()
+    }
+}
+
+impl<'a> Step<'a> {
+    /// A step of the trunk.
+    pub fn trunk(segments: &'a [Segment<'a>]) -> Self {
+        Self { segments, entry: Entry::Trunk }
+    }
+
+    /// Tokens of all segments.
+    pub fn len(&self) -> usize {
+        self.segments.iter().map(|s| s.tokens.len()).sum()
+    }
+
+    /// Whether it has no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Rows of logits of all segments.
+    pub fn outputs(&self) -> usize {
+        self.segments.iter().map(|s| s.outputs).sum()
+    }
+
+    /// The most positions that a token of the step sees, without windows.
+    pub fn keys(&self) -> usize {
+        self.segments.iter().map(Segment::end).max().unwrap_or(0)
+    }
+
+    /// The ids of all rows.
+    pub fn tokens(&self) -> impl Iterator<Item = u32> {
+        self.segments.iter().flat_map(|s| s.tokens.iter().copied())
+    }
+
+    /// The row of each row of logits.
+    pub fn output_rows(&self) -> impl Iterator<Item = usize> {
+        let mut end = 0;
+        self.segments.iter().flat_map(move |s| {
+            end += s.tokens.len();
+            end - s.outputs..end
+        })
+    }
+
+    /// The part of the graph that runs.
+    pub fn part(&self, g: &Graph) -> Result<Part> {
+        g.part(self.entry).ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidState,
+                "the plan has no such part; was the model opened with multi-token prediction?",
+            )
+        })
+    }
+
+    /// The rows of a value in this step.
+    pub fn rows(&self, shape: Shape) -> usize {
+        match shape.rows {
+            Dim::Tokens => self.len(),
+            Dim::Outputs => self.outputs(),
+        }
+    }
+}
+
+/// What a cache is made of, as snapshots take it apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CachePart {
+    /// A block, of all states of this kind.
+    Block(crate::graph::CacheKind, u32),
+    /// A slot, of all recurrent states.
+    Slot(u32),
+}
