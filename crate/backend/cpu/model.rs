@@ -3,7 +3,6 @@
 use super::activations::{self, Block};
 use super::arena::{Arena, Place};
 use super::attention::{self, Attend, attention};
-use super::states::States;
 use super::decode::{Matrix, decode_row};
 use super::delta::{self, Rule};
 use super::lanes::Isa;
@@ -14,6 +13,7 @@ use super::moe;
 use super::packed::Packed;
 use super::pool::Pool;
 use super::rows::{self, RopeTable};
+use super::states::States;
 use crate::backend::{Activations, Limits, Memory, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
