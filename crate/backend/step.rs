@@ -1,7 +1,9 @@
 //! What one run of a plan works on: tokens of one or more sequences, and where the state of each lies.
 
+use std::ops::Range;
+
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{CACHE_KINDS, Dim, Entry, Graph, Part, Shape};
+use crate::graph::{CACHE_KINDS, CacheKind, Dim, Entry, Graph, Part, Shape};
 
 /// Positions of a block of the cache.
 pub const BLOCK: usize = 64;
@@ -36,7 +38,7 @@ pub struct Segment<'a> {
     pub pos: usize,
     /// Rows of logits: those after the last so many tokens.
     pub outputs: usize,
-    /// The block of positions `BLOCK * i` and on, for each [`CacheKind`](crate::graph::CacheKind). Entries that no token
+    /// The block of positions `BLOCK * i` and on, for each [`CacheKind`]. Entries that no token
     /// of the segment sees are not used, and may be any number.
     pub blocks: [&'a [u32]; CACHE_KINDS],
     /// The slot of the recurrent states before the first token; `None` for zeros.
@@ -68,6 +70,30 @@ impl<'a> Segment<'a> {
     pub fn end(&self) -> usize {
         self.pos + self.tokens.len()
     }
+
+    /// The entries of the table of a kind that tokens of the segment use; `window` is how far back they see, if not to the
+    /// start.
+    pub fn used(&self, kind: CacheKind, window: Option<usize>) -> &'a [u32] {
+        let window = window.filter(|_| kind == CacheKind::Window);
+        let first = window.map_or(0, |w| (self.pos + 1).saturating_sub(w));
+        &self.blocks[kind as usize][first / BLOCK..self.end().div_ceil(BLOCK)]
+    }
+
+    /// Where the row of a position lies in a state of a kind: a number of rows from its start.
+    pub fn cache_row(&self, kind: CacheKind, pos: usize) -> usize {
+        self.blocks[kind as usize][pos / BLOCK] as usize * BLOCK + pos % BLOCK
+    }
+}
+
+/// Rows of a step through which a recurrent state goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Of one segment.
+    pub rows: Range<usize>,
+    /// The slot before the first row; `None` for zeros.
+    pub from: Option<u32>,
+    /// The slot after the last row.
+    pub to: u32,
 }
 
 impl<'a> Step<'a> {
@@ -103,10 +129,27 @@ impl<'a> Step<'a> {
 
     /// The row of each row of logits.
     pub fn output_rows(&self) -> impl Iterator<Item = usize> {
+        self.by_rows().flat_map(|(rows, s)| rows.end - s.outputs..rows.end)
+    }
+
+    /// Each segment with its rows.
+    pub fn by_rows(&self) -> impl Iterator<Item = (Range<usize>, &'a Segment<'a>)> {
         let mut end = 0;
-        self.segments.iter().flat_map(move |s| {
+        self.segments.iter().map(move |s| {
             end += s.tokens.len();
-            end - s.outputs..end
+            (end - s.tokens.len()..end, s)
+        })
+    }
+
+    /// Where recurrent states go, in order: each segment up to the first state that it keeps, then token by token.
+    pub fn stretches(&self) -> impl Iterator<Item = Stretch> {
+        self.by_rows().flat_map(|(rows, s)| {
+            let first = rows.end + 1 - s.to.len();
+            s.to.iter().enumerate().map(move |(i, to)| Stretch {
+                rows: if i == 0 { rows.start } else { first + i - 1 }..first + i,
+                from: if i == 0 { s.from } else { Some(s.to[i - 1]) },
+                to: *to,
+            })
         })
     }
 
@@ -133,7 +176,7 @@ impl<'a> Step<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CachePart {
     /// A block, of all states of this kind.
-    Block(crate::graph::CacheKind, u32),
+    Block(CacheKind, u32),
     /// A slot, of all recurrent states.
     Slot(u32),
 }

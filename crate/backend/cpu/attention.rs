@@ -7,11 +7,11 @@
 
 use std::ops::Range;
 
-use super::cache::{BLOCK, Cache, F32s, Panel};
+use super::cache::{Cache, F32s, Paged, Panel};
 use super::lanes::{Ints, Isa, Job};
 use super::math;
 use super::pool::{Pool, Tile};
-use crate::backend::KvType;
+use crate::backend::{BLOCK, KvType};
 use crate::graph::Attention;
 
 /// Keys of a chunk: two blocks. More need more room for scores, fewer more joins.
@@ -20,13 +20,13 @@ const CHUNK: usize = 2 * BLOCK;
 /// Rows of queries (tokens times heads) per task: enough that decoding a block of keys is cheap in comparison.
 const QUERIES: usize = 64;
 
-/// `y` and `q` [tokens, n_head * d_head]; `k` and `v` have the rows up to the last token; the first token is at
-/// position `pos`.
+/// Tokens of one sequence: `y` and `q` [tokens, n_head * d_head]; `k` and `v` have the rows up to the last token; the
+/// first token is at position `pos`.
 pub(super) struct Attend<'a> {
     pub attn: Attention,
     pub q: &'a [f32],
-    pub k: &'a Cache,
-    pub v: &'a Cache,
+    pub k: Paged<'a>,
+    pub v: Paged<'a>,
     pub pos: usize,
 }
 
@@ -193,7 +193,7 @@ impl Task<'_> {
         for b in blocks() {
             let block = a.k.block(chunk * (CHUNK / BLOCK) + b, self.head);
             let (x, y) = (Rows { values: &*room.q, stride: d, len: d }, &mut room.scores[b * BLOCK..]);
-            self.isa.run(Product { cache: a.k, block, decoded: room.block, x, y, stride: CHUNK, fresh: true });
+            self.isa.run(Product { cache: a.k.cache, block, decoded: room.block, x, y, stride: CHUNK, fresh: true });
         }
         self.isa.wide(
             #[inline(always)]
@@ -213,7 +213,7 @@ impl Task<'_> {
             let keys = (seen.end - begin(b)).min(BLOCK);
             let block = a.v.block(chunk * (CHUNK / BLOCK) + b, self.head);
             let x = Rows { values: &room.scores[b * BLOCK..], stride: CHUNK, len: keys };
-            self.isa.run(Product { cache: a.v, block, decoded: room.block, x, y: sums, stride: len, fresh: false });
+            self.isa.run(Product { cache: a.v.cache, block, decoded: room.block, x, y: sums, stride: len, fresh: false });
         }
     }
 }

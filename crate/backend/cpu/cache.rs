@@ -5,13 +5,13 @@
 
 use super::lanes::{Ints, Isa};
 use super::memory::zeros;
-use crate::backend::{KvType, Limits};
+use crate::backend::{BLOCK, KvType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Op};
 use crate::quant::f16_to_f32;
 
-/// Positions of a block.
-pub(super) const BLOCK: usize = 64;
+/// Blocks that are allocated at once.
+const CHUNK: usize = 8;
 
 /// Values that share a scale of q8_0.
 const SCALED: usize = 32;
@@ -85,63 +85,104 @@ impl Layout {
     }
 }
 
-/// All rows of a state: `[block, head, ...]`.
+/// All rows of a state, in chunks of `[block, head, ...]`.
 pub(super) struct Cache {
     pub layout: Layout,
     n_head: usize,
     /// Words, so that f32 is aligned.
-    words: Vec<u32>,
+    chunks: Vec<Vec<u32>>,
+}
+
+/// The rows of one sequence.
+#[derive(Clone, Copy)]
+pub(super) struct Paged<'a> {
+    pub cache: &'a Cache,
+    /// Which block holds positions `BLOCK * i` and on.
+    pub blocks: &'a [u32],
+}
+
+impl<'a> Paged<'a> {
+    /// The rows of a head at positions `BLOCK * i` and on.
+    #[inline(always)]
+    pub(super) fn block(self, i: usize, head: usize) -> &'a [u8] {
+        let len = self.cache.layout.bytes();
+        &self.cache.block(self.blocks[i] as usize)[head * len..][..len]
+    }
 }
 
 impl Cache {
-    /// Room for positions 0 to `n_ctx - 1` of `n_head` heads. Fails if there is not enough memory.
-    pub(super) fn new(layout: Layout, n_head: usize, n_ctx: usize) -> Result<Self> {
-        let words = zeros(n_ctx.div_ceil(BLOCK) * n_head * layout.bytes() / 4)?;
-        Ok(Self { layout, n_head, words })
+    /// Without room; `n_head` heads.
+    pub(super) fn new(layout: Layout, n_head: usize) -> Self {
+        Self { layout, n_head, chunks: Vec::new() }
+    }
+
+    /// Makes room for blocks below `n`. Fails if there is not enough memory.
+    pub(super) fn reserve(&mut self, n: usize) -> Result<()> {
+        while self.chunks.len() * CHUNK < n {
+            self.chunks.push(zeros(CHUNK * self.block_bytes() / 4)?);
+        }
+        Ok(())
     }
 
     pub(super) fn bytes(&self) -> usize {
-        4 * self.words.len()
+        self.chunks.iter().map(|c| size_of_val(&**c)).sum()
     }
 
-    /// The rows of a head in a block.
+    /// Bytes of a block of all heads.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.n_head * self.layout.bytes()
+    }
+
+    /// A block of all heads.
     #[inline(always)]
-    pub(super) fn block(&self, block: usize, head: usize) -> &[u8] {
-        let len = self.layout.bytes();
-        &bytemuck::cast_slice(&self.words)[(block * self.n_head + head) * len..][..len]
+    pub(super) fn block(&self, block: usize) -> &[u8] {
+        let len = self.block_bytes();
+        &bytemuck::cast_slice(&self.chunks[block / CHUNK])[block % CHUNK * len..][..len]
     }
 
-    /// Stores rows `x` [tokens, n_head * d_head] at a position and those after it.
-    pub(super) fn store(&mut self, isa: Isa, pos: usize, x: &[f32]) {
+    pub(super) fn block_mut(&mut self, block: usize) -> &mut [u8] {
+        let len = self.block_bytes();
+        &mut bytemuck::cast_slice_mut(&mut self.chunks[block / CHUNK])[block % CHUNK * len..][..len]
+    }
+
+    /// Stores rows `x` [tokens, n_head * d_head] at a position of a sequence and those after it.
+    pub(super) fn store(&mut self, isa: Isa, blocks: &[u32], pos: usize, x: &[f32]) {
         let Layout { kind, d_head: d, .. } = self.layout;
-        let (layout, len, n_head) = (self.layout, self.layout.bytes(), self.n_head);
-        let memory: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
-        isa.wide(
-            #[inline(always)]
-            || {
-                for (i, x) in x.chunks_exact(d).enumerate() {
-                    let (p, head) = (pos + i / n_head, i % n_head);
-                    let block = &mut memory[(p / BLOCK * n_head + head) * len..][..len];
-                    match kind {
-                        KvType::F32 => put_f32(layout, p % BLOCK, x, bytemuck::cast_slice_mut(block)),
-                        KvType::F16 => put_f16(layout, p % BLOCK, x, bytemuck::cast_slice_mut(block)),
-                        KvType::Q8_0 => put_q8_0(layout, p % BLOCK, x, block),
+        let (layout, len, cols) = (self.layout, self.layout.bytes(), self.n_head * d);
+        let mut done = 0;
+        while done * cols < x.len() {
+            let first = (pos + done) % BLOCK;
+            let x = &x[done * cols..];
+            let x = &x[..x.len().min((BLOCK - first) * cols)];
+            let memory = self.block_mut(blocks[(pos + done) / BLOCK] as usize);
+            isa.wide(
+                #[inline(always)]
+                || {
+                    for (slot, x) in (first..).zip(x.chunks_exact(cols)) {
+                        for (x, block) in x.chunks_exact(d).zip(memory.chunks_exact_mut(len)) {
+                            match kind {
+                                KvType::F32 => put_f32(layout, slot, x, bytemuck::cast_slice_mut(block)),
+                                KvType::F16 => put_f16(layout, slot, x, bytemuck::cast_slice_mut(block)),
+                                KvType::Q8_0 => put_q8_0(layout, slot, x, block),
+                            }
+                        }
                     }
-                }
-            },
-        );
+                },
+            );
+            done += x.len() / cols;
+        }
     }
 }
 
 /// A cache for each state that attention reads, as keys or as values.
-pub(super) fn caches(g: &Graph, limits: Limits) -> Result<Vec<Option<Cache>>> {
+pub(super) fn caches(g: &Graph, kv: KvType) -> Result<Vec<Option<Cache>>> {
     let mut caches: Vec<Option<Cache>> = g.states.iter().map(|_| None).collect();
     for n in &g.nodes {
         let Op::Attention { k, v, attn, .. } = &n.op else { continue };
         for (state, role) in [(k, Role::Keys), (v, Role::Values)] {
-            let layout = Layout { kind: limits.kv, role, d_head: attn.d_head };
+            let layout = Layout { kind: kv, role, d_head: attn.d_head };
             match &caches[state.index()] {
-                None => caches[state.index()] = Some(Cache::new(layout, attn.n_kv_head, limits.n_ctx)?),
+                None => caches[state.index()] = Some(Cache::new(layout, attn.n_kv_head)),
                 Some(other) if other.layout == layout => {}
                 Some(_) => {
                     let what = "attention reads its rows as keys and as values, or in heads of two sizes";

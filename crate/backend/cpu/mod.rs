@@ -21,15 +21,16 @@ mod moe;
 mod packed;
 mod pool;
 mod rows;
+mod states;
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use super::{Activations, Backend, Counters, KvType, Limits, Memory, Step};
+use super::{Activations, Backend, CachePart, Counters, KvType, Limits, Memory, Step};
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Plan, WeightId};
+use crate::graph::{CacheKind, Plan, WeightId};
 use crate::quant;
 use lanes::Isa;
 use model::Model;
@@ -45,6 +46,8 @@ pub struct Cpu {
     ready: VecDeque<Vec<f32>>,
     /// Buffers of logits that were read, for reuse.
     spare: Vec<Vec<f32>>,
+    /// Parts of the cache that were read and not taken.
+    read: VecDeque<Vec<u8>>,
     counters: Counters,
 }
 
@@ -93,9 +96,9 @@ impl Cpu {
 
     fn with_pool(pool: Pool, level: u8) -> Self {
         let isa = Isa::at_most(level);
-        let (model, ready, spare, counters) = Default::default();
+        let (model, ready, spare, read, counters) = Default::default();
         let activations = Activations::F32;
-        Self { pool, isa, activations, model, ready, spare, counters }
+        Self { pool, isa, activations, model, ready, spare, read, counters }
     }
 
     /// The most threads that will work, the caller's among them.
@@ -133,6 +136,7 @@ impl Backend for Cpu {
     fn prepare(&mut self, plan: Plan, limits: Limits) -> Result<()> {
         self.ready.clear();
         self.spare.clear();
+        self.read.clear();
         self.counters = Counters::default();
         self.model = None; // frees the old one before the new one is allocated
         let model = Model::new(plan.expanded(), limits, self.activations)?;
@@ -175,14 +179,33 @@ impl Backend for Cpu {
         })())
     }
 
-    fn save_recurrent(&mut self) -> Result<()> {
-        self.model()?.save_recurrent();
+    fn copy_block(&mut self, kind: CacheKind, from: u32, to: u32) -> Result<()> {
+        self.model()?.states.copy_block(kind, from as usize, to as usize)
+    }
+
+    fn part_bytes(&self, part: CachePart) -> usize {
+        self.model.as_ref().map_or(0, |m| m.states.part_bytes(part))
+    }
+
+    fn submit_read(&mut self, part: CachePart) -> Result<()> {
+        let mut bytes = Vec::new();
+        self.model()?.states.read(part, &mut bytes);
+        self.read.push_back(bytes);
         Ok(())
     }
 
-    fn restore_recurrent(&mut self) -> Result<()> {
-        self.model()?.restore_recurrent();
-        Ok(())
+    fn poll_read(&mut self, _: &mut Context<'_>, bytes: &mut [u8]) -> Poll<Result<()>> {
+        Poll::Ready(match self.read.pop_front() {
+            Some(read) => {
+                bytes.copy_from_slice(&read);
+                Ok(())
+            }
+            None => Err(Error::new(ErrorKind::InvalidState, "every part that was submitted was read")),
+        })
+    }
+
+    fn write_part(&mut self, part: CachePart, bytes: &[u8]) -> Result<()> {
+        self.model()?.states.write(part, bytes)
     }
 
     fn counters(&self) -> Counters {

@@ -3,7 +3,7 @@
 use super::activations::{self, Block};
 use super::arena::{Arena, Place};
 use super::attention::{self, Attend, attention};
-use super::cache::{Cache, caches};
+use super::states::States;
 use super::decode::{Matrix, decode_row};
 use super::delta::{self, Rule};
 use super::lanes::Isa;
@@ -17,7 +17,7 @@ use super::rows::{self, RopeTable};
 use crate::backend::{Activations, Limits, Memory, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Dim, Entry, Graph, Op, Plan, Rope, State, StateId, ValueId, WeightId};
+use crate::graph::{Dim, Graph, Op, Plan, Rope, ValueId, WeightId};
 use crate::quant;
 
 pub(super) struct Model {
@@ -27,14 +27,9 @@ pub(super) struct Model {
     memory: Arena,
     /// The decoded weights that are read value by value (norms, biases, frequencies). Others are empty.
     vectors: Vec<Vec<f32>>,
-    /// `[rows, cols]`; empty for states that have a cache.
-    states: Vec<Vec<f32>>,
-    /// The caches of the states that attention reads.
-    caches: Vec<Option<Cache>>,
+    pub states: States,
     /// Room for one token's sums of attention.
     sums: Vec<f32>,
-    /// Copies of the recurrent states; empty for the others.
-    saved: Vec<Vec<f32>>,
     /// `[max_tokens | max_outputs, cols]`. A value starts at the start of its slot.
     slots: Vec<Vec<f32>>,
     /// The value that was last quantised to int8, and its blocks.
@@ -62,16 +57,12 @@ impl Model {
         let sizes = g.weights.iter().zip(&packed).map(|(w, p)| p.as_ref().map_or(w.bytes(), Packed::bytes));
         let (memory, places) = Arena::new(sizes)?;
         let weights: Vec<_> = places.into_iter().zip(packed).map(|(place, packed)| Weight { place, packed }).collect();
-        let caches = caches(g, limits)?;
-        let rows = |(s, c): (&State, &Option<Cache>)| if c.is_some() { 0 } else { s.rows.count(limits.n_ctx) * s.cols };
-        let states = g.states.iter().zip(&caches).map(|s| zeros(rows(s))).collect::<Result<_>>()?;
+        let states = States::new(g, limits)?;
         let sums = g.nodes.iter().filter_map(|n| match &n.op {
             Op::Attention { attn, .. } => Some(attention::sums_of_token(attn, limits.n_ctx)),
             _ => None,
         });
         let sums = zeros(sums.max().unwrap_or(0))?;
-        let copy = |s: &State| zeros(if s.rows.is_recurrent() { s.rows.count(0) * s.cols } else { 0 });
-        let saved = g.states.iter().map(copy).collect::<Result<_>>()?;
         let rows = |d: Dim| match d {
             Dim::Tokens => limits.max_tokens,
             Dim::Outputs => limits.max_outputs,
@@ -87,7 +78,7 @@ impl Model {
         });
         let blocks = (None, zeros(whole.max().unwrap_or(0))?);
         let ropes = Vec::new();
-        Ok(Self { weights, memory, vectors, states, caches, sums, saved, slots, blocks, ropes, limits, plan })
+        Ok(Self { weights, memory, vectors, states, sums, slots, blocks, ropes, limits, plan })
     }
 
     pub(super) fn write_weight(&mut self, pool: &Pool, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
@@ -149,24 +140,26 @@ impl Model {
     /// Runs the nodes of the step's entry.
     pub(super) fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>) -> Result<()> {
         let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
-        if step.tokens.len() > max_tokens || step.outputs > max_outputs.min(step.tokens.len()) {
-            bail!(InvalidArgument, "{} tokens with {} outputs are over the limits", step.tokens.len(), step.outputs);
+        let (tokens, outputs) = (step.len(), step.outputs());
+        if tokens > max_tokens || outputs > max_outputs {
+            bail!(InvalidArgument, "{tokens} tokens with {outputs} outputs are over the limits");
         }
-        if step.pos + step.tokens.len() > n_ctx {
-            bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.pos + step.tokens.len());
+        if step.keys() > n_ctx {
+            bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.keys());
         }
-        self.ropes.iter_mut().for_each(|r| r.turn(step.pos, step.tokens.len()));
+        self.states.reserve(&self.plan.graph, step)?;
+        self.ropes.iter_mut().for_each(|r| r.turn(step.segments.iter().flat_map(|s| s.pos..s.end())));
         self.blocks.0 = None;
         let part = step.part(&self.plan.graph)?;
-        if step.pos == 0 && step.entry == Entry::Trunk {
-            let states = self.states.iter_mut().zip(&self.plan.graph.states);
-            states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|(state, _)| state.fill(0.0));
-        }
         for i in part.nodes {
             let v = ValueId(i as u32);
             let node = self.plan.graph.node(v);
             match (&node.op, node.shape) {
-                (&Op::KvStore { x, state }, _) => self.store(isa, x, state, step),
+                (&Op::KvStore { x, state }, _) => {
+                    let mut states = std::mem::take(&mut self.states);
+                    states.store(isa, state, step, self.value(x, step));
+                    self.states = states;
+                }
                 (_, Some(shape)) => {
                     if let &Op::MatMul { w, x } | &Op::MoeMatMul { w, x, .. } = &node.op
                         && self.weights[w.index()].packed.is_some()
@@ -178,28 +171,18 @@ impl Model {
                     let slot = self.plan.slot(v).0 as usize;
                     let mut y = std::mem::take(&mut self.slots[slot]);
                     // So is what else the op writes: its state, or the sums of attention.
-                    let recurrent = node.op.recurrent_state().map(|s| s.index());
-                    let mut aside = std::mem::take(recurrent.map_or(&mut self.sums, |s| &mut self.states[s]));
+                    let recurrent = node.op.recurrent_state();
+                    let mut aside = std::mem::take(recurrent.map_or(&mut self.sums, |s| self.states.slots(s)));
                     let run = Run { m: self, pool, isa, step };
                     let done = run.op(&node.op, shape.cols, &mut aside, &mut y[..step.rows(shape) * shape.cols]);
                     self.slots[slot] = y;
-                    *recurrent.map_or(&mut self.sums, |s| &mut self.states[s]) = aside;
+                    *recurrent.map_or(&mut self.sums, |s| self.states.slots(s)) = aside;
                     done?;
                 }
                 (op, None) => unreachable!("{} makes a value", op.name()),
             }
         }
         Ok(())
-    }
-
-    pub(super) fn save_recurrent(&mut self) {
-        let recurrent = self.saved.iter_mut().zip(&self.states).filter(|(saved, _)| !saved.is_empty());
-        recurrent.for_each(|(saved, state)| saved.copy_from_slice(state));
-    }
-
-    pub(super) fn restore_recurrent(&mut self) {
-        let recurrent = self.saved.iter().zip(&mut self.states).filter(|(saved, _)| !saved.is_empty());
-        recurrent.for_each(|(saved, state)| state.copy_from_slice(saved));
     }
 
     /// The logits of the last step.
@@ -212,24 +195,9 @@ impl Model {
         let f32s = |all: &[Vec<f32>]| all.iter().map(|v| 4 * v.len() as u64).sum::<u64>();
         Memory {
             weights: self.memory.bytes() as u64 + f32s(&self.vectors),
-            kv: f32s(&self.states)
-                + f32s(&self.saved)
-                + self.caches.iter().flatten().map(|c| c.bytes() as u64).sum::<u64>(),
+            kv: self.states.bytes(),
             scratch: f32s(&self.slots) + (size_of_val(&*self.blocks.1) + size_of_val(&*self.sums)) as u64,
         }
-    }
-
-    fn store(&mut self, isa: Isa, x: ValueId, state: StateId, step: &Step<'_>) {
-        let at = step.pos * self.plan.graph.state(state).cols;
-        let mut cache = self.caches[state.index()].take();
-        let mut rows = std::mem::take(&mut self.states[state.index()]);
-        let x = self.value(x, step);
-        match &mut cache {
-            Some(cache) => cache.store(isa, step.pos, x),
-            None => rows[at..at + x.len()].copy_from_slice(x),
-        }
-        self.states[state.index()] = rows;
-        self.caches[state.index()] = cache;
     }
 
     /// Quantises a value to int8 once; all matrices with this input use it.
@@ -331,11 +299,14 @@ impl Run<'_> {
                 table.apply(pool, isa, value(x), cols, y);
             }
             Op::KvStore { .. } => unreachable!("`run` stores"),
-            Op::KvLoad { state } => y.copy_from_slice(&m.states[state.index()][step.pos * cols..][..y.len()]),
+            Op::KvLoad { state } => m.states.load(state, step, y),
             Op::Attention { q, k, v, attn, .. } => {
-                let [k, v] =
-                    [k, v].map(|s| m.caches[s.index()].as_ref().expect("`caches` made one for each attention"));
-                attention(pool, isa, &Attend { attn, q: value(q), k, v, pos: step.pos }, aside, y);
+                for (rows, s) in step.by_rows() {
+                    let [k, v] = [k, v].map(|state| m.states.paged(state, s));
+                    let at = rows.start * cols..rows.end * cols;
+                    let attend = Attend { attn, q: &value(q)[at.clone()], k, v, pos: s.pos };
+                    attention(pool, isa, &attend, aside, &mut y[at]);
+                }
             }
             Op::Add { a, b } => rows::add(pool, isa, value(a), value(b), y),
             Op::Concat { a, b } => rows::concat(value(a), value(b), m.cols(a), y),
@@ -344,11 +315,25 @@ impl Run<'_> {
             Op::SigmoidGate { x, gate } => rows::sigmoid_gate(pool, isa, value(x), value(gate), y),
             Op::Slice { x, group, start, len } => rows::slice(value(x), group, start, len, y),
             Op::L2Norm { x, d_head, eps, scale } => rows::l2_norm(pool, isa, value(x), d_head, (eps, scale), y),
-            Op::SsmConv { x, w, .. } => delta::ssm_conv(isa, value(x), vector(w), aside, y),
-            Op::DeltaRule { q, k, v, alpha, beta, a, dt, delta, .. } => {
-                let (q, k, v, alpha, beta) = (value(q), value(k), value(v), value(alpha), value(beta));
-                let (a, dt) = (vector(a), vector(dt));
-                delta::delta_rule(isa, &Rule { delta, q, k, v, alpha, beta, a, dt }, aside, y);
+            Op::SsmConv { x, w, state } => {
+                let len = m.states.slot_len(state);
+                for stretch in step.stretches() {
+                    let at = stretch.rows.start * cols..stretch.rows.end * cols;
+                    delta::ssm_conv(isa, &value(x)[at.clone()], vector(w), stretch.state(aside, len), &mut y[at]);
+                }
+            }
+            Op::DeltaRule { q, k, v, alpha, beta, a, dt, delta, state, .. } => {
+                let (len, a, dt) = (m.states.slot_len(state), vector(a), vector(dt));
+                for stretch in step.stretches() {
+                    let of = |x: ValueId| {
+                        let cols = m.cols(x);
+                        &value(x)[stretch.rows.start * cols..stretch.rows.end * cols]
+                    };
+                    let [q, k, v, alpha, beta] = [q, k, v, alpha, beta].map(of);
+                    let y = &mut y[stretch.rows.start * cols..stretch.rows.end * cols];
+                    let rule = Rule { delta, q, k, v, alpha, beta, a, dt };
+                    delta::delta_rule(isa, &rule, stretch.state(aside, len), y);
+                }
             }
             Op::MoeRoute { x, n_used, renormalise } => moe::moe_route(value(x), m.cols(x), n_used, renormalise, y),
             Op::MoeMatMul { w, x, route, .. } => {
@@ -374,7 +359,9 @@ impl Run<'_> {
             Op::MoeSum { x, route } => moe::moe_sum(isa, value(x), value(route), m.cols(route) / 2, y, cols),
             Op::LastRows { x } => {
                 let x = value(x);
-                y.copy_from_slice(&x[x.len() - y.len()..]);
+                for (row, y) in step.output_rows().zip(y.chunks_exact_mut(cols)) {
+                    y.copy_from_slice(&x[row * cols..][..cols]);
+                }
             }
         }
         Ok(())
@@ -382,7 +369,7 @@ impl Run<'_> {
 
     fn embed(&self, w: WeightId, scale: f32, cols: usize, y: &mut [f32]) -> Result<()> {
         let rows = self.m.graph().weight(w).rows;
-        for (y, &token) in y.chunks_exact_mut(cols).zip(self.step.tokens) {
+        for (y, token) in y.chunks_exact_mut(cols).zip(self.step.tokens()) {
             if token as usize >= rows {
                 bail!(TokenOutOfRange, "token {token}, the embedding has {rows} rows");
             }

@@ -170,12 +170,12 @@ impl RopeTable {
         Self { rope, speeds: (0..rope.n_rot / 2).map(speed).collect(), turns: Vec::new() }
     }
 
-    /// Computes the table of a step.
-    pub(super) fn turn(&mut self, pos: usize, tokens: usize) {
+    /// Computes the table of a step with tokens at these positions.
+    pub(super) fn turn(&mut self, positions: impl Iterator<Item = usize>) {
         let turn = |angle: f64| (angle.cos() as f32, angle.sin() as f32);
         let speeds = &self.speeds;
         self.turns.clear();
-        self.turns.extend((pos..pos + tokens).flat_map(|p| speeds.iter().map(move |s| turn(p as f64 * s))));
+        self.turns.extend(positions.flat_map(|p| speeds.iter().map(move |s| turn(p as f64 * s))));
     }
 
     /// Rotates the heads of `x` [tokens, cols].

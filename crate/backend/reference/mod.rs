@@ -10,10 +10,10 @@ mod ops;
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use super::{Activations, Backend, Counters, Limits, Memory, Step};
+use super::{Activations, BLOCK, Backend, CachePart, Counters, Limits, Memory, Step};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Entry, Graph, Plan, ValueId, WeightId};
+use crate::graph::{CacheKind, Graph, Plan, State, StateId, ValueId, WeightId};
 use crate::quant;
 use ops::Run;
 
@@ -24,8 +24,8 @@ pub struct Reference {
     activations: Activations,
     weights: Vec<Vec<u8>>,
     states: Vec<Vec<f64>>,
-    /// A copy of them; only the recurrent ones are ever put back.
-    saved: Vec<Vec<f64>>,
+    /// Parts of the cache that are being read.
+    read: VecDeque<Vec<u8>>,
     /// The value of each node in the last step, `[rows, cols]`.
     values: Vec<Vec<f64>>,
     ready: VecDeque<Vec<f32>>,
@@ -55,6 +55,30 @@ impl Reference {
     pub fn graph(&self) -> &Graph {
         &self.plan.as_ref().expect("prepare comes first").graph
     }
+
+    /// Each state that has a share in a part of the cache: where that starts, its length, and the state.
+    fn parts(&mut self, part: CachePart) -> impl Iterator<Item = (usize, usize, &mut Vec<f64>)> {
+        let g = &self.plan.as_ref().expect("prepare comes first").graph;
+        let (CachePart::Block(_, number) | CachePart::Slot(number)) = part;
+        let states = self.states.iter_mut().enumerate();
+        states.filter_map(move |(i, s)| part_len(g, i, part).map(|len| (number as usize * len, len, s)))
+    }
+}
+
+/// Values of a block or a slot of a state.
+fn unit(g: &Graph, state: usize) -> usize {
+    let State { rows, cols, .. } = g.states[state];
+    rows.count(BLOCK) * cols
+}
+
+/// The same, if it has a share in a part of this kind.
+fn part_len(g: &Graph, state: usize, part: CachePart) -> Option<usize> {
+    let recurrent = g.states[state].rows.is_recurrent();
+    let shares = match part {
+        CachePart::Block(kind, _) => !recurrent && g.cache_kind(StateId(state as u32)) == kind,
+        CachePart::Slot(_) => recurrent,
+    };
+    shares.then(|| unit(g, state))
 }
 
 impl Backend for Reference {
@@ -70,7 +94,12 @@ impl Backend for Reference {
         let plan = plan.expanded();
         let g = &plan.graph;
         self.weights = g.weights.iter().map(|w| vec![0; w.bytes()]).collect();
-        self.states = g.states.iter().map(|s| vec![0.0; s.rows.count(limits.n_ctx) * s.cols]).collect();
+        let len = |i: usize| {
+            let context = g.cache_kind(StateId(i as u32)) as usize;
+            let blocks = if g.states[i].rows.is_recurrent() { limits.slots } else { limits.blocks[context] };
+            blocks * unit(g, i)
+        };
+        self.states = (0..g.states.len()).map(|i| vec![0.0; len(i)]).collect();
         self.values = vec![Vec::new(); g.nodes.len()];
         self.plan = Some(plan);
         Ok(())
@@ -94,10 +123,6 @@ impl Backend for Reference {
     fn submit(&mut self, step: &Step<'_>) -> Result<()> {
         let part = step.part(self.graph())?;
         let plan = self.plan.take().expect("`graph` has seen it");
-        if step.pos == 0 && step.entry == Entry::Trunk {
-            let states = self.states.iter_mut().zip(&plan.graph.states);
-            states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|(state, _)| state.fill(0.0));
-        }
         for i in part.nodes {
             let activations = self.activations;
             let run = Run { activations, g: &plan.graph, weights: &self.weights, values: &self.values, step };
@@ -116,15 +141,35 @@ impl Backend for Reference {
         Poll::Ready(Ok(()))
     }
 
-    fn save_recurrent(&mut self) -> Result<()> {
-        self.saved = self.states.clone();
+    fn copy_block(&mut self, kind: CacheKind, from: u32, to: u32) -> Result<()> {
+        for (_, len, rows) in self.parts(CachePart::Block(kind, 0)) {
+            rows.copy_within(from as usize * len..(from as usize + 1) * len, to as usize * len);
+        }
         Ok(())
     }
 
-    fn restore_recurrent(&mut self) -> Result<()> {
-        let plan = self.plan.as_ref().expect("prepare comes first");
-        let states = self.states.iter_mut().zip(&self.saved).zip(&plan.graph.states);
-        states.filter(|(_, s)| s.rows.is_recurrent()).for_each(|((state, saved), _)| state.clone_from(saved));
+    fn part_bytes(&self, part: CachePart) -> usize {
+        let g = self.graph();
+        (0..g.states.len()).filter_map(|i| part_len(g, i, part)).map(|len| 8 * len).sum()
+    }
+
+    fn submit_read(&mut self, part: CachePart) -> Result<()> {
+        let values = self.parts(part).flat_map(|(at, len, rows)| rows[at..at + len].to_vec());
+        let bytes = values.flat_map(f64::to_le_bytes).collect();
+        self.read.push_back(bytes);
+        Ok(())
+    }
+
+    fn poll_read(&mut self, _: &mut Context<'_>, bytes: &mut [u8]) -> Poll<Result<()>> {
+        bytes.copy_from_slice(&self.read.pop_front().expect("a read was submitted"));
+        Poll::Ready(Ok(()))
+    }
+
+    fn write_part(&mut self, part: CachePart, bytes: &[u8]) -> Result<()> {
+        let mut values = bytes.as_chunks().0.iter().copied().map(f64::from_le_bytes);
+        for (at, len, rows) in self.parts(part) {
+            rows[at..at + len].iter_mut().zip(&mut values).for_each(|(x, v)| *x = v);
+        }
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! The formula of each op over f64 rows.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use crate::backend::{Activations, Step};
+use crate::backend::{Activations, Segment, Step, Stretch};
 use crate::error::Result;
-use crate::graph::{Act, Attention, Graph, Op, Rope, RopePairs, StateId, ValueId, WeightId};
+use crate::graph::{Act, Attention, Graph, Op, Rope, RopePairs, State, StateId, ValueId, WeightId};
 use crate::quant;
 
 /// What the ops of one step read.
@@ -49,15 +50,22 @@ impl Run<'_> {
             Op::RmsNorm { x, w, eps } => self.rms_norm(x, w, f64::from(eps))?,
             Op::Rope { x, ref rope } => self.rope(x, rope)?,
             Op::KvStore { x, state } => {
-                let rows = self.value(x);
-                states[state.index()][self.step.pos * self.cols(x)..][..rows.len()].copy_from_slice(rows);
+                let cols = self.cols(x);
+                for (row, x) in self.cache_rows(state).zip(self.value(x).chunks_exact(cols)) {
+                    states[state.index()][row * cols..][..cols].copy_from_slice(x);
+                }
                 Vec::new()
             }
             Op::KvLoad { state } => {
-                let cols = self.g.state(state).cols;
-                states[state.index()][self.step.pos * cols..][..self.step.tokens.len() * cols].to_vec()
+                let (cols, rows) = (self.g.state(state).cols, &states[state.index()]);
+                self.cache_rows(state).flat_map(|row| &rows[row * cols..][..cols]).copied().collect()
             }
-            Op::Attention { q, k, v, ref attn, .. } => self.attention(q, states, k, v, attn),
+            Op::Attention { q, k, v, ref attn, .. } => {
+                let per_row = attn.n_head * attn.d_head;
+                let heads = |rows: Range<usize>| &self.value(q)[rows.start * per_row..rows.end * per_row];
+                let segments = self.step.by_rows();
+                segments.flat_map(|(rows, s)| self.attention(s, heads(rows), states, k, v, attn)).collect()
+            }
             Op::Add { a, b } => zip(a, b, &|a, b| a + b),
             Op::Concat { a, b } => {
                 let rows = self.value(a).chunks_exact(self.cols(a)).zip(self.value(b).chunks_exact(self.cols(b)));
@@ -77,8 +85,12 @@ impl Run<'_> {
                 let heads = self.value(x).chunks_exact(d_head);
                 heads.flat_map(|h| h.iter().map(move |v| v / norm(h) * f64::from(scale))).collect()
             }
-            Op::SsmConv { x, w, state } => self.ssm_conv(x, w, &mut states[state.index()])?,
-            Op::DeltaRule { state, .. } => self.delta_rule(op, &mut states[state.index()])?,
+            Op::SsmConv { x, w, state } => {
+                self.recurrence(state, states, |rows, state| self.ssm_conv(x, w, rows, state))?
+            }
+            Op::DeltaRule { state, .. } => {
+                self.recurrence(state, states, |rows, state| self.delta_rule(op, rows, state))?
+            }
             Op::MoeRoute { x, n_used, renormalise } => self.moe_route(x, n_used, renormalise),
             Op::MoeMatMul { w, x, route, n_expert } => self.moe_matmul(w, x, route, n_expert)?,
             Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => {
@@ -86,16 +98,39 @@ impl Run<'_> {
             }
             Op::MoeSum { x, route } => self.moe_sum(x, route),
             Op::LastRows { x } => {
-                let x = self.value(x);
-                let cols = x.len() / self.step.tokens.len();
-                x[x.len() - self.step.outputs * cols..].to_vec()
+                let (x, cols) = (self.value(x), self.cols(x));
+                self.step.output_rows().flat_map(|row| &x[row * cols..][..cols]).copied().collect()
             }
         })
     }
 
+    /// The rows of a state that belong to the rows of the step.
+    fn cache_rows(&self, state: StateId) -> impl Iterator<Item = usize> {
+        let kind = self.g.cache_kind(state);
+        self.step.segments.iter().flat_map(move |s| (s.pos..s.end()).map(move |p| s.cache_row(kind, p)))
+    }
+
+    /// Gives `run` the rows of each stretch and a copy of the state before them, which it updates.
+    fn recurrence(
+        &self,
+        state: StateId,
+        states: &mut [Vec<f64>],
+        run: impl Fn(Range<usize>, &mut Vec<f64>) -> Result<Vec<f64>>,
+    ) -> Result<Vec<f64>> {
+        let State { rows, cols, .. } = self.g.state(state);
+        let (len, slots) = (rows.count(0) * cols, &mut states[state.index()]);
+        let mut y = Vec::new();
+        for Stretch { rows, from, to } in self.step.stretches() {
+            let mut m = from.map_or(vec![0.0; len], |slot| slots[slot as usize * len..][..len].to_vec());
+            y.extend(run(rows, &mut m)?);
+            slots[to as usize * len..][..len].copy_from_slice(&m);
+        }
+        Ok(y)
+    }
+
     fn embed(&self, w: WeightId, scale: f64) -> Result<Vec<f64>> {
         let mut y = Vec::new();
-        for &token in self.step.tokens {
+        for token in self.step.tokens() {
             y.extend(self.row(w, token as usize)?.iter().map(|v| v * scale));
         }
         Ok(y)
@@ -147,10 +182,11 @@ impl Run<'_> {
         let freqs = rope.freqs.map(|f| self.row(f, 0)).transpose()?;
         let mut y = self.value(x).to_vec();
         let cols = self.cols(x);
-        for (t, row) in y.chunks_exact_mut(cols).enumerate() {
+        let positions = self.step.segments.iter().flat_map(|s| s.pos..s.end());
+        for (pos, row) in positions.zip(y.chunks_exact_mut(cols)) {
             for head in row.chunks_exact_mut(rope.d_head) {
                 for i in 0..rope.n_rot / 2 {
-                    let pos = (self.step.pos + t) as f64 * f64::from(rope.scale);
+                    let pos = pos as f64 * f64::from(rope.scale);
                     let divisor = freqs.as_ref().map_or(1.0, |f| f[i]);
                     let angle = pos * f64::from(rope.base).powf(-2.0 * i as f64 / rope.n_rot as f64) / divisor;
                     let (a, b) = match rope.pairs {
@@ -166,17 +202,25 @@ impl Run<'_> {
         Ok(y)
     }
 
-    fn attention(&self, q: ValueId, states: &[Vec<f64>], k: StateId, v: StateId, a: &Attention) -> Vec<f64> {
-        let (k, v) = (&states[k.index()], &states[v.index()]);
+    /// `q`: the rows of a segment.
+    fn attention(
+        &self,
+        s: &Segment<'_>,
+        q: &[f64],
+        states: &[Vec<f64>],
+        k: StateId,
+        v: StateId,
+        a: &Attention,
+    ) -> Vec<f64> {
         let (d, group, kv_cols) = (a.d_head, a.n_head / a.n_kv_head, a.n_kv_head * a.d_head);
+        let row = |state: StateId, p| &states[state.index()][s.cache_row(self.g.cache_kind(state), p) * kv_cols..];
         let mut y = Vec::new();
-        for (t, row) in self.value(q).chunks_exact(a.n_head * d).enumerate() {
-            let pos = self.step.pos + t;
+        for (pos, q) in (s.pos..).zip(q.chunks_exact(a.n_head * d)) {
             let first = a.window.map_or(0, |w| (pos + 1).saturating_sub(w));
-            for (h, q) in row.chunks_exact(d).enumerate() {
+            for (h, q) in q.chunks_exact(d).enumerate() {
                 let head = h / group * d..h / group * d + d;
-                let key = |p: usize| &k[p * kv_cols..][head.clone()];
-                let val = |p: usize| &v[p * kv_cols..][head.clone()];
+                let key = |p: usize| &row(k, p)[head.clone()];
+                let val = |p: usize| &row(v, p)[head.clone()];
                 let score = |p: usize| {
                     let s = q.iter().zip(key(p)).map(|(q, k)| q * k).sum::<f64>() * f64::from(a.scale);
                     a.softcap.map_or(s, |cap| softcap(s, cap))
