@@ -13,10 +13,10 @@ var<workgroup> probs: array<f32, WG * PER>;
 var<workgroup> sums: array<V, WG>;
 var<workgroup> weights: array<f32, WG>;
 
-fn score(key: u32, kv_head: u32) -> f32 {
+fn score(row: u32, kv_head: u32) -> f32 {
     var s = V(0.0);
     for (var i = 0u; i < N; i++) {
-        s = fma(query[i], k_at(key, kv_head, i), s);
+        s = fma(query[i], k_at(row, kv_head, i), s);
     }
     return capped(sum_v(s));
 }
@@ -30,7 +30,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     if (tid < N) {
         query[tid] = q[at + tid] * SCALE;
     }
-    let end = now.pos + wid.z + 1u;
+    let table = row_table(wid.z);
+    let end = row_pos(wid.z) + 1u;
     let start = select(0u, end - min(WINDOW, end), WINDOW > 0u);
     let d = tid % N;
     let split = tid / N;
@@ -45,7 +46,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             let key = base + i * WG + tid;
             s[i] = NEVER;
             if (key < end) {
-                s[i] = score(key, kv_head);
+                s[i] = score(kv_row(table, key), kv_head);
             }
             mine = max(mine, s[i]);
         }
@@ -64,7 +65,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         top = mine;
         if (split < SPLITS) {
             for (var j = split; j < min(TILE, end - base); j += SPLITS) {
-                sum += probs[j] * v_at(base + j, kv_head, d);
+                sum += probs[j] * v_at(kv_row(table, base + j), kv_head, d);
                 total += probs[j];
             }
         }

@@ -1,7 +1,6 @@
 // Keys per chunk in this step: as many chunks as fill a GPU, of SHORTEST to CHUNK keys. `Chunks` in Rust computes the
 // same.
 fn chunk_keys() -> u32 {
-    let keys = now.pos + now.tokens;
-    let seen = select(keys, min(WINDOW, keys), WINDOW > 0u);
+    let seen = select(now.keys, min(WINDOW, now.keys), WINDOW > 0u);
     return min((seen + WANTED * SHORTEST - 1u) / (WANTED * SHORTEST) * SHORTEST, CHUNK);
 }

@@ -9,7 +9,7 @@ fn decay(x: f32) -> f32 { return exp(max(x, -100.0)); }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let end = now.pos + wid.z + 1u;
+    let end = row_pos(wid.z) + 1u;
     let seen = select(end, min(WINDOW, end), WINDOW > 0u);
     let keys = chunk_keys();
     let chunks = (seen + keys - 1u) / keys;

@@ -24,7 +24,8 @@ fn decay(x: f32) -> f32 { return exp(max(x, -100.0)); }
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let head0 = wid.x * G;
     let kv_head = head0 / (HEADS / KV_HEADS);
-    let end = now.pos + wid.z + 1u;
+    let table = row_table(wid.z);
+    let end = row_pos(wid.z) + 1u;
     let start = select(0u, end - min(WINDOW, end), WINDOW > 0u);
     let keys = chunk_keys();
     let chunk = start + wid.y * keys;
@@ -42,10 +43,14 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         for (var i = 0u; i < G * EACH; i++) {
             s[i] = 0.0;
         }
+        // Scores of keys beyond the chunk are not stored.
+        var rows_of: array<u32, EACH>;
+        for (var u = 0u; u < EACH; u++) {
+            rows_of[u] = kv_row(table, chunk + min(base + u * KEYS + tid / LANES, count - 1u));
+        }
         for (var i = tid % LANES; i < N; i += LANES) {
             for (var u = 0u; u < EACH; u++) {
-                // Scores of keys beyond the chunk are not stored.
-                let key = k_at(chunk + min(base + u * KEYS + tid / LANES, count - 1u), kv_head, i);
+                let key = k_at(rows_of[u], kv_head, i);
                 for (var g = 0u; g < G; g++) {
                     s[g * EACH + u] += dot_v(query[g * N + i], key);
                 }
@@ -99,7 +104,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         for (var first = tid / N; first < count; first += SPLITS * AHEAD) {
             var values: array<V, AHEAD>;
             for (var u = 0u; u < AHEAD; u++) {
-                values[u] = v_at(chunk + min(first + u * SPLITS, count - 1u), kv_head, d);
+                values[u] = v_at(kv_row(table, chunk + min(first + u * SPLITS, count - 1u)), kv_head, d);
             }
             for (var u = 0u; u < AHEAD; u++) {
                 let j = first + u * SPLITS;

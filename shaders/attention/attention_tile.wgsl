@@ -21,24 +21,27 @@ fn decay(x: f32) -> f32 { return exp(max(x, -100.0)); }
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let a = tid / 8u;
     let b = tid % 8u;
-    let last = now.tokens - 1u;
+    let at_z = tile_of(wid.z, TOKENS);
+    let segment = now.segment[at_z.x];
+    let last = segment.first + segment.tokens - 1u;
     // Tiles with the most keys start first.
-    let t0 = (last / TOKENS - wid.z) * TOKENS;
+    let t0 = segment.first + ((segment.tokens - 1u) / TOKENS - at_z.y) * TOKENS;
+    let table = row_table(t0);
+    let pos = row_pos(t0);
     let head0 = wid.x * GROUP;
     let kv_head = head0 / (HEADS / KV_HEADS);
-    let end = now.pos + min(t0 + TOKENS, now.tokens);
-    let first = now.pos + t0 + 1u;
-    let start = select(0u, first - min(WINDOW, first), WINDOW > 0u);
+    let end = pos + min(TOKENS, last + 1u - t0);
+    let start = select(0u, pos + 1u - min(WINDOW, pos + 1u), WINDOW > 0u);
     var at: array<u32, R>;
     var seen: array<u32, R>;
     var top: array<f32, R>;
     var total: array<f32, R>;
     var sum: array<V, R * CHUNKS>;
     for (var j = 0u; j < R; j++) {
-        // Rows beyond the tile or the step repeat the last one.
+        // Rows beyond the tile or the segment repeat the last one.
         let token = min(t0 + min((a + 8u * j) / GROUP, TOKENS - 1u), last);
         at[j] = (token * HEADS + head0 + (a + 8u * j) % GROUP) * N;
-        seen[j] = now.pos + token + 1u;
+        seen[j] = pos + (token - t0) + 1u;
         top[j] = NEVER;
     }
     for (var base = start; base < end; base += 32u) {
@@ -46,6 +49,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         var s: array<vec4<f32>, R>;
         for (var j = 0u; j < R; j++) {
             s[j] = vec4<f32>(0.0);
+        }
+        var rows_of: array<u32, 4>;
+        for (var m = 0u; m < 4u; m++) {
+            rows_of[m] = kv_row(table, min(base + a + 8u * m, end - 1u));
         }
         for (var c = 0u; c < CHUNKS; c++) {
             let i = c * 8u + b;
@@ -55,7 +62,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 queries[j * 64u + tid] = select(V(0.0), q[at[j] + min(i, N - 1u)] * SCALE, whole);
             }
             for (var m = 0u; m < 4u; m++) {
-                let key = k_at(min(base + a + 8u * m, end - 1u), kv_head, min(i, N - 1u));
+                let key = k_at(rows_of[m], kv_head, min(i, N - 1u));
                 keys[(a + 8u * m) * STRIDE + b] = select(V(0.0), key, whole);
             }
             workgroupBarrier();
@@ -98,8 +105,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         for (var c = 0u; c < CHUNKS; c++) {
             workgroupBarrier();
             for (var m = 0u; m < 4u; m++) {
-                keys[(a + 8u * m) * STRIDE + b] =
-                    v_at(min(base + a + 8u * m, end - 1u), kv_head, min(c * 8u + b, N - 1u));
+                keys[(a + 8u * m) * STRIDE + b] = v_at(rows_of[m], kv_head, min(c * 8u + b, N - 1u));
             }
             workgroupBarrier();
             var more: array<V, R>;

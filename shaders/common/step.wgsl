@@ -1,9 +1,22 @@
 // The values that change from step to step.
 struct Step {
     tokens: u32,
-    // Position of the first token.
-    pos: u32,
     outputs: u32,
-    unused: u32,
+    segments: u32,
+    // The most positions that a token of the step sees, without windows.
+    keys: u32,
+    // What `sample` reads.
+    sampling: array<vec4<u32>, 3>,
+    segment: array<Segment, MAX_SEGMENTS>,
+}
+// Consecutive tokens of one sequence. Its recurrent states are read from slot `before - 1`, or are zeros if that is 0;
+// those after each of its last `kept` tokens go to the slots of `after`.
+struct Segment {
+    first: u32,
+    tokens: u32,
+    outputs: u32,
+    before: u32,
+    kept: u32,
+    after: array<vec4<u32>, 2>,
 }
 @group(0) @binding(0) var<uniform> now: Step;

@@ -17,9 +17,9 @@ var<workgroup> shares: array<f32, C>;
 // Factors of the rows of k and of q.
 var<workgroup> factors: array<f32, 2u * C>;
 
-fn element(t0: u32, row: u32, begin: u32, key: u32) -> f32 {
+fn element(t0: u32, end: u32, row: u32, begin: u32, key: u32) -> f32 {
     let t = t0 + row % C;
-    if (t >= now.tokens || key >= D) {
+    if (t >= end || key >= D) {
         return 0.0;
     }
     if (row < C) {
@@ -33,7 +33,9 @@ fn square_v(i: u32) -> vec4<f32> { return vec4<f32>(square[i], square[i + 1u], s
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let head = wid.x;
-    let t0 = wid.z * C;
+    let tile = tile_of(wid.z, C);
+    let t0 = now.segment[tile.x].first + tile.y * C;
+    let end = now.segment[tile.x].first + now.segment[tile.x].tokens;
     let begin = head % K_HEADS * D;
     // Each thread computes four rows by four columns of the products.
     let r0 = tid / 8u * 4u;
@@ -42,7 +44,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var squares = 0.0;
     for (var first = 0u; first < D; first += C) {
         for (var row = tid / C; row < 2u * C; row += 128u / C) {
-            staged[tid % C * ROW + row] = element(t0, row, begin, first + tid % C);
+            staged[tid % C * ROW + row] = element(t0, end, row, begin, first + tid % C);
         }
         workgroupBarrier();
         for (var p = 0u; p < C * ROW; p += ROW) {
@@ -60,15 +62,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let t = t0 + tid % C;
     if (tid < 2u * C) {
         factors[tid] = 1.0;
-        if (NORMED && t < now.tokens) {
+        if (NORMED && t < end) {
             factors[tid] = select(Q_SCALE, K_SCALE, tid < C) / sqrt(squares + EPS);
         }
     }
     if (tid < C) {
-        // Tokens beyond the step change nothing.
+        // Tokens beyond the segment change nothing.
         keeps[tid] = 1.0;
         shares[tid] = 0.0;
-        if (t < now.tokens) {
+        if (t < end) {
             keeps[tid] = keep_at(t, head);
             shares[tid] = share_at(t, head);
         }
@@ -123,8 +125,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             let row = n % (2u * C);
             let key = n / (2u * C) * 4u;
             let v = vec4<f32>(
-                element(t0, row, begin, key), element(t0, row, begin, key + 1u), element(t0, row, begin, key + 2u),
-                element(t0, row, begin, key + 3u));
+                element(t0, end, row, begin, key), element(t0, end, row, begin, key + 1u),
+                element(t0, end, row, begin, key + 2u), element(t0, end, row, begin, key + 3u));
             chunks[wid.z * CHUNK_LEN + head * KEYS * 2u * C + n] = factors[row] * v;
         }
     }

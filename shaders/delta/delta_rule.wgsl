@@ -20,13 +20,14 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let owned = j < D;
     let at = (head * D + split) * D + j;
     var m: array<f32, PER>;
-    // A sequence starts from zeros, whatever the previous one left.
-    if (owned && now.pos > 0u) {
+    let segment = now.segment[wid.z];
+    let first = segment.first;
+    if (owned && segment.before > 0u) {
         for (var n = 0u; n < PER; n++) {
-            m[n] = state[at + n * SPLIT * D];
+            m[n] = state[slot_before(wid.z) + at + n * SPLIT * D];
         }
     }
-    for (var t = 0u; t < now.tokens; t++) {
+    for (var t = first; t < first + segment.tokens; t++) {
         let keep = keep_at(t, head);
         let from_key = head % K_HEADS * D + split;
         var keys: array<f32, PER>;
@@ -71,10 +72,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         if (owned && split == 0u) {
             y[(t * V_HEADS + head) * D + j] = f.y * fma(f.x * s.z, change, s.y);
         }
-    }
-    if (owned) {
-        for (var n = 0u; n < PER; n++) {
-            state[at + n * SPLIT * D] = m[n];
+        if (owned && is_kept(wid.z, t - first)) {
+            let to = slot_after(wid.z, t - first) + at;
+            for (var n = 0u; n < PER; n++) {
+                state[to + n * SPLIT * D] = m[n];
+            }
         }
     }
 }

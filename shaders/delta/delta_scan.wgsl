@@ -18,8 +18,8 @@ fn changes_v(i: u32) -> vec4<f32> {
     return vec4<f32>(changes[i], changes[i + COLUMNS], changes[i + 2u * COLUMNS], changes[i + 3u * COLUMNS]);
 }
 
-fn put(t: u32, head: u32, j: u32, v: f32) {
-    if (t < now.tokens && j < D) {
+fn put(t: u32, end: u32, head: u32, j: u32, v: f32) {
+    if (t < end && j < D) {
         y[(t * V_HEADS + head) * D + j] = v;
     }
 }
@@ -30,20 +30,25 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let row = tid / LANES;
     let lane = tid % LANES;
     let j0 = wid.x * COLUMNS;
+    let segment = now.segment[wid.z];
+    let end = segment.first + segment.tokens;
+    // The chunks of the segments before come first.
+    var chunk = 0u;
+    for (var s = 0u; s < wid.z; s++) {
+        chunk += (now.segment[s].tokens + C - 1u) / C * CHUNK_LEN;
+    }
     let j = vec2<u32>(j0 + lane, j0 + lane + LANES);
     for (var n = tid; n < KEYS * COLUMNS; n += WG) {
         var v = vec4<f32>(0.0);
         let column = j0 + n % COLUMNS;
         let key = n / COLUMNS * 4u;
-        // A sequence starts from zeros, whatever the previous one left.
-        for (var e = 0u; e < 4u && key + e < D && column < D && now.pos > 0u; e++) {
-            v[e] = state[(head * D + key + e) * D + column];
+        for (var e = 0u; e < 4u && key + e < D && column < D && segment.before > 0u; e++) {
+            v[e] = state[slot_before(wid.z) + (head * D + key + e) * D + column];
         }
         m[n] = v;
     }
     workgroupBarrier();
-    for (var t0 = 0u; t0 < now.tokens; t0 += C) {
-        let chunk = t0 / C * CHUNK_LEN;
+    for (var t0 = segment.first; t0 < end; t0 += C) {
         let keys = chunk + head % K_HEADS * KEYS * 2u * C;
         let own = chunk + KEYS_LEN + head * HEAD_LEN;
         let t = vec2<u32>(t0 + row, t0 + row + ROWS);
@@ -63,7 +68,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         let left = vec2<f32>(chunks[own + P_AT + row / 4u][row % 4u], chunks[own + P_AT + (row + ROWS) / 4u][row % 4u]);
         for (var i = 0u; i < 2u; i++) {
-            let tt = min(t[i], now.tokens - 1u);
+            let tt = min(t[i], end - 1u);
             let at = (row + i * ROWS) * COLUMNS + lane;
             wanted[at] = v_at(tt, head * D + min(j.x, D - 1u)) - left[i] * a[i];
             wanted[at + LANES] = v_at(tt, head * D + min(j.y, D - 1u)) - left[i] * b[i];
@@ -90,10 +95,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             let v = changes_v(i * 4u * COLUMNS + lane + LANES);
             c += vec4<f32>(dot(p, u), dot(p, v), dot(q, u), dot(q, v));
         }
-        put(t.x, head, j.x, c.x);
-        put(t.x, head, j.y, c.y);
-        put(t.y, head, j.x, c.z);
-        put(t.y, head, j.y, c.w);
+        put(t.x, end, head, j.x, c.x);
+        put(t.x, end, head, j.y, c.y);
+        put(t.y, end, head, j.x, c.z);
+        put(t.y, end, head, j.y, c.w);
         let all = chunks[own + P_AT + C / 4u - 1u].w;
         for (var n = row; n < KEYS; n += ROWS) {
             a = all * m[n * COLUMNS + lane];
@@ -111,13 +116,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             m[n * COLUMNS + lane] = a;
             m[n * COLUMNS + lane + LANES] = b;
         }
+        chunk += CHUNK_LEN;
         workgroupBarrier();
     }
+    let to = slot_after(wid.z, segment.tokens - 1u);
     for (var n = tid; n < KEYS * COLUMNS; n += WG) {
         let column = j0 + n % COLUMNS;
         let key = n / COLUMNS * 4u;
         for (var e = 0u; e < 4u && key + e < D && column < D; e++) {
-            state[(head * D + key + e) * D + column] = m[n][e];
+            state[to + (head * D + key + e) * D + column] = m[n][e];
         }
     }
 }

@@ -1,9 +1,9 @@
-// y[t] = SCALE * W[ids[t]], one run of 32 values per thread. W may be one of several parts: it has rows ROW0 to ROW0 +
+// y[t] = SCALE * W[id of t], one run of 32 values per thread. W may be one of several parts: it has rows ROW0 to ROW0 +
 // ROWS.
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let row = ids[id.z] - ROW0;
+    let row = row_id(id.z) - ROW0;
     if (id.x >= RUNS || row >= ROWS) {
         return;
     }

@@ -1,3 +1,3 @@
-// Keys and values as f32.
-fn k_at(pos: u32, head: u32, i: u32) -> V { return k[(kv_row(pos) * KV_HEADS + head) * N + i]; }
-fn v_at(pos: u32, head: u32, i: u32) -> V { return v[(kv_row(pos) * KV_HEADS + head) * N + i]; }
+// Keys and values as f32. `row` is what `kv_row` gives.
+fn k_at(row: u32, head: u32, i: u32) -> V { return k[(row * KV_HEADS + head) * N + i]; }
+fn v_at(row: u32, head: u32, i: u32) -> V { return v[(row * KV_HEADS + head) * N + i]; }

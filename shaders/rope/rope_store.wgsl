@@ -18,6 +18,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     part[tid] = s;
     workgroupBarrier();
+    let pos = row_pos(wid.z);
     if (!is_v) {
         var f = 1.0;
         if (NORMED) {
@@ -32,7 +33,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             workgroupBarrier();
         }
         for (var i = tid; i < PAIRS; i += WG) {
-            let cs = angle(now.pos + wid.z, i);
+            let cs = angle(pos, i);
             let p = select(i, 2u * i, ADJACENT);
             let q = select(i + PAIRS, 2u * i + 1u, ADJACENT);
             let u = head[p];
@@ -42,7 +43,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         workgroupBarrier();
     }
-    let row_head = kv_row(now.pos + wid.z) * KV_HEADS + number;
+    let row_head = kv_row(row_table(wid.z), pos) * KV_HEADS + number;
     for (var i = tid; i < N; i += WG) {
         let v = V(head[4u * i], head[4u * i + 1u], head[4u * i + 2u], head[4u * i + 3u]);
         if (is_q) {

@@ -4,11 +4,21 @@ use std::collections::HashMap;
 
 use super::device::Gpu;
 use super::tuning::GEMV_MAX_ROWS;
-use crate::backend::Step;
+use crate::backend::{MAX_SEGMENTS, Step};
 use crate::graph::{Dim, Graph, Op, Shape};
 
-/// Byte offset of the token ids in the step buffer: bindings start at multiples of this.
-pub(super) const IDS_AT: u64 = 256;
+/// Bytes of the step uniform before its segments, and of a segment: `step.wgsl` declares the same.
+pub(super) const HEAD: usize = 64;
+pub(super) const SEGMENT: usize = 64;
+
+/// Bytes of the step uniform.
+const UNIFORM: u64 = (HEAD + MAX_SEGMENTS * SEGMENT) as u64;
+
+/// Byte offset of the rows in the step buffer: bindings start at multiples of 256.
+pub(super) const ROWS_AT: u64 = UNIFORM.next_multiple_of(256);
+
+/// Words of a row: what `rows.wgsl` says.
+pub(super) const ROW_WORDS: usize = 4;
 
 /// The most workgroups in one dimension of a grid.
 pub(super) const MAX_GRID: usize = 65535;
@@ -29,12 +39,35 @@ pub(super) struct Kernel {
     pub bind: Vec<Access>,
     /// Workgroups along x and y.
     pub grid: [u32; 2],
-    /// Rows of the step per workgroup: the grid along z is `z` times the rows, divided by this.
-    pub rows: usize,
+    /// What each workgroup along z takes; there are `z` times as many.
+    pub each: Each,
     pub z: usize,
 }
 
-/// When a dispatch runs: the ranges of the step's rows, and of the keys at its end.
+/// What a workgroup along z takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Each {
+    /// So many rows of the step, whatever their sequence.
+    Rows(usize),
+    /// So many consecutive tokens of a segment: `tile.wgsl` finds them.
+    Tile(usize),
+    Segment,
+    Step,
+}
+
+impl Each {
+    /// How many workgroups there are, `z` for each, if the result has so many rows.
+    fn of(self, step: &Step<'_>, rows: usize, z: usize) -> usize {
+        match self {
+            Each::Rows(n) => (rows * z).div_ceil(n),
+            Each::Tile(n) => z * step.segments.iter().map(|s| s.tokens.len().div_ceil(n)).sum::<usize>(),
+            Each::Segment => z * step.segments.len(),
+            Each::Step => z,
+        }
+    }
+}
+
+/// When a dispatch runs: the ranges of the step's rows, and of the most keys that one of them sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct When {
     rows: [usize; 2],
@@ -78,7 +111,8 @@ impl When {
 }
 
 /// Workgroups along y that grow with the keys: `wanted` of them, each with a multiple of `shortest` keys, and more if
-/// one would have more than `longest`. `attention_chunks.wgsl` computes the same.
+/// one would have more than `longest`. `attention_chunks.wgsl` computes the same. Rows that see fewer keys than others
+/// of the step have fewer chunks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
     pub wanted: usize,
@@ -158,45 +192,51 @@ pub(super) struct Dispatch {
     /// The bindings after the step uniform.
     bound: Vec<wgpu::Buffer>,
     grid: [u32; 2],
+    each: Each,
     z: usize,
-    rows_per_group: usize,
 }
 
 impl Dispatch {
     /// The grid in this step; `None` if it does not run.
     pub(super) fn grid(&self, step: &Step<'_>) -> Option<[u32; 3]> {
         let Schedule { rows, when, chunks, more, .. } = self.schedule;
-        let rows = step.rows(Shape { rows, cols: 0 });
-        let keys = step.pos + step.tokens.len();
+        let (rows, keys) = (step.rows(Shape { rows, cols: 0 }), step.keys());
         let within = |[least, most]: [usize; 2], n: usize| (least..=most).contains(&n);
         if !within(when.rows, rows) || !within(when.keys, keys) {
             return None;
         }
         let y = chunks.map_or(self.grid[1], |c| c.after(keys) as u32);
-        Some([self.grid[0], y, ((rows * self.z).div_ceil(self.rows_per_group) + more) as u32])
+        Some([self.grid[0], y, (self.each.of(step, rows, self.z) + more) as u32])
     }
 
     /// Its work in this step; 0 if it does not run.
     pub(super) fn work(&self, step: &Step<'_>) -> u64 {
         let Some([_, _, z]) = self.grid(step) else { return 0 };
-        // A kernel that takes all rows at once runs for at most the rows of the step.
-        let each = if self.rows_per_group == usize::MAX { step.tokens.len() } else { self.rows_per_group };
-        let rows = (z as usize * each).div_ceil(self.z);
-        self.schedule.work.total(self.schedule.weight_bytes, rows, step.pos + step.tokens.len())
+        // Those of a tile that is not full cost as much as others.
+        let rows = match self.each {
+            Each::Rows(n) | Each::Tile(n) => (z as usize * n).div_ceil(self.z),
+            Each::Segment | Each::Step => step.len(),
+        };
+        self.schedule.work.total(self.schedule.weight_bytes, rows, step.keys())
     }
 
-    /// Replaces a bound buffer by another. Returns whether the old one was bound.
-    pub(super) fn rebind(&mut self, gpu: &Gpu, step: &wgpu::Buffer, from: &wgpu::Buffer, to: &wgpu::Buffer) -> bool {
-        if !self.bound.contains(from) {
-            return false;
+    /// Replaces bound buffers by others. Returns whether any of the old ones was bound.
+    pub(super) fn rebind(&mut self, gpu: &Gpu, step: &wgpu::Buffer, moved: &[(wgpu::Buffer, wgpu::Buffer)]) -> bool {
+        let mut any = false;
+        for b in &mut self.bound {
+            if let Some((_, to)) = moved.iter().find(|(from, _)| b == from) {
+                *b = to.clone();
+                any = true;
+            }
         }
-        self.bound.iter_mut().filter(|b| *b == from).for_each(|b| *b = to.clone());
-        self.group = group(gpu, self.name, &self.pipeline.get_bind_group_layout(0), step, &self.bound);
-        true
+        if any {
+            self.group = group(gpu, self.name, &self.pipeline.get_bind_group_layout(0), step, &self.bound);
+        }
+        any
     }
 }
 
-/// The step uniform and these buffers; `step` stands for the ids.
+/// The step uniform and these buffers; `step` stands for the rows.
 fn group(
     gpu: &Gpu,
     name: &str,
@@ -205,10 +245,10 @@ fn group(
     bound: &[wgpu::Buffer],
 ) -> wgpu::BindGroup {
     let part = |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
-    let uniform = part(step, 0, wgpu::BufferSize::new(16));
+    let uniform = part(step, 0, wgpu::BufferSize::new(UNIFORM));
     let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: uniform }];
     for (i, buffer) in bound.iter().enumerate() {
-        let resource = if buffer == step { part(step, IDS_AT, None) } else { buffer.as_entire_binding() };
+        let resource = if buffer == step { part(step, ROWS_AT, None) } else { buffer.as_entire_binding() };
         entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
     }
     gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(name), layout, entries: &entries })
@@ -231,7 +271,7 @@ impl<'a> Compiler<'a> {
         self.pipelines.len() as u64
     }
 
-    /// The dispatch of a kernel on these buffers; `step` stands for the ids.
+    /// The dispatch of a kernel on these buffers; `step` stands for the rows.
     pub(super) fn dispatch(
         &mut self,
         k: Kernel,
@@ -243,9 +283,9 @@ impl<'a> Compiler<'a> {
         let layout = self.layout(&k.bind);
         let bound: Vec<_> = bound.iter().map(|b| (*b).clone()).collect();
         let group = group(self.gpu, k.name, &layout, step, &bound);
-        let (name, grid, z, rows_per_group) = (k.name, k.grid, k.z, k.rows);
+        let (name, grid, each, z) = (k.name, k.grid, k.each, k.z);
         let pipeline = self.pipeline(k, &layout);
-        Dispatch { name, schedule, pipeline, group, bound, grid, z, rows_per_group }
+        Dispatch { name, schedule, pipeline, group, bound, grid, each, z }
     }
 
     fn layout(&mut self, bind: &[Access]) -> wgpu::BindGroupLayout {
@@ -274,8 +314,8 @@ impl<'a> Compiler<'a> {
         let source = wgpu::ShaderSource::Wgsl(k.source.as_str().into());
         let desc = wgpu::ShaderModuleDescriptor { label: Some(k.name), source };
         // SAFETY: every index is bounded by construction: by the constants of the source, which come from the sizes of
-        // the bound buffers, and by the step, whose rows and positions were checked against the limits. Token ids are
-        // checked by the engine, and `embed` by the rows of its part. Expert numbers are bounded where they are read.
+        // the bound buffers, and by the step, whose rows, positions, blocks and slots were checked against the limits.
+        // Token ids are checked by the engine, and `embed` by the rows of its part. Expert numbers are bounded where they are read.
         // Every loop ends. In a browser this is an ordinary module.
         let module = unsafe { device.create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked()) };
         let set = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {

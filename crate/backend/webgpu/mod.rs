@@ -23,10 +23,12 @@ pub use self::tuning::{Candidate, Gemm, Gemv, Knob, Tuning, candidates};
 use self::device::Gpu;
 use self::run::step::Runner;
 use self::run::{autotune, profile};
-use super::{Backend, Counters, KvType, Limits, Memory, SampleRequest, SamplingRules, Step, TimedStep, Timing};
+use super::{
+    Backend, CachePart, Counters, KvType, Limits, Memory, SampleRequest, SamplingRules, Step, TimedStep, Timing,
+};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Plan, WeightId};
+use crate::graph::{CacheKind, Plan, WeightId};
 
 /// Whether a matrix may have this type.
 pub fn supports(dtype: DType) -> bool {
@@ -150,12 +152,6 @@ impl WebGpu {
         let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
         runner.start(&self.gpu, &mut self.counters, step, request)
     }
-
-    fn copy_recurrent(&mut self, back: bool) -> Result<()> {
-        let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
-        self.counters.submits += u64::from(runner.program.buffers.states.copy_recurrent(&self.gpu, back));
-        self.gpu.fault.check()
-    }
 }
 
 fn not_prepared() -> Error {
@@ -222,12 +218,29 @@ impl Backend for WebGpu {
         self.runner.as_mut().ok_or_else(not_prepared)?.poll_logits(&self.gpu, cx, logits)
     }
 
-    fn save_recurrent(&mut self) -> Result<()> {
-        self.copy_recurrent(false)
+    fn copy_block(&mut self, kind: CacheKind, from: u32, to: u32) -> Result<()> {
+        self.gpu.fault.check()?;
+        let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
+        runner.copy_block(&self.gpu, &mut self.counters, kind, from, to)
     }
 
-    fn restore_recurrent(&mut self) -> Result<()> {
-        self.copy_recurrent(true)
+    fn part_bytes(&self, part: CachePart) -> usize {
+        self.runner.as_ref().map_or(0, |r| r.part_bytes(part) as usize)
+    }
+
+    fn submit_read(&mut self, part: CachePart) -> Result<()> {
+        self.gpu.fault.check()?;
+        self.runner.as_mut().ok_or_else(not_prepared)?.submit_read(&self.gpu, &mut self.counters, part)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<Result<()>> {
+        self.gpu.fault.check()?;
+        self.runner.as_mut().ok_or_else(not_prepared)?.poll_read(&self.gpu, cx, bytes)
+    }
+
+    fn write_part(&mut self, part: CachePart, bytes: &[u8]) -> Result<()> {
+        self.gpu.fault.check()?;
+        self.runner.as_mut().ok_or_else(not_prepared)?.write_part(&self.gpu, &mut self.counters, part, bytes)
     }
 
     fn profile<'a>(&'a mut self, step: &'a Step<'a>) -> Timing<'a> {

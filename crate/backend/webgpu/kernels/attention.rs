@@ -2,17 +2,17 @@
 //!
 //! Tests: `tests/suite/kernels/attention.rs`, `tests/suite/tuning.rs`.
 
-use super::kv::{kv_of, kv_parts};
+use super::kv::{kv_consts, kv_of, kv_parts};
 use super::launch::{Launches, Operand};
 use super::libs::vectors;
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
-use crate::backend::webgpu::dispatch::{Chunks, Kernel, When};
+use crate::backend::webgpu::dispatch::{Chunks, Each, Kernel, When};
 use crate::backend::webgpu::shader::bindings::Bindings;
 use crate::backend::webgpu::shader::text::Const::{F, U};
 use crate::backend::webgpu::shader::text::{Const, assemble_with};
 use crate::backend::webgpu::tuning::Tuning;
 use crate::backend::{KvType, Limits};
-use crate::graph::{Attention, Op, View};
+use crate::graph::{Attention, CACHE_KINDS, CacheKind, Op, View};
 
 /// The most tokens of a step for which attention is split over the keys (on software adapters: runs token by token).
 /// For more of them, a tile that reads each key once for all its tokens is faster.
@@ -34,29 +34,31 @@ const MAX_PARTIAL: usize = 32 << 20;
 /// If the op is not attention.
 pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
     let Op::Attention { q, k, v, gate, attn } = op else { unreachable!("{} is not attention", op.name()) };
-    let (out, tuning, kv) = (l.out(), l.tuning, kv_of(l.g, *k, l.limits.kv));
-    let read = [Operand::Value(*q), Operand::State(*k), Operand::State(*v)];
+    let cache = Cache { rows: kv_of(l.g, *k, l.limits.kv), kind: l.g.cache_kind(*k) };
+    assert_eq!(l.g.cache_kind(*v), cache.kind, "what reads keys reads their values");
+    let (out, tuning) = (l.out(), l.tuning);
+    let read = [Operand::Value(*q), Operand::State(*k), Operand::State(*v), Operand::Rows];
     let view = gate.map(|v| l.view(v));
     let gate_and_out: Vec<_> = gate.map(Operand::Value).into_iter().chain([out]).collect();
     let all = [&read[..], &gate_and_out].concat();
     let split = Split::of(attn, l.limits, tuning);
     let most = split.as_ref().map_or(SPLIT_ATTENTION_MAX_TOKENS, |s| s.tokens);
     let few = When::rows(1, most);
-    l.push(|| attention_tile(attn, view, kv), When::rows(most + 1, usize::MAX), &all);
+    l.push(|| attention_tile(attn, view, cache), When::rows(most + 1, usize::MAX), &all);
     let Some(split) = split else {
-        l.push(|| attention(attn, view, kv, tuning), few, &all);
+        l.push(|| attention(attn, view, cache, tuning), few, &all);
         return;
     };
     // With a window, a token never sees more keys than that.
     let short = if split.most == 1 { usize::MAX } else { WHOLE };
-    l.push(|| attention_split(attn, view, kv, None), few.and_keys(0, short), &all);
+    l.push(|| attention_split(attn, view, cache, None), few.and_keys(0, short), &all);
     if split.most > 1 {
         let long = few.and_keys(short + 1, usize::MAX);
         let parts = [&read[..], &[Operand::Scratch]].concat();
-        if let Some(s) = l.push(|| attention_split(attn, view, kv, Some(&split)), long, &parts) {
+        if let Some(s) = l.push(|| attention_split(attn, view, cache, Some(&split)), long, &parts) {
             s.chunks = Some(split.chunks);
         }
-        let joined = [&[Operand::Scratch], &gate_and_out[..]].concat();
+        let joined = [&[Operand::Scratch, Operand::Rows], &gate_and_out[..]].concat();
         l.push(|| attention_join(attn, view, &split), long, &joined);
     }
 }
@@ -102,14 +104,21 @@ const WORKGROUP_MEMORY: usize = 16384;
 const THREADS: usize = 128;
 const LANES: usize = 8;
 
+/// The states that a kernel reads: the type of their rows, and whose blocks they are in.
+#[derive(Clone, Copy)]
+struct Cache {
+    rows: KvType,
+    kind: CacheKind,
+}
+
 /// Constants, bindings and parts that all attention kernels share; `gate` is the gate of the result.
 fn common(
     a: &Attention,
     gate: Option<View>,
-    states: Option<KvType>,
+    states: Option<Cache>,
 ) -> (Vec<(&'static str, Const)>, Bindings, Vec<&'static str>) {
     let (v, n) = vectors(a.d_head);
-    let consts = vec![
+    let mut consts = vec![
         ("N", U(n)),
         ("HEADS", U(a.n_head)),
         ("KV_HEADS", U(a.n_kv_head)),
@@ -119,9 +128,10 @@ fn common(
     ];
     let (width, element) = if v == "v4" { (4, "vec4<f32>") } else { (1, "f32") };
     let mut bindings = Bindings::default();
-    let mut libs = vec![v];
-    if let Some(kv) = states {
-        let (row, read, _) = kv_parts(kv, element);
+    let mut libs = vec![v, "rows"];
+    if let Some(cache) = states {
+        let (row, read, _) = kv_parts(cache.rows, element);
+        consts.extend(kv_consts(cache.kind));
         bindings.buffer(Read, "q", element);
         ["k", "v"].iter().for_each(|name| bindings.buffer(Read, name, row));
         libs.extend(["kv", read]);
@@ -129,26 +139,27 @@ fn common(
     } else {
         bindings.buffer(Read, "partial", element);
     }
+    bindings.buffer(Read, "rows", "u32");
     gate.into_iter().for_each(|v| bindings.viewed("gate", "gate_at", v, width));
     libs.push(if gate.is_some() { "gate_sigmoid" } else { "gate_none" });
     bindings.buffer(Write, "y", element);
     (consts, bindings, libs)
 }
 
-/// Binds q, k, v, the gate, y.
-fn attention(a: &Attention, gate: Option<View>, kv: KvType, tuning: Tuning) -> Kernel {
-    let (mut consts, bindings, libs) = common(a, gate, Some(kv));
+/// Binds q, k, v, the rows of the step, the gate, y.
+fn attention(a: &Attention, gate: Option<View>, cache: Cache, tuning: Tuning) -> Kernel {
+    let (mut consts, bindings, libs) = common(a, gate, Some(cache));
     let n = vectors(a.d_head).1;
     let threads = if tuning.software { n.next_multiple_of(16) } else { n.next_multiple_of(64) };
     consts.extend([("WG", U(threads)), ("PER", U(4))]);
     let source = assemble_with("attention", &bindings, &libs, &consts, "");
-    Kernel { name: "attention", source, bind: bindings.access, grid: [a.n_head as u32, 1], rows: 1, z: 1 }
+    Kernel { name: "attention", source, bind: bindings.access, grid: [a.n_head as u32, 1], each: Each::Rows(1), z: 1 }
 }
 
-/// Attention of many tokens: a workgroup takes several tokens and some heads of one kv head. Binds q, k, v, the gate,
-/// y.
-fn attention_tile(a: &Attention, gate: Option<View>, kv: KvType) -> Kernel {
-    let (mut consts, bindings, libs) = common(a, gate, Some(kv));
+/// Attention of many tokens: a workgroup takes several tokens and some heads of one kv head. Binds q, k, v, the rows
+/// of the step, the gate, y.
+fn attention_tile(a: &Attention, gate: Option<View>, cache: Cache) -> Kernel {
+    let (mut consts, bindings, mut libs) = common(a, gate, Some(cache));
     let (v, n) = vectors(a.d_head);
     // A thread keeps the sums of its rows, at most 64 values, so that they stay in registers.
     let width = if v == "v4" { 4 } else { 1 };
@@ -159,9 +170,10 @@ fn attention_tile(a: &Attention, gate: Option<View>, kv: KvType) -> Kernel {
     let group = (1..=rows).rev().find(fills).unwrap_or(1);
     let tokens = rows / group;
     consts.extend([("R", U(per_thread)), ("GROUP", U(group)), ("TOKENS", U(tokens))]);
+    libs.push("tile");
     let source = assemble_with("attention_tile", &bindings, &libs, &consts, "");
     let grid = [(a.n_head / group) as u32, 1];
-    Kernel { name: "attention_tile", source, bind: bindings.access, grid, rows: tokens, z: 1 }
+    Kernel { name: "attention_tile", source, bind: bindings.access, grid, each: Each::Tile(tokens), z: 1 }
 }
 
 /// The most query heads and keys that a workgroup of the split attention takes. `None` if the head size is not a
@@ -185,11 +197,11 @@ fn each(heads: usize) -> usize {
     (8 / heads).clamp(1, 4)
 }
 
-/// Attention of few tokens: one workgroup takes several query heads of a kv head. Binds q, k, v, the gate, y; or, if
-/// the keys are split, q, k, v, the partial results.
-fn attention_split(a: &Attention, gate: Option<View>, kv: KvType, split: Option<&Split>) -> Kernel {
+/// Attention of few tokens: one workgroup takes several query heads of a kv head. Binds q, k, v, the rows of the
+/// step, the gate, y; or, if the keys are split, the partial results instead of the last two.
+fn attention_split(a: &Attention, gate: Option<View>, cache: Cache, split: Option<&Split>) -> Kernel {
     let (heads, keys) = split_of(a).expect("the caller asked");
-    let (mut consts, mut bindings, mut libs) = common(a, gate.filter(|_| split.is_none()), Some(kv));
+    let (mut consts, mut bindings, mut libs) = common(a, gate.filter(|_| split.is_none()), Some(cache));
     consts.extend([
         ("WG", U(THREADS)),
         ("LANES", U(LANES)),
@@ -207,17 +219,24 @@ fn attention_split(a: &Attention, gate: Option<View>, kv: KvType, split: Option<
         "attention_whole"
     };
     let source = assemble_with("attention_split", &bindings, &libs, &consts, "");
-    Kernel { name, source, bind: bindings.access, grid: [(a.n_head / heads) as u32, 1], rows: 1, z: 1 }
+    Kernel { name, source, bind: bindings.access, grid: [(a.n_head / heads) as u32, 1], each: Each::Rows(1), z: 1 }
 }
 
-/// Joins the partial results. Binds those, the gate, y.
+/// Joins the partial results. Binds those, the rows of the step, the gate, y.
 fn attention_join(a: &Attention, gate: Option<View>, split: &Split) -> Kernel {
     let (mut consts, bindings, mut libs) = common(a, gate, None);
     consts.extend([("WG", U(THREADS)), ("CHUNK", U(split.chunks.longest))]);
     consts.extend(split.consts());
     libs.push("attention_chunks");
     let source = assemble_with("attention_join", &bindings, &libs, &consts, "");
-    Kernel { name: "attention_join", source, bind: bindings.access, grid: [a.n_head as u32, 1], rows: 1, z: 1 }
+    Kernel {
+        name: "attention_join",
+        source,
+        bind: bindings.access,
+        grid: [a.n_head as u32, 1],
+        each: Each::Rows(1),
+        z: 1,
+    }
 }
 
 /// The shapes whose variants tests compile.
@@ -233,16 +252,18 @@ pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
             let gates = [None, Some(View { stride: 24 * d_head, at: 8, group: 16, len: 8 })];
             let kinds =
                 [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|k| *k == KvType::F32 || d_head % 4 == 0);
-            for (gate, kind) in kinds.flat_map(|k| gates.map(|g| (g, k))) {
-                let mut kernels = vec![attention(&a, gate, kind, tuning), attention_tile(&a, gate, kind)];
+            for (gate, rows) in kinds.flat_map(|k| gates.map(|g| (g, k))) {
+                let kind = if window.is_some() { CacheKind::Window } else { CacheKind::Context };
+                let cache = Cache { rows, kind };
+                let mut kernels = vec![attention(&a, gate, cache, tuning), attention_tile(&a, gate, cache)];
                 if split_of(&a).is_some() {
-                    kernels.push(attention_split(&a, gate, kind, None));
+                    kernels.push(attention_split(&a, gate, cache, None));
                 }
                 if let Some(split) = Split::of(&a, LIMITS, tuning) {
-                    kernels.push(attention_split(&a, gate, kind, Some(&split)));
+                    kernels.push(attention_split(&a, gate, cache, Some(&split)));
                     kernels.push(attention_join(&a, gate, &split));
                 }
-                let name = format!("{d_head} {window:?} {softcap:?} {gate:?} {kind:?}");
+                let name = format!("{d_head} {window:?} {softcap:?} {gate:?} {rows:?}");
                 all.extend(kernels.into_iter().map(|k| (name.clone(), k)));
             }
         }
@@ -253,9 +274,9 @@ pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
 /// The variants that tuning chooses from.
 pub(crate) fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
     let of = |d_head| Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, window: None, softcap: None };
+    let cache = Cache { rows: KvType::F16, kind: CacheKind::Context };
     let split = |a: &Attention| Split::of(a, LIMITS, tuning);
-    let kernels =
-        |a: &Attention, s: &Split| [attention_split(a, None, KvType::F16, Some(s)), attention_join(a, None, s)];
+    let kernels = |a: &Attention, s: &Split| [attention_split(a, None, cache, Some(s)), attention_join(a, None, s)];
     let all = [64, 256].map(of);
     all.iter().filter_map(|a| split(a).map(|s| kernels(a, &s))).flatten().collect()
 }

@@ -1,17 +1,17 @@
-//! The kernels of gated delta nets. Those with a state process the tokens of a step in one dispatch.
+//! The kernels of gated delta nets. Those with a state process the tokens of a segment in one workgroup or more.
 //!
 //! Tests: `tests/suite/kernels/delta.rs`.
 
 use super::launch::{Launches, Operand};
 use super::libs::{VALUE_TYPES, value};
 use super::matrix::{Matrix, THREADS};
-use crate::backend::Limits;
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
-use crate::backend::webgpu::dispatch::{Kernel, When};
+use crate::backend::webgpu::dispatch::{Each, Kernel, When};
 use crate::backend::webgpu::shader::bindings::Bindings;
 use crate::backend::webgpu::shader::text::Const::{B, F, U};
 use crate::backend::webgpu::shader::text::{Const, assemble, assemble_with};
 use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Tuning};
+use crate::backend::{Limits, MAX_SEGMENTS};
 use crate::graph::{Delta, Op, QkNorm, StateId, ValueId, View, WeightId};
 
 pub(crate) fn lower_conv(l: &mut Launches<'_>, x: ValueId, w: WeightId, state: StateId) {
@@ -54,7 +54,7 @@ pub(crate) fn lower_rule(l: &mut Launches<'_>, op: &Op) {
 /// Bytes of the chunks that the kernels of a node pass to each other.
 pub(crate) fn scratch_bytes(delta: Delta, limits: Limits, tuning: Tuning) -> usize {
     let chunks = chunks_of(delta, tuning).filter(|_| limits.max_tokens > GEMV_MAX_ROWS);
-    chunks.map_or(0, |c| c.bytes(limits.max_tokens))
+    chunks.map_or(0, |c| c.bytes(limits))
 }
 
 /// The delta rule in chunks. Software adapters are faster token by token.
@@ -62,16 +62,14 @@ fn chunks_of(delta: Delta, tuning: Tuning) -> Option<DeltaChunks> {
     DeltaChunks::of(delta).filter(|_| !tuning.software)
 }
 
-/// One workgroup along z, whatever the rows of the step.
-const WHOLE_STEP: usize = usize::MAX;
-
 /// `taps` has a row per column of x, and the columns are those of its part. x is a view of whole columns.
 fn ssm_conv(taps: Matrix, x: View) -> Kernel {
-    let libs = [value(taps.dtype), vec!["v1", "act_silu"]].concat();
-    let consts = [taps.consts(), vec![("X_STRIDE", U(x.stride)), ("X_AT", U(x.at))]].concat();
+    let libs = [value(taps.dtype), vec!["v1", "act_silu", "slots"]].concat();
+    let slot = (taps.cols - 1) * taps.total_rows;
+    let consts = [taps.consts(), vec![("X_STRIDE", U(x.stride)), ("X_AT", U(x.at)), ("SLOT", U(slot))]].concat();
     let source = assemble("ssm_conv", &libs, &consts);
     let grid = [taps.rows.div_ceil(THREADS) as u32, 1];
-    Kernel { name: "ssm_conv", source, bind: vec![Read, Read, Write, Write], grid, rows: WHOLE_STEP, z: 1 }
+    Kernel { name: "ssm_conv", source, bind: vec![Read, Read, Write, Write], grid, each: Each::Segment, z: 1 }
 }
 
 /// Sizes and views of the delta rule's inputs.
@@ -92,6 +90,7 @@ impl DeltaRule {
         let norm = self.norm.unwrap_or(QkNorm { eps: 0.0, q_scale: 1.0, k_scale: 1.0 });
         vec![
             ("D", U(d_head)),
+            ("SLOT", U(n_v_head * d_head * d_head)),
             ("K_HEADS", U(n_k_head)),
             ("V_HEADS", U(n_v_head)),
             ("DT_AT", U(n_v_head.next_multiple_of(4))),
@@ -127,8 +126,8 @@ fn delta_rule(r: &DeltaRule, tuning: Tuning) -> Kernel {
     b.buffer(Write, "state", "f32");
     b.buffer(Write, "y", "f32");
     let grid = [d_head.div_ceil(columns) as u32, r.delta.n_v_head as u32];
-    let source = assemble_with("delta_rule", &b, &["delta_gates"], &consts, "");
-    Kernel { name: "delta_rule", source, bind: b.access, grid, rows: WHOLE_STEP, z: 1 }
+    let source = assemble_with("delta_rule", &b, &["delta_gates", "slots"], &consts, "");
+    Kernel { name: "delta_rule", source, bind: b.access, grid, each: Each::Segment, z: 1 }
 }
 
 /// The layout of what one kernel for many tokens passes to the other; lengths in vectors.
@@ -161,9 +160,10 @@ impl DeltaChunks {
         self.delta.n_k_head * self.keys() + self.delta.n_v_head * self.head()
     }
 
-    /// Bytes for a step of this many tokens.
-    fn bytes(&self, tokens: usize) -> usize {
-        tokens.div_ceil(CHUNK) * self.chunk() * 16
+    /// Bytes for any step: each segment, which has a slot of its own, may end in a chunk that is not full.
+    fn bytes(&self, limits: Limits) -> usize {
+        let segments = MAX_SEGMENTS.min(limits.slots).max(1);
+        (limits.max_tokens.div_ceil(CHUNK) + segments - 1) * self.chunk() * 16
     }
 
     fn consts(&self) -> Vec<(&'static str, Const)> {
@@ -187,9 +187,9 @@ fn delta_prepare(r: &DeltaRule, c: DeltaChunks) -> Kernel {
     let mut b = r.bindings();
     b.buffer(Write, "chunks", "vec4<f32>");
     let consts = [r.consts(), c.consts()].concat();
-    let source = assemble_with("delta_prepare", &b, &["delta_gates"], &consts, "");
+    let source = assemble_with("delta_prepare", &b, &["delta_gates", "tile"], &consts, "");
     let grid = [r.delta.n_v_head as u32, 1];
-    Kernel { name: "delta_prepare", source, bind: b.access, grid, rows: CHUNK, z: 1 }
+    Kernel { name: "delta_prepare", source, bind: b.access, grid, each: Each::Tile(CHUNK), z: 1 }
 }
 
 /// Binds the buffer of v, the chunks, the state, y.
@@ -201,9 +201,9 @@ fn delta_scan(r: &DeltaRule, c: DeltaChunks) -> Kernel {
     b.buffer(Write, "state", "f32");
     b.buffer(Write, "y", "f32");
     let consts = [r.consts(), c.consts()].concat();
-    let source = assemble_with("delta_scan", &b, &[], &consts, "");
+    let source = assemble_with("delta_scan", &b, &["slots"], &consts, "");
     let grid = [r.delta.d_head.div_ceil(c.columns) as u32, r.delta.n_v_head as u32];
-    Kernel { name: "delta_scan", source, bind: b.access, grid, rows: WHOLE_STEP, z: 1 }
+    Kernel { name: "delta_scan", source, bind: b.access, grid, each: Each::Segment, z: 1 }
 }
 
 pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {

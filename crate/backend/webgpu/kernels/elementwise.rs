@@ -6,7 +6,7 @@ use super::launch::{Launches, Operand};
 use super::libs::{VALUE_TYPES, act_lib, value, vectors};
 use super::matrix::THREADS;
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
-use crate::backend::webgpu::dispatch::{Access, Kernel};
+use crate::backend::webgpu::dispatch::{Access, Each, Kernel};
 use crate::backend::webgpu::shader::text::Const::{F, U};
 use crate::backend::webgpu::shader::text::{Const, assemble};
 use crate::dtype::DType;
@@ -24,7 +24,7 @@ pub(crate) fn by_vector(
     let libs = [&[v], libs].concat();
     let consts = [&[("N", U(n))], consts].concat();
     let grid = [n.div_ceil(THREADS) as u32, 1];
-    Kernel { name, source: assemble(name, &libs, &consts), bind: bind.to_vec(), grid, rows: 1, z: 1 }
+    Kernel { name, source: assemble(name, &libs, &consts), bind: bind.to_vec(), grid, each: Each::Rows(1), z: 1 }
 }
 
 /// An op whose kernel reads its operands and writes its result.
@@ -68,7 +68,7 @@ fn sigmoid_gate(cols: usize, gate_cols: usize) -> Kernel {
     let gates = if gate_cols == cols { n } else { 1 };
     let source = assemble("sigmoid_gate", &[v], &[("N", U(n)), ("GATES", U(gates))]);
     let grid = [n.div_ceil(THREADS) as u32, 1];
-    Kernel { name: "sigmoid_gate", source, bind: vec![Read, Read, Write], grid, rows: 1, z: 1 }
+    Kernel { name: "sigmoid_gate", source, bind: vec![Read, Read, Write], grid, each: Each::Rows(1), z: 1 }
 }
 
 /// Columns `start .. start + len` of each `group` of x, whose rows have `from` columns.
@@ -84,7 +84,14 @@ fn slice(from: usize, group: usize, start: usize, len: usize) -> Kernel {
         ("LEN", U(len / width)),
     ];
     let grid = [n.div_ceil(THREADS) as u32, 1];
-    Kernel { name: "slice", source: assemble("slice", &[v], &consts), bind: vec![Read, Write], grid, rows: 1, z: 1 }
+    Kernel {
+        name: "slice",
+        source: assemble("slice", &[v], &consts),
+        bind: vec![Read, Write],
+        grid,
+        each: Each::Rows(1),
+        z: 1,
+    }
 }
 
 fn last_rows(cols: usize) -> Kernel {
@@ -101,7 +108,7 @@ fn concat(left: usize, right: usize) -> Kernel {
         source,
         bind: vec![Read, Read, Write],
         grid: [n.div_ceil(THREADS) as u32, 1],
-        rows: 1,
+        each: Each::Rows(1),
         z: 1,
     }
 }

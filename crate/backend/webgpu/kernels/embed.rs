@@ -6,7 +6,7 @@ use super::launch::{Launches, Operand};
 use super::libs::{VALUE_TYPES, element, quant, quant_types, value};
 use super::matrix::{Matrix, THREADS};
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
-use crate::backend::webgpu::dispatch::Kernel;
+use crate::backend::webgpu::dispatch::{Each, Kernel};
 use crate::backend::webgpu::shader::bindings::Bindings;
 use crate::backend::webgpu::shader::text::Const::F;
 use crate::backend::webgpu::shader::text::{assemble, assemble_with};
@@ -15,24 +15,31 @@ use crate::graph::WeightId;
 
 pub(crate) fn lower(l: &mut Launches<'_>, w: WeightId, scale: f32) {
     for (m, part) in l.matrices(w) {
-        l.one_kernel(embed(m, scale), &[Operand::Ids, part]);
+        l.one_kernel(embed(m, scale), &[Operand::Rows, part]);
     }
 }
 
 fn embed(m: Matrix, scale: f32) -> Kernel {
     let consts = [m.consts(), vec![("SCALE", F(scale))]].concat();
     if !m.in_runs() {
-        let source = assemble("embed_unaligned", &value(m.dtype), &consts);
+        let source = assemble("embed_unaligned", &[value(m.dtype), vec!["rows"]].concat(), &consts);
         let grid = [m.cols.div_ceil(THREADS) as u32, 1];
-        return Kernel { name: "embed_unaligned", source, bind: vec![Read, Read, Write], grid, rows: 1, z: 1 };
+        return Kernel {
+            name: "embed_unaligned",
+            source,
+            bind: vec![Read, Read, Write],
+            grid,
+            each: Each::Rows(1),
+            z: 1,
+        };
     }
     let mut bindings = Bindings::default();
-    bindings.buffer(Read, "ids", "u32");
+    bindings.buffer(Read, "rows", "u32");
     bindings.buffer(Read, "w", element(m.dtype));
     bindings.buffer(Write, "y", "vec4<f32>");
-    let source = assemble_with("embed", &bindings, &quant(m.dtype), &consts, "");
+    let source = assemble_with("embed", &bindings, &[quant(m.dtype), vec!["rows"]].concat(), &consts, "");
     let grid = [(m.cols / 32).div_ceil(THREADS) as u32, 1];
-    Kernel { name: "embed", source, bind: bindings.access, grid, rows: 1, z: 1 }
+    Kernel { name: "embed", source, bind: bindings.access, grid, each: Each::Rows(1), z: 1 }
 }
 
 pub(crate) fn variants() -> Vec<(String, Kernel)> {

@@ -4,10 +4,11 @@
 
 use super::elementwise::by_vector;
 use super::launch::{Launches, Operand};
-use crate::backend::KvType;
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
 use crate::backend::webgpu::dispatch::Kernel;
-use crate::graph::{Graph, Op, StateId, StateRows};
+use crate::backend::webgpu::shader::text::Const::{self, U};
+use crate::backend::{BLOCK, KvType};
+use crate::graph::{CacheKind, Graph, Op, StateId, StateRows};
 
 /// The type of a state's rows: as wanted if `rope_store` writes them and only attention reads them.
 pub(crate) fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
@@ -21,6 +22,11 @@ pub(crate) fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
     if narrow { wanted } else { KvType::F32 }
 }
 
+/// The constants of `kv.wgsl` for a state of this kind.
+pub(crate) fn kv_consts(kind: CacheKind) -> [(&'static str, Const); 2] {
+    [("KIND", U(kind as usize)), ("BLOCK", U(BLOCK))]
+}
+
 /// The element type of a state's buffer, and the shader parts that read and write it.
 pub(crate) fn kv_parts(kind: KvType, vector: &'static str) -> (&'static str, &'static str, &'static str) {
     match kind {
@@ -31,21 +37,27 @@ pub(crate) fn kv_parts(kind: KvType, vector: &'static str) -> (&'static str, &'s
 }
 
 pub(crate) fn store(l: &mut Launches<'_>, state: StateId) {
-    l.one_kernel(kv_store(l.g.state(state).cols), &[Operand::State(state)]);
+    let k = kv_store(l.g.state(state).cols, l.g.cache_kind(state));
+    l.one_kernel(k, &[Operand::State(state), Operand::Rows]);
 }
 
 pub(crate) fn load(l: &mut Launches<'_>, state: StateId) {
-    l.one_kernel(kv_load(l.cols()), &[Operand::State(state)]);
+    let k = kv_load(l.cols(), l.g.cache_kind(state));
+    l.one_kernel(k, &[Operand::State(state), Operand::Rows]);
 }
 
-fn kv_load(cols: usize) -> Kernel {
-    by_vector("kv_load", cols, &["kv"], &[], &[Read, Write])
+fn kv_load(cols: usize, kind: CacheKind) -> Kernel {
+    by_vector("kv_load", cols, &["rows", "kv"], &kv_consts(kind), &[Read, Read, Write])
 }
 
-fn kv_store(cols: usize) -> Kernel {
-    by_vector("kv_store", cols, &["kv"], &[], &[Read, Write])
+fn kv_store(cols: usize, kind: CacheKind) -> Kernel {
+    by_vector("kv_store", cols, &["rows", "kv"], &kv_consts(kind), &[Read, Write, Read])
 }
 
 pub(crate) fn variants() -> Vec<(String, Kernel)> {
-    [33, 64, 2048].into_iter().flat_map(|n| [kv_store(n), kv_load(n)].map(|k| (n.to_string(), k))).collect()
+    let of = |n: usize| {
+        let kernels = [kv_store(n, CacheKind::Window), kv_load(n, CacheKind::Context)];
+        kernels.map(|k| (n.to_string(), k))
+    };
+    [33, 64, 2048].into_iter().flat_map(of).collect()
 }

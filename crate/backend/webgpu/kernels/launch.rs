@@ -12,8 +12,8 @@ use crate::graph::{Dim, Graph, Plan, StateId, ValueId, View, WeightId};
 /// A buffer of a plan, by its content.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Operand {
-    /// The token ids of the step.
-    Ids,
+    /// The rows of the step, and the tables of their sequences' blocks.
+    Rows,
     /// The slot of a value.
     Value(ValueId),
     /// A part of a weight, by its number.

@@ -6,7 +6,7 @@ use super::launch::{Launches, Operand};
 use super::libs::vectors;
 use super::matrix::THREADS;
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
-use crate::backend::webgpu::dispatch::{Kernel, When};
+use crate::backend::webgpu::dispatch::{Each, Kernel, When};
 use crate::backend::webgpu::shader::bindings::Bindings;
 use crate::backend::webgpu::shader::text::Const::{B, U};
 use crate::backend::webgpu::shader::text::{assemble, assemble_with};
@@ -38,7 +38,7 @@ fn moe_route(n_expert: usize, n_used: usize, renormalise: bool, x: View, tuning:
         ("X_AT", U(x.at)),
     ];
     let source = assemble("moe_route", &[], &consts);
-    Kernel { name: "moe_route", source, bind: vec![Read, Write], grid: [1, 1], rows: 1, z: 1 }
+    Kernel { name: "moe_route", source, bind: vec![Read, Write], grid: [1, 1], each: Each::Rows(1), z: 1 }
 }
 
 /// (tile rows, minimum average rows per expert). A tile costs the same for one row as for a full tile: below half full,
@@ -70,7 +70,7 @@ pub(crate) fn group_bytes(n_expert: usize, n_used: usize, tokens: usize) -> usiz
 fn moe_group(n_expert: usize, n_used: usize, tile: usize) -> Kernel {
     let consts = [("EXPERTS", U(n_expert)), ("USED", U(n_used)), ("TILE", U(tile))];
     let source = assemble("moe_group", &[], &consts);
-    Kernel { name: "moe_group", source, bind: vec![Read, Write], grid: [1, 1], rows: usize::MAX, z: 1 }
+    Kernel { name: "moe_group", source, bind: vec![Read, Write], grid: [1, 1], each: Each::Step, z: 1 }
 }
 
 /// Binds x, the route, with `adds` the value that the sum is added to, y.
@@ -86,7 +86,7 @@ pub(crate) fn moe_sum(cols: usize, n_used: usize, adds: bool) -> Kernel {
     let libs = [v, if adds { "finish_add" } else { "finish_none" }];
     let consts = [("N", U(n)), ("RUNS", U(1)), ("USED", U(n_used))];
     let source = assemble_with("moe_sum", &b, &libs, &consts, "");
-    Kernel { name: "moe_sum", source, bind: b.access, grid: [n.div_ceil(THREADS) as u32, 1], rows: 1, z: 1 }
+    Kernel { name: "moe_sum", source, bind: b.access, grid: [n.div_ceil(THREADS) as u32, 1], each: Each::Rows(1), z: 1 }
 }
 
 pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {

@@ -5,7 +5,7 @@
 use super::launch::{Launches, Operand};
 use super::libs::{VALUE_TYPES, act_lib, value, vectors};
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
-use crate::backend::webgpu::dispatch::{Kernel, When};
+use crate::backend::webgpu::dispatch::{Each, Kernel, When};
 use crate::backend::webgpu::shader::bindings::Bindings;
 use crate::backend::webgpu::shader::text::Const::{F, U};
 use crate::backend::webgpu::shader::text::{assemble, assemble_with};
@@ -69,7 +69,7 @@ pub(crate) fn rms_norm(cols: usize, len: usize, dtype: DType, eps: f32, finish: 
     let consts = [("N", U(n)), ("RUNS", U(cols / len)), ("WG", U(threads)), ("EPS", F(eps))];
     let source = assemble_with("rms_norm", &bindings, &libs, &consts, "");
     let grid = [(cols / len) as u32, 1];
-    Kernel { name: "rms_norm", source, bind: bindings.access, grid, rows: 1, z: 1 }
+    Kernel { name: "rms_norm", source, bind: bindings.access, grid, each: Each::Rows(1), z: 1 }
 }
 
 fn l2_norm(cols: usize, d_head: usize, (eps, scale): (f32, f32), tuning: Tuning) -> Kernel {
@@ -78,7 +78,7 @@ fn l2_norm(cols: usize, d_head: usize, (eps, scale): (f32, f32), tuning: Tuning)
     let heads = cols / d_head;
     let consts = [("N", U(n)), ("HEADS", U(heads)), ("WG", U(threads)), ("EPS", F(eps)), ("SCALE", F(scale))];
     let source = assemble("l2_norm", &[v], &consts);
-    Kernel { name: "l2_norm", source, bind: vec![Read, Write], grid: [heads as u32, 1], rows: 1, z: 1 }
+    Kernel { name: "l2_norm", source, bind: vec![Read, Write], grid: [heads as u32, 1], each: Each::Rows(1), z: 1 }
 }
 
 pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {

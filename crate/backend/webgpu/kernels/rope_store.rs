@@ -2,21 +2,21 @@
 //!
 //! Tests: `tests/suite/kernels.rs`, `tests/suite/fusion.rs`.
 
-use super::kv::{kv_of, kv_parts};
+use super::kv::{kv_consts, kv_of, kv_parts};
 use super::launch::{Launches, Operand};
 use super::matrix::THREADS;
 use crate::backend::KvType;
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
-use crate::backend::webgpu::dispatch::{Kernel, When};
+use crate::backend::webgpu::dispatch::{Each, Kernel, When};
 use crate::backend::webgpu::shader::bindings::Bindings;
 use crate::backend::webgpu::shader::text::Const::{B, F, U};
 use crate::backend::webgpu::shader::text::{assemble, assemble_with};
 use crate::backend::webgpu::tuning::Tuning;
-use crate::graph::{self, Rope, RopePairs, View};
+use crate::graph::{self, CacheKind, Rope, RopePairs, View};
 
 pub(crate) fn lower_rope(l: &mut Launches<'_>, r: &Rope) {
     let [table]: [_; 1] = l.tables().try_into().expect("a rotation has a table");
-    l.one_kernel(rope(l.cols(), r), &[Operand::Table(table)]);
+    l.one_kernel(rope(l.cols(), r), &[Operand::Table(table), Operand::Rows]);
 }
 
 pub(crate) fn lower(l: &mut Launches<'_>, p: &graph::RopeStore) {
@@ -30,10 +30,12 @@ pub(crate) fn lower(l: &mut Launches<'_>, p: &graph::RopeStore) {
         views: [p.q, p.k, p.v].map(|v| l.view(v)),
         eps: p.norms.map(|_| p.eps),
         kv: kv_of(g, p.keys, l.limits.kv),
+        kind: g.cache_kind(p.keys),
     };
+    assert_eq!(g.cache_kind(p.values), sizes.kind, "what reads keys reads their values");
     let norms = table(usize::from(p.norms.is_some()));
     let [keys, values] = [p.keys, p.values].map(Operand::State);
-    let operands = [Operand::Value(p.q), table(0), norms, keys, values, l.out()];
+    let operands = [Operand::Value(p.q), table(0), norms, keys, values, Operand::Rows, l.out()];
     l.push(|| rope_store(&sizes, tuning), When::ALWAYS, &operands);
 }
 
@@ -48,13 +50,14 @@ struct RopeStore {
     /// The epsilon of the norms, if there are any.
     eps: Option<f32>,
     kv: KvType,
+    kind: CacheKind,
 }
 
 fn rope_store(p: &RopeStore, tuning: Tuning) -> Kernel {
     let [q, k, v] = p.views;
     let d = p.rope.d_head;
     let threads = if tuning.software { 8 } else { 32 };
-    let consts = [
+    let sizes = [
         ("D", U(d)),
         ("N", U(d / 4)),
         ("WG", U(threads)),
@@ -71,6 +74,7 @@ fn rope_store(p: &RopeStore, tuning: Tuning) -> Kernel {
         ("NORMED", B(p.eps.is_some())),
         ("EPS", F(p.eps.unwrap_or(0.0))),
     ];
+    let consts = [&sizes[..], &kv_consts(p.kind)].concat();
     let (element, _, store) = kv_parts(p.kv, "vec4<f32>");
     let mut b = Bindings::default();
     b.buffer(Read, "x", "f32");
@@ -78,10 +82,11 @@ fn rope_store(p: &RopeStore, tuning: Tuning) -> Kernel {
     b.buffer(Read, "table", "f32");
     b.buffer(Write, "keys", element);
     b.buffer(Write, "values", element);
+    b.buffer(Read, "rows", "u32");
     b.buffer(Write, "y", "vec4<f32>");
-    let source = assemble_with("rope_store", &b, &["v4", "turn", "kv", store], &consts, "");
+    let source = assemble_with("rope_store", &b, &["v4", "turn", "rows", "kv", store], &consts, "");
     let grid = [(p.n_head + 2 * p.n_kv_head) as u32, 1];
-    Kernel { name: "rope_store", source, bind: b.access, grid, rows: 1, z: 1 }
+    Kernel { name: "rope_store", source, bind: b.access, grid, each: Each::Rows(1), z: 1 }
 }
 
 fn rope(cols: usize, r: &Rope) -> Kernel {
@@ -96,10 +101,10 @@ fn rope(cols: usize, r: &Rope) -> Kernel {
     let grid = [threads.div_ceil(THREADS) as u32, 1];
     Kernel {
         name: "rope",
-        source: assemble("rope", &["turn"], &consts),
-        bind: vec![Read, Read, Write],
+        source: assemble("rope", &["turn", "rows"], &consts),
+        bind: vec![Read, Read, Read, Write],
         grid,
-        rows: 1,
+        each: Each::Rows(1),
         z: 1,
     }
 }
@@ -114,7 +119,8 @@ pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
             // Heads with gaps between them, and whole columns of wider rows.
             let q = View { stride: 2 * d_head, at: 8, group: 16, len: 8 };
             let k = View { stride: 3 * d_head, at: d_head, group: d_head, len: d_head };
-            let sizes = RopeStore { n_head: 12, n_kv_head: 2, rope: r, views: [q, k, k], eps, kv };
+            let sizes =
+                RopeStore { n_head: 12, n_kv_head: 2, rope: r, views: [q, k, k], eps, kv, kind: CacheKind::Context };
             all.push((format!("{d_head} {pairs:?} {eps:?} {kv:?}"), rope_store(&sizes, tuning)));
         }
     }

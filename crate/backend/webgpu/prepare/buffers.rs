@@ -1,21 +1,21 @@
 //! All buffers that the kernels of a plan bind.
 
-use super::states::States;
+use super::states::{States, Uses};
 use super::tables::Tables;
 use super::weights::Weights;
-use crate::backend::Limits;
 use crate::backend::webgpu::device::Gpu;
-use crate::backend::webgpu::dispatch::IDS_AT;
+use crate::backend::webgpu::dispatch::{ROW_WORDS, ROWS_AT};
 use crate::backend::webgpu::kernels::launch::Operand;
 use crate::backend::webgpu::kernels::{self, moe};
 use crate::backend::webgpu::tuning::Tuning;
+use crate::backend::{BLOCK, Limits, MAX_SEGMENTS};
 use crate::error::Result;
 use crate::graph::{Dim, Op, Plan, Slot, SlotId, ValueId};
 
 pub(crate) struct Buffers {
     pub weights: Weights,
     pub states: States,
-    /// The step uniform, and from [`IDS_AT`] the token ids.
+    /// The step uniform, and from [`ROWS_AT`] the rows and the tables of their blocks.
     pub step: wgpu::Buffer,
     slots: Vec<wgpu::Buffer>,
     pub tables: Tables,
@@ -35,9 +35,11 @@ impl Buffers {
         let slot = |s: &Slot| gpu.storage("slot", (rows(s.rows) * s.cols * 4) as u64);
         let slots = plan.slots.slots.iter().map(slot).collect::<Result<_>>()?;
         let states = States::new(gpu, g, limits)?;
+        let segments = MAX_SEGMENTS.min(limits.max_tokens.max(1));
+        let tables = segments * Uses::of(g).kinds() * limits.n_ctx.div_ceil(BLOCK);
         let step = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
-            size: IDS_AT + (limits.max_tokens.max(1) * 4) as u64,
+            size: ROWS_AT + ((limits.max_tokens.max(1) * ROW_WORDS + tables) * 4) as u64,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
@@ -68,7 +70,7 @@ impl Buffers {
 
     pub(crate) fn get(&self, plan: &Plan, operand: &Operand) -> &wgpu::Buffer {
         match operand {
-            Operand::Ids => &self.step,
+            Operand::Rows => &self.step,
             Operand::Value(v) => self.slot(plan.slot(*v)),
             Operand::Weight(w, part) => &self.weights.parts(*w)[*part].buffer,
             Operand::State(s) => self.states.get(*s),

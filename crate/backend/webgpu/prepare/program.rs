@@ -2,6 +2,7 @@
 
 use super::buffers::Buffers;
 use super::lower;
+use super::states::{Grown, Room, Uses};
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::{Compiler, Dispatch, MAX_GRID};
 use crate::backend::webgpu::kernels::launch::Facts;
@@ -15,18 +16,20 @@ use crate::graph::{Graph, Op, Plan, WeightId};
 pub(crate) struct Program {
     pub plan: Plan,
     pub limits: Limits,
+    pub uses: Uses,
     pub buffers: Buffers,
     /// Dispatches of the trunk, and of the block for multi-token prediction.
     dispatches: [Vec<Dispatch>; 2],
     pub made: Made,
 }
 
-/// How many objects a program has created.
+/// How many objects a program has created, and how many submits that took.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Made {
     pub pipelines: u64,
     pub buffers: u64,
     pub bind_groups: u64,
+    pub submits: u64,
 }
 
 impl Program {
@@ -44,7 +47,8 @@ impl Program {
         check(&plan.graph, limits)?;
         let buffers = Buffers::new(gpu, &plan, limits, tuning)?;
         let made = Made { buffers: buffers.count(), ..Made::default() };
-        Ok(Self { plan, limits, buffers, dispatches: Default::default(), made })
+        let uses = Uses::of(&plan.graph);
+        Ok(Self { plan, limits, uses, buffers, dispatches: Default::default(), made })
     }
 
     /// Compiles the dispatches of both parts of the plan.
@@ -68,16 +72,15 @@ impl Program {
         Ok((&self.dispatches[step.entry as usize], self.buffers.slot(self.plan.slot(part.output))))
     }
 
-    /// Grows the cache to hold positions below `end`. Returns how many buffers and bind groups that created.
-    pub(crate) fn reserve(&mut self, gpu: &Gpu, end: usize) -> Result<Made> {
+    /// Grows the cache to what is needed. Returns what that created.
+    pub(crate) fn reserve(&mut self, gpu: &Gpu, need: Room) -> Result<Made> {
         let Self { buffers, dispatches, .. } = self;
-        let mut bind_groups = 0;
-        let made = buffers.states.reserve(gpu, &self.plan.graph, self.limits, end, |old, new| {
-            for d in dispatches.iter_mut().flatten() {
-                bind_groups += u64::from(d.rebind(gpu, &buffers.step, old, new));
-            }
-        })?;
-        Ok(Made { pipelines: 0, buffers: made, bind_groups })
+        let Grown { moved, submits } = buffers.states.reserve(gpu, &self.plan.graph, self.limits, need)?;
+        let mut made = Made { buffers: moved.len() as u64, submits, ..Made::default() };
+        for d in dispatches.iter_mut().flatten().filter(|_| !moved.is_empty()) {
+            made.bind_groups += u64::from(d.rebind(gpu, &buffers.step, &moved));
+        }
+        Ok(made)
     }
 
     /// Fills the tables that are computed on the host from weights.

@@ -2,7 +2,7 @@
 
 use super::program::Program;
 use crate::backend::webgpu::device::Gpu;
-use crate::backend::webgpu::dispatch::IDS_AT;
+use crate::backend::webgpu::dispatch::{HEAD, ROWS_AT};
 use crate::backend::webgpu::kernels::sample::sample;
 use crate::backend::{SampleRequest, SamplingRules, Step};
 use crate::bail;
@@ -15,14 +15,8 @@ const TOP_K: usize = 64;
 /// The most tokens back that penalties may look here: each of them is compared with all others.
 const RECENT: usize = 1024;
 
-/// Bytes of the shader's `How`, which lie in the step buffer.
-const HOW: u64 = 64;
-
 /// Bytes of the token that the host reads; that for the next step follows.
 pub(crate) const ID: u64 = 4;
-
-/// The step that makes the logits.
-const DECODE: Step<'static> = Step::trunk(&[Segment::alone(&[0], 0, 1)]);
 
 pub(crate) struct Sampler {
     pipeline: wgpu::ComputePipeline,
@@ -43,7 +37,7 @@ pub(crate) fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
 
 impl Sampler {
     pub(crate) fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
-        let (_, logits) = program.entry(&DECODE)?;
+        let (_, logits) = program.entry(&Step::trunk(&[]))?;
         let n_vocab = program.plan.graph.n_vocab();
         let suppressed = &program.plan.suppressed;
         let at = program.limits.n_ctx + 1;
@@ -71,7 +65,8 @@ impl Sampler {
             compilation_options: Default::default(),
             cache: None,
         });
-        let how = wgpu::BufferBinding { buffer: &program.buffers.step, offset: 0, size: wgpu::BufferSize::new(HOW) };
+        let how =
+            wgpu::BufferBinding { buffer: &program.buffers.step, offset: 0, size: wgpu::BufferSize::new(HEAD as u64) };
         let resources = [
             wgpu::BindingResource::Buffer(how),
             logits.as_entire_binding(),
@@ -99,29 +94,31 @@ impl Sampler {
 
     /// Fails if the kernel cannot sample the token of this step.
     pub(crate) fn check(&self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
-        let end = step.pos + step.tokens.len();
-        if !knows(request.rules, self.n_vocab) || step.outputs != 1 || step.entry != Entry::Trunk {
-            bail!(InvalidArgument, "sampling needs prepared rules and a step of the trunk with one row of logits");
+        let one = step.segments.len() == 1 && step.outputs() == 1;
+        if !knows(request.rules, self.n_vocab) || !one || step.entry != Entry::Trunk {
+            bail!(
+                InvalidArgument,
+                "sampling needs prepared rules and a step of the trunk with one segment and one row of logits"
+            );
         }
-        if request.history.is_some_and(|h| h.len() != end) || (request.history.is_none() && step.tokens.len() != 1) {
+        if request.history.is_some_and(|h| h.len() != step.keys()) || (request.history.is_none() && step.len() != 1) {
             bail!(InvalidArgument, "the sampling history must end with the last token of its step");
         }
         Ok(())
     }
 
-    /// Appends the shader's `How` after the step uniform.
-    pub(crate) fn write(&self, step: &Step<'_>, request: &SampleRequest<'_>, words: &mut Vec<u32>) {
-        let (r, end) = (request.rules, step.pos + step.tokens.len());
+    /// Writes what the shader's `How` has after the first words of the step.
+    pub(crate) fn write(&self, step: &Step<'_>, request: &SampleRequest<'_>, words: &mut [u32]) {
+        let (r, end) = (request.rules, step.keys());
         let top_k = if r.top_k < self.n_vocab { r.top_k } else { 0 };
-        words.extend([request.key, top_k as u32, r.penalty_last_n.min(end) as u32, end as u32]);
         // Below this every difference between logits decides.
         let temperature = if r.temperature > 0.0 { r.temperature.max(1e-30) } else { 0.0 };
         let least = if r.min_p > 0.0 { r.min_p.ln() } else { -1e38 };
         let floats =
             [temperature, r.top_p, least, r.repeat_penalty, r.frequency_penalty, r.presence_penalty].map(f32::to_bits);
-        words.extend(floats);
-        words.extend(self.suppressed);
-        words.resize(HOW as usize / 4, 0);
+        words[..4].copy_from_slice(&[request.key, top_k as u32, r.penalty_last_n.min(end) as u32, end as u32]);
+        words[4..10].copy_from_slice(&floats);
+        words[10..].copy_from_slice(&self.suppressed);
     }
 
     /// What penalties look at, where the host knows it. Returns the bytes that were written.
@@ -135,7 +132,7 @@ impl Sampler {
 
     /// Puts the token that the step before chose in the place of the step's.
     pub(crate) fn feed(&self, encoder: &mut wgpu::CommandEncoder, step: &wgpu::Buffer) {
-        encoder.copy_buffer_to_buffer(&self.chosen, ID, step, IDS_AT, ID);
+        encoder.copy_buffer_to_buffer(&self.chosen, ID, step, ROWS_AT, ID);
     }
 
     pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {

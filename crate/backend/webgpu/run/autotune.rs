@@ -4,16 +4,17 @@ use std::future::poll_fn;
 
 use super::in_flight::{Answer, InFlight};
 use super::profile;
-use super::step::{write_head, write_ids};
+use super::words;
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::{Compiler, Dispatch};
 use crate::backend::webgpu::kernels::libs::in_ints;
 use crate::backend::webgpu::prepare::program::Program;
+use crate::backend::webgpu::prepare::states::Room;
 use crate::backend::webgpu::tuning::{Candidate, GEMV_MAX_ROWS, Gemm, Knob, Tuning, WIDE_MATRIX_ROWS};
-use crate::backend::{KvType, Limits, Step};
+use crate::backend::{KvType, Limits, Segment, Step};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::graph::{Attention, Builder, Entry, Graph, Op, Plan, StateId, Weight, WeightId};
+use crate::graph::{Attention, Builder, Graph, Op, Plan, StateId, Weight, WeightId};
 
 /// Time limit in milliseconds; a measurement that has started still ends.
 const BUDGET: f64 = 1000.0;
@@ -158,8 +159,9 @@ impl Trial {
         Self { plan: Plan::new(graph), limits, pos, tokens: (0..tokens as u32).collect() }
     }
 
-    fn step(&self) -> Step<'_> {
-        Step::trunk(&[Segment::alone(&self.tokens, self.pos, self.tokens.len())])
+    /// The segments of the step.
+    fn segments(&self) -> [Segment<'_>; 1] {
+        [Segment::alone(&self.tokens, self.pos, self.tokens.len())]
     }
 
     /// The number of logits of the step.
@@ -236,13 +238,12 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(gpu: &'a Gpu, trial: &'a Trial, roomy: Tuning) -> Result<Self> {
         let mut program = Program::allocate(gpu, trial.plan.clone(), trial.limits, roomy)?;
-        program.reserve(gpu, trial.limits.n_ctx)?;
+        program.reserve(gpu, Room::most(trial.limits))?;
         fill(gpu, &mut program)?;
         let mut in_flight = InFlight::default();
         in_flight.add(gpu, Answer::Logits, 1, (trial.numbers() * 4).max(16) as u64)?;
         let mut words = Vec::new();
-        write_head(&mut words, &trial.step());
-        write_ids(&mut words, &trial.step());
+        words::write(&mut words, &Step::trunk(&trial.segments()), program.uses);
         gpu.queue.write_buffer(&program.buffers.step, 0, bytemuck::cast_slice(&words));
         Ok(Self { gpu, trial, program, in_flight })
     }
@@ -255,7 +256,8 @@ impl<'a> Bench<'a> {
     /// The logits of the step.
     async fn numbers(&mut self, run: &[Dispatch]) -> Result<Vec<f32>> {
         let mut encoder = self.gpu.encoder();
-        let step = self.trial.step();
+        let segments = self.trial.segments();
+        let step = Step::trunk(&segments);
         record(&mut encoder, run, &step, None);
         let mut got = vec![0.0; self.trial.numbers()];
         let output = self.program.entry(&step)?.1.clone();
@@ -265,7 +267,8 @@ impl<'a> Bench<'a> {
 
     /// Milliseconds of the kernels under test, by the GPU's clock if it has one.
     async fn time(&mut self, run: &[Dispatch], repeats: usize, clock: Clock<'_>) -> Result<f64> {
-        let step = self.trial.step();
+        let segments = self.trial.segments();
+        let step = Step::trunk(&segments);
         if clock.gpu && self.gpu.timestamps {
             let times = profile::time(self.gpu, 1, |encoder, _, writes| {
                 record(encoder, run, &step, Some((repeats, Some(writes))));
@@ -281,7 +284,7 @@ impl<'a> Bench<'a> {
     }
 
     async fn finish(&mut self, mut encoder: wgpu::CommandEncoder, from: &wgpu::Buffer, out: &mut [u8]) -> Result<()> {
-        self.in_flight.take(&mut encoder, Answer::Logits, from, out.len() as u64);
+        self.in_flight.take(&mut encoder, Answer::Logits, [(from, 0, out.len() as u64)]);
         let submission = self.gpu.queue.submit([encoder.finish()]);
         self.in_flight.notify(&self.gpu.queue, submission);
         poll_fn(|cx| self.in_flight.poll(self.gpu, cx, Answer::Logits, out)).await

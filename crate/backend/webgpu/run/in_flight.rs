@@ -1,4 +1,5 @@
-//! Steps in flight: submitted and not read yet. Each has a readback buffer that the host maps.
+//! Steps in flight, and parts of the cache that are being read: submitted and not read yet. Each has a readback buffer that
+//! the host maps.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -63,6 +64,8 @@ pub(crate) enum Answer {
     /// A row of logits per output of the step; maybe none.
     Logits,
     Token,
+    /// A part of the cache.
+    Part,
 }
 
 /// The readback of one step.
@@ -114,17 +117,34 @@ impl InFlight {
         Ok(())
     }
 
-    /// Takes a free slot for a step and records the copy of its answer.
+    /// Makes a slot with room for so many bytes unless one is free, in the place of a free one that is too small. Returns how
+    /// many were made.
+    pub(crate) fn ensure(&mut self, gpu: &Gpu, answer: Answer, bytes: u64) -> Result<u64> {
+        if self.free.iter().any(|s| s.answer == answer && s.buffer.size() >= bytes) {
+            self.free.retain(|s| s.answer != answer || s.buffer.size() >= bytes);
+            return Ok(0);
+        }
+        self.free.retain(|s| s.answer != answer);
+        self.add(gpu, answer, 1, bytes).map(|()| 1)
+    }
+
+    /// Takes a free slot for a step and records the copy of its answer, one place after another.
     ///
     /// # Panics
     /// Where no slot is free.
-    pub(crate) fn take(&mut self, encoder: &mut wgpu::CommandEncoder, answer: Answer, from: &wgpu::Buffer, bytes: u64) {
+    pub(crate) fn take<'a>(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        answer: Answer,
+        places: impl IntoIterator<Item = (&'a wgpu::Buffer, u64, u64)>,
+    ) {
         let free = self.free.iter().position(|s| s.answer == answer).expect("the caller ensured that one is free");
         let mut slot = self.free.swap_remove(free);
-        slot.bytes = bytes;
+        slot.bytes = 0;
         slot.flag.lock().done = None;
-        if bytes > 0 {
-            encoder.copy_buffer_to_buffer(from, 0, &slot.buffer, 0, bytes);
+        for (from, at, bytes) in places.into_iter().filter(|p| p.2 > 0) {
+            encoder.copy_buffer_to_buffer(from, at, &slot.buffer, slot.bytes, bytes);
+            slot.bytes += bytes;
         }
         self.steps.push_back(slot);
     }
@@ -145,7 +165,7 @@ impl InFlight {
     /// browser.
     pub(crate) fn poll(&mut self, gpu: &Gpu, cx: &Context<'_>, answer: Answer, out: &mut [u8]) -> Poll<Result<()>> {
         let Some(oldest) = self.steps.iter().position(|s| s.answer == answer) else {
-            return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "no step is in flight")));
+            return Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "nothing of this kind is in flight")));
         };
         let slot = &mut self.steps[oldest];
         if slot.flag.lock().done.is_none() && cfg!(not(target_arch = "wasm32")) {
@@ -163,13 +183,13 @@ fn read(slot: &Slot, ok: bool, gpu: &Gpu, out: &mut [u8]) -> Result<()> {
     gpu.fault.check()?;
     if !ok {
         gpu.wait()?; // Reports a lost device.
-        bail!(GpuError, "the result of a step could not be mapped");
+        bail!(GpuError, "a result could not be mapped");
     }
     if slot.bytes == 0 {
         return Ok(());
     }
     let Ok(view) = slot.buffer.get_mapped_range(..slot.bytes) else {
-        bail!(GpuError, "the result of a step could not be read");
+        bail!(GpuError, "a result could not be read");
     };
     let fits = out.len() == view.len();
     if fits {
@@ -178,7 +198,7 @@ fn read(slot: &Slot, ok: bool, gpu: &Gpu, out: &mut [u8]) -> Result<()> {
     drop(view);
     slot.buffer.unmap();
     if !fits {
-        bail!(InvalidArgument, "the step returns {} bytes, the output has room for {}", slot.bytes, out.len());
+        bail!(InvalidArgument, "the result has {} bytes, the output has room for {}", slot.bytes, out.len());
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
-//! Running steps: one step, its division into submits, steps in flight, and timing.
+//! Running steps: one step, its words, its division into submits, steps in flight, and timing; and parts of the cache.
 
 pub(super) mod autotune;
+mod cut;
 pub(super) mod in_flight;
+mod parts;
 pub(super) mod profile;
 pub(super) mod step;
 pub(super) mod submit_budget;
+mod words;

@@ -2,16 +2,19 @@
 
 use std::task::{Context, Poll};
 
+use super::cut::Rows;
 use super::in_flight::{Answer, InFlight};
-use super::submit_budget::{SubmitBudget, fitting, tokens_at_once};
+use super::submit_budget::{SubmitBudget, fitting, tokens_at_once, unanswered};
+use super::words;
 use crate::backend::webgpu::device::Gpu;
-use crate::backend::webgpu::dispatch::{Dispatch, IDS_AT};
+use crate::backend::webgpu::dispatch::Dispatch;
 use crate::backend::webgpu::prepare::program::Program;
 use crate::backend::webgpu::prepare::sampler::{self, Sampler};
-use crate::backend::{Counters, Limits, SampleRequest, SamplingRules, Step};
+use crate::backend::webgpu::prepare::states::{Room, Uses};
+use crate::backend::{Counters, Limits, MAX_KEPT, MAX_SEGMENTS, SampleRequest, SamplingRules, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::Plan;
+use crate::graph::{CacheKind, Plan};
 
 /// Steps whose tokens the GPU chooses that may be in flight at once, and steps with rows of logits, which take more
 /// memory.
@@ -24,6 +27,8 @@ pub(crate) struct Runner {
     /// Made when it is first asked for.
     pub sampler: Option<Sampler>,
     in_flight: InFlight,
+    /// Parts of the cache that are being read.
+    pub reads: InFlight,
     budget: SubmitBudget,
     /// The step buffer as it is written: kept, so that steps do not allocate.
     words: Vec<u32>,
@@ -37,7 +42,7 @@ impl Runner {
         let mut in_flight = InFlight::default();
         in_flight.add(gpu, Answer::Logits, MAX_LOGITS_IN_FLIGHT, logits as u64)?;
         let budget = SubmitBudget::new(rate, gpu.tuning.software);
-        Ok(Self { program, sampler: None, in_flight, budget, words: Vec::new() })
+        Ok(Self { program, sampler: None, in_flight, reads: InFlight::default(), budget, words: Vec::new() })
     }
 
     /// What was made so far.
@@ -77,14 +82,14 @@ impl Runner {
         request: Option<&SampleRequest<'_>>,
     ) -> Result<()> {
         self.check(step, request)?;
-        self.reserve(gpu, c, step)?;
+        self.reserve(gpu, c, Room::of(step, self.program.uses))?;
         if self.in_flight.is_empty() {
             self.budget.begin(self.program.entry(step)?.0, step);
         }
         let budget = self.budget.of(step);
         let last = self.submit_all_but_last(gpu, c, step, budget)?;
-        self.write_last(gpu, c, &last, request);
-        let encoder = self.record_last(gpu, c, &last, request, budget)?;
+        self.write_last(gpu, c, &last.step(), request);
+        let encoder = self.record_last(gpu, c, &last.step(), request, budget)?;
         let submission = gpu.queue.submit([encoder.finish()]);
         self.in_flight.notify(&gpu.queue, submission);
         c.steps += 1;
@@ -95,17 +100,17 @@ impl Runner {
 
     /// Refuses what cannot run, before anything starts.
     fn check(&self, step: &Step<'_>, request: Option<&SampleRequest<'_>>) -> Result<()> {
-        fits(step, self.program.limits)?;
+        fits(step, self.program.limits, self.program.uses)?;
         let Some(request) = request else { return self.in_flight.ensure_free(Answer::Logits) };
         self.sampler.as_ref().ok_or_else(not_asked)?.check(step, request)?;
         self.in_flight.ensure_free(Answer::Token)
     }
 
-    /// Makes room in the cache for a step.
-    pub(crate) fn reserve(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>) -> Result<()> {
-        let made = self.program.reserve(gpu, step.pos + step.tokens.len())?;
+    /// Makes room in the cache.
+    pub(crate) fn reserve(&mut self, gpu: &Gpu, c: &mut Counters, need: Room) -> Result<()> {
+        let made = self.program.reserve(gpu, need)?;
         c.buffers += made.buffers;
-        c.submits += made.buffers;
+        c.submits += made.submits;
         c.bind_groups += made.bind_groups;
         Ok(())
     }
@@ -118,21 +123,20 @@ impl Runner {
         c: &mut Counters,
         step: &Step<'a>,
         budget: u64,
-    ) -> Result<Step<'a>> {
+    ) -> Result<Rows<'a>> {
         let Self { program, words, .. } = self;
         let run = program.entry(step)?.0;
-        let n = tokens_at_once(run, step, budget);
-        let mut last = *step;
-        while last.tokens.len() > n {
-            let (tokens, rest) = last.tokens.split_at(n.min(last.tokens.len() - step.outputs));
-            let part = Step { tokens, outputs: 0, ..last };
-            write_head(words, &part);
-            write_ids(words, &part);
+        let mut last = Rows::all(step);
+        let n = tokens_at_once(run, &last, budget);
+        while last.step().len() > n {
+            let (first, rest) = last.split(n.min(unanswered(&last.step())));
+            let part = first.step();
+            words::write(words, &part, program.uses);
             c.bytes_written += send(gpu, &program.buffers.step, words);
             let encoder = record(gpu, c, run, &part, budget, gpu.encoder(), |_| ());
             gpu.queue.submit([encoder.finish()]);
             c.submits += 1;
-            last = Step { tokens: rest, pos: last.pos + tokens.len(), ..last };
+            last = rest;
         }
         Ok(last)
     }
@@ -140,13 +144,10 @@ impl Runner {
     /// Writes what the last pass of a step reads.
     fn write_last(&mut self, gpu: &Gpu, c: &mut Counters, last: &Step<'_>, request: Option<&SampleRequest<'_>>) {
         let Self { program, sampler, words, .. } = self;
-        write_head(words, last);
+        words::write(words, last, program.uses);
         if let (Some(sampler), Some(request)) = (sampler, request) {
-            sampler.write(last, request, words);
+            sampler.write(last, request, words::sampling(words));
             c.bytes_written += sampler.write_history(gpu, request);
-        }
-        if is_known(request) {
-            write_ids(words, last);
         }
         c.bytes_written += send(gpu, &program.buffers.step, words);
     }
@@ -172,9 +173,9 @@ impl Runner {
         c.dispatches += u64::from(sampler.is_some());
         let (answer, from, bytes) = match sampler {
             Some(sampler) => (Answer::Token, &sampler.chosen, sampler::ID),
-            None => (Answer::Logits, logits, (last.outputs * program.plan.graph.n_vocab() * 4) as u64),
+            None => (Answer::Logits, logits, (last.outputs() * program.plan.graph.n_vocab() * 4) as u64),
         };
-        in_flight.take(&mut encoder, answer, from, bytes);
+        in_flight.take(&mut encoder, answer, [(from, 0, bytes)]);
         c.bytes_read += bytes;
         Ok(encoder)
     }
@@ -204,10 +205,9 @@ impl Runner {
 
     /// Writes what a step reads, without starting it.
     pub(crate) fn write(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>) -> Result<()> {
-        fits(step, self.program.limits)?;
-        self.reserve(gpu, c, step)?;
-        write_head(&mut self.words, step);
-        write_ids(&mut self.words, step);
+        fits(step, self.program.limits, self.program.uses)?;
+        self.reserve(gpu, c, Room::of(step, self.program.uses))?;
+        words::write(&mut self.words, step, self.program.uses);
         send(gpu, &self.program.buffers.step, &self.words);
         Ok(())
     }
@@ -222,18 +222,6 @@ fn is_known(request: Option<&SampleRequest<'_>>) -> bool {
     request.is_none_or(|c| c.history.is_some())
 }
 
-/// The start of the step buffer of a step.
-pub(crate) fn write_head(words: &mut Vec<u32>, step: &Step<'_>) {
-    words.clear();
-    words.extend([step.tokens.len() as u32, step.pos as u32, step.outputs as u32, 0]);
-}
-
-/// Appends the token ids of a step.
-pub(crate) fn write_ids(words: &mut Vec<u32>, step: &Step<'_>) {
-    words.resize(IDS_AT as usize / 4, 0);
-    words.extend_from_slice(step.tokens);
-}
-
 /// Returns the bytes that were written.
 fn send(gpu: &Gpu, to: &wgpu::Buffer, words: &[u32]) -> u64 {
     gpu.queue.write_buffer(to, 0, bytemuck::cast_slice(words));
@@ -241,16 +229,46 @@ fn send(gpu: &Gpu, to: &wgpu::Buffer, words: &[u32]) -> u64 {
 }
 
 /// Kernels run without bounds checks, so a step that does not fit must not start.
-fn fits(step: &Step<'_>, limits: Limits) -> Result<()> {
-    let end = step.pos.saturating_add(step.tokens.len());
-    if end > limits.n_ctx {
-        bail!(ContextOverflow, "the step ends at position {end}, the context holds {}", limits.n_ctx);
+fn fits(step: &Step<'_>, limits: Limits, uses: Uses) -> Result<()> {
+    let n = step.segments.len();
+    if !(1..=MAX_SEGMENTS).contains(&n) {
+        bail!(InvalidArgument, "a step must have 1 to {MAX_SEGMENTS} segments, has {n}");
     }
-    if step.tokens.is_empty() || step.tokens.len() > limits.max_tokens {
-        bail!(InvalidArgument, "a step must have 1 to {} tokens, has {}", limits.max_tokens, step.tokens.len());
+    if step.len() > limits.max_tokens || step.segments.iter().any(|s| s.tokens.is_empty()) {
+        let tokens = step.len();
+        bail!(
+            InvalidArgument,
+            "a step must have 1 to {} tokens, some of each segment; it has {tokens}",
+            limits.max_tokens
+        );
     }
-    if step.outputs > limits.max_outputs.min(step.tokens.len()) {
-        bail!(InvalidArgument, "{} rows of logits exceed the tokens of the step or the limit of outputs", step.outputs);
+    for s in step.segments {
+        let end = s.pos.saturating_add(s.tokens.len());
+        if end > limits.n_ctx {
+            bail!(ContextOverflow, "the step ends at position {end}, the context holds {}", limits.n_ctx);
+        }
+        if s.outputs > s.tokens.len() {
+            bail!(InvalidArgument, "{} rows of logits exceed the {} tokens of a segment", s.outputs, s.tokens.len());
+        }
+        for kind in CacheKind::ALL {
+            let (table, used) = (s.blocks[kind as usize], uses.entries(kind, s));
+            if table.len() < used.end {
+                bail!(InvalidArgument, "a table of {} {kind:?} blocks does not reach position {end}", table.len());
+            }
+        }
+        if uses.recurrent && !(1..=MAX_KEPT.min(s.tokens.len())).contains(&s.to.len()) {
+            bail!(InvalidArgument, "a segment of {} tokens cannot keep {} states", s.tokens.len(), s.to.len());
+        }
+    }
+    if step.outputs() > limits.max_outputs {
+        bail!(InvalidArgument, "{} rows of logits exceed the limit {}", step.outputs(), limits.max_outputs);
+    }
+    if uses.recurrent && step.len() > MAX_KEPT && step.segments.iter().any(|s| s.to.len() > 1) {
+        bail!(InvalidArgument, "a step of {} tokens keeps one state of each segment, not more", step.len());
+    }
+    let segments_with_slots = if uses.recurrent { n } else { 0 };
+    if !Room::of(step, uses).is_within(Room::most(limits)) || segments_with_slots > limits.slots {
+        bail!(InvalidArgument, "the step names blocks or slots beyond {:?} and {}", limits.blocks, limits.slots);
     }
     Ok(())
 }

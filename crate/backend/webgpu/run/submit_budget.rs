@@ -6,6 +6,7 @@
 
 use web_time::Instant;
 
+use super::cut::Rows;
 use crate::backend::Step;
 use crate::backend::webgpu::dispatch::Dispatch;
 use crate::backend::webgpu::tuning::GEMV_MAX_ROWS;
@@ -35,13 +36,13 @@ impl SubmitBudget {
 
     /// The most work of a submit of this step. A step of one token is always one submit.
     pub(crate) fn of(&self, step: &Step<'_>) -> u64 {
-        if step.tokens.len() == 1 { u64::MAX } else { self.rate / PER_SECOND }
+        if step.len() == 1 { u64::MAX } else { self.rate / PER_SECOND }
     }
 
     /// Starts timing a step that has the GPU to itself. Short steps are not timed: latency dominates them.
     pub(crate) fn begin(&mut self, run: &[Dispatch], step: &Step<'_>) {
         let work = run.iter().map(|d| d.work(step)).sum();
-        let tells = self.measured && step.tokens.len() > GEMV_MAX_ROWS && work >= self.rate / PER_SECOND / 5;
+        let tells = self.measured && step.len() > GEMV_MAX_ROWS && work >= self.rate / PER_SECOND / 5;
         self.began = tells.then(|| (Instant::now(), work));
     }
 
@@ -60,19 +61,24 @@ impl SubmitBudget {
 }
 
 /// How many tokens of a step to run at once: as many as keep each dispatch within the budget, unless fewer would not make
-/// any dispatch shorter. All rows of logits come from the last ones.
-pub(crate) fn tokens_at_once(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
-    let most = step.tokens.len();
+/// any dispatch shorter. Those from the first row of logits on stay together.
+pub(crate) fn tokens_at_once(run: &[Dispatch], rows: &Rows<'_>, budget: u64) -> usize {
+    let most = rows.step().len();
     let longest = |n: usize| {
-        let (tokens, pos) = (&step.tokens[..n], step.pos + most - n);
-        run.iter().map(|d| d.work(&Step { tokens, pos, ..*step })).max().unwrap_or(0)
+        let (_, last) = rows.split(most - n);
+        run.iter().map(|d| d.work(&last.step())).max().unwrap_or(0)
     };
-    let least = GEMV_MAX_ROWS.max(step.outputs);
+    let least = GEMV_MAX_ROWS.max(most - unanswered(&rows.step()));
     let mut n = most;
     while n.div_ceil(2) >= least && longest(n) > budget && longest(n.div_ceil(2)) < longest(n) {
         n = n.div_ceil(2);
     }
     n
+}
+
+/// How many rows there are before the first one with logits.
+pub(crate) fn unanswered(step: &Step<'_>) -> usize {
+    step.output_rows().next().unwrap_or(step.len())
 }
 
 /// How many of these dispatches fit into a submit: at least one.
@@ -89,21 +95,22 @@ pub(crate) fn fitting(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::Entry;
+    use crate::backend::Segment;
 
     #[test]
     fn the_rate_follows_what_is_measured_and_a_given_one_does_not() {
         let mut budget = SubmitBudget::new(None, true);
-        let step = |n| Step::trunk(&[Segment::alone(&[0; 64][..n], 0, 1)]);
-        assert_eq!(budget.of(&step(64)), SOFTWARE / PER_SECOND);
-        assert_eq!(budget.of(&step(1)), u64::MAX, "decoding is never cut");
+        let [long, short] = [64, 1].map(|n| [Segment::alone(&[0; 64][..n], 0, 1)]);
+        let (long, short) = (Step::trunk(&long), Step::trunk(&short));
+        assert_eq!(budget.of(&long), SOFTWARE / PER_SECOND);
+        assert_eq!(budget.of(&short), u64::MAX, "decoding is never cut");
         (0..20).for_each(|_| budget.learn(3_000_000_000, 0.5));
-        assert!((299_000_000..=300_000_000).contains(&budget.of(&step(64))), "{}", budget.rate);
+        assert!((299_000_000..=300_000_000).contains(&budget.of(&long)), "{}", budget.rate);
         budget.learn(3_000_000_000, 1e9);
-        assert!(budget.of(&step(64)) > 140_000_000, "one step that hung halves it");
+        assert!(budget.of(&long) > 140_000_000, "one step that hung halves it");
         let mut given = SubmitBudget::new(Some(1000), false);
-        given.begin(&[], &step(64));
+        given.begin(&[], &long);
         given.end();
-        assert_eq!(given.of(&step(64)), 50);
+        assert_eq!(given.of(&long), 50);
     }
 }

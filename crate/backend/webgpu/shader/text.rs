@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use super::bindings::Bindings;
 use super::files::file;
+use crate::backend::MAX_SEGMENTS;
 
 /// A constant at the head of a shader.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,7 @@ pub(crate) fn assemble_with(
     own: &str,
 ) -> String {
     let mut text = String::new();
+    constant(&mut text, "MAX_SEGMENTS", Const::U(MAX_SEGMENTS));
     for (key, value) in consts {
         constant(&mut text, key, *value);
     }

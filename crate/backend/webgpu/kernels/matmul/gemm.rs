@@ -2,7 +2,7 @@
 
 use super::super::matrix::fold;
 use super::face::MatMul;
-use crate::backend::webgpu::dispatch::Kernel;
+use crate::backend::webgpu::dispatch::{Each, Kernel};
 use crate::backend::webgpu::shader::text::Const::U;
 use crate::backend::webgpu::shader::text::assemble_with;
 
@@ -15,5 +15,5 @@ pub(super) fn gemm(p: &MatMul) -> Kernel {
     let consts = [&p.consts(grid_x)[..], &[("TILE", U(tile))]].concat();
     let bindings = p.bindings("vec4<f32>");
     let source = assemble_with("gemm", &bindings, &[], &consts, &(copies + &frame + &p.segments().load_w_run()));
-    Kernel { name: "gemm", source, bind: bindings.access, grid, rows: tile, z }
+    Kernel { name: "gemm", source, bind: bindings.access, grid, each: Each::Rows(tile), z }
 }

@@ -3,7 +3,7 @@
 use super::super::libs::in_ints;
 use super::super::matrix::fold;
 use super::face::{Input, MatMul};
-use crate::backend::webgpu::dispatch::Kernel;
+use crate::backend::webgpu::dispatch::{Each, Kernel};
 use crate::backend::webgpu::shader::text::Const::{B, U};
 use crate::backend::webgpu::shader::text::assemble_with;
 use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Tuning, WIDE_MATRIX_ROWS};
@@ -99,5 +99,5 @@ pub(super) fn gemv(p: &MatMul, columns: usize, tuning: Tuning) -> Kernel {
         Some(e) if !p.sums() => e.n_used,
         _ => 1,
     };
-    Kernel { name: "gemv", source, bind: bindings.access, grid, rows: columns, z }
+    Kernel { name: "gemv", source, bind: bindings.access, grid, each: Each::Rows(columns), z }
 }

@@ -3,7 +3,7 @@
 use super::super::matrix::{THREADS, fold};
 use super::face::MatMul;
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
-use crate::backend::webgpu::dispatch::Kernel;
+use crate::backend::webgpu::dispatch::{Each, Kernel};
 use crate::backend::webgpu::shader::text::Const::{B, U};
 use crate::backend::webgpu::shader::text::{assemble, assemble_with};
 use crate::dtype::DType;
@@ -21,7 +21,7 @@ pub(super) fn gemm_q8(p: &MatMul) -> Kernel {
     let bindings = p.bindings("vec4<u32>");
     let own = copies + &frame + &p.segments().load_w_ints();
     let source = assemble_with("gemm_q8", &bindings, &[], &consts, &own);
-    Kernel { name: "gemm_q8", source, bind: bindings.access, grid, rows: tile, z }
+    Kernel { name: "gemm_q8", source, bind: bindings.access, grid, each: Each::Rows(tile), z }
 }
 
 /// Rows of `cols` values in int8. Binds x, y.
@@ -29,5 +29,5 @@ pub(super) fn quantize_q8(cols: usize) -> Kernel {
     let runs = cols / 32;
     let source = assemble("quantize_q8", &["run", "dot"], &[("RUNS", U(runs))]);
     let grid = [runs.div_ceil(THREADS) as u32, 1];
-    Kernel { name: "quantize_q8", source, bind: vec![Read, Write], grid, rows: 1, z: 1 }
+    Kernel { name: "quantize_q8", source, bind: vec![Read, Write], grid, each: Each::Rows(1), z: 1 }
 }

@@ -8,7 +8,7 @@
 
 use super::super::matrix::fold;
 use super::face::MatMul;
-use crate::backend::webgpu::dispatch::Kernel;
+use crate::backend::webgpu::dispatch::{Each, Kernel};
 use crate::backend::webgpu::shader::text::Const::U;
 use crate::backend::webgpu::shader::text::assemble_with;
 
@@ -25,5 +25,5 @@ pub(super) fn gemm_flat(p: &MatMul, columns: usize) -> Kernel {
     let bindings = p.bindings("vec4<f32>");
     let own = copies + &frame + &p.segments().flat_of();
     let source = assemble_with("gemm_flat", &bindings, &[], &consts, &own);
-    Kernel { name: "gemm_flat", source, bind: bindings.access, grid, rows: columns, z: 1 }
+    Kernel { name: "gemm_flat", source, bind: bindings.access, grid, each: Each::Rows(columns), z: 1 }
 }
