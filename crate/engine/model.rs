@@ -114,18 +114,18 @@ impl Model {
         let scratch = self.plan.slots.slots.iter().map(|s| f32s(rows(s.rows), s.cols));
         Memory {
             weights: g.weights.iter().map(|w| w.bytes() as u64).sum(),
-            kv: self.recurrent_bytes().saturating_add(self.rows_bytes()),
+            kv: CacheKind::ALL
+                .map(|k| self.rows_bytes(k))
+                .into_iter()
+                .fold(self.recurrent_bytes(), u64::saturating_add),
             scratch: scratch.fold(0, u64::saturating_add),
         }
     }
 
-    /// Bytes of the rows of all blocks.
-    fn rows_bytes(&self) -> u64 {
-        let of = |kind| {
-            let positions = (self.limits.blocks[kind as usize] * BLOCK) as u64;
-            positions.saturating_mul(self.row_bytes(kind))
-        };
-        CacheKind::ALL.into_iter().map(of).fold(0, u64::saturating_add)
+    /// Bytes of all blocks of a kind.
+    fn rows_bytes(&self, kind: CacheKind) -> u64 {
+        let positions = (self.limits.blocks[kind as usize] as u64).saturating_mul(BLOCK as u64);
+        positions.saturating_mul(self.row_bytes(kind))
     }
 
     /// Bytes of the cache of a kind for one position.
@@ -150,9 +150,10 @@ impl Model {
         if need <= room {
             return Ok(());
         }
-        let left = room.saturating_sub(weights + scratch + self.recurrent_bytes());
-        let row = self.row_bytes(CacheKind::Context) + self.row_bytes(CacheKind::Window);
-        let remedy = match left.checked_div(row) {
+        let windows = self.rows_bytes(CacheKind::Window);
+        let left = room.saturating_sub(weights + scratch + self.recurrent_bytes()).saturating_sub(windows);
+        let block = self.row_bytes(CacheKind::Context) * BLOCK as u64;
+        let remedy = match left.checked_div(block).map(|blocks| blocks * BLOCK as u64) {
             Some(most @ 1..) => format!("a context of {most} tokens would fit"),
             _ => "use a smaller model or quantisation".to_string(),
         };

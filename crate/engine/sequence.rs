@@ -109,7 +109,7 @@ impl Sequence {
         self.seen = self.seen.min(n);
         if back && past.recurrent {
             self.saved.retain(|(at, _)| *at <= n);
-            self.seen = 0;
+            (self.seen, self.state) = (0, None);
         }
         if past.first_block(n) < self.released {
             self.seen = 0;

@@ -267,7 +267,8 @@ impl Engine {
     /// Brings the states of a sequence to its last position, and makes room for `n` more tokens.
     pub(super) async fn ready(&mut self, sequence: &mut Sequence, n: usize) -> Result<()> {
         let end = sequence.tokens.len();
-        if sequence.seen < end {
+        // Without tokens too: the states may be those of a first step that was dropped.
+        if sequence.seen < end || end == 0 {
             self.replay(sequence).await?;
         }
         self.make_room(sequence, end, end + n, true)
@@ -302,36 +303,34 @@ impl Engine {
     /// Gives a sequence the blocks of positions `at..end`: of its own if it is going to change them.
     pub(super) fn make_room(&mut self, sequence: &mut Sequence, at: usize, end: usize, own: bool) -> Result<()> {
         for k in 0..self.kinds.len() {
-            let kind = self.kinds[k];
             for i in at / BLOCK..end.div_ceil(BLOCK) {
-                let old = match sequence.block(kind, i) {
-                    Some(block) if !own || block.holders() == 1 => continue,
-                    Some(block) => Some(block.id()),
-                    None => None,
-                };
-                let new = self.take_block(kind)?;
-                if let Some(old) = old {
-                    self.backend.copy_block(kind, old, new.id())?;
-                }
-                sequence.set_block(kind, i, new);
+                self.make_block(sequence, self.kinds[k], i, own)?;
             }
         }
         Ok(())
     }
 
-    /// A free block, if need be one that idle sequences give up.
-    fn take_block(&mut self, kind: CacheKind) -> Result<Held> {
+    /// The same for one block. If need be, idle sequences give up blocks, maybe this one's other holder its share.
+    fn make_block(&mut self, sequence: &mut Sequence, kind: CacheKind, i: usize, own: bool) -> Result<()> {
         loop {
+            let old = match sequence.block(kind, i) {
+                Some(block) if !own || block.holders() == 1 => return Ok(()),
+                Some(block) => Some(block.id()),
+                None => None,
+            };
             let pool = &self.blocks[kind as usize];
-            if let Some(block) = pool.take() {
-                return Ok(block);
+            if let Some(new) = pool.take() {
+                if let Some(old) = old {
+                    self.backend.copy_block(kind, old, new.id())?;
+                }
+                sequence.set_block(kind, i, new);
+                return Ok(());
             }
             if !self.idle.shrink(self.past) {
                 let positions = pool.limit() * BLOCK;
                 crate::bail!(
                     CacheFull,
-                    "the sequences that run hold all {positions} positions of the cache; wait until one of them ends, or open the \
-                     model with a larger cache"
+                    "the sequences that run hold all {positions} positions of the cache; wait until one of them ends, or                      open the model with a larger cache"
                 );
             }
         }

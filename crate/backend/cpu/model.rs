@@ -144,6 +144,9 @@ impl Model {
         if tokens > max_tokens || outputs > max_outputs {
             bail!(InvalidArgument, "{tokens} tokens with {outputs} outputs are over the limits");
         }
+        if step.segments.iter().any(|s| s.tokens.is_empty() || s.outputs > s.tokens.len()) {
+            bail!(InvalidArgument, "each sequence of a step needs tokens, and no more outputs than those");
+        }
         if step.keys() > n_ctx {
             bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.keys());
         }
