@@ -5,7 +5,7 @@ mod delta;
 mod moe;
 
 use pagelm::DType;
-use pagelm::backend::Backend;
+use pagelm::backend::{Backend, Segment, Step};
 use pagelm::backend::reference::Reference;
 use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs};
 
