@@ -65,6 +65,8 @@ kinds! {
     TemplateLimit = "template-limit",
     /// More tokens than the context holds.
     ContextOverflow = "context-overflow",
+    /// The sequences that run leave no room in the cache.
+    CacheFull = "cache-full",
     /// There is nothing to run.
     EmptyPrompt = "empty-prompt",
     /// A token id outside the vocabulary.

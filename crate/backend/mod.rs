@@ -86,7 +86,7 @@ pub struct Limits {
     pub kv: KvType,
     /// The most blocks of each kind, of all sequences together. A backend starts with few and grows when a step names
     /// more.
-    pub blocks: [usize; CACHE_KINDS],
+    pub blocks: [usize; 2],
     /// The most slots for recurrent states; it grows to them likewise.
     pub slots: usize,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Sampler, SamplerParams, Session};
+use super::{Engine, Sampler, SamplerParams, Sequence, Session};
 use crate::error::Result;
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
@@ -109,28 +109,45 @@ impl Generation {
         params: GenerateParams,
         now_ms: f64,
     ) -> Result<Self> {
+        let n_ctx = session.limits().n_ctx;
+        let mut generation = Self::of(tokenizer, prompt, params, n_ctx, now_ms)?;
+        generation.goes_on_from(session.reuse(prompt)?);
+        session.engine().prepare_sampling(&generation.sampler)?;
+        Ok(generation)
+    }
+
+    /// Checks the options. Nothing of the prompt is in a cache yet.
+    pub(super) fn of(
+        tokenizer: &Tokenizer,
+        prompt: &[u32],
+        params: GenerateParams,
+        n_ctx: usize,
+        now_ms: f64,
+    ) -> Result<Self> {
         let sampler = Sampler::new(params.sampler)?;
         let text = TextStream::new(StopStrings::with_control(&params.stop, tokenizer)?);
-        let cached = session.reuse(prompt)?;
-        session.prepare_sampling(&sampler)?;
-        let max_tokens = params.max_tokens.unwrap_or(usize::MAX);
-        let mut tokens = Vec::with_capacity(session.limits().n_ctx + 1);
+        let mut tokens = Vec::with_capacity(n_ctx + 1);
         tokens.extend_from_slice(prompt);
         Ok(Self {
             tokens,
             prompt_len: prompt.len(),
-            run: cached,
-            max_tokens,
+            run: 0,
+            max_tokens: params.max_tokens.unwrap_or(usize::MAX),
             ignore_eos: params.ignore_eos,
             sampler,
             text,
             chosen: None,
             over: false,
-            cached,
+            cached: 0,
             started_ms: now_ms,
             first_ms: now_ms,
             last_ms: now_ms,
         })
+    }
+
+    /// The first `cached` tokens of the prompt are in the cache.
+    pub(super) fn goes_on_from(&mut self, cached: usize) {
+        (self.run, self.cached) = (cached, cached);
     }
 
     /// The tokens generated so far.
@@ -147,57 +164,118 @@ impl Generation {
         tokenizer: &Tokenizer,
         now: &dyn Fn() -> f64,
     ) -> Result<Option<Event>> {
+        let (engine, sequence) = session.parts();
+        self.next_of(engine, sequence, tokenizer, now).await
+    }
+
+    /// The same with a sequence that the caller has.
+    pub(super) async fn next_of(
+        &mut self,
+        engine: &mut Engine,
+        sequence: &mut Sequence,
+        tokenizer: &Tokenizer,
+        now: &dyn Fn() -> f64,
+    ) -> Result<Option<Event>> {
         if self.over {
             return Ok(None);
         }
-        let event = self.advance(session, tokenizer, now).await;
+        let event = self.advance(engine, sequence, tokenizer, now).await;
         self.over = !matches!(event, Ok(Event::Prefill { .. } | Event::Token { .. }));
         event.map(Some)
     }
 
-    async fn advance(&mut self, session: &mut Session, tokenizer: &Tokenizer, now: &dyn Fn() -> f64) -> Result<Event> {
+    async fn advance(
+        &mut self,
+        engine: &mut Engine,
+        sequence: &mut Sequence,
+        tokenizer: &Tokenizer,
+        now: &dyn Fn() -> f64,
+    ) -> Result<Event> {
+        if let Some(event) = self.without_a_step(engine.limits().n_ctx, tokenizer) {
+            return Ok(event);
+        }
+        self.step(engine, sequence, now).await?;
+        Ok(self.after_a_step(tokenizer))
+    }
+
+    /// The next event, if it needs no step.
+    pub(super) fn without_a_step(&mut self, n_ctx: usize, tokenizer: &Tokenizer) -> Option<Event> {
         if let Some(id) = self.chosen.take() {
-            return Ok(self.report(id, tokenizer));
+            return Some(self.report(id, tokenizer));
         }
-        if self.run >= self.prompt_len
-            && let Some(reason) = self.reason_to_stop(session)
-        {
-            return Ok(self.done(reason));
-        }
-        self.step(session, now).await?;
-        match self.chosen {
-            Some(id) if self.run > self.prompt_len => {
-                self.chosen = None;
-                Ok(self.report(id, tokenizer))
-            }
-            _ => Ok(Event::Prefill { done: self.run, total: self.prompt_len }),
+        let reason = self.reason_to_stop(n_ctx).filter(|_| self.run >= self.prompt_len)?;
+        Some(self.done(reason))
+    }
+
+    /// What a step brought.
+    pub(super) fn after_a_step(&mut self, tokenizer: &Tokenizer) -> Event {
+        match self.chosen.take_if(|_| self.run > self.prompt_len) {
+            Some(id) => self.report(id, tokenizer),
+            None => Event::Prefill { done: self.run, total: self.prompt_len },
         }
     }
 
-    /// Runs the next tokens that are not in the cache, and chooses a token after the last of them.
-    async fn step(&mut self, session: &mut Session, now: &dyn Fn() -> f64) -> Result<()> {
-        if session.tokens().len() != self.run {
-            let have = session.tokens().len();
-            crate::bail!(InvalidState, "the cache holds {have} tokens, not {}: something else used it", self.run);
-        }
-        let mut end = self.tokens.len().min(self.run + session.limits().max_tokens);
-        // The same prompt again, or a longer one, rolls back at most to before its last token.
-        let before_last = session.is_recurrent() && end == self.prompt_len && end - self.run > 1;
-        end -= usize::from(before_last);
-        let part = &self.tokens[self.run..end];
-        if end < self.tokens.len() || self.max_tokens == 0 {
-            session.prefill_part(part).await?;
-            self.run = end;
-            return if before_last { session.checkpoint() } else { Ok(()) };
-        }
-        let wanted = self.max_tokens - self.generated().len();
-        let id = session.next_token(&self.tokens, &mut self.sampler, wanted, now).await?;
+    /// The tokens that run next, at most `most`, and whether a token is chosen after them.
+    pub(super) fn part(&self, most: usize, recurrent: bool) -> (&[u32], bool) {
+        let mut end = self.tokens.len().min(self.run + most);
+        // The same prompt again, or a longer one, goes back at most to before its last token.
+        end -= usize::from(self.is_before_last(end, recurrent));
+        (&self.tokens[self.run..end], end == self.tokens.len() && self.max_tokens > 0)
+    }
+
+    fn is_before_last(&self, end: usize, recurrent: bool) -> bool {
+        recurrent && end == self.prompt_len && end - self.run > 1
+    }
+
+    /// Whether more of the prompt runs before a token is chosen.
+    pub(super) fn in_prompt(&self) -> bool {
+        self.run < self.prompt_len
+    }
+
+    /// Records that the first tokens up to `end` have run, and chooses the next one from a row of logits, if there is one.
+    pub(super) fn ran(
+        &mut self,
+        engine: &mut Engine,
+        sequence: &mut Sequence,
+        end: usize,
+        chosen: Option<u32>,
+        now: &dyn Fn() -> f64,
+    ) {
         self.run = end;
-        self.chosen = Some(id);
+        if end + 1 == self.prompt_len {
+            engine.checkpoint(sequence);
+        }
+        if chosen.is_none() {
+            return;
+        }
+        self.chosen = chosen;
         self.last_ms = now();
         if self.run == self.prompt_len {
             self.first_ms = self.last_ms;
         }
+    }
+
+    /// Chooses a token from a row of logits after all tokens so far.
+    pub(super) fn choose(&mut self, logits: &mut [f32]) -> Result<u32> {
+        self.sampler.sample(logits, &self.tokens)
+    }
+
+    /// Runs the next tokens that are not in the cache, and chooses a token after the last of them.
+    async fn step(&mut self, engine: &mut Engine, sequence: &mut Sequence, now: &dyn Fn() -> f64) -> Result<()> {
+        if sequence.tokens().len() != self.run {
+            let have = sequence.tokens().len();
+            crate::bail!(InvalidState, "the cache holds {have} tokens, not {}: something else used it", self.run);
+        }
+        let (part, chooses) = self.part(engine.limits().max_tokens, engine.is_recurrent());
+        let end = self.run + part.len();
+        let chosen = if chooses {
+            let wanted = self.max_tokens - self.generated().len();
+            Some(engine.next_token(sequence, &self.tokens, &mut self.sampler, wanted, now).await?)
+        } else {
+            engine.prefill_part(sequence, part).await?;
+            None
+        };
+        self.ran(engine, sequence, end, chosen, now);
         Ok(())
     }
 
@@ -213,12 +291,12 @@ impl Generation {
         Event::Token { id, text }
     }
 
-    fn reason_to_stop(&self, session: &Session) -> Option<StopReason> {
+    fn reason_to_stop(&self, n_ctx: usize) -> Option<StopReason> {
         if self.text.stopped_by().is_some() {
             Some(StopReason::StopString)
         } else if self.generated().len() >= self.max_tokens {
             Some(StopReason::MaxTokens)
-        } else if self.run == session.limits().n_ctx {
+        } else if self.run == n_ctx {
             Some(StopReason::ContextFull)
         } else {
             None

@@ -1,18 +1,30 @@
 //! Where a model meets a backend: loading, the cache, sessions, sampling and the generation loop.
 
+mod batch;
+mod cache;
 pub mod check;
 pub mod choose;
 mod file_sampling;
 mod generate;
+mod idle;
 mod load;
+mod lookahead;
 mod model;
+mod profile;
+mod queue;
+mod queue_depth;
 pub mod sampler;
+mod sequence;
 mod session;
+mod steps;
 
+pub use batch::Batch;
 pub use file_sampling::FileSampling;
 pub use generate::{Event, GenerateParams, Generation, StopReason, Usage};
 pub use load::{Loader, Piece};
 pub use model::{Model, Options};
+pub use profile::{KernelTime, Profile};
 pub use sampler::{Sampler, SamplerParams};
+pub use sequence::Sequence;
 pub use session::Session;
-pub use session::profile::{KernelTime, Profile};
+pub use steps::{Engine, Row};

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 
 use crate::arch::{self, Wanted};
-use crate::backend::{Backend, KvType, Limits, Memory};
+use crate::backend::{BLOCK, Backend, KvType, Limits, Memory};
 use crate::dtype::DType;
-use crate::engine::{Loader, Session};
+use crate::engine::sequence::BEHIND_WINDOW;
+use crate::engine::{Engine, Loader, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Gguf, Meta, Source};
-use crate::graph::{Dim, Plan};
+use crate::graph::{CacheKind, Dim, Plan, StateId};
 
 /// The options of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub struct Options {
     pub kv_type: KvType,
     /// Bytes that weights, cache and scratch may take together, as far as the host knows.
     pub memory: Option<u64>,
+    /// Positions of the cache, of all sequences together; `None` is the context.
+    pub cache: Option<usize>,
+    /// Sequences that run at once: a step may have a row of logits for each.
+    pub sequences: usize,
 }
 
 impl Options {
@@ -40,6 +45,8 @@ impl Options {
         allow_unknown: false,
         memory: None,
         kv_type: KvType::F32,
+        cache: None,
+        sequences: 1,
     };
 }
 
@@ -74,12 +81,23 @@ impl Model {
         let graph = arch::build(gguf, supports, wanted)?;
         let trained = gguf.meta.u32(&gguf.meta.arch_key("context_length")?)? as usize;
         let n_ctx = options.n_ctx.unwrap_or(trained.min(DEFAULT_CTX));
-        if n_ctx == 0 || options.max_tokens == 0 || options.max_outputs == 0 {
-            crate::bail!(InvalidArgument, "the context, a step's tokens and its outputs must be at least 1");
+        if n_ctx == 0 || options.max_tokens == 0 || options.max_outputs == 0 || options.sequences == 0 {
+            crate::bail!(
+                InvalidArgument,
+                "the context, a step's tokens, its outputs and its sequences must be at least 1"
+            );
         }
         let max_tokens = options.max_tokens.min(n_ctx);
-        let limits =
-            Limits { n_ctx, max_tokens, max_outputs: options.max_outputs.min(max_tokens), kv: options.kv_type };
+        let max_outputs = options.max_outputs.max(options.sequences).min(max_tokens);
+        let positions = options.cache.unwrap_or(n_ctx).max(n_ctx);
+        // What each sequence has for itself may end in a block that is not full.
+        let blocks = positions.div_ceil(BLOCK) + options.sequences - 1;
+        let window = graph.window().map_or(0, |w| w + BEHIND_WINDOW + max_tokens);
+        let windows = options.sequences * (window.div_ceil(BLOCK) + 1);
+        // The present one of each sequence, and those at the ends of its last prompt and answer.
+        let slots = 1 + 3 * options.sequences;
+        let blocks = [blocks, blocks.min(windows)];
+        let limits = Limits { n_ctx, max_tokens, max_outputs, kv: options.kv_type, blocks, slots };
         let loader = Loader::new(gguf, &graph);
         let suppressed = suppressed(&gguf.meta, graph.n_vocab())?;
         let plan = Plan { suppressed, ..Plan::new(graph) };
@@ -91,26 +109,38 @@ impl Model {
     /// About how much memory a backend will hold once the context is full: it may add some for its own use.
     pub fn memory(&self) -> Memory {
         let g = &self.plan.graph;
-        let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
+        let Limits { max_tokens, max_outputs, .. } = self.limits;
         let rows = |d| if d == Dim::Tokens { max_tokens } else { max_outputs };
         let scratch = self.plan.slots.slots.iter().map(|s| f32s(rows(s.rows), s.cols));
         Memory {
             weights: g.weights.iter().map(|w| w.bytes() as u64).sum(),
-            kv: self.recurrent_bytes().saturating_add(self.row_bytes().saturating_mul(n_ctx as u64)),
+            kv: CacheKind::ALL
+                .map(|k| self.rows_bytes(k))
+                .into_iter()
+                .fold(self.recurrent_bytes(), u64::saturating_add),
             scratch: scratch.fold(0, u64::saturating_add),
         }
     }
 
-    /// Bytes of the cache for one position.
-    pub fn row_bytes(&self) -> u64 {
-        let states = self.plan.graph.states.iter();
-        states.filter(|s| !s.rows.is_recurrent()).map(|s| self.limits.kv.bytes(s.cols) as u64).sum()
+    /// Bytes of all blocks of a kind.
+    fn rows_bytes(&self, kind: CacheKind) -> u64 {
+        let positions = (self.limits.blocks[kind as usize] as u64).saturating_mul(BLOCK as u64);
+        positions.saturating_mul(self.row_bytes(kind))
     }
 
-    /// Bytes of the recurrent states, and of their copies.
+    /// Bytes of the cache of a kind for one position.
+    fn row_bytes(&self, kind: CacheKind) -> u64 {
+        let g = &self.plan.graph;
+        let states = (0..).map(StateId).zip(&g.states);
+        let rows = states.filter(|(i, s)| !s.rows.is_recurrent() && g.cache_kind(*i) == kind);
+        rows.map(|(_, s)| self.limits.kv.bytes(s.cols) as u64).sum()
+    }
+
+    /// Bytes of the recurrent states in all slots.
     fn recurrent_bytes(&self) -> u64 {
         let states = self.plan.graph.states.iter();
-        states.filter(|s| s.rows.is_recurrent()).map(|s| 2 * f32s(s.rows.count(0), s.cols)).sum()
+        let slots = self.limits.slots as u64;
+        states.filter(|s| s.rows.is_recurrent()).map(|s| slots * f32s(s.rows.count(0), s.cols)).sum()
     }
 
     /// Refuses a model that needs more than `room` bytes, and lists the parts of the sum.
@@ -120,8 +150,10 @@ impl Model {
         if need <= room {
             return Ok(());
         }
-        let left = room.saturating_sub(weights + scratch + self.recurrent_bytes());
-        let remedy = match left.checked_div(self.row_bytes()) {
+        let windows = self.rows_bytes(CacheKind::Window);
+        let left = room.saturating_sub(weights + scratch + self.recurrent_bytes()).saturating_sub(windows);
+        let block = self.row_bytes(CacheKind::Context) * BLOCK as u64;
+        let remedy = match left.checked_div(block).map(|blocks| blocks * BLOCK as u64) {
             Some(most @ 1..) => format!("a context of {most} tokens would fit"),
             _ => "use a smaller model or quantisation".to_string(),
         };
@@ -161,7 +193,7 @@ impl Model {
     pub fn finish(self, mut backend: Box<dyn Backend>) -> Result<Session> {
         self.loader.finish()?;
         backend.finish_weights()?;
-        Ok(Session::new(backend, &self.plan, self.limits))
+        Ok(Session::new(Engine::new(backend, &self.plan, self.limits)))
     }
 }
 

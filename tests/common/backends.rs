@@ -7,7 +7,7 @@ use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{Options, WebGpu};
 use pagelm::backend::{Backend, Segment, Step};
-use pagelm::graph::{Entry, WeightId};
+use pagelm::graph::WeightId;
 
 use super::cases::Case;
 use super::skipped;
@@ -76,7 +76,7 @@ pub fn load(backend: &mut dyn Backend, case: &Case) -> Result<()> {
 /// Runs one step and gives back its logits.
 pub fn step(backend: &mut dyn Backend, step: &Step<'_>, cols: usize) -> Result<Vec<f32>> {
     backend.submit(step)?;
-    let mut logits = vec![f32::NAN; step.outputs * cols];
+    let mut logits = vec![f32::NAN; step.outputs() * cols];
     pollster::block_on(poll_fn(|cx| backend.poll_logits(cx, &mut logits)))?;
     Ok(logits)
 }

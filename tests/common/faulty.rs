@@ -6,6 +6,37 @@ use pagelm::backend::{Backend, Counters, Limits, Memory, SampleRequest, Sampling
 use pagelm::graph::{Plan, WeightId};
 use pagelm::{DType, Error, ErrorKind, Result};
 
+/// Passes what concerns the cache on to another backend.
+macro_rules! cache_of {
+    ($($inner:tt)+) => {
+        fn copy_block(&mut self, kind: pagelm::graph::CacheKind, from: u32, to: u32) -> pagelm::Result<()> {
+            self.$($inner)+.copy_block(kind, from, to)
+        }
+
+        fn part_bytes(&self, part: pagelm::backend::CachePart) -> usize {
+            self.$($inner)+.part_bytes(part)
+        }
+
+        fn submit_read(&mut self, part: pagelm::backend::CachePart) -> pagelm::Result<()> {
+            self.$($inner)+.submit_read(part)
+        }
+
+        fn poll_read(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+            bytes: &mut [u8],
+        ) -> std::task::Poll<pagelm::Result<()>> {
+            self.$($inner)+.poll_read(cx, bytes)
+        }
+
+        fn write_part(&mut self, part: pagelm::backend::CachePart, bytes: &[u8]) -> pagelm::Result<()> {
+            self.$($inner)+.write_part(part, bytes)
+        }
+    };
+}
+
+pub(crate) use cache_of;
+
 /// Changes the logits of a step; gets the plan, and how many steps were submitted.
 pub type Poke = Box<dyn Fn(&Plan, u64, &mut [f32])>;
 
@@ -99,13 +130,7 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.poll_token(cx)
     }
 
-    fn save_recurrent(&mut self) -> Result<()> {
-        self.inner.save_recurrent()
-    }
-
-    fn restore_recurrent(&mut self) -> Result<()> {
-        self.inner.restore_recurrent()
-    }
+    cache_of!(inner);
 
     fn counters(&self) -> Counters {
         self.inner.counters()

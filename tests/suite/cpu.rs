@@ -8,7 +8,7 @@ use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::{Activations, Backend, KvType, Segment, Step};
 use pagelm::engine::Options;
-use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs, WeightId};
+use pagelm::graph::{Act, Attention, Rope, RopePairs, WeightId};
 use pagelm::{DType, ErrorKind};
 
 use crate::common::alloc;

@@ -6,7 +6,6 @@ use pagelm::backend::reference::Reference;
 use pagelm::backend::{Backend, Segment, Step};
 use pagelm::engine::{Model, Options, Session};
 use pagelm::gguf::Gguf;
-use pagelm::graph::Entry;
 use pollster::block_on;
 
 use crate::common::backends::{self, Candidate};

@@ -15,7 +15,8 @@ use pagelm::{DType, ErrorKind, Result};
 use pollster::block_on;
 
 use crate::common::backends::{gpu, gpu_wanted};
-use crate::common::faulty::Faulty;
+
+use crate::common::faulty::{Faulty, cache_of};
 use crate::common::golden;
 
 const OPTIONS: Options = Options { n_ctx: Some(64), max_tokens: 16, max_outputs: 1, ..Options::DEFAULT };
@@ -48,12 +49,7 @@ impl Backend for Declines {
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {
         self.0.poll_logits(cx, logits)
     }
-    fn save_recurrent(&mut self) -> Result<()> {
-        self.0.save_recurrent()
-    }
-    fn restore_recurrent(&mut self) -> Result<()> {
-        self.0.restore_recurrent()
-    }
+    cache_of!(0);
     fn counters(&self) -> Counters {
         self.0.counters()
     }

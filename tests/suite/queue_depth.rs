@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use pagelm::backend::{Backend, Counters, Limits, Memory, SampleRequest, SamplingRules, Step};
+use pagelm::backend::{Backend, CachePart, Counters, Limits, Memory, SampleRequest, SamplingRules, Step};
 use pagelm::engine::{GenerateParams, Generation, Options, SamplerParams};
 use pagelm::gguf::Gguf;
-use pagelm::graph::{Plan, WeightId};
+use pagelm::graph::{CacheKind, Plan, WeightId};
 use pagelm::text::Tokenizer;
 use pagelm::{DType, Result};
 use pollster::block_on;
@@ -71,11 +71,24 @@ impl Backend for Device {
         self.now.set(self.now.get().max(back));
         Poll::Ready(Ok(7))
     }
-    fn save_recurrent(&mut self) -> Result<()> {
-        Ok(())
+    fn copy_block(&mut self, _: CacheKind, _: u32, _: u32) -> Result<()> {
+        unreachable!("nothing is forked")
     }
-    fn restore_recurrent(&mut self) -> Result<()> {
-        Ok(())
+
+    fn part_bytes(&self, _: CachePart) -> usize {
+        0
+    }
+
+    fn submit_read(&mut self, _: CachePart) -> Result<()> {
+        unreachable!("nothing is saved")
+    }
+
+    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<Result<()>> {
+        unreachable!("nothing is saved")
+    }
+
+    fn write_part(&mut self, _: CachePart, _: &[u8]) -> Result<()> {
+        unreachable!("nothing is saved")
     }
     fn counters(&self) -> Counters {
         Counters::default()

@@ -213,7 +213,15 @@ impl Task<'_> {
             let keys = (seen.end - begin(b)).min(BLOCK);
             let block = a.v.block(chunk * (CHUNK / BLOCK) + b, self.head);
             let x = Rows { values: &room.scores[b * BLOCK..], stride: CHUNK, len: keys };
-            self.isa.run(Product { cache: a.v.cache, block, decoded: room.block, x, y: sums, stride: len, fresh: false });
+            self.isa.run(Product {
+                cache: a.v.cache,
+                block,
+                decoded: room.block,
+                x,
+                y: sums,
+                stride: len,
+                fresh: false,
+            });
         }
     }
 }

@@ -5,12 +5,12 @@
 
 use super::lanes::{Ints, Isa};
 use super::memory::zeros;
-use crate::backend::{BLOCK, KvType};
+use crate::backend::{BLOCK, KvType, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Op};
 use crate::quant::f16_to_f32;
 
-/// Blocks that are allocated at once.
+/// The most blocks that are allocated at once.
 const CHUNK: usize = 8;
 
 /// Values that share a scale of q8_0.
@@ -89,6 +89,8 @@ impl Layout {
 pub(super) struct Cache {
     pub layout: Layout,
     n_head: usize,
+    /// Blocks of a chunk.
+    chunk: usize,
     /// Words, so that f32 is aligned.
     chunks: Vec<Vec<u32>>,
 }
@@ -111,15 +113,15 @@ impl<'a> Paged<'a> {
 }
 
 impl Cache {
-    /// Without room; `n_head` heads.
-    pub(super) fn new(layout: Layout, n_head: usize) -> Self {
-        Self { layout, n_head, chunks: Vec::new() }
+    /// Without room yet, for up to `blocks` blocks of `n_head` heads.
+    pub(super) fn new(layout: Layout, n_head: usize, blocks: usize) -> Self {
+        Self { layout, n_head, chunk: blocks.clamp(1, CHUNK), chunks: Vec::new() }
     }
 
     /// Makes room for blocks below `n`. Fails if there is not enough memory.
     pub(super) fn reserve(&mut self, n: usize) -> Result<()> {
-        while self.chunks.len() * CHUNK < n {
-            self.chunks.push(zeros(CHUNK * self.block_bytes() / 4)?);
+        while self.chunks.len() * self.chunk < n {
+            self.chunks.push(zeros(self.chunk * self.block_bytes() / 4)?);
         }
         Ok(())
     }
@@ -137,12 +139,12 @@ impl Cache {
     #[inline(always)]
     pub(super) fn block(&self, block: usize) -> &[u8] {
         let len = self.block_bytes();
-        &bytemuck::cast_slice(&self.chunks[block / CHUNK])[block % CHUNK * len..][..len]
+        &bytemuck::cast_slice(&self.chunks[block / self.chunk])[block % self.chunk * len..][..len]
     }
 
     pub(super) fn block_mut(&mut self, block: usize) -> &mut [u8] {
         let len = self.block_bytes();
-        &mut bytemuck::cast_slice_mut(&mut self.chunks[block / CHUNK])[block % CHUNK * len..][..len]
+        &mut bytemuck::cast_slice_mut(&mut self.chunks[block / self.chunk])[block % self.chunk * len..][..len]
     }
 
     /// Stores rows `x` [tokens, n_head * d_head] at a position of a sequence and those after it.
@@ -175,14 +177,15 @@ impl Cache {
 }
 
 /// A cache for each state that attention reads, as keys or as values.
-pub(super) fn caches(g: &Graph, kv: KvType) -> Result<Vec<Option<Cache>>> {
+pub(super) fn caches(g: &Graph, limits: Limits) -> Result<Vec<Option<Cache>>> {
     let mut caches: Vec<Option<Cache>> = g.states.iter().map(|_| None).collect();
     for n in &g.nodes {
         let Op::Attention { k, v, attn, .. } = &n.op else { continue };
         for (state, role) in [(k, Role::Keys), (v, Role::Values)] {
-            let layout = Layout { kind: kv, role, d_head: attn.d_head };
+            let blocks = limits.blocks[g.cache_kind(*state) as usize];
+            let layout = Layout { kind: limits.kv, role, d_head: attn.d_head };
             match &caches[state.index()] {
-                None => caches[state.index()] = Some(Cache::new(layout, attn.n_kv_head)),
+                None => caches[state.index()] = Some(Cache::new(layout, attn.n_kv_head, blocks)),
                 Some(other) if other.layout == layout => {}
                 Some(_) => {
                     let what = "attention reads its rows as keys and as values, or in heads of two sizes";

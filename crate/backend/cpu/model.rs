@@ -3,7 +3,6 @@
 use super::activations::{self, Block};
 use super::arena::{Arena, Place};
 use super::attention::{self, Attend, attention};
-use super::states::States;
 use super::decode::{Matrix, decode_row};
 use super::delta::{self, Rule};
 use super::lanes::Isa;
@@ -14,6 +13,7 @@ use super::moe;
 use super::packed::Packed;
 use super::pool::Pool;
 use super::rows::{self, RopeTable};
+use super::states::States;
 use crate::backend::{Activations, Limits, Memory, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
@@ -143,6 +143,9 @@ impl Model {
         let (tokens, outputs) = (step.len(), step.outputs());
         if tokens > max_tokens || outputs > max_outputs {
             bail!(InvalidArgument, "{tokens} tokens with {outputs} outputs are over the limits");
+        }
+        if step.segments.iter().any(|s| s.tokens.is_empty() || s.outputs > s.tokens.len()) {
+            bail!(InvalidArgument, "each sequence of a step needs tokens, and no more outputs than those");
         }
         if step.keys() > n_ctx {
             bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.keys());

@@ -36,7 +36,7 @@ impl Stretch {
 
 impl States {
     pub(super) fn new(g: &Graph, limits: Limits) -> Result<Self> {
-        let rows = g.states.iter().zip(0..).zip(caches(g, limits.kv)?).map(|((state, i), cache)| {
+        let rows = g.states.iter().zip(0..).zip(caches(g, limits)?).map(|((state, i), cache)| {
             let kind = g.cache_kind(StateId(i));
             match cache {
                 Some(cache) => Rows::Cache(kind, cache),

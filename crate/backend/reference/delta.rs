@@ -8,7 +8,13 @@ use crate::graph::{Act, Op, ValueId, WeightId};
 
 impl Run<'_> {
     /// `state`: the inputs before these rows, `[taps - 1, cols]`, oldest first.
-    pub(super) fn ssm_conv(&self, x: ValueId, w: WeightId, rows: Range<usize>, state: &mut Vec<f64>) -> Result<Vec<f64>> {
+    pub(super) fn ssm_conv(
+        &self,
+        x: ValueId,
+        w: WeightId,
+        rows: Range<usize>,
+        state: &mut Vec<f64>,
+    ) -> Result<Vec<f64>> {
         let cols = self.cols(x);
         let taps = (0..cols).map(|c| self.row(w, c)).collect::<Result<Vec<_>>>()?;
         let mut y = Vec::new();

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Session;
+use super::Engine;
 use crate::backend::Step;
 use crate::error::Result;
-use crate::graph::Entry;
 
 /// Times of one decoded token, the mean of several.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,24 +40,27 @@ pub struct KernelTime {
     pub fraction_of_read: Option<f64>,
 }
 
-impl Session {
+impl Engine {
     /// Runs a token `reps` times after `depth` others, each kernel by itself, and returns how long each took, on
-    /// backends that can measure it. The cache is empty afterwards.
+    /// backends that can measure it.
     pub async fn profile(&mut self, depth: usize, reps: usize) -> Result<Profile> {
         let n_vocab = self.n_vocab;
         let tokens: Vec<_> = (0..depth + 1).map(|i| (i * 7919 % n_vocab) as u32).collect();
-        self.rollback(0)?;
+        let mut s = self.sequence();
         self.check(0, &tokens)?;
         if depth > 0 {
-            self.prefill_part(&tokens[..depth]).await?;
+            self.prefill_part(&mut s, &tokens[..depth]).await?;
         }
+        self.ready(&mut s, 1).await?;
+        self.abandon();
         self.drain().await?;
         let mut kernels = BTreeMap::<_, KernelTime>::new();
         let mut read_bytes_per_s = 0.0f64;
         let reps = reps.max(1);
         for rep in 0..=reps {
-            let step = Step { tokens: &tokens[depth..], pos: depth, outputs: 1, entry: Entry::Trunk };
-            let timed = self.backend.profile(&step).await?;
+            self.begin_states(&mut s, 1)?;
+            let timed = self.backend.profile(&Step::trunk(&[s.segment(&tokens[depth..], depth, 1)])).await?;
+            s.end_states(0);
             read_bytes_per_s = read_bytes_per_s.max(timed.read_bytes_per_s);
             // The first one warms up.
             for t in timed.kernels.iter().filter(|_| rep > 0) {
@@ -69,7 +71,6 @@ impl Session {
                 all.weight_bytes_per_token += t.weight_bytes as f64;
             }
         }
-        self.rollback(0)?;
         let mut kernels: Vec<_> = kernels.into_values().collect();
         for k in &mut kernels {
             for sum in [&mut k.dispatches_per_token, &mut k.us_per_token, &mut k.weight_bytes_per_token] {

@@ -1,9 +1,11 @@
-//! The steps of a session that are in flight.
+//! Steps with sampled tokens that are in flight.
 
 use super::queue_depth::QueueDepth;
 use crate::backend::Limits;
 
 pub(super) struct Queue {
+    /// The sequence whose steps wait.
+    pub owner: u64,
     /// Steps that were started and whose tokens were not taken.
     pub waiting: usize,
     /// Older steps whose tokens are no longer wanted.
@@ -15,6 +17,12 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { waiting: 0, surplus: 0, running: Vec::with_capacity(limits.max_tokens), depth: QueueDepth::new() }
+        Self {
+            owner: 0,
+            waiting: 0,
+            surplus: 0,
+            running: Vec::with_capacity(limits.max_tokens),
+            depth: QueueDepth::new(),
+        }
     }
 }

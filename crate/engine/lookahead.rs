@@ -2,19 +2,17 @@
 
 use std::future::poll_fn;
 
-use super::Session;
+use super::{Engine, Sampler, Sequence};
 use crate::backend::{SampleRequest, SamplingRules, Step};
-use crate::engine::sampler::Sampler;
 use crate::error::Result;
-use crate::graph::Entry;
 
-/// The tokens of a step count as in the cache once the sampled token was taken. Everything else that the session does,
-/// and a failure, drops the steps in flight. The rows of the cache that they wrote are past the end and written again
-/// before they are read; recurrent states cannot go back, so the tokens run again from the checkpoint when the session
+/// The tokens of a step count as in the cache once the sampled token was taken. Everything else that the engine does, and a
+/// failure, drops the steps in flight. The rows of the cache that they wrote are past the end and written again before
+/// they are read; recurrent states cannot go back, so the tokens run again from the checkpoint when the sequence
 /// continues.
-impl Session {
-    /// Runs the tokens of `all` that are not in the cache, and returns the token that `sampler` chooses after the last
-    /// of them. `all` starts with the tokens in the cache.
+impl Engine {
+    /// Runs the tokens of `all` that the sequence does not have, and returns the token that `sampler` chooses after the
+    /// last of them. `all` starts with the tokens of the sequence.
     ///
     /// If the backend samples, the steps after that one are started too, each with the token of the step before: as
     /// many as hide the readback latency, and no more than there are tokens `wanted`, including this one. The next
@@ -23,22 +21,23 @@ impl Session {
     /// `now` returns milliseconds from any fixed point. After a dropped future the next call continues where it was.
     pub async fn next_token(
         &mut self,
+        s: &mut Sequence,
         all: &[u32],
         sampler: &mut Sampler,
         wanted: usize,
         now: &dyn Fn() -> f64,
     ) -> Result<u32> {
         let Some(rules) = self.prepare_sampling(sampler)? else {
-            let new = all.get(self.tokens.len()..).unwrap_or_default();
-            return sampler.sample(self.prefill(new).await?, all);
+            let new = all.get(s.tokens.len()..).unwrap_or_default();
+            return sampler.sample(self.prefill(s, new).await?, all);
         };
-        if !self.runs(all) {
-            self.start(all, &rules, sampler.key(0)).await?;
+        if !self.runs(s, all) {
+            self.start(s, all, &rules, sampler.key(0)).await?;
         }
-        while self.queue.waiting < wanted.min(self.queue.depth.steps()) && self.has_room() {
-            self.start_next(&rules, sampler.key(self.queue.waiting))?;
+        while self.queue.waiting < wanted.min(self.queue.depth.steps()) && self.next_position(s) < self.limits.n_ctx {
+            self.start_next(s, &rules, sampler.key(self.queue.waiting))?;
         }
-        let id = self.take().await?;
+        let id = self.take(s).await?;
         sampler.count();
         self.queue.depth.token_arrived(now());
         Ok(id)
@@ -46,7 +45,7 @@ impl Session {
 
     /// Prepares the backend to sample by this sampler's rules, so that the first token need not wait for it. Returns
     /// the rules, or `None` if it cannot.
-    pub(in crate::engine) fn prepare_sampling(&mut self, sampler: &Sampler) -> Result<Option<SamplingRules>> {
+    pub(super) fn prepare_sampling(&mut self, sampler: &Sampler) -> Result<Option<SamplingRules>> {
         let Some(rules) = sampler.rules() else { return Ok(None) };
         let max = self.backend.prepare_sampling(&rules)?;
         self.queue.depth.limit(max);
@@ -63,72 +62,75 @@ impl Session {
         self.queue.depth.steps()
     }
 
-    /// Whether the oldest step in flight is that of the tokens of `all` that are not in the cache.
-    fn runs(&self, all: &[u32]) -> bool {
-        self.queue.waiting > 0 && all.get(self.tokens.len()..) == Some(&self.queue.running[..])
+    /// Whether the oldest step in flight is that of the tokens of `all` that the sequence does not have.
+    fn runs(&self, s: &Sequence, all: &[u32]) -> bool {
+        let of = self.queue.owner == s.id && self.queue.waiting > 0;
+        of && all.get(s.tokens.len()..) == Some(&self.queue.running[..])
     }
 
-    /// Starts the step of the tokens of `all` that are not in the cache.
-    async fn start(&mut self, all: &[u32], rules: &SamplingRules, key: u32) -> Result<()> {
-        let new = all.get(self.tokens.len()..).unwrap_or_default();
-        self.check(self.tokens.len(), new)?;
+    /// Starts the step of the tokens of `all` that the sequence does not have.
+    async fn start(&mut self, s: &mut Sequence, all: &[u32], rules: &SamplingRules, key: u32) -> Result<()> {
+        let new = all.get(s.tokens.len()..).unwrap_or_default();
+        self.check(s.tokens.len(), new)?;
         self.abandon();
         let (before, new) = new.split_at(new.len().saturating_sub(self.limits.max_tokens));
         if !before.is_empty() {
-            self.prefill_part(before).await?;
+            self.prefill_part(s, before).await?;
         }
-        if self.seen < self.tokens.len() {
-            self.replay().await?;
-        }
+        self.ready(s, new.len()).await?;
         self.drain().await?;
-        let step = Step { tokens: new, pos: self.tokens.len(), outputs: 1, entry: Entry::Trunk };
-        self.submit_sampled(&step, &SampleRequest { rules, key, history: Some(all) })?;
+        let pos = s.tokens.len();
+        self.submit_sampled(s, new, pos, &SampleRequest { rules, key, history: Some(all) })?;
+        self.queue.owner = s.id;
         self.queue.running.extend_from_slice(new);
         self.queue.depth.restart();
         Ok(())
     }
 
     /// Starts a step of the token that is sampled after the newest step.
-    fn start_next(&mut self, rules: &SamplingRules, key: u32) -> Result<()> {
-        let step = Step { tokens: &[0], pos: self.next_position(), outputs: 1, entry: Entry::Trunk };
-        self.submit_sampled(&step, &SampleRequest { rules, key, history: None })
+    fn start_next(&mut self, s: &mut Sequence, rules: &SamplingRules, key: u32) -> Result<()> {
+        let pos = self.next_position(s);
+        self.make_room(s, pos, pos + 1, true)?;
+        self.submit_sampled(s, &[0], pos, &SampleRequest { rules, key, history: None })
     }
 
-    fn submit_sampled(&mut self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
-        self.backend.submit_sampled(step, request)?;
+    fn submit_sampled(&mut self, s: &mut Sequence, tokens: &[u32], pos: usize, r: &SampleRequest<'_>) -> Result<()> {
+        self.begin_states(s, 1)?;
+        self.backend.submit_sampled(&Step::trunk(&[s.segment(tokens, pos, 1)]), r)?;
+        // The next step goes on from there, but the states have seen tokens that may not be wanted.
+        s.end_states(0);
         self.queue.waiting += 1;
-        // The states will have seen tokens that may not be wanted.
-        if self.recurrent {
-            self.seen = 0;
-        }
         Ok(())
     }
 
     /// The position after the newest of the steps in flight: all but the oldest run one token.
-    fn next_position(&self) -> usize {
-        self.tokens.len() + self.queue.running.len() + self.queue.waiting - 1
-    }
-
-    fn has_room(&self) -> bool {
-        self.next_position() < self.limits.n_ctx
+    fn next_position(&self, s: &Sequence) -> usize {
+        s.tokens.len() + self.queue.running.len() + self.queue.waiting - 1
     }
 
     /// The token that was sampled after the oldest step.
-    async fn take(&mut self) -> Result<u32> {
+    async fn take(&mut self, s: &mut Sequence) -> Result<u32> {
         self.drain().await?;
         let result = poll_fn(|cx| self.backend.poll_token(cx)).await;
         self.queue.waiting -= 1;
         match result {
             Ok(id) => {
-                self.tokens.append(&mut self.queue.running);
+                s.tokens.append(&mut self.queue.running);
                 self.queue.running.push(id);
-                if !self.recurrent || self.queue.waiting == 0 {
-                    self.seen = self.tokens.len();
+                if !self.past.recurrent || self.queue.waiting == 0 {
+                    self.settle(s);
                 }
             }
             Err(_) => self.abandon(),
         }
         result
+    }
+
+    /// Drops the steps in flight of a sequence.
+    pub(super) fn abandon_of(&mut self, s: &Sequence) {
+        if self.queue.owner == s.id {
+            self.abandon();
+        }
     }
 
     /// Drops the steps whose tokens were not taken.

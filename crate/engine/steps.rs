@@ -1,0 +1,441 @@
+//! Steps: prefill, decode, rollback. Owns the backend, the pools of its cache, and the rules of positions.
+
+use std::future::poll_fn;
+use std::slice;
+
+use super::cache::{Held, Pool};
+use super::idle::Idle;
+use super::queue::Queue;
+use super::sampler::refuse_degenerate;
+use super::sequence::{Past, Sequence};
+use crate::backend::{BLOCK, Backend, Limits, MAX_SEGMENTS, Segment, Step};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{CacheKind, Entry, Plan};
+
+/// A model that is ready to run sequences of tokens.
+///
+/// Logits that are not finite or all equal are an error of kind [`ErrorKind::DegenerateLogits`]: a kernel or a file is
+/// broken.
+///
+/// Every method leaves the engine and all sequences usable if it fails: a sequence advances only after a step has
+/// finished, and a row of the cache past its last position is written again before it is read.
+pub struct Engine {
+    pub(super) backend: Box<dyn Backend>,
+    pub(super) limits: Limits,
+    pub(super) n_vocab: usize,
+    pub(super) past: Past,
+    /// Whether there is a block for multi-token prediction.
+    pub(super) mtp: bool,
+    /// Whether there are states of each kind.
+    kinds: Vec<CacheKind>,
+    blocks: [Pool; CacheKind::ALL.len()],
+    slots: Pool,
+    /// Sequences that nobody runs now, for what new ones share with them.
+    pub(super) idle: Idle,
+    next_id: u64,
+    /// `[max_outputs, n_vocab]`.
+    pub(super) logits: Vec<f32>,
+    /// Tokens that must never be generated.
+    suppressed: Vec<u32>,
+    /// Rows of logits of a step that was submitted but not read: a caller dropped its future.
+    pub(super) unread: Option<usize>,
+    pub(super) queue: Queue,
+}
+
+/// What one sequence runs in a step.
+pub struct Row<'a> {
+    /// The sequence; it gets the tokens if the step succeeds.
+    pub sequence: &'a mut Sequence,
+    /// At least one.
+    pub tokens: &'a [u32],
+    /// Rows of logits: those after the last so many tokens.
+    pub outputs: usize,
+}
+
+impl Engine {
+    pub(super) fn new(backend: Box<dyn Backend>, plan: &Plan, limits: Limits) -> Self {
+        let g = &plan.graph;
+        let by_position = (0..).zip(&g.states).filter(|(_, s)| !s.rows.is_recurrent());
+        let used: Vec<_> = by_position.map(|(i, _)| g.cache_kind(crate::graph::StateId(i))).collect();
+        Self {
+            backend,
+            limits,
+            n_vocab: g.n_vocab(),
+            past: Past { recurrent: g.states.iter().any(|s| s.rows.is_recurrent()), window: g.window() },
+            mtp: g.mtp.is_some(),
+            kinds: CacheKind::ALL.into_iter().filter(|k| used.contains(k)).collect(),
+            blocks: limits.blocks.map(Pool::new),
+            slots: Pool::new(limits.slots),
+            idle: Idle::default(),
+            next_id: 0,
+            logits: vec![0.0; limits.max_outputs * g.n_vocab()],
+            suppressed: plan.suppressed.clone(),
+            unread: None,
+            queue: Queue::new(limits),
+        }
+    }
+
+    /// The backend that the engine owns.
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// The sizes that the backend was prepared for.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Columns of a row of logits.
+    pub fn n_vocab(&self) -> usize {
+        self.n_vocab
+    }
+
+    /// Whether the model was opened with a block for multi-token prediction.
+    pub fn has_mtp(&self) -> bool {
+        self.mtp
+    }
+
+    /// Whether the model has states that cannot go back by themselves.
+    pub fn is_recurrent(&self) -> bool {
+        self.past.recurrent
+    }
+
+    /// Blocks and slots that sequences hold, idle ones too.
+    pub fn held(&self) -> ([usize; CacheKind::ALL.len()], usize) {
+        ([self.blocks[0].held(), self.blocks[1].held()], self.slots.held())
+    }
+
+    /// A sequence without tokens.
+    pub fn sequence(&mut self) -> Sequence {
+        self.next_id += 1;
+        Sequence::new(self.next_id, self.limits.n_ctx, self.mtp)
+    }
+
+    /// A sequence that starts with the first `n` tokens of another one. It shares their part of the cache until either
+    /// of them writes to it.
+    pub fn fork(&mut self, sequence: &Sequence, n: usize) -> Result<Sequence> {
+        let have = sequence.tokens.len();
+        if n > have {
+            crate::bail!(InvalidArgument, "cannot fork after {n} tokens: the sequence has {have}");
+        }
+        let mut new = self.sequence();
+        new.share(sequence, n);
+        new.truncate(n, self.past);
+        Ok(new)
+    }
+
+    /// Leaves a sequence idle: others may share its part of the cache as long as there is room for it.
+    pub fn leave(&mut self, sequence: Sequence) {
+        self.abandon_of(&sequence);
+        self.idle.keep(sequence);
+    }
+
+    /// A sequence with as many of the first tokens of a prompt as an idle sequence has, but not its last token, which must
+    /// run for its logits.
+    pub fn resume(&mut self, prompt: &[u32]) -> Result<Sequence> {
+        self.check(0, prompt)?;
+        let Some((i, n)) = self.idle.best(prompt, self.past) else { return Ok(self.sequence()) };
+        let found = self.idle.take(i);
+        if found.tokens().len() == n {
+            return Ok(found);
+        }
+        let fork = self.fork(&found, n);
+        self.idle.keep(found);
+        fork
+    }
+
+    /// Forgets all idle sequences.
+    pub fn forget_idle(&mut self) {
+        self.idle.clear();
+    }
+
+    /// Forgets all tokens of a sequence after the first `n`.
+    pub fn rollback(&mut self, sequence: &mut Sequence, n: usize) -> Result<()> {
+        let have = sequence.tokens.len();
+        if n > have {
+            crate::bail!(InvalidArgument, "cannot roll back to {n} tokens: the cache holds {have}");
+        }
+        self.abandon_of(sequence);
+        sequence.truncate(n, self.past);
+        Ok(())
+    }
+
+    /// Makes it cheap to go back to the present position of a sequence. Only models with recurrent states need it: without
+    /// a checkpoint they run all tokens again.
+    pub fn checkpoint(&mut self, sequence: &mut Sequence) {
+        if self.past.recurrent && sequence.seen == sequence.tokens.len() {
+            sequence.save();
+        }
+    }
+
+    /// Runs one step: tokens of several sequences, each of which gets its own. Returns the rows of logits, those of the
+    /// first sequence first. Nothing changes if it fails, except that a recurrent state may have to be made again.
+    pub async fn run(&mut self, rows: &mut [Row<'_>]) -> Result<&mut [f32]> {
+        let (tokens, outputs) = rows.iter().fold((0, 0), |(t, o), r| (t + r.tokens.len(), o + r.outputs));
+        let Limits { max_tokens, max_outputs, .. } = self.limits;
+        if rows.len() > MAX_SEGMENTS || tokens > max_tokens || outputs > max_outputs {
+            crate::bail!(
+                InvalidArgument,
+                "a step has at most {MAX_SEGMENTS} sequences, {max_tokens} tokens and {max_outputs} rows of logits; this \
+                 one has {}, {tokens} and {outputs}",
+                rows.len()
+            );
+        }
+        for r in rows.iter_mut() {
+            self.check(r.sequence.tokens.len(), r.tokens)?;
+            if r.outputs > r.tokens.len() {
+                crate::bail!(InvalidArgument, "{} rows of logits of {} tokens", r.outputs, r.tokens.len());
+            }
+        }
+        for r in rows.iter_mut() {
+            self.ready(r.sequence, r.tokens.len()).await?;
+        }
+        self.abandon();
+        self.drain().await?;
+        for r in rows.iter_mut() {
+            self.begin_states(r.sequence, 1)?;
+        }
+        let mut segments = [Segment::alone(&[], 0, 0); MAX_SEGMENTS];
+        for (segment, r) in segments.iter_mut().zip(rows.iter()) {
+            *segment = r.sequence.segment(r.tokens, r.sequence.tokens.len(), r.outputs);
+        }
+        self.submit_and_read(&Step::trunk(&segments[..rows.len()])).await?;
+        for r in rows.iter_mut() {
+            r.sequence.end_states(0);
+            r.sequence.tokens.extend_from_slice(r.tokens);
+            self.settle(r.sequence);
+        }
+        Ok(&mut self.logits[..outputs * self.n_vocab])
+    }
+
+    /// Appends tokens to a sequence, in one step or several, and returns the logits after the last of them.
+    pub async fn prefill(&mut self, sequence: &mut Sequence, ids: &[u32]) -> Result<&mut [f32]> {
+        self.check(sequence.tokens.len(), ids)?;
+        let (before, last) = ids.split_at((ids.len() - 1) / self.limits.max_tokens * self.limits.max_tokens);
+        if !before.is_empty() {
+            self.prefill_part(sequence, before).await?;
+        }
+        self.run(&mut [Row { sequence, tokens: last, outputs: 1 }]).await
+    }
+
+    /// Appends the tokens of a part of a prompt without logits.
+    pub async fn prefill_part(&mut self, sequence: &mut Sequence, ids: &[u32]) -> Result<()> {
+        self.check(sequence.tokens.len(), ids)?;
+        for tokens in ids.chunks(self.limits.max_tokens) {
+            self.run(&mut [Row { sequence, tokens, outputs: 0 }]).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends tokens and passes the logits after each of them to `each`, in order. A step has at most as many tokens
+    /// as the rows of logits that the model was opened with.
+    pub async fn prefill_all(
+        &mut self,
+        sequence: &mut Sequence,
+        ids: &[u32],
+        mut each: impl FnMut(&[f32]),
+    ) -> Result<()> {
+        self.check(sequence.tokens.len(), ids)?;
+        let n_vocab = self.n_vocab;
+        for tokens in ids.chunks(self.limits.max_outputs) {
+            let rows = self.run(&mut [Row { sequence, tokens, outputs: tokens.len() }]).await?;
+            rows.chunks_exact(n_vocab).for_each(&mut each);
+        }
+        Ok(())
+    }
+
+    /// Checks tokens at position `have` and on for everything that can be wrong, before anything runs.
+    pub(super) fn check(&self, have: usize, ids: &[u32]) -> Result<()> {
+        if ids.is_empty() {
+            crate::bail!(EmptyPrompt, "there are no tokens to run; give at least one");
+        }
+        if let Some((i, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= self.n_vocab) {
+            return Err(Error::new(ErrorKind::TokenOutOfRange, format!("the vocabulary has {} tokens", self.n_vocab))
+                .at(format!("token {id} at index {i}")));
+        }
+        let n_ctx = self.limits.n_ctx;
+        if ids.len() > n_ctx - have {
+            let new = ids.len();
+            crate::bail!(
+                ContextOverflow,
+                "{have} tokens and {new} new ones do not fit in a context of {n_ctx}; shorten the prompt or open the model with a larger context"
+            );
+        }
+        Ok(())
+    }
+
+    /// Brings the states of a sequence to its last position, and makes room for `n` more tokens.
+    pub(super) async fn ready(&mut self, sequence: &mut Sequence, n: usize) -> Result<()> {
+        let end = sequence.tokens.len();
+        // Without tokens too: the states may be those of a first step that was dropped.
+        if sequence.seen < end || end == 0 {
+            self.replay(sequence).await?;
+        }
+        self.make_room(sequence, end, end + n, true)
+    }
+
+    /// Runs tokens of a sequence again whose states are lost: from the last checkpoint, or from the start.
+    async fn replay(&mut self, sequence: &mut Sequence) -> Result<()> {
+        let (mut at, state) = sequence.last_saved().map_or((0, None), |(at, state)| (at, Some(state)));
+        sequence.state = state;
+        self.abandon();
+        self.drain().await?;
+        let tokens = std::mem::take(&mut sequence.tokens);
+        let mut result = Ok(());
+        while at < tokens.len() && result.is_ok() {
+            let end = tokens.len().min(at + self.limits.max_tokens);
+            result = self.replay_part(sequence, &tokens[at..end], at).await;
+            at = end;
+        }
+        sequence.tokens = tokens;
+        result.map(|()| sequence.seen = sequence.tokens.len())
+    }
+
+    /// Rows that are there already get the same values again, so those that others share stay shared.
+    async fn replay_part(&mut self, sequence: &mut Sequence, tokens: &[u32], at: usize) -> Result<()> {
+        self.make_room(sequence, at, at + tokens.len(), false)?;
+        self.begin_states(sequence, 1)?;
+        self.submit_and_read(&Step::trunk(&[sequence.segment(tokens, at, 0)])).await?;
+        sequence.end_states(0);
+        Ok(())
+    }
+
+    /// Gives a sequence the blocks of positions `at..end`: of its own if it is going to change them.
+    pub(super) fn make_room(&mut self, sequence: &mut Sequence, at: usize, end: usize, own: bool) -> Result<()> {
+        for k in 0..self.kinds.len() {
+            for i in at / BLOCK..end.div_ceil(BLOCK) {
+                self.make_block(sequence, self.kinds[k], i, own)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for one block. If need be, idle sequences give up blocks, maybe this one's other holder its share.
+    fn make_block(&mut self, sequence: &mut Sequence, kind: CacheKind, i: usize, own: bool) -> Result<()> {
+        loop {
+            let old = match sequence.block(kind, i) {
+                Some(block) if !own || block.holders() == 1 => return Ok(()),
+                Some(block) => Some(block.id()),
+                None => None,
+            };
+            let pool = &self.blocks[kind as usize];
+            if let Some(new) = pool.take() {
+                if let Some(old) = old {
+                    self.backend.copy_block(kind, old, new.id())?;
+                }
+                sequence.set_block(kind, i, new);
+                return Ok(());
+            }
+            if !self.idle.shrink(self.past) {
+                let positions = pool.limit() * BLOCK;
+                crate::bail!(
+                    CacheFull,
+                    "the sequences that run hold all {positions} positions of the cache; wait until one of them ends, or                      open the model with a larger cache"
+                );
+            }
+        }
+    }
+
+    pub(super) fn begin_states(&mut self, sequence: &mut Sequence, kept: usize) -> Result<()> {
+        if !self.past.recurrent {
+            return Ok(());
+        }
+        let wanted = sequence.slots_wanted(kept);
+        while self.slots.limit() - self.slots.held() < wanted && (self.idle.forget() || sequence.forget_saved()) {}
+        if sequence.begin_states(kept, || self.slots.take()).is_none() {
+            crate::bail!(
+                CacheFull,
+                "the sequences that run hold all {} recurrent states of the cache; wait until one of them ends, or open the model \
+                 for more sequences",
+                self.slots.limit()
+            );
+        }
+        Ok(())
+    }
+
+    /// Records that the states of a sequence have seen all its tokens.
+    pub(super) fn settle(&mut self, sequence: &mut Sequence) {
+        sequence.seen = sequence.tokens.len();
+        if let Some(window) = self.past.window {
+            sequence.release(window);
+        }
+    }
+
+    pub(super) async fn submit_and_read(&mut self, step: &Step<'_>) -> Result<()> {
+        let outputs = step.outputs();
+        self.backend.submit(step)?;
+        self.unread = Some(outputs);
+        self.read(outputs).await?;
+        for row in self.logits[..outputs * self.n_vocab].chunks_exact_mut(self.n_vocab) {
+            // Before some are suppressed: that would hide that all were equal.
+            refuse_degenerate(row)?;
+            self.suppressed.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn read(&mut self, rows: usize) -> Result<()> {
+        let logits = &mut self.logits[..rows * self.n_vocab];
+        let result = poll_fn(|cx| self.backend.poll_logits(cx, logits)).await;
+        self.unread = None;
+        result
+    }
+
+    /// Predicts, with the block for multi-token prediction, the token after `next`, if `next` followed the tokens of the
+    /// sequence: returns its logits. Those tokens are unchanged; the block has rows of its own, and runs only those that
+    /// are new since the last call.
+    pub async fn mtp(&mut self, sequence: &mut Sequence, next: u32) -> Result<&mut [f32]> {
+        self.mtp_steps(sequence, next, false, &mut |_| ()).await?;
+        Ok(&mut self.logits[..self.n_vocab])
+    }
+
+    /// Runs the block for all tokens of a sequence, each with its next one, and passes on its logits: row j is for the
+    /// token at position j + 2.
+    pub async fn mtp_all(&mut self, sequence: &mut Sequence, next: u32, mut each: impl FnMut(&[f32])) -> Result<()> {
+        sequence.mtp_seen = 0;
+        self.mtp_steps(sequence, next, true, &mut each).await
+    }
+
+    /// Brings the rows of the block for multi-token prediction to the present position. Computes the logits of the last
+    /// row, or with `all` passes those of all rows that run to `each`.
+    async fn mtp_steps(&mut self, s: &mut Sequence, next: u32, all: bool, each: &mut dyn FnMut(&[f32])) -> Result<()> {
+        if !self.mtp {
+            crate::bail!(InvalidState, "there is no block for multi-token prediction; was the model opened with it?");
+        }
+        if s.tokens.is_empty() {
+            crate::bail!(EmptyPrompt, "multi-token prediction follows a token of the cache: run one first");
+        }
+        self.check(0, slice::from_ref(&next))?;
+        let n = s.tokens.len();
+        // Taken out so that steps can read it. A dropped future loses it, and then all rows run again.
+        let mut after = std::mem::take(&mut s.mtp_tokens);
+        after.truncate(s.mtp_seen);
+        let wanted = s.tokens[1..].iter().chain([&next]);
+        let same = after.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+        s.mtp_seen = same.min(n - 1); // the last row always runs: its logits are needed
+        after.truncate(s.mtp_seen);
+        after.extend_from_slice(&s.tokens[s.mtp_seen + 1..]);
+        after.push(next);
+        let mut result = Ok(());
+        while s.mtp_seen < n && result.is_ok() {
+            let at = s.mtp_seen;
+            let end = n.min(at + if all { self.limits.max_outputs } else { self.limits.max_tokens });
+            let outputs = if all { end - at } else { usize::from(end == n) };
+            result = self.mtp_step(s, &after[at..end], at, outputs).await;
+            if result.is_ok() {
+                s.mtp_seen = end;
+                self.logits[..outputs * self.n_vocab].chunks_exact(self.n_vocab).for_each(&mut *each);
+            }
+        }
+        s.mtp_tokens = after;
+        result
+    }
+
+    async fn mtp_step(&mut self, s: &mut Sequence, tokens: &[u32], at: usize, outputs: usize) -> Result<()> {
+        self.abandon();
+        self.drain().await?;
+        self.make_room(s, at, at + tokens.len(), true)?;
+        let step = Step { segments: &[s.segment(tokens, at, outputs)], entry: Entry::Mtp };
+        self.submit_and_read(&step).await
+    }
+}
