@@ -240,10 +240,12 @@ fn a_chosen_token_costs_one_submit_one_small_write_and_four_bytes() {
         let rules = Sampler::new(params).unwrap().rules().expect("no bias");
         assert!(b.prepare_sampling(&rules).unwrap() > 0);
         let segment = |pos| [Segment::alone(&[3], pos, 1)];
-        b.submit_sampled(&Step::trunk(&segment(0)), &SampleRequest { rules: &rules, key: 1, history: Some(&[3]) }).unwrap();
+        b.submit_sampled(&Step::trunk(&segment(0)), &SampleRequest { rules: &rules, key: 1, history: Some(&[3]) })
+            .unwrap();
         let mut before = b.counters();
         for pos in 1..20 {
-            b.submit_sampled(&Step::trunk(&segment(pos)), &SampleRequest { rules: &rules, key: 1, history: None }).unwrap();
+            b.submit_sampled(&Step::trunk(&segment(pos)), &SampleRequest { rules: &rules, key: 1, history: None })
+                .unwrap();
             let c = b.counters();
             assert_eq!((c.steps, c.passes, c.submits), (before.steps + 1, before.passes + 1, before.submits + 1));
             assert_eq!(c.dispatches - before.dispatches, case.plan.graph.nodes.len() as u64 + 1, "{what}");
