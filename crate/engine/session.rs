@@ -18,6 +18,11 @@ impl Session {
         Self { engine, sequence }
     }
 
+    /// The engine alone.
+    pub fn into_engine(self) -> Engine {
+        self.engine
+    }
+
     /// The engine, which may run other sequences too.
     pub fn engine(&mut self) -> &mut Engine {
         &mut self.engine

@@ -22,6 +22,7 @@ mod readme;
 mod recurrent;
 mod sample_gpu;
 mod sampler;
+mod sequences;
 mod sequences_gpu;
 mod session;
 mod submit_budget;

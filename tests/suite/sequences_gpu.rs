@@ -165,6 +165,11 @@ fn rotated(p: &mut Parts) -> ValueId {
             let w = p.weight(DType::Q8_0, rows, 64);
             p.g.matmul(w, h)
         });
+        // Scores of some size, as in a model.
+        let [q, k] = [q, k].map(|x| {
+            let w = p.weight(DType::F32, 1, 32);
+            p.g.rms_norm(x, w, 1e-6)
+        });
         let rope = Rope { d_head: 32, n_rot: 16, pairs: RopePairs::Halves, base: 1e4, scale: 1.0, freqs: None };
         let (q, k) = (p.g.rope(q, rope), p.g.rope(k, rope));
         let (keys, values) = (p.stored(k, 64), p.stored(v, 64));
@@ -278,10 +283,10 @@ fn read(b: &mut WebGpu, parts: &[CachePart]) -> Vec<Vec<u8>> {
     parts.iter().map(one).collect()
 }
 
-/// The token at 100 of a sequence whose states up to it are in these blocks, and in slot `from`.
+/// The token at 110 of a sequence whose states up to it are in these blocks, and in slot `from`.
 fn next(b: &mut WebGpu, case: &Case, context: &[u32], window: &[u32], from: u32) -> Vec<u32> {
-    let tokens = [token(case, 0, 100)];
-    let s = Segment { blocks: [context, window], from: Some(from), to: &[5], ..Segment::alone(&tokens, 100, 1) };
+    let tokens = [token(case, 0, 110)];
+    let s = Segment { blocks: [context, window], from: Some(from), to: &[5], ..Segment::alone(&tokens, 110, 1) };
     backends::step(b, &Step::trunk(&[s]), case.cols()).expect("runs").into_iter().map(f32::to_bits).collect()
 }
 
@@ -291,7 +296,7 @@ fn a_copy_of_a_sequence_continues_as_it_does() {
     on_both(|what, options| {
         let mut b = gpu(options);
         backends::load(&mut b, &case).expect("loads");
-        let tokens: Vec<u32> = (0..100).map(|pos| token(&case, 0, pos)).collect();
+        let tokens: Vec<u32> = (0..110).map(|pos| token(&case, 0, pos)).collect();
         let s = Segment { blocks: [&[3, 6], &[4, 1]], to: &[2], ..Segment::alone(&tokens, 0, 1) };
         backends::step(&mut b, &Step::trunk(&[s]), case.cols()).expect("runs");
         for (kind, from, to) in [(0, 3, 12), (0, 6, 15), (1, 1, 10)] {
