@@ -275,7 +275,8 @@ fn narrow_steps_need_no_room_for_whole_numbers() {
     let case = Case::new("q8 room", &[20], |p| matmul(p, DType::Q4_0, 16, 4096));
     let scratch = |max_tokens| {
         let mut b = hardware(Activations::Q8);
-        let limits = Limits { max_tokens, max_outputs: 1, ..case.limits };
+        let one = Limits::one(case.limits.n_ctx, max_tokens, case.limits.kv);
+        let limits = Limits { max_outputs: 1, ..one };
         b.prepare(case.plan.clone(), limits).expect("prepares");
         b.memory().scratch
     };

@@ -23,6 +23,7 @@ mod recurrent;
 mod sample_gpu;
 mod sampler;
 mod sequences;
+mod sequences_gpu;
 mod session;
 mod submit_budget;
 mod text;

@@ -177,7 +177,8 @@ fn logits_from_which_nothing_can_be_chosen_are_an_error_and_no_token() {
                 let step = Step { segments: &[Segment::alone(&token, 0, 1)], entry: Entry::Trunk };
                 b.submit_sampled(&step, &first).unwrap();
                 // What was started after it runs some token, and harms nothing.
-                b.submit_sampled(&Step { pos: 1, ..step }, &SampleRequest { history: None, ..first }).unwrap();
+                let after = [Segment::alone(&token, 1, 1)];
+                b.submit_sampled(&Step::trunk(&after), &SampleRequest { history: None, ..first }).unwrap();
                 let e = read(b).expect_err("no token");
                 assert_eq!(e.kind(), ErrorKind::DegenerateLogits, "{what}: row {i} with {params:?}");
                 let _ = read(b);
@@ -238,15 +239,17 @@ fn a_chosen_token_costs_one_submit_one_small_write_and_four_bytes() {
         let params = SamplerParams { repeat_penalty: 1.2, ..SamplerParams::default() };
         let rules = Sampler::new(params).unwrap().rules().expect("no bias");
         assert!(b.prepare_sampling(&rules).unwrap() > 0);
-        let step = |pos| Step::trunk(&[Segment::alone(&[3], pos, 1)]);
-        b.submit_sampled(&step(0), &SampleRequest { rules: &rules, key: 1, history: Some(&[3]) }).unwrap();
+        let segment = |pos| [Segment::alone(&[3], pos, 1)];
+        b.submit_sampled(&Step::trunk(&segment(0)), &SampleRequest { rules: &rules, key: 1, history: Some(&[3]) })
+            .unwrap();
         let mut before = b.counters();
         for pos in 1..20 {
-            b.submit_sampled(&step(pos), &SampleRequest { rules: &rules, key: 1, history: None }).unwrap();
+            b.submit_sampled(&Step::trunk(&segment(pos)), &SampleRequest { rules: &rules, key: 1, history: None })
+                .unwrap();
             let c = b.counters();
             assert_eq!((c.steps, c.passes, c.submits), (before.steps + 1, before.passes + 1, before.submits + 1));
             assert_eq!(c.dispatches - before.dispatches, case.plan.graph.nodes.len() as u64 + 1, "{what}");
-            assert_eq!((c.bytes_written - before.bytes_written, c.bytes_read - before.bytes_read), (64, 4), "{what}");
+            assert_eq!((c.bytes_written - before.bytes_written, c.bytes_read - before.bytes_read), (1296, 4), "{what}");
             assert_eq!((c.pipelines, c.buffers), (before.pipelines, before.buffers), "{what}");
             before = c;
             read(b).unwrap();

@@ -95,7 +95,7 @@ fn a_step_takes_fewer_tokens_at_once_where_one_dispatch_of_all_would_take_long()
         while let Ok(()) = b.submit(&s) {}
         let (steps, passes, submits) = since(before, b.counters());
         assert_eq!((steps, steps), (passes, submits));
-        let e = b.submit(&Step { tokens: &case.tokens[..90], pos: 0, outputs: 1, ..s }).expect_err("no room");
+        let e = b.submit(&Step::trunk(&[Segment::alone(&case.tokens[..90], 0, 1)])).expect_err("no room");
         assert_eq!(e.kind(), ErrorKind::InvalidState);
         assert_eq!(since(before, b.counters()), (steps, passes, submits));
         b.check().expect("nothing went wrong outside");

@@ -2,7 +2,7 @@
 
 use naga::back::msl;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use pagelm::backend::webgpu::{Options, Target, shader_sources};
+use pagelm::backend::webgpu::{Options, Target, WebGpu, shader_sources};
 use pagelm::backend::{Backend, Limits, Segment, Step};
 use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs, WeightId};
 use pagelm::{DType, ErrorKind};
@@ -187,12 +187,11 @@ fn a_step_is_one_pass_and_one_submit_and_makes_no_pipeline_and_no_buffer() {
         assert_eq!((c.steps, c.passes, c.submits), (before.steps + 1, before.passes + 1, before.submits + 1));
         assert_eq!((c.pipelines, c.buffers), (made.pipelines, made.buffers), "made at step {}", c.steps);
         assert!(c.dispatches - before.dispatches <= case.plan.graph.nodes.len() as u64, "at most one dispatch a node");
-        assert!(c.bytes_written - before.bytes_written < 400, "{c:?}");
+        assert!(c.bytes_written - before.bytes_written < 2000, "{c:?}");
         assert_eq!(c.bytes_read - before.bytes_read, 4 * case.cols() as u64);
         before = c;
     }
-    let s = Step { segments: &[Segment::alone(&case.tokens[..1], pos, 0)], entry: Entry::Trunk };
-    b.submit(&Step { pos: 1, ..s }).expect("runs");
+    b.submit(&Step::trunk(&[Segment::alone(&case.tokens[..1], 1, 0)])).expect("runs");
     pollster::block_on(std::future::poll_fn(|cx| b.poll_logits(cx, &mut []))).expect("is over");
     assert_eq!(b.counters().bytes_read, before.bytes_read, "a step without outputs reads nothing");
     b.check().expect("no dispatch binds a buffer both ways, and nothing else went wrong");
@@ -206,9 +205,9 @@ fn several_steps_may_be_on_their_way_and_are_read_in_order() {
     let case = layer(&[1, 1, 1, 1]);
     let mut b = gpu(Options::default());
     let want = run(&mut b, &case).expect("runs one by one");
-    let steps = (0..4).map(|pos| Step::trunk(&[Segment::alone(&case.tokens[pos..=pos], pos, 1)]));
-    steps.clone().for_each(|s| b.submit(&s).expect("is taken"));
-    assert_eq!(b.submit(&steps.clone().next().expect("four")).expect_err("full").kind(), ErrorKind::InvalidState);
+    let segment = |pos: usize| [Segment::alone(&case.tokens[pos..=pos], pos, 1)];
+    (0..4).for_each(|pos| b.submit(&Step::trunk(&segment(pos))).expect("is taken"));
+    assert_eq!(b.submit(&Step::trunk(&segment(0))).expect_err("full").kind(), ErrorKind::InvalidState);
     for want in want.chunks(case.cols()) {
         let mut got = vec![0.0; case.cols()];
         pollster::block_on(std::future::poll_fn(|cx| b.poll_logits(cx, &mut got))).expect("is read");
@@ -265,9 +264,9 @@ fn what_does_not_fit_is_refused_with_its_remedy() {
     assert_eq!(e.kind(), ErrorKind::OutOfMemory);
     assert!(e.to_string().contains("context length"), "{e}");
     backends::load(&mut b, &case).expect("is usable afterwards");
-    let s = |pos, outputs| Step::trunk(&[Segment::alone(&case.tokens, pos, outputs)]);
-    assert_eq!(b.submit(&s(1, 1)).expect_err("past the context").kind(), ErrorKind::ContextOverflow);
-    assert_eq!(b.submit(&s(0, 3)).expect_err("too many rows").kind(), ErrorKind::InvalidArgument);
+    let refused = |b: &mut WebGpu, s: Segment<'_>| b.submit(&Step::trunk(&[s])).expect_err("does not fit").kind();
+    assert_eq!(refused(&mut b, Segment::alone(&case.tokens, 1, 1)), ErrorKind::ContextOverflow);
+    assert_eq!(refused(&mut b, Segment::alone(&case.tokens, 0, 3)), ErrorKind::InvalidArgument);
 }
 
 #[test]
