@@ -186,7 +186,7 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
 }
 
 #[test]
-fn what_gemma2_has_where_its_configuration_is_silent_is_what_transformers_takes() {
+fn missing_keys_of_gemma2_have_the_defaults_of_transformers() {
     let mut p = pair("gemma2");
     let keys = ["attn_logit_softcapping", "final_logit_softcapping", "sliding_window"];
     let graph =

@@ -28,7 +28,7 @@ fn refused(result: Result<Session>) -> Error {
 }
 
 #[test]
-fn a_model_that_needs_more_than_there_is_says_the_sum_and_the_context_that_fits() {
+fn out_of_memory_says_the_sum_and_the_context_that_fits() {
     // One of attention only, and one with recurrent states, whose cache has a part that does not grow.
     for name in ["llama", "qwen35"] {
         let (_, file) = golden::load(name);
