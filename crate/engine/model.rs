@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::arch::{self, Wanted};
-use crate::backend::{Backend, KvType, Limits, Memory};
+use crate::backend::{Backend, KvType, Limits, Memory, cpu};
 use crate::dtype::DType;
 use crate::engine::{Loader, Session};
 use crate::error::{Error, ErrorKind, Result};
@@ -90,14 +90,19 @@ impl Model {
 
     /// About how much memory a backend will hold once the context is full: it may add some for its own use.
     pub fn memory(&self) -> Memory {
+        self.memory_at(self.limits.n_ctx)
+    }
+
+    /// The same for a context of this length. The sums of attention are those of the CPU.
+    fn memory_at(&self, n_ctx: usize) -> Memory {
         let g = &self.plan.graph;
-        let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
+        let Limits { max_tokens, max_outputs, .. } = self.limits;
         let rows = |d| if d == Dim::Tokens { max_tokens } else { max_outputs };
         let scratch = self.plan.slots.slots.iter().map(|s| f32s(rows(s.rows), s.cols));
         Memory {
             weights: g.weights.iter().map(|w| w.bytes() as u64).sum(),
             kv: self.recurrent_bytes().saturating_add(self.row_bytes().saturating_mul(n_ctx as u64)),
-            scratch: scratch.fold(0, u64::saturating_add),
+            scratch: scratch.fold(cpu::attention_bytes(g, n_ctx), u64::saturating_add),
         }
     }
 
@@ -116,16 +121,20 @@ impl Model {
     /// Refuses a model that needs more than `room` bytes, and lists the parts of the sum.
     fn fits(&self, room: u64) -> Result<()> {
         let Memory { weights, kv, scratch } = self.memory();
-        let need = weights.saturating_add(kv).saturating_add(scratch);
+        let sum = |m: Memory| m.weights.saturating_add(m.kv).saturating_add(m.scratch);
+        let (need, n_ctx) = (sum(self.memory()), self.limits.n_ctx);
         if need <= room {
             return Ok(());
         }
-        let left = room.saturating_sub(weights + scratch + self.recurrent_bytes());
-        let remedy = match left.checked_div(self.row_bytes()) {
-            Some(most @ 1..) => format!("a context of {most} tokens would fit"),
-            _ => "use a smaller model or quantisation".to_string(),
+        let (mut most, mut over) = (0, n_ctx);
+        while over - most > 1 {
+            let middle = most + (over - most) / 2;
+            *if sum(self.memory_at(middle)) <= room { &mut most } else { &mut over } = middle;
+        }
+        let remedy = match most {
+            0 => "use a smaller model or quantisation".to_string(),
+            most => format!("a context of {most} tokens would fit"),
         };
-        let n_ctx = self.limits.n_ctx;
         let [need, room, weights, kv, scratch] = [need, room, weights, kv, scratch].map(mib);
         crate::bail!(
             OutOfMemory,

@@ -30,7 +30,7 @@ impl Session {
     ) -> Result<u32> {
         let Some(rules) = self.prepare_sampling(sampler)? else {
             let new = all.get(self.tokens.len()..).unwrap_or_default();
-            return sampler.sample(self.prefill(new).await?, all);
+            return sampler.choose(self.prefill(new).await?, all);
         };
         if !self.runs(all) {
             self.start(all, &rules, sampler.key(0)).await?;
