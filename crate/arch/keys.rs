@@ -70,6 +70,10 @@ impl<'a> Keys<'a> {
         }
     }
 
+    pub fn bool(&self, name: &str) -> Result<Option<bool>> {
+        self.meta.opt_bool(&self.key(name))
+    }
+
     pub fn string(&self, name: &str) -> Result<Option<&'a str>> {
         self.meta.opt_string(&self.key(name))
     }
@@ -101,14 +105,6 @@ impl<'a> Keys<'a> {
         let key = self.key(name);
         if let Some(value) = self.meta.get(&key).filter(|v| !known::is_number_of(v, allowed)) {
             self.refused.borrow_mut().push(known::shown(&key, value, Some(allowed)));
-        }
-    }
-
-    /// The same for a bool.
-    pub fn neutral_bool(&self, name: &str, allowed: bool) {
-        let key = self.key(name);
-        if let Some(value) = self.meta.get(&key).filter(|v| **v != Value::Bool(allowed)) {
-            self.refused.borrow_mut().push(known::shown(&key, value, None));
         }
     }
 

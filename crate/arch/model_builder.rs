@@ -1,7 +1,6 @@
 //! What a description builds with: the file's tensors by name, and the graph under construction.
 
 use std::collections::HashMap;
-use std::ops::{Deref, DerefMut};
 
 use super::keys::Keys;
 use super::known;
@@ -10,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Gguf, TensorInfo};
 use crate::graph::{Builder, Graph, ValueId, WeightId};
 
-/// A [`Builder`] that takes its weights from a file. A tensor that is missing or misshapen is recorded and replaced by
+/// Takes the weights of a graph from a file. A tensor that is missing or misshapen is recorded and replaced by
 /// one of the right shape, so that one error lists everything that is wrong with a file.
 pub struct ModelBuilder<'a> {
     /// The header of the file.
@@ -19,7 +18,8 @@ pub struct ModelBuilder<'a> {
     pub keys: Keys<'a>,
     /// Whether the block for multi-token prediction is wanted.
     pub mtp: bool,
-    builder: Builder,
+    /// The graph under construction.
+    pub g: Builder,
     tensors: HashMap<&'a str, &'a TensorInfo>,
     taken: HashMap<&'a str, (WeightId, Use)>,
     ignored: Vec<String>,
@@ -41,7 +41,7 @@ impl<'a> ModelBuilder<'a> {
             gguf,
             keys: Keys::new(&gguf.meta)?,
             mtp,
-            builder: Builder::new(),
+            g: Builder::new(),
             tensors: gguf.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
             taken: HashMap::new(),
             ignored: Vec::new(),
@@ -98,20 +98,20 @@ impl<'a> ModelBuilder<'a> {
         let (cols, rows) = (dims[0], dims[1..].iter().product());
         let Some(&t) = self.tensors.get(name) else {
             self.missing.push(format!("`{name}`"));
-            return self.builder.weight(name, DType::F32, rows, cols);
+            return self.g.weight(name, DType::F32, rows, cols);
         };
         if !t.dims.iter().copied().eq(dims.iter().map(|&d| d as u64)) {
             self.misshapen.push(format!("`{name}` must be {dims:?}, is {:?}", t.dims));
-            return self.builder.weight(name, DType::F32, rows, cols);
+            return self.g.weight(name, DType::F32, rows, cols);
         }
-        let w = self.builder.weight(name, t.dtype, rows, cols);
+        let w = self.g.weight(name, t.dtype, rows, cols);
         self.taken.insert(&t.name, (w, usage));
         w
     }
 
     /// The finished graph; `check` says whether it can be used.
     pub fn finish(&mut self, output: ValueId) -> Graph {
-        std::mem::take(&mut self.builder).finish(output)
+        std::mem::take(&mut self.g).finish(output)
     }
 
     /// Refuses a file that does not fit its description, with everything that is wrong with it. With `allow_unknown`,
@@ -162,18 +162,4 @@ fn listed(list: &[String]) -> String {
     const SHOWN: usize = 32;
     let first = list.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if list.len() > SHOWN { format!("{first} and {} more", list.len() - SHOWN) } else { first }
-}
-
-impl Deref for ModelBuilder<'_> {
-    type Target = Builder;
-
-    fn deref(&self) -> &Builder {
-        &self.builder
-    }
-}
-
-impl DerefMut for ModelBuilder<'_> {
-    fn deref_mut(&mut self) -> &mut Builder {
-        &mut self.builder
-    }
 }

@@ -286,7 +286,7 @@ impl Generation {
 
     /// Chooses a token from a row of logits after all tokens so far.
     pub(super) fn choose(&mut self, logits: &mut [f32]) -> Result<u32> {
-        self.sampler.sample(logits, &self.tokens)
+        self.sampler.choose(logits, &self.tokens)
     }
 
     /// Runs the next tokens that are not in the cache, and chooses a token after the last of them.
@@ -331,7 +331,7 @@ impl Generation {
         let known = self.tokens.len();
         let mut result = Ok(());
         for (row, next) in engine.logits.chunks_exact_mut(engine.n_vocab).zip((1..=rows.len()).map(|i| rows.get(i))) {
-            match self.sampler.sample(row, &self.tokens) {
+            match self.sampler.choose(row, &self.tokens) {
                 Ok(id) => self.chosen.push(id),
                 Err(e) => result = Err(e),
             }

@@ -29,7 +29,7 @@ impl Engine {
     ) -> Result<u32> {
         let Some(rules) = self.prepare_sampling(sampler)? else {
             let new = all.get(s.tokens.len()..).unwrap_or_default();
-            return sampler.sample(self.prefill(s, new).await?, all);
+            return sampler.choose(self.prefill(s, new).await?, all);
         };
         if !self.runs(s, all) {
             self.start(s, all, &rules, sampler.key(0)).await?;

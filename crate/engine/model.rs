@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use crate::arch::{self, Wanted};
-use crate::backend::{BLOCK, Backend, KvType, Limits, MAX_KEPT, Memory};
+use crate::backend::{BLOCK, Backend, KvType, Limits, MAX_KEPT, Memory, cpu};
 use crate::dtype::DType;
 use crate::engine::sequence::BEHIND_WINDOW;
 use crate::engine::{Engine, Loader, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Gguf, Meta, Source};
-use crate::graph::{CacheKind, Dim, Plan, StateId};
+use crate::graph::{Dim, Graph, Plan, State, StateId, StateRows};
 
 /// The options of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,82 +92,63 @@ impl Model {
                 "the context, a step's tokens, its outputs and its sequences must be at least 1"
             );
         }
-        let max_tokens = options.max_tokens.min(n_ctx);
-        let max_outputs = options.max_outputs.max(options.sequences).max(options.drafts + 1).min(max_tokens);
-        let positions = options.cache.unwrap_or(n_ctx).max(n_ctx);
-        // What each sequence has for itself may end in a block that is not full.
-        let blocks = positions.div_ceil(BLOCK) + options.sequences - 1;
-        let window = graph.window().map_or(0, |w| w + BEHIND_WINDOW + max_tokens);
-        let windows = options.sequences * (window.div_ceil(BLOCK) + 1);
-        // The present one of each sequence, and those at the ends of its last prompt and answer.
-        let slots = 1 + 3 * options.sequences + options.drafts.min(MAX_KEPT);
-        let blocks = [blocks, blocks.min(windows)];
-        let limits = Limits { n_ctx, max_tokens, max_outputs, kv: options.kv_type, blocks, slots };
+        let limits = limits(&graph, options, n_ctx);
         let loader = Loader::new(gguf, &graph);
         let suppressed = suppressed(&gguf.meta, graph.n_vocab())?;
         let plan = Plan { suppressed, ..Plan::new(graph) };
         let model = Self { plan, limits, loader, fingerprint: gguf.fingerprint() };
-        options.memory.map_or(Ok(()), |room| model.fits(room))?;
+        options.memory.map_or(Ok(()), |room| model.fits(room, options))?;
         Ok(model)
     }
 
-    /// About how much memory a backend will hold once the context is full: it may add some for its own use.
+    /// About how much memory a backend will hold once the cache is full: it may add some for its own use.
     pub fn memory(&self) -> Memory {
+        self.memory_with(self.limits)
+    }
+
+    /// The same with other sizes. The sums of attention are those of the CPU.
+    fn memory_with(&self, limits: Limits) -> Memory {
         let g = &self.plan.graph;
-        let Limits { max_tokens, max_outputs, .. } = self.limits;
-        let rows = |d| if d == Dim::Tokens { max_tokens } else { max_outputs };
+        let rows = |d| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
         let scratch = self.plan.slots.slots.iter().map(|s| f32s(rows(s.rows), s.cols));
+        let of_state = |(i, s): (u32, &State)| match s.rows {
+            StateRows::Recurrent(n) => (limits.slots as u64).saturating_mul(f32s(n, s.cols)),
+            StateRows::Ctx => {
+                let positions = limits.blocks[g.cache_kind(StateId(i)) as usize] as u64 * BLOCK as u64;
+                positions.saturating_mul(limits.kv.bytes(s.cols) as u64)
+            }
+        };
         Memory {
             weights: g.weights.iter().map(|w| w.bytes() as u64).sum(),
-            kv: CacheKind::ALL
-                .map(|k| self.rows_bytes(k))
-                .into_iter()
-                .fold(self.recurrent_bytes(), u64::saturating_add),
-            scratch: scratch.fold(0, u64::saturating_add),
+            kv: (0..).zip(&g.states).map(of_state).fold(0, u64::saturating_add),
+            scratch: scratch.fold(cpu::attention_bytes(g, limits.n_ctx), u64::saturating_add),
         }
     }
 
     /// Bytes that one more position adds to the cache of a sequence, until windows are full.
     pub fn kv_bytes_per_token(&self) -> u64 {
-        CacheKind::ALL.map(|k| self.row_bytes(k)).iter().sum()
-    }
-
-    /// Bytes of all blocks of a kind.
-    fn rows_bytes(&self, kind: CacheKind) -> u64 {
-        let positions = (self.limits.blocks[kind as usize] as u64).saturating_mul(BLOCK as u64);
-        positions.saturating_mul(self.row_bytes(kind))
-    }
-
-    /// Bytes of the cache of a kind for one position.
-    fn row_bytes(&self, kind: CacheKind) -> u64 {
-        let g = &self.plan.graph;
-        let states = (0..).map(StateId).zip(&g.states);
-        let rows = states.filter(|(i, s)| !s.rows.is_recurrent() && g.cache_kind(*i) == kind);
-        rows.map(|(_, s)| self.limits.kv.bytes(s.cols) as u64).sum()
-    }
-
-    /// Bytes of the recurrent states in all slots.
-    fn recurrent_bytes(&self) -> u64 {
-        let states = self.plan.graph.states.iter();
-        let slots = self.limits.slots as u64;
-        states.filter(|s| s.rows.is_recurrent()).map(|s| slots * f32s(s.rows.count(0), s.cols)).sum()
+        let rows = self.plan.graph.states.iter().filter(|s| !s.rows.is_recurrent());
+        rows.map(|s| self.limits.kv.bytes(s.cols) as u64).sum()
     }
 
     /// Refuses a model that needs more than `room` bytes, and lists the parts of the sum.
-    fn fits(&self, room: u64) -> Result<()> {
+    fn fits(&self, room: u64, options: &Options) -> Result<()> {
         let Memory { weights, kv, scratch } = self.memory();
-        let need = weights.saturating_add(kv).saturating_add(scratch);
+        let sum = |m: Memory| m.weights.saturating_add(m.kv).saturating_add(m.scratch);
+        let (need, n_ctx) = (sum(self.memory()), self.limits.n_ctx);
         if need <= room {
             return Ok(());
         }
-        let windows = self.rows_bytes(CacheKind::Window);
-        let left = room.saturating_sub(weights + scratch + self.recurrent_bytes()).saturating_sub(windows);
-        let block = self.row_bytes(CacheKind::Context) * BLOCK as u64;
-        let remedy = match left.checked_div(block).map(|blocks| blocks * BLOCK as u64) {
-            Some(most @ 1..) => format!("a context of {most} tokens would fit"),
-            _ => "use a smaller model or quantisation".to_string(),
+        let (mut most, mut over) = (0, n_ctx);
+        while over - most > 1 {
+            let middle = most + (over - most) / 2;
+            let limits = limits(&self.plan.graph, options, middle);
+            *if sum(self.memory_with(limits)) <= room { &mut most } else { &mut over } = middle;
+        }
+        let remedy = match most {
+            0 => "use a smaller model or quantisation".to_string(),
+            most => format!("a context of {most} tokens would fit"),
         };
-        let n_ctx = self.limits.n_ctx;
         let [need, room, weights, kv, scratch] = [need, room, weights, kv, scratch].map(mib);
         crate::bail!(
             OutOfMemory,
@@ -205,6 +186,21 @@ impl Model {
         backend.finish_weights()?;
         Ok(Session::new(Engine::new(backend, &self.plan, self.limits, self.fingerprint)))
     }
+}
+
+/// The sizes that a model is opened with.
+fn limits(g: &Graph, options: &Options, n_ctx: usize) -> Limits {
+    let max_tokens = options.max_tokens.min(n_ctx);
+    let max_outputs = options.max_outputs.max(options.sequences).max(options.drafts + 1).min(max_tokens);
+    // What each sequence has for itself may end in a block that is not full.
+    let positions = options.cache.unwrap_or(n_ctx).max(n_ctx);
+    let blocks = positions.div_ceil(BLOCK) + options.sequences - 1;
+    let window = g.window().map_or(0, |w| w + BEHIND_WINDOW + max_tokens);
+    let windows = options.sequences.saturating_mul(window.div_ceil(BLOCK) + 1);
+    // The present one of each sequence, and those at the ends of its last prompt and answer.
+    let slots = 1 + options.sequences.saturating_mul(3) + options.drafts.min(MAX_KEPT);
+    let blocks = [blocks, blocks.min(windows)];
+    Limits { n_ctx, max_tokens, max_outputs, kv: options.kv_type, blocks, slots }
 }
 
 /// Bytes of a matrix.

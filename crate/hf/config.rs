@@ -61,6 +61,10 @@ impl Keys {
         self.set(key, Value::Uint(v.into()));
     }
 
+    fn bool(&mut self, key: &str, v: bool) {
+        self.set(key, Value::Bool(v));
+    }
+
     fn float(&mut self, key: &str, v: f64) {
         self.set(key, Value::Float(v));
     }
@@ -120,9 +124,9 @@ pub(super) fn read(c: Object<'_>) -> Result<(Config, Meta)> {
     let n_expert = match family.arch {
         "qwen2moe" => {
             keys.uint("expert_shared_feed_forward_length", c.u32("shared_expert_intermediate_size")?);
-            experts(c, &mut keys, false)?
+            experts(c, &mut keys)?
         }
-        "qwen3moe" => experts(c, &mut keys, true)?,
+        "qwen3moe" => experts(c, &mut keys)?,
         _ => 0,
     };
     if rope.freqs.is_some() && !family.permutes {
@@ -132,17 +136,14 @@ pub(super) fn read(c: Object<'_>) -> Result<(Config, Meta)> {
     Ok((Config { family, d_head: d_head as usize, tied, n_expert, rope_freqs: rope.freqs }, keys.meta))
 }
 
-/// How many there are, and how they are used: in every layer, with shares that add up to 1 where `renormalised`.
-fn experts(c: Object<'_>, keys: &mut Keys, renormalised: bool) -> Result<usize> {
+/// How many there are, and how they are used: in every layer.
+fn experts(c: Object<'_>, keys: &mut Keys) -> Result<usize> {
     let n = match c.opt_u32("num_experts")? {
         Some(n) => n,
         None => c.u32("num_local_experts")?, // since transformers 5
     };
     // Transformers takes an absent key as false.
-    let given = c.opt_bool("norm_topk_prob")?.unwrap_or(false);
-    if given != renormalised {
-        return Err(c.bad("norm_topk_prob", format!("must be {renormalised} for `{}`, is {given}", keys.arch)));
-    }
+    keys.bool("expert_weights_norm", c.opt_bool("norm_topk_prob")?.unwrap_or(false));
     if c.list("mlp_only_layers")?.is_some_and(|list| !list.is_empty()) {
         return Err(c.bad("mlp_only_layers", "layers without experts are not supported"));
     }

@@ -29,33 +29,36 @@ fn a_real_model_follows_the_reference_s_tokens_on_every_backend() {
 #[test]
 fn gemma_3_and_qwen_2_5_follow_the_reference_s_tokens() {
     for (file, reference) in [(GEMMA, "gemma-3-270m"), (QWEN, "qwen2.5-coder-0.5b")] {
-        follows(file, reference, "cpu", &[]);
+        // Every prompt, also the one that is longer than a window; a step after the first runs what the one before did.
+        follows(file, reference, "cpu", &["--steps", "16"]);
         if backends().contains(&"gpu") {
             follows(file, reference, "gpu", &["--prompts", "2", "--steps", "12"]);
         }
     }
 }
 
-/// Compares the perplexity over the first chunks of a text.
-fn perplexity(file: &str, reference: &str, backend: &str, chunks: u64) {
+/// Sums of f32 in another order make 7e-5; the exp, sin and tanh of GPUs are looser, as for logits.
+const NLL: f64 = 2e-3;
+
+/// Compares the perplexity over the first chunks of a text, and the negative log-likelihood of each token.
+fn perplexity(file: &str, reference: &str, backend: &str, limits: &[&str], tokens: u64) {
     let Some(model) = model(file) else { return };
     let numbers = fixture(&format!("reference/ppl-{reference}.json"));
-    let n = chunks.to_string();
-    let out = json(&["ppl", &numbers, "--model", &model, "--backend", backend, "--chunks", &n], 0);
-    let ratio = out["ratio"].as_f64().unwrap_or_else(|| panic!("no ratio in {out}"));
-    assert!((ratio - 1.0).abs() < 0.005, "{out}");
-    assert!(out["chunks"].as_u64() <= Some(chunks) && out["tokens"].as_u64() >= Some(511), "{out}");
+    let out = json(&[&["ppl", &numbers, "--model", &model, "--backend", backend], limits].concat(), 0);
+    assert!(out["max_abs_nll_diff"].as_f64().is_some_and(|d| d < NLL), "{out}");
+    assert!(out["tokens"].as_u64() >= Some(tokens), "{out}");
 }
 
 const PERPLEXITIES: [(&str, &str); 3] =
     [(SMOLLM, "smollm2-135m"), (GEMMA, "gemma-3-270m"), (QWEN, "qwen2.5-coder-0.5b")];
 
 #[test]
-fn perplexity_is_the_reference_s_within_half_a_percent() {
+fn every_token_of_a_text_is_as_likely_as_the_reference_says() {
     for (file, reference) in PERPLEXITIES {
-        perplexity(file, reference, "cpu", 2);
+        perplexity(file, reference, "cpu", &["--chunks", "1"], 511);
         if backends().contains(&"gpu") {
-            perplexity(file, reference, "gpu", 1);
+            // Three steps of as many rows as there are at once. The adapter of most machines that test is software.
+            perplexity(file, reference, "gpu", &["--chunks", "1", "--tokens", "96"], 95);
         }
     }
 }
@@ -75,9 +78,9 @@ fn activations_of_8_bits_change_the_perplexity_by_less_than_a_percent() {
 
 #[test]
 #[ignore = "takes minutes: make test-slow"]
-fn perplexity_over_the_whole_text_is_the_reference_s_within_half_a_percent() {
+fn every_token_of_the_whole_text_is_as_likely_as_the_reference_says() {
     for (file, reference) in PERPLEXITIES {
-        perplexity(file, reference, "cpu", u64::MAX);
+        perplexity(file, reference, "cpu", &[], 4000);
     }
 }
 

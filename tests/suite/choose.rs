@@ -78,7 +78,7 @@ fn what_is_asked_for_is_what_runs_and_to_compare_all_is_exact() {
 }
 
 #[test]
-fn a_cpu_takes_over_what_only_a_gpu_refuses_and_only_where_nobody_asked_for_the_gpu() {
+fn the_cpu_is_the_fallback_where_only_a_gpu_refuses_and_none_was_asked_for() {
     let error = |kind| Error::new(kind, "the embedding needs 9 GiB").at("model.gguf");
     for kind in ErrorKind::ALL {
         let may = ["no-gpu", "gpu-error", "device-lost", "unsupported-type", "out-of-memory"].contains(&kind.code());

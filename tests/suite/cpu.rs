@@ -159,7 +159,7 @@ fn a_long_past_agrees_with_the_reference() {
 }
 
 #[test]
-fn a_long_past_gives_the_same_bits_wherever_it_is_cut_and_on_any_number_of_threads() {
+fn a_long_past_gives_the_same_bits_at_any_cut_and_thread_count() {
     for (d_head, window) in PASTS {
         let case = long_past(d_head, window, KvType::F32);
         let want = rows(&mut Cpu::new(2), &case);

@@ -109,7 +109,7 @@ fn token(name: &str, options: GpuOptions) -> (Counters, Counters) {
 }
 
 #[test]
-fn a_token_takes_few_dispatches_one_pass_one_submit_one_small_write_and_makes_nothing() {
+fn a_token_is_one_submit_of_few_dispatches_and_allocates_nothing() {
     if !gpu_wanted() {
         return;
     }

@@ -12,7 +12,7 @@ use pollster::block_on;
 use serde_json::{Value, json};
 
 use crate::common::checkpoint::{self, Tensor, raw_safetensors, safetensors};
-use crate::common::fixtures;
+use crate::common::{fixtures, tol};
 
 const NAMES: &[&str] =
     &["llama", "llama32", "qwen2", "qwen2moe", "qwen3", "qwen3_tied", "qwen3moe", "gemma", "gemma2", "gemma3"];
@@ -155,11 +155,9 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
         ("llama", "partial_rotary_factor", json!(0.5), BadConfig),
         ("qwen2", "rope_parameters", json!({ "rope_type": "llama3", "factor": 8.0 }), BadConfig),
         ("qwen2", "use_sliding_window", json!(true), BadConfig),
-        ("qwen2moe", "norm_topk_prob", json!(true), BadConfig),
         ("qwen2moe", "shared_expert_intermediate_size", Value::Null, MissingKey),
         ("qwen3", "layer_types", json!(["sliding_attention"]), BadConfig),
-        ("qwen3moe", "norm_topk_prob", json!(false), BadConfig),
-        ("qwen3moe", "norm_topk_prob", Value::Null, BadConfig),
+        ("qwen3moe", "norm_topk_prob", json!("yes"), WrongKeyType),
         ("qwen3moe", "mlp_only_layers", json!([0]), BadConfig),
         ("qwen3moe", "decoder_sparse_step", json!(2), BadConfig),
         ("qwen3moe", "num_local_experts", Value::Null, MissingKey),
@@ -186,7 +184,24 @@ fn a_configuration_that_this_engine_would_compute_otherwise_is_refused() {
 }
 
 #[test]
-fn what_gemma2_has_where_its_configuration_is_silent_is_what_transformers_takes() {
+fn shares_of_experts_add_up_to_1_only_where_the_configuration_says_so() {
+    for name in ["qwen2moe", "qwen3moe"] {
+        let mut p = pair(name);
+        let mut row = |value: Value| {
+            p.config["norm_topk_prob"] = value;
+            let checkpoint = p.open().unwrap();
+            let [a, b] = backends().map(|b| logits(&checkpoint.gguf, &checkpoint, b, &p.prompt));
+            tol::DOT.check(name, &b, &a, a.len());
+            a
+        };
+        let [yes, no, absent] = [json!(true), json!(false), Value::Null].map(&mut row);
+        assert_ne!(yes, no, "{name}");
+        assert_eq!(absent, no, "{name}: transformers takes an absent key as false");
+    }
+}
+
+#[test]
+fn missing_keys_of_gemma2_have_the_defaults_of_transformers() {
     let mut p = pair("gemma2");
     let keys = ["attn_logit_softcapping", "final_logit_softcapping", "sliding_window"];
     let graph =

@@ -138,7 +138,7 @@ fn tokens_are_the_same_with_steps_ahead_and_without() {
 }
 
 #[test]
-fn after_a_stop_at_any_token_the_conversation_goes_on_as_if_nothing_had_been_ahead() {
+fn a_conversation_stopped_at_any_token_goes_on_as_without_lookahead() {
     both(|name, prompt, ahead, behind| {
         let sampler = samplers()[2].clone();
         for stop in 1..8 {

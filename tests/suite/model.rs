@@ -27,7 +27,7 @@ fn refused(result: Result<Session>) -> Error {
 }
 
 #[test]
-fn a_model_that_needs_more_than_there_is_says_the_sum_and_the_context_that_fits() {
+fn out_of_memory_says_the_sum_and_the_context_that_fits() {
     // One of attention only, and one with recurrent states, whose cache has a part that does not grow.
     for name in ["llama", "qwen35"] {
         let (_, file) = golden::load(name);
@@ -84,6 +84,37 @@ fn fill(backend: &mut dyn Backend, limits: Limits) {
 }
 
 #[test]
+fn limits_of_an_adapter_refuse_before_the_load_what_they_refuse_in_it() {
+    if !backends::gpu_wanted() {
+        return;
+    }
+    for name in ["llama", "gemma3", "qwen35", "qwen3moe"] {
+        let (_, file) = golden::load(name);
+        let gguf = Gguf::parse(&file).unwrap();
+        // The cache is the largest buffer, then the values of a step. Of weights a binding needs only some rows.
+        for (n_ctx, max_tokens, largest) in [(4096, 4, "blk."), (512, 512, "scratch of a step")] {
+            let options = Options { n_ctx: Some(n_ctx), max_tokens, ..Options::DEFAULT };
+            let model = Model::new(&gguf, &webgpu::supports, &options).unwrap();
+            let mut refusals = Vec::new();
+            for max_binding in (6..26).map(|n| 3u64 << n) {
+                let options = webgpu::Options { max_binding: Some(max_binding), ..webgpu::Options::default() };
+                let mut gpu = backends::gpu(options);
+                let software = gpu.tuning().software;
+                let before = webgpu::check_limits(&model.plan, model.limits, software, max_binding);
+                assert_eq!(gpu.check_limits(&model.plan, model.limits), before);
+                let prepared = gpu.prepare(model.plan.clone(), model.limits);
+                assert_eq!(prepared.is_ok(), before.is_ok(), "{name}, {max_binding} bytes: {before:?}, {prepared:?}");
+                refusals.extend(before.err());
+            }
+            assert!(refusals.iter().all(|e| e.kind() == ErrorKind::OutOfMemory), "{name}: {refusals:?}");
+            let [first, .., last] = &refusals[..] else { panic!("{name}: the smallest are too small") };
+            assert!(first.detail().contains("of weight `"), "{name}: {first}");
+            assert!(last.detail().contains(largest), "{name}: {last}, not of {largest}");
+        }
+    }
+}
+
+#[test]
 fn what_a_model_is_said_to_need_is_what_backends_hold() {
     for name in ["llama", "gemma3", "qwen35", "qwen35moe", "qwen35_mtp"] {
         let (_, file) = golden::load(name);
@@ -105,6 +136,23 @@ fn what_a_model_is_said_to_need_is_what_backends_hold() {
             // Where a backend fuses ops, some of their values are never held; in models as small as these, few KiB.
             assert!(held.scratch.abs_diff(said.scratch) <= MIB / 2, "{what}");
         }
+    }
+}
+
+#[test]
+fn sums_of_attention_over_the_context_are_counted() {
+    for name in ["llama", "gemma3", "qwen35"] {
+        let (_, file) = golden::load(name);
+        let gguf = Gguf::parse(&file).unwrap();
+        let scratch = |n_ctx| {
+            let model = Model::new(&gguf, &|_| true, &Options { n_ctx: Some(n_ctx), ..Options::DEFAULT }).unwrap();
+            let mut cpu = Cpu::new(1);
+            cpu.prepare(model.plan.clone(), model.limits).unwrap();
+            (model.memory().scratch, cpu.memory().scratch)
+        };
+        let ((said, held), (said_long, held_long)) = (scratch(1000), scratch(9000));
+        assert_eq!(said_long - said, held_long - held, "{name}");
+        assert!(said_long > said, "{name}");
     }
 }
 

@@ -16,7 +16,7 @@ builds=${WASM_BUILDS:-base relaxed threads threads-relaxed}
 limit=2000000 # bytes, gzipped
 
 # Beside the native build, not in it: it may be another rustc, and each would throw away the other's work.
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/wasm"
+target=${CARGO_TARGET_DIR:-$PWD/target}/wasm
 # Lets a stable compiler build its standard library along.
 export RUSTC_BOOTSTRAP=1
 simd='-C target-feature=+simd128'
@@ -32,33 +32,47 @@ out=web/pkg.new
 rm -rf $out
 mkdir -p $out
 
-# build NAME RUSTFLAGS CARGO-OPTIONS WASM-OPT-OPTIONS
+# build NAME FOLDER RUSTFLAGS CARGO-OPTIONS WASM-OPT-OPTIONS
 build() {
-  RUSTFLAGS=$2 wasm-pack --quiet build web/bindings --mode no-install --target web --no-pack --no-gitignore --no-opt \
-    --profile wasm --out-dir "../../$out/$1" --out-name pagelm -- --locked -Z build-std=std,panic_abort $3
+  CARGO_TARGET_DIR=$2 RUSTFLAGS=$3 wasm-pack --quiet build web/bindings --mode no-install --target web --no-pack \
+    --no-gitignore --no-opt --profile wasm --out-dir "../../$out/$1" --out-name pagelm \
+    -- --locked -Z build-std=std,panic_abort $4
   local wasm=$out/$1/pagelm_bg.wasm small=$out/pagelm-$1.wasm
   if [ "${WASM_OPT:-1}" = 1 ]; then
     # While the next one compiles. It prints the names that it shortened.
-    node web/node_modules/binaryen/bin/wasm-opt -O3 --minify-imports-and-exports-and-modules $features $4 "$wasm" \
+    node web/node_modules/binaryen/bin/wasm-opt -O3 --minify-imports-and-exports-and-modules $features $5 "$wasm" \
       -o "$small" >"$out/$1/names.json" &
     optimising="$optimising $!"
   else
     cp "$wasm" "$small"
   fi
 }
-optimising=
+# Builds that share compiled dependencies, one after the other.
+group() {
+  local name pid optimising=
+  for name in $builds; do
+    case $1,$name in
+      plain,base) build base "$target" "$simd" '' '' ;;
+      plain,relaxed) build relaxed "$target" "$simd" '--features relaxed-simd' '--enable-relaxed-simd' ;;
+      shared,threads) build threads "$target/shared" "$shared" '' '--enable-threads' ;;
+      shared,threads-relaxed)
+        build threads-relaxed "$target/shared" "$shared" '--features relaxed-simd' '--enable-threads --enable-relaxed-simd'
+        ;;
+    esac
+  done
+  for pid in $optimising; do wait "$pid"; done
+}
 for name in $builds; do
   case $name in
-    base) build base "$simd" '' '' ;;
-    relaxed) build relaxed "$simd" '--features relaxed-simd' '--enable-relaxed-simd' ;;
-    threads) build threads "$shared" '' '--enable-threads' ;;
-    threads-relaxed)
-      build threads-relaxed "$shared" '--features relaxed-simd' '--enable-threads --enable-relaxed-simd'
-      ;;
+    base | relaxed | threads | threads-relaxed) ;;
     *) echo "no such build: $name" >&2; exit 2 ;;
   esac
 done
-for pid in $optimising; do wait "$pid"; done
+# Beside each other: the last half of a build keeps one core only.
+group shared &
+beside=$!
+group plain
+wait "$beside"
 for name in $builds; do
   [ "${WASM_OPT:-1}" != 1 ] || node tests/tools/shorten.mjs "$out/$name/pagelm.js" "$out/$name/names.json"
 done

@@ -56,29 +56,29 @@ async function measure(
     for (const name of names) {
       const page = await browser.open(`${server.url}/${name}.html`);
       await page.waitForFunction(() => "bench" in globalThis);
-      const call = (/** @type {string} */ method, /** @type {object} */ options) =>
-        page.evaluate(
-          // Each page has its own: ours and the peer's.
-          ([method, options]) => /** @type {any} */ (globalThis).bench[method](options),
-          /** @type {const} */ ([method, options]),
-        );
-      const info = await call("load", {
+      // Each page has its own `bench`: ours and the peer's.
+      const answer = (/** @type {BenchRun} */ options) => page.evaluate((options) => bench.run(options), options);
+      /** @type {BenchLoad} */
+      const load = {
         model: `/models/${basename(file)}`,
         contextLength: pp + tg + 64,
         threads: run === "one" ? 1 : Number(o.threads),
         backend: run === "webgpu" ? "webgpu" : "cpu",
-        ...(o.build && { wasmBuild: o.build }),
-      });
+        ...(o.build && { wasmBuild: /** @type {import("pagelm").WasmBuild} */ (o.build) }),
+      };
+      const info = await page.evaluate((options) => bench.load(options), load);
       // The first answer warms up, and tells how many tokens so many words are.
-      const first = await call("run", { length: pp, tokens: 4, seed: 0 });
-      engines.push({ name, info, page, call, length: pp + pp - first.prompt, runs: /** @type {any[]} */ ([]) });
+      const first = await answer({ length: pp, tokens: 4, seed: 0 });
+      /** @type {(BenchSpeeds & { others: number, seconds: number })[]} */
+      const runs = [];
+      engines.push({ name, info, page, answer, length: pp + pp - first.prompt, runs });
     }
     for (let rep = 1; rep <= reps; rep++) {
       for (const e of engines) {
         await quiet(Number(o.wait));
         await e.page.bringToFront();
         const end = watch();
-        const seen = await e.call("run", { length: e.length, tokens: tg, seed: rep });
+        const seen = await e.answer({ length: e.length, tokens: tg, seed: rep });
         e.runs.push({ ...seen, ...end() });
       }
     }
@@ -93,10 +93,10 @@ async function measure(
       decode: spread(runs.map((r) => r.decode)),
       others: spread(runs.map((r) => r.others)).max,
       coreSeconds: spread(runs.map((r) => r.seconds)),
-      prompt: runs[0].prompt,
-      perStep: runs[0].perStep,
-      memory: runs[0].memory,
-      wasmBytes: runs[0].wasmBytes,
+      prompt: runs[0]?.prompt,
+      perStep: runs[0]?.perStep,
+      memory: runs[0]?.memory,
+      wasmBytes: runs[0]?.wasmBytes,
     }));
   } finally {
     await browser.close();
@@ -126,7 +126,7 @@ for (const file of o.model.split(",").map((f) => resolve(f))) {
         }
         const ours = rows[0];
         const ratio = (/** @type {"prefill" | "decode"} */ what) =>
-          i === 0 ? "" : `${(ours[what].median / r[what].median).toFixed(2)}x`;
+          i === 0 || !ours ? "" : `${(ours[what].median / r[what].median).toFixed(2)}x`;
         const engine = r.what ? `${r.engine} (${r.what})` : r.engine;
         const mib = r.wasmBytes ? Math.round(r.wasmBytes / 2 ** 20) : "";
         const where = `${browser}, ${run}`;

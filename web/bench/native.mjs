@@ -35,7 +35,10 @@ const engines = {
   pagelm(model, threads) {
     const args = ["bench", "--backend", "cpu", "--model", model, "--threads", threads, "--reps", "1", "--json"];
     const { tests, weight_read } = JSON.parse(output(o.pagelm, [...args, "--pp", o.pp, "--tg", o.tg]).at(-1) ?? "");
-    const speeds = tests.map((/** @type {any} */ t) => [t.test, t.tokens_per_s.median]);
+    const speeds = tests.map((/** @type {{ test: string, tokens_per_s: { median: number } }} */ t) => [
+      t.test,
+      t.tokens_per_s.median,
+    ]);
     return { ...Object.fromEntries(speeds), read: weight_read.of_streaming_read };
   },
   ...(o.peer && {

@@ -5,8 +5,7 @@ import { Clock, words } from "./words.js";
 /** @type {import("pagelm").Engine} */
 let engine;
 
-const bench = {
-  /** @param {import("pagelm").EngineOptions} options */
+globalThis.bench = {
   async load(options) {
     const clock = new Clock();
     engine = await createEngine(options);
@@ -16,7 +15,6 @@ const bench = {
     return { loadMs: clock.last - clock.start, threads, what: adapter?.name ?? wasm.build, backend };
   },
 
-  /** @param {{ length: number, tokens: number, seed: number }} options */
   async run({ length, tokens, seed }) {
     const params = { temperature: 0, maxTokens: tokens, ignoreEos: true };
     const before = await engine.stats();
@@ -46,4 +44,3 @@ const bench = {
     };
   },
 };
-Object.assign(globalThis, { bench });

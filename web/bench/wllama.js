@@ -1,13 +1,11 @@
 // What the bench calls in wllama's page, on the CPU: its WebGPU needs shader-f16.
-// @ts-expect-error: only the server knows this path
 import { Wllama } from "/wllama/index.js";
 import { Clock, words } from "./words.js";
 
-/** @type {any} */
+/** @type {Wllama} */
 let engine;
 
-/** @type {any} */ (globalThis).bench = {
-  /** @param {{ model: string, threads: number, contextLength: number }} options */
+globalThis.bench = {
   async load({ model, threads, contextLength }) {
     const clock = new Clock();
     engine = new Wllama({ default: "/wllama/wasm/wllama.wasm" }, { suppressNativeLog: true });
@@ -22,10 +20,9 @@ let engine;
     return { loadMs: clock.last - clock.start, threads: engine.getNumThreads(), what: "", backend: "cpu" };
   },
 
-  /** @param {{ length: number, tokens: number, seed: number }} options */
   async run({ length, tokens, seed }) {
     const clock = new Clock();
-    /** @type {any} */
+    /** @type {import("/wllama/index.js").Timings | undefined} */
     let timings;
     await engine.createCompletion({
       prompt: words(length, seed),
@@ -36,11 +33,12 @@ let engine;
       cache_prompt: false,
       timings_per_token: true,
       stream: true,
-      onData(/** @type {any} */ chunk) {
+      onData(chunk) {
         clock.token();
         timings = chunk.timings ?? timings;
       },
     });
+    if (!timings) throw new Error("the answer has no timings");
     return clock.speeds(timings.prompt_n, timings.predicted_n);
   },
 };

@@ -3,14 +3,14 @@ import type { ChatMessage, ChatParams, ChatUsage, Engine } from "pagelm";
 
 export class Chat {
   #log: HTMLElement;
-  #spoken: HTMLElement;
+  #announced: HTMLElement;
   #messages: ChatMessage[] = [];
   #running: AbortController | null = null;
 
-  /** What is put into `spoken` is read to who hears the page: whole answers, once, not every token. */
-  constructor(log: HTMLElement, spoken: HTMLElement) {
+  /** What is put into `announced` is read to who hears the page: whole answers, once, not every token. */
+  constructor(log: HTMLElement, announced: HTMLElement) {
     this.#log = log;
-    this.#spoken = spoken;
+    this.#announced = announced;
   }
 
   get empty(): boolean {
@@ -24,7 +24,7 @@ export class Chat {
     const answer = this.#bubble("assistant");
     answer.note.textContent = "reading the prompt";
     answer.root.dataset.running = "";
-    this.#spoken.textContent = "";
+    this.#announced.textContent = "";
     this.#running = new AbortController();
     let content = "";
     let note = "stopped";
@@ -66,7 +66,7 @@ export class Chat {
       delete answer.root.dataset.running;
       answer.note.textContent = note;
       answer.cut.textContent = cut;
-      if (note) this.#spoken.textContent = [content, cut || (note === "stopped" ? "Stopped." : "")].join(" ").trim();
+      if (note) this.#announced.textContent = [content, cut || (note === "stopped" ? "Stopped." : "")].join(" ").trim();
       // A turn without an answer would only confuse the model.
       if (content) this.#messages.push({ role: "assistant", content });
       else {
@@ -85,7 +85,7 @@ export class Chat {
     this.stop();
     this.#messages = [];
     this.#log.replaceChildren();
-    this.#spoken.textContent = "";
+    this.#announced.textContent = "";
   }
 
   #bubble(role: "user" | "assistant") {

@@ -12,7 +12,7 @@ const prompt = $<HTMLTextAreaElement>("prompt");
 const temperature = $<HTMLInputElement>("temperature");
 let engine: Engine | null = null;
 let loading: AbortController | null = null;
-const chat = new Chat($("log"), $("spoken"));
+const chat = new Chat($("log"), $("announced"));
 /** Where the keyboard was before the page began to load. */
 let before: Element | null = null;
 

@@ -36,39 +36,39 @@ pub(crate) fn attention(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: V
     let (d_q, d_kv) = (c.n_head * c.d_head, c.n_kv_head * c.d_head);
     let mut project = |name: &str, d_out: usize| {
         let w = d.matrix(&format!("blk.{layer}.{name}.weight"), c.d_model, d_out);
-        let y = d.matmul(w, x); // [tokens, d_out]
+        let y = d.g.matmul(w, x); // [tokens, d_out]
         if !spec.qkv_bias {
             return y;
         }
         let b = d.vector(&format!("blk.{layer}.{name}.bias"), d_out);
-        d.add_bias(y, b)
+        d.g.add_bias(y, b)
     };
     let q = project("attn_q", if spec.gated { 2 * d_q } else { d_q });
     let k = project("attn_k", d_kv);
     let v = project("attn_v", d_kv);
     let (q, gate) = if spec.gated {
         let d_head = c.d_head;
-        (d.slice(q, 2 * d_head, 0, d_head), Some(d.slice(q, 2 * d_head, d_head, d_head)))
+        (d.g.slice(q, 2 * d_head, 0, d_head), Some(d.g.slice(q, 2 * d_head, d_head, d_head)))
     } else {
         (q, None)
     };
     let mut place = |name: &str, x: ValueId| {
         let x = if spec.qk_norm {
             let norm = d.vector(&format!("blk.{layer}.{name}_norm.weight"), c.d_head);
-            d.rms_norm(x, norm, c.eps)
+            d.g.rms_norm(x, norm, c.eps)
         } else {
             x
         };
-        d.rope(x, spec.rope)
+        d.g.rope(x, spec.rope)
     };
     let q = place("attn_q", q);
     let k = place("attn_k", k);
-    let keys = d.state(&format!("blk.{layer}.k"), d_kv);
-    let values = d.state(&format!("blk.{layer}.v"), d_kv);
-    d.kv_store(k, keys);
-    d.kv_store(v, values);
-    let o = d.attention(q, keys, values, spec.attn); // [tokens, d_q]
-    let o = gate.map_or(o, |gate| d.sigmoid_gate(o, gate));
+    let keys = d.g.state(&format!("blk.{layer}.k"), d_kv);
+    let values = d.g.state(&format!("blk.{layer}.v"), d_kv);
+    d.g.kv_store(k, keys);
+    d.g.kv_store(v, values);
+    let o = d.g.attention(q, keys, values, spec.attn); // [tokens, d_q]
+    let o = gate.map_or(o, |gate| d.g.sigmoid_gate(o, gate));
     let w = d.matrix(&format!("blk.{layer}.attn_output.weight"), d_q, c.d_model);
-    d.matmul(w, o)
+    d.g.matmul(w, o)
 }

@@ -31,29 +31,29 @@ pub(crate) fn decoder(
     layer_spec: impl Fn(usize) -> LayerSpec,
 ) -> Result<Graph> {
     let token_embd = d.matrix("token_embd.weight", c.d_model, c.n_vocab);
-    let mut x = d.embed(token_embd, spec.embed_scale);
-    d.name(x, "embd");
+    let mut x = d.g.embed(token_embd, spec.embed_scale);
+    d.g.name(x, "embd");
     for i in 0..c.n_layer {
         x = layer(d, c, i, x, &layer_spec(i));
     }
     // Only the rows whose logits are wanted go through the head; multi-token prediction wants the norm of all.
     let hidden = spec.mtp.then(|| {
         x = norm(d, c, "output_norm", x);
-        let hidden = d.state("mtp.hidden", c.d_model);
-        d.kv_store(x, hidden);
+        let hidden = d.g.state("mtp.hidden", c.d_model);
+        d.g.kv_store(x, hidden);
         hidden
     });
-    x = d.last_rows(x);
+    x = d.g.last_rows(x);
     if hidden.is_none() {
         x = norm(d, c, "output_norm", x);
     }
-    d.name(x, "norm");
+    d.g.name(x, "norm");
     // Tied embeddings: the file has no output matrix.
     let output = if d.has("output.weight") { d.matrix("output.weight", c.d_model, c.n_vocab) } else { token_embd };
-    let logits = d.matmul(output, x);
-    let logits = spec.final_softcap.map_or(logits, |cap| d.softcap(logits, cap));
+    let logits = d.g.matmul(output, x);
+    let logits = spec.final_softcap.map_or(logits, |cap| d.g.softcap(logits, cap));
     let Some(hidden) = hidden else { return Ok(d.finish(logits)) };
-    d.end_trunk(logits);
+    d.g.end_trunk(logits);
     let logits = mtp(d, c, hidden, (token_embd, output), &layer_spec(c.n_layer));
     Ok(d.finish(logits))
 }

@@ -42,25 +42,25 @@ pub(crate) fn delta_net(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: V
     let name = |part: &str| format!("blk.{layer}.{part}");
     let w_qkv = d.matrix(&name("attn_qkv.weight"), c.d_model, d_qkv);
     let w_conv = d.vectors(&name("ssm_conv1d.weight"), spec.n_conv, d_qkv);
-    let conv = d.recurrent_state(&name("conv"), spec.n_conv - 1, d_qkv);
-    let qkv = d.matmul(w_qkv, x);
-    let qkv = d.ssm_conv(qkv, w_conv, conv); // [tokens, q heads, k heads, v heads]
-    let q = d.slice(qkv, d_qkv, 0, d_k);
-    let k = d.slice(qkv, d_qkv, d_k, d_k);
-    let v = d.slice(qkv, d_qkv, 2 * d_k, d_v);
-    let q = d.l2_norm(q, d_head, 1e-6, 1.0 / (d_head as f32).sqrt());
-    let k = d.l2_norm(k, d_head, 1e-6, 1.0);
+    let conv = d.g.recurrent_state(&name("conv"), spec.n_conv - 1, d_qkv);
+    let qkv = d.g.matmul(w_qkv, x);
+    let qkv = d.g.ssm_conv(qkv, w_conv, conv); // [tokens, q heads, k heads, v heads]
+    let q = d.g.slice(qkv, d_qkv, 0, d_k);
+    let k = d.g.slice(qkv, d_qkv, d_k, d_k);
+    let v = d.g.slice(qkv, d_qkv, 2 * d_k, d_v);
+    let q = d.g.l2_norm(q, d_head, 1e-6, 1.0 / (d_head as f32).sqrt());
+    let k = d.g.l2_norm(k, d_head, 1e-6, 1.0);
     let w_alpha = d.matrix(&name("ssm_alpha.weight"), c.d_model, n_v_head);
     let w_beta = d.matrix(&name("ssm_beta.weight"), c.d_model, n_v_head);
-    let (alpha, beta) = (d.matmul(w_alpha, x), d.matmul(w_beta, x)); // [tokens, n_v_head]
+    let (alpha, beta) = (d.g.matmul(w_alpha, x), d.g.matmul(w_beta, x)); // [tokens, n_v_head]
     let (a, dt) = (d.vector(&name("ssm_a"), n_v_head), d.vector(&name("ssm_dt.bias"), n_v_head));
-    let state = d.recurrent_state(&name("delta"), d_v, d_head);
-    let o = d.op(Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta: spec.delta, norm: None });
+    let state = d.g.recurrent_state(&name("delta"), d_v, d_head);
+    let o = d.g.op(Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta: spec.delta, norm: None });
     let norm = d.vector(&name("ssm_norm.weight"), d_head);
-    let o = d.rms_norm(o, norm, c.eps);
+    let o = d.g.rms_norm(o, norm, c.eps);
     let w_z = d.matrix(&name("attn_gate.weight"), c.d_model, d_v);
-    let z = d.matmul(w_z, x);
-    let o = d.glu(z, o, Act::Silu);
+    let z = d.g.matmul(w_z, x);
+    let o = d.g.glu(z, o, Act::Silu);
     let w = d.matrix(&name("ssm_out.weight"), d_v, c.d_model);
-    d.matmul(w, o)
+    d.g.matmul(w, o)
 }

@@ -21,8 +21,8 @@ pub(super) fn gated(
     let gate = d.matrix(&format!("{prefix}.ffn_gate{suffix}.weight"), c.d_model, d_ff);
     let up = d.matrix(&format!("{prefix}.ffn_up{suffix}.weight"), c.d_model, d_ff);
     let down = d.matrix(&format!("{prefix}.ffn_down{suffix}.weight"), d_ff, c.d_model);
-    let gate = d.matmul(gate, x); // [tokens, d_ff]
-    let up = d.matmul(up, x);
-    let h = d.glu(gate, up, act);
-    d.matmul(down, h)
+    let gate = d.g.matmul(gate, x); // [tokens, d_ff]
+    let up = d.g.matmul(up, x);
+    let h = d.g.glu(gate, up, act);
+    d.g.matmul(down, h)
 }

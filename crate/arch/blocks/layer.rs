@@ -39,7 +39,7 @@ impl LayerSpec {
 /// A norm over whole rows.
 pub(super) fn norm(d: &mut ModelBuilder<'_>, c: &Config, name: &str, x: ValueId) -> ValueId {
     let w = d.vector(&format!("{name}.weight"), c.d_model);
-    d.rms_norm(x, w, c.eps)
+    d.g.rms_norm(x, w, c.eps)
 }
 
 /// One layer, with its residuals.
@@ -49,17 +49,17 @@ pub(super) fn layer(d: &mut ModelBuilder<'_>, c: &Config, i: usize, x: ValueId, 
         Mixer::Attention(attn) => attention(d, c, i, h, attn),
         Mixer::DeltaNet(delta) => delta_net(d, c, i, h, delta),
     };
-    d.name(h, format!("blk.{i}.attn_out"));
+    d.g.name(h, format!("blk.{i}.attn_out"));
     let h = if spec.post_norms { norm(d, c, &format!("blk.{i}.post_attention_norm"), h) } else { h };
-    let x = d.add(x, h);
+    let x = d.g.add(x, h);
     let h = norm(d, c, &format!("blk.{i}.{}", spec.ffn_norm), x);
     let h = match &spec.ffn {
         Ffn::Gated(act) => ffn(d, c, i, h, *act),
         Ffn::Moe(experts) => moe(d, c, i, h, experts),
     };
-    d.name(h, format!("blk.{i}.mlp_out"));
+    d.g.name(h, format!("blk.{i}.mlp_out"));
     let h = if spec.post_norms { norm(d, c, &format!("blk.{i}.post_ffw_norm"), h) } else { h };
-    let x = d.add(x, h);
-    d.name(x, format!("blk.{i}.out"));
+    let x = d.g.add(x, h);
+    d.g.name(x, format!("blk.{i}.out"));
     x
 }

@@ -21,7 +21,7 @@ pub(crate) struct MoeSpec {
 }
 
 impl MoeSpec {
-    /// `renormalise` belongs to the architecture; a file whose key contradicts it is refused.
+    /// `renormalise` is what the architecture does where the file has no key for it.
     pub(crate) fn read(keys: &Keys<'_>, renormalise: bool) -> Result<Self> {
         let (n_expert, n_used) = (keys.size("expert_count")?, keys.size("expert_used_count")?);
         if n_used > n_expert {
@@ -32,7 +32,7 @@ impl MoeSpec {
         }
         let d_ff_shared = keys.size_or_none("expert_shared_feed_forward_length")?;
         keys.neutral("expert_shared_count", &[0.0, if d_ff_shared.is_some() { 1.0 } else { 0.0 }]);
-        keys.neutral_bool("expert_weights_norm", renormalise);
+        let renormalise = keys.bool("expert_weights_norm")?.unwrap_or(renormalise);
         Ok(Self { n_expert, n_used, d_ff: keys.size("expert_feed_forward_length")?, d_ff_shared, renormalise })
     }
 }
@@ -41,20 +41,20 @@ impl MoeSpec {
 pub(crate) fn moe(d: &mut ModelBuilder<'_>, c: &Config, layer: usize, x: ValueId, spec: &MoeSpec) -> ValueId {
     let (n, d_ff) = (spec.n_expert, spec.d_ff);
     let router = d.matrix(&format!("blk.{layer}.ffn_gate_inp.weight"), c.d_model, n);
-    let logits = d.matmul(router, x); // [tokens, n_expert]
-    let route = d.moe_route(logits, spec.n_used, spec.renormalise);
+    let logits = d.g.matmul(router, x); // [tokens, n_expert]
+    let route = d.g.moe_route(logits, spec.n_used, spec.renormalise);
     let gate = d.experts(&format!("blk.{layer}.ffn_gate_exps.weight"), c.d_model, d_ff, n);
     let up = d.experts(&format!("blk.{layer}.ffn_up_exps.weight"), c.d_model, d_ff, n);
     let down = d.experts(&format!("blk.{layer}.ffn_down_exps.weight"), d_ff, c.d_model, n);
-    let gate = d.moe_matmul(gate, x, route, n); // [tokens, n_used * d_ff]
-    let up = d.moe_matmul(up, x, route, n);
-    let h = d.glu(gate, up, Act::Silu);
-    let y = d.moe_matmul(down, h, route, n); // [tokens, n_used * d_model]
-    let y = d.moe_sum(y, route);
+    let gate = d.g.moe_matmul(gate, x, route, n); // [tokens, n_used * d_ff]
+    let up = d.g.moe_matmul(up, x, route, n);
+    let h = d.g.glu(gate, up, Act::Silu);
+    let y = d.g.moe_matmul(down, h, route, n); // [tokens, n_used * d_model]
+    let y = d.g.moe_sum(y, route);
     let Some(d_ff) = spec.d_ff_shared else { return y };
     let shared = gated(d, c, &format!("blk.{layer}"), "_shexp", d_ff, x, Act::Silu);
     let gate = d.row_or_vector(&format!("blk.{layer}.ffn_gate_inp_shexp.weight"), c.d_model);
-    let gate = d.matmul(gate, x); // [tokens, 1]
-    let shared = d.sigmoid_gate(shared, gate);
-    d.add(y, shared)
+    let gate = d.g.matmul(gate, x); // [tokens, 1]
+    let shared = d.g.sigmoid_gate(shared, gate);
+    d.g.add(y, shared)
 }

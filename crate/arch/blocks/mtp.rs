@@ -22,17 +22,17 @@ pub(super) fn mtp(
         if d.has(&name) { d.matrix(&name, c.d_model, c.n_vocab) } else { of_trunk }
     };
     let (embd, head) = (own("embed_tokens", token_embd), own("shared_head_head", output));
-    let e = d.embed(embd, 1.0);
+    let e = d.g.embed(embd, 1.0);
     let e = norm(d, c, &name("enorm"), e);
-    let h = d.kv_load(hidden);
+    let h = d.g.kv_load(hidden);
     let h = norm(d, c, &name("hnorm"), h);
     let w = d.matrix(&name("eh_proj.weight"), 2 * c.d_model, c.d_model);
-    let x = d.concat(e, h);
-    let x = d.matmul(w, x);
-    d.name(x, "mtp.fused");
+    let x = d.g.concat(e, h);
+    let x = d.g.matmul(w, x);
+    d.g.name(x, "mtp.fused");
     let x = layer(d, c, i, x, spec);
-    let x = d.last_rows(x);
+    let x = d.g.last_rows(x);
     let x = norm(d, c, &name("shared_head_norm"), x);
-    d.name(x, "mtp.norm");
-    d.matmul(head, x)
+    d.g.name(x, "mtp.norm");
+    d.g.matmul(head, x)
 }

@@ -15,7 +15,7 @@ use crate::backend::{BLOCK, KvType};
 use crate::graph::Attention;
 
 /// Keys of a chunk: two blocks. More need more room for scores, fewer more joins.
-const CHUNK: usize = 2 * BLOCK;
+pub(super) const CHUNK: usize = 2 * BLOCK;
 
 /// Rows of queries (tokens times heads) per task: enough that decoding a block of keys is cheap in comparison.
 const QUERIES: usize = 64;

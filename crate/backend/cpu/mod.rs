@@ -30,12 +30,22 @@ use super::{Activations, Backend, CachePart, Counters, KvType, Limits, Memory, S
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{CacheKind, Plan, WeightId};
+use crate::graph::{CacheKind, Graph, Op, Plan, WeightId};
 use crate::quant;
 use lanes::Isa;
 use model::Model;
 use pool::Pool;
 pub use pool::Worker;
+
+/// Bytes of the sums of attention for one token, which grow with the context.
+pub fn attention_bytes(g: &Graph, n_ctx: usize) -> u64 {
+    let of_chunk = |op: &Op| match op {
+        Op::Attention { attn, .. } => 4 * attention::sums_of_token(attn, attention::CHUNK),
+        _ => 0,
+    };
+    let most = g.nodes.iter().map(|n| of_chunk(&n.op)).max().unwrap_or(0);
+    (most as u64).saturating_mul(n_ctx.div_ceil(attention::CHUNK) as u64)
+}
 
 /// Runs plans with SIMD on a pool of threads.
 pub struct Cpu {

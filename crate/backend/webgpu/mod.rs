@@ -41,10 +41,10 @@ pub fn max_tokens(software: bool) -> usize {
     if software { 128 } else { 512 }
 }
 
-/// Refuses a plan whose cache an adapter with bindings of this size could not bind: what `prepare` would do, without a
-/// device.
-pub fn check_cache(plan: &Plan, limits: Limits, max_binding: u64) -> Result<()> {
-    prepare::states::check(&plan.fused(&FUSE_RULES).graph, limits, max_binding)
+/// Refuses a plan with a buffer that an adapter with bindings of this size could not bind: what `prepare` would do,
+/// without a device. The adapter's kernels are those for software adapters or those for hardware.
+pub fn check_limits(plan: &Plan, limits: Limits, software: bool, max_binding: u64) -> Result<()> {
+    prepare::buffers::check(&plan.fused(&FUSE_RULES), limits, Tuning::new(software, Gemm::F32), max_binding)
 }
 
 /// Runs plans in WGSL on a device that it requests itself.
@@ -89,9 +89,9 @@ impl WebGpu {
         target.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("byte {offset} is past the end of {w}")))
     }
 
-    /// Refuses a plan whose cache this device could not bind.
-    pub fn check_cache(&self, plan: &Plan, limits: Limits) -> Result<()> {
-        check_cache(plan, limits, self.gpu.max_binding)
+    /// Refuses a plan with a buffer that this device could not bind, before anything is allocated.
+    pub fn check_limits(&self, plan: &Plan, limits: Limits) -> Result<()> {
+        prepare::buffers::check(&plan.fused(&FUSE_RULES), limits, self.gpu.tuning, self.gpu.max_binding)
     }
 
     /// The first error outside any call. Browsers report failed allocations with a delay: await the queue before this

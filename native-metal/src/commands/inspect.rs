@@ -71,7 +71,7 @@ fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
         let options = args.device.options_on(device, args.device.options());
         let model = Model::new(gguf, &|d| device.backend.get().supports(d), &options)?;
         if let Running::Gpu(gpu) = &device.backend {
-            gpu.check_cache(&model.plan, model.limits)?;
+            gpu.check_limits(&model.plan, model.limits)?;
         }
         Ok(model)
     };

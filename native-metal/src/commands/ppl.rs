@@ -26,6 +26,9 @@ pub struct Args {
     /// Only the first N chunks.
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     chunks: usize,
+    /// Only the first N tokens of each chunk.
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    tokens: usize,
     /// Largest allowed difference from the reference's perplexity, as a fraction of it.
     #[arg(long, value_name = "F", default_value_t = 0.005)]
     tol: f64,
@@ -53,7 +56,8 @@ struct Sums {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
-    let reference: Reference = read_json(&args.file)?;
+    let mut reference: Reference = read_json(&args.file)?;
+    reference.chunks.iter_mut().for_each(|c| c.ids.truncate(args.tokens));
     let chunks = &reference.chunks[..reference.chunks.len().min(args.chunks)];
     let Some(longest) = chunks.iter().map(|c| c.ids.len()).max() else {
         return Err(

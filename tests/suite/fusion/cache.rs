@@ -22,7 +22,7 @@ const NARROW: [(KvType, tol::Tol); 3] = [
 ];
 
 #[test]
-fn narrow_keys_and_values_change_as_much_as_their_rounding_and_take_less_memory() {
+fn narrow_caches_differ_by_their_rounding_and_take_less_memory() {
     if !gpu_wanted() {
         return;
     }

@@ -38,7 +38,7 @@ fn suppressed_tokens_never_come_out() {
 }
 
 #[test]
-fn suppressed_tokens_do_not_hide_that_all_logits_were_equal_or_one_was_no_number() {
+fn suppressed_tokens_do_not_hide_degenerate_logits() {
     let pokes: [fn(&mut [f32]); 2] = [|row| row.fill(0.5), |row| row[7] = f32::NAN];
     for poke in pokes {
         let faulty = Faulty::new(Reference::new()).poke(move |_: &Plan, _, row: &mut [f32]| poke(row));

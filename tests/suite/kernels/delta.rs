@@ -122,7 +122,7 @@ fn delta_rule_in_chunks_carries_the_state_that_single_tokens_do() {
 }
 
 #[test]
-fn the_delta_rule_goes_by_chunks_in_long_steps_of_heads_that_fit_and_only_on_hardware_adapters() {
+fn the_delta_rule_runs_by_chunks_in_long_steps_on_hardware_adapters() {
     if !backends::gpu_wanted() {
         return;
     }

@@ -122,7 +122,7 @@ fn experts_that_all_tokens_take_or_none_are_multiplied_all_the_same() {
 }
 
 #[test]
-fn only_steps_with_enough_rows_for_each_expert_are_sorted_and_only_on_hardware_adapters() {
+fn rows_are_sorted_by_expert_in_long_steps_on_hardware_adapters() {
     if !gpu_wanted() {
         return;
     }

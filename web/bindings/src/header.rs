@@ -121,9 +121,10 @@ fn plan(gguf: &Gguf, given: &EngineOptions) -> pagelm::Result<Model> {
         let options = Options { max_tokens: cpu.max_tokens(), kv_type: cpu.kv_type(kv_type), ..given.model() };
         return Model::new(gguf, &|d| cpu.supports(d), &options);
     }
-    let max_tokens = webgpu::max_tokens(given.kernels == Some(Kernels::Software));
+    let software = given.kernels == Some(Kernels::Software);
+    let max_tokens = webgpu::max_tokens(software);
     let options = Options { max_tokens, kv_type, ..given.model() };
     let model = Model::new(gguf, &webgpu::supports, &options)?;
-    webgpu::check_cache(&model.plan, model.limits, given.max_binding.unwrap_or(u64::MAX))?;
+    webgpu::check_limits(&model.plan, model.limits, software, given.max_binding.unwrap_or(u64::MAX))?;
     Ok(model)
 }

@@ -4,7 +4,7 @@ import { abortError, PagelmError } from "../shared/errors.ts";
 import type { ScriptUrl } from "../shared/types.ts";
 
 /** How long a worker may take until its first message: its script comes over the network. */
-const PATIENCE_MS = 60_000;
+const START_TIMEOUT_MS = 60_000;
 
 /** Bundlers look for exactly this expression, and insert the URL of the bundled script. */
 const bundled = () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
@@ -23,17 +23,17 @@ export class Script {
       throw new PagelmError("engine-not-loaded", "web workers are not available; models run in browsers only");
     }
     const watched = watchPolicy();
-    const ways = [this.#make];
+    const attempts = [this.#make];
     let first: unknown;
     try {
-      for (const make of ways) {
+      for (const make of attempts) {
         try {
-          const worker = await spoken(make, signal);
+          const worker = await started(make, signal);
           this.#make = make;
           return worker;
         } catch (e) {
           if (e instanceof PagelmError || signal?.aborted) throw e;
-          if (first === undefined) ways.push(...detours(make, e));
+          if (first === undefined) attempts.push(...fallbacks(make, e));
           first ??= e;
         }
       }
@@ -47,7 +47,7 @@ export class Script {
 }
 
 /** Waits for the first message of a new worker. */
-function spoken(make: () => Worker, signal: AbortSignal | undefined): Promise<Worker> {
+function started(make: () => Worker, signal: AbortSignal | undefined): Promise<Worker> {
   if (signal?.aborted) throw abortError(signal);
   const worker = make();
   return new Promise((resolve, reject) => {
@@ -56,9 +56,9 @@ function spoken(make: () => Worker, signal: AbortSignal | undefined): Promise<Wo
       worker.terminate();
       reject(e);
     };
-    const late = () => fail(new PagelmError("engine-not-loaded", `${SILENT}; is workerUrl right?`));
+    const expire = () => fail(new PagelmError("engine-not-loaded", `${NO_MESSAGE}; is workerUrl right?`));
     const abort = () => fail(abortError(signal));
-    const timer = setTimeout(late, PATIENCE_MS);
+    const timer = setTimeout(expire, START_TIMEOUT_MS);
     const settle = () => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", abort);
@@ -78,10 +78,10 @@ function spoken(make: () => Worker, signal: AbortSignal | undefined): Promise<Wo
   });
 }
 
-const SILENT = `the worker's script said nothing in ${PATIENCE_MS / 1000} s`;
+const NO_MESSAGE = `the worker's script said nothing in ${START_TIMEOUT_MS / 1000} s`;
 
-/** Other ways to load the same script, after the plain one failed. */
-function detours(make: () => Worker, e: unknown): (() => Worker)[] {
+/** Other attempts to load the same script, after the plain one failed. */
+function fallbacks(make: () => Worker, e: unknown): (() => Worker)[] {
   const found = asked(make);
   if (!found) return [];
   const trust = e instanceof TypeError ? policy() : undefined;

@@ -3,7 +3,7 @@
 export type Violation = Pick<SecurityPolicyViolationEvent, "effectiveDirective" | "blockedURI">;
 
 /** How long after the failure browsers may take to report it. */
-const TELLING_MS = 50;
+const REPORT_DELAY_MS = 50;
 
 /** Records what a content security policy blocks, until `end`. */
 export function watchPolicy() {
@@ -17,7 +17,8 @@ export function watchPolicy() {
     /** The violation of one of these directives for which `of` holds. */
     async violation(directives: string[], of = (_: Violation) => true): Promise<Violation | undefined> {
       const find = () => seen.find((v) => directives.includes(v.effectiveDirective) && of(v));
-      for (let waited = 0; waited < TELLING_MS && !find(); waited += 10) await new Promise((go) => setTimeout(go, 10));
+      for (let waited = 0; waited < REPORT_DELAY_MS && !find(); waited += 10)
+        await new Promise((go) => setTimeout(go, 10));
       return find();
     },
     end: () => target.removeEventListener?.("securitypolicyviolation", see),

@@ -214,19 +214,19 @@ class UrlSource implements Source {
       this.#pushBack = null;
       return { done: false, value };
     }
-    return (await this.#patiently(this.#body!.read())) as { done: false; value: Uint8Array<ArrayBuffer> };
+    return (await this.#withTimeout(this.#body!.read())) as { done: false; value: Uint8Array<ArrayBuffer> };
   }
 
   /** Waits for data from the server. Too long a silence is a broken connection. */
-  async #patiently<T>(coming: Promise<T>, unreached = false): Promise<T> {
+  async #withTimeout<T>(promise: Promise<T>, unreached = false): Promise<T> {
     const ms = this.#stallMs * Math.min(2 ** this.#breaks, 4);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const notice = setTimeout(() => this.#onStall?.(), this.#stallMs);
-    const silence = new Promise<never>((_, reject) => {
+    const timeout = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Broken(`nothing came for ${ms / 1000} s`, { unreached })), ms);
     });
     try {
-      return await Promise.race([coming, silence]);
+      return await Promise.race([promise, timeout]);
     } catch (e) {
       throw e instanceof Broken ? e : new Broken(text(e), { unreached });
     } finally {
@@ -241,7 +241,7 @@ class UrlSource implements Source {
     const policy = watchPolicy();
     let response: Response;
     try {
-      response = await this.#patiently(this.#fetch(this.#url, { headers, signal: connection.signal }), true);
+      response = await this.#withTimeout(this.#fetch(this.#url, { headers, signal: connection.signal }), true);
     } catch (e) {
       const violation = this.#signal?.aborted ? undefined : await policy.violation(["connect-src"]);
       if (violation) throw this.#error("network", allow(new URL(this.#url).origin, violation.effectiveDirective));

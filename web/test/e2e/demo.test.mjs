@@ -22,7 +22,7 @@ const look = (page) =>
   page.evaluate(() => ({
     state: document.body.dataset.state,
     focus: document.activeElement?.id || document.activeElement?.textContent?.trim() || document.activeElement?.tagName,
-    spoken: document.querySelector("#spoken")?.textContent ?? "",
+    announced: document.querySelector("#announced")?.textContent ?? "",
     cut: [...document.querySelectorAll(".cut")].at(-1)?.textContent ?? "",
     answer: [...document.querySelectorAll(".message.assistant .text")].at(-1)?.textContent ?? "",
     note: [...document.querySelectorAll(".message.assistant .note")].at(-1)?.textContent ?? "",
@@ -86,11 +86,11 @@ test("an answer is said once and whole, Escape stops one, and a cut is told", { 
   // Somebody who goes elsewhere meanwhile is left there.
   await page.focus("#temperature");
   await until(page, "ready");
-  const { focus, answer, spoken, cut } = await look(page);
+  const { focus, answer, announced, cut } = await look(page);
   assert.equal(focus, "temperature");
   assert.match(cut, /^The answer was cut: it reached 24 tokens, the most that it may have/);
-  assert.equal(spoken, `${answer} ${cut}`);
-  assert.deepEqual(await said(page), [spoken]);
+  assert.equal(announced, `${answer} ${cut}`);
+  assert.deepEqual(await said(page), [announced]);
   await page.click("#clear");
   await page.close();
 
@@ -120,7 +120,7 @@ test("an answer is said once and whole, Escape stops one, and a cut is told", { 
   await full.close();
 });
 
-test("everything that a finger can hit is 44 px high and wide with all of its words, and nothing is wider than a phone", async () => {
+test("every control on a phone is 44 px high and wide and shows all of its words", async () => {
   const page = await open(CPU);
   await page.setViewportSize({ width: 360, height: 740 });
   const small = () =>

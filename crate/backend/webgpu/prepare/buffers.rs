@@ -3,7 +3,8 @@
 use super::states::{States, Uses};
 use super::tables::Tables;
 use super::weights::Weights;
-use crate::backend::webgpu::device::Gpu;
+use super::{states, weights};
+use crate::backend::webgpu::device::{Gpu, check_binding};
 use crate::backend::webgpu::dispatch::{ROW_WORDS, ROWS_AT};
 use crate::backend::webgpu::kernels::launch::Operand;
 use crate::backend::webgpu::kernels::{self, moe};
@@ -31,8 +32,7 @@ impl Buffers {
     pub(crate) fn new(gpu: &Gpu, plan: &Plan, limits: Limits, tuning: Tuning) -> Result<Self> {
         let g = &plan.graph;
         let weights = Weights::new(gpu, g)?;
-        let rows = |d: Dim| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
-        let slot = |s: &Slot| gpu.storage("slot", (rows(s.rows) * s.cols * 4) as u64);
+        let slot = |s: &Slot| gpu.storage("slot", slot_bytes(s, limits));
         let slots = plan.slots.slots.iter().map(slot).collect::<Result<_>>()?;
         let states = States::new(gpu, g, limits)?;
         let segments = MAX_SEGMENTS.min(limits.max_tokens.max(1));
@@ -46,7 +46,8 @@ impl Buffers {
         let tables = Tables::new(gpu, g)?;
         let scratch = gpu.storage("scratch", kernels::scratch_bytes(g, limits, tuning))?;
         let quantized = gpu.storage("quantized", kernels::quantized_bytes(g, limits, tuning))?;
-        let groups = groups(gpu, plan, limits)?;
+        let groups = groups(plan, limits, tuning).into_iter();
+        let groups = groups.map(|(s, bytes)| Ok((s, gpu.storage("groups", bytes)?))).collect::<Result<_>>()?;
         Ok(Self { weights, states, step, slots, tables, scratch, quantized, groups })
     }
 
@@ -86,17 +87,35 @@ impl Buffers {
     }
 }
 
-fn groups(gpu: &Gpu, plan: &Plan, limits: Limits) -> Result<Vec<(SlotId, wgpu::Buffer)>> {
+/// Refuses a plan with a buffer that is larger than a binding, before any is allocated. Tables of norms and biases are
+/// small beside them.
+pub(crate) fn check(plan: &Plan, limits: Limits, tuning: Tuning, max_binding: u64) -> Result<()> {
     let g = &plan.graph;
-    let mut all: Vec<(SlotId, wgpu::Buffer)> = Vec::new();
+    weights::check(g, max_binding)?;
+    states::check(g, limits, max_binding)?;
+    let scratch = [kernels::scratch_bytes(g, limits, tuning), kernels::quantized_bytes(g, limits, tuning)];
+    let slots = plan.slots.slots.iter().map(|s| slot_bytes(s, limits));
+    let groups = groups(plan, limits, tuning).into_iter().map(|(_, bytes)| bytes);
+    let mut all = slots.chain(scratch).chain(groups);
+    all.try_for_each(|bytes| check_binding("scratch of a step", bytes, max_binding))
+}
+
+fn slot_bytes(s: &Slot, limits: Limits) -> u64 {
+    let rows = if s.rows == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
+    (rows * s.cols * 4) as u64
+}
+
+/// Bytes of the rows sorted by expert, for each slot that holds a route.
+fn groups(plan: &Plan, limits: Limits, tuning: Tuning) -> Vec<(SlotId, u64)> {
+    let g = &plan.graph;
+    let mut all: Vec<(SlotId, u64)> = Vec::new();
     for (i, node) in g.nodes.iter().enumerate() {
         let Op::MoeRoute { x, n_used, .. } = &node.op else { continue };
         let (n_expert, slot) = (g.shape(*x).cols, plan.slot(ValueId(i as u32)));
-        let tiled = !moe::moe_tiles(n_expert, *n_used, gpu.tuning).is_empty();
+        let tiled = !moe::moe_tiles(n_expert, *n_used, tuning).is_empty();
         if tiled && !all.iter().any(|(s, _)| *s == slot) {
-            let bytes = moe::group_bytes(n_expert, *n_used, limits.max_tokens);
-            all.push((slot, gpu.storage("groups", bytes as u64)?));
+            all.push((slot, moe::group_bytes(n_expert, *n_used, limits.max_tokens) as u64));
         }
     }
-    Ok(all)
+    all
 }

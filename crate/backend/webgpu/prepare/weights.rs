@@ -78,7 +78,7 @@ impl Weights {
             let host = tables.iter().any(|t| t.contains(&id)).then(|| vec![0; w.bytes()]);
             // The weight of a fused `norm_add` is in the table of the matmul, but the kernel that runs alone binds it.
             let bound = g.nodes.iter().zip(&tables).any(|(n, t)| n.op.weights().any(|x| x == id) && !t.contains(&id));
-            let rows = rows_of_parts(gpu, g, id)?;
+            let rows = rows_of_parts(g, id, gpu.max_binding)?;
             let parts = if bound { split(gpu, w, rows)? } else { Vec::new() };
             all.push(Store { name: w.name.clone(), dtype: w.dtype, cols: w.cols, parts, host });
         }
@@ -213,8 +213,13 @@ fn target_in(parts: &[Part], offset: usize, len: usize) -> Option<Target<'_>> {
     })
 }
 
+/// Refuses weights of which a binding does not hold the smallest part.
+pub(crate) fn check(g: &Graph, max_binding: u64) -> Result<()> {
+    (0..g.weights.len()).try_for_each(|i| rows_of_parts(g, WeightId(i as u32), max_binding).map(drop))
+}
+
 /// Rows of each part: as many as a binding holds, and the same for the two halves of a gated linear unit.
-fn rows_of_parts(gpu: &Gpu, g: &Graph, w: WeightId) -> Result<usize> {
+fn rows_of_parts(g: &Graph, w: WeightId, max_binding: u64) -> Result<usize> {
     let halves = g.nodes.iter().find_map(|n| match &n.op {
         Op::FusedMatMul(p) if matches!(p.post, Post::Glu(_)) && p.parts.iter().any(|p| p.w == w) => Some(&p.parts[..]),
         _ => None,
@@ -222,7 +227,7 @@ fn rows_of_parts(gpu: &Gpu, g: &Graph, w: WeightId) -> Result<usize> {
     let together = || halves.unwrap_or_default().iter().map(|p| p.w).chain([w]).map(|w| g.weight(w));
     let row_bytes = together().map(Weight::row_bytes).max().unwrap_or(0);
     let behind = together().map(|w| grid(w).len()).max().unwrap_or(0) as u64 + SLACK;
-    let room = usize::try_from(gpu.max_binding.saturating_sub(behind + 16)).unwrap_or(usize::MAX);
+    let room = usize::try_from(max_binding.saturating_sub(behind + 16)).unwrap_or(usize::MAX);
     let most = room / row_bytes.max(1);
     // Parts begin with a tile.
     let in_tiles = most < g.weight(w).rows && together().any(|w| repack::fields(w.dtype).is_some());

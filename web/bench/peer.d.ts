@@ -1,0 +1,12 @@
+/** What the bench calls of wllama, which only the server finds. */
+export interface Timings {
+  prompt_n: number;
+  predicted_n: number;
+}
+
+export class Wllama {
+  constructor(paths: Record<string, string>, options: object);
+  loadModelFromUrl(url: string, options: object): Promise<void>;
+  getNumThreads(): number;
+  createCompletion(options: { onData(chunk: { timings?: Timings }): void; [option: string]: unknown }): Promise<void>;
+}
