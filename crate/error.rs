@@ -67,6 +67,8 @@ kinds! {
     ContextOverflow = "context-overflow",
     /// The sequences that run leave no room in the cache.
     CacheFull = "cache-full",
+    /// Bytes that are not a sequence that this engine has saved.
+    BadSnapshot = "bad-snapshot",
     /// There is nothing to run.
     EmptyPrompt = "empty-prompt",
     /// A token id outside the vocabulary.

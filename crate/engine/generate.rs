@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::speculate::{Draft, SpeculateParams, Speculated, Speculation};
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
+use crate::backend::MAX_SEGMENTS;
 use crate::error::Result;
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
@@ -18,6 +20,8 @@ pub struct GenerateParams {
     pub stop: Vec<String>,
     /// Continue after a token that ends a sequence.
     pub ignore_eos: bool,
+    /// Speculative decoding: how tokens come faster, not which come. Only a generation that runs alone speculates.
+    pub speculate: Option<SpeculateParams>,
 }
 
 /// Why a generation ended.
@@ -62,6 +66,8 @@ pub struct Usage {
     pub prefill_tokens_per_s: f64,
     /// Over the tokens after the first.
     pub decode_tokens_per_s: f64,
+    /// What speculative decoding did; zeros without.
+    pub speculated: Speculated,
 }
 
 /// What [`Generation::next`] reports: progress of the prompt, tokens, and finally the end.
@@ -91,8 +97,9 @@ pub struct Generation {
     ignore_eos: bool,
     sampler: Sampler,
     text: TextStream,
-    /// A token that was chosen but not yet reported.
-    chosen: Option<u32>,
+    /// Tokens that were chosen but not yet reported, the first one last.
+    chosen: Vec<u32>,
+    speculation: Option<Speculation>,
     over: bool,
     cached: usize,
     started_ms: f64,
@@ -109,8 +116,24 @@ impl Generation {
         params: GenerateParams,
         now_ms: f64,
     ) -> Result<Self> {
+        Self::with_draft(session, tokenizer, prompt, params, None, now_ms)
+    }
+
+    /// The same with a draft model, if the parameters ask for one.
+    pub fn with_draft(
+        session: &mut Session,
+        tokenizer: &Tokenizer,
+        prompt: &[u32],
+        params: GenerateParams,
+        draft: Option<Draft>,
+        now_ms: f64,
+    ) -> Result<Self> {
         let n_ctx = session.limits().n_ctx;
+        let speculate = params.speculate;
         let mut generation = Self::of(tokenizer, prompt, params, n_ctx, now_ms)?;
+        if let Some(params) = speculate {
+            generation.speculation = Some(Speculation::new(params, draft, session.engine())?);
+        }
         generation.goes_on_from(session.reuse(prompt)?);
         session.engine().prepare_sampling(&generation.sampler)?;
         Ok(generation)
@@ -136,7 +159,8 @@ impl Generation {
             ignore_eos: params.ignore_eos,
             sampler,
             text,
-            chosen: None,
+            chosen: Vec::with_capacity(MAX_SEGMENTS),
+            speculation: None,
             over: false,
             cached: 0,
             started_ms: now_ms,
@@ -148,6 +172,11 @@ impl Generation {
     /// The first `cached` tokens of the prompt are in the cache.
     pub(super) fn goes_on_from(&mut self, cached: usize) {
         (self.run, self.cached) = (cached, cached);
+    }
+
+    /// The draft model, which another generation can use then.
+    pub fn take_draft(&mut self) -> Option<Draft> {
+        self.speculation.take().and_then(Speculation::into_draft)
     }
 
     /// The tokens generated so far.
@@ -200,7 +229,9 @@ impl Generation {
 
     /// The next event, if it needs no step.
     pub(super) fn without_a_step(&mut self, n_ctx: usize, tokenizer: &Tokenizer) -> Option<Event> {
-        if let Some(id) = self.chosen.take() {
+        if self.text.stopped_by().is_none()
+            && let Some(id) = self.chosen.pop()
+        {
             return Some(self.report(id, tokenizer));
         }
         let reason = self.reason_to_stop(n_ctx).filter(|_| self.run >= self.prompt_len)?;
@@ -209,7 +240,7 @@ impl Generation {
 
     /// What a step brought.
     pub(super) fn after_a_step(&mut self, tokenizer: &Tokenizer) -> Event {
-        match self.chosen.take_if(|_| self.run > self.prompt_len) {
+        match if self.run > self.prompt_len { self.chosen.pop() } else { None } {
             Some(id) => self.report(id, tokenizer),
             None => Event::Prefill { done: self.run, total: self.prompt_len },
         }
@@ -245,10 +276,8 @@ impl Generation {
         if end + 1 == self.prompt_len {
             engine.checkpoint(sequence);
         }
-        if chosen.is_none() {
-            return;
-        }
-        self.chosen = chosen;
+        let Some(id) = chosen else { return };
+        self.chosen.push(id);
         self.last_ms = now();
         if self.run == self.prompt_len {
             self.first_ms = self.last_ms;
@@ -266,6 +295,9 @@ impl Generation {
             let have = sequence.tokens().len();
             crate::bail!(InvalidState, "the cache holds {have} tokens, not {}: something else used it", self.run);
         }
+        if self.speculation.is_some() && self.run >= self.prompt_len {
+            return self.speculate(engine, sequence, now).await;
+        }
         let (part, chooses) = self.part(engine.limits().max_tokens, engine.is_recurrent());
         let end = self.run + part.len();
         let chosen = if chooses {
@@ -276,6 +308,50 @@ impl Generation {
             None
         };
         self.ran(engine, sequence, end, chosen, now);
+        Ok(())
+    }
+
+    /// Runs the last token and some that are proposed after it, and chooses one token or more.
+    async fn speculate(&mut self, engine: &mut Engine, sequence: &mut Sequence, now: &dyn Fn() -> f64) -> Result<()> {
+        let speculation = self.speculation.as_mut().expect("the caller looked");
+        let wanted = self.max_tokens - (self.tokens.len() - self.prompt_len);
+        let most = (wanted - 1).min(engine.limits().n_ctx - self.run - 1);
+        let began = now();
+        let ahead = 1 + speculation.rest();
+        let rows = speculation.propose(engine, sequence, &self.tokens, most).await?;
+        if rows.len() == 1 {
+            let id = engine.next_token(sequence, &self.tokens, &mut self.sampler, wanted.min(ahead), now).await?;
+            self.ran(engine, sequence, self.tokens.len(), Some(id), now);
+            let ms = self.last_ms - began;
+            self.speculation.iter_mut().for_each(|s| s.learn(0, 0, ms));
+            return Ok(());
+        }
+        engine.verify(sequence, rows).await?;
+        let rows = speculation.rows();
+        let known = self.tokens.len();
+        let mut result = Ok(());
+        for (row, next) in engine.logits.chunks_exact_mut(engine.n_vocab).zip((1..=rows.len()).map(|i| rows.get(i))) {
+            match self.sampler.sample(row, &self.tokens) {
+                Ok(id) => self.chosen.push(id),
+                Err(e) => result = Err(e),
+            }
+            match (&result, next) {
+                (Ok(()), Some(id)) if self.chosen.last() == Some(id) => self.tokens.push(*id),
+                _ => break,
+            }
+        }
+        self.tokens.truncate(known);
+        // A row that cannot be sampled is met again in the next step, as its first.
+        if self.chosen.is_empty() {
+            return result;
+        }
+        let n = self.chosen.len();
+        engine.accept(sequence, rows, n);
+        self.run += n;
+        self.chosen.reverse();
+        self.last_ms = now();
+        let drafted = rows.len() - 1;
+        speculation.learn(drafted, n - 1, self.last_ms - began);
         Ok(())
     }
 
@@ -319,6 +395,7 @@ impl Generation {
             time_to_first_token_ms: to_first,
             prefill_tokens_per_s: rate(self.prompt_len - self.cached, to_first),
             decode_tokens_per_s: rate(completion.saturating_sub(1), self.last_ms - self.first_ms),
+            speculated: self.speculation.as_ref().map_or_else(Speculated::default, |s| s.done),
         }
     }
 }

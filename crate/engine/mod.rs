@@ -16,6 +16,8 @@ mod queue_depth;
 pub mod sampler;
 mod sequence;
 mod session;
+mod snapshot;
+mod speculate;
 mod steps;
 
 pub use batch::Batch;
@@ -27,4 +29,5 @@ pub use profile::{KernelTime, Profile};
 pub use sampler::{Sampler, SamplerParams};
 pub use sequence::Sequence;
 pub use session::Session;
+pub use speculate::{Draft, ProposerName, SpeculateParams, Speculated};
 pub use steps::{Engine, Row};

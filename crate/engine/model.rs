@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::arch::{self, Wanted};
-use crate::backend::{BLOCK, Backend, KvType, Limits, Memory};
+use crate::backend::{BLOCK, Backend, KvType, Limits, MAX_KEPT, Memory};
 use crate::dtype::DType;
 use crate::engine::sequence::BEHIND_WINDOW;
 use crate::engine::{Engine, Loader, Session};
@@ -33,6 +33,8 @@ pub struct Options {
     pub cache: Option<usize>,
     /// Sequences that run at once: a step may have a row of logits for each.
     pub sequences: usize,
+    /// The most tokens that speculative decoding proposes at once; 0 without.
+    pub drafts: usize,
 }
 
 impl Options {
@@ -47,6 +49,7 @@ impl Options {
         kv_type: KvType::F32,
         cache: None,
         sequences: 1,
+        drafts: 0,
     };
 }
 
@@ -65,6 +68,8 @@ pub struct Model {
     pub limits: Limits,
     /// The bytes of the file that it needs.
     pub loader: Loader,
+    /// Of the header, so that saved sequences of other models are told apart.
+    fingerprint: u64,
 }
 
 /// The context that is allocated if the caller gives none: a cache for the full trained length can be larger than the
@@ -88,20 +93,20 @@ impl Model {
             );
         }
         let max_tokens = options.max_tokens.min(n_ctx);
-        let max_outputs = options.max_outputs.max(options.sequences).min(max_tokens);
+        let max_outputs = options.max_outputs.max(options.sequences).max(options.drafts + 1).min(max_tokens);
         let positions = options.cache.unwrap_or(n_ctx).max(n_ctx);
         // What each sequence has for itself may end in a block that is not full.
         let blocks = positions.div_ceil(BLOCK) + options.sequences - 1;
         let window = graph.window().map_or(0, |w| w + BEHIND_WINDOW + max_tokens);
         let windows = options.sequences * (window.div_ceil(BLOCK) + 1);
         // The present one of each sequence, and those at the ends of its last prompt and answer.
-        let slots = 1 + 3 * options.sequences;
+        let slots = 1 + 3 * options.sequences + options.drafts.min(MAX_KEPT);
         let blocks = [blocks, blocks.min(windows)];
         let limits = Limits { n_ctx, max_tokens, max_outputs, kv: options.kv_type, blocks, slots };
         let loader = Loader::new(gguf, &graph);
         let suppressed = suppressed(&gguf.meta, graph.n_vocab())?;
         let plan = Plan { suppressed, ..Plan::new(graph) };
-        let model = Self { plan, limits, loader };
+        let model = Self { plan, limits, loader, fingerprint: gguf.fingerprint() };
         options.memory.map_or(Ok(()), |room| model.fits(room))?;
         Ok(model)
     }
@@ -120,6 +125,11 @@ impl Model {
                 .fold(self.recurrent_bytes(), u64::saturating_add),
             scratch: scratch.fold(0, u64::saturating_add),
         }
+    }
+
+    /// Bytes that one more position adds to the cache of a sequence, until windows are full.
+    pub fn kv_bytes_per_token(&self) -> u64 {
+        CacheKind::ALL.map(|k| self.row_bytes(k)).iter().sum()
     }
 
     /// Bytes of all blocks of a kind.
@@ -193,7 +203,7 @@ impl Model {
     pub fn finish(self, mut backend: Box<dyn Backend>) -> Result<Session> {
         self.loader.finish()?;
         backend.finish_weights()?;
-        Ok(Session::new(Engine::new(backend, &self.plan, self.limits)))
+        Ok(Session::new(Engine::new(backend, &self.plan, self.limits, self.fingerprint)))
     }
 }
 

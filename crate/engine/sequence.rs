@@ -153,6 +153,28 @@ impl Sequence {
         any
     }
 
+    /// The states of the sequence, after how many tokens each is.
+    pub(super) fn states(&self) -> Vec<(usize, &Held)> {
+        let present = self.state.iter().map(|s| (self.seen, s));
+        let mut all: Vec<_> = self.saved.iter().map(|(at, s)| (*at, s)).chain(present).collect();
+        all.dedup_by_key(|(at, _)| *at);
+        all
+    }
+
+    /// Becomes a sequence whose blocks and states were read from a snapshot.
+    pub(super) fn restored(&mut self, tokens: Vec<u32>, mtp: Vec<u32>, states: Vec<(usize, Held)>, past: Past) {
+        self.tokens.extend(tokens);
+        self.mtp_seen = mtp.len();
+        self.mtp_tokens = mtp;
+        let n = self.tokens.len();
+        self.state = states.last().filter(|(at, _)| *at == n).map(|(_, slot)| slot.clone());
+        self.saved = states;
+        let first = self.blocks[CacheKind::Window as usize].iter().position(Option::is_some);
+        self.released = first.unwrap_or(0);
+        let whole = past.first_block(n) >= self.released && (!past.recurrent || self.state.is_some());
+        self.seen = if whole { n } else { 0 };
+    }
+
     /// The block of an index of the table, if there is one.
     pub(super) fn block(&self, kind: CacheKind, i: usize) -> Option<&Held> {
         self.blocks[kind as usize].get(i).and_then(Option::as_ref)
@@ -197,22 +219,18 @@ impl Sequence {
         if kept == 1 && self.state.as_ref().is_some_and(|s| s.holders() == 1) { 0 } else { kept }
     }
 
-    /// Begins a step that writes `kept` states, in slots of their own where there are several or where others hold the
-    /// present one. Until `end_states` nothing of them counts. `None` where `take` has no slot left.
-    pub(super) fn begin_states(&mut self, kept: usize, mut take: impl FnMut() -> Option<Held>) -> Option<()> {
-        let wanted = self.slots_wanted(kept);
+    /// Begins a step that writes states to these slots, or, if there are none, to the slot of the present one. Until
+    /// `end_states` nothing of them counts.
+    pub(super) fn begin_states(&mut self, slots: &mut Vec<Held>) {
         self.seen = 0;
         self.to.clear();
         self.from = self.state.take();
-        if wanted == 0 {
+        if slots.is_empty() {
             self.to.extend(self.from.clone());
         }
-        for _ in 0..wanted {
-            self.to.push(take()?);
-        }
+        self.to.append(slots);
         self.to_ids.clear();
         self.to_ids.extend(self.to.iter().map(Held::id));
-        Some(())
     }
 
     /// Makes states of the step those of the sequence: those before its last `undone` tokens.

@@ -26,10 +26,14 @@ pub struct Engine {
     pub(super) past: Past,
     /// Whether there is a block for multi-token prediction.
     pub(super) mtp: bool,
+    /// Of the header of the model's file.
+    pub(super) fingerprint: u64,
     /// Whether there are states of each kind.
     kinds: Vec<CacheKind>,
     blocks: [Pool; CacheKind::ALL.len()],
     slots: Pool,
+    /// Slots that a step takes: kept, so that steps do not allocate.
+    taken: Vec<Held>,
     /// Sequences that nobody runs now, for what new ones share with them.
     pub(super) idle: Idle,
     next_id: u64,
@@ -53,7 +57,7 @@ pub struct Row<'a> {
 }
 
 impl Engine {
-    pub(super) fn new(backend: Box<dyn Backend>, plan: &Plan, limits: Limits) -> Self {
+    pub(super) fn new(backend: Box<dyn Backend>, plan: &Plan, limits: Limits, fingerprint: u64) -> Self {
         let g = &plan.graph;
         let by_position = (0..).zip(&g.states).filter(|(_, s)| !s.rows.is_recurrent());
         let used: Vec<_> = by_position.map(|(i, _)| g.cache_kind(crate::graph::StateId(i))).collect();
@@ -63,9 +67,11 @@ impl Engine {
             n_vocab: g.n_vocab(),
             past: Past { recurrent: g.states.iter().any(|s| s.rows.is_recurrent()), window: g.window() },
             mtp: g.mtp.is_some(),
+            fingerprint,
             kinds: CacheKind::ALL.into_iter().filter(|k| used.contains(k)).collect(),
             blocks: limits.blocks.map(Pool::new),
             slots: Pool::new(limits.slots),
+            taken: Vec::new(),
             idle: Idle::default(),
             next_id: 0,
             logits: vec![0.0; limits.max_outputs * g.n_vocab()],
@@ -340,17 +346,29 @@ impl Engine {
         if !self.past.recurrent {
             return Ok(());
         }
-        let wanted = sequence.slots_wanted(kept);
-        while self.slots.limit() - self.slots.held() < wanted && (self.idle.forget() || sequence.forget_saved()) {}
-        if sequence.begin_states(kept, || self.slots.take()).is_none() {
-            crate::bail!(
-                CacheFull,
-                "the sequences that run hold all {} recurrent states of the cache; wait until one of them ends, or open the model \
-                 for more sequences",
-                self.slots.limit()
-            );
+        for _ in 0..sequence.slots_wanted(kept) {
+            let slot = self.take_slot(sequence)?;
+            self.taken.push(slot);
         }
+        sequence.begin_states(&mut self.taken);
         Ok(())
+    }
+
+    /// A free slot, if need be one of a checkpoint.
+    pub(super) fn take_slot(&mut self, sequence: &mut Sequence) -> Result<Held> {
+        loop {
+            if let Some(slot) = self.slots.take() {
+                return Ok(slot);
+            }
+            if !(self.idle.forget() || sequence.forget_saved()) {
+                crate::bail!(
+                    CacheFull,
+                    "the sequences that run hold all {} recurrent states of the cache; wait until one of them ends, or open \
+                     the model for more sequences",
+                    self.slots.limit()
+                );
+            }
+        }
     }
 
     /// Records that the states of a sequence have seen all its tokens.

@@ -1,6 +1,8 @@
 //! What a header says.
 
-use super::meta::Meta;
+use std::fmt::{self, Write};
+
+use super::meta::{Meta, Value};
 use crate::dtype::DType;
 
 /// A parsed header.
@@ -54,5 +56,30 @@ impl Gguf {
     /// The end of the last tensor: the length that the file must have at least.
     pub fn end(&self) -> u64 {
         self.tensors.iter().map(|t| t.offset + t.len).max().unwrap_or(self.data_offset)
+    }
+
+    /// A number that tells this header from those of other models: of its tensors and of its values, of arrays only their
+    /// lengths.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+        for (key, value) in self.meta.iter() {
+            let done = match value {
+                Value::Array(a) => write!(hash, "{key} {}", a.len()),
+                value => write!(hash, "{key} {value:?}"),
+            };
+            done.expect("hashing does not fail");
+        }
+        write!(hash, "{:?}", self.tensors).expect("hashing does not fail");
+        hash.0
+    }
+}
+
+/// FNV-1a, <https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>, of what is written.
+struct Fnv(u64);
+
+impl Write for Fnv {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        s.bytes().for_each(|b| self.0 = (self.0 ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ mod machine;
 mod mmap;
 mod model;
 mod source;
+mod spec;
 mod tuning;
 
 use std::io::IsTerminal;

@@ -141,7 +141,7 @@ fn load(
         tuning::apply(gpu, &model, args.tune(purpose))?;
     }
     let weight_bytes_per_token = model.plan.weight_bytes_per_token();
-    let kv_bytes_per_token = model.row_bytes();
+    let kv_bytes_per_token = model.kv_bytes_per_token();
     let session = model.load(&file.gguf, &*file.source, device.backend.boxed())?;
     Ok(Opened {
         gguf: file.gguf.clone(),

@@ -39,10 +39,39 @@ impl Fresh {
     }
 }
 
+/// Few different tokens, so that sequences share beginnings, some of which have been seen before.
+fn some(rng: &mut Rng, most: usize) -> Vec<u32> {
+    let n = 1 + rng.below(most);
+    (0..n).map(|_| 40 + rng.below(2) as u32).collect()
+}
+
 /// A sequence under test.
 struct Live {
     sequence: Sequence,
     tokens: Vec<u32>,
+}
+
+/// The bytes of a sequence.
+fn saved(engine: &mut Engine, s: &mut Sequence) -> pagelm::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut write = |piece: &[u8]| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    };
+    block_on(engine.save(s, &mut write))?;
+    Ok(bytes)
+}
+
+/// Reads bytes one after another.
+fn reader(mut bytes: &[u8]) -> impl FnMut(&mut [u8]) -> pagelm::Result<()> {
+    move |out| {
+        let Some((now, later)) = bytes.split_at_checked(out.len()) else {
+            return Err(pagelm::Error::new(ErrorKind::BadSnapshot, "the bytes end early"));
+        };
+        out.copy_from_slice(now);
+        bytes = later;
+        Ok(())
+    }
 }
 
 /// Whether a step ran; one that found no room changed nothing.
@@ -70,25 +99,20 @@ fn random_operations_give_what_a_fresh_run_gives_and_leak_nothing() {
         let mut refused = 0;
         for op in 0..1700 {
             let i = rng.below(live.len());
-            // Few different tokens, so that sequences share beginnings, some of which have been seen before.
-            let mut some = |most: usize| -> Vec<u32> {
-                let n = 1 + rng.below(most);
-                (0..n).map(|_| 40 + rng.below(2) as u32).collect()
-            };
             let what = format!("{name}, operation {op}");
-            match if live.is_empty() { 0 } else { rng.below(10) } {
+            match if live.is_empty() { 0 } else { rng.below(11) } {
                 0 if live.len() < 5 => {
                     let sequence = engine.sequence();
                     live.push(Live { sequence, tokens: Vec::new() });
                 }
                 1..=3 => {
                     let l = &mut live[i];
-                    let mut new = some(if op % 5 == 0 { 70 } else { 3 });
+                    let mut new = some(&mut rng, if op % 5 == 0 { 70 } else { 3 });
                     new.truncate(200 - l.tokens.len());
                     if new.is_empty() {
                         continue;
                     }
-                    match ran(block_on(engine.prefill(&mut l.sequence, &new)).map(<[f32]>::to_vec)) {
+                    match ran(block_on(engine.prefill(&mut l.sequence, &new)).map(|row| row.to_vec())) {
                         Some(got) => {
                             l.tokens.extend(&new);
                             assert_eq!(got, fresh.after(&l.tokens), "{what}");
@@ -128,6 +152,20 @@ fn random_operations_give_what_a_fresh_run_gives_and_leak_nothing() {
                     live.push(Live { sequence, tokens: prompt[..n].to_vec() });
                 }
                 8 => engine.checkpoint(&mut live[i].sequence),
+                9 => {
+                    let l = &mut live[i];
+                    if l.tokens.is_empty() {
+                        continue;
+                    }
+                    let Some(bytes) = ran(saved(&mut engine, &mut l.sequence)) else { continue };
+                    let tokens = l.tokens.clone();
+                    if op % 3 == 0 {
+                        live.swap_remove(i);
+                    }
+                    if let Some(sequence) = ran(engine.restore(&mut reader(&bytes))) {
+                        live.push(Live { sequence, tokens });
+                    }
+                }
                 _ => {
                     // A step of all that have room, some with a row and some with several.
                     let lens: Vec<usize> = live.iter().map(|l| rng.below(3).min(200 - l.tokens.len())).collect();
@@ -140,7 +178,7 @@ fn random_operations_give_what_a_fresh_run_gives_and_leak_nothing() {
                     if n == 0 {
                         continue;
                     }
-                    let Some(got) = ran(block_on(engine.run(&mut rows)).map(<[f32]>::to_vec)) else {
+                    let Some(got) = ran(block_on(engine.run(&mut rows)).map(|row| row.to_vec())) else {
                         refused += 1;
                         continue;
                     };
@@ -354,4 +392,57 @@ fn one_of_several_generations_can_be_stopped() {
     batch.stop(&mut engine, ids[1]);
     let got = drive(&mut batch, &mut engine, &tokenizer);
     assert_eq!((got[&ids[0]].len(), got.get(&ids[1]), got[&ids[2]].len()), (7, None, 7));
+}
+
+#[test]
+fn a_saved_sequence_goes_on_on_another_engine_of_the_same_kind() {
+    for name in MODELS {
+        let (numbers, _) = golden::load(name);
+        let ids = &numbers.prompts[1].ids;
+        for c in backends::all() {
+            let options = Options { n_ctx: Some(96), mtp: true, ..Options::DEFAULT };
+            let mut engine = open(name, (c.make)(), options);
+            let mut s = engine.sequence();
+            block_on(engine.prefill(&mut s, &ids[..ids.len() - 1])).unwrap();
+            let bytes = saved(&mut engine, &mut s).unwrap();
+            let want = block_on(engine.prefill(&mut s, &ids[ids.len() - 1..])).unwrap().to_vec();
+            let mut other = open(name, (c.make)(), options);
+            let mut restored = other.restore(&mut reader(&bytes)).unwrap();
+            let before = other.backend().counters().steps;
+            let got = block_on(other.prefill(&mut restored, &ids[ids.len() - 1..])).unwrap().to_vec();
+            assert_eq!(got, want, "{name} on {}", c.name);
+            assert_eq!(other.backend().counters().steps - before, 1, "nothing ran again");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_no_sequence_of_this_engine_are_refused_and_hold_nothing() {
+    let options = Options { n_ctx: Some(200), cache: Some(512), ..Options::DEFAULT };
+    let mut engine = open("qwen35", Box::new(Cpu::new(1)), options);
+    let mut s = engine.sequence();
+    let ids: Vec<u32> = (0..70).map(|i| 40 + i % 9).collect();
+    block_on(engine.prefill(&mut s, &ids)).unwrap();
+    let bytes = saved(&mut engine, &mut s).unwrap();
+    let held = engine.held();
+    let refused = |engine: &mut Engine, bytes: &[u8], what: &str| {
+        let e = engine.restore(&mut reader(bytes)).err().unwrap_or_else(|| panic!("{what} was taken"));
+        assert_eq!(e.kind(), ErrorKind::BadSnapshot, "{what}: {e}");
+        assert_eq!(engine.held(), held, "{what}");
+    };
+    let mut rng = Rng::named("snapshots");
+    for _ in 0..300 {
+        let mut bad = bytes.clone();
+        let at = if rng.below(2) == 0 { rng.below(400) } else { rng.below(bad.len()) };
+        bad[at] ^= 1 << rng.below(8);
+        refused(&mut engine, &bad, &format!("a flipped bit in byte {at}"));
+        let end = rng.below(bytes.len());
+        refused(&mut engine, &bytes[..end], &format!("the first {end} bytes"));
+    }
+    // Another model, and another cache type.
+    for (name, kv_type) in [("qwen35moe", KvType::F32), ("qwen35", KvType::F16)] {
+        let mut other = open(name, Box::new(Cpu::new(1)), Options { kv_type, ..options });
+        let e = other.restore(&mut reader(&bytes)).err().expect("of another");
+        assert!(e.detail().contains("another model, backend or cache type"), "{e}");
+    }
 }

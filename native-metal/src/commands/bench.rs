@@ -1,11 +1,13 @@
 //! `pagelm bench`: prefill and decode speed, and what a token costs in calls and bytes.
 
 mod profile;
+mod rows;
 
 use std::time::Instant;
 
-use pagelm::backend::Counters;
-use pagelm::engine::{Sampler, SamplerParams, Session};
+use pagelm::backend::{BLOCK, Counters};
+use pagelm::engine::{Draft, GenerateParams, Sampler, SamplerParams, Session, SpeculateParams, Speculated};
+use pagelm::text::Tokenizer;
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -13,6 +15,7 @@ use serde_json::{Value, json};
 use crate::Report;
 use crate::machine;
 use crate::model::{self, ModelArgs, Opened, Purpose};
+use crate::spec::SpecArgs;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -30,6 +33,11 @@ pub struct Args {
     /// Measured runs of each test, after a warm-up run.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     reps: u16,
+    /// Sequences that decode at once, each a row of the same steps.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1")]
+    batch_rows: Vec<usize>,
+    #[command(flatten)]
+    spec: SpecArgs,
     /// Measures instead how long each kernel of one decoded token takes on the GPU (after the first --depth), and how
     /// fast it reads weights, beside a kernel that only reads.
     #[arg(long)]
@@ -42,6 +50,16 @@ struct Test {
     decode: bool,
     n: usize,
     depth: usize,
+    /// Sequences.
+    rows: usize,
+}
+
+/// What proposes tokens, and what came of it in the last run.
+struct Proposed {
+    tokenizer: Tokenizer,
+    draft: Option<Draft>,
+    params: SpeculateParams,
+    done: Speculated,
 }
 
 /// What the backend did while tokens were decoded.
@@ -62,11 +80,23 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     };
     let mut options = args.model.device.options();
     options.n_ctx = Some(options.n_ctx.unwrap_or(need));
+    options.sequences = args.batch_rows.iter().copied().max().unwrap_or(1);
+    options.cache = Some(options.sequences * need.next_multiple_of(BLOCK));
+    let options = args.spec.options(options);
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
+    let mut proposed = match args.spec.params() {
+        Some(params) => Some(Proposed {
+            tokenizer: Tokenizer::from_gguf(&opened.gguf.meta)?,
+            draft: args.spec.draft(&mut opened.session, &args.model.device)?,
+            params,
+            done: Speculated::default(),
+        }),
+        None => None,
+    };
     let mut results = Vec::new();
     let mut decoded = None;
     for test in tests {
-        let (mut speeds, counted) = measure(&mut opened.session, test, usize::from(args.reps))?;
+        let (mut speeds, counted) = measure(&mut opened.session, test, usize::from(args.reps), &mut proposed)?;
         decoded = counted.or(decoded);
         speeds.sort_by(f64::total_cmp);
         let (min, median, max) = (speeds[0], speeds[speeds.len() / 2], speeds[speeds.len() - 1]);
@@ -88,7 +118,12 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         println!("counters {counters}\nmemory {memory}");
         weight_read.iter().for_each(|read| println!("weight_read {read}"));
     }
+    let speculated = proposed.map(|p| p.done);
+    if let (false, Some(Speculated { drafted, accepted, steps })) = (json, speculated) {
+        println!("speculated: {accepted} of {drafted} proposed tokens were right, in {steps} steps");
+    }
     let json = json!({
+        "speculated": speculated,
         "backend": backend,
         "model": args.model.model.display().to_string(),
         "tests": results,
@@ -107,7 +142,9 @@ impl Args {
         let mut tests = Vec::new();
         for (decode, lengths) in [(false, &self.pp), (true, &self.tg)] {
             for &n in lengths.iter().filter(|n| **n > 0) {
-                tests.extend(self.depth.iter().map(|&depth| Test { decode, n, depth }));
+                let rows = if decode { &self.batch_rows[..] } else { &[1] };
+                let depths = self.depth.iter().flat_map(|depth| rows.iter().map(move |rows| (*depth, *rows)));
+                tests.extend(depths.map(|(depth, rows)| Test { decode, n, depth, rows }));
             }
         }
         tests
@@ -118,12 +155,18 @@ impl Test {
     fn name(&self) -> String {
         let kind = if self.decode { "tg" } else { "pp" };
         let depth = if self.depth > 0 { format!("@{}", self.depth) } else { String::new() };
-        format!("{kind}{}{depth}", self.n)
+        let rows = if self.rows > 1 { format!("x{}", self.rows) } else { String::new() };
+        format!("{kind}{}{rows}{depth}", self.n)
     }
 }
 
 /// Tokens per second of each run.
-fn measure(session: &mut Session, test: Test, reps: usize) -> Result<(Vec<f64>, Option<Decoded>)> {
+fn measure(
+    session: &mut Session,
+    test: Test,
+    reps: usize,
+    proposed: &mut Option<Proposed>,
+) -> Result<(Vec<f64>, Option<Decoded>)> {
     let ids = tokens(session.n_vocab(), test.depth + test.n);
     let (past, new) = ids.split_at(test.depth);
     let mut speeds = Vec::with_capacity(reps);
@@ -135,16 +178,22 @@ fn measure(session: &mut Session, test: Test, reps: usize) -> Result<(Vec<f64>, 
         }
         let before = session.backend().counters();
         let start = Instant::now();
-        if test.decode {
-            decode(session, &ids[..=test.depth], test.n)?;
-        } else {
+        if !test.decode {
             block_on(session.prefill(new))?;
+        } else if test.rows > 1 {
+            rows::decode_rows(session, test.n, test.rows)?;
+        } else if let Some(p) = proposed {
+            let params = GenerateParams { speculate: Some(p.params), ..rows::greedy(test.n) };
+            let draft = p.draft.take();
+            (p.done, p.draft) = rows::speculate(session, &p.tokenizer, &ids[..=test.depth], params, draft)?;
+        } else {
+            decode(session, &ids[..=test.depth], test.n)?;
         }
-        let seconds = start.elapsed().as_secs_f64();
+        let (seconds, tokens) = (start.elapsed().as_secs_f64(), test.n * test.rows);
         if rep > 0 {
-            speeds.push(test.n as f64 / seconds);
+            speeds.push(tokens as f64 / seconds);
         }
-        decoded = test.decode.then(|| Decoded { before, after: session.backend().counters(), tokens: test.n });
+        decoded = test.decode.then(|| Decoded { before, after: session.backend().counters(), tokens });
     }
     Ok((speeds, decoded))
 }

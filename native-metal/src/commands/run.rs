@@ -1,10 +1,15 @@
 //! `pagelm run`: continues a prompt.
 
+mod state;
+
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use pagelm::Result;
-use pagelm::engine::{Event, FileSampling, GenerateParams, Generation, SamplerParams, StopReason, Usage};
+use pagelm::engine::{
+    Draft, Event, FileSampling, GenerateParams, Generation, SamplerParams, Speculated, StopReason, Usage,
+};
 use pagelm::gguf::Meta;
 use pagelm::text::template::parse_json;
 use pagelm::text::{ChatTemplate, EncodeOptions, RenderOptions, Tokenizer, chat_prompt, chat_variables};
@@ -14,6 +19,7 @@ use serde_json::json;
 use crate::Report;
 use crate::machine;
 use crate::model::{self, ModelArgs, Opened, Purpose};
+use crate::spec::SpecArgs;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -60,6 +66,14 @@ pub struct Args {
     /// Continue after the model has ended its text.
     #[arg(long)]
     ignore_eos: bool,
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// Write what is in the cache at the end to a file: a later run that loads it need not read the prompt again.
+    #[arg(long, value_name = "FILE")]
+    save_state: Option<PathBuf>,
+    /// Start from such a file. It must be of the same model, backend and cache type.
+    #[arg(long, value_name = "FILE")]
+    load_state: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -82,17 +96,25 @@ struct Output {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
-    let mut opened = model::open(&args.model.model, &args.model.device, args.model.device.options(), Purpose::Run)?;
+    let options = args.spec.options(args.model.device.options());
+    let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
+    if let Some(path) = &args.load_state {
+        state::load(&mut opened.session, path)?;
+    }
+    let draft = args.spec.draft(&mut opened.session, &args.model.device)?;
     let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
     let prompt = prompt_ids(args, &opened.gguf.meta, &tokenizer)?;
     let params = args.params(&opened.gguf.meta)?;
-    let out = generate(&mut opened, &tokenizer, &prompt, params, |text| {
+    let out = generate(&mut opened, &tokenizer, &prompt, (params, draft), |text| {
         if !json {
             print!("{text}");
             // A closed pipe shows at the next line that is printed.
             let _ = std::io::stdout().flush();
         }
     })?;
+    if let Some(path) = &args.save_state {
+        state::save(&mut opened.session, path)?;
+    }
     let u = out.usage;
     if !json {
         println!();
@@ -104,6 +126,10 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
             u.completion_tokens,
             u.decode_tokens_per_s
         );
+        if args.spec.spec.is_some() {
+            let Speculated { drafted, accepted, steps } = u.speculated;
+            tracing::info!("{accepted} of {drafted} proposed tokens were right, in {steps} steps");
+        }
     }
     let json = json!({
         "prompt_ids": prompt,
@@ -117,6 +143,9 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
             "time_to_first_token_ms": u.time_to_first_token_ms,
             "prefill_tokens_per_s": u.prefill_tokens_per_s,
             "decode_tokens_per_s": u.decode_tokens_per_s,
+            "drafted_tokens": u.speculated.drafted,
+            "accepted_tokens": u.speculated.accepted,
+            "steps": u.speculated.steps,
         },
         "backend": opened.session.backend().name(),
         "device": opened.device,
@@ -141,7 +170,8 @@ impl Args {
             logit_bias: Vec::new(),
         };
         let stop = self.stop.clone();
-        Ok(GenerateParams { max_tokens: self.max_tokens, sampler, stop, ignore_eos: self.ignore_eos })
+        let speculate = self.spec.params();
+        Ok(GenerateParams { max_tokens: self.max_tokens, sampler, stop, ignore_eos: self.ignore_eos, speculate })
     }
 }
 
@@ -165,13 +195,13 @@ fn generate(
     opened: &mut Opened,
     tokenizer: &Tokenizer,
     prompt: &[u32],
-    params: GenerateParams,
+    (params, draft): (GenerateParams, Option<Draft>),
     mut show: impl FnMut(&str),
 ) -> Result<Output> {
     let start = Instant::now();
     let now = || start.elapsed().as_secs_f64() * 1e3;
     let session = &mut opened.session;
-    let mut generation = Generation::new(session, tokenizer, prompt, params, now())?;
+    let mut generation = Generation::with_draft(session, tokenizer, prompt, params, draft, now())?;
     let mut all = String::new();
     loop {
         let event = block_on(generation.next(session, tokenizer, &now))?;

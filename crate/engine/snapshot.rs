@@ -1,0 +1,205 @@
+//! A sequence as bytes: saved, it can go on in another run of the program or after the page was reloaded, without running
+//! its tokens again.
+//!
+//! The bytes are the tokens and the parts of the backend's cache, in that backend's own layout, so they fit an engine with
+//! the same model, backend and cache type. A checksum at the end says whether they are whole.
+
+use std::future::poll_fn;
+
+use super::cache::Held;
+use super::{Engine, Sequence};
+use crate::backend::{BLOCK, CachePart};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::CacheKind;
+
+/// The first bytes, with the version of the format at the end.
+const MAGIC: [u8; 8] = *b"pagelmS1";
+
+/// A checksum that reads eight bytes at a time.
+struct Sum(u64);
+
+impl Sum {
+    fn add(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        // Multiplying by an odd number loses nothing, and turning brings high bits down again.
+        let mut mix = |word: u64| self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        words.iter().for_each(|w| mix(u64::from_le_bytes(*w)));
+        rest.iter().for_each(|b| mix(u64::from(*b)));
+    }
+}
+
+/// Writes to a caller's function, and sums.
+struct Writer<'a> {
+    write: &'a mut dyn FnMut(&[u8]) -> Result<()>,
+    sum: Sum,
+}
+
+impl Writer<'_> {
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.sum.add(bytes);
+        (self.write)(bytes)
+    }
+
+    fn number(&mut self, n: u64) -> Result<()> {
+        self.bytes(&n.to_le_bytes())
+    }
+
+    fn ids(&mut self, ids: &[u32]) -> Result<()> {
+        self.number(ids.len() as u64)?;
+        ids.iter().try_for_each(|id| self.bytes(&id.to_le_bytes()))
+    }
+}
+
+/// Reads by a caller's function, and sums.
+struct Reader<'a> {
+    read: &'a mut dyn FnMut(&mut [u8]) -> Result<()>,
+    sum: Sum,
+}
+
+impl Reader<'_> {
+    fn bytes(&mut self, bytes: &mut [u8]) -> Result<()> {
+        (self.read)(bytes)?;
+        self.sum.add(bytes);
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<u64> {
+        let mut bytes = [0; 8];
+        self.bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// A number that must be at most `most`.
+    fn count(&mut self, what: &str, most: usize) -> Result<usize> {
+        let n = self.number()?;
+        if n > most as u64 {
+            return Err(bad(format!("{n} {what}, at most {most} can be there")));
+        }
+        Ok(n as usize)
+    }
+
+    fn ids(&mut self, what: &str, most: usize, below: usize) -> Result<Vec<u32>> {
+        let n = self.count(what, most)?;
+        let mut ids = Vec::with_capacity(n);
+        for _ in 0..n {
+            let mut id = [0; 4];
+            self.bytes(&mut id)?;
+            ids.push(u32::from_le_bytes(id));
+        }
+        if ids.iter().any(|id| *id as usize >= below) {
+            return Err(bad(format!("one of the {what} is not below {below}")));
+        }
+        Ok(ids)
+    }
+}
+
+fn bad(what: String) -> Error {
+    Error::new(ErrorKind::BadSnapshot, what)
+}
+
+impl Engine {
+    /// Saves a sequence: calls `write` with one piece after another.
+    pub async fn save(&mut self, s: &mut Sequence, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        if s.tokens().is_empty() {
+            crate::bail!(EmptyPrompt, "the sequence has no tokens to save; run some first");
+        }
+        // Whatever states it lacks, a restored sequence shall not.
+        self.ready(s, 0).await?;
+        self.abandon();
+        self.drain().await?;
+        let mut w = Writer { write, sum: Sum(0) };
+        w.bytes(&MAGIC)?;
+        w.number(self.identity())?;
+        w.ids(s.tokens())?;
+        w.ids(&s.mtp_tokens[..s.mtp_seen.min(s.mtp_tokens.len())])?;
+        let mut parts = Vec::new();
+        for kind in CacheKind::ALL {
+            let blocks: Vec<_> =
+                (0..s.tokens().len().div_ceil(BLOCK)).filter(|i| s.block(kind, *i).is_some()).collect();
+            w.ids(&blocks.iter().map(|i| *i as u32).collect::<Vec<_>>())?;
+            parts.extend(blocks.iter().filter_map(|i| s.block(kind, *i)).map(|b| CachePart::Block(kind, b.id())));
+        }
+        let states = s.states();
+        w.ids(&states.iter().map(|(at, _)| *at as u32).collect::<Vec<_>>())?;
+        parts.extend(states.iter().map(|(_, slot)| CachePart::Slot(slot.id())));
+        let mut bytes = Vec::new();
+        for part in parts {
+            bytes.resize(self.backend.part_bytes(part), 0);
+            self.backend.submit_read(part)?;
+            poll_fn(|cx| self.backend.poll_read(cx, &mut bytes)).await?;
+            w.bytes(&bytes)?;
+        }
+        let sum = w.sum.0;
+        (w.write)(&sum.to_le_bytes())
+    }
+
+    /// The sequence that was saved: calls `read`, which fills the whole slice with the bytes that follow or fails. Refuses
+    /// bytes that are damaged or from another model, backend or cache type with [`ErrorKind::BadSnapshot`].
+    pub fn restore(&mut self, read: &mut dyn FnMut(&mut [u8]) -> Result<()>) -> Result<Sequence> {
+        let mut r = Reader { read, sum: Sum(0) };
+        let mut magic = [0; 8];
+        r.bytes(&mut magic)?;
+        if magic != MAGIC {
+            return Err(bad("these are not the bytes of a saved sequence, or of another version of it".to_string()));
+        }
+        if r.number()? != self.identity() {
+            return Err(bad(
+                "the sequence was saved with another model, backend or cache type; run its tokens again".to_string()
+            ));
+        }
+        let tokens = r.ids("tokens", self.limits.n_ctx, self.n_vocab)?;
+        let mtp_tokens = r.ids("tokens of the block for multi-token prediction", tokens.len(), self.n_vocab)?;
+        let blocks = tokens.len().div_ceil(BLOCK);
+        let indices = [(); 2].map(|()| r.ids("blocks", blocks, blocks));
+        let [context, window] = indices;
+        let indices = [context?, window?];
+        let states = r.ids("states", self.limits.slots, tokens.len() + 1)?;
+        let ordered = |ids: &[u32]| ids.windows(2).all(|w| w[0] < w[1]);
+        if !(indices.iter().all(|i| ordered(i)) && ordered(&states)) {
+            return Err(bad("its parts are not in order".to_string()));
+        }
+        let mut s = self.sequence();
+        let mut bytes = Vec::new();
+        for (kind, indices) in CacheKind::ALL.into_iter().zip(&indices) {
+            for &i in indices {
+                self.make_room(&mut s, i as usize * BLOCK, (i as usize + 1) * BLOCK, true)?;
+                let id = s.block(kind, i as usize).map(Held::id);
+                let Some(id) = id else {
+                    return Err(bad("it has blocks of a kind that the model has not".to_string()));
+                };
+                self.read_part(&mut r, CachePart::Block(kind, id), &mut bytes)?;
+            }
+        }
+        let mut slots = Vec::new();
+        for &at in &states {
+            let slot = self.take_slot(&mut s)?;
+            self.read_part(&mut r, CachePart::Slot(slot.id()), &mut bytes)?;
+            slots.push((at as usize, slot));
+        }
+        let sum = r.sum.0;
+        let mut end = [0; 8];
+        (r.read)(&mut end)?;
+        if u64::from_le_bytes(end) != sum {
+            return Err(bad("the bytes are damaged: their checksum is another".to_string()));
+        }
+        s.restored(tokens, mtp_tokens, slots, self.past);
+        Ok(s)
+    }
+
+    fn read_part(&mut self, r: &mut Reader<'_>, part: CachePart, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.resize(self.backend.part_bytes(part), 0);
+        r.bytes(bytes)?;
+        self.backend.write_part(part, bytes)
+    }
+
+    /// What a snapshot must agree with: the model's header, the backend, and the sizes of the parts of its cache.
+    fn identity(&self) -> u64 {
+        let mut sum = Sum(self.fingerprint);
+        sum.add(self.backend.name().as_bytes());
+        sum.add(self.limits.kv.name().as_bytes());
+        let parts =
+            [CachePart::Block(CacheKind::Context, 0), CachePart::Block(CacheKind::Window, 0), CachePart::Slot(0)];
+        parts.iter().for_each(|p| sum.add(&(self.backend.part_bytes(*p) as u64).to_le_bytes()));
+        sum.0
+    }
+}
