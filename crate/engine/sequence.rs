@@ -82,7 +82,7 @@ impl Sequence {
 
     /// Copies what belongs to the first `n` tokens of another sequence into this one, which has none. Blocks and states
     /// are shared.
-    pub(super) fn share(&mut self, other: &Self, n: usize) {
+    pub(super) fn share(&mut self, other: &Self, n: usize, past: Past) {
         self.tokens.extend_from_slice(&other.tokens[..n]);
         for kind in CacheKind::ALL.map(|k| k as usize) {
             let len = n.div_ceil(BLOCK).min(other.blocks[kind].len());
@@ -90,8 +90,11 @@ impl Sequence {
             self.tables[kind].extend_from_slice(&other.tables[kind][..len]);
         }
         self.released = other.released;
-        self.seen = other.seen.min(n);
-        self.state = other.state.clone().filter(|_| other.seen == n);
+        if other.seen == n {
+            (self.seen, self.state) = (n, other.state.clone());
+        } else if !past.recurrent {
+            self.seen = other.seen.min(n);
+        }
         self.saved.extend(other.saved.iter().filter(|(at, _)| *at <= n).cloned());
         self.mtp_seen = other.mtp_seen.min(n);
         self.mtp_tokens.extend_from_slice(&other.mtp_tokens[..self.mtp_seen]);

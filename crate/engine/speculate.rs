@@ -12,6 +12,7 @@ use super::{Engine, Session};
 use crate::backend::{MAX_KEPT, MAX_SEGMENTS, Segment, Step};
 use crate::bail;
 use crate::error::Result;
+use crate::text::Tokenizer;
 
 /// Who proposes tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,13 +60,15 @@ pub struct Speculated {
 pub struct Draft(Session);
 
 impl Draft {
-    /// Refuses a model that cannot propose to `target`: token ids must mean the same.
-    pub fn new(draft: Session, target: &Engine) -> Result<Self> {
-        let (own, of_target) = (draft.n_vocab(), target.n_vocab());
-        if own != of_target {
+    /// Refuses a model that cannot propose to `target`: token ids must mean the same. Each comes with its tokenizer.
+    pub fn new((draft, own): (Session, &Tokenizer), (target, of_target): (&Engine, &Tokenizer)) -> Result<Self> {
+        // Models of a family may pad their vocabularies to different lengths: those ids are no tokens.
+        let n = draft.n_vocab().min(target.n_vocab()) as u32;
+        let differs = |id: &u32| own.piece(*id, true) != of_target.piece(*id, true);
+        if let Some(id) = (0..n).find(differs) {
             bail!(
                 InvalidArgument,
-                "the draft model has a vocabulary of {own} tokens, the model of {of_target}; use a smaller model of the same family"
+                "token {id} of the draft model is another than that of the model; use a smaller model of the same family"
             );
         }
         if draft.limits().n_ctx < target.limits().n_ctx {
@@ -79,11 +82,15 @@ impl Draft {
         Ok(Self(draft))
     }
 
-    async fn propose(&mut self, tokens: &[u32], most: usize, out: &mut Vec<u32>) -> Result<()> {
+    /// `n_vocab` is that of the model.
+    async fn propose(&mut self, n_vocab: usize, tokens: &[u32], most: usize, out: &mut Vec<u32>) -> Result<()> {
+        if tokens.iter().any(|id| *id as usize >= self.0.n_vocab()) {
+            return Ok(());
+        }
         let kept = self.0.reuse(tokens)?;
         let mut row = self.0.prefill(&tokens[kept..]).await?;
         loop {
-            let id = likeliest(row);
+            let id = likeliest(&row[..n_vocab.min(row.len())]);
             out.push(id);
             if out.len() == most {
                 return Ok(());
@@ -157,7 +164,7 @@ impl Speculation {
             match &mut self.proposer {
                 Proposer::Lookup => drafts.extend_from_slice(lookup(tokens, most)),
                 Proposer::Mtp => drafts.push(likeliest(engine.mtp(sequence, last).await?)),
-                Proposer::Draft(draft) => draft.propose(tokens, most, &mut drafts).await?,
+                Proposer::Draft(draft) => draft.propose(engine.n_vocab(), tokens, most, &mut drafts).await?,
             }
         }
         drafts.insert(0, last);

@@ -125,7 +125,7 @@ impl Engine {
             crate::bail!(InvalidArgument, "cannot fork after {n} tokens: the sequence has {have}");
         }
         let mut new = self.sequence();
-        new.share(sequence, n);
+        new.share(sequence, n, self.past);
         new.truncate(n, self.past);
         Ok(new)
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use pagelm::engine::{Draft, Options, ProposerName, Session, SpeculateParams};
+use pagelm::text::Tokenizer;
 use pagelm::{Error, ErrorKind, Result};
 
 use crate::model::{self, DeviceArgs, Purpose};
@@ -62,10 +63,11 @@ impl SpecArgs {
     }
 
     /// Opens the draft model, if one is asked for, on a device of its own of the same kind.
-    pub fn draft(&self, target: &mut Session, device: &DeviceArgs) -> Result<Option<Draft>> {
+    pub fn draft(&self, target: &mut Session, tokenizer: &Tokenizer, device: &DeviceArgs) -> Result<Option<Draft>> {
         let Some(Spec::Draft(path)) = &self.spec else { return Ok(None) };
         let options = Options { n_ctx: Some(target.limits().n_ctx), ..device.options() };
         let draft = model::open(path, device, options, Purpose::Run)?;
-        Draft::new(draft.session, target.engine()).map(Some)
+        let own = Tokenizer::from_gguf(&draft.gguf.meta)?;
+        Draft::new((draft.session, &own), (target.engine(), tokenizer)).map(Some).map_err(|e| e.at(path.display()))
     }
 }

@@ -131,6 +131,7 @@ fn usage_counts_tokens_and_times() {
         time_to_first_token_ms: 10.0,
         prefill_tokens_per_s: 2400.0,
         decode_tokens_per_s: 100.0,
+        speculated: Default::default(),
     };
     assert_eq!(usage, want);
     let one = b.run(&prompt, greedy(1)).usage;

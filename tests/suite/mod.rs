@@ -25,6 +25,7 @@ mod sampler;
 mod sequences;
 mod sequences_gpu;
 mod session;
+mod speculate;
 mod submit_budget;
 mod text;
 mod text_broken;

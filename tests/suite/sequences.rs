@@ -115,7 +115,7 @@ fn random_operations_give_what_a_fresh_run_gives_and_leak_nothing() {
                     match ran(block_on(engine.prefill(&mut l.sequence, &new)).map(|row| row.to_vec())) {
                         Some(got) => {
                             l.tokens.extend(&new);
-                            assert_eq!(got, fresh.after(&l.tokens), "{what}");
+                            assert!(got == fresh.after(&l.tokens), "{what}");
                         }
                         // Whole steps may have run before the one that found no room.
                         None => {
@@ -185,7 +185,7 @@ fn random_operations_give_what_a_fresh_run_gives_and_leak_nothing() {
                     let with = live.iter_mut().zip(&new).filter(|(_, n)| !n.is_empty()).take(n);
                     for ((l, n), got) in with.zip(got.chunks_exact(engine.n_vocab())) {
                         l.tokens.extend(n);
-                        assert_eq!(got, fresh.after(&l.tokens), "{what}");
+                        assert!(*got == *fresh.after(&l.tokens), "{what}");
                     }
                 }
             }
@@ -195,12 +195,14 @@ fn random_operations_give_what_a_fresh_run_gives_and_leak_nothing() {
             if engine.has_mtp() && op % 7 == 0 && !live.is_empty() {
                 let n = live.len();
                 let l = &mut live[rng.below(n)];
-                if let (false, Some(got)) =
-                    (l.tokens.is_empty(), ran(block_on(engine.mtp(&mut l.sequence, 40))).map(|g| g.to_vec()))
-                {
+                if l.tokens.is_empty() {
+                    continue;
+                }
+                if let Some(got) = ran(block_on(engine.mtp(&mut l.sequence, 40)).map(|row| row.to_vec())) {
                     let mut s = fresh.engine.sequence();
                     block_on(fresh.engine.prefill(&mut s, &l.tokens)).unwrap();
-                    assert_eq!(got, block_on(fresh.engine.mtp(&mut s, 40)).unwrap(), "{what}: multi-token prediction");
+                    let want = block_on(fresh.engine.mtp(&mut s, 40)).unwrap();
+                    assert!(got == want, "{what}: multi-token prediction");
                 }
             }
         }
@@ -391,7 +393,7 @@ fn one_of_several_generations_can_be_stopped() {
     block_on(batch.next(&mut engine, &tokenizer, &|| 0.0)).unwrap();
     batch.stop(&mut engine, ids[1]);
     let got = drive(&mut batch, &mut engine, &tokenizer);
-    assert_eq!((got[&ids[0]].len(), got.get(&ids[1]), got[&ids[2]].len()), (7, None, 7));
+    assert_eq!((got[&ids[0]].len(), got.get(&ids[1]), got[&ids[2]].len()), (8, None, 8));
 }
 
 #[test]

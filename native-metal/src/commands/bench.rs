@@ -85,12 +85,11 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let options = args.spec.options(options);
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
     let mut proposed = match args.spec.params() {
-        Some(params) => Some(Proposed {
-            tokenizer: Tokenizer::from_gguf(&opened.gguf.meta)?,
-            draft: args.spec.draft(&mut opened.session, &args.model.device)?,
-            params,
-            done: Speculated::default(),
-        }),
+        Some(params) => {
+            let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
+            let draft = args.spec.draft(&mut opened.session, &tokenizer, &args.model.device)?;
+            Some(Proposed { tokenizer, draft, params, done: Speculated::default() })
+        }
         None => None,
     };
     let mut results = Vec::new();

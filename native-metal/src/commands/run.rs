@@ -101,8 +101,8 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     if let Some(path) = &args.load_state {
         state::load(&mut opened.session, path)?;
     }
-    let draft = args.spec.draft(&mut opened.session, &args.model.device)?;
     let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
+    let draft = args.spec.draft(&mut opened.session, &tokenizer, &args.model.device)?;
     let prompt = prompt_ids(args, &opened.gguf.meta, &tokenizer)?;
     let params = args.params(&opened.gguf.meta)?;
     let out = generate(&mut opened, &tokenizer, &prompt, (params, draft), |text| {

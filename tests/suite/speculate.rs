@@ -1,0 +1,147 @@
+//! Speculative decoding: the tokens are those of plain decoding, whoever proposes.
+
+use pagelm::backend::Backend;
+use pagelm::backend::cpu::Cpu;
+use pagelm::engine::{
+    Draft, Event, GenerateParams, Generation, Options, ProposerName, SamplerParams, Session, SpeculateParams, Usage,
+};
+use pagelm::gguf::Gguf;
+use pagelm::text::Tokenizer;
+use pagelm::{ErrorKind, Result};
+use pollster::block_on;
+
+use crate::common::backends;
+use crate::common::golden;
+
+const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 20, drafts: 4, mtp: true, ..Options::DEFAULT };
+
+fn tokenizer(name: &str) -> Tokenizer {
+    Tokenizer::from_gguf(&Gguf::parse(&golden::load(name).1).unwrap().meta).unwrap()
+}
+
+fn open(name: &str, backend: Box<dyn Backend>) -> Session {
+    golden::open(&golden::load(name).1, backend, OPTIONS).unwrap()
+}
+
+/// A model that proposes to that of a session.
+fn draft(name: &str, target: &mut Session, of_target: &Tokenizer) -> Result<Draft> {
+    let own = tokenizer(name);
+    Draft::new((open(name, Box::new(Cpu::new(1))), &own), (target.engine(), of_target))
+}
+
+fn params(n: usize, sampler: SamplerParams, proposer: Option<ProposerName>) -> GenerateParams {
+    let speculate = proposer.map(|proposer| SpeculateParams { proposer, max_draft: 4 });
+    GenerateParams { max_tokens: Some(n), sampler, ignore_eos: true, speculate, ..GenerateParams::default() }
+}
+
+/// The tokens of a generation, and what it says of itself.
+fn run(
+    session: &mut Session,
+    tokenizer: &Tokenizer,
+    prompt: &[u32],
+    params: GenerateParams,
+    draft: Option<Draft>,
+) -> (Vec<u32>, Usage) {
+    let mut g = Generation::with_draft(session, tokenizer, prompt, params, draft, 0.0).unwrap();
+    loop {
+        // A clock that stands still: proposals always pay.
+        match block_on(g.next(session, tokenizer, &|| 0.0)).unwrap() {
+            Some(Event::Done { usage, .. }) => return (g.generated().to_vec(), usage),
+            Some(_) => {}
+            None => panic!("no end before `Done`"),
+        }
+    }
+}
+
+#[test]
+fn every_golden_prompt_says_the_same_with_each_proposer() {
+    use ProposerName::{Draft as ByDraft, Lookup, Mtp};
+    let all = ["llama", "qwen2", "qwen3moe", "gemma3", "qwen35", "qwen35moe", "qwen35_mtp"];
+    for name in all {
+        let (numbers, _) = golden::load(name);
+        let tokenizer = tokenizer(name);
+        for c in backends::all() {
+            let mut session = open(name, (c.make)());
+            for (p, proposer) in numbers.prompts.iter().flat_map(|p| [Lookup, Mtp, ByDraft].map(|by| (p, by))) {
+                let Some(want) = &p.greedy else { continue };
+                if proposer == Mtp && !session.has_mtp() {
+                    continue;
+                }
+                let draft = (proposer == ByDraft).then(|| draft(name, &mut session, &tokenizer).unwrap());
+                let n = want.tokens.len();
+                let greedy = params(n, SamplerParams::greedy(), Some(proposer));
+                let (got, usage) = run(&mut session, &tokenizer, &p.ids, greedy, draft);
+                let what = format!("{name} on {} by {proposer:?}: {:?}", c.name, usage.speculated);
+                assert_eq!(got, want.tokens, "{what}");
+                let s = usage.speculated;
+                assert!(s.accepted <= s.drafted && s.steps + s.accepted + 1 == n, "{what}");
+                if proposer == ByDraft {
+                    // The same model says the same, but for rare ties between kernels.
+                    assert!(s.drafted > 0 && s.accepted * 10 >= s.drafted * 9, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seed_draws_the_same_tokens_with_proposals_as_without() {
+    let (numbers, _) = golden::load("llama");
+    let tokenizer = tokenizer("llama");
+    let mut session = open("llama", Box::new(Cpu::new(1)));
+    let mut accepted = 0;
+    for seed in 0..40 {
+        let sampler = SamplerParams { temperature: 0.4, seed, repeat_penalty: 1.05, ..SamplerParams::default() };
+        let prompt = &numbers.prompts[1].ids;
+        let (want, _) = run(&mut session, &tokenizer, prompt, params(30, sampler.clone(), None), None);
+        let draft = draft("llama", &mut session, &tokenizer).unwrap();
+        let speculated = params(30, sampler, Some(ProposerName::Draft));
+        let (got, usage) = run(&mut session, &tokenizer, prompt, speculated, Some(draft));
+        assert_eq!(got, want, "seed {seed}");
+        accepted += usage.speculated.accepted;
+    }
+    assert!(accepted > 0);
+}
+
+#[test]
+fn a_text_that_repeats_itself_takes_fewer_steps_than_tokens() {
+    let tokenizer = tokenizer("llama");
+    let mut session = open("llama", Box::new(Cpu::new(1)));
+    // Of two tokens one always wins: which one depends on the model, but a run of both comes again soon.
+    let sampler = SamplerParams { logit_bias: vec![(5, 1000.0), (6, 1000.0)], ..SamplerParams::greedy() };
+    let greedy = params(80, sampler, Some(ProposerName::Lookup));
+    let (_, usage) = run(&mut session, &tokenizer, &[5, 6, 7], greedy, None);
+    let s = usage.speculated;
+    assert!(s.steps * 3 < 80 * 2 && s.accepted > 0, "{s:?}");
+}
+
+#[test]
+fn proposers_that_cannot_be_had_are_refused() {
+    let tokenizer = tokenizer("llama");
+    let mut session = open("llama", Box::new(Cpu::new(1)));
+    let refused = |session: &mut Session, proposer, max_draft, draft| {
+        let speculate = Some(SpeculateParams { proposer, max_draft });
+        let params = GenerateParams { speculate, ..GenerateParams::default() };
+        let e = Generation::with_draft(session, &tokenizer, &[1, 2], params, draft, 0.0).err().expect("is refused");
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+        e.detail().to_string()
+    };
+    let mtp = refused(&mut session, ProposerName::Mtp, 1, None);
+    assert!(mtp.contains("without a block for multi-token prediction"), "{mtp}");
+    let none = refused(&mut session, ProposerName::Draft, 1, None);
+    assert!(none.contains("no draft model was given"), "{none}");
+    let own = draft("llama", &mut session, &tokenizer).unwrap();
+    let two = refused(&mut session, ProposerName::Lookup, 1, Some(own));
+    assert!(two.contains("another proposer was asked for"), "{two}");
+    for n in [0, 5] {
+        let many = refused(&mut session, ProposerName::Lookup, n, None);
+        assert!(many.contains("1 to 4 tokens"), "{many}");
+    }
+    // Another vocabulary, and a shorter context.
+    let e = draft("gemma3", &mut session, &tokenizer).err().expect("another vocabulary");
+    assert!(e.detail().contains("of the draft model is another"), "{e}");
+    let short = Options { n_ctx: Some(95), ..OPTIONS };
+    let short = golden::open(&golden::load("llama").1, Box::new(Cpu::new(1)), short).unwrap();
+    let e = Draft::new((short, &tokenizer), (session.engine(), &tokenizer)).err().expect("a shorter context");
+    assert!(e.detail().contains("context of 95 tokens"), "{e}");
+}
