@@ -5,8 +5,8 @@ mod delta;
 mod moe;
 
 use pagelm::DType;
-use pagelm::backend::Backend;
 use pagelm::backend::reference::Reference;
+use pagelm::backend::{Backend, Segment, Step};
 use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs};
 
 use crate::common::backends::{self, parity};
