@@ -74,9 +74,14 @@ impl<'a> Segment<'a> {
     /// The entries of the table of a kind that tokens of the segment use; `window` is how far back they see, if not to the
     /// start.
     pub fn used(&self, kind: CacheKind, window: Option<usize>) -> &'a [u32] {
+        &self.blocks[kind as usize][self.entries(kind, window)]
+    }
+
+    /// Their numbers in the table.
+    pub fn entries(&self, kind: CacheKind, window: Option<usize>) -> Range<usize> {
         let window = window.filter(|_| kind == CacheKind::Window);
         let first = window.map_or(0, |w| (self.pos + 1).saturating_sub(w));
-        &self.blocks[kind as usize][first / BLOCK..self.end().div_ceil(BLOCK)]
+        first / BLOCK..self.end().div_ceil(BLOCK)
     }
 
     /// Where the row of a position lies in a state of a kind: a number of rows from its start.

@@ -5,8 +5,8 @@ mod delta;
 mod moe;
 
 use pagelm::DType;
-use pagelm::backend::Backend;
 use pagelm::backend::reference::Reference;
+use pagelm::backend::{Backend, Segment, Step};
 use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs};
 
 use crate::common::backends::{self, parity};
@@ -233,7 +233,6 @@ fn softcap_bends_huge_values_to_the_cap() {
 
 #[test]
 fn last_rows_gives_the_last_rows_in_order() {
-    use pagelm::backend::{Segment, Step};
     for (tokens, outputs) in [(1, 1), (5, 1), (17, 3), (65, 0)] {
         let case = Case::new(format!("last_rows {outputs} of {tokens}"), &[tokens], |p| p.input(33));
         let s = Step { segments: &[Segment::alone(&case.tokens, 0, outputs)], entry: Entry::Trunk };
@@ -296,7 +295,6 @@ fn attention_survives_scores_that_overflow_an_exponential() {
 
 #[test]
 fn a_position_that_is_stored_again_is_seen_with_its_new_row() {
-    use pagelm::backend::{Segment, Step};
     let attn = Attention { n_head: 4, n_kv_head: 2, ..PLAIN };
     let case = attention_case(&[9], attn);
     let script = |b: &mut dyn Backend| {

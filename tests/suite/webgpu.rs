@@ -94,7 +94,7 @@ fn pieces_of_any_size_in_any_order_make_the_same_weights() {
     let case = layer(&[5]);
     let want = run(&mut gpu(Options::default()), &case).expect("runs");
     for (piece, reverse) in [(1, true), (3, false), (6, true)] {
-        let mut b = gpu(Options { max_binding: Some(3000), ..Options::default() });
+        let mut b = gpu(Options { max_binding: Some(8200), ..Options::default() });
         b.prepare(case.plan.clone(), case.limits).expect("prepares");
         for (i, bytes) in case.weights.iter().enumerate() {
             // Tiny pieces at first, then larger ones: each costs some memory until the queue runs.
@@ -121,7 +121,7 @@ fn a_host_can_hand_pieces_to_the_queue_itself() {
     }
     let case = layer(&[5]);
     let want = run(&mut gpu(Options::default()), &case).expect("runs");
-    let mut b = gpu(Options { max_binding: Some(3000), ..Options::default() });
+    let mut b = gpu(Options { max_binding: Some(8200), ..Options::default() });
     b.prepare(case.plan.clone(), case.limits).expect("prepares");
     let mut raw = 0;
     for (i, bytes) in case.weights.iter().enumerate() {
@@ -259,7 +259,7 @@ fn what_does_not_fit_is_refused_with_its_remedy() {
     }
     let case = layer(&[2]);
     let mut b = gpu(Options { spec_limits: true, ..Options::default() });
-    let huge = Limits { n_ctx: 1 << 24, ..case.limits };
+    let huge = Limits::one(1 << 24, case.limits.max_tokens, case.limits.kv);
     let e = b.prepare(case.plan.clone(), huge).expect_err("a state of 2 GiB");
     assert_eq!(e.kind(), ErrorKind::OutOfMemory);
     assert!(e.to_string().contains("context length"), "{e}");

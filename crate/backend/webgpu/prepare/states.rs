@@ -21,7 +21,7 @@ pub(crate) struct Uses {
     /// Whether there are states of each kind.
     kinds: [bool; CACHE_KINDS],
     /// How many positions back a token sees in states of [`CacheKind::Window`].
-    window: usize,
+    window: Option<usize>,
     pub recurrent: bool,
 }
 
@@ -29,7 +29,7 @@ impl Uses {
     pub(crate) fn of(g: &Graph) -> Self {
         let units: Vec<_> = (0..g.states.len()).map(|i| kind_of(g, StateId(i as u32))).collect();
         let kinds = CacheKind::ALL.map(|kind| units.contains(&Some(kind)));
-        Self { kinds, window: g.window().unwrap_or(0), recurrent: units.contains(&None) }
+        Self { kinds, window: g.window(), recurrent: units.contains(&None) }
     }
 
     /// How many kinds there are.
@@ -39,12 +39,7 @@ impl Uses {
 
     /// The entries of its table that a segment reads or writes.
     pub(crate) fn entries(&self, kind: CacheKind, s: &Segment<'_>) -> Range<usize> {
-        let first = match kind {
-            _ if !self.kinds[kind as usize] => return 0..0,
-            CacheKind::Context => 0,
-            CacheKind::Window => (s.pos + 1).saturating_sub(self.window),
-        };
-        first / BLOCK..s.end().div_ceil(BLOCK)
+        if self.kinds[kind as usize] { s.entries(kind, self.window) } else { 0..0 }
     }
 }
 

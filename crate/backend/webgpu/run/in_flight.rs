@@ -128,6 +128,11 @@ impl InFlight {
         self.add(gpu, answer, 1, bytes).map(|()| 1)
     }
 
+    /// Drops free slots but one.
+    pub(crate) fn free_all_but_one(&mut self) {
+        self.free.truncate(1);
+    }
+
     /// Takes a free slot for a step and records the copy of its answer, one place after another.
     ///
     /// # Panics

@@ -55,7 +55,9 @@ impl Runner {
 
     /// Copies the oldest part that is being read.
     pub(crate) fn poll_read(&mut self, gpu: &Gpu, cx: &Context<'_>, bytes: &mut [u8]) -> Poll<Result<()>> {
-        self.reads.poll(gpu, cx, Answer::Part, bytes)
+        let read = self.reads.poll(gpu, cx, Answer::Part, bytes);
+        self.reads.free_all_but_one();
+        read
     }
 
     /// Writes a part of the cache after what was submitted.
