@@ -1,6 +1,7 @@
 //! Several generations at once, in steps that they share.
 
-use super::generate::{Event, GenerateParams, Generation};
+use super::events::Event;
+use super::generate::{GenerateParams, Generation};
 use super::{Engine, Row, Sequence};
 use crate::backend::MAX_SEGMENTS;
 use crate::error::{ErrorKind, Result};

@@ -4,6 +4,7 @@ mod batch;
 mod cache;
 pub mod check;
 pub mod choose;
+mod events;
 mod file_sampling;
 mod generate;
 mod idle;
@@ -21,8 +22,9 @@ mod speculate;
 mod steps;
 
 pub use batch::Batch;
+pub use events::{Event, StopReason, Usage};
 pub use file_sampling::FileSampling;
-pub use generate::{Event, GenerateParams, Generation, StopReason, Usage};
+pub use generate::{GenerateParams, Generation};
 pub use load::{Loader, Piece};
 pub use model::{Model, Options};
 pub use profile::{KernelTime, Profile};

@@ -22,10 +22,11 @@ const TOLD: &[Shape] = &[
     ("crate/backend/mod.rs", "Counters", &[(TYPES, "Counters")]),
     ("crate/backend/mod.rs", "Memory", &[(TYPES, "Memory")]),
     ("crate/backend/webgpu/device.rs", "AdapterInfo", &[(TYPES, "AdapterInfo")]),
-    ("crate/engine/session/profile.rs", "Profile", &[(TYPES, "Profile")]),
-    ("crate/engine/session/profile.rs", "KernelTime", &[(TYPES, "KernelTime")]),
+    ("crate/engine/profile.rs", "Profile", &[(TYPES, "Profile")]),
+    ("crate/engine/profile.rs", "KernelTime", &[(TYPES, "KernelTime")]),
     ("crate/engine/file_sampling.rs", "FileSampling", &[(TYPES, "FileSampling")]),
-    ("crate/engine/generate.rs", "Usage", &[(TYPES, "GenerateUsage")]),
+    ("crate/engine/events.rs", "Usage", &[(TYPES, "GenerateUsage")]),
+    ("crate/engine/speculate.rs", "Speculated", &[(TYPES, "Speculated")]),
     (CHOOSE, "Choice", &[(BINDINGS, "Choice")]),
 ];
 
@@ -38,6 +39,7 @@ const GIVEN: &[Shape] = &[
     (OPTIONS, "Chat", &[(PROTOCOL, "Chat")]),
     ("crate/text/tokenizer.rs", "EncodeOptions", &[(PROTOCOL, "TokenizeOptions")]),
     ("crate/engine/generate.rs", "GenerateParams", &[(PROTOCOL, "WireParams")]),
+    ("crate/engine/speculate.rs", "SpeculateParams", &[(TYPES, "SpeculateParams")]),
     ("crate/engine/sampler.rs", "SamplerParams", &[(TYPES, "SamplingParams")]),
 ];
 
@@ -45,7 +47,7 @@ const GIVEN: &[Shape] = &[
 const NAMES: &[(&str, &str, &str)] = &[
     (CHOOSE, "BackendName", "BackendName"),
     ("crate/backend/mod.rs", "KvType", "KvType"),
-    ("crate/engine/generate.rs", "StopReason", "StopReason"),
+    ("crate/engine/events.rs", "StopReason", "StopReason"),
 ];
 
 /// The lines between the braces of a definition that starts with `head`, and the line before it.

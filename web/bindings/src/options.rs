@@ -17,6 +17,8 @@ pub struct EngineOptions {
     pub activations: Option<Activations>,
     pub context_length: Option<usize>,
     pub mtp: bool,
+    pub cache_tokens: Option<usize>,
+    pub drafts: usize,
     pub allow_unknown: bool,
     pub memory_limit: Option<u64>,
     /// Used on WebGPU; `f16` where it is not given.
@@ -32,8 +34,8 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// Those that hold on every backend.
     pub fn model(&self) -> Options {
-        let Self { context_length: n_ctx, mtp, allow_unknown, .. } = *self;
-        Options { n_ctx, mtp, allow_unknown, ..Options::default() }
+        let Self { context_length: n_ctx, mtp, cache_tokens: cache, drafts, allow_unknown, .. } = *self;
+        Options { n_ctx, mtp, cache, drafts, allow_unknown, ..Options::default() }
     }
 }
 

@@ -8,6 +8,7 @@ import type {
   Message,
   ModelRef,
   SamplingParams,
+  SpeculateParams,
 } from "../shared/types.ts";
 import {
   address,
@@ -70,6 +71,8 @@ const ENGINE: Fields<EngineOptions> = {
   activations: oneOf(["q8", "f32"]),
   threads: integer(1),
   mtp: boolean,
+  cacheTokens: integer(1),
+  drafts: integer(0, 7),
   memoryLimit: integer(0, Number.MAX_SAFE_INTEGER),
   kvType: oneOf(["f32", "f16", "q8_0"]),
   tune: boolean,
@@ -163,7 +166,16 @@ const stop = must(
   (v) => isStop(v) || (Array.isArray(v) && v.length <= MOST_STOPS && v.every(isStop)),
 );
 
-const GENERATE: Fields<GenerateParams> = { maxTokens: integer(0), stop, ...SAMPLING, ignoreEos: boolean, signal };
+const SPECULATE: Fields<SpeculateParams> = { proposer: oneOf(["lookup", "mtp"]), maxDraft: integer(1, 7) };
+
+const GENERATE: Fields<GenerateParams> = {
+  maxTokens: integer(0),
+  stop,
+  ...SAMPLING,
+  ignoreEos: boolean,
+  speculate: object(SPECULATE, ["proposer"]),
+  signal,
+};
 
 const ROLES = ["system", "developer", "user", "assistant", "tool"];
 

@@ -62,6 +62,7 @@ export function wireParams({
   stop,
   maxTokens,
   ignoreEos,
+  speculate,
   signal: _,
   logitBias,
   ...sampling
@@ -71,6 +72,7 @@ export function wireParams({
   return defined({
     maxTokens,
     ignoreEos,
+    speculate,
     stop: typeof stop === "string" ? [stop] : stop,
     sampler: defined({ ...sampling, seed, logitBias: bias }),
   });

@@ -20,6 +20,8 @@ export const ENGINE_CODES = [
   "template-raised",
   "template-limit",
   "context-overflow",
+  "cache-full",
+  "bad-snapshot",
   "empty-prompt",
   "token-out-of-range",
   "degenerate-logits",

@@ -12,6 +12,7 @@ import type {
   Piece,
   Profile,
   SamplingParams,
+  SpeculateParams,
   WasmBuild,
 } from "./types.ts";
 
@@ -21,6 +22,7 @@ export interface WireParams {
   sampler: WireSampler;
   stop?: string[];
   ignoreEos?: boolean;
+  speculate?: SpeculateParams;
 }
 
 export type WireSampler = { [K in keyof Omit<SamplingParams, "logitBias">]?: NonNullable<SamplingParams[K]> } & {

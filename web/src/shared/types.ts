@@ -64,6 +64,13 @@ export interface ModelOptions {
    * fetched. On the CPU it is at most what is left of 4 GiB; for a GPU only the limit of each buffer is known.
    */
   memoryLimit?: number;
+  /**
+   * Positions of the cache, of all conversations together; by default `contextLength`. With more, a conversation that was
+   * left is gone on with without reading its prompt again.
+   */
+  cacheTokens?: number;
+  /** The most tokens that `speculate` may propose at once; 0, the default, is none. */
+  drafts?: number;
   /** Type of the KV cache, `f16` by default: `q8_0` takes about half as much memory, `f32` twice as much. */
   kvType?: KvType;
 }
@@ -247,13 +254,33 @@ export interface SamplingParams {
   logitBias?: Record<string, number> | null;
 }
 
+/** Speculative decoding: how tokens come faster, never which. */
+export interface SpeculateParams {
+  /** `lookup` proposes what followed the last tokens before, `mtp` what the model's own block predicts. */
+  proposer: "lookup" | "mtp";
+  /** The most tokens of a proposal, at most the engine's `drafts`; 4 by default. */
+  maxDraft?: number;
+}
+
 export interface GenerateParams extends SamplingParams {
   maxTokens?: number | null;
   /** Strings that end the answer; they are not part of it. One that names a control token ends it at that token. */
   stop?: string | string[] | null;
   /** Continues after tokens that end the sequence. */
   ignoreEos?: boolean | null;
+  /** The engine must have been made with `drafts`. */
+  speculate?: SpeculateParams | null;
   signal?: AbortSignal | null;
+}
+
+/** What speculative decoding did. */
+export interface Speculated {
+  /** Tokens that were proposed. */
+  drafted: number;
+  /** Those that were right. */
+  accepted: number;
+  /** Steps that made tokens. */
+  steps: number;
 }
 
 /** Counts and rates of one generation. A rate is 0 if there is not enough to measure. */
@@ -265,6 +292,8 @@ export interface GenerateUsage {
   timeToFirstTokenMs: number;
   prefillTokensPerS: number;
   decodeTokensPerS: number;
+  /** Zeros without `speculate`. */
+  speculated: Speculated;
 }
 
 /** Why a generation ended. `context-full` means that the text may be cut. */
