@@ -114,7 +114,7 @@ impl Model {
         let of_state = |(i, s): (u32, &State)| match s.rows {
             StateRows::Recurrent(n) => (limits.slots as u64).saturating_mul(f32s(n, s.cols)),
             StateRows::Ctx => {
-                let positions = limits.blocks[g.cache_kind(StateId(i)) as usize] as u64 * BLOCK as u64;
+                let positions = (limits.blocks[g.cache_kind(StateId(i)) as usize] as u64).saturating_mul(BLOCK as u64);
                 positions.saturating_mul(limits.kv.bytes(s.cols) as u64)
             }
         };

@@ -252,7 +252,8 @@ impl Sequence {
         let window = if window.is_empty() { context } else { window };
         let context = if context.is_empty() { window } else { context };
         let from = self.from.as_ref().map(Held::id);
-        let to: &[u32] = if self.to_ids.is_empty() { &[0] } else { &self.to_ids };
+        // Without recurrent ops, as in the block for multi-token prediction, nothing is written.
+        let to: &[u32] = if self.to.is_empty() { &[0] } else { &self.to_ids };
         Segment { tokens, pos, outputs, blocks: [context, window], from, to }
     }
 }

@@ -1,6 +1,6 @@
 //! Many sequences on one engine: whatever they share, each gives what it gives alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use pagelm::ErrorKind;
 use pagelm::backend::cpu::Cpu;
@@ -228,8 +228,8 @@ fn tokenizer(name: &str) -> Tokenizer {
 }
 
 /// Runs a batch to its end: the tokens of each generation, by number.
-fn drive(batch: &mut Batch, engine: &mut Engine, tokenizer: &Tokenizer) -> HashMap<u64, Vec<u32>> {
-    let mut all: HashMap<u64, Vec<u32>> = HashMap::new();
+fn drive(batch: &mut Batch, engine: &mut Engine, tokenizer: &Tokenizer) -> BTreeMap<u64, Vec<u32>> {
+    let mut all: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
     loop {
         let events = block_on(batch.next(engine, tokenizer, &|| 0.0)).unwrap();
         if events.is_empty() {
@@ -268,7 +268,7 @@ fn every_golden_prompt_says_the_same_beside_two_others() {
                 Options { n_ctx: Some(96), cache: Some(400), sequences: 3, max_tokens: 20, ..Options::DEFAULT };
             let mut engine = open(name, (c.make)(), options);
             let mut batch = Batch::new();
-            let mut want = HashMap::new();
+            let mut want = BTreeMap::new();
             for p in &numbers.prompts {
                 let Some(greedy_ids) = &p.greedy else { continue };
                 let id = batch.add(&mut engine, &tokenizer, &p.ids, greedy(greedy_ids.tokens.len()), 0.0).unwrap();
