@@ -1,5 +1,15 @@
+// The models that the browser stores.
+import { PagelmError } from "../shared/errors.ts";
+import type { Op, Operations } from "../shared/protocol.ts";
+import type { DownloadOptions, LoadSource, StoredModel } from "../shared/types.ts";
+import { chooseBuilds } from "./builds.ts";
+import { list, must, refuse } from "./check.ts";
+import type { CallOptions } from "./client.ts";
+import { connect, sourceOf, wireModel } from "./engine.ts";
+import { checkModel, downloadOptions, isBlob } from "./params.ts";
+
 /** Models that are tested with each release. They are not hosted here: serve the files from anywhere. */
-export const models = {
+const tested = {
   "smollm2-135m": {
     name: "SmolLM2 135M Instruct",
     file: "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -8,3 +18,93 @@ export const models = {
     license: "Apache-2.0",
   },
 } as const;
+
+/** What `download`, `verify` and `import` did. */
+export interface Downloaded extends LoadSource {
+  /** Of each file, where it is known. */
+  sha256: (string | null)[];
+}
+
+/** One call to a worker of its own. */
+async function call<K extends Op>(
+  op: K,
+  input: (wasm: ReturnType<typeof chooseBuilds>) => Operations[K]["in"],
+  given: DownloadOptions,
+  options: CallOptions<K> = {},
+): Promise<Operations[K]["out"]> {
+  const wasm = chooseBuilds(given);
+  const client = await connect(given, wasm);
+  try {
+    return await client.call(op, input(wasm), options);
+  } finally {
+    client.end(new PagelmError("disposed", "the call is over"));
+  }
+}
+
+async function fetched(
+  model: string | URL,
+  given: DownloadOptions,
+  more: { verify: boolean; files?: Blob[] },
+): Promise<Downloaded> {
+  const checked = downloadOptions(given);
+  const { signal, onProgress } = checked;
+  const input = (wasm: ReturnType<typeof chooseBuilds>) => ({
+    model: nameOf(model),
+    source: { ...sourceOf(checked), cache: true },
+    wasm,
+    ...more,
+  });
+  const { source, sha256 } = await call("download", input, checked, { signal, onPiece: onProgress });
+  return { ...source, sha256 };
+}
+
+/** A stored model is named by its URL or shorthand. */
+function nameOf(model: string | URL): string {
+  checkModel(model);
+  const wire = wireModel(model);
+  if (typeof wire !== "string") refuse("model", "must be a URL or a shorthand: files of the user are not stored");
+  return wire;
+}
+
+export const models = {
+  tested,
+
+  /** What is stored, also of downloads that are not complete. */
+  list: (options: DownloadOptions = {}): Promise<StoredModel[]> =>
+    call("storedModels", () => ({}), downloadOptions(options)),
+
+  /**
+   * Fetches what is missing of a model and stores it. Its signal pauses it: what came is kept, and the next call goes on
+   * from there. Rejects with `not-stored` where the browser has no room.
+   */
+  download: (model: string | URL, options: DownloadOptions = {}): Promise<Downloaded> =>
+    fetched(model, options, { verify: false }),
+
+  /** Reads all that is stored of a model, makes the sums, and fetches what is damaged or missing. */
+  verify: (model: string | URL, options: DownloadOptions = {}): Promise<Downloaded> =>
+    fetched(model, options, { verify: true }),
+
+  /** Removes a model, or one file of it; returns the bytes that it had. */
+  delete: async (model: string | URL, options: DownloadOptions = {}): Promise<number> =>
+    call("removeModel", () => ({ model: nameOf(model) }), downloadOptions(options)),
+
+  /** Stores a file, or all parts in their order, as what comes from this URL. */
+  import: async (model: string | URL, files: Blob | Blob[], options: DownloadOptions = {}): Promise<Downloaded> => {
+    const given = Array.isArray(files) ? files : [files];
+    list("a File or Blob, or a list of them", must("a File or Blob", isBlob))(given, "files");
+    return fetched(model, options, { verify: false, files: given });
+  },
+
+  /** The files of a stored model, to be saved elsewhere. They are read from storage when they are used. */
+  export: async (model: string | URL, options: DownloadOptions = {}): Promise<File[]> =>
+    call("modelFiles", () => ({ model: nameOf(model) }), downloadOptions(options)),
+
+  /** Asks the browser not to remove what it stores when space is short; whether it agrees. */
+  persist: async (): Promise<boolean> => (await navigator.storage?.persist?.()) ?? false,
+
+  /** Bytes that this site has and may have, and whether the browser may remove them. */
+  estimate: async (): Promise<{ usage: number; quota: number; persisted: boolean }> => {
+    const { usage = 0, quota = 0 } = (await navigator.storage?.estimate?.()) ?? {};
+    return { usage, quota, persisted: (await navigator.storage?.persisted?.()) ?? false };
+  },
+};

@@ -41,6 +41,10 @@ export const HOST_CODES = [
   "http-status",
   /** The file on the server changed during the download. */
   "model-changed",
+  /** The file does not have the SHA-256 that is expected. */
+  "bad-checksum",
+  /** The browser does not store the file: there is no room, or this page may not. */
+  "not-stored",
   /** The engine's script or wasm file could not be loaded. */
   "engine-not-loaded",
   /** The worker died. */

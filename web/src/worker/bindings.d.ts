@@ -61,9 +61,17 @@ export interface BytesTarget {
 
 export interface Header {
   push(bytes: Uint8Array): boolean;
+  parts(): number;
+  part(): number;
   truncated(): ErrorData;
   info(options: Partial<OpenOptions>): ModelInfo;
   open(options: OpenOptions): Promise<Engine>;
+  free(): void;
+}
+
+export interface Sha256 {
+  push(bytes: Uint8Array): void;
+  finish(): string;
   free(): void;
 }
 
@@ -97,7 +105,11 @@ export interface Bindings {
   start(report: (message: string) => void, stop?: Int32Array): void;
   choose(facts: HostFacts): Choice;
   fallBack(facts: HostFacts, code: string, message: string): Choice | undefined;
-  Header: new (size?: number) => Header;
+  Header: {
+    new (size?: number): Header;
+    join(parts: Header[], starts: Float64Array, names: string[]): Header;
+  };
+  Sha256: new () => Sha256;
   threadsWanted(): number;
   joinEngine(): boolean;
   lendThread(): void;

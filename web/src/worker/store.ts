@@ -1,0 +1,433 @@
+// Files of models in the page's private file system (OPFS). Each has its bytes, in blocks, and a log that says which
+// blocks are there and what they hash to: whatever a crash, a full disk or a flipped bit did to them is found by reading.
+
+/** Bytes that are checked, stored and fetched again together. */
+export const BLOCK = 1 << 20;
+
+const FOLDER = "pagelm-models";
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** What the log says of the whole file. */
+export interface Meta {
+  url: string;
+  /** What the page asks for to get the model, of which this is part `part` of `parts`. */
+  model: string;
+  part: number;
+  parts: number;
+  name: string;
+  /** ETag or date of change at the server. */
+  version: string | null;
+  size: number | null;
+  sha256: string | null;
+  /** Whether all bytes together had that sum. */
+  checked: boolean;
+}
+
+/** What a log says. */
+interface Log {
+  meta: Meta;
+  /** The digest of each block that is there. */
+  blocks: Map<number, string>;
+}
+
+/** A record is a line, so that a torn one costs no other: its check sum, and a block's number and digest, or the `Meta`. */
+export function record(value: Meta | [block: number, digest?: string]): string {
+  const text = JSON.stringify(value);
+  return `\n${sum(text)} ${text}`;
+}
+
+/** The last word of each record that is whole. */
+export function readLog(text: string): Log | null {
+  let meta: Meta | null = null;
+  const blocks = new Map<number, string>();
+  for (const line of text.split("\n")) {
+    const body = line.slice(9);
+    if (line.slice(0, 8) !== sum(body)) continue;
+    const value = JSON.parse(body);
+    if (!Array.isArray(value)) meta = value;
+    else if (value[1]) blocks.set(value[0], value[1]);
+    else blocks.delete(value[0]);
+  }
+  return meta && { meta, blocks };
+}
+
+/** FNV-1a: it finds torn lines. */
+function sum(text: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash >>> 0).toString(16).padStart(8, "0");
+}
+
+/** Half of a SHA-256: browsers make it beside the worker, faster than any script could. */
+async function digest(bytes: Bytes): Promise<string> {
+  return hex(await crypto.subtle.digest("SHA-256", bytes)).slice(0, 32);
+}
+
+const hex = (bytes: ArrayBuffer) => Array.from(new Uint8Array(bytes), (b) => b.toString(16).padStart(2, "0")).join("");
+
+const lengthOf = (i: number, size: number) => Math.min(BLOCK, size - i * BLOCK);
+
+/** What may change in the URL of one file: signatures and their dates. */
+const VOLATILE =
+  /^(x-(amz|goog|oss|cos)-.*|expires|signature|key-pair-id|policy|(google|aws)access(key)?id|s[erpvt]|sig|sk\w+|token|hdnt[ls]|response-.*|download)$/i;
+
+/** A URL by which a file is known, whatever its signature. */
+export function stableUrl(url: string): string {
+  const stable = new URL(url);
+  stable.hash = "";
+  for (const name of [...stable.searchParams.keys()]) if (VOLATILE.test(name)) stable.searchParams.delete(name);
+  return stable.href;
+}
+
+const idOf = (url: string) => digest(new TextEncoder().encode(url));
+
+const complete = ({ meta, blocks }: Log) => meta.size !== null && blocks.size === Math.ceil(meta.size / BLOCK);
+
+/** Holds a lock until the function that it resolves to is called; null if others have it and `ifAvailable` is set. */
+function lock(id: string, options: LockOptions): Promise<(() => void) | null> {
+  return new Promise((resolve, reject) => {
+    const held = (got: Lock | null) => (got ? new Promise<void>(resolve) : resolve(null));
+    navigator.locks.request(`pagelm ${id}`, options, held as LockGrantedCallback<void>).catch(reject);
+  });
+}
+
+export interface OpenOptions {
+  /** Whether what is missing will be written; else only what is there is read. */
+  write: boolean;
+  /** Called if another page downloads the file, before that is waited for. */
+  onWait?: () => void;
+  signal?: AbortSignal | undefined;
+}
+
+/** All files of the store. */
+export class Store {
+  #folder: FileSystemDirectoryHandle;
+
+  private constructor(folder: FileSystemDirectoryHandle) {
+    this.#folder = folder;
+  }
+
+  /** Throws if the browser has no such file system, or does not give it to this page. */
+  static async open(): Promise<Store> {
+    const root = await navigator.storage.getDirectory();
+    return new Store(await root.getDirectoryHandle(FOLDER, { create: true }));
+  }
+
+  async *logs(): AsyncGenerator<Log & { id: string; bytes: number; complete: boolean }, void, void> {
+    for await (const name of this.#folder.keys()) {
+      const id = name.split(".log")[0] as string;
+      const log = id === name ? null : await this.#log(id);
+      if (!log) continue;
+      const sizes = [...log.blocks.keys()].map((i) => lengthOf(i, log.meta.size ?? Number.POSITIVE_INFINITY));
+      yield { ...log, id, bytes: sizes.reduce((a, b) => a + b, 0), complete: complete(log) };
+    }
+  }
+
+  async #log(id: string): Promise<Log | null> {
+    try {
+      return readLog(await (await this.file(id, "log")).text());
+    } catch {
+      return null;
+    }
+  }
+
+  async file(id: string, type: "gguf" | "log"): Promise<File> {
+    return (await this.#folder.getFileHandle(`${id}.${type}`)).getFile();
+  }
+
+  /** The entry of a file; a file that is known by its contents is found under another URL too. Null if there is none. */
+  async entry(meta: Meta, { write, onWait, signal }: OpenOptions): Promise<Entry | null> {
+    let id = await idOf(meta.url);
+    if (meta.sha256 && !(await this.#log(id))) {
+      for await (const log of this.logs()) if (log.meta.sha256 === meta.sha256) id = log.id;
+    }
+    for (;;) {
+      const reading = await lock(id, { mode: "shared", ifAvailable: true });
+      if (reading) {
+        const log = await this.#log(id);
+        if (log && (complete(log) || !write)) return Entry.open(this.#folder, id, log, reading, false);
+        reading();
+      }
+      if (!write) return null;
+      let writing = await lock(id, { ifAvailable: true });
+      if (!writing) {
+        onWait?.();
+        writing = await lock(id, signal ? { signal } : {});
+      }
+      const log = await this.#log(id);
+      if (log && complete(log)) writing!();
+      else return Entry.open(this.#folder, id, log ?? { meta, blocks: new Map() }, writing!, true);
+    }
+  }
+
+  /** Removes a file, unless it is in use. */
+  async remove(id: string): Promise<boolean> {
+    const release = await lock(id, { ifAvailable: true });
+    if (!release) return false;
+    for (const type of ["log", "gguf"]) await this.#folder.removeEntry(`${id}.${type}`).catch(() => {});
+    release();
+    return true;
+  }
+}
+
+/** A `FileSystemSyncAccessHandle`. */
+interface SyncFile {
+  read(bytes: Bytes, options: { at: number }): number;
+  write(bytes: Bytes, options: { at: number }): number;
+  getSize(): number;
+  flush(): void;
+  close(): void;
+}
+
+const syncFile = (file: FileSystemFileHandle, options = {}) =>
+  (file as unknown as { createSyncAccessHandle(options: object): Promise<SyncFile> }).createSyncAccessHandle(options);
+
+/** The files of a page that was killed are released a little later than its locks. */
+async function patiently<T>(open: () => Promise<T>): Promise<T> {
+  for (let left = 20; ; left--) {
+    try {
+      return await open();
+    } catch (e) {
+      if (!left) throw e;
+      await new Promise((go) => setTimeout(go, 50));
+    }
+  }
+}
+
+/** How many blocks are read ahead while the ones before are checked. */
+const AHEAD = 6;
+
+/** One file of the store, for one load. */
+export class Entry {
+  /** Why nothing is written any more. */
+  problem: string | null = null;
+  #folder: FileSystemDirectoryHandle;
+  #id: string;
+  #log: Log;
+  #release: () => void;
+  /** Null in an entry that is only read. */
+  #records: SyncFile | null = null;
+  #data: SyncFile | Blob | null = null;
+  /** Blocks of which only the start has come. */
+  #partial = new Map<number, { bytes: Bytes; filled: number }>();
+  #spare: Bytes[] = [];
+  #writing = new Set<Promise<void>>();
+
+  private constructor(folder: FileSystemDirectoryHandle, id: string, log: Log, release: () => void) {
+    this.#folder = folder;
+    this.#id = id;
+    this.#log = log;
+    this.#release = release;
+  }
+
+  static async open(
+    folder: FileSystemDirectoryHandle,
+    id: string,
+    log: Log,
+    release: () => void,
+    write: boolean,
+  ): Promise<Entry> {
+    const entry = new Entry(folder, id, log, release);
+    try {
+      await entry.#open(write);
+      return entry;
+    } catch (e) {
+      entry.close();
+      throw e;
+    }
+  }
+
+  async #open(write: boolean): Promise<void> {
+    const file = (type: string) => this.#folder.getFileHandle(`${this.#id}.${type}`, { create: write });
+    const data = await file("gguf");
+    // Several pages may read at once, where the browser knows this mode; elsewhere the second one reads a `File`.
+    if (!write) this.#data = await syncFile(data, { mode: "read-only" }).catch(() => data.getFile());
+    else {
+      this.#data = await patiently(() => syncFile(data));
+      const records = await file("log");
+      this.#records = await patiently(() => syncFile(records));
+      this.#append(this.meta);
+    }
+  }
+
+  get meta(): Meta {
+    return this.#log.meta;
+  }
+
+  get complete(): boolean {
+    return complete(this.#log);
+  }
+
+  /** Whether it can be written. */
+  get open(): boolean {
+    return this.#records !== null && this.problem === null;
+  }
+
+  /** Whether the block that begins at this byte is there. */
+  has(at: number): boolean {
+    return this.meta.size !== null && this.#log.blocks.has(at / BLOCK);
+  }
+
+  /** The blocks from byte `start` on, as far as they are there and whole. Their bytes are valid until the next is taken. */
+  async *read(start: number): AsyncGenerator<Bytes, void, void> {
+    const ahead: Promise<Bytes | null>[] = [];
+    let next = start / BLOCK;
+    for (;;) {
+      while (ahead.length < AHEAD && this.has(next * BLOCK)) ahead.push(this.#block(next++));
+      const bytes = await ahead.shift();
+      if (!bytes) {
+        await Promise.all(ahead);
+        return;
+      }
+      yield bytes;
+      this.#spare.push(bytes.buffer.byteLength === BLOCK ? new Uint8Array(bytes.buffer) : new Uint8Array(BLOCK));
+    }
+  }
+
+  async #block(i: number): Promise<Bytes | null> {
+    const length = lengthOf(i, this.meta.size!);
+    const at = i * BLOCK;
+    let bytes = (this.#spare.pop() ?? new Uint8Array(BLOCK)).subarray(0, length);
+    try {
+      if (this.#data instanceof Blob) {
+        bytes = new Uint8Array(await this.#data.slice(at, at + length).arrayBuffer());
+      } else if (this.#data!.read(bytes, { at }) !== length) return null;
+      return (await digest(bytes)) === this.#log.blocks.get(i) ? bytes : null;
+    } catch {
+      // The browser may take the file away.
+      return null;
+    }
+  }
+
+  /** Forgets the block at this byte, which could not be read: it is to be written again. */
+  async drop(at: number): Promise<void> {
+    await this.#writable();
+    this.#log.blocks.delete(at / BLOCK);
+    this.#append([at / BLOCK]);
+  }
+
+  /** Waits until nobody else reads it, if it was only read up to now. */
+  async #writable(): Promise<void> {
+    if (this.#records) return;
+    this.#closeFiles();
+    this.#release();
+    this.#release = (await lock(this.#id, {}))!;
+    await this.#open(true).catch((e) => this.#fail(e));
+  }
+
+  /** Takes what comes; whole blocks are written. */
+  write(offset: number, bytes: Bytes): void {
+    for (let at = 0; at < bytes.length; ) {
+      const i = Math.floor((offset + at) / BLOCK);
+      const inside = offset + at - i * BLOCK;
+      const length = Math.min(bytes.length - at, BLOCK - inside);
+      if (this.open && !this.#log.blocks.has(i)) {
+        if (inside === 0) this.#partial.set(i, { bytes: this.#spare.pop() ?? new Uint8Array(BLOCK), filled: 0 });
+        const block = this.#partial.get(i);
+        // A block that was not seen from its start on is left out.
+        if (block?.filled === inside) {
+          block.bytes.set(bytes.subarray(at, at + length), inside);
+          block.filled += length;
+          if (block.filled === BLOCK) this.#seal(i);
+        }
+      }
+      at += length;
+    }
+  }
+
+  #seal(i: number): void {
+    const block = this.#partial.get(i)!;
+    const bytes = block.bytes.subarray(0, block.filled);
+    this.#partial.delete(i);
+    try {
+      (this.#data as SyncFile).write(bytes, { at: i * BLOCK });
+    } catch (e) {
+      this.#fail(e);
+      return;
+    }
+    const sealed = digest(bytes).then((digest) => {
+      this.#spare.push(block.bytes);
+      this.#log.blocks.set(i, digest);
+      this.#append([i, digest]);
+      this.#writing.delete(sealed);
+    });
+    this.#writing.add(sealed);
+  }
+
+  /** Resolves once not too many blocks are on their way. */
+  async ready(): Promise<void> {
+    while (this.#writing.size >= AHEAD) await Promise.race(this.#writing);
+  }
+
+  /** Takes note of what is now known of the file. */
+  async note(known: Partial<Meta>): Promise<void> {
+    const now = { ...this.meta, ...known };
+    const grown = now.size !== this.meta.size;
+    if (JSON.stringify(now) === JSON.stringify(this.meta)) return;
+    await this.#writable();
+    this.#log.meta = now;
+    if (grown && now.size && this.open) {
+      const { quota = Number.POSITIVE_INFINITY, usage = 0 } = await navigator.storage.estimate();
+      const need = now.size - this.#log.blocks.size * BLOCK;
+      if (need > quota - usage) {
+        return this.#fail(`it needs ${need} bytes more, and the browser lets this site have ${quota - usage}`);
+      }
+    }
+    this.#append(now);
+  }
+
+  /** Writes what is left: the last block is shorter. */
+  async finish(known: Partial<Meta>): Promise<void> {
+    await this.note(known);
+    const { size } = this.meta;
+    for (const [i, { filled }] of this.#partial) if (size && filled === lengthOf(i, size)) this.#seal(i);
+    await Promise.all(this.#writing);
+    try {
+      if (!(this.#data instanceof Blob)) this.#data?.flush();
+      this.#records?.flush();
+    } catch (e) {
+      this.#fail(e);
+    }
+  }
+
+  /** Removes the file, whose bytes are of another one. */
+  async discard(): Promise<void> {
+    await Promise.all(this.#writing);
+    this.close();
+    const release = await lock(this.#id, {});
+    for (const type of ["log", "gguf"]) await this.#folder.removeEntry(`${this.#id}.${type}`).catch(() => {});
+    release!();
+  }
+
+  #append(value: Meta | [number, string?]): void {
+    if (!this.open) return;
+    try {
+      this.#records!.write(new TextEncoder().encode(record(value)), { at: this.#records!.getSize() });
+    } catch (e) {
+      this.#fail(e);
+    }
+  }
+
+  /** Gives up writing: the load goes on without. */
+  #fail(e: unknown): void {
+    this.problem ??= e instanceof Error ? `${e.name}: ${e.message}` : String(e);
+    this.#partial.clear();
+  }
+
+  #closeFiles(): void {
+    for (const file of [this.#data, this.#records]) {
+      try {
+        if (file && "close" in file) file.close();
+      } catch {
+        // The browser took it away.
+      }
+    }
+    this.#data = this.#records = null;
+  }
+
+  close(): void {
+    this.#closeFiles();
+    this.#release();
+  }
+}
