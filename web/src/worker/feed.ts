@@ -22,7 +22,7 @@ export interface Hash {
 }
 
 export interface FeedOptions extends RemoteOptions {
-  /** Bytes of one request. */
+  /** Bytes of the first request, whole blocks; later ones are larger. */
   segment?: number;
   /** Makes the sum of the whole file, where one is to be made. */
   hash?: (() => Hash) | undefined;
@@ -140,7 +140,7 @@ export class Feed {
   /** The bytes from `start` to before `end`, over as many connections as make it faster. */
   async *#fetch(start: number, end = Number.POSITIVE_INFINITY): AsyncGenerator<Piece, void, void> {
     const remote = this.#remote!;
-    const { segment = SEGMENT } = this.#options;
+    let { segment = SEGMENT } = this.#options;
     const open = this.#open;
     const limit = () => Math.min(end, remote.size ?? Number.POSITIVE_INFINITY);
     let next = start;
@@ -149,6 +149,7 @@ export class Feed {
         const from = next;
         const to = Math.min(from + segment, limit());
         next = to;
+        segment = Math.min(segment * 2, SEGMENT);
         const connection = await remote.connect(from, to);
         open.add(connection);
         const { size = null, version } = remote;

@@ -84,11 +84,23 @@ const idOf = (url: string) => digest(new TextEncoder().encode(url));
 
 const complete = ({ meta, blocks }: Log) => meta.size !== null && blocks.size === Math.ceil(meta.size / BLOCK);
 
-/** Holds a lock until the function that it resolves to is called; null if others have it and `ifAvailable` is set. */
-function lock(id: string, options: LockOptions): Promise<(() => void) | null> {
+/** Resolves once others may have the lock. */
+type Release = () => Promise<unknown>;
+
+/** Holds a lock until its release is called; null if others have it and `ifAvailable` is set. */
+function lock(id: string, options: LockOptions): Promise<Release | null> {
   return new Promise((resolve, reject) => {
-    const held = (got: Lock | null) => (got ? new Promise<void>(resolve) : resolve(null));
-    navigator.locks.request(`pagelm ${id}`, options, held as LockGrantedCallback<void>).catch(reject);
+    const held = (got: Lock | null) => {
+      if (!got) return resolve(null);
+      return new Promise<void>((release) => {
+        resolve(() => {
+          release();
+          return done;
+        });
+      });
+    };
+    const done = navigator.locks.request(`pagelm ${id}`, options, held as LockGrantedCallback<void>);
+    done.catch(reject);
   });
 }
 
@@ -142,22 +154,28 @@ export class Store {
     if (meta.sha256 && !(await this.#log(id))) {
       for await (const log of this.logs()) if (log.meta.sha256 === meta.sha256) id = log.id;
     }
+    const mayWait = signal ? { signal } : {};
+    let reading = await lock(id, { mode: "shared", ifAvailable: true });
     for (;;) {
-      const reading = await lock(id, { mode: "shared", ifAvailable: true });
       if (reading) {
         const log = await this.#log(id);
         if (log && (complete(log) || !write)) return Entry.open(this.#folder, id, log, reading, false);
-        reading();
+        await reading();
       }
       if (!write) return null;
       let writing = await lock(id, { ifAvailable: true });
       if (!writing) {
         onWait?.();
-        writing = await lock(id, signal ? { signal } : {});
+        writing = await lock(id, mayWait);
       }
       const log = await this.#log(id);
-      if (log && complete(log)) writing!();
-      else return Entry.open(this.#folder, id, log ?? { meta, blocks: new Map() }, writing!, true);
+      if (log && complete(log)) {
+        await writing!();
+        reading = await lock(id, { ...mayWait, mode: "shared" });
+        continue;
+      }
+      // Where the length is not known, nobody could say which blocks are whole.
+      return Entry.open(this.#folder, id, log?.meta.size ? log : { meta, blocks: new Map() }, writing!, true);
     }
   }
 
@@ -166,7 +184,7 @@ export class Store {
     const release = await lock(id, { ifAvailable: true });
     if (!release) return false;
     for (const type of ["log", "gguf"]) await this.#folder.removeEntry(`${id}.${type}`).catch(() => {});
-    release();
+    await release();
     return true;
   }
 }
@@ -205,7 +223,7 @@ export class Entry {
   #folder: FileSystemDirectoryHandle;
   #id: string;
   #log: Log;
-  #release: () => void;
+  #release: Release;
   /** Null in an entry that is only read. */
   #records: SyncFile | null = null;
   #data: SyncFile | Blob | null = null;
@@ -214,7 +232,7 @@ export class Entry {
   #spare: Bytes[] = [];
   #writing = new Set<Promise<void>>();
 
-  private constructor(folder: FileSystemDirectoryHandle, id: string, log: Log, release: () => void) {
+  private constructor(folder: FileSystemDirectoryHandle, id: string, log: Log, release: Release) {
     this.#folder = folder;
     this.#id = id;
     this.#log = log;
@@ -225,7 +243,7 @@ export class Entry {
     folder: FileSystemDirectoryHandle,
     id: string,
     log: Log,
-    release: () => void,
+    release: Release,
     write: boolean,
   ): Promise<Entry> {
     const entry = new Entry(folder, id, log, release);
@@ -311,7 +329,7 @@ export class Entry {
   async #writable(): Promise<void> {
     if (this.#records) return;
     this.#closeFiles();
-    this.#release();
+    await this.#release();
     this.#release = (await lock(this.#id, {}))!;
     await this.#open(true).catch((e) => this.#fail(e));
   }
@@ -428,6 +446,6 @@ export class Entry {
 
   close(): void {
     this.#closeFiles();
-    this.#release();
+    void this.#release();
   }
 }
