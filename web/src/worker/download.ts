@@ -28,17 +28,15 @@ export async function download(wasm: Bindings, r: Operations["download"]["in"], 
       throw new PagelmError("invalid-argument", message, "files");
     }
     try {
-      let loaded = 0;
       for (const feed of files.feeds) {
         feed.spread = true;
-        for await (const { bytes, from } of feed.pieces()) {
-          loaded += bytes.length;
-          meter.note({ phase: "weights", loaded, total: files.size, from });
+        for await (const { from } of feed.pieces()) {
+          meter.note({ phase: "weights", loaded: files.loaded, total: files.size, from });
           refuse(files);
         }
       }
       refuse(files);
-      meter.note({ phase: "ready", loaded, total: loaded });
+      meter.note({ phase: "ready", loaded: files.loaded, total: files.loaded });
       return { source: files.source, sha256: files.feeds.map((feed) => feed.sum ?? feed.entry?.meta.sha256 ?? null) };
     } finally {
       files.close();

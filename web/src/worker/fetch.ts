@@ -55,12 +55,16 @@ export class Remote {
   version: string | null = null;
   /** Whether the server sends ranges; as long as nothing was asked, it is not known. */
   ranged: boolean | undefined;
+  /** Whether no range is asked for: some servers forbid it to other origins, or compress what they cut. */
+  #plain: boolean;
   /** Where the URL leads to: often an address for a short time. */
   #final: string | null = null;
 
   constructor(url: string, options: RemoteOptions) {
     this.url = url;
     this.options = options;
+    // A page may not give a range for what is not on a server.
+    this.#plain = !url.startsWith("http");
     this.get = options.fetch ?? ((...args) => fetch(...args));
   }
 
@@ -76,8 +80,8 @@ export class Remote {
 
   async request(range: string, signal: AbortSignal): Promise<Response> {
     const url = this.#final ?? this.url;
-    // A page may not give a range for what is not on a server. `If-Range` would take a preflight: answers are compared.
-    const headers = new Headers(url.startsWith("http") ? { Range: range } : {});
+    // `If-Range` would take a preflight: answers are compared.
+    const headers = new Headers(this.#plain ? {} : { Range: range });
     if (originOf(url) === originOf(this.url)) {
       for (const [name, value] of Object.entries(this.options.headers ?? {})) headers.set(name, value);
     }
@@ -90,6 +94,8 @@ export class Remote {
       response = await this.get(url, { headers, signal });
     } catch (e) {
       if (this.#final && !signal.aborted) return forget();
+      // The next try is the other way.
+      if (this.ranged === undefined && url.startsWith("http")) this.#plain = !this.#plain;
       throw e;
     }
     const { status } = response;

@@ -91,6 +91,12 @@ export class ModelFiles {
     return Number.isNaN(size) ? undefined : size;
   }
 
+  /** Bytes that came up to now. */
+  get loaded(): number {
+    const { network, cache, file } = this.source;
+    return network + cache + file;
+  }
+
   /** What came from where, and whether it is stored. */
   get source(): LoadSource {
     const of = (from: From) => this.feeds.reduce((sum, feed) => sum + feed.taken[from], 0);

@@ -30,7 +30,7 @@ export async function load(
     const { threads, why } = await startThreads(started, (ports) => task.threads(ports));
     if (task.signal.aborted) throw abortError();
     info.wasm = wasmInfo(started, info.backend, threads, why);
-    const bytes = info.model.weightBytes ?? 0;
+    const bytes = info.source.network + info.source.cache + info.source.file;
     meter.note({ phase: "ready", loaded: bytes, total: bytes });
     return info;
   } catch (e) {
@@ -63,14 +63,15 @@ async function loadWeights(started: Started, r: In<"load">, task: Task, meter: M
   let opened: Awaited<ReturnType<typeof open>> | null = null;
   let header: Header | null = null;
   try {
-    const note = (loaded: number, { from }: Piece) => meter.note({ phase: "header", loaded, total: files.size, from });
-    const heads = await headersOf(started.wasm, files, note);
+    const note = (phase: "header" | "weights", { from }: Piece) =>
+      meter.note({ phase, loaded: files.loaded, total: files.size, from });
+    const heads = await headersOf(started.wasm, files, (piece) => note("header", piece));
     header = heads.header;
     opened = await open(started, header, r);
     const { engine, upload, info } = opened;
-    const take = async (start: number, { offset, bytes, from }: Piece) => {
-      await upload.take(start + offset, bytes);
-      meter.note({ phase: "weights", ...engine.progress(), from });
+    const take = async (start: number, piece: Piece) => {
+      await upload.take(start + piece.offset, piece.bytes);
+      note("weights", piece);
     };
     for (const { feed, start, held, rest } of heads.parts) {
       feed.spread = true;
@@ -107,10 +108,9 @@ interface Head {
 }
 
 /** Reads the headers of all files, which may be given in any order, as one. */
-async function headersOf(wasm: Bindings, files: ModelFiles, note: (loaded: number, piece: Piece) => void) {
+async function headersOf(wasm: Bindings, files: ModelFiles, note: (piece: Piece) => void) {
   const found: (Omit<Head, "start"> & { header: Header })[] = [];
   try {
-    let loaded = 0;
     for (const feed of files.feeds) {
       const rest = feed.pieces();
       // How long the file is, its server says with the first piece.
@@ -120,8 +120,7 @@ async function headersOf(wasm: Bindings, files: ModelFiles, note: (loaded: numbe
       for (; ; next = await rest.next()) {
         if (next.done) throw header.truncated();
         const { bytes } = next.value;
-        loaded += bytes.length;
-        note(loaded, next.value);
+        note(next.value);
         if (!header.push(bytes)) continue;
         // Only the last one's bytes stay as they are until the weights are taken.
         found.at(-1)!.held = { ...next.value, bytes: found.length < files.feeds.length ? bytes.slice() : bytes };
