@@ -68,12 +68,7 @@ impl Header {
         thrown(self.reader.truncated())
     }
 
-    /// How many files the model is split into, by what this one says of it: 1 where it is whole.
-    pub fn parts(&self) -> Result<u32, JsValue> {
-        Ok(self.gguf()?.split().map_err(thrown)?.map_or(1, |part| part.count))
-    }
-
-    /// Which of them this is, from 0 up.
+    /// Which part of a split model this is, from 0 up; 0 where it is whole.
     pub fn part(&self) -> Result<u32, JsValue> {
         Ok(self.gguf()?.split().map_err(thrown)?.map_or(0, |part| part.no))
     }

@@ -279,8 +279,7 @@ function hinted(e: unknown, model: ModelRef): unknown {
   if (!(e instanceof PagelmError) || (e.code !== "http-status" && e.code !== "not-gguf")) return e;
   // Not a scheme before a colon, and not clearly a path.
   if (typeof model !== "string" || !/^\w[\w.-]*\//.test(model)) return e;
-  const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";
-  const hint = `${model} was taken for a path beside this page; files of Hugging Face have addresses such as ${file}`;
+  const hint = `${model} was taken for a path beside this page; files of Hugging Face are hf:OWNER/NAME/FILE.gguf`;
   return new PagelmError(e.code, `${e.message}; ${hint}`, e.place, { cause: e });
 }
 

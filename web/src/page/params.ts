@@ -51,9 +51,7 @@ const file: Check = (value, at) => {
   if (username || password) refuse(at, "must not have a user name or password; browsers do not fetch such URLs");
   const fetched = ["http:", "https:", "hf:", "blob:", "data:", globalThis.location?.protocol];
   if (fetched.includes(protocol) || protocol.endsWith("-extension:")) return;
-  const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";
-  const remedy = `give the https address of the file itself, such as ${file}`;
-  refuse(at, `is ${shown(String(value))}, and pages cannot fetch from ${protocol}; ${remedy}`);
+  refuse(at, `is ${shown(String(value))}, and pages cannot fetch from ${protocol}; give an https address`);
 };
 
 /** What to give instead of values that can be mistaken for a model. */

@@ -61,7 +61,6 @@ export interface BytesTarget {
 
 export interface Header {
   push(bytes: Uint8Array): boolean;
-  parts(): number;
   part(): number;
   truncated(): ErrorData;
   info(options: Partial<OpenOptions>): ModelInfo;
@@ -81,7 +80,6 @@ export interface Engine {
   write(weight: number, offset: number, bytes: Uint8Array): void;
   queue(): GPUQueue | null;
   check(): void;
-  progress(): { loaded: number; total: number };
   finish(): void;
   prefill(ids: Uint32Array): Promise<Float32Array>;
   decode(id: number): Promise<Float32Array>;

@@ -11,7 +11,7 @@ export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
   /** Whether what comes is stored; else only what is stored is used. */
   write: boolean;
   /** Called if another page downloads a file, before that is waited for. */
-  onWait?: () => void;
+  onWait?: (() => void) | undefined;
   /** Whose sums are used, where one is known. */
   wasm: Bindings | null;
   /** Makes the sum of every file, known or not. */
@@ -45,7 +45,7 @@ export class ModelFiles {
       if (source.cache) store = await Store.open();
       else this.#why = "cache is false";
     } catch (e) {
-      this.#why = `the browser gives this page no storage: ${(e as Error).message}`;
+      this.#why = `the browser gives no storage: ${(e as Error).message}`;
     }
     const parts = await partsOf(model, source, store, remote);
     for (const [i, found] of parts.entries()) {
@@ -72,12 +72,12 @@ export class ModelFiles {
     const { name, sha256 } = part;
     const meta = { ...of, url: stableUrl(part.url), name, sha256, version: null, size: null, checked: false };
     try {
-      const entry = await store.entry(meta, { write, ...(onWait && { onWait }), signal });
-      // The server has another file under this name now.
-      const other = sha256 && entry?.meta.sha256 && entry.meta.sha256 !== sha256;
-      if (!other) return entry;
-      await entry.discard();
-      return await store.entry(meta, { write, signal });
+      for (;;) {
+        const entry = await store.entry(meta, { write, onWait, signal });
+        // Another file may have had this address before.
+        if (!sha256 || (entry?.meta.sha256 ?? sha256) === sha256) return entry;
+        await entry!.discard();
+      }
     } catch (e) {
       if (signal?.aborted) throw e;
       this.#why = `the browser did not open the file: ${(e as Error).message}`;

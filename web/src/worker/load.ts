@@ -135,8 +135,7 @@ async function headersOf(wasm: Bindings, files: ModelFiles, note: (piece: Piece)
       const start = end;
       const { size, part } = head.feed;
       if (size === undefined) {
-        const message = "its server does not say how long it is, which the parts of a split model need";
-        throw new PagelmError("split-file", message, part.name);
+        throw new PagelmError("split-file", "its server does not say how long this part is", part.name);
       }
       end += size;
       return { ...head, start };

@@ -82,8 +82,8 @@ const SHORTHAND = /^hf:([^/:@]+\/[^/:@]+)(?:@([^/:]+))?(?:\/([^:]+)|:([^/:]+))?$
 async function inHub(model: string, source: WireSource, options: RemoteOptions): Promise<Part[]> {
   const [, repo, revision = "main", file, tag] = SHORTHAND.exec(model) ?? [];
   if (!repo) {
-    const want = "must be hf:OWNER/REPO/FILE.gguf or hf:OWNER/REPO:QUANTISATION, such as hf:OWNER/REPO:Q4_K_M";
-    throw new PagelmError("invalid-argument", `${model} ${want}`, "model");
+    const want = "hf:OWNER/REPO/FILE.gguf or hf:OWNER/REPO:QUANTISATION";
+    throw new PagelmError("invalid-argument", `${model} must be ${want}`, "model");
   }
   const hub = (source.hub ?? HUB).replace(/\/+$/, "");
   const listed = `${hub}/api/models/${repo}/tree/${revision}?recursive=true`;
@@ -103,7 +103,7 @@ async function inHub(model: string, source: WireSource, options: RemoteOptions):
   return wanted.map((path) => {
     const found = files.find((f) => f.path === path);
     if (!found) {
-      throw new PagelmError("http-status", `there is no ${path} in it; it has ${paths.join(", ") || "no GGUF"}`, repo);
+      throw new PagelmError("http-status", `there is no ${path} in it; it has ${paths}`, repo);
     }
     const { sha256 } = source;
     return partOf(url(path), wanted.length === 1 && sha256 ? sha256 : (found.lfs?.oid ?? null));
@@ -134,12 +134,8 @@ export function choose(paths: string[], where: string, tag?: string): string[][]
   const all = [...models.values()];
   const found = tag ? all.filter(([first]) => tagOf(first!) === tag.toUpperCase()) : all;
   if (found.length === 1) return found;
-  const has = all.map(([first]) => (tag && !found.length ? (tagOf(first!) ?? first) : first));
+  const has = new Set(all.map(([first]) => (tag && !found.length && tagOf(first!)) || first));
   const what = tag ? `files of ${tag}` : "models";
-  const remedy = found.length ? "name one of them" : "name another one";
-  throw new PagelmError(
-    "invalid-argument",
-    `${where} has ${found.length} ${what}: ${remedy}, it has ${[...new Set(has)].join(", ") || "no GGUF file"}`,
-    "model",
-  );
+  const message = `${where} has ${found.length} ${what}: name one of ${[...has].join(", ") || "its files"}`;
+  throw new PagelmError("invalid-argument", message, "model");
 }

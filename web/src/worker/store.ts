@@ -108,7 +108,7 @@ export interface OpenOptions {
   /** Whether what is missing will be written; else only what is there is read. */
   write: boolean;
   /** Called if another page downloads the file, before that is waited for. */
-  onWait?: () => void;
+  onWait?: (() => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -389,7 +389,7 @@ export class Entry {
       const { quota = Number.POSITIVE_INFINITY, usage = 0 } = await navigator.storage.estimate();
       const need = now.size - this.#log.blocks.size * BLOCK;
       if (need > quota - usage) {
-        return this.#fail(`it needs ${need} bytes more, and the browser lets this site have ${quota - usage}`);
+        return this.#fail(`it needs ${need} bytes more, the browser gives ${quota - usage}`);
       }
     }
     this.#append(now);

@@ -191,7 +191,7 @@ test("what cannot fit is not begun to be stored", async (t) => {
   storage.quota = SIZE - 1;
   const { body, whyNotStored } = await load(url(A));
   assert.ok(body.equals(bytes));
-  assert.match(whyNotStored ?? "", /needs 7352377 bytes more, and the browser lets this site have 73\d+/);
+  assert.match(whyNotStored ?? "", /needs 7352377 bytes more, the browser gives 73\d+/);
   assert.ok(storage.used < 1000);
 });
 
