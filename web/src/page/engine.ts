@@ -6,6 +6,7 @@ import type {
   AssetOptions,
   CanRunOptions,
   EngineInfo,
+  EngineMemory,
   EngineOptions,
   EngineStats,
   GenerateParams,
@@ -177,6 +178,16 @@ export class Engine {
 
   stats(): Promise<EngineStats> {
     return this.#client.call("stats", {});
+  }
+
+  /** What it holds, by purpose: all 0 once it is disposed of. */
+  async memory(): Promise<EngineMemory> {
+    if (this.ended) return { weights: 0, cache: 0, scratch: 0, module: 0 };
+    const { memory, wasmBytes, backend } = await this.stats();
+    const { weights, kv: cache, scratch } = memory;
+    // On the CPU all of it lies in the module.
+    const inside = backend === "webgpu" ? 0 : weights + cache + scratch;
+    return { weights, cache, scratch, module: Math.max(wasmBytes - inside, 0) };
   }
 
   /** Frees everything immediately. Pending calls reject with `disposed`. */

@@ -269,6 +269,16 @@ export interface Memory {
   scratch: number;
 }
 
+/** Bytes, on the GPU or, on the CPU, in the memory of the module. */
+export interface EngineMemory {
+  weights: number;
+  /** Keys and values, and recurrent states. */
+  cache: number;
+  scratch: number;
+  /** The module's memory apart from those: its code's data, tokenizer, and what it had to spare. */
+  module: number;
+}
+
 /** The cost of a decoded token on the GPU. */
 export interface Profile {
   /** Tokens in the cache before it. */

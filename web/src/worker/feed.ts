@@ -1,9 +1,10 @@
 // The bytes of one file of a model: what is stored is read, what is missing is fetched, checked and stored on the way.
 
 import { PagelmError } from "../shared/errors.ts";
+import type { Entry } from "./entry.ts";
 import { type Bytes, type Connection, Remote, type RemoteOptions } from "./fetch.ts";
+import { BLOCK } from "./log.ts";
 import type { Part } from "./source.ts";
-import { BLOCK, type Entry } from "./store.ts";
 
 export type From = "network" | "cache" | "file";
 

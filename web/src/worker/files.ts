@@ -3,9 +3,11 @@ import type { Bindings } from "#bindings";
 import { PagelmError } from "../shared/errors.ts";
 import type { WireModel, WireSource } from "../shared/protocol.ts";
 import type { LoadSource, StoredModel } from "../shared/types.ts";
+import type { Entry } from "./entry.ts";
 import { Feed, type FeedOptions, type From } from "./feed.ts";
+import type { Meta } from "./log.ts";
 import { type Part, partsOf } from "./source.ts";
-import { type Entry, type Meta, Store, stableUrl } from "./store.ts";
+import { Store, stableUrl } from "./store.ts";
 
 export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
   /** Whether what comes is stored; else only what is stored is used. */

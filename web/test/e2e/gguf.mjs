@@ -56,33 +56,33 @@ const number = (/** @type {string} */ name, /** @type {number} */ value) =>
   Buffer.concat([string(name), int(4, 4), int(value, 4)]);
 const aligned = (/** @type {Buffer} */ bytes) => Buffer.concat([bytes, Buffer.alloc((32 - (bytes.length % 32)) % 32)]);
 
-/** @param {Buffer[]} keys @param {number} pairs @param {Tensor[]} tensors */
-function written(keys, pairs, tensors) {
+/** The start of a file with these tensors, up to their bytes. @param {Buffer[]} keys @param {number} pairs @param {{ info: Buffer, length: number }[]} tensors */
+function head(keys, pairs, tensors) {
   let offset = 0;
-  const infos = tensors.map(({ info, bytes }) => {
-    const placed = Buffer.concat([info, int(offset, 8)]);
-    offset += aligned(bytes).length;
-    return placed;
+  const infos = tensors.map(({ info, length }) => {
+    offset += length;
+    return Buffer.concat([info, int(offset - length, 8)]);
   });
-  const head = Buffer.concat([
-    Buffer.from("GGUF"),
-    int(3, 4),
-    int(tensors.length, 8),
-    int(pairs, 8),
-    ...keys,
-    ...infos,
-  ]);
-  return Buffer.concat([aligned(head), ...tensors.map((t) => aligned(t.bytes))]);
+  const start = [Buffer.from("GGUF"), int(3, 4), int(tensors.length, 8), int(pairs, 8)];
+  return aligned(Buffer.concat([...start, ...keys, ...infos]));
 }
 
-/** The same model in a longer file: with so many bytes that it does not need. @param {Buffer} file @param {number} more */
-export function padded(file, more) {
+const laid = (/** @type {Tensor[]} */ tensors) =>
+  tensors.map(({ info, bytes }) => ({ info, length: aligned(bytes).length, bytes: aligned(bytes) }));
+
+/**
+ * The same model in a longer file, in whose middle are as many bytes more, which it does not need: what is before them,
+ * and what is after. @param {Buffer} file @param {number} more a multiple of 32
+ */
+export function longer(file, more) {
   const { keys, pairs, tensors } = layout(file);
-  const bytes = Buffer.alloc(more);
-  for (let i = 0; i + 4 <= more; i += 4) bytes.writeUInt32LE(Math.imul(i + 1, 2654435761) >>> 0, i);
+  const own = laid(tensors);
   // Tensors of images are left out.
   const info = Buffer.concat([string("v.more"), int(1, 4), int(more / 4, 8), int(0, 4)]);
-  return written([keys], pairs, [{ info, bytes }, ...tensors]);
+  return {
+    before: head([keys], pairs, [{ info, length: more }, ...own]),
+    after: Buffer.concat(own.map((t) => t.bytes)),
+  };
 }
 
 /** The same model in so many files. @param {Buffer} file @param {number} count */
@@ -91,6 +91,8 @@ export function inParts(file, count) {
   const each = Math.ceil(tensors.length / count);
   return Array.from({ length: count }, (_, i) => {
     const split = [number("split.no", i), number("split.count", count), number("split.tensors.count", tensors.length)];
-    return written([...(i ? [] : [keys]), ...split], (i ? 0 : pairs) + 3, tensors.slice(i * each, (i + 1) * each));
+    const own = laid(tensors.slice(i * each, (i + 1) * each));
+    const start = head([...(i ? [] : [keys]), ...split], (i ? 0 : pairs) + 3, own);
+    return Buffer.concat([start, ...own.map((t) => t.bytes)]);
   });
 }

@@ -199,6 +199,12 @@ const e2e = {
   stats: () => loaded().stats(),
   profile: (/** @type {Parameters<import("pagelm").Engine["profile"]>[0]} */ options) => loaded().profile(options),
   dispose: () => engine?.dispose(),
+  /** What the engine holds, and then that it is gone. */
+  async memoryAround() {
+    const before = await loaded().memory();
+    loaded().dispose();
+    return { before, after: await loaded().memory() };
+  },
 
   /** What a cache of the browser holds. @param {string} name */
   async kept(name) {

@@ -16,7 +16,7 @@ import { fileURLToPath } from "node:url";
 import { launch } from "../../tools/browsers.mjs";
 import { cache } from "../../tools/cache.mjs";
 import { serve } from "../../tools/serve.mjs";
-import { inParts, padded } from "./gguf.mjs";
+import { inParts, longer } from "./gguf.mjs";
 import { retyped, TYPES } from "./retyped.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
@@ -90,7 +90,9 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
   const unknown = Buffer.concat([tiny.subarray(0, 24), entry, tiny.subarray(24)]);
   unknown.writeUInt32LE(unknown.readUInt32LE(16) + 1, 16);
   writeFileSync(join(made, "unknown.gguf"), unknown);
-  writeFileSync(join(made, "long.gguf"), padded(tiny, LONG));
+  const { before, after: rest } = longer(tiny, LONG);
+  const more = Buffer.from(Uint32Array.from({ length: LONG / 4 }, (_, i) => Math.imul(i + 1, 2654435761)).buffer);
+  writeFileSync(join(made, "long.gguf"), Buffer.concat([before, more, rest]));
   for (const folder of ["split", "lost", "short"]) {
     mkdirSync(join(made, folder));
     for (const [i, part] of inParts(tiny, 3).entries()) {
@@ -146,5 +148,5 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
     }
     return { page, call };
   }
-  return { server, browser, mounts, open, ...(await open("/page.html")) };
+  return { server, browser, mounts, made, open, ...(await open("/page.html")) };
 }

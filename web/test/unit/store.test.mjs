@@ -16,7 +16,8 @@ const bytes = Buffer.from(Uint8Array.from({ length: SIZE }, (_, i) => (i * 7 + (
 const SHA256 = createHash("sha256").update(bytes).digest("hex");
 const dir = mkdtempSync(join(tmpdir(), "pagelm-store-"));
 const { ModelFiles, removeModel, storedModels, modelFiles } = await source("worker/files.ts");
-const { readLog, record, stableUrl } = await source("worker/store.ts");
+const { readLog, record } = await source("worker/log.ts");
+const { stableUrl } = await source("worker/store.ts");
 
 /** SHA-256 as the engine's module has it. */
 class Sha256 {
