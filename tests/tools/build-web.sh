@@ -81,13 +81,15 @@ if [ "${WASM_OPT:-1}" = 1 ] && [ -e $out/base ] && [ -e $out/threads ]; then
   same threads base >$out/base/pagelm.js
 fi
 
-# The scripts of all of them, for the worker.
-i=0
+# The scripts of all of them, for the worker, each under the name of the build that has it.
+script() {
+  local other=$(sed -n 's|^export \* from "../\(.*\)/pagelm.js";|\1|p' "$out/$1/pagelm.js")
+  if [ "$other" ]; then script "$other"; else echo "${1/-/_}"; fi
+}
 {
-  for name in $builds; do echo "import * as glue$((i++)) from \"./$name/pagelm.js\";"; done
-  i=0
+  for name in $builds; do script "$name"; done | sort -u | sed 's|.*|import * as & from "./&/pagelm.js";|; s|from "./threads_|from "./threads-|'
   echo 'export const builds = {'
-  for name in $builds; do echo "  \"$name\": glue$((i++)),"; done
+  for name in $builds; do echo "  \"$name\": $(script "$name"),"; done
   echo '};'
 } >$out/builds.js
 

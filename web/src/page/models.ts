@@ -1,6 +1,6 @@
 // The models that the browser stores.
 import { PagelmError } from "../shared/errors.ts";
-import type { Op, Operations } from "../shared/protocol.ts";
+import type { Op, Operations, WasmOptions } from "../shared/protocol.ts";
 import type { DownloadOptions, LoadSource, StoredModel } from "../shared/types.ts";
 import { chooseBuilds } from "./builds.ts";
 import { list, must, refuse } from "./check.ts";
@@ -28,14 +28,16 @@ export interface Downloaded extends LoadSource {
 /** One call to a worker of its own. */
 async function call<K extends Op>(
   op: K,
-  input: (wasm: ReturnType<typeof chooseBuilds>) => Operations[K]["in"],
-  given: DownloadOptions,
-  options: CallOptions<K> = {},
+  options: DownloadOptions,
+  input: (wasm: WasmOptions, options: DownloadOptions) => Operations[K]["in"],
 ): Promise<Operations[K]["out"]> {
+  const given = downloadOptions(options);
   const wasm = chooseBuilds(given);
+  const message = input(wasm, given);
   const client = await connect(given, wasm);
   try {
-    return await client.call(op, input(wasm), options);
+    const { signal, onProgress } = given;
+    return await client.call(op, message, { signal, onPiece: onProgress as CallOptions<K>["onPiece"] });
   } finally {
     client.end(new PagelmError("disposed", "the call is over"));
   }
@@ -43,18 +45,17 @@ async function call<K extends Op>(
 
 async function fetched(
   model: string | URL,
-  given: DownloadOptions,
+  options: DownloadOptions,
   more: { verify: boolean; files?: Blob[] },
 ): Promise<Downloaded> {
-  const checked = downloadOptions(given);
-  const { signal, onProgress } = checked;
-  const input = (wasm: ReturnType<typeof chooseBuilds>) => ({
-    model: nameOf(model),
-    source: { ...sourceOf(checked), cache: true },
+  const name = nameOf(model);
+  const input = (wasm: WasmOptions, given: DownloadOptions) => ({
+    model: name,
+    source: sourceOf(given),
     wasm,
     ...more,
   });
-  const { source, sha256 } = await call("download", input, checked, { signal, onPiece: onProgress });
+  const { source, sha256 } = await call("download", options, input);
   return { ...source, sha256 };
 }
 
@@ -70,8 +71,7 @@ export const models = {
   tested,
 
   /** What is stored, also of downloads that are not complete. */
-  list: (options: DownloadOptions = {}): Promise<StoredModel[]> =>
-    call("storedModels", () => ({}), downloadOptions(options)),
+  list: (options: DownloadOptions = {}): Promise<StoredModel[]> => call("storedModels", options, () => ({})),
 
   /**
    * Fetches what is missing of a model and stores it. Its signal pauses it: what came is kept, and the next call goes on
@@ -86,7 +86,7 @@ export const models = {
 
   /** Removes a model, or one file of it; returns the bytes that it had. */
   delete: async (model: string | URL, options: DownloadOptions = {}): Promise<number> =>
-    call("removeModel", () => ({ model: nameOf(model) }), downloadOptions(options)),
+    call("removeModel", options, () => ({ model: nameOf(model) })),
 
   /** Stores a file, or all parts in their order, as what comes from this URL. */
   import: async (model: string | URL, files: Blob | Blob[], options: DownloadOptions = {}): Promise<Downloaded> => {
@@ -97,7 +97,7 @@ export const models = {
 
   /** The files of a stored model, to be saved elsewhere. They are read from storage when they are used. */
   export: async (model: string | URL, options: DownloadOptions = {}): Promise<File[]> =>
-    call("modelFiles", () => ({ model: nameOf(model) }), downloadOptions(options)),
+    call("modelFiles", options, () => ({ model: nameOf(model) })),
 
   /** Asks the browser not to remove what it stores when space is short; whether it agrees. */
   persist: async (): Promise<boolean> => (await navigator.storage?.persist?.()) ?? false,

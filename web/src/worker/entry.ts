@@ -66,26 +66,20 @@ export class Entry {
   #spare: Bytes[] = [];
   #writing = new Set<Promise<void>>();
 
-  private constructor(folder: FileSystemDirectoryHandle, id: string, log: Log, release: Release) {
+  constructor(folder: FileSystemDirectoryHandle, id: string, log: Log, release: Release) {
     this.#folder = folder;
     this.#id = id;
     this.#log = log;
     this.#release = release;
   }
 
-  static async open(
-    folder: FileSystemDirectoryHandle,
-    id: string,
-    log: Log,
-    release: Release,
-    write: boolean,
-  ): Promise<Entry> {
-    const entry = new Entry(folder, id, log, release);
+  /** Opens it to be read or also written. */
+  async opened(write: boolean): Promise<this> {
     try {
-      await entry.#open(write);
-      return entry;
+      await this.#open(write);
+      return this;
     } catch (e) {
-      entry.close();
+      this.close();
       throw e;
     }
   }

@@ -4,7 +4,7 @@ import { PagelmError } from "../shared/errors.ts";
 import type { WireModel, WireSource } from "../shared/protocol.ts";
 import type { LoadSource, StoredModel } from "../shared/types.ts";
 import type { Entry } from "./entry.ts";
-import { Feed, type FeedOptions, type From } from "./feed.ts";
+import { Feed, type FeedOptions } from "./feed.ts";
 import type { Meta } from "./log.ts";
 import { type Part, partsOf } from "./source.ts";
 import { Store, stableUrl } from "./store.ts";
@@ -88,9 +88,7 @@ export class ModelFiles {
   }
 
   get size(): number | undefined {
-    const sizes = this.feeds.map((feed) => feed.size ?? Number.NaN);
-    const size = sizes.reduce((a, b) => a + b, 0);
-    return Number.isNaN(size) ? undefined : size;
+    return this.feeds.reduce((sum, feed) => sum + (feed.size ?? Number.NaN), 0) || undefined;
   }
 
   /** Bytes that came up to now. */
@@ -101,16 +99,16 @@ export class ModelFiles {
 
   /** What came from where, and whether it is stored. */
   get source(): LoadSource {
-    const of = (from: From) => this.feeds.reduce((sum, feed) => sum + feed.taken[from], 0);
-    const problem = this.#why ?? this.feeds.find((feed) => feed.entry?.problem)?.entry?.problem ?? null;
-    const stored = this.feeds.every((feed) => feed.entry?.complete);
-    return {
-      network: of("network"),
-      cache: of("cache"),
-      file: of("file"),
-      stored,
-      whyNotStored: stored ? null : problem,
-    };
+    const all: LoadSource = { network: 0, cache: 0, file: 0, stored: true, whyNotStored: this.#why };
+    for (const { taken, entry } of this.feeds) {
+      all.network += taken.network;
+      all.cache += taken.cache;
+      all.file += taken.file;
+      all.stored &&= entry?.complete === true;
+      all.whyNotStored ??= entry?.problem ?? null;
+    }
+    if (all.stored) all.whyNotStored = null;
+    return all;
   }
 
   /** Removes what is stored: it is no model. */

@@ -2,7 +2,7 @@
 import type { Bindings, Choice, Engine, Header, HostFacts } from "#bindings";
 import { abortError, type ErrorData, errorData, PagelmError } from "../shared/errors.ts";
 import type { Operations, WireModel, WireOptions } from "../shared/protocol.ts";
-import type { BackendName, EngineInfo, LoadSource } from "../shared/types.ts";
+import type { BackendName, EngineInfo } from "../shared/types.ts";
 import type { Feed, Piece } from "./feed.ts";
 import { ModelFiles } from "./files.ts";
 import { Meter } from "./progress.ts";
@@ -80,7 +80,7 @@ async function loadWeights(started: Started, r: In<"load">, task: Task, meter: M
     }
     await upload.flush();
     engine.finish();
-    return { engine, info: { ...info, source: told(files.source) } };
+    return { engine, info: { ...info, source: files.source } };
   } catch (e) {
     opened?.engine.free();
     // Bytes that are no model would be found again and again.
@@ -90,11 +90,6 @@ async function loadWeights(started: Started, r: In<"load">, task: Task, meter: M
     header?.free();
     files.close();
   }
-}
-
-function told(source: LoadSource): LoadSource {
-  if (source.whyNotStored && source.network) console.warn(`pagelm: the model is not stored: ${source.whyNotStored}`);
-  return source;
 }
 
 /** A file after its header. */

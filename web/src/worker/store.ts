@@ -8,7 +8,7 @@ const FOLDER = "pagelm-models";
 
 /** What may change in the URL of one file: signatures and their dates. */
 const VOLATILE =
-  /^(x-(amz|goog|oss|cos)-.*|expires|signature|key-pair-id|policy|(google|aws)access(key)?id|s[erpvt]|sig|sk\w+|token|hdnt[ls]|response-.*|download)$/i;
+  /^(x-(amz|goog|oss)-.*|expires|signature|key-pair-id|policy|(google|aws)access(key)?id|s[erpvt]|sig|sk\w+|token|response-.*|download)$/i;
 
 /** A URL by which a file is known, whatever its signature. */
 export function stableUrl(url: string): string {
@@ -75,7 +75,7 @@ export class Store {
     for (;;) {
       if (reading) {
         const log = await this.#log(id);
-        if (log && (complete(log) || !write)) return Entry.open(this.#folder, id, log, reading, false);
+        if (log && (complete(log) || !write)) return new Entry(this.#folder, id, log, reading).opened(false);
         await reading();
       }
       if (!write) return null;
@@ -91,7 +91,8 @@ export class Store {
         continue;
       }
       // Where the length is not known, nobody could say which blocks are whole.
-      return Entry.open(this.#folder, id, log?.meta.size ? log : { meta, blocks: new Map() }, writing!, true);
+      const known = log?.meta.size ? log : { meta, blocks: new Map() };
+      return new Entry(this.#folder, id, known, writing!).opened(true);
     }
   }
 
