@@ -15,13 +15,18 @@ await build({
   format: "esm",
   target: "es2022",
   minify: true,
+  sourcemap: true,
   logLevel: "warning",
 });
 // A second minifier makes them smaller still. Bundlers of users look for these expressions with quotes.
 for (const name of ["index", "testing", "worker"]) {
   const file = `dist/${name}.js`;
-  const { code } = await minify(file, readFileSync(file, "utf8"), { module: true, mangle: { toplevel: true } });
-  writeFileSync(file, code.replace(/(new URL\(|type:)`([^`$]+)`/g, '$1"$2"'));
+  const inputMap = JSON.parse(readFileSync(`${file}.map`, "utf8"));
+  const options = { module: true, mangle: { toplevel: true }, sourcemap: true, inputMap };
+  const { code, map } = await minify(file, readFileSync(file, "utf8"), options);
+  writeFileSync(`${file}.map`, JSON.stringify(map));
+  const quoted = code.replace(/(new URL\(|type:)`([^`$]+)`/g, '$1"$2"');
+  writeFileSync(file, `${quoted}\n//# sourceMappingURL=${name}.js.map\n`);
 }
 for (const file of readdirSync("pkg")) if (file.endsWith(".wasm")) copyFileSync(`pkg/${file}`, `dist/${file}`);
 copyFileSync("../THIRD-PARTY.md", "dist/THIRD-PARTY.md");
