@@ -119,7 +119,7 @@ const ours = [
   [/memory \|\| new WebAssembly\.Memory\([^)]*\)/, "memory"],
   [/^async function __wbg_load\([\s\S]*?^}/m, START],
   [/^ {4}if \(typeof module_or_path === 'string'[^{]*\{[^}]*}/m, ""],
-  [/console\.warn\('using deprecated[^)]*\)/g, ""],
+  [/console\.warn\('using deprecated[^']*'\)/g, ""],
   ["export { initSync, ", "export { "],
 ].reduce((text, [from, to]) => {
   const made = text.replace(from, to);
