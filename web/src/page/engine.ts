@@ -89,7 +89,7 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
   } catch (e) {
     throw hinted(e, model);
   } finally {
-    client.end(new PagelmError("disposed", "the header was read"));
+    client.end(new PagelmError("disposed", "it is done"));
   }
 }
 

@@ -39,7 +39,7 @@ async function call<K extends Op>(
     const { signal, onProgress } = given;
     return await client.call(op, message, { signal, onPiece: onProgress as CallOptions<K>["onPiece"] });
   } finally {
-    client.end(new PagelmError("disposed", "the call is over"));
+    client.end(new PagelmError("disposed", "it is done"));
   }
 }
 
@@ -63,7 +63,7 @@ async function fetched(
 function nameOf(model: string | URL): string {
   checkModel(model);
   const wire = wireModel(model);
-  if (typeof wire !== "string") refuse("model", "must be a URL or a shorthand: files of the user are not stored");
+  if (typeof wire !== "string") refuse("model", "must be a URL or hf:…, as only these are stored");
   return wire;
 }
 

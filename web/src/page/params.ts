@@ -38,7 +38,7 @@ import type { ChatMessage, ChatParams, ChatSampling, OpenAIDefaults, RequestOpti
 
 /** A model, before anything is fetched. URLs are those that a page can fetch. */
 const model: Check = (value, at) => {
-  if (Array.isArray(value)) return list("a list of all parts of a model", file)(value, at);
+  if (Array.isArray(value)) return list("a list of all parts", file)(value, at);
   if (!isFolder(value)) file(value, at);
 };
 

@@ -24,7 +24,7 @@ export async function download(wasm: Bindings, r: Operations["download"]["in"], 
     });
     if (blobs && blobs.length !== files.feeds.length) {
       files.close();
-      const message = `the model has ${files.feeds.length} files, ${blobs.length} were given`;
+      const message = `the model has ${files.feeds.length} files, not ${blobs.length}`;
       throw new PagelmError("invalid-argument", message, "files");
     }
     try {

@@ -223,7 +223,7 @@ export class Feed {
     const want = part.sha256 ?? entry?.meta.sha256;
     if (want && want !== this.sum) {
       await entry?.discard();
-      const message = `its SHA-256 is ${this.sum}, expected ${want}; it is damaged or another file, and was not kept`;
+      const message = `its SHA-256 is ${this.sum}, expected ${want}; it was not kept`;
       throw new PagelmError("bad-checksum", message, part.name);
     }
     await entry?.note({ sha256: this.sum, checked: true });

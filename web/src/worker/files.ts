@@ -154,7 +154,7 @@ export async function removeModel(model: string): Promise<number> {
   for await (const { id, meta, bytes } of store.logs()) {
     if (!isOf(meta, model)) continue;
     if (!(await store.remove(id))) {
-      throw new PagelmError("invalid-state", "it is being loaded; delete it after that", meta.url);
+      throw new PagelmError("invalid-state", "it is being loaded", meta.url);
     }
     freed += bytes;
   }
@@ -167,7 +167,7 @@ export async function modelFiles(model: string): Promise<File[]> {
   const files: File[] = [];
   for await (const { id, meta, complete } of store.logs()) {
     if (!isOf(meta, model)) continue;
-    if (!complete) throw new PagelmError("invalid-state", "it is not complete; download it first", meta.url);
+    if (!complete) throw new PagelmError("invalid-state", "it is not complete", meta.url);
     files[meta.part] = new File([await store.file(id, "gguf")], meta.name);
   }
   if (!files.length) throw new PagelmError("invalid-argument", `${model} is not stored`, "model");
