@@ -68,7 +68,7 @@ fn alignment(meta: &Meta) -> Result<u64> {
     Ok(a.into())
 }
 
-fn check_names(tensors: &[TensorInfo]) -> Result<()> {
+pub(super) fn check_names(tensors: &[TensorInfo]) -> Result<()> {
     let names = sorted(tensors, |t| t.name.as_str());
     match names.windows(2).find(|w| w[0].name == w[1].name) {
         Some(w) => Err(Error::new(ErrorKind::GgufInvalid, "two tensors have this name").at(tensor(&w[0].name))),

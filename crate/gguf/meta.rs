@@ -159,6 +159,10 @@ impl Meta {
         }
     }
 
+    pub(super) fn remove(&mut self, key: &str) {
+        self.entries.remove(key);
+    }
+
     /// Keys and values in the order of the file.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(k, v)| (k.as_str(), v))

@@ -19,3 +19,4 @@ pub use limits::{MAX_ARRAY, MAX_DIMS, MAX_HEADER, MAX_KEYS, MAX_NAME, MAX_STRING
 pub use meta::{Array, Meta, Strings, Value, ValueType};
 pub use read::{MEMORY_BASE, MEMORY_FACTOR, Progress, Reader};
 pub use source::Source;
+pub use split::SplitPart;

@@ -5,6 +5,7 @@ use pagelm::{DType, ErrorKind, quant};
 
 mod mutate;
 mod reject;
+mod split;
 
 use crate::common::bodies::in_pieces;
 use crate::common::fixtures;

@@ -2,11 +2,13 @@
 
 use pagelm::ErrorKind;
 use pagelm::arch;
-use pagelm::engine::Loader;
+use pagelm::engine::{Loader, Model, Options};
 use pagelm::gguf::Gguf;
 use proptest::prelude::*;
 
-use crate::common::fixtures;
+use crate::common::backends::{self, Candidate};
+use crate::common::rng::Rng;
+use crate::common::{fixtures, golden};
 
 fn llama() -> (Vec<u8>, Gguf, Loader) {
     let file = fixtures::bytes("golden/llama.gguf");
@@ -46,6 +48,41 @@ proptest! {
         for (w, got) in graph.weights.iter().zip(&got) {
             let t = gguf.tensor(&w.name).unwrap();
             prop_assert!(got == &file[t.offset as usize..(t.offset + t.len) as usize], "{} differs", w.name);
+        }
+    }
+}
+
+/// Both packed formats and f32 take pieces that end inside a value, and whatever comes first.
+#[test]
+fn an_engine_does_not_care_in_which_order_its_weights_came() {
+    let (numbers, file) = golden::load("llama");
+    let prompt = &numbers.prompts[0];
+    let mut rng = Rng::new(11);
+    for Candidate { name, make, .. } in backends::all() {
+        let mut last: Option<Vec<f32>> = None;
+        for _ in 0..3 {
+            let gguf = Gguf::parse(&file).unwrap();
+            let mut backend = make();
+            let mut model = Model::new(&gguf, &|d| backend.supports(d), &Options::DEFAULT).unwrap();
+            backend.prepare(model.plan.clone(), model.limits).unwrap();
+            let mut pieces: Vec<_> = Vec::new();
+            let mut at = 0;
+            while at < file.len() {
+                let len = (1 + rng.below(20_000) as usize).min(file.len() - at);
+                pieces.push((rng.below(1 << 30), at..at + len));
+                at += len;
+            }
+            pieces.extend(pieces.clone().into_iter().step_by(4)); // some come twice
+            pieces.sort_by_key(|p| p.0);
+            for (_, range) in pieces {
+                let bytes = &file[range.clone()];
+                for p in model.loader.place(range.start as u64, bytes.len()) {
+                    backend.write_weight(p.weight, p.offset, &bytes[p.bytes]).unwrap();
+                }
+            }
+            let mut session = model.finish(backend).unwrap();
+            let logits = pollster::block_on(session.prefill(&prompt.ids)).unwrap().to_vec();
+            assert_eq!(*last.get_or_insert(logits.clone()), logits, "{name}");
         }
     }
 }

@@ -78,23 +78,32 @@ for name in $builds; do
 done
 
 # The scripts of two builds mostly differ in comments only: then there is one, and the page loads it once.
+same() { printf 'export * from "../%s/pagelm.js";\nexport { default } from "../%s/pagelm.js";\n' "$1" "$1"; }
 code() { grep -v '^ *//' "$out/$1/pagelm.js"; }
 for name in $builds; do
   plain=${name/relaxed/base} plain=${plain/threads-base/threads}
   if [ "$plain" != "$name" ] && [ -e "$out/$plain" ] && cmp -s <(code "$plain") <(code "$name"); then
-    printf 'export * from "../%s/pagelm.js";\nexport { default } from "../%s/pagelm.js";\n' "$plain" "$plain" |
-      tee "$out/$name/pagelm.js" >"$out/$name/pagelm.d.ts"
+    same "$plain" "$name" | tee "$out/$name/pagelm.js" >"$out/$name/pagelm.d.ts"
   fi
   rm -f "$out/$name/"*_bg.wasm* "$out/$name/names.json"
 done
+# That for threads serves the others too.
+if [ "${WASM_OPT:-1}" = 1 ] && [ -e $out/base ] && [ -e $out/threads ]; then
+  modules=$out/pagelm-base.wasm
+  if grep -qs '"../base/' $out/relaxed/pagelm.js; then modules+=" $out/pagelm-relaxed.wasm"; fi
+  node tests/tools/share-script.mjs $out/base/pagelm.js $out/threads/pagelm.js $modules
+  same threads base >$out/base/pagelm.js
+fi
 
-# The scripts of all of them, for the worker.
-i=0
+# The scripts of all of them, for the worker, each under the name of the build that has it.
+script() {
+  local other=$(sed -n 's|^export \* from "../\(.*\)/pagelm.js";|\1|p' "$out/$1/pagelm.js")
+  if [ "$other" ]; then script "$other"; else echo "${1/-/_}"; fi
+}
 {
-  for name in $builds; do echo "import * as glue$((i++)) from \"./$name/pagelm.js\";"; done
-  i=0
+  for name in $builds; do script "$name"; done | sort -u | sed 's|.*|import * as & from "./&/pagelm.js";|; s|from "./threads_|from "./threads-|'
   echo 'export const builds = {'
-  for name in $builds; do echo "  \"$name\": glue$((i++)),"; done
+  for name in $builds; do echo "  \"$name\": $(script "$name"),"; done
   echo '};'
 } >$out/builds.js
 

@@ -157,7 +157,7 @@ async function run(): Promise<void> {
 }
 
 const url = $<HTMLInputElement>("url");
-url.value = query.get("model") ?? new URL(`models/${models["smollm2-135m"].file}`, location.href).pathname;
+url.value = query.get("model") ?? new URL(`models/${models.tested["smollm2-135m"].file}`, location.href).pathname;
 for (const id of ["backend", "pp", "tg", "depth", "reps"]) {
   const given = query.get(id);
   if (given !== null) $<HTMLInputElement>(id).value = given;

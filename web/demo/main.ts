@@ -61,31 +61,32 @@ function keepFocus(state: State, had: Element | null): void {
   next.focus({ preventScroll: state === "answering" });
 }
 
-function progress(p: LoadProgress, startedAt: number): void {
+function progress(p: LoadProgress): void {
   const bar = document.querySelector<HTMLElement>(".track")!;
   const share = p.total ? p.loaded / p.total : 0;
   bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
   (bar.firstElementChild as HTMLElement).style.width = `${share * 100}%`;
-  const rate = p.loaded / ((performance.now() - startedAt) / 1000);
-  const phases = { header: "Reading what the model is", weights: "Loading weights", ready: "Ready" };
+  const weights = { network: "Downloading", cache: "Reading what is stored", file: "Reading the file" }[p.from];
+  const waiting = "Waiting for another tab, which downloads it";
+  const phases = { waiting, header: "Reading what the model is", weights, ready: "Ready" };
   const words = p.stalled ? "Nothing comes, trying again" : phases[p.phase];
   const total = p.total === undefined ? "" : ` of ${bytes(p.total)}`;
-  $("progress-text").textContent = `${words} · ${bytes(p.loaded)}${total} · ${bytes(rate)}/s`;
+  const left = p.secondsLeft === undefined ? "" : ` · ${Math.ceil(p.secondsLeft)} s left`;
+  $("progress-text").textContent = `${words} · ${bytes(p.loaded)}${total} · ${bytes(p.bytesPerS)}/s${left}`;
 }
 
 async function load(model: string | File): Promise<void> {
   if (loading) return;
   loading = new AbortController();
-  const startedAt = performance.now();
   show("loading");
-  progress({ phase: "header", loaded: 0, total: undefined, stalled: false }, startedAt);
+  $("progress-text").textContent = "";
   try {
     engine = await createEngine({
       model,
       backend: backend.value as "auto" | "webgpu" | "cpu",
       ...number("context", "contextLength"),
       signal: loading.signal,
-      onProgress: (p) => progress(p, startedAt),
+      onProgress: progress,
     });
     describe(engine, typeof model === "string" ? (model.split(/[?#]/)[0]?.split("/").pop() ?? model) : model.name);
     show("ready");
@@ -196,7 +197,7 @@ for (const idea of IDEAS) {
   $("ideas").append(button);
 }
 
-url.value = query.get("model") ?? new URL(`models/${models["smollm2-135m"].file}`, location.href).pathname;
+url.value = query.get("model") ?? new URL(`models/${models.tested["smollm2-135m"].file}`, location.href).pathname;
 if (query.has("backend")) backend.value = query.get("backend")!;
 if (query.has("temperature")) temperature.value = query.get("temperature")!;
 show("idle");

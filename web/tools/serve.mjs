@@ -10,14 +10,21 @@
 //   flaky     the first request for a path is cut halfway, later ones are whole
 //   capped    answers 206 with at most 100 kB, whatever is asked for (?bytes=N)
 //   busy      the first request for a path is told to come again after a second (429 and Retry-After)
-// A path with ?csp=POLICY is served with this content security policy.
-// `server.requests` lists what was asked: { method, path, range, status }.
+//   cut       the first request that reaches byte ?at=N is cut there
+//   stall     the first request for a path brings half and then nothing, for ever
+//   nolength  sent without a length, and without ranges       gzip      compressed, without ranges
+//   changing  like flaky, and later answers have another ETag
+//   signed    leads to an address that is good for one request, and whose answers are cut halfway while there are two
+// Addresses with another query are other paths. With ?csp=POLICY a path is served with this content security policy.
+// `server.requests` lists what was asked: { method, path, range, status, sent }. While `server.down(path)` is true, a
+// request for that path gets no answer.
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize, resolve, sep } from "node:path";
 import { Readable } from "node:stream";
 import { pathToFileURL } from "node:url";
+import { createGzip } from "node:zlib";
 
 const TYPES = {
   ".html": "text/html; charset=utf-8",
@@ -43,8 +50,9 @@ export async function serve({
   cors = true,
   headers: more = {},
 } = {}) {
-  /** @type {{ method: string, path: string, range: string | undefined, status: number }[]} */
+  /** @type {{ method: string, path: string, range: string | undefined, status: number, sent: number }[]} */
   const requests = [];
+  const state = { down: (/** @type {string} */ _) => false };
   /** @type {Set<string>} */
   const seen = new Set();
   const roots = Object.entries(mounts)
@@ -74,8 +82,10 @@ export async function serve({
       "",
       decodeURIComponent(url.pathname),
     ];
+    if (state.down(path)) return void res.destroy();
+    const request = { method, path: url.pathname, range, status: 0, sent: 0 };
     const begin = (/** @type {number} */ status, /** @type {Record<string, string | number>} */ headers = {}) => {
-      requests.push({ method, path: url.pathname, range, status });
+      requests.push(Object.assign(request, { status }));
       res.writeHead(status, {
         ...((isolated === true || (isolated && path.endsWith(".html"))) && {
           "Cross-Origin-Opener-Policy": "same-origin",
@@ -106,13 +116,22 @@ export async function serve({
     const found = fault === "404" || (method !== "GET" && method !== "HEAD") ? null : await find(path);
     if (!found) return send(404, {}, "not found");
 
-    const first = !seen.has(url.pathname);
-    seen.add(url.pathname);
+    const asked = fault === "cut" ? `${url.pathname}${url.search}` : url.pathname;
+    const first = !seen.has(asked);
+    if (fault === "signed") {
+      return send(302, { Location: `/fault/expiring${path}?signature=${requests.length}` });
+    }
+    if (fault === "expiring") {
+      if (seen.has(url.search)) return send(403, {}, "this address has expired");
+      seen.add(url.search);
+    }
+    if (fault !== "cut") seen.add(asked);
     if (fault === "busy" && first) return send(429, { "Retry-After": 1 }, "busy");
 
-    const { file, size, etag } = found;
+    const { file, size } = found;
+    const etag = fault === "changing" && first ? '"before"' : found.etag;
     let [start, end, status] = [0, size - 1, 200];
-    const ranged = fault !== "norange";
+    const ranged = !["norange", "nolength", "gzip"].includes(fault);
     const match = ranged && /^bytes=(\d*)-(\d*)$/.exec(range ?? "");
     const stale = req.headers["if-range"] !== undefined && req.headers["if-range"] !== etag;
     if (match && (match[1] || match[2]) && !stale) {
@@ -128,14 +147,19 @@ export async function serve({
     const length = end - start + 1;
     begin(status, {
       "Content-Type": TYPES[/** @type {keyof typeof TYPES} */ (extname(file))] ?? "application/octet-stream",
-      "Content-Length": length,
+      ...(fault === "gzip" && { "Content-Encoding": "gzip" }),
+      ...(fault !== "gzip" && fault !== "nolength" && { "Content-Length": length }),
       ETag: etag,
       ...(ranged && { "Accept-Ranges": "bytes" }),
       ...(status === 206 && { "Content-Range": `bytes ${start}-${end}/${size}` }),
     });
     if (method === "HEAD" || length === 0) return void res.end();
 
-    const cut = fault === "truncate" || (fault === "flaky" && first) ? Math.floor(length / 2) : length;
+    const halved = fault === "truncate" || (first && ["flaky", "changing", "expiring", "stall"].includes(fault));
+    const at = Number(url.searchParams.get("at"));
+    const reached = fault === "cut" && first && start <= at && at <= end;
+    if (reached) seen.add(asked);
+    const cut = halved ? Math.floor(length / 2) : reached ? at - start : length;
     const chunk = fault === "slow" ? Number(url.searchParams.get("bytes") ?? 65536) : 65536 * 4;
     const pause = fault === "slow" ? Number(url.searchParams.get("ms") ?? 50) : 0;
     const source = cut > 0 ? createReadStream(file, { start, end: start + cut - 1, highWaterMark: chunk }) : [];
@@ -149,6 +173,7 @@ export async function serve({
             part[i] = seed >>> 24;
           }
         }
+        request.sent += part.length;
         yield part;
         if (pause) await new Promise((done) => setTimeout(done, pause));
       }
@@ -156,9 +181,10 @@ export async function serve({
     const out = Readable.from(body(), { objectMode: false, highWaterMark: chunk });
     res.on("close", () => out.destroy());
     out.on("error", () => res.destroy());
+    if (fault === "gzip") return void out.pipe(createGzip()).pipe(res);
     out.pipe(res, { end: cut === length });
     // Wait until what there is has left before the cut, so that the client sees half of the file, not none.
-    if (cut < length) out.on("end", () => setTimeout(() => res.destroy(), 100));
+    if (cut < length && fault !== "stall") out.on("end", () => setTimeout(() => res.destroy(), 100));
   });
 
   await new Promise((done, fail) => server.once("error", fail).listen(port, "127.0.0.1", () => done(undefined)));
@@ -167,6 +193,9 @@ export async function serve({
   return {
     url: `http://localhost:${address.port}`,
     requests,
+    set down(/** @type {(path: string) => boolean} */ is) {
+      state.down = is;
+    },
     close: () =>
       new Promise((done) => {
         server.close(() => done(undefined));

@@ -10,7 +10,7 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
     engine ??= await createEngine({
-      model: `/models/${models["smollm2-135m"].file}`,
+      model: `/models/${models.tested["smollm2-135m"].file}`,
       onProgress: ({ phase, loaded }) => {
         status.textContent = `${phase}, ${(loaded / 1e6).toFixed(0)} MB`;
       },

@@ -8,7 +8,7 @@ self.addEventListener("message", async ({ data: { question } }) => {
   try {
     // A promise, so that a second question does not load a second model.
     engine ??= createEngine({
-      model: `/models/${models["smollm2-135m"].file}`,
+      model: `/models/${models.tested["smollm2-135m"].file}`,
       onProgress: ({ phase, loaded }) => self.postMessage({ status: `${phase}, ${(loaded / 1e6).toFixed(0)} MB` }),
     });
     const { chat, backend, info } = await engine;

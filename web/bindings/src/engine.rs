@@ -185,12 +185,6 @@ impl Engine {
         if let Device::Gpu(gpu) = self.loading()?.1 { gpu.check().map_err(thrown) } else { Ok(()) }
     }
 
-    /// Bytes of weights that came, and bytes in all.
-    pub fn progress(&mut self) -> Result<JsValue, JsValue> {
-        let (loaded, total) = self.loading()?.0.loader.progress();
-        to_js(&Progress { loaded, total })
-    }
-
     /// Ends loading. Fails where weights are missing.
     pub fn finish(&mut self) -> Result<(), JsValue> {
         let State::Loading(model, device) = std::mem::replace(&mut self.state, State::Failed) else {
@@ -265,12 +259,6 @@ impl Engine {
 extern "C" {
     #[wasm_bindgen(js_namespace = performance, js_name = now)]
     fn milliseconds() -> f64;
-}
-
-#[derive(Serialize)]
-struct Progress {
-    loaded: u64,
-    total: u64,
 }
 
 /// Bytes `start..end` of a piece go to `buffer_offset` of the GPU's buffer, or, where that is null, through

@@ -68,6 +68,23 @@ impl Header {
         thrown(self.reader.truncated())
     }
 
+    /// Which part of a split model this is, from 0 up; 0 where it is whole.
+    pub fn part(&self) -> Result<u32, JsValue> {
+        Ok(self.gguf()?.split().map_err(thrown)?.map_or(0, |part| part.no))
+    }
+
+    /// The header of a split model: those of all its parts, the bytes at which these start where they lie one after
+    /// another, and their names.
+    pub fn join(parts: Vec<Header>, starts: Vec<f64>, names: Vec<String>) -> Result<Header, JsValue> {
+        let placed = parts
+            .iter()
+            .zip(starts)
+            .zip(names)
+            .map(|((header, start), name)| Ok((header.gguf()?.clone(), start as u64, name)));
+        let gguf = Gguf::join(placed.collect::<Result<_, JsValue>>()?).map_err(thrown)?;
+        Ok(Header { reader: Reader::new(None), gguf: Some(gguf) })
+    }
+
     /// What the model is, and whether the backend of the options can run it.
     pub fn info(&self, options: &JsValue) -> Result<JsValue, JsValue> {
         let gguf = self.gguf()?;

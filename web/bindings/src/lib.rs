@@ -3,6 +3,7 @@
 #![cfg(target_arch = "wasm32")]
 
 mod choose;
+mod digest;
 mod engine;
 mod generate;
 mod header;

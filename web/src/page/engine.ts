@@ -1,11 +1,12 @@
 // The page's API: an engine with one model, and sessions on it.
 
 import { PagelmError } from "../shared/errors.ts";
-import type { WasmOptions, WireOptions } from "../shared/protocol.ts";
+import type { WasmOptions, WireModel, WireOptions, WireSource } from "../shared/protocol.ts";
 import type {
   AssetOptions,
   CanRunOptions,
   EngineInfo,
+  EngineMemory,
   EngineOptions,
   EngineStats,
   GenerateParams,
@@ -14,12 +15,13 @@ import type {
   ModelRef,
   Piece,
   Profile,
+  SourceOptions,
 } from "../shared/types.ts";
 import { chooseBuilds } from "./builds.ts";
 import { address, boolean, given, ids, integer, isObject, must, string } from "./check.ts";
 import { Client } from "./client.ts";
 import { Completions } from "./openai.ts";
-import { canRunOptions, checkMessages, checkModel, engineOptions, generateParams, isBlob } from "./params.ts";
+import { canRunOptions, checkMessages, checkModel, engineOptions, generateParams, isBlob, isFolder } from "./params.ts";
 import { Script } from "./script.ts";
 import { generate, wireParams } from "./stream.ts";
 import { Workers } from "./workers.ts";
@@ -35,11 +37,11 @@ export function createEngine(given: EngineOptions): Promise<Engine> {
  */
 export async function load(given: EngineOptions & WireOptions): Promise<Engine> {
   const { model, backend = "auto", tune = true, signal, onProgress, ...rest } = given;
-  const { threads, wasmUrl, wasmBuild, workerUrl, ...options } = rest;
+  const { threads, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, ...options } = rest;
   const wasm = chooseBuilds(given);
   const client = await connect(given, wasm);
   try {
-    const input = { model: wireModel(model), wasm, backend, tune, options };
+    const input = { model: wireModel(model), source: sourceOf(given), wasm, backend, tune, options };
     const info = await client.call("load", input, { signal, onPiece: onProgress });
     return Engine.open(client, info, label(model));
   } catch (e) {
@@ -58,18 +60,20 @@ export interface CanRun {
   fileBytes: number | null;
   /** About how many bytes of memory it will need. */
   memoryBytes: number | null;
+  /** Whether the browser has stored it: it then loads without a download. */
+  stored: boolean;
 }
 
 /** Reads only the header of a model. */
 export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
   checkModel(model);
   const checked = canRunOptions(given);
-  const { signal, wasmUrl, wasmBuild, workerUrl, ...options } = checked;
+  const { signal, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, ...options } = checked;
   const wasm = chooseBuilds(checked);
   const client = await connect(checked, wasm);
   try {
-    const input = { model: wireModel(model), wasm, options };
-    const { info, size } = await client.call("inspect", input, { signal });
+    const input = { model: wireModel(model), source: sourceOf(checked), wasm, options };
+    const { info, size, stored } = await client.call("inspect", input, { signal });
     const { weightBytes, cacheBytes, scratchBytes } = info;
     const bytes = weightBytes === null ? null : weightBytes + (cacheBytes ?? 0) + (scratchBytes ?? 0);
     // Browsers round this to at most 8 GiB, and some do not report it; half of it is what a page may expect to get.
@@ -81,11 +85,11 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
     } else if (!reason && bytes && room && bytes > room) {
       reason = `it needs ${bytes} bytes, this device has about ${room}; use a smaller model or context`;
     }
-    return { ok: reason === null, reason, model: info, fileBytes: size, memoryBytes: bytes };
+    return { ok: reason === null, reason, model: info, fileBytes: size, memoryBytes: bytes, stored };
   } catch (e) {
     throw hinted(e, model);
   } finally {
-    client.end(new PagelmError("disposed", "the header was read"));
+    client.end(new PagelmError("disposed", "it is done"));
   }
 }
 
@@ -176,6 +180,16 @@ export class Engine {
     return this.#client.call("stats", {});
   }
 
+  /** What it holds, by purpose: all 0 once it is disposed of. */
+  async memory(): Promise<EngineMemory> {
+    if (this.ended) return { weights: 0, cache: 0, scratch: 0, module: 0 };
+    const { memory, wasmBytes, backend } = await this.stats();
+    const { weights, kv: cache, scratch } = memory;
+    // On the CPU all of it lies in the module.
+    const inside = backend === "webgpu" ? 0 : weights + cache + scratch;
+    return { weights, cache, scratch, module: Math.max(wasmBytes - inside, 0) };
+  }
+
   /** Frees everything immediately. Pending calls reject with `disposed`. */
   dispose(): void {
     this.#client.end(new PagelmError("disposed", "the engine was disposed of"));
@@ -256,21 +270,33 @@ export async function connect(
   return new Client(new Workers(script, await script.start(signal), stop));
 }
 
-function wireModel(model: ModelRef): string | Blob {
-  return isBlob(model) ? model : address(model)!.href;
+/** @internal */
+export function wireModel(model: ModelRef): WireModel {
+  const one = (ref: string | URL | Blob) => (isBlob(ref) ? ref : address(ref)!.href);
+  if (Array.isArray(model)) return model.map(one);
+  return isFolder(model) ? model : one(model);
 }
+
+/** @internal */
+export const sourceOf = ({ cache = true, sha256, headers, hub }: SourceOptions): WireSource => ({
+  cache,
+  ...(sha256 && { sha256: sha256.toLowerCase() }),
+  ...(headers && { headers }),
+  ...(hub && { hub: address(hub)!.href }),
+});
 
 /** Adds to an error that a model name was taken for a path, if no model was found there. */
 function hinted(e: unknown, model: ModelRef): unknown {
   if (!(e instanceof PagelmError) || (e.code !== "http-status" && e.code !== "not-gguf")) return e;
   // Not a scheme before a colon, and not clearly a path.
   if (typeof model !== "string" || !/^\w[\w.-]*\//.test(model)) return e;
-  const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";
-  const hint = `${model} was taken for a path beside this page; files of Hugging Face have addresses such as ${file}`;
+  const hint = `${model} was taken for a path beside this page; files of Hugging Face are hf:OWNER/NAME/FILE.gguf`;
   return new PagelmError(e.code, `${e.message}; ${hint}`, e.place, { cause: e });
 }
 
 function label(model: ModelRef): string {
-  if (isBlob(model)) return "name" in model ? String(model.name) : "file";
-  return String(model).split(/[?#]/)[0]?.split("/").pop() || "model";
+  const [named] = Array.isArray(model) ? model : [model];
+  if (typeof named === "object" && "name" in named) return String(named.name);
+  if (isBlob(named)) return "file";
+  return String(named).split(/[?#]/)[0]?.split("/").pop() || "model";
 }

@@ -3,11 +3,13 @@
 import type {
   AssetOptions,
   CanRunOptions,
+  DownloadOptions,
   EngineOptions,
   GenerateParams,
   Message,
   ModelRef,
   SamplingParams,
+  SourceOptions,
   SpeculateParams,
 } from "../shared/types.ts";
 import {
@@ -37,31 +39,42 @@ import type { ChatMessage, ChatParams, ChatSampling, OpenAIDefaults, RequestOpti
 
 /** A model, before anything is fetched. URLs are those that a page can fetch. */
 const model: Check = (value, at) => {
+  if (Array.isArray(value)) return list("a list of all parts", file)(value, at);
+  if (!isFolder(value)) file(value, at);
+};
+
+const file: Check = (value, at) => {
   if (isBlob(value)) return;
   const found = address(value);
-  if (!found) refuse(at, `must be a URL, or a File or Blob, is ${shown(value)}${instead(value)}`);
+  if (!found)
+    refuse(at, `must be a URL, a File or Blob, a list of them or a folder, is ${shown(value)}${instead(value)}`);
   const { protocol, username, password } = found as URL;
   if (username || password) refuse(at, "must not have a user name or password; browsers do not fetch such URLs");
-  const fetched = ["http:", "https:", "blob:", "data:", globalThis.location?.protocol];
+  const fetched = ["http:", "https:", "hf:", "blob:", "data:", globalThis.location?.protocol];
   if (fetched.includes(protocol) || protocol.endsWith("-extension:")) return;
-  const file = "https://huggingface.co/OWNER/NAME/resolve/main/FILE.gguf";
-  const remedy = `give the https address of the file itself, such as ${file}`;
-  refuse(at, `is ${shown(String(value))}, and pages cannot fetch from ${protocol}; ${remedy}`);
+  refuse(at, `is ${shown(String(value))}, and pages cannot fetch from ${protocol}; give an https address`);
 };
 
 /** What to give instead of values that can be mistaken for a model. */
 function instead(value: unknown): string {
   if (isA("ArrayBuffer", value) || ArrayBuffer.isView(value)) return "; wrap it: new Blob([bytes])";
-  if (isA("Response", value)) return "; give its address, or await response.blob()";
-  return Array.isArray(value) ? "; split files are not joined" : "";
+  return isA("Response", value) ? "; give its address, or await response.blob()" : "";
 }
 
 export const isBlob = (v: unknown): v is Blob => isA("Blob", v) || isA("File", v);
+export const isFolder = (v: unknown): v is FileSystemDirectoryHandle => isA("FileSystemDirectoryHandle", v);
 
 const ASSETS: Fields<AssetOptions> = {
   wasmUrl: url,
   wasmBuild: oneOf(["base", "relaxed", "threads", "threads-relaxed"]),
   workerUrl: must("a URL or a TrustedScriptURL", (v) => isA("TrustedScriptURL", v) || address(v) !== undefined),
+};
+
+const SOURCE: Fields<SourceOptions> = {
+  cache: boolean,
+  sha256: must("64 hexadecimal digits", (v) => /^[0-9a-f]{64}$/i.test(String(v))),
+  headers: must("an object of strings", (v) => isObject(v) && Object.values(v).every((s) => typeof s === "string")),
+  hub: url,
 };
 
 const ENGINE: Fields<EngineOptions> = {
@@ -79,12 +92,26 @@ const ENGINE: Fields<EngineOptions> = {
   allowUnknown: boolean,
   signal,
   onProgress: callback,
+  ...SOURCE,
   ...ASSETS,
 };
 
+const DOWNLOAD: Fields<DownloadOptions> = (({ cache, ...source }) => ({
+  signal,
+  onProgress: callback,
+  ...source,
+  ...ASSETS,
+}))(SOURCE);
+
 const KERNELS = oneOf(["hardware", "software"]);
 
-const CAN_RUN: Fields<CanRunOptions> = { contextLength: integer(1), allowUnknown: boolean, signal, ...ASSETS };
+const CAN_RUN: Fields<CanRunOptions> = {
+  contextLength: integer(1),
+  allowUnknown: boolean,
+  signal,
+  ...SOURCE,
+  ...ASSETS,
+};
 
 const logitBias: Check = (value, at) => {
   if (!isObject(value)) refuse(at, `must be an object of token ids and numbers, is ${shown(value)}`);
@@ -220,6 +247,7 @@ export const engineOptions = (v: EngineOptions) => given(ENGINE, v, "", ["model"
 export const testOptions = (v: EngineOptions) =>
   given({ ...ENGINE, kernels: KERNELS }, v, "", ["model"]) as unknown as EngineOptions;
 export const canRunOptions = (v: CanRunOptions) => given(CAN_RUN, v) as CanRunOptions;
+export const downloadOptions = (v: DownloadOptions) => given(DOWNLOAD, v) as DownloadOptions;
 export const assetOptions = (v: AssetOptions) => given(ASSETS, v) as AssetOptions;
 export const checkModel = (v: ModelRef) => model(v, "model");
 export const generateParams = (v: GenerateParams) => given(GENERATE, v) as GenerateParams;

@@ -43,6 +43,10 @@ export const HOST_CODES = [
   "http-status",
   /** The file on the server changed during the download. */
   "model-changed",
+  /** The file does not have the SHA-256 that is expected. */
+  "bad-checksum",
+  /** The browser does not store the file: there is no room, or this page may not. */
+  "not-stored",
   /** The engine's script or wasm file could not be loaded. */
   "engine-not-loaded",
   /** The worker died. */
@@ -85,12 +89,13 @@ export class PagelmError extends Error implements ErrorData {
   }
 }
 
-const isData = (e: unknown): e is ErrorData => typeof e === "object" && e !== null && "code" in e && "message" in e;
-const known: ReadonlySet<unknown> = new Set([...ENGINE_CODES, ...HOST_CODES]);
+/** Codes of the browser's own errors are numbers. */
+const isData = (e: unknown): e is ErrorData =>
+  typeof e === "object" && e !== null && "code" in e && typeof e.code === "string" && "message" in e;
 
 /** Plain data of anything thrown. */
 export function errorData(e: unknown): ErrorData {
-  if (isData(e) && known.has(e.code)) return { code: e.code, place: e.place ?? "", message: e.message };
+  if (isData(e)) return { code: e.code, place: e.place ?? "", message: e.message };
   if (e instanceof Error && e.name === "AbortError") return { code: "aborted", place: "", message: "stopped" };
   return { code: "internal", place: "", message: e instanceof Error ? `${e.name}: ${e.message}` : String(e) };
 }

@@ -6,6 +6,7 @@ import type {
   EngineInfo,
   EngineStats,
   LoadProgress,
+  LoadSource,
   Message,
   ModelInfo,
   ModelOptions,
@@ -13,6 +14,7 @@ import type {
   Profile,
   SamplingParams,
   SpeculateParams,
+  StoredModel,
   WasmBuild,
 } from "./types.ts";
 
@@ -57,6 +59,17 @@ export interface WireOptions extends ModelOptions {
   kernels?: "hardware" | "software";
 }
 
+/** A URL or a shorthand of a hub, a file, all parts of a split model, or the folder that has them. */
+export type WireModel = string | Blob | (string | Blob)[] | FileSystemDirectoryHandle;
+
+/** How the files of a model are got. */
+export interface WireSource {
+  cache: boolean;
+  sha256?: string;
+  headers?: Record<string, string>;
+  hub?: string;
+}
+
 export interface TokenizeOptions {
   addSpecial: boolean;
   parseSpecial: boolean;
@@ -65,15 +78,31 @@ export interface TokenizeOptions {
 /** Each operation: its input, its result, and the events before that. */
 export interface Operations {
   load: {
-    in: { model: string | Blob; wasm: WasmOptions; backend: "auto" | BackendName; tune: boolean; options: WireOptions };
+    in: {
+      model: WireModel;
+      source: WireSource;
+      wasm: WasmOptions;
+      backend: "auto" | BackendName;
+      tune: boolean;
+      options: WireOptions;
+    };
     out: EngineInfo;
     piece: LoadProgress;
   };
   inspect: {
-    in: { model: string | Blob; wasm: WasmOptions; options: WireOptions };
-    out: { info: ModelInfo; size: number | null };
+    in: { model: WireModel; source: WireSource; wasm: WasmOptions; options: WireOptions };
+    out: { info: ModelInfo; size: number | null; stored: boolean };
     piece: never;
   };
+  /** Completes what is stored of a model, from its server or from `files`; `verify` reads all of it and makes the sums. */
+  download: {
+    in: { model: string; source: WireSource; wasm: WasmOptions; verify: boolean; files?: Blob[] };
+    out: { source: LoadSource; sha256: (string | null)[] };
+    piece: LoadProgress;
+  };
+  storedModels: { in: object; out: StoredModel[]; piece: never };
+  removeModel: { in: { model: string }; out: number; piece: never };
+  modelFiles: { in: { model: string }; out: File[]; piece: never };
   generate: { in: { prompt: Prompt; params: WireParams; credit: number }; out: null; piece: Piece };
   openSession: { in: object; out: null; piece: never };
   closeSession: { in: object; out: null; piece: never };

@@ -7,8 +7,27 @@ export interface Message {
   [key: string]: unknown;
 }
 
-/** The location of a model: a URL, or a file that the user chose. */
-export type ModelRef = string | URL | Blob;
+/**
+ * The location of a model: a URL; `hf:OWNER/REPO[@REVISION]/FILE.gguf` or `hf:OWNER/REPO[@REVISION]:QUANTISATION` of the
+ * Hugging Face Hub; a file that the user chose; a list with all parts of a split model; or the folder that has them. Of
+ * a split model with parts named `…-00001-of-00003.gguf` the URL of any one is enough.
+ */
+export type ModelRef = string | URL | Blob | FileSystemDirectoryHandle | (string | URL | Blob)[];
+
+/** How the files of a model are got. */
+export interface SourceOptions {
+  /**
+   * Whether the browser stores the files (in OPFS), which is so by default: a download goes on where it was, and the
+   * next load reads what is there, offline too. `false` neither reads nor writes there.
+   */
+  cache?: boolean;
+  /** The SHA-256 of the file, in hexadecimal digits. A file that has another one is refused (`bad-checksum`). */
+  sha256?: string;
+  /** Sent with each request to the origin of the model, such as `Authorization` for one that is not public. */
+  headers?: Record<string, string>;
+  /** Where `hf:` leads to: a mirror of `https://huggingface.co`. */
+  hub?: string;
+}
 
 /** A string, a `URL`, or a `TrustedScriptURL`. */
 export type ScriptUrl = string | { toJSON(): string };
@@ -17,8 +36,11 @@ export type ScriptUrl = string | { toJSON(): string };
 export type BackendName = "webgpu" | "cpu" | "reference";
 
 export interface LoadProgress {
-  /** `header`: the header is read. `weights`: the long part. `ready`: the engine can be used. */
-  phase: "header" | "weights" | "ready";
+  /**
+   * `waiting`: another page downloads the file. `header`: the header is read. `weights`: the long part. `ready`: the
+   * engine can be used.
+   */
+  phase: "waiting" | "header" | "weights" | "ready";
   /** Bytes that have arrived, and bytes in total if known. */
   loaded: number;
   total: number | undefined;
@@ -27,6 +49,44 @@ export interface LoadProgress {
    * again, and the next bytes make this false.
    */
   stalled: boolean;
+  /** Where the last bytes came from. */
+  from: "network" | "cache" | "file";
+  /** Over the last seconds; 0 at first. */
+  bytesPerS: number;
+  /** At that rate, if the total is known. */
+  secondsLeft: number | undefined;
+}
+
+/** Where a model came from: bytes, and whether the browser stores it now. */
+export interface LoadSource {
+  network: number;
+  cache: number;
+  file: number;
+  stored: boolean;
+  /** The reason, if it is not stored although it came from a server. */
+  whyNotStored: string | null;
+}
+
+/** A model that the browser stores, or a part of it. */
+export interface StoredModel {
+  /** What `createEngine` and `models` take for it. */
+  model: string;
+  files: StoredFile[];
+  /** Bytes that are there. */
+  bytes: number;
+  /** Bytes in all, if known. */
+  size: number | null;
+  complete: boolean;
+}
+
+export interface StoredFile {
+  /** Without what changes in it, such as signatures. */
+  url: string;
+  name: string;
+  bytes: number;
+  size: number | null;
+  sha256: string | null;
+  complete: boolean;
 }
 
 /** The builds of the engine's module: relaxed SIMD is an instruction set, threads need a cross-origin isolated page. */
@@ -75,11 +135,20 @@ export interface ModelOptions {
   kvType?: KvType;
 }
 
-export interface CanRunOptions extends AssetOptions, Pick<ModelOptions, "contextLength" | "allowUnknown"> {
+export interface CanRunOptions
+  extends AssetOptions,
+    SourceOptions,
+    Pick<ModelOptions, "contextLength" | "allowUnknown"> {
   signal?: AbortSignal;
 }
 
-export interface EngineOptions extends AssetOptions, ModelOptions {
+/** For `models`. */
+export interface DownloadOptions extends AssetOptions, Omit<SourceOptions, "cache"> {
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+export interface EngineOptions extends AssetOptions, SourceOptions, ModelOptions {
   model: ModelRef;
   /**
    * `auto` takes WebGPU if there is a hardware GPU adapter (a software one would be slower than the CPU), else the CPU;
@@ -157,6 +226,8 @@ export interface EngineInfo {
   backendReason: string;
   adapter: AdapterInfo | null;
   contextLength: number;
+  /** Where the weights came from. */
+  source: LoadSource;
   /** The build of the module that runs. */
   wasm: {
     build: WasmBuild;
@@ -203,6 +274,16 @@ export interface Memory {
   weights: number;
   kv: number;
   scratch: number;
+}
+
+/** Bytes, on the GPU or, on the CPU, in the memory of the module. */
+export interface EngineMemory {
+  weights: number;
+  /** Keys and values, and recurrent states. */
+  cache: number;
+  scratch: number;
+  /** The module's memory apart from those: its code's data, tokenizer, and what it had to spare. */
+  module: number;
 }
 
 /** The cost of a decoded token on the GPU. */

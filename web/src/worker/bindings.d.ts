@@ -61,9 +61,16 @@ export interface BytesTarget {
 
 export interface Header {
   push(bytes: Uint8Array): boolean;
+  part(): number;
   truncated(): ErrorData;
   info(options: Partial<OpenOptions>): ModelInfo;
   open(options: OpenOptions): Promise<Engine>;
+  free(): void;
+}
+
+export interface Sha256 {
+  push(bytes: Uint8Array): void;
+  finish(): string;
   free(): void;
 }
 
@@ -73,7 +80,6 @@ export interface Engine {
   write(weight: number, offset: number, bytes: Uint8Array): void;
   queue(): GPUQueue | null;
   check(): void;
-  progress(): { loaded: number; total: number };
   finish(): void;
   prefill(ids: Uint32Array): Promise<Float32Array>;
   decode(id: number): Promise<Float32Array>;
@@ -97,7 +103,11 @@ export interface Bindings {
   start(report: (message: string) => void, stop?: Int32Array): void;
   choose(facts: HostFacts): Choice;
   fallBack(facts: HostFacts, code: string, message: string): Choice | undefined;
-  Header: new (size?: number) => Header;
+  Header: {
+    new (size?: number): Header;
+    join(parts: Header[], starts: Float64Array, names: string[]): Header;
+  };
+  Sha256: new () => Sha256;
   threadsWanted(): number;
   joinEngine(): boolean;
   lendThread(): void;

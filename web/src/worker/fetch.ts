@@ -1,21 +1,17 @@
-// The bytes of a model, in order, from a URL or a file, in pieces: at most one of them is held here. After a broken
-// connection the download resumes where it broke.
+// A file on a server: ranges of it, in pieces, over connections that go on where they broke.
 
 import { allow, watchPolicy } from "../shared/csp.ts";
 import { abortError, PagelmError } from "../shared/errors.ts";
 import { retryAfter, whyUnreached } from "./reasons.ts";
 
-export interface Source {
-  /** Bytes in total, if known. */
-  readonly size: number | undefined;
-  /** Can be iterated once. */
-  pieces(): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void>;
-}
+export type Bytes = Uint8Array<ArrayBuffer>;
 
-export interface SourceOptions {
+export interface RemoteOptions {
   signal?: AbortSignal | undefined;
   fetch?: typeof fetch;
-  /** The download fails after this many consecutive breaks with little data between them. */
+  /** Sent to the origin of the URL, and to no other. */
+  headers?: Record<string, string> | undefined;
+  /** A connection fails after this many consecutive breaks with little data between them. */
   tries?: number;
   /** The wait before the first retry; it doubles with each one. */
   backoffMs?: number;
@@ -48,99 +44,133 @@ class Broken extends Error {
   }
 }
 
-export async function openSource(model: string | Blob, options: SourceOptions = {}): Promise<Source> {
-  if (typeof model !== "string") return new FileSource(model, options.signal);
-  const source = new UrlSource(model, options);
-  await source.open();
-  return source;
-}
-
-class FileSource implements Source {
-  readonly size: number;
-  #blob: Blob;
-  #signal: AbortSignal | undefined;
-
-  constructor(blob: Blob, signal: AbortSignal | undefined) {
-    this.#blob = blob;
-    this.#signal = signal;
-    this.size = blob.size;
-  }
-
-  async *pieces() {
-    const reader = this.#blob.stream().getReader();
-    try {
-      for (;;) {
-        if (this.#signal?.aborted) throw abortError();
-        const { done, value } = await reader.read();
-        if (done) return;
-        yield value;
-      }
-    } catch (e) {
-      if (e instanceof PagelmError) throw e;
-      throw new PagelmError("io", `the file could not be read (${text(e)}); was it moved or changed?`);
-    } finally {
-      void reader.cancel().catch(() => {});
-    }
-  }
-}
-
-class UrlSource implements Source {
+/** What the answers of a server say of the file, which must stay so. */
+export class Remote {
+  readonly url: string;
+  readonly options: RemoteOptions;
+  readonly get: typeof fetch;
+  /** Bytes in total, if known. */
   size: number | undefined;
-  #url: string;
-  #signal: AbortSignal | undefined;
-  #fetch: typeof fetch;
-  #tries: number;
-  #backoffMs: number;
-  #stallMs: number;
-  #onStall: (() => void) | undefined;
-  /** Bytes that were passed on. */
-  #at = 0;
+  /** ETag or date of change: it tells one state of the file from another. */
+  version: string | null = null;
+  /** Whether the server sends ranges; as long as nothing was asked, it is not known. */
+  ranged: boolean | undefined;
+  /** Whether no range is asked for: some servers forbid it to other origins, or compress what they cut. */
+  #plain: boolean;
+  /** Where the URL leads to: often an address for a short time. */
+  #final: string | null = null;
+
+  constructor(url: string, options: RemoteOptions) {
+    this.url = url;
+    this.options = options;
+    // A page may not give a range for what is not on a server.
+    this.#plain = !url.startsWith("http");
+    this.get = options.fetch ?? ((...args) => fetch(...args));
+  }
+
+  /**
+   * Asks for the bytes from `start` to before `end`, and waits until they begin to come. A server that does not know
+   * ranges sends all that follow `start`.
+   */
+  async connect(start: number, end?: number): Promise<Connection> {
+    const connection = new Connection(this, start, end);
+    await connection.open();
+    return connection;
+  }
+
+  async request(range: string, signal: AbortSignal): Promise<Response> {
+    const url = this.#final ?? this.url;
+    // `If-Range` would take a preflight: answers are compared.
+    const headers = new Headers(this.#plain ? {} : { Range: range });
+    if (originOf(url) === originOf(this.url)) {
+      for (const [name, value] of Object.entries(this.options.headers ?? {})) headers.set(name, value);
+    }
+    const forget = () => {
+      this.#final = null;
+      return this.request(range, signal);
+    };
+    let response: Response;
+    try {
+      response = await this.get(url, { headers, signal });
+    } catch (e) {
+      if (this.#final && !signal.aborted) return forget();
+      // The next try is the other way.
+      if (this.ranged === undefined && url.startsWith("http")) this.#plain = !this.#plain;
+      throw e;
+    }
+    const { status } = response;
+    // An address that has expired.
+    if (this.#final && status >= 400 && status < 500 && ![408, 416, 429].includes(status)) {
+      void response.body?.cancel();
+      return forget();
+    }
+    if (response.ok && response.redirected) this.#final = response.url;
+    return response;
+  }
+
+  /** Takes note of an answer, and refuses it if it is of another file. Returns its range, if it says it. */
+  check(response: Response, at: number): Part | undefined {
+    const part = partOf(response);
+    const header = (name: string) => response.headers.get(name);
+    const whole = response.status !== 206;
+    // The length of a compressed answer is not that of the file.
+    const plain = (header("Content-Encoding") ?? "identity") === "identity";
+    const length = plain ? header("Content-Length") : null;
+    const size = whole ? length && Number(length) : part?.total;
+    const version = header("ETag") ?? header("Last-Modified");
+    if (part && part.start !== at) {
+      throw this.error("http-status", `the server sent the file from byte ${part.start} on, not from ${at}`);
+    }
+    if (this.ranged === undefined) {
+      if (header("Content-Type")?.startsWith("text/html")) {
+        const what = "the server sent a web page, not a GGUF file; is this the address of the file itself?";
+        throw this.error("not-gguf", what);
+      }
+      this.ranged = !whole;
+    }
+    const changed = (now: unknown, before: unknown) => now && before && now !== before;
+    // Across origins these headers can be hidden: then they are not compared.
+    if (changed(version, this.version) || changed(size, this.size)) {
+      throw this.error("model-changed", "the file on the server changed during the download; load it again");
+    }
+    this.size ??= size || undefined;
+    this.version ??= version;
+    return part;
+  }
+
+  error(code: "network" | "http-status" | "model-changed" | "not-gguf", message: string): PagelmError {
+    return new PagelmError(code, message, this.url);
+  }
+}
+
+/** A range of the file. It is iterated once. */
+export class Connection {
+  #remote: Remote;
+  /** Bytes that were passed on end here. */
+  #at: number;
+  #end: number | undefined;
   /** The end of the part that the server is sending, if it sends one: some send large files in several. */
   #partEnd: number | undefined;
-  #etag: string | null = null;
-  #connection: AbortController | null = null;
-  #body: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | null = null;
+  #request: AbortController | null = null;
+  #body: ReadableStreamDefaultReader<Bytes> | null = null;
+  /** Bytes that come again and are skipped. */
+  #skip = 0;
   #breaks = 0;
   #lastBreak = 0;
+  #closed = false;
 
-  constructor(url: string, o: SourceOptions) {
-    this.#url = url;
-    this.#signal = o.signal;
-    this.#fetch = o.fetch ?? ((...args) => fetch(...args));
-    this.#tries = o.tries ?? 5;
-    this.#backoffMs = o.backoffMs ?? 250;
-    this.#stallMs = o.stallMs ?? 15_000;
-    this.#onStall = o.onStall;
+  constructor(remote: Remote, start: number, end: number | undefined) {
+    this.#remote = remote;
+    this.#at = this.#lastBreak = start;
+    this.#end = end;
   }
 
   async open(): Promise<void> {
-    this.#signal?.addEventListener("abort", () => this.#connection?.abort());
-    await this.#persist(async () => {
-      const response = await this.#request();
-      const part = partOf(response);
-      if (part && part.start !== 0) {
-        void response.body?.cancel();
-        throw this.#error("http-status", `the server sent the file from byte ${part.start} on, unasked`);
-      }
-      const type = response.headers.get("Content-Type") ?? "";
-      if (type.startsWith("text/html")) {
-        void response.body?.cancel();
-        throw this.#error(
-          "not-gguf",
-          "the server sent a web page, not a GGUF file; is this the address of the file itself?",
-        );
-      }
-      // The length of a compressed answer is not that of the file.
-      const length = response.headers.get("Content-Length");
-      const encoded = response.headers.get("Content-Encoding") ?? "identity";
-      if (response.status === 206) this.size = part?.total;
-      else if (length !== null && encoded === "identity") this.size = Number(length);
-      this.#etag = response.headers.get("ETag");
-      this.#read(response);
-    });
+    this.#remote.options.signal?.addEventListener("abort", () => this.close());
+    await this.#persist(() => this.#connect());
   }
 
-  async *pieces() {
+  async *[Symbol.asyncIterator](): AsyncGenerator<Bytes, void, void> {
     try {
       for (;;) {
         const piece = await this.#persist(() => this.#next());
@@ -150,78 +180,66 @@ class UrlSource implements Source {
         yield piece;
       }
     } finally {
-      this.#close();
+      this.close();
     }
   }
 
-  /** The next piece, over a new connection if there is none; undefined at the end of the file. */
-  async #next(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    if (!this.#body && !(await this.#resume())) return undefined;
-    const { done, value } = await this.#readOne();
-    if (!done) {
-      if (this.size !== undefined && this.#at + value.length > this.size) {
-        throw this.#error("model-changed", `the server sent more than the ${this.size} bytes that it announced`);
+  /** The next piece, over a new connection if there is none; undefined at the end. */
+  async #next(): Promise<Bytes | undefined> {
+    const remote = this.#remote;
+    for (;;) {
+      const end = () => Math.min(this.#end ?? Number.POSITIVE_INFINITY, remote.size ?? Number.POSITIVE_INFINITY);
+      if (!this.#body && (this.#at >= end() || !(await this.#connect()))) return undefined;
+      const { done, value } = await this.#withTimeout(this.#body!.read());
+      if (!done) {
+        const again = Math.min(this.#skip, value.length);
+        this.#skip -= again;
+        const piece = value.subarray(again);
+        if (this.#at + piece.length > (remote.size ?? Number.POSITIVE_INFINITY)) {
+          throw remote.error("model-changed", `the server sent more than the ${remote.size} bytes that it announced`);
+        }
+        if (piece.length) return piece;
+        continue;
       }
-      return value;
+      // The end of a part, perhaps of the file.
+      this.#body = null;
+      if (this.#skip) throw new Broken(`the connection ended while the first ${this.#at} bytes came again`);
+      if (this.#at === this.#partEnd) continue;
+      const wanted = this.#partEnd ?? end();
+      if (wanted === Number.POSITIVE_INFINITY || this.#at >= wanted) return undefined;
+      throw new Broken(`the connection ended at byte ${this.#at} of ${remote.size ?? wanted}`);
     }
-    // The end of a part, perhaps of the file.
-    if (this.#at !== this.size && this.#at === this.#partEnd) {
-      this.#close();
-      return this.#next();
-    }
-    if (this.size !== undefined && this.#at < this.size) {
-      throw new Broken(`the connection ended at byte ${this.#at} of ${this.size}`);
-    }
-    return undefined;
   }
 
-  /**
-   * Requests the rest of the file; false if there is none. A server that ignores the range sends all of it: then the
-   * start is discarded.
-   */
-  async #resume(): Promise<boolean> {
-    const response = await this.#request({ Range: `bytes=${this.#at}-` });
+  /** Asks for the rest; false if there is none. */
+  async #connect(): Promise<boolean> {
+    const remote = this.#remote;
+    const response = await this.#answer();
     if (response.status === 416) return false;
-    const etag = response.headers.get("ETag");
-    const whole = response.status !== 206;
-    const part = partOf(response);
-    // Across origins these headers can be hidden: then they are not compared.
-    const total = whole ? Number(response.headers.get("Content-Length") ?? Number.NaN) : part?.total;
-    const sameSize = this.size === undefined || !total || total === this.size;
-    const sameStart = whole || !part || part.start === this.#at;
-    if ((etag && this.#etag && etag !== this.#etag) || !sameSize || !sameStart) {
+    let part: Part | undefined;
+    try {
+      part = remote.check(response, this.#at);
+    } catch (e) {
       void response.body?.cancel();
-      throw this.#error("model-changed", "the file on the server changed during the download; load it again");
+      throw e;
     }
-    this.#read(response);
-    let skip = whole ? this.#at : 0;
-    while (skip > 0) {
-      const { done, value } = await this.#readOne();
-      if (done) throw new Broken(`the connection ended while the first ${this.#at} bytes came again`);
-      if (value.length > skip) {
-        this.#pushBack = value.subarray(skip);
-      }
-      skip -= Math.min(skip, value.length);
-    }
+    if (!response.body) throw new Broken("the answer has no body");
+    const whole = response.status !== 206;
+    // A server that ignores the range sends all of it, and the start is skipped.
+    this.#skip = whole ? this.#at : 0;
+    if (whole) this.#end = undefined;
+    const end = part?.end ?? this.#at + Number(response.headers.get("Content-Length") ?? Number.NaN);
+    this.#partEnd = !whole && end > this.#at ? end : undefined;
+    this.#body = response.body.getReader();
     return true;
-  }
-
-  #pushBack: Uint8Array<ArrayBuffer> | null = null;
-
-  async #readOne(): Promise<{ done: true; value?: undefined } | { done: false; value: Uint8Array<ArrayBuffer> }> {
-    const value = this.#pushBack;
-    if (value) {
-      this.#pushBack = null;
-      return { done: false, value };
-    }
-    return (await this.#withTimeout(this.#body!.read())) as { done: false; value: Uint8Array<ArrayBuffer> };
   }
 
   /** Waits for data from the server. Too long a silence is a broken connection. */
   async #withTimeout<T>(promise: Promise<T>, unreached = false): Promise<T> {
-    const ms = this.#stallMs * Math.min(2 ** this.#breaks, 4);
+    const { stallMs = 15_000, onStall } = this.#remote.options;
+    const ms = stallMs * Math.min(2 ** this.#breaks, 4);
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const notice = setTimeout(() => this.#onStall?.(), this.#stallMs);
+    const notice = setTimeout(() => onStall?.(), stallMs);
     const timeout = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Broken(`nothing came for ${ms / 1000} s`, { unreached })), ms);
     });
@@ -235,87 +253,96 @@ class UrlSource implements Source {
     }
   }
 
-  async #request(headers: Record<string, string> = {}): Promise<Response> {
-    const connection = new AbortController();
-    this.#connection = connection;
+  async #answer(): Promise<Response> {
+    const remote = this.#remote;
+    const request = new AbortController();
+    this.#request = request;
     const policy = watchPolicy();
+    const range = `bytes=${this.#at}-${this.#end ? this.#end - 1 : ""}`;
     let response: Response;
     try {
-      response = await this.#withTimeout(this.#fetch(this.#url, { headers, signal: connection.signal }), true);
+      response = await this.#withTimeout(remote.request(range, request.signal), true);
     } catch (e) {
-      const violation = this.#signal?.aborted ? undefined : await policy.violation(["connect-src"]);
-      if (violation) throw this.#error("network", allow(new URL(this.#url).origin, violation.effectiveDirective));
+      const violation = remote.options.signal?.aborted ? undefined : await policy.violation(["connect-src"]);
+      if (violation) {
+        throw remote.error("network", allow(new URL(remote.url).origin, violation.effectiveDirective));
+      }
       throw e;
     } finally {
       policy.end();
     }
     const { status } = response;
-    const ended = status === 416 && this.size === undefined && this.#at === this.#partEnd;
+    const ended = status === 416 && remote.size === undefined && (this.#at === this.#partEnd || !this.#partEnd);
     if (response.ok || ended) return response;
     void response.body?.cancel();
-    if (status === 416) throw this.#error("model-changed", `the file on the server no longer has byte ${this.#at}`);
+    if (status === 416) throw remote.error("model-changed", `the file on the server no longer has byte ${this.#at}`);
     const said = `the server answered ${status}${response.statusText && ` (${response.statusText})`}`;
-    // 429 and 5xx are often temporary: a server that is busy or restarts.
-    if (status !== 429 && status < 500) throw this.#error("http-status", said);
+    // 408, 429 and 5xx are often temporary: a server that is busy or restarts.
+    if (status !== 408 && status !== 429 && status < 500) throw remote.error("http-status", said);
     const waitMs = retryAfter(response.headers.get("Retry-After")) ?? 0;
     const asked = waitMs ? `${said} and asked to wait ${Math.ceil(waitMs / 1000)} s (Retry-After)` : said;
-    if (waitMs > LONGEST_WAIT_MS) throw this.#error("http-status", asked);
+    if (waitMs > LONGEST_WAIT_MS) throw remote.error("http-status", asked);
     throw new Broken(asked, { code: "http-status", waitMs });
   }
 
   /** Retries when the connection breaks, until it broke too often. */
   async #persist<T>(step: () => Promise<T>): Promise<T> {
+    const { url, get, options } = this.#remote;
+    const { signal, onStall, tries = 5, backoffMs = 250 } = options;
     for (;;) {
-      if (this.#signal?.aborted) throw abortError();
+      if (this.#closed || signal?.aborted) throw abortError();
       try {
         return await step();
       } catch (e) {
-        this.#close();
-        if (this.#signal?.aborted) throw abortError();
+        this.#hangUp();
+        if (this.#closed || signal?.aborted) throw abortError();
         if (!(e instanceof Broken)) throw e;
         this.#lastBreak = this.#at;
         this.#breaks++;
-        this.#onStall?.();
-        const never = e.unreached && this.#at === 0;
-        if (this.#breaks >= (never ? Math.min(this.#tries, TRIES_UNREACHED) : this.#tries)) {
-          const where = this.#at > 0 ? ` at byte ${this.#at}${this.size ? ` of ${this.size}` : ""}` : "";
-          const why = e.unreached ? `; ${await whyUnreached(this.#url, this.#at > 0, this.#fetch, this.#signal)}` : "";
-          if (this.#signal?.aborted) throw abortError();
-          throw this.#error(e.code, `the download failed${where} after ${this.#breaks} tries: ${e.message}${why}`);
+        onStall?.();
+        const never = e.unreached && this.#remote.ranged === undefined;
+        if (this.#breaks >= (never ? Math.min(tries, TRIES_UNREACHED) : tries)) {
+          const { size } = this.#remote;
+          const where = this.#at > 0 ? ` at byte ${this.#at}${size ? ` of ${size}` : ""}` : "";
+          const why = e.unreached ? `; ${await whyUnreached(url, !never, get, signal)}` : "";
+          if (signal?.aborted) throw abortError();
+          const what = `the download failed${where} after ${this.#breaks} tries: ${e.message}${why}`;
+          throw this.#remote.error(e.code, what);
         }
-        await wait(Math.max(this.#backoffMs * 2 ** (this.#breaks - 1), e.waitMs), this.#signal);
+        await wait(Math.max(backoffMs * 2 ** (this.#breaks - 1), e.waitMs), signal);
       }
     }
   }
 
-  #read(response: Response): void {
-    if (!response.body) throw new Broken("the answer has no body");
-    const length = Number(response.headers.get("Content-Length") ?? Number.NaN);
-    const end = partOf(response)?.end ?? this.#at + length;
-    this.#partEnd = response.status === 206 && end > this.#at ? end : undefined;
-    this.#body = response.body.getReader();
+  close(): void {
+    this.#closed = true;
+    this.#hangUp();
   }
 
-  #close(): void {
+  #hangUp(): void {
     void this.#body?.cancel().catch(() => {});
     // A request without an answer yet has no body to cancel.
-    this.#connection?.abort();
-    this.#connection = null;
+    this.#request?.abort();
+    this.#request = null;
     this.#body = null;
-    this.#pushBack = null;
-  }
-
-  #error(code: "network" | "http-status" | "model-changed" | "not-gguf", message: string): PagelmError {
-    return new PagelmError(code, message, this.#url);
   }
 }
 
+interface Part {
+  start: number;
+  end: number;
+  total: number | undefined;
+}
+
 /** The range of a partial answer: the bytes from `start` to before `end`, and the total size. */
-function partOf(response: Response): { start: number; end: number; total: number | undefined } | undefined {
+function partOf(response: Response): Part | undefined {
   const found = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("Content-Range") ?? "");
   if (response.status !== 206 || !found) return undefined;
   return { start: Number(found[1]), end: Number(found[2]) + 1, total: found[3] === "*" ? undefined : Number(found[3]) };
 }
+
+/** That of a `blob:` URL is its page's; a `data:` URL has none. */
+const originOf = (url: string) => new URL(url).origin;
 
 function text(e: unknown): string {
   return e instanceof Error ? e.message : String(e);

@@ -3,6 +3,8 @@ import type { Builds, Engine } from "#bindings";
 import { PagelmError } from "../shared/errors.ts";
 import type { Chat, Operations, Prompt, Request, WasmOptions } from "../shared/protocol.ts";
 import type { EngineInfo, FileSampling } from "../shared/types.ts";
+import { download } from "./download.ts";
+import { modelFiles, removeModel, storedModels } from "./files.ts";
 import { inspect, load } from "./load.ts";
 import type { Task } from "./task.ts";
 import { type Started, startWasm } from "./wasm.ts";
@@ -29,6 +31,14 @@ export class Handlers {
         return this.#load(r, task);
       case "inspect":
         return inspect(await this.#start(r.wasm), r, task);
+      case "download":
+        return download((await this.#start(r.wasm)).wasm, r, task);
+      case "storedModels":
+        return storedModels();
+      case "removeModel":
+        return removeModel(r.model);
+      case "modelFiles":
+        return modelFiles(r.model);
       case "shaders":
         return (await this.#start(r.wasm)).wasm.shaderSources();
       case "generate":

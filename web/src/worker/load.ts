@@ -1,10 +1,11 @@
 // Loading: which backend the engine gets, and where the bytes of the file go.
 import type { Bindings, Choice, Engine, Header, HostFacts } from "#bindings";
-import { abortError, type ErrorData, errorData } from "../shared/errors.ts";
-import type { Operations, WireOptions } from "../shared/protocol.ts";
-import type { BackendName, EngineInfo, LoadProgress } from "../shared/types.ts";
-import { openSource, type Source } from "./fetch.ts";
-import { throttled } from "./progress.ts";
+import { abortError, type ErrorData, errorData, PagelmError } from "../shared/errors.ts";
+import type { Operations, WireModel, WireOptions } from "../shared/protocol.ts";
+import type { BackendName, EngineInfo } from "../shared/types.ts";
+import type { Feed, Piece } from "./feed.ts";
+import { ModelFiles } from "./files.ts";
+import { Meter } from "./progress.ts";
 import type { Task } from "./task.ts";
 import { loadTuning, saveTuning } from "./tuning.ts";
 import { Upload } from "./upload.ts";
@@ -22,66 +23,154 @@ export async function load(
   task: Task,
   own: (engine: Engine | null) => void,
 ): Promise<EngineInfo> {
-  const report = throttled((p) => task.piece(p));
-  let now: LoadProgress = { phase: "header", loaded: 0, total: undefined, stalled: false };
-  const progress = (p: Partial<LoadProgress>) => {
-    now = { ...now, stalled: false, ...p };
-    report(now);
-  };
-  const onStall = () => progress({ stalled: true });
-  const source = await openSource(r.model, { signal: task.signal, onStall });
-  const header = new started.wasm.Header(source.size);
-  let offset = 0;
-  let opened: Awaited<ReturnType<typeof open>> | null = null;
+  const meter = new Meter((p) => task.piece(p));
+  const { engine, info } = await twice(r.model, () => loadWeights(started, r, task, meter));
   try {
-    for await (const bytes of source.pieces()) {
-      if (!opened && header.push(bytes)) opened = await open(started, header, r);
-      if (opened) await opened.upload.take(offset, bytes);
-      offset += bytes.length;
-      if (!opened) {
-        progress({ phase: "header", loaded: offset, total: source.size });
-        continue;
-      }
-      const { loaded, total } = opened.engine.progress();
-      progress({ phase: "weights", loaded, total });
-      if (loaded === total) break;
-    }
-    if (!opened) throw header.truncated();
-    await opened.upload.flush();
-    opened.engine.finish();
-    own(opened.engine);
+    own(engine);
     const { threads, why } = await startThreads(started, (ports) => task.threads(ports));
     if (task.signal.aborted) throw abortError();
-    opened.info.wasm = wasmInfo(started, opened.info.backend, threads, why);
-    const bytes = opened.info.model.weightBytes ?? 0;
-    progress({ phase: "ready", loaded: bytes, total: bytes });
-    return opened.info;
+    info.wasm = wasmInfo(started, info.backend, threads, why);
+    const bytes = info.source.network + info.source.cache + info.source.file;
+    meter.note({ phase: "ready", loaded: bytes, total: bytes });
+    return info;
   } catch (e) {
     own(null);
+    engine.free();
+    throw e;
+  }
+}
+
+/** Once more with the file that the server has now, if that changed on the way. What was stored of the other is gone. */
+export async function twice<T>(model: WireModel, step: () => Promise<T>): Promise<T> {
+  try {
+    return await step().catch((e) => {
+      if (errorData(e).code !== "model-changed") throw e;
+      return step();
+    });
+  } catch (e) {
+    throw located(e, model);
+  }
+}
+
+async function loadWeights(started: Started, r: In<"load">, task: Task, meter: Meter) {
+  const files = await ModelFiles.open(r.model, r.source, {
+    write: true,
+    wasm: started.wasm,
+    signal: task.signal,
+    onStall: () => meter.note({ stalled: true }),
+    onWait: () => meter.note({ phase: "waiting" }),
+  });
+  let opened: Awaited<ReturnType<typeof open>> | null = null;
+  let header: Header | null = null;
+  try {
+    const note = (phase: "header" | "weights", { from }: Piece) =>
+      meter.note({ phase, loaded: files.loaded, total: files.size, from });
+    const heads = await headersOf(started.wasm, files, (piece) => note("header", piece));
+    header = heads.header;
+    opened = await open(started, header, r);
+    const { engine, upload, info } = opened;
+    const take = async (start: number, piece: Piece) => {
+      await upload.take(start + piece.offset, piece.bytes);
+      note("weights", piece);
+    };
+    for (const { feed, start, held, rest } of heads.parts) {
+      feed.spread = true;
+      await take(start, held);
+      for await (const piece of rest) await take(start, piece);
+    }
+    await upload.flush();
+    engine.finish();
+    return { engine, info: { ...info, source: files.source } };
+  } catch (e) {
     opened?.engine.free();
-    throw located(e, r.model);
+    // Bytes that are no model would be found again and again.
+    if (/gguf/.test(errorData(e).code)) await files.discard();
+    throw e;
   } finally {
-    header.free();
+    header?.free();
+    files.close();
+  }
+}
+
+/** A file after its header. */
+interface Head {
+  feed: Feed;
+  /** Where it begins, if all files lie one after another. */
+  start: number;
+  /** The piece in which the header ended. */
+  held: Piece;
+  rest: AsyncGenerator<Piece, void, void>;
+}
+
+/** Reads the headers of all files, which may be given in any order, as one. */
+async function headersOf(wasm: Bindings, files: ModelFiles, note: (piece: Piece) => void) {
+  const found: (Omit<Head, "start"> & { header: Header })[] = [];
+  try {
+    for (const feed of files.feeds) {
+      const rest = feed.pieces();
+      // How long the file is, its server says with the first piece.
+      let next = await rest.next();
+      const header = new wasm.Header(feed.size);
+      found.push({ feed, header, rest, held: next.value! });
+      for (; ; next = await rest.next()) {
+        if (next.done) throw header.truncated();
+        const { bytes } = next.value;
+        note(next.value);
+        if (!header.push(bytes)) continue;
+        // Only the last one's bytes stay as they are until the weights are taken.
+        found.at(-1)!.held = { ...next.value, bytes: found.length < files.feeds.length ? bytes.slice() : bytes };
+        break;
+      }
+    }
+    const [first] = found;
+    if (found.length === 1) return { header: first!.header, parts: [{ ...first!, start: 0 }] };
+    found.sort((a, b) => a.header.part() - b.header.part());
+    let end = 0;
+    const parts = found.map((head) => {
+      const start = end;
+      const { size, part } = head.feed;
+      if (size === undefined) {
+        throw new PagelmError("split-file", "its server does not say how long this part is", part.name);
+      }
+      end += size;
+      return { ...head, start };
+    });
+    const starts = Float64Array.from(parts, (p) => p.start);
+    const names = parts.map((p) => p.feed.part.name);
+    // They are the module's from here on.
+    const headers = found.splice(0).map((p) => p.header);
+    return { header: wasm.Header.join(headers, starts, names), parts };
+  } catch (e) {
+    for (const { header } of found) header.free();
+    throw e;
   }
 }
 
 /** Reads only the header of a model. */
 export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): Promise<Operations["inspect"]["out"]> {
-  const source: Source = await openSource(r.model, { signal: task.signal });
-  const header = new wasm.Header(source.size);
-  try {
-    for await (const bytes of source.pieces()) {
-      if (!header.push(bytes)) continue;
+  return twice(r.model, async () => {
+    const files = await ModelFiles.open(r.model, r.source, {
+      write: false,
+      wasm: null,
+      signal: task.signal,
+      segment: HEADER_SEGMENT,
+    });
+    let header: Header | null = null;
+    try {
+      header = (await headersOf(wasm, files, () => {})).header;
       const found = await findBackend("auto", r.options);
-      return { info: plan(wasm, header, found, r.options).model, size: source.size ?? null };
+      const { size = null } = files;
+      const stored = files.feeds.every((feed) => feed.entry?.complete);
+      return { info: plan(wasm, header, found, r.options).model, size, stored };
+    } finally {
+      header?.free();
+      files.close();
     }
-    throw header.truncated();
-  } catch (e) {
-    throw located(e, r.model);
-  } finally {
-    header.free();
-  }
+  });
 }
+
+/** Bytes of a request for a header: most are smaller. */
+const HEADER_SEGMENT = 1 << 20;
 
 /** Opens the engine on the requested backend, or on the best one. */
 async function open(started: Started, header: Header, { backend, tune, options }: In<"load">) {
@@ -111,6 +200,7 @@ async function open(started: Started, header: Header, { backend, tune, options }
     backendReason: choice.reason,
     adapter: seen.adapter && { ...seen.adapter, name: seen.adapter.name || found.adapterName },
     contextLength: seen.contextLength,
+    source: { network: 0, cache: 0, file: 0, stored: false, whyNotStored: null },
     wasm: { build: started.build, threads: 1, whyOneThread: null, whyFewerThreads: null },
   };
   return { engine, upload: new Upload(engine), info };
@@ -168,9 +258,9 @@ async function findBackend(backend: HostFacts["backend"], options: WireOptions):
 }
 
 /** Adds to an error of the engine which file it is about. */
-function located(e: unknown, model: string | Blob): unknown {
+function located(e: unknown, model: WireModel): unknown {
   if (e instanceof Error) return e;
   const data = errorData(e) as ErrorData;
-  const name = typeof model === "string" ? model : model instanceof File ? model.name : "";
+  const name = typeof model === "string" ? model : "name" in model ? String(model.name) : "";
   return { ...data, place: [name, data.place].filter(Boolean).join(": ") };
 }

@@ -33,7 +33,7 @@ for (const browser of BROWSERS) {
     });
 
     await t.test("a name that was taken for a path", async () => {
-      const message = /404.*owner\/name was taken for a path beside this page.*https:\/\/huggingface\.co/;
+      const message = /404.*owner\/name was taken for a path beside this page.*hf:OWNER\/NAME/;
       await assert.rejects(load("owner/name"), { code: "http-status", message });
     });
 

@@ -1,5 +1,5 @@
 // What the tests call in the page; everything goes through the built package.
-import { canRun, capabilities, createEngine } from "/dist/index.js";
+import { canRun, capabilities, createEngine, models } from "/dist/index.js";
 import * as testing from "/dist/testing.js";
 
 /**
@@ -11,6 +11,25 @@ import * as testing from "/dist/testing.js";
 
 /** @type {import("pagelm").Engine | undefined} */
 let engine;
+
+/** Loads that were begun. @type {Promise<{ ids: number[], source: import("pagelm").LoadSource }>[]} */
+let begun = [];
+
+/** The folder in which the package stores models. */
+async function stored() {
+  return (await navigator.storage.getDirectory()).getDirectoryHandle("pagelm-models");
+}
+
+/** Loads a model into an engine of its own, which answers and is gone. @param {Load} options @param {number[]} prompt */
+async function answer(options, prompt) {
+  const own = await createEngine(/** @type {import("pagelm").EngineOptions} */ (options));
+  const ids = [];
+  for await (const p of own.generate(prompt, { temperature: 0, maxTokens: 8, ignoreEos: true })) {
+    if (p.kind === "token") ids.push(p.id);
+  }
+  own.dispose();
+  return { ids, source: own.info.source };
+}
 
 /** The engine that was loaded. */
 function loaded() {
@@ -101,9 +120,91 @@ const e2e = {
     return load({ ...options, model: new File([blob], "model.gguf") });
   },
 
+  /** Answers of a model from each of these addresses, some at a time. @param {string[]} urls @param {Load} options @param {number[]} prompt */
+  async answers(urls, options, prompt) {
+    const left = [...urls.entries()];
+    const all = /** @type {{ ids: number[], source: import("pagelm").LoadSource }[]} */ ([]);
+    const some = async () => {
+      for (let next = left.shift(); next; next = left.shift()) {
+        all[next[0]] = await answer({ ...options, model: next[1] }, prompt);
+      }
+    };
+    await Promise.all([some(), some(), some()]);
+    return all;
+  },
+
+  /** Begins to load, and returns once so many bytes came. @param {Load} options @param {number[]} prompt @param {number} bytes */
+  async begin(options, prompt, bytes) {
+    await new Promise((reached, failed) => {
+      const onProgress = (/** @type {import("pagelm").LoadProgress} */ { loaded, phase }) => {
+        if (loaded >= bytes || (bytes === 0 && phase === "waiting")) reached(undefined);
+      };
+      const load = answer({ ...options, onProgress }, prompt);
+      load.catch(failed);
+      begun.push(load);
+    });
+  },
+
+  /** What became of the loads that were begun. */
+  async finish() {
+    const all = await Promise.all(begun);
+    begun = [];
+    return all;
+  },
+
+  /** Calls one of `models`. @param {"list" | "download" | "verify" | "delete" | "estimate" | "persist"} name @param {unknown[]} given */
+  models: (name, ...given) => /** @type {(...given: unknown[]) => Promise<any>} */ (models[name])(...given),
+
+  /** Exports a model, deletes it and imports it under another address: the bytes of its files. @param {string} model @param {string} other */
+  async moved(model, other) {
+    const files = await models.export(model);
+    // What is deleted cannot be read any more.
+    const copies = await Promise.all(files.map(async (f) => new File([await f.arrayBuffer()], f.name)));
+    await models.delete(model);
+    const { file } = await models.import(other, copies);
+    return { names: files.map((f) => f.name), file };
+  },
+
+  /** Stores a model of which only the start fits, then stops. @param {string} model @param {number} ms */
+  async pausedDownload(model, ms) {
+    try {
+      await models.download(model, { signal: AbortSignal.timeout(ms) });
+      return "complete";
+    } catch (e) {
+      return /** @type {import("pagelm").PagelmError} */ (e).code;
+    }
+  },
+
+  /** Damages what is stored: flips a bit at this byte, or cuts so many bytes from the end. @param {".gguf" | ".log"} end @param {number} at */
+  async damage(end, at) {
+    for await (const file of (await stored()).values()) {
+      if (!file.name.endsWith(end) || file.kind !== "file") continue;
+      const handle = /** @type {FileSystemFileHandle} */ (file);
+      const before = await handle.getFile();
+      const out = await handle.createWritable({ keepExistingData: true });
+      if (at < 0) await out.truncate(before.size + at);
+      else {
+        const [byte = 0] = new Uint8Array(await before.slice(at, at + 1).arrayBuffer());
+        await out.write({ type: "write", position: at, data: Uint8Array.of(byte ^ 1) });
+      }
+      await out.close();
+    }
+  },
+
+  /** Forgets all models that are stored. */
+  async forgetModels() {
+    for (const { model } of await models.list()) await models.delete(model);
+  },
+
   stats: () => loaded().stats(),
   profile: (/** @type {Parameters<import("pagelm").Engine["profile"]>[0]} */ options) => loaded().profile(options),
   dispose: () => engine?.dispose(),
+  /** What the engine holds, and then that it is gone. */
+  async memoryAround() {
+    const before = await loaded().memory();
+    loaded().dispose();
+    return { before, after: await loaded().memory() };
+  },
 
   /** What a cache of the browser holds. @param {string} name */
   async kept(name) {

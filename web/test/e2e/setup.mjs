@@ -16,6 +16,7 @@ import { fileURLToPath } from "node:url";
 import { launch } from "../../tools/browsers.mjs";
 import { cache } from "../../tools/cache.mjs";
 import { serve } from "../../tools/serve.mjs";
+import { inParts, longer } from "./gguf.mjs";
 import { retyped, TYPES } from "./retyped.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
@@ -33,8 +34,10 @@ export function real(file, numbers) {
 export const golden = fixture("llama.json");
 export const SMOLLM = `/models/${reference.model}`;
 export const TINY = "/golden/llama.gguf";
-/** What loads have here unless they say otherwise: the tests are about numbers. */
-const EXACT = { activations: "f32", kvType: "f32" };
+/** Bytes that the tiny model needs not, in `/made/long.gguf`: enough for many blocks. */
+const LONG = 24 << 20;
+/** What loads have here unless they say otherwise: the tests are about numbers, and each of them fetches its model. */
+const EXACT = { activations: "f32", kvType: "f32", cache: false };
 
 /**
  * The package as bundlers change it: the worker is a classic script, where `bundled.js?worker=URL` says, though some start
@@ -87,6 +90,17 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
   const unknown = Buffer.concat([tiny.subarray(0, 24), entry, tiny.subarray(24)]);
   unknown.writeUInt32LE(unknown.readUInt32LE(16) + 1, 16);
   writeFileSync(join(made, "unknown.gguf"), unknown);
+  const { before, after: rest } = longer(tiny, LONG);
+  const more = Buffer.from(Uint32Array.from({ length: LONG / 4 }, (_, i) => Math.imul(i + 1, 2654435761)).buffer);
+  writeFileSync(join(made, "long.gguf"), Buffer.concat([before, more, rest]));
+  for (const folder of ["split", "lost", "short"]) {
+    mkdirSync(join(made, folder));
+    for (const [i, part] of inParts(tiny, 3).entries()) {
+      const [lost, short] = [folder === "lost", folder === "short"].map((bad) => bad && i === 1);
+      if (!lost)
+        writeFileSync(join(made, folder, `m-0000${i + 1}-of-00003.gguf`), short ? part.subarray(0, -1000) : part);
+    }
+  }
   const whole = readFileSync(join(goldens, "quants/qwen3_q8_0.gguf"));
   for (const [name, type] of Object.entries(TYPES)) writeFileSync(join(made, `${name}.gguf`), retyped(whole, type));
 
@@ -134,5 +148,5 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
     }
     return { page, call };
   }
-  return { server, browser, mounts, open, ...(await open("/page.html")) };
+  return { server, browser, mounts, made, open, ...(await open("/page.html")) };
 }

@@ -331,7 +331,7 @@ test("a stream that cannot start rejects at once", async () => {
 
 test("a model is checked before anything is fetched", async () => {
   const wrong = /** @type {[unknown, RegExp][]} */ ([
-    [undefined, /must be a URL, or a File or Blob, is undefined/],
+    [undefined, /must be a URL, a File or Blob, a list of them or a folder, is undefined/],
     [null, /is null/],
     [5, /is 5/],
     [true, /is true/],
@@ -343,15 +343,16 @@ test("a model is checked before anything is fetched", async () => {
     [new Uint8Array(8), /is a Uint8Array; wrap it/],
     [new Response(""), /is a Response; give its address/],
     [new ReadableStream(), /is a ReadableStream/],
-    [["http://a/1", "http://a/2"], /split files are not joined/],
     [{ url: "http://a/b" }, /is \{"url"/],
     [() => "x", /is a function/],
-    ["hf:owner/name/file.gguf", /pages cannot fetch from hf:.*https:\/\/huggingface\.co/],
-    ["ftp://a/b", /ftp:/],
+    ["ftp://a/b", /pages cannot fetch from ftp:; give an https address/],
     ["C:\\models\\a.gguf", /c:/],
     [new URL("file:///a"), /file:/],
     ["https://me:secret@a/b.gguf", /user name or password/],
   ]);
+  // Each file of a list.
+  await refused(() => checkModel(untyped(["http://a/1", 5])), "model[1]", /is 5/);
+  await refused(() => checkModel([]), "model", /at least one/);
   for (const [model, words] of wrong) {
     await refused(() => checkModel(untyped(model)), "model", words);
     await refused(() => engineOptions(untyped({ model })), "model", words);
@@ -363,6 +364,9 @@ test("a model is checked before anything is fetched", async () => {
     new File([], "a"),
     "blob:http://a/b",
     "data:,x",
+    "hf:owner/name/file.gguf",
+    "hf:owner/name@v2:Q4_K_M",
+    ["http://a/1", new URL("http://a/2"), new Blob([])],
   ];
   for (const model of right) checkModel(model);
 });

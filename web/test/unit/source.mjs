@@ -11,8 +11,13 @@ import { runnerImport } from "vite";
  *   "page/stream.ts": typeof import("../../src/page/stream.ts"),
  *   "page/workers.ts": typeof import("../../src/page/workers.ts"),
  *   "shared/errors.ts": typeof import("../../src/shared/errors.ts"),
+ *   "worker/feed.ts": typeof import("../../src/worker/feed.ts"),
  *   "worker/fetch.ts": typeof import("../../src/worker/fetch.ts"),
+ *   "worker/files.ts": typeof import("../../src/worker/files.ts"),
+ *   "worker/log.ts": typeof import("../../src/worker/log.ts"),
  *   "worker/reasons.ts": typeof import("../../src/worker/reasons.ts"),
+ *   "worker/source.ts": typeof import("../../src/worker/source.ts"),
+ *   "worker/store.ts": typeof import("../../src/worker/store.ts"),
  *   "worker/tuning.ts": typeof import("../../src/worker/tuning.ts"),
  *   "worker/wasm.ts": typeof import("../../src/worker/wasm.ts"),
  * }} Sources

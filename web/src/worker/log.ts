@@ -1,0 +1,66 @@
+// What is known of a stored file: which of its blocks are there, and what they hash to.
+
+/** Bytes that are checked, stored and fetched again together. */
+export const BLOCK = 1 << 20;
+
+/** What the log says of the whole file. */
+export interface Meta {
+  url: string;
+  /** What the page asks for to get the model, of which this is part `part` of `parts`. */
+  model: string;
+  part: number;
+  parts: number;
+  name: string;
+  /** ETag or date of change at the server. */
+  version: string | null;
+  size: number | null;
+  sha256: string | null;
+  /** Whether all bytes together had that sum. */
+  checked: boolean;
+}
+
+/** What a log says. */
+export interface Log {
+  meta: Meta;
+  /** The digest of each block that is there. */
+  blocks: Map<number, string>;
+}
+
+/** A record is a line, so that a torn one costs no other: its check sum, and a block's number and digest, or the `Meta`. */
+export function record(value: Meta | [block: number, digest?: string]): string {
+  const text = JSON.stringify(value);
+  return `\n${sum(text)} ${text}`;
+}
+
+/** The last word of each record that is whole. */
+export function readLog(text: string): Log | null {
+  let meta: Meta | null = null;
+  const blocks = new Map<number, string>();
+  for (const line of text.split("\n")) {
+    const body = line.slice(9);
+    if (line.slice(0, 8) !== sum(body)) continue;
+    const value = JSON.parse(body);
+    if (!Array.isArray(value)) meta = value;
+    else if (value[1]) blocks.set(value[0], value[1]);
+    else blocks.delete(value[0]);
+  }
+  return meta && { meta, blocks };
+}
+
+/** FNV-1a: it finds torn lines. */
+function sum(text: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash >>> 0).toString(16).padStart(8, "0");
+}
+
+/** Half of a SHA-256: browsers make it beside the worker, faster than any script could. */
+export async function digest(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  return hex(await crypto.subtle.digest("SHA-256", bytes)).slice(0, 32);
+}
+
+const hex = (bytes: ArrayBuffer) => Array.from(new Uint8Array(bytes), (b) => b.toString(16).padStart(2, "0")).join("");
+
+export const lengthOf = (i: number, size: number) => Math.min(BLOCK, size - i * BLOCK);
+
+export const complete = ({ meta, blocks }: Log) => meta.size !== null && blocks.size === Math.ceil(meta.size / BLOCK);
