@@ -1,4 +1,4 @@
-//! Where a model meets a backend: loading, the cache, sessions, sampling and the generation loop.
+//! Where a model meets a backend: loading, sequences and their cache, sampling and generation.
 
 mod batch;
 mod cache;
@@ -11,6 +11,7 @@ mod idle;
 mod load;
 mod lookahead;
 mod model;
+mod mtp;
 mod profile;
 mod queue;
 mod queue_depth;

@@ -1,7 +1,6 @@
 //! Steps: prefill, decode, rollback. Owns the backend, the pools of its cache, and the rules of positions.
 
 use std::future::poll_fn;
-use std::slice;
 
 use super::cache::{Held, Pool};
 use super::idle::Idle;
@@ -10,7 +9,7 @@ use super::sampler::refuse_degenerate;
 use super::sequence::{Past, Sequence};
 use crate::backend::{BLOCK, Backend, Limits, MAX_SEGMENTS, Segment, Step};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{CacheKind, Entry, Plan};
+use crate::graph::{CacheKind, Plan};
 
 /// A model that is ready to run sequences of tokens.
 ///
@@ -397,63 +396,5 @@ impl Engine {
         let result = poll_fn(|cx| self.backend.poll_logits(cx, logits)).await;
         self.unread = None;
         result
-    }
-
-    /// Predicts, with the block for multi-token prediction, the token after `next`, if `next` followed the tokens of the
-    /// sequence: returns its logits. Those tokens are unchanged; the block has rows of its own, and runs only those that
-    /// are new since the last call.
-    pub async fn mtp(&mut self, sequence: &mut Sequence, next: u32) -> Result<&mut [f32]> {
-        self.mtp_steps(sequence, next, false, &mut |_| ()).await?;
-        Ok(&mut self.logits[..self.n_vocab])
-    }
-
-    /// Runs the block for all tokens of a sequence, each with its next one, and passes on its logits: row j is for the
-    /// token at position j + 2.
-    pub async fn mtp_all(&mut self, sequence: &mut Sequence, next: u32, mut each: impl FnMut(&[f32])) -> Result<()> {
-        sequence.mtp_seen = 0;
-        self.mtp_steps(sequence, next, true, &mut each).await
-    }
-
-    /// Brings the rows of the block for multi-token prediction to the present position. Computes the logits of the last
-    /// row, or with `all` passes those of all rows that run to `each`.
-    async fn mtp_steps(&mut self, s: &mut Sequence, next: u32, all: bool, each: &mut dyn FnMut(&[f32])) -> Result<()> {
-        if !self.mtp {
-            crate::bail!(InvalidState, "there is no block for multi-token prediction; was the model opened with it?");
-        }
-        if s.tokens.is_empty() {
-            crate::bail!(EmptyPrompt, "multi-token prediction follows a token of the cache: run one first");
-        }
-        self.check(0, slice::from_ref(&next))?;
-        let n = s.tokens.len();
-        // Taken out so that steps can read it. A dropped future loses it, and then all rows run again.
-        let mut after = std::mem::take(&mut s.mtp_tokens);
-        after.truncate(s.mtp_seen);
-        let wanted = s.tokens[1..].iter().chain([&next]);
-        let same = after.iter().zip(wanted).take_while(|(a, b)| a == b).count();
-        s.mtp_seen = same.min(n - 1); // the last row always runs: its logits are needed
-        after.truncate(s.mtp_seen);
-        after.extend_from_slice(&s.tokens[s.mtp_seen + 1..]);
-        after.push(next);
-        let mut result = Ok(());
-        while s.mtp_seen < n && result.is_ok() {
-            let at = s.mtp_seen;
-            let end = n.min(at + if all { self.limits.max_outputs } else { self.limits.max_tokens });
-            let outputs = if all { end - at } else { usize::from(end == n) };
-            result = self.mtp_step(s, &after[at..end], at, outputs).await;
-            if result.is_ok() {
-                s.mtp_seen = end;
-                self.logits[..outputs * self.n_vocab].chunks_exact(self.n_vocab).for_each(&mut *each);
-            }
-        }
-        s.mtp_tokens = after;
-        result
-    }
-
-    async fn mtp_step(&mut self, s: &mut Sequence, tokens: &[u32], at: usize, outputs: usize) -> Result<()> {
-        self.abandon();
-        self.drain().await?;
-        self.make_room(s, at, at + tokens.len(), true)?;
-        let step = Step { segments: &[s.segment(tokens, at, outputs)], entry: Entry::Mtp };
-        self.submit_and_read(&step).await
     }
 }
