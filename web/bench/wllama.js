@@ -22,6 +22,24 @@ let engine;
     return { loadMs: clock.last - clock.start, threads: engine.getNumThreads(), what: "", backend: "cpu" };
   },
 
+  /** From nothing to the first token, from what is stored or, if `cold`, from the server. @param {{ model: string, cold: boolean }} options */
+  async first({ model, cold }) {
+    engine = new Wllama({ default: "/wllama/wasm/wllama.wasm" }, { suppressNativeLog: true });
+    if (cold) await engine.cacheManager.clear();
+    const clock = new Clock();
+    const options = { useCache: true, n_gpu_layers: 0, n_ctx: 512, n_parallel: 1 };
+    await engine.loadModelFromUrl(new URL(model, location.href).href, options);
+    clock.token();
+    await engine.createCompletion({
+      prompt: "Hello",
+      max_tokens: 1,
+      temperature: 0,
+      stream: true,
+      onData: () => clock.token(),
+    });
+    return { loadMs: clock.first - clock.start, firstMs: clock.last - clock.start };
+  },
+
   /** @param {{ length: number, tokens: number, seed: number }} options */
   async run({ length, tokens, seed }) {
     const clock = new Clock();
