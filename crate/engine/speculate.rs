@@ -145,7 +145,9 @@ impl Speculation {
         // The block predicts one token after those that are known.
         let max = if matches!(proposer, Proposer::Mtp) { 1 } else { max };
         let rows = Vec::with_capacity(MAX_SEGMENTS);
-        Ok(Self { proposer, max, depth: max, pace: Pace::default(), done: Speculated::default(), rows })
+        // It grows while proposals are right: a text that does not repeat itself pays for short ones only.
+        let depth = max.min(2);
+        Ok(Self { proposer, max, depth, pace: Pace::default(), done: Speculated::default(), rows })
     }
 
     /// The last token and up to `most` proposed ones after it. `tokens` are those of the sequence and one more.

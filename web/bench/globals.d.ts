@@ -4,6 +4,15 @@ declare var bench: Bench;
 interface Bench {
   load(options: BenchLoad): Promise<BenchInfo>;
   run(options: BenchRun): Promise<BenchSpeeds>;
+  /** Fetches a file and throws it away: milliseconds. Of pagelm's page only. */
+  plain?(options: { model: string }): Promise<number>;
+  /** From nothing to the first token, from what is stored or, if `cold`, from the server. */
+  first(options: { model: string; backend: "webgpu" | "cpu"; cold: boolean }): Promise<BenchFirst>;
+}
+
+interface BenchFirst {
+  loadMs: number;
+  firstMs: number;
 }
 
 interface BenchLoad {

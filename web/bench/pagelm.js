@@ -1,5 +1,5 @@
 // What the bench calls in pagelm's page; everything goes through the built package.
-import { createEngine } from "/dist/index.js";
+import { createEngine, models } from "/dist/index.js";
 import { Clock, words } from "./words.js";
 
 /** @type {import("pagelm").Engine} */
@@ -13,6 +13,25 @@ globalThis.bench = {
     const { threads } = await engine.stats();
     const { backend, adapter, wasm } = engine.info;
     return { loadMs: clock.last - clock.start, threads, what: adapter?.name ?? wasm.build, backend };
+  },
+
+  async plain({ model }) {
+    const clock = new Clock();
+    const reader = (await fetch(model)).body?.getReader();
+    while (!(await reader?.read())?.done);
+    clock.token();
+    return clock.last - clock.start;
+  },
+
+  async first({ model, backend, cold }) {
+    if (cold) for (const stored of await models.list()) await models.delete(stored.model);
+    const clock = new Clock();
+    const engine = await createEngine({ model, backend, contextLength: 512 });
+    clock.token();
+    for await (const p of engine.generate("Hello", { temperature: 0, maxTokens: 1, ignoreEos: true })) {
+      if (p.kind === "token") clock.token();
+    }
+    return { loadMs: clock.first - clock.start, firstMs: clock.last - clock.start };
   },
 
   async run({ length, tokens, seed }) {

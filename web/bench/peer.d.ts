@@ -7,6 +7,7 @@ export interface Timings {
 export class Wllama {
   constructor(paths: Record<string, string>, options: object);
   loadModelFromUrl(url: string, options: object): Promise<void>;
+  cacheManager: { clear(): Promise<void> };
   getNumThreads(): number;
   createCompletion(options: { onData(chunk: { timings?: Timings }): void; [option: string]: unknown }): Promise<void>;
 }

@@ -20,6 +20,23 @@ globalThis.bench = {
     return { loadMs: clock.last - clock.start, threads: engine.getNumThreads(), what: "", backend: "cpu" };
   },
 
+  async first({ model, cold }) {
+    engine = new Wllama({ default: "/wllama/wasm/wllama.wasm" }, { suppressNativeLog: true });
+    if (cold) await engine.cacheManager.clear();
+    const clock = new Clock();
+    const options = { useCache: true, n_gpu_layers: 0, n_ctx: 512, n_parallel: 1 };
+    await engine.loadModelFromUrl(new URL(model, location.href).href, options);
+    clock.token();
+    await engine.createCompletion({
+      prompt: "Hello",
+      max_tokens: 1,
+      temperature: 0,
+      stream: true,
+      onData: () => clock.token(),
+    });
+    return { loadMs: clock.first - clock.start, firstMs: clock.last - clock.start };
+  },
+
   async run({ length, tokens, seed }) {
     const clock = new Clock();
     /** @type {import("/wllama/index.js").Timings | undefined} */

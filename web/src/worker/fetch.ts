@@ -27,8 +27,8 @@ const PROGRESS_BYTES = 1 << 20;
 /** The longest wait that a server may ask for. */
 const LONGEST_WAIT_MS = 60_000;
 
-/** Tries at a server that never answered: few, since it is unlikely to answer later. */
-const TRIES_UNREACHED = 3;
+/** Tries at a server that never answered, and at one that was there before: for half a minute. */
+const [TRIES_UNREACHED, TRIES] = [3, 8];
 
 /** A connection that broke, as opposed to an answer with an error status. */
 class Broken extends Error {
@@ -288,7 +288,7 @@ export class Connection {
   /** Retries when the connection breaks, until it broke too often. */
   async #persist<T>(step: () => Promise<T>): Promise<T> {
     const { url, get, options } = this.#remote;
-    const { signal, onStall, tries = 5, backoffMs = 250 } = options;
+    const { signal, onStall, tries = TRIES, backoffMs = 250 } = options;
     for (;;) {
       if (this.#closed || signal?.aborted) throw abortError();
       try {

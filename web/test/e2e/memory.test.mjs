@@ -1,9 +1,10 @@
 // What loading and disposal take and leave, by the memory of Chromium's process for the page.
 import assert from "node:assert/strict";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { known, memory, renderer, resetPeak } from "../../tools/memory.mjs";
 import { skip } from "../skipped.mjs";
 import { longer } from "./gguf.mjs";
 import { golden, SMOLLM, start, TINY } from "./setup.mjs";
@@ -12,34 +13,8 @@ const MIB = 1 << 20;
 const context = await start("chromium", { isolated: false, load: { backend: "cpu", wasmBuild: "base" } });
 const prompt = golden.prompts.find((/** @type {{ greedy?: object }} */ p) => p.greedy);
 
-/** A number of a process's status, in bytes. @param {number} pid @param {"VmRSS" | "VmHWM"} name */
-function status(pid, name) {
-  const text = readFileSync(`/proc/${pid}/status`, "utf8");
-  return Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1]) * 1024;
-}
-
-/** The process of the page: of those that this program started, the renderer that holds the most. */
-function renderer() {
-  const own = (/** @type {number} */ pid) => {
-    for (let at = pid; at > 1; ) {
-      if (at === process.pid) return true;
-      at = Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${at}/status`, "utf8"))?.[1]);
-    }
-    return false;
-  };
-  const all = readdirSync("/proc").map(Number).filter(Boolean);
-  const pages = all.filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--type=renderer") && own(pid);
-    } catch {
-      return false; // It ended meanwhile.
-    }
-  });
-  return /** @type {number} */ (pages.sort((a, b) => status(b, "VmRSS") - status(a, "VmRSS"))[0]);
-}
-
 test("a file of any length streams through little memory", { timeout: 300_000 }, async (t) => {
-  if (!existsSync("/proc/self/clear_refs")) return skip(t, "only Linux tells the peak of a process's memory");
+  if (!known) return skip(t, "only Linux tells the peak of a process's memory");
   // 3 GB of which a tiny model needs nearly nothing; on the disk it is a hole.
   const { before, after } = longer(
     readFileSync(new URL("../../../tests/golden/llama.gguf", import.meta.url)),
@@ -55,9 +30,9 @@ test("a file of any length streams through little memory", { timeout: 300_000 },
   /** The most memory during a load. @param {string} model */
   const peak = async (model) => {
     await sleep(1000); // the worker before ends
-    writeFileSync(`/proc/${pid}/clear_refs`, "5");
+    resetPeak(pid);
     const { info } = await context.call("load", { model });
-    return { info, peak: status(pid, "VmHWM") };
+    return { info, peak: memory(pid, "VmHWM") };
   };
   const small = await peak(TINY);
   const { info, peak: most } = await peak("/made/huge.gguf");
@@ -71,7 +46,7 @@ test("a file of any length streams through little memory", { timeout: 300_000 },
 });
 
 test("ten loads and disposals leave the process where it was", { timeout: 300_000 }, async (t) => {
-  if (!existsSync("/proc/self/clear_refs")) return skip(t, "only Linux tells the peak of a process's memory");
+  if (!known) return skip(t, "only Linux tells the peak of a process's memory");
   const cycle = async () => {
     await context.call("load", { model: SMOLLM, contextLength: 512 });
     const { before, after } = await context.call("memoryAround");
@@ -85,10 +60,10 @@ test("ten loads and disposals leave the process where it was", { timeout: 300_00
   await cycle();
   await sleep(2000);
   const pid = renderer();
-  const base = status(pid, "VmRSS");
+  const base = memory(pid, "VmRSS");
   for (let i = 0; i < 8; i++) await cycle();
   await sleep(2000);
-  const grown = (status(pid, "VmRSS") - base) / MIB;
+  const grown = (memory(pid, "VmRSS") - base) / MIB;
   t.diagnostic(`${Math.round(grown)} MiB more after 8 loads of 98 MB`);
   // One model would be 94.
   assert.ok(grown <= 48, `${grown} MiB`);
