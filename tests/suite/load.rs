@@ -68,7 +68,7 @@ fn an_engine_does_not_care_in_which_order_its_weights_came() {
             let mut pieces: Vec<_> = Vec::new();
             let mut at = 0;
             while at < file.len() {
-                let len = (1 + rng.below(20_000) as usize).min(file.len() - at);
+                let len = (1 + rng.below(20_000)).min(file.len() - at);
                 pieces.push((rng.below(1 << 30), at..at + len));
                 at += len;
             }
