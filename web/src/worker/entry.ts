@@ -86,14 +86,15 @@ export class Entry {
 
   async #open(write: boolean): Promise<void> {
     const file = (type: string) => this.#folder.getFileHandle(`${this.#id}.${type}`, { create: write });
-    const data = await file("gguf");
-    // Several pages may read at once, where the browser knows this mode; elsewhere the second one reads a `File`.
-    if (!write) this.#data = await syncFile(data, { mode: "read-only" }).catch(() => data.getFile());
-    else {
-      this.#data = await retried(() => syncFile(data));
-      const records = await file("log");
-      this.#records = await retried(() => syncFile(records));
+    if (write) {
+      const open = (type: string) => retried(async () => syncFile(await file(type)));
+      this.#data = await open("gguf");
+      this.#records = await open("log");
       this.#append(this.meta);
+    } else {
+      // Several pages may read at once, where the browser knows this mode; elsewhere the second one reads a `File`.
+      const data = await file("gguf");
+      this.#data = await syncFile(data, { mode: "read-only" }).catch(() => data.getFile());
     }
   }
 

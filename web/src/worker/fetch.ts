@@ -131,7 +131,7 @@ export class Remote {
     const changed = (now: unknown, before: unknown) => now && before && now !== before;
     // Across origins these headers can be hidden: then they are not compared.
     if (changed(version, this.version) || changed(size, this.size)) {
-      throw this.error("model-changed", "the file on the server changed during the download; load it again");
+      throw this.error("model-changed", "the file on the server changed during the download");
     }
     this.size ??= size || undefined;
     this.version ??= version;
@@ -143,7 +143,16 @@ export class Remote {
   }
 }
 
-/** A range of the file. It is iterated once. */
+/** Reads into memory that it is given or, of streams that cannot, into its own. */
+interface Reader {
+  read(into: Bytes): Promise<ReadableStreamReadResult<Bytes>>;
+  cancel(): Promise<void>;
+}
+
+/** Bytes that are read at once at most. */
+const AT_ONCE = 256 << 10;
+
+/** A range of the file. It is iterated once; each piece is valid until the next is asked for. */
 export class Connection {
   #remote: Remote;
   /** Bytes that were passed on end here. */
@@ -152,7 +161,9 @@ export class Connection {
   /** The end of the part that the server is sending, if it sends one: some send large files in several. */
   #partEnd: number | undefined;
   #request: AbortController | null = null;
-  #body: ReadableStreamDefaultReader<Bytes> | null = null;
+  #body: Reader | null = null;
+  /** What is read into: memory that is used again does not wait for the garbage collector. */
+  #memory!: ArrayBuffer;
   /** Bytes that come again and are skipped. */
   #skip = 0;
   #breaks = 0;
@@ -190,8 +201,9 @@ export class Connection {
     for (;;) {
       const end = () => Math.min(this.#end ?? Number.POSITIVE_INFINITY, remote.size ?? Number.POSITIVE_INFINITY);
       if (!this.#body && (this.#at >= end() || !(await this.#connect()))) return undefined;
-      const { done, value } = await this.#withTimeout(this.#body!.read());
+      const { done, value } = await this.#withTimeout(this.#body!.read(new Uint8Array(this.#memory)));
       if (!done) {
+        this.#memory = value.buffer;
         const again = Math.min(this.#skip, value.length);
         this.#skip -= again;
         const piece = value.subarray(again);
@@ -230,7 +242,12 @@ export class Connection {
     if (whole) this.#end = undefined;
     const end = part?.end ?? this.#at + Number(response.headers.get("Content-Length") ?? Number.NaN);
     this.#partEnd = !whole && end > this.#at ? end : undefined;
-    this.#body = response.body.getReader();
+    this.#memory = new ArrayBuffer(AT_ONCE);
+    try {
+      this.#body = response.body.getReader({ mode: "byob" });
+    } catch {
+      this.#body = response.body.getReader();
+    }
     return true;
   }
 

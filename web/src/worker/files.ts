@@ -67,10 +67,8 @@ export class ModelFiles {
     of: Pick<Meta, "model" | "part" | "parts">,
     { write, onWait, signal }: FilesOptions,
   ): Promise<Entry | null> {
-    if (!part.url?.startsWith("http")) {
-      if (part.url) this.#why = "only files of servers are stored";
-      return null;
-    }
+    // Only files of servers are stored.
+    if (!part.url?.startsWith("http")) return null;
     const { name, sha256 } = part;
     const meta = { ...of, url: stableUrl(part.url), name, sha256, version: null, size: null, checked: false };
     try {

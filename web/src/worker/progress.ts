@@ -38,8 +38,7 @@ export class Meter {
     while (this.#seen.length > 2 && ms - this.#seen[1]![0] > WINDOW_MS) this.#seen.shift();
     const [since, loaded] = this.#seen[0]!;
     next.bytesPerS = ms > since ? ((next.loaded - loaded) / (ms - since)) * 1000 : 0;
-    const left = (next.total ?? Number.NaN) - next.loaded;
-    next.secondsLeft = left >= 0 && (left === 0 || next.bytesPerS > 0) ? left / (next.bytesPerS || 1) : undefined;
+    next.secondsLeft = next.total && next.bytesPerS ? (next.total - next.loaded) / next.bytesPerS : undefined;
     this.#report(next);
   }
 }

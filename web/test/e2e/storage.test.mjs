@@ -1,6 +1,8 @@
 // Loading against bad servers, full and damaged disks, and pages that are killed: the right tokens come out, and what
 // was fetched once is not fetched again.
 import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { BROWSERS } from "../../tools/browsers.mjs";
 import { golden, start, TINY } from "./setup.mjs";
@@ -173,6 +175,20 @@ for (const browser of BROWSERS) {
         c.call("load", { ...options, model: `/made/${folder}/m-00001-of-00003.gguf`, cache: true });
       await assert.rejects(load("lost"), { code: "http-status", place: /m-00002-of-00003/, message: /404/ });
       await assert.rejects(load("short"), { code: "gguf-truncated" });
+    });
+
+    await t.test("a file that is no model, or cut, is not kept", async () => {
+      const whole = readFileSync(new URL("../../../tests/golden/llama.gguf", import.meta.url));
+      const file = join(c.made, "healed.gguf");
+      const bad = [Buffer.alloc(3 * BLOCK, 7), whole.subarray(0, 400_000)];
+      for (const [i, code] of ["not-gguf", "gguf-truncated"].entries()) {
+        writeFileSync(file, /** @type {Buffer} */ (bad[i]));
+        const load = c.call("load", { ...options, model: "/made/healed.gguf", cache: true });
+        await assert.rejects(load, { code });
+      }
+      writeFileSync(file, whole);
+      const [healed] = await answers(["/made/healed.gguf"]);
+      assert.deepEqual([healed?.network, healed?.stored], [whole.length, true]);
     });
 
     await t.test("stored models are listed, moved and removed", async () => {

@@ -28,7 +28,7 @@ after(async () => {
 async function read(url, options = {}, start = 0, end = /** @type {number | undefined} */ (undefined)) {
   const remote = new Remote(url, { backoffMs: 1, ...options });
   const parts = [];
-  for await (const part of await remote.connect(start, end)) parts.push(part);
+  for await (const part of await remote.connect(start, end)) parts.push(Buffer.from(part));
   return { size: remote.size, body: Buffer.concat(parts) };
 }
 

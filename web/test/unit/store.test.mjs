@@ -229,6 +229,7 @@ test("two pages at once pay once, also if the first is killed", async (t) => {
 
   await removeModel(slow);
   const killed = load(slow, { stopAt: 4 * BLOCK });
+  await new Promise((begun) => setTimeout(begun, 100));
   const second = load(slow);
   const [{ network: first }, { network, cache, body }] = await Promise.all([killed, second]);
   storage.kill();
