@@ -6,6 +6,8 @@ mod checkpoint;
 mod folder;
 #[path = "cli/real.rs"]
 mod real;
+#[path = "cli/sequences.rs"]
+mod sequences;
 #[path = "common/skipped.rs"]
 mod skipped;
 

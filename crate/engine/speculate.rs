@@ -324,7 +324,7 @@ mod tests {
             pace.learn(true, 1, 15.0);
         }
         assert_eq!((0..).take_while(|_| !pace.pays()).count(), REST);
-        (0..3).for_each(|_| pace.learn(true, 1, 15.0));
+        (0..4).for_each(|_| pace.learn(true, 1, 15.0));
         assert_eq!((0..).take_while(|_| !pace.pays()).count(), 2 * REST, "each rest is longer");
         (0..9).for_each(|_| pace.learn(true, 4, 15.0));
         assert!(pace.pays() && pace.longer == 0);

@@ -51,6 +51,7 @@ impl Part<'_> {
                 t = self.tokens::<L, F, 8>(panel, at, t);
             }
             t = self.tokens::<L, F, 4>(panel, at, t);
+            t = self.tokens::<L, F, 2>(panel, at, t);
             for t in t..tokens {
                 match L::W {
                     16 => self.put::<L, 1, 1>(at, 0, t, sums::<L, F, 1, 1>(panel, 0, self.rows(t))),

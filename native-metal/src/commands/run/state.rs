@@ -21,9 +21,17 @@ pub fn save(session: &mut Session, path: &Path) -> Result<()> {
 
 /// Puts what a file has into the cache.
 pub fn load(session: &mut Session, path: &Path) -> Result<()> {
-    let failed = |e: std::io::Error| Error::new(ErrorKind::BadSnapshot, e.to_string()).at(path.display());
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    let (engine, sequence) = session.parts();
-    *sequence = engine.restore(&mut |out| file.read_exact(out).map_err(failed)).map_err(|e| e.at(path.display()))?;
-    Ok(())
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            Error::new(ErrorKind::BadSnapshot, "the file ends before the sequence does")
+        }
+        _ => Error::new(ErrorKind::InvalidArgument, e.to_string()),
+    };
+    let mut restored = || {
+        let mut file = BufReader::new(File::open(path).map_err(failed)?);
+        let (engine, sequence) = session.parts();
+        *sequence = engine.restore(&mut |out| file.read_exact(out).map_err(failed))?;
+        Ok(())
+    };
+    restored().map_err(|e: Error| e.at(path.display()))
 }
