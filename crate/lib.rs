@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! hosts      web/bindings (a page)      native-metal (the command)      tests
-//! engine     choose . load . model . session . sampler . generate
+//! engine     choose . load . model . steps . sampler . generate . batch . session
 //! arch | backend | text                 what a model is | how a plan runs | strings <-> ids
 //! graph      ops, builder, inference, verifier, passes, slots, plan
 //! hf                                    checkpoints of Hugging Face, as if they were GGUF
@@ -17,7 +17,7 @@
 //! A host reads a header with [`gguf::Reader`]. [`engine::Model`] asks [`arch`] for the graph, makes a
 //! [`graph::Plan`] of it, and its [`engine::Loader`] says which bytes of the file go to which weight of a
 //! [`backend::Backend`]. [`text::ChatTemplate`] and [`text::Tokenizer`] turn messages into ids. From then on each call of
-//! [`engine::Generation::next`] is one step: [`engine::Session`] checks it and knows its position, the backend runs the
+//! [`engine::Generation::next`] is one step: [`engine::Engine`] checks it and knows its position, the backend runs the
 //! plan's nodes and gives logits back, [`engine::Sampler`] chooses an id, and [`text::TextStream`] lets go of the
 //! characters that are whole and cannot be the start of a stop string.
 //!

@@ -10,6 +10,8 @@ use crate::text::Tokenizer;
 /// Generations that run side by side on one engine. Each step takes a token of each that is past its prompt, and fills up
 /// with parts of the prompts of others. So weights are read once for all of them.
 ///
+/// A generation that runs alone has steps in flight ahead of its token, where the backend samples.
+///
 /// Each gives the tokens that it would give alone, where the backend computes a row alike in every step, as the CPU does.
 /// Results of GPU kernels for other numbers of rows may differ in the last bits.
 #[derive(Default)]
@@ -51,6 +53,9 @@ impl Batch {
         params: GenerateParams,
         now_ms: f64,
     ) -> Result<u64> {
+        if params.speculate.is_some() {
+            crate::bail!(InvalidArgument, "generations of a batch cannot speculate; leave `speculate` out");
+        }
         let mut generation = Generation::of(tokenizer, prompt, params, engine.limits().n_ctx, now_ms)?;
         let sequence = engine.resume(prompt)?;
         generation.goes_on_from(sequence.tokens().len());
@@ -84,8 +89,8 @@ impl Batch {
                 [] => {}
                 [lane] => {
                     let Lane { generation, sequence, .. } = lane;
-                    let event = generation.next_of(engine, sequence, tokenizer, now).await?;
-                    events.extend(event.map(|e| (lane.id, Ok(e))));
+                    let event = generation.next_of(engine, sequence, tokenizer, now).await.transpose();
+                    events.extend(event.map(|e| (lane.id, e)));
                 }
                 _ => events = self.step(engine, tokenizer, now).await?,
             }
@@ -120,11 +125,18 @@ impl Batch {
         if let (true, Some((lane, e))) = (parts.is_empty(), refused) {
             return Ok(vec![(self.lanes[lane].id, Err(e))]);
         }
-        self.run(engine, &parts).await?;
+        match self.run(engine, &parts).await {
+            // There are more generations than recurrent states.
+            Err(e) if e.kind() == ErrorKind::CacheFull => {
+                let newest = parts.iter().map(|(lane, ..)| *lane).max();
+                return Ok(newest.map(|lane| (self.lanes[lane].id, Err(e))).into_iter().collect());
+            }
+            result => result?,
+        }
         let n_vocab = engine.n_vocab();
         let mut row = 0;
         let mut events = Vec::with_capacity(parts.len());
-        for (lane, len, chooses) in parts {
+        for (lane, _, chooses) in parts {
             let Lane { id, generation, sequence } = &mut self.lanes[lane];
             let chosen = chooses.then(|| {
                 row += 1;
@@ -133,7 +145,6 @@ impl Batch {
             match chosen.transpose() {
                 Ok(chosen) => {
                     let end = sequence.tokens().len();
-                    debug_assert!(len <= end);
                     generation.ran(engine, sequence, end, chosen, now);
                     events.push((*id, Ok(generation.after_a_step(tokenizer))));
                 }

@@ -21,7 +21,7 @@ pub struct GenerateParams {
     pub stop: Vec<String>,
     /// Continue after a token that ends a sequence.
     pub ignore_eos: bool,
-    /// Speculative decoding: how tokens come faster, not which come. Only a generation that runs alone speculates.
+    /// Speculative decoding: how tokens come faster, not which come. A [`Batch`](super::Batch) refuses it.
     pub speculate: Option<SpeculateParams>,
 }
 
@@ -192,12 +192,8 @@ impl Generation {
     pub(super) fn part(&self, most: usize, recurrent: bool) -> (&[u32], bool) {
         let mut end = self.tokens.len().min(self.run + most);
         // The same prompt again, or a longer one, goes back at most to before its last token.
-        end -= usize::from(self.is_before_last(end, recurrent));
+        end -= usize::from(recurrent && end == self.prompt_len && end - self.run > 1);
         (&self.tokens[self.run..end], end == self.tokens.len() && self.max_tokens > 0)
-    }
-
-    fn is_before_last(&self, end: usize, recurrent: bool) -> bool {
-        recurrent && end == self.prompt_len && end - self.run > 1
     }
 
     /// Whether more of the prompt runs before a token is chosen.
@@ -205,7 +201,7 @@ impl Generation {
         self.run < self.prompt_len
     }
 
-    /// Records that the first tokens up to `end` have run, and chooses the next one from a row of logits, if there is one.
+    /// Records that the first tokens up to `end` have run, and which token was chosen after them, if one was.
     pub(super) fn ran(
         &mut self,
         engine: &mut Engine,

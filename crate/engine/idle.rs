@@ -1,12 +1,12 @@
 //! Sequences that nobody runs now. A new prompt goes on from the one that it shares the most with, whatever conversation
-//! that came from; when the cache is full, the one that was used least lately gives up its end.
+//! that came from; when the cache is full, the least recently used one gives up its end.
 
 use super::sequence::{Past, Sequence};
 
 /// The most idle sequences: looking for a prefix reads all of their tokens.
 const MOST: usize = 64;
 
-/// The least lately used first.
+/// The least recently used first.
 #[derive(Default)]
 pub(super) struct Idle(Vec<Sequence>);
 
@@ -22,7 +22,7 @@ impl Idle {
         self.0.push(sequence);
     }
 
-    /// The sequence that saves the most tokens of a prompt, how many, and whether the prompt has all of its tokens.
+    /// The sequence that saves the most tokens of a prompt, and how many.
     pub(super) fn best(&self, prompt: &[u32], past: Past) -> Option<(usize, usize)> {
         let saved = |s: &Sequence| s.resumable(common(s.tokens(), prompt), past);
         let all = self.0.iter().enumerate().map(|(i, s)| (i, saved(s)));
@@ -34,7 +34,7 @@ impl Idle {
         self.0.remove(i)
     }
 
-    /// Gives up the end of the least lately used sequence. Returns false where nothing is left.
+    /// Gives up the end of the least recently used sequence. Returns false where nothing is left.
     pub(super) fn shrink(&mut self, past: Past) -> bool {
         let Some(first) = self.0.first_mut() else { return false };
         if !first.shrink(past) || first.tokens().is_empty() {

@@ -29,7 +29,7 @@ pub struct Options {
     pub kv_type: KvType,
     /// Bytes that weights, cache and scratch may take together, as far as the host knows.
     pub memory: Option<u64>,
-    /// Positions of the cache, of all sequences together; `None` is the context.
+    /// Positions of the cache, of all sequences together: at least the context, which is the default.
     pub cache: Option<usize>,
     /// Sequences that run at once: a step may have a row of logits for each.
     pub sequences: usize,
@@ -90,6 +90,12 @@ impl Model {
             crate::bail!(
                 InvalidArgument,
                 "the context, a step's tokens, its outputs and its sequences must be at least 1"
+            );
+        }
+        if let Some(cache) = options.cache.filter(|cache| *cache < n_ctx) {
+            crate::bail!(
+                InvalidArgument,
+                "a cache of {cache} positions does not hold a context of {n_ctx}; make it larger or the context shorter"
             );
         }
         let limits = limits(&graph, options, n_ctx);
@@ -193,7 +199,7 @@ fn limits(g: &Graph, options: &Options, n_ctx: usize) -> Limits {
     let max_tokens = options.max_tokens.min(n_ctx);
     let max_outputs = options.max_outputs.max(options.sequences).max(options.drafts + 1).min(max_tokens);
     // What each sequence has for itself may end in a block that is not full.
-    let positions = options.cache.unwrap_or(n_ctx).max(n_ctx);
+    let positions = options.cache.unwrap_or(n_ctx);
     let blocks = positions.div_ceil(BLOCK) + options.sequences - 1;
     let window = g.window().map_or(0, |w| w + BEHIND_WINDOW + max_tokens);
     let windows = options.sequences.saturating_mul(window.div_ceil(BLOCK) + 1);

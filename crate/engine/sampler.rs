@@ -186,7 +186,7 @@ impl Sampler {
 }
 
 /// The id of the largest finite logit, and of equal ones the lowest.
-fn argmax(logits: &[f32]) -> Option<u32> {
+pub(super) fn argmax(logits: &[f32]) -> Option<u32> {
     let mut best = None;
     let mut top = f32::NEG_INFINITY;
     for (&l, id) in logits.iter().zip(0..) {

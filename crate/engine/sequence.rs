@@ -140,7 +140,7 @@ impl Sequence {
     pub(super) fn save(&mut self) {
         if let Some(state) = self.state.clone() {
             self.saved.retain(|(at, _)| *at < self.seen);
-            if self.saved.len() == MAX_SAVED {
+            if self.saved.len() >= MAX_SAVED {
                 self.saved.remove(0);
             }
             self.saved.push((self.seen, state));
@@ -198,9 +198,9 @@ impl Sequence {
         }
     }
 
-    /// Gives back the blocks behind the window.
-    pub(super) fn release(&mut self, window: usize) {
-        let kept = self.tokens.len().saturating_sub(window + BEHIND_WINDOW) / BLOCK;
+    /// Gives back the blocks behind the window of the token after the first `n`.
+    pub(super) fn release(&mut self, n: usize, window: usize) {
+        let kept = n.saturating_sub(window + BEHIND_WINDOW) / BLOCK;
         for block in self.blocks[CacheKind::Window as usize].iter_mut().take(kept).skip(self.released) {
             *block = None;
         }

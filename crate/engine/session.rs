@@ -126,7 +126,10 @@ impl Session {
             self.engine.leave(left);
             self.sequence = self.engine.resume(prompt)?;
         }
-        Ok(self.sequence.tokens().len())
+        // Steps in flight are those of another sampler.
+        let kept = self.sequence.tokens().len();
+        self.engine.rollback(&mut self.sequence, kept)?;
+        Ok(kept)
     }
 
     /// Steps in flight whose tokens were not taken yet.

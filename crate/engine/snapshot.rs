@@ -6,7 +6,6 @@
 
 use std::future::poll_fn;
 
-use super::cache::Held;
 use super::{Engine, Sequence};
 use crate::backend::{BLOCK, CachePart};
 use crate::error::{Error, ErrorKind, Result};
@@ -123,14 +122,25 @@ impl Engine {
         w.ids(&states.iter().map(|(at, _)| *at as u32).collect::<Vec<_>>())?;
         parts.extend(states.iter().map(|(_, slot)| CachePart::Slot(slot.id())));
         let mut bytes = Vec::new();
+        if let Some(part) = self.unread_part {
+            self.take_part(part, &mut bytes).await?;
+        }
         for part in parts {
-            bytes.resize(self.backend.part_bytes(part), 0);
             self.backend.submit_read(part)?;
-            poll_fn(|cx| self.backend.poll_read(cx, &mut bytes)).await?;
+            self.unread_part = Some(part);
+            self.take_part(part, &mut bytes).await?;
             w.bytes(&bytes)?;
         }
         let sum = w.sum.0;
         (w.write)(&sum.to_le_bytes())
+    }
+
+    /// Waits for the part that is being read.
+    async fn take_part(&mut self, part: CachePart, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.resize(self.backend.part_bytes(part), 0);
+        let result = poll_fn(|cx| self.backend.poll_read(cx, bytes)).await;
+        self.unread_part = None;
+        result
     }
 
     /// The sequence that was saved: calls `read`, which fills the whole slice with the bytes that follow or fails. Refuses
@@ -161,12 +171,12 @@ impl Engine {
         let mut s = self.sequence();
         let mut bytes = Vec::new();
         for (kind, indices) in CacheKind::ALL.into_iter().zip(&indices) {
+            if !indices.is_empty() && !self.has(kind) {
+                return Err(bad("it has blocks of a kind that the model has not".to_string()));
+            }
             for &i in indices {
-                self.make_room(&mut s, i as usize * BLOCK, (i as usize + 1) * BLOCK, true)?;
-                let id = s.block(kind, i as usize).map(Held::id);
-                let Some(id) = id else {
-                    return Err(bad("it has blocks of a kind that the model has not".to_string()));
-                };
+                self.make_block(&mut s, kind, i as usize, true)?;
+                let id = s.block(kind, i as usize).expect("it was just made").id();
                 self.read_part(&mut r, CachePart::Block(kind, id), &mut bytes)?;
             }
         }

@@ -7,9 +7,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sequence::Sequence;
-use super::{Engine, Session};
-use crate::backend::{MAX_KEPT, MAX_SEGMENTS, Segment, Step};
+use super::sampler::argmax;
+use super::{Engine, Sequence, Session};
+use crate::backend::{MAX_KEPT, MAX_SEGMENTS, Step};
 use crate::bail;
 use crate::error::Result;
 use crate::text::Tokenizer;
@@ -32,16 +32,10 @@ pub enum ProposerName {
 pub struct SpeculateParams {
     /// Who proposes.
     pub proposer: ProposerName,
-    /// The most tokens of a proposal; fewer where those are seldom right. The model was opened with at least this many
-    /// `drafts`.
-    #[serde(default = "SpeculateParams::default_max")]
-    pub max_draft: usize,
-}
-
-impl SpeculateParams {
-    fn default_max() -> usize {
-        4
-    }
+    /// The most tokens of a proposal; fewer where those are seldom right. At most the `drafts` with which the model was
+    /// opened, which is the default.
+    #[serde(default)]
+    pub max_draft: Option<usize>,
 }
 
 /// What speculation did.
@@ -90,7 +84,7 @@ impl Draft {
         let kept = self.0.reuse(tokens)?;
         let mut row = self.0.prefill(&tokens[kept..]).await?;
         loop {
-            let id = likeliest(&row[..n_vocab.min(row.len())]);
+            let Some(id) = argmax(&row[..n_vocab.min(row.len())]) else { return Ok(()) };
             out.push(id);
             if out.len() == most {
                 return Ok(());
@@ -134,14 +128,20 @@ impl Speculation {
             (_, Some(_)) => bail!(InvalidArgument, "a draft model was given, but another proposer was asked for"),
         };
         let room = engine.limits().max_outputs - 1;
-        if params.max_draft == 0 || params.max_draft > room {
+        let max = params.max_draft.unwrap_or(room);
+        if room == 0 {
             bail!(
                 InvalidArgument,
-                "a proposal may have 1 to {room} tokens, as the model was opened, not {}; open it with more drafts",
-                params.max_draft
+                "the model was opened without `drafts`; open it with as many as a proposal may have"
             );
         }
-        let max = if engine.is_recurrent() { params.max_draft.min(MAX_KEPT - 1) } else { params.max_draft };
+        if max == 0 || max > room {
+            bail!(
+                InvalidArgument,
+                "a proposal may have 1 to {room} tokens, not {max}; open the model with more `drafts`"
+            );
+        }
+        let max = if engine.is_recurrent() { max.min(MAX_KEPT - 1) } else { max };
         // The block predicts one token after those that are known.
         let max = if matches!(proposer, Proposer::Mtp) { 1 } else { max };
         let rows = Vec::with_capacity(MAX_SEGMENTS);
@@ -165,7 +165,7 @@ impl Speculation {
         if most > 0 {
             match &mut self.proposer {
                 Proposer::Lookup => drafts.extend_from_slice(lookup(tokens, most)),
-                Proposer::Mtp => drafts.push(likeliest(engine.mtp(sequence, last).await?)),
+                Proposer::Mtp => drafts.extend(argmax(engine.mtp(sequence, last).await?)),
                 Proposer::Draft(draft) => draft.propose(engine.n_vocab(), tokens, most, &mut drafts).await?,
             }
         }
@@ -272,14 +272,8 @@ fn lookup(tokens: &[u32], most: usize) -> &[u32] {
     &[]
 }
 
-/// The token with the largest logit, of equal ones the first.
-fn likeliest(row: &[f32]) -> u32 {
-    let best = row.iter().zip(0..).fold((f32::NEG_INFINITY, 0), |b, (l, id)| if *l > b.0 { (*l, id) } else { b });
-    best.1
-}
-
 impl Engine {
-    /// Runs tokens of a sequence and returns the logits after each, without adding them to it: `accept` does that.
+    /// Runs tokens of a sequence, with logits after each, without adding them to it: `accept` does that.
     pub(super) async fn verify(&mut self, s: &mut Sequence, tokens: &[u32]) -> Result<()> {
         let pos = s.tokens().len();
         self.check(pos, tokens)?;
@@ -287,8 +281,7 @@ impl Engine {
         self.abandon();
         self.drain().await?;
         self.begin_states(s, tokens.len())?;
-        let segments: [Segment<'_>; 1] = [s.segment(tokens, pos, tokens.len())];
-        self.submit_and_read(&Step::trunk(&segments)).await
+        self.submit_and_read(&Step::trunk(&[s.segment(tokens, pos, tokens.len())])).await
     }
 
     /// Adds the first `n` of the tokens that were verified to the sequence.

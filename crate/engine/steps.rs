@@ -7,9 +7,9 @@ use super::idle::Idle;
 use super::queue::Queue;
 use super::sampler::refuse_degenerate;
 use super::sequence::{Past, Sequence};
-use crate::backend::{BLOCK, Backend, Limits, MAX_SEGMENTS, Segment, Step};
+use crate::backend::{BLOCK, Backend, CachePart, Limits, MAX_SEGMENTS, Segment, Step};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{CacheKind, Plan};
+use crate::graph::{CacheKind, Plan, StateId};
 
 /// A model that is ready to run sequences of tokens.
 ///
@@ -27,7 +27,7 @@ pub struct Engine {
     pub(super) mtp: bool,
     /// Of the header of the model's file.
     pub(super) fingerprint: u64,
-    /// Whether there are states of each kind.
+    /// The kinds of which there are states.
     kinds: Vec<CacheKind>,
     blocks: [Pool; CacheKind::ALL.len()],
     slots: Pool,
@@ -42,6 +42,8 @@ pub struct Engine {
     suppressed: Vec<u32>,
     /// Rows of logits of a step that was submitted but not read: a caller dropped its future.
     pub(super) unread: Option<usize>,
+    /// A part of the cache, likewise.
+    pub(super) unread_part: Option<CachePart>,
     pub(super) queue: Queue,
 }
 
@@ -59,7 +61,7 @@ impl Engine {
     pub(super) fn new(backend: Box<dyn Backend>, plan: &Plan, limits: Limits, fingerprint: u64) -> Self {
         let g = &plan.graph;
         let by_position = (0..).zip(&g.states).filter(|(_, s)| !s.rows.is_recurrent());
-        let used: Vec<_> = by_position.map(|(i, _)| g.cache_kind(crate::graph::StateId(i))).collect();
+        let used: Vec<_> = by_position.map(|(i, _)| g.cache_kind(StateId(i))).collect();
         Self {
             backend,
             limits,
@@ -76,6 +78,7 @@ impl Engine {
             logits: vec![0.0; limits.max_outputs * g.n_vocab()],
             suppressed: plan.suppressed.clone(),
             unread: None,
+            unread_part: None,
             queue: Queue::new(limits),
         }
     }
@@ -108,6 +111,11 @@ impl Engine {
     /// Blocks and slots that sequences hold, idle ones too.
     pub fn held(&self) -> ([usize; CacheKind::ALL.len()], usize) {
         ([self.blocks[0].held(), self.blocks[1].held()], self.slots.held())
+    }
+
+    /// Whether there are states of a kind.
+    pub(super) fn has(&self, kind: CacheKind) -> bool {
+        self.kinds.contains(&kind)
     }
 
     /// A sequence without tokens.
@@ -302,6 +310,7 @@ impl Engine {
         self.begin_states(sequence, 1)?;
         self.submit_and_read(&Step::trunk(&[sequence.segment(tokens, at, 0)])).await?;
         sequence.end_states(0);
+        self.release(sequence, at + tokens.len());
         Ok(())
     }
 
@@ -315,8 +324,9 @@ impl Engine {
         Ok(())
     }
 
-    /// The same for one block. If need be, idle sequences give up blocks, maybe this one's other holder its share.
-    fn make_block(&mut self, sequence: &mut Sequence, kind: CacheKind, i: usize, own: bool) -> Result<()> {
+    /// The same for block `i` of one kind. If need be, idle sequences give up blocks, maybe this one's other holder its
+    /// share.
+    pub(super) fn make_block(&mut self, sequence: &mut Sequence, kind: CacheKind, i: usize, own: bool) -> Result<()> {
         loop {
             let old = match sequence.block(kind, i) {
                 Some(block) if !own || block.holders() == 1 => return Ok(()),
@@ -335,7 +345,8 @@ impl Engine {
                 let positions = pool.limit() * BLOCK;
                 crate::bail!(
                     CacheFull,
-                    "the sequences that run hold all {positions} positions of the cache; wait until one of them ends, or                      open the model with a larger cache"
+                    "the sequences that run hold all {positions} positions of the cache; wait until one of them ends, or \
+                     open the model with a larger cache"
                 );
             }
         }
@@ -373,8 +384,13 @@ impl Engine {
     /// Records that the states of a sequence have seen all its tokens.
     pub(super) fn settle(&mut self, sequence: &mut Sequence) {
         sequence.seen = sequence.tokens.len();
+        self.release(sequence, sequence.seen);
+    }
+
+    /// Gives back what lies behind the window after `n` tokens.
+    fn release(&self, sequence: &mut Sequence, n: usize) {
         if let Some(window) = self.past.window {
-            sequence.release(window);
+            sequence.release(n, window);
         }
     }
 

@@ -59,7 +59,7 @@ impl SpecArgs {
             Spec::Mtp => ProposerName::Mtp,
             Spec::Draft(_) => ProposerName::Draft,
         };
-        Some(SpeculateParams { proposer, max_draft: usize::from(self.max_draft) })
+        Some(SpeculateParams { proposer, max_draft: Some(usize::from(self.max_draft)) })
     }
 
     /// Opens the draft model, if one is asked for, on a device of its own of the same kind.

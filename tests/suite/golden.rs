@@ -12,7 +12,7 @@ use crate::common::backends::{self, Candidate};
 use crate::common::fixtures;
 use crate::common::golden::{self, argmax, max_diff};
 
-const FIXTURES: &[&str] = &[
+pub(super) const FIXTURES: &[&str] = &[
     "llama",
     "llama32",
     "qwen2",

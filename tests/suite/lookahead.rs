@@ -258,6 +258,20 @@ fn tokens_that_are_not_those_in_flight_start_anew() {
 }
 
 #[test]
+fn a_prompt_that_goes_on_with_the_very_token_in_flight_is_sampled_by_its_own_rules() {
+    both(|name, prompt, ahead, behind| {
+        let first = |b: &mut Bench| {
+            let (tokens, _) = b.run(prompt, params(Some(8), SamplerParams::greedy()), 2);
+            // The third token of the first generation is in flight, or was never asked for.
+            let more = [prompt, &tokens].concat();
+            let hot = SamplerParams { temperature: 3.0, seed: 5, ..SamplerParams::default() };
+            b.run(&more, params(Some(6), hot), usize::MAX)
+        };
+        assert_eq!(first(ahead), first(behind), "{name}");
+    });
+}
+
+#[test]
 fn tokens_of_several_steps_may_come_with_one_call() {
     both(|name, prompt, ahead, behind| {
         let long: Vec<u32> = prompt.iter().copied().cycle().take(2 * OPTIONS.max_tokens + 3).collect();

@@ -1,18 +1,23 @@
 //! Many sequences on one engine: whatever they share, each gives what it gives alone.
 
-use std::collections::{BTreeMap, HashMap};
+mod random;
+mod snapshot;
+
+use std::collections::BTreeMap;
 
 use pagelm::ErrorKind;
+use pagelm::backend::Backend;
 use pagelm::backend::cpu::Cpu;
-use pagelm::backend::{Backend, KvType};
-use pagelm::engine::{Batch, Engine, Event, GenerateParams, Model, Options, Row, SamplerParams, Sequence};
+use pagelm::engine::{
+    Batch, Engine, Event, GenerateParams, Model, Options, ProposerName, SamplerParams, SpeculateParams,
+};
 use pagelm::gguf::Gguf;
 use pagelm::text::Tokenizer;
 use pollster::block_on;
 
+use super::golden::FIXTURES;
 use crate::common::backends;
 use crate::common::golden::{self, argmax, max_diff};
-use crate::common::rng::Rng;
 
 fn open(name: &str, backend: Box<dyn Backend>, options: Options) -> Engine {
     let (_, file) = golden::load(name);
@@ -23,195 +28,6 @@ fn open(name: &str, backend: Box<dyn Backend>, options: Options) -> Engine {
 
 /// Full attention, windows, recurrent states, experts, and a block for multi-token prediction.
 const MODELS: [&str; 6] = ["llama", "gemma3", "qwen35", "qwen3moe", "qwen35moe", "qwen35_mtp"];
-
-/// What a fresh sequence says after some tokens. The CPU computes a row alike in every step, to the last bit.
-struct Fresh {
-    engine: Engine,
-    known: HashMap<Vec<u32>, Vec<f32>>,
-}
-
-impl Fresh {
-    fn after(&mut self, tokens: &[u32]) -> &[f32] {
-        self.known.entry(tokens.to_vec()).or_insert_with(|| {
-            let mut s = self.engine.sequence();
-            block_on(self.engine.prefill(&mut s, tokens)).unwrap().to_vec()
-        })
-    }
-}
-
-/// Few different tokens, so that sequences share beginnings, some of which have been seen before.
-fn some(rng: &mut Rng, most: usize) -> Vec<u32> {
-    let n = 1 + rng.below(most);
-    (0..n).map(|_| 40 + rng.below(2) as u32).collect()
-}
-
-/// A sequence under test.
-struct Live {
-    sequence: Sequence,
-    tokens: Vec<u32>,
-}
-
-/// The bytes of a sequence.
-fn saved(engine: &mut Engine, s: &mut Sequence) -> pagelm::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut write = |piece: &[u8]| {
-        bytes.extend_from_slice(piece);
-        Ok(())
-    };
-    block_on(engine.save(s, &mut write))?;
-    Ok(bytes)
-}
-
-/// Reads bytes one after another.
-fn reader(mut bytes: &[u8]) -> impl FnMut(&mut [u8]) -> pagelm::Result<()> {
-    move |out| {
-        let Some((now, later)) = bytes.split_at_checked(out.len()) else {
-            return Err(pagelm::Error::new(ErrorKind::BadSnapshot, "the bytes end early"));
-        };
-        out.copy_from_slice(now);
-        bytes = later;
-        Ok(())
-    }
-}
-
-/// Whether a step ran; one that found no room changed nothing.
-fn ran<T>(result: pagelm::Result<T>) -> Option<T> {
-    result.map_err(|e| assert_eq!(e.kind(), ErrorKind::CacheFull, "{e}")).ok()
-}
-
-#[test]
-fn random_operations_give_what_a_fresh_run_gives_and_leak_nothing() {
-    // Of 320 positions a sequence may have 200: some find no room.
-    let options = Options {
-        n_ctx: Some(200),
-        cache: Some(320),
-        sequences: 3,
-        max_tokens: 48,
-        mtp: true,
-        kv_type: KvType::F16,
-        ..Options::DEFAULT
-    };
-    for name in MODELS {
-        let mut rng = Rng::named(name);
-        let mut fresh = Fresh { engine: open(name, Box::new(Cpu::new(1)), options), known: HashMap::new() };
-        let mut engine = open(name, Box::new(Cpu::new(1)), options);
-        let mut live: Vec<Live> = Vec::new();
-        let mut refused = 0;
-        for op in 0..1700 {
-            let i = rng.below(live.len());
-            let what = format!("{name}, operation {op}");
-            match if live.is_empty() { 0 } else { rng.below(11) } {
-                0 if live.len() < 5 => {
-                    let sequence = engine.sequence();
-                    live.push(Live { sequence, tokens: Vec::new() });
-                }
-                1..=3 => {
-                    let l = &mut live[i];
-                    let mut new = some(&mut rng, if op % 5 == 0 { 70 } else { 3 });
-                    new.truncate(200 - l.tokens.len());
-                    if new.is_empty() {
-                        continue;
-                    }
-                    match ran(block_on(engine.prefill(&mut l.sequence, &new)).map(|row| row.to_vec())) {
-                        Some(got) => {
-                            l.tokens.extend(&new);
-                            assert!(got == fresh.after(&l.tokens), "{what}");
-                        }
-                        // Whole steps may have run before the one that found no room.
-                        None => {
-                            refused += 1;
-                            let have = l.sequence.tokens().len();
-                            l.tokens.extend(&new[..have - l.tokens.len()]);
-                        }
-                    }
-                }
-                4 => {
-                    let n = rng.below(live[i].tokens.len() + 1);
-                    let sequence = engine.fork(&live[i].sequence, n).unwrap();
-                    let tokens = live[i].tokens[..n].to_vec();
-                    live.push(Live { sequence, tokens });
-                }
-                5 => {
-                    let n = rng.below(live[i].tokens.len() + 1);
-                    engine.rollback(&mut live[i].sequence, n).unwrap();
-                    live[i].tokens.truncate(n);
-                }
-                6 => {
-                    let gone = live.swap_remove(i);
-                    if op % 2 == 0 {
-                        engine.leave(gone.sequence);
-                    }
-                }
-                7 => {
-                    let mut prompt = live[i].tokens.clone();
-                    prompt.truncate(rng.below(prompt.len()));
-                    prompt.push(41);
-                    let sequence = engine.resume(&prompt).unwrap();
-                    let n = sequence.tokens().len();
-                    assert_eq!(sequence.tokens(), &prompt[..n], "{what}");
-                    live.push(Live { sequence, tokens: prompt[..n].to_vec() });
-                }
-                8 => engine.checkpoint(&mut live[i].sequence),
-                9 => {
-                    let l = &mut live[i];
-                    if l.tokens.is_empty() {
-                        continue;
-                    }
-                    let Some(bytes) = ran(saved(&mut engine, &mut l.sequence)) else { continue };
-                    let tokens = l.tokens.clone();
-                    if op % 3 == 0 {
-                        live.swap_remove(i);
-                    }
-                    if let Some(sequence) = ran(engine.restore(&mut reader(&bytes))) {
-                        live.push(Live { sequence, tokens });
-                    }
-                }
-                _ => {
-                    // A step of all that have room, some with a row and some with several.
-                    let lens: Vec<usize> = live.iter().map(|l| rng.below(3).min(200 - l.tokens.len())).collect();
-                    let new: Vec<Vec<u32>> = lens.iter().map(|n| vec![40; *n]).collect();
-                    let with = live.iter_mut().zip(&new).filter(|(_, n)| !n.is_empty());
-                    let mut rows: Vec<_> =
-                        with.map(|(l, n)| Row { sequence: &mut l.sequence, tokens: n, outputs: 1 }).collect();
-                    rows.truncate(3);
-                    let n = rows.len();
-                    if n == 0 {
-                        continue;
-                    }
-                    let Some(got) = ran(block_on(engine.run(&mut rows)).map(|row| row.to_vec())) else {
-                        refused += 1;
-                        continue;
-                    };
-                    let with = live.iter_mut().zip(&new).filter(|(_, n)| !n.is_empty()).take(n);
-                    for ((l, n), got) in with.zip(got.chunks_exact(engine.n_vocab())) {
-                        l.tokens.extend(n);
-                        assert!(*got == *fresh.after(&l.tokens), "{what}");
-                    }
-                }
-            }
-            for l in &live {
-                assert_eq!(l.sequence.tokens(), l.tokens, "{what}");
-            }
-            if engine.has_mtp() && op % 7 == 0 && !live.is_empty() {
-                let n = live.len();
-                let l = &mut live[rng.below(n)];
-                if l.tokens.is_empty() {
-                    continue;
-                }
-                if let Some(got) = ran(block_on(engine.mtp(&mut l.sequence, 40)).map(|row| row.to_vec())) {
-                    let mut s = fresh.engine.sequence();
-                    block_on(fresh.engine.prefill(&mut s, &l.tokens)).unwrap();
-                    let want = block_on(fresh.engine.mtp(&mut s, 40)).unwrap();
-                    assert!(got == want, "{what}: multi-token prediction");
-                }
-            }
-        }
-        assert!(refused > 0, "{name}: the cache was never full");
-        drop(live);
-        engine.forget_idle();
-        assert_eq!(engine.held(), ([0, 0], 0), "{name}: blocks and states are left");
-    }
-}
 
 /// Greedy generation of `n` tokens after a prompt.
 fn greedy(n: usize) -> GenerateParams {
@@ -246,21 +62,7 @@ fn drive(batch: &mut Batch, engine: &mut Engine, tokenizer: &Tokenizer) -> BTree
 
 #[test]
 fn every_golden_prompt_says_the_same_beside_two_others() {
-    let names = [
-        "llama",
-        "llama32",
-        "qwen2",
-        "qwen2moe",
-        "qwen3",
-        "qwen3_tied",
-        "qwen3moe",
-        "gemma",
-        "gemma2",
-        "gemma3",
-        "qwen35",
-        "qwen35moe",
-    ];
-    for name in names {
+    for name in FIXTURES {
         let (numbers, _) = golden::load(name);
         let tokenizer = tokenizer(name);
         for c in backends::all() {
@@ -397,54 +199,56 @@ fn one_of_several_generations_can_be_stopped() {
 }
 
 #[test]
-fn a_saved_sequence_goes_on_on_another_engine_of_the_same_kind() {
-    for name in MODELS {
-        let (numbers, _) = golden::load(name);
-        let ids = &numbers.prompts[1].ids;
-        for c in backends::all() {
-            let options = Options { n_ctx: Some(96), mtp: true, ..Options::DEFAULT };
-            let mut engine = open(name, (c.make)(), options);
-            let mut s = engine.sequence();
-            block_on(engine.prefill(&mut s, &ids[..ids.len() - 1])).unwrap();
-            let bytes = saved(&mut engine, &mut s).unwrap();
-            let want = block_on(engine.prefill(&mut s, &ids[ids.len() - 1..])).unwrap().to_vec();
-            let mut other = open(name, (c.make)(), options);
-            let mut restored = other.restore(&mut reader(&bytes)).unwrap();
-            let before = other.backend().counters().steps;
-            let got = block_on(other.prefill(&mut restored, &ids[ids.len() - 1..])).unwrap().to_vec();
-            assert_eq!(got, want, "{name} on {}", c.name);
-            assert_eq!(other.backend().counters().steps - before, 1, "nothing ran again");
+fn more_generations_than_recurrent_states_end_one_by_one_and_the_others_go_on() {
+    let tokenizer = tokenizer("qwen35");
+    let options = Options { n_ctx: Some(64), cache: Some(640), ..Options::DEFAULT };
+    let mut engine = open("qwen35", Box::new(Cpu::new(1)), options);
+    let alone: Vec<Vec<u32>> = (0..8)
+        .map(|i| {
+            let mut batch = Batch::new();
+            batch.add(&mut engine, &tokenizer, &[40 + i, 50, 60], greedy(6), 0.0).unwrap();
+            let tokens = drive(&mut batch, &mut engine, &tokenizer).into_values().next().unwrap();
+            engine.forget_idle();
+            tokens
+        })
+        .collect();
+    let mut batch = Batch::new();
+    for i in 0..8 {
+        batch.add(&mut engine, &tokenizer, &[40 + i, 50, 60], greedy(6), 0.0).unwrap();
+    }
+    let (mut got, mut refused) = (vec![Vec::new(); 8], 0);
+    while !batch.is_empty() {
+        for (id, event) in block_on(batch.next(&mut engine, &tokenizer, &|| 0.0)).unwrap() {
+            match event {
+                Ok(Event::Token { id: token, .. }) => got[id as usize - 1].push(token),
+                Ok(_) => {}
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::CacheFull);
+                    got[id as usize - 1].clear();
+                    refused += 1;
+                }
+            }
         }
     }
+    let whole = got.iter().zip(&alone).filter(|(got, alone)| got == alone).count();
+    assert_eq!((whole + refused, refused > 0, whole > 0), (8, true, true), "{got:?}");
 }
 
 #[test]
-fn bytes_that_are_no_sequence_of_this_engine_are_refused_and_hold_nothing() {
-    let options = Options { n_ctx: Some(200), cache: Some(512), ..Options::DEFAULT };
-    let mut engine = open("qwen35", Box::new(Cpu::new(1)), options);
-    let mut s = engine.sequence();
-    let ids: Vec<u32> = (0..70).map(|i| 40 + i % 9).collect();
-    block_on(engine.prefill(&mut s, &ids)).unwrap();
-    let bytes = saved(&mut engine, &mut s).unwrap();
-    let held = engine.held();
-    let refused = |engine: &mut Engine, bytes: &[u8], what: &str| {
-        let e = engine.restore(&mut reader(bytes)).err().unwrap_or_else(|| panic!("{what} was taken"));
-        assert_eq!(e.kind(), ErrorKind::BadSnapshot, "{what}: {e}");
-        assert_eq!(engine.held(), held, "{what}");
-    };
-    let mut rng = Rng::named("snapshots");
-    for _ in 0..300 {
-        let mut bad = bytes.clone();
-        let at = if rng.below(2) == 0 { rng.below(400) } else { rng.below(bad.len()) };
-        bad[at] ^= 1 << rng.below(8);
-        refused(&mut engine, &bad, &format!("a flipped bit in byte {at}"));
-        let end = rng.below(bytes.len());
-        refused(&mut engine, &bytes[..end], &format!("the first {end} bytes"));
-    }
-    // Another model, and another cache type.
-    for (name, kv_type) in [("qwen35moe", KvType::F32), ("qwen35", KvType::F16)] {
-        let mut other = open(name, Box::new(Cpu::new(1)), Options { kv_type, ..options });
-        let e = other.restore(&mut reader(&bytes)).err().expect("of another");
-        assert!(e.detail().contains("another model, backend or cache type"), "{e}");
-    }
+fn a_batch_refuses_to_speculate() {
+    let tokenizer = tokenizer("llama");
+    let mut engine = open("llama", Box::new(Cpu::new(1)), Options { drafts: 4, ..Options::DEFAULT });
+    let speculate = Some(SpeculateParams { proposer: ProposerName::Lookup, max_draft: None });
+    let params = GenerateParams { speculate, ..greedy(4) };
+    let e = Batch::new().add(&mut engine, &tokenizer, &[1, 2], params, 0.0).expect_err("is refused");
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn a_cache_that_is_smaller_than_the_context_is_refused() {
+    let (_, file) = golden::load("llama");
+    let gguf = Gguf::parse(&file).unwrap();
+    let options = Options { n_ctx: Some(128), cache: Some(100), ..Options::DEFAULT };
+    let e = Model::new(&gguf, &|_| true, &options).expect_err("is refused");
+    assert!(e.detail().contains("100 positions does not hold a context of 128"), "{e}");
 }

@@ -30,7 +30,7 @@ fn draft(name: &str, target: &mut Session, of_target: &Tokenizer) -> Result<Draf
 }
 
 fn params(n: usize, sampler: SamplerParams, proposer: Option<ProposerName>) -> GenerateParams {
-    let speculate = proposer.map(|proposer| SpeculateParams { proposer, max_draft: 4 });
+    let speculate = proposer.map(|proposer| SpeculateParams { proposer, max_draft: None });
     GenerateParams { max_tokens: Some(n), sampler, ignore_eos: true, speculate, ..GenerateParams::default() }
 }
 
@@ -120,7 +120,7 @@ fn proposers_that_cannot_be_had_are_refused() {
     let tokenizer = tokenizer("llama");
     let mut session = open("llama", Box::new(Cpu::new(1)));
     let refused = |session: &mut Session, proposer, max_draft, draft| {
-        let speculate = Some(SpeculateParams { proposer, max_draft });
+        let speculate = Some(SpeculateParams { proposer, max_draft: Some(max_draft) });
         let params = GenerateParams { speculate, ..GenerateParams::default() };
         let e = Generation::with_draft(session, &tokenizer, &[1, 2], params, draft, 0.0).err().expect("is refused");
         assert_eq!(e.kind(), ErrorKind::InvalidArgument);
@@ -137,6 +137,9 @@ fn proposers_that_cannot_be_had_are_refused() {
         let many = refused(&mut session, ProposerName::Lookup, n, None);
         assert!(many.contains("1 to 4 tokens"), "{many}");
     }
+    let mut without = golden::open(&golden::load("llama").1, Box::new(Cpu::new(1)), Options::DEFAULT).unwrap();
+    let closed = refused(&mut without, ProposerName::Lookup, 1, None);
+    assert!(closed.contains("opened without `drafts`"), "{closed}");
     // Another vocabulary, and a shorter context.
     let e = draft("gemma3", &mut session, &tokenizer).err().expect("another vocabulary");
     assert!(e.detail().contains("of the draft model is another"), "{e}");

@@ -150,7 +150,7 @@ impl Model {
         if step.keys() > n_ctx {
             bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.keys());
         }
-        self.states.reserve(&self.plan.graph, step)?;
+        self.states.reserve(step)?;
         self.ropes.iter_mut().for_each(|r| r.turn(step.segments.iter().flat_map(|s| s.pos..s.end())));
         self.blocks.0 = None;
         let part = step.part(&self.plan.graph)?;

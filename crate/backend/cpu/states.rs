@@ -9,7 +9,11 @@ use crate::error::Result;
 use crate::graph::{CacheKind, Graph, StateId};
 
 #[derive(Default)]
-pub(super) struct States(Vec<Rows>);
+pub(super) struct States {
+    all: Vec<Rows>,
+    /// How far back tokens see in states of [`CacheKind::Window`].
+    window: Option<usize>,
+}
 
 /// The rows of one state.
 enum Rows {
@@ -46,12 +50,12 @@ impl States {
                 None => Rows::ByPosition { kind, cols: state.cols, values: Vec::new() },
             }
         });
-        Ok(Self(rows.collect()))
+        Ok(Self { all: rows.collect(), window: g.window() })
     }
 
     /// Makes room for the blocks and slots of a step.
-    pub(super) fn reserve(&mut self, g: &Graph, step: &Step<'_>) -> Result<()> {
-        let window = g.window();
+    pub(super) fn reserve(&mut self, step: &Step<'_>) -> Result<()> {
+        let window = self.window;
         let most = |kind| {
             let used = step.segments.iter().flat_map(|s| s.used(kind, window));
             used.max().map_or(0, |b| *b as usize + 1)
@@ -59,7 +63,7 @@ impl States {
         let blocks = CacheKind::ALL.map(most);
         let slots = step.segments.iter().flat_map(|s| s.to.iter().copied().chain(s.from)).max();
         let slots = slots.map_or(0, |s| s as usize + 1);
-        self.0.iter_mut().try_for_each(|rows| match rows {
+        self.all.iter_mut().try_for_each(|rows| match rows {
             Rows::Cache(kind, cache) => cache.reserve(blocks[*kind as usize]),
             Rows::ByPosition { kind, cols, values } => grow(values, blocks[*kind as usize] * BLOCK * *cols),
             Rows::Slots { len, values } => grow(values, slots * *len),
@@ -71,12 +75,12 @@ impl States {
             Rows::Cache(_, cache) => cache.bytes(),
             Rows::ByPosition { values, .. } | Rows::Slots { values, .. } => size_of_val(&**values),
         };
-        self.0.iter().map(|rows| bytes(rows) as u64).sum()
+        self.all.iter().map(|rows| bytes(rows) as u64).sum()
     }
 
     /// Stores the rows of a step.
     pub(super) fn store(&mut self, isa: Isa, state: StateId, step: &Step<'_>, x: &[f32]) {
-        let rows = &mut self.0[state.index()];
+        let rows = &mut self.all[state.index()];
         let cols = x.len() / step.len();
         for (of, s) in step.by_rows() {
             let x = &x[of.start * cols..of.end * cols];
@@ -94,7 +98,7 @@ impl States {
 
     /// Reads the rows of a step.
     pub(super) fn load(&self, state: StateId, step: &Step<'_>, y: &mut [f32]) {
-        let Rows::ByPosition { kind, cols, values } = &self.0[state.index()] else {
+        let Rows::ByPosition { kind, cols, values } = &self.all[state.index()] else {
             unreachable!("`new` gives caches to attention only")
         };
         let rows = step.segments.iter().flat_map(|s| (s.pos..s.end()).map(move |p| s.cache_row(*kind, p)));
@@ -105,7 +109,7 @@ impl States {
 
     /// The rows of a segment's sequence.
     pub(super) fn paged<'a>(&'a self, state: StateId, s: &Segment<'a>) -> Paged<'a> {
-        let Rows::Cache(kind, cache) = &self.0[state.index()] else {
+        let Rows::Cache(kind, cache) = &self.all[state.index()] else {
             unreachable!("`new` gives a cache to each attention")
         };
         Paged { cache, blocks: s.blocks[*kind as usize] }
@@ -113,7 +117,7 @@ impl States {
 
     /// All slots of a recurrent state, to be taken out while an op rewrites them.
     pub(super) fn slots(&mut self, state: StateId) -> &mut Vec<f32> {
-        let Rows::Slots { values, .. } = &mut self.0[state.index()] else {
+        let Rows::Slots { values, .. } = &mut self.all[state.index()] else {
             unreachable!("the verifier refuses recurrent ops on other states")
         };
         values
@@ -121,14 +125,14 @@ impl States {
 
     /// Values of a slot.
     pub(super) fn slot_len(&self, state: StateId) -> usize {
-        match &self.0[state.index()] {
+        match &self.all[state.index()] {
             Rows::Slots { len, .. } => *len,
             _ => 0,
         }
     }
 
     pub(super) fn copy_block(&mut self, kind: CacheKind, from: usize, to: usize) -> Result<()> {
-        for rows in &mut self.0 {
+        for rows in &mut self.all {
             match rows {
                 Rows::Cache(k, cache) if *k == kind => {
                     cache.reserve(to + 1)?;
@@ -147,12 +151,12 @@ impl States {
     }
 
     pub(super) fn part_bytes(&self, part: CachePart) -> usize {
-        self.0.iter().map(|rows| rows.bytes_of(part)).sum()
+        self.all.iter().map(|rows| rows.bytes_of(part)).sum()
     }
 
     /// Appends the bytes of a part.
     pub(super) fn read(&self, part: CachePart, out: &mut Vec<u8>) {
-        for rows in self.0.iter().filter(|rows| rows.bytes_of(part) > 0) {
+        for rows in self.all.iter().filter(|rows| rows.bytes_of(part) > 0) {
             match (rows, part) {
                 (Rows::Cache(_, cache), CachePart::Block(_, i)) => out.extend_from_slice(cache.block(i as usize)),
                 (Rows::Cache(..), CachePart::Slot(_)) => {}
@@ -171,7 +175,7 @@ impl States {
     pub(super) fn write(&mut self, part: CachePart, mut bytes: &[u8]) -> Result<()> {
         let (CachePart::Block(_, i) | CachePart::Slot(i)) = part;
         let i = i as usize;
-        for rows in self.0.iter_mut() {
+        for rows in self.all.iter_mut() {
             let len = rows.bytes_of(part);
             if len == 0 {
                 continue;

@@ -79,9 +79,10 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         return Err(Error::new(ErrorKind::InvalidArgument, "nothing to measure; give --pp or --tg above 0"));
     };
     let mut options = args.model.device.options();
-    options.n_ctx = Some(options.n_ctx.unwrap_or(need));
+    let n_ctx = options.n_ctx.unwrap_or(need);
+    options.n_ctx = Some(n_ctx);
     options.sequences = args.batch_rows.iter().copied().max().unwrap_or(1);
-    options.cache = Some(options.sequences * need.next_multiple_of(BLOCK));
+    options.cache = Some(options.sequences * n_ctx.next_multiple_of(BLOCK));
     let options = args.spec.options(options);
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
     let mut proposed = match args.spec.params() {

@@ -125,7 +125,7 @@ export interface ModelOptions {
    */
   memoryLimit?: number;
   /**
-   * Positions of the cache, of all conversations together; by default `contextLength`. With more, a conversation that was
+   * Positions of the cache, of all conversations together: at least `contextLength`, which is the default. With more, a conversation that was
    * left is gone on with without reading its prompt again.
    */
   cacheTokens?: number;
@@ -339,7 +339,7 @@ export interface SamplingParams {
 export interface SpeculateParams {
   /** `lookup` proposes what followed the last tokens before, `mtp` what the model's own block predicts. */
   proposer: "lookup" | "mtp";
-  /** The most tokens of a proposal, at most the engine's `drafts`; 4 by default. */
+  /** The most tokens of a proposal, at most the engine's `drafts`, which is the default. */
   maxDraft?: number;
 }
 

@@ -145,6 +145,45 @@ const ARCHITECTURES = [
 /** Two f32 implementations are 1e-4 apart; a GPU's exp, sin and tanh are looser. */
 const TOLERANCE = { cpu: 3e-4, webgpu: 2e-3 };
 
+/** Conversations beside each other, and proposed tokens. @param {T} t @param {Context} c @param {Backend} backend */
+export async function sequences(t, c, backend) {
+  const [one, two] = golden.prompts;
+  await t.test("a conversation goes on where it was after another one", async () => {
+    const sizes = { model: TINY, backend, contextLength: 256 };
+    await assert.rejects(c.call("load", { ...sizes, cacheTokens: 100 }), {
+      code: "invalid-argument",
+      message: /of 256/,
+    });
+    await c.call("load", { ...sizes, cacheTokens: 1024 });
+    const { ids } = await c.call("generate", one.ids, { ...greedy, maxTokens: 8 });
+    await c.call("generate", two.ids, { ...greedy, maxTokens: 8 });
+    const more = [...one.ids, ...ids, 7];
+    const { usage } = await c.call("generate", more, { ...greedy, maxTokens: 1 });
+    // The answer's last token never ran.
+    assert.equal(usage?.cachedTokens, more.length - 2);
+  });
+  await t.test("proposed tokens change none", async () => {
+    const lookup = { ...greedy, maxTokens: 16, speculate: { proposer: "lookup" } };
+    const refused = { code: "invalid-argument" };
+    await assert.rejects(c.call("generate", one.ids, lookup), refused);
+    const { gguf, prompts } = fixture("qwen35_mtp.json");
+    await c.call("load", { model: `/golden/${gguf}`, backend, mtp: true, drafts: 3 });
+    for (const { ids } of prompts) {
+      const want = await c.call("generate", ids, { ...greedy, maxTokens: 16 });
+      for (const proposer of ["lookup", "mtp"]) {
+        const got = await c.call("generate", ids, { ...greedy, maxTokens: 16, speculate: { proposer } });
+        assert.deepEqual(got.ids, want.ids);
+        const { steps, drafted, accepted } = got.usage?.speculated ?? { steps: 0, drafted: 0, accepted: 0 };
+        assert.equal(steps + accepted, 15, `${proposer}: the first token comes with the prompt`);
+        if (proposer === "mtp") assert.ok(drafted > 0);
+      }
+    }
+    for (const speculate of [{ proposer: "guess" }, { proposer: "lookup", maxDraft: 4 }, { proposer: "draft" }]) {
+      await assert.rejects(c.call("generate", one.ids, { ...greedy, speculate }), refused);
+    }
+  });
+}
+
 /** Tiny models of every architecture and block format. @param {T} t @param {Context} c @param {Backend} backend */
 export async function models(t, c, backend) {
   /** @param {number[]} ids @param {number[]} want */

@@ -1,7 +1,17 @@
 // Headless Chromium: WebGPU (Tint) on a software adapter, and the CPU.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { biggerModels, brokenStarts, faults, generation, hardwareKernels, models, realModel, types } from "./cases.mjs";
+import {
+  biggerModels,
+  brokenStarts,
+  faults,
+  generation,
+  hardwareKernels,
+  models,
+  realModel,
+  sequences,
+  types,
+} from "./cases.mjs";
 import { SMOLLM, start, TINY } from "./setup.mjs";
 
 const context = await start("chromium");
@@ -37,6 +47,7 @@ test("all GPU programs compile in Tint", async (t) => {
 
 test("WebGPU", async (t) => {
   await generation(t, context, "webgpu");
+  await sequences(t, context, "webgpu");
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await types(t, context);
@@ -68,6 +79,7 @@ test("a page draws while a real model reads a prompt", { timeout: 600_000 }, asy
 
 test("CPU", async (t) => {
   await generation(t, context, "cpu");
+  await sequences(t, context, "cpu");
   await faults(t, context, "cpu");
   await models(t, context, "cpu");
   await realModel(t, context, "cpu");

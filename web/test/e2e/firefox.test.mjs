@@ -9,6 +9,7 @@ import {
   generation,
   models,
   realModel,
+  sequences,
   starts,
   startsAgain,
   types,
@@ -23,6 +24,7 @@ test("all GPU programs compile in naga", async () => {
 
 test("WebGPU", async (t) => {
   await generation(t, context, "webgpu");
+  await sequences(t, context, "webgpu");
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await types(t, context);
@@ -33,6 +35,7 @@ test("WebGPU", async (t) => {
 test("CPU", async (t) => {
   await builds(t, context);
   await generation(t, context, "cpu");
+  await sequences(t, context, "cpu");
 });
 
 test("nothing went wrong unnoticed", () => {

@@ -1,38 +1,46 @@
 // GGUF files for tests, made of a small one: longer, or in parts.
 
-/** Where the lists of a file are, and what it says of each tensor. @param {Buffer} file */
-function layout(file) {
-  let at = 8;
-  const u32 = () => {
-    at += 4;
-    return file.readUInt32LE(at - 4);
-  };
-  const u64 = () => {
-    at += 8;
-    return Number(file.readBigUInt64LE(at - 8));
-  };
+/** Reads the lists of a header one after another. @param {Buffer} file */
+export function walker(file) {
+  const w = { at: 8, u32, u64, skip };
+  function u32() {
+    w.at += 4;
+    return file.readUInt32LE(w.at - 4);
+  }
+  function u64() {
+    w.at += 8;
+    return Number(file.readBigUInt64LE(w.at - 8));
+  }
   const sizes = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
-  const skip = (/** @type {number} */ kind) => {
+  /** Passes a value over: 8 is a string, 9 a list. @param {number} kind */
+  function skip(kind) {
     const elements = kind === 9 ? u32() : 0;
     const size = kind === 8 || kind === 9 ? u64() : Number(sizes[kind]);
     if (kind === 9) for (let i = 0; i < size; i++) skip(elements);
-    else at += size;
-  };
+    else w.at += size;
+  }
+  return w;
+}
+
+/** Where the lists of a file are, and what it says of each tensor. @param {Buffer} file */
+function layout(file) {
+  const w = walker(file);
+  const { u32, u64, skip } = w;
   const [count, pairs] = [u64(), u64()];
   for (let i = 0; i < pairs; i++) {
     skip(8);
     skip(u32());
   }
-  const keysEnd = at;
+  const keysEnd = w.at;
   const tensors = Array.from({ length: count }, () => {
-    const start = at;
+    const start = w.at;
     skip(8);
     const dims = u32();
-    at += 8 * dims + 4;
+    w.at += 8 * dims + 4;
     const offset = u64();
-    return { info: file.subarray(start, at - 8), offset };
+    return { info: file.subarray(start, w.at - 8), offset };
   });
-  const data = file.subarray(Math.ceil(at / 32) * 32);
+  const data = file.subarray(Math.ceil(w.at / 32) * 32);
   const starts = [...tensors.map((t) => t.offset), data.length].sort((a, b) => a - b);
   const bytes = (/** @type {number} */ offset) => data.subarray(offset, starts[starts.indexOf(offset) + 1]);
   return {

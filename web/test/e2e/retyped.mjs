@@ -1,4 +1,5 @@
 // Models with weights of any type: a small GGUF file whose matrices are swapped for random blocks.
+import { walker } from "./gguf.mjs";
 
 /**
  * Types that no fixture has: number in the file, values and bytes of a block, and what makes its scales small.
@@ -37,22 +38,8 @@ function inNibbles(/** @type {Buffer} */ block) {
  */
 export function retyped(file, { id, elems, bytes, scale }) {
   const out = Buffer.from(file);
-  let at = 8;
-  const u32 = () => {
-    at += 4;
-    return out.readUInt32LE(at - 4);
-  };
-  const u64 = () => {
-    at += 8;
-    return Number(out.readBigUInt64LE(at - 8));
-  };
-  const sizes = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
-  const skip = (/** @type {number} */ kind) => {
-    const elements = kind === 9 ? u32() : 0;
-    const size = kind === 8 || kind === 9 ? u64() : Number(sizes[kind]);
-    if (kind === 9) for (let i = 0; i < size; i++) skip(elements);
-    else at += size;
-  };
+  const w = walker(out);
+  const { u32, u64, skip } = w;
   const [tensors, pairs] = [u64(), u64()];
   for (let i = 0; i < pairs; i++) {
     skip(8);
@@ -61,11 +48,11 @@ export function retyped(file, { id, elems, bytes, scale }) {
   const found = Array.from({ length: tensors }, () => {
     skip(8);
     const dims = Array.from({ length: u32() }, u64);
-    at += 12;
-    return { dims, info: at - 12, start: out.readUInt32LE(at - 8) };
+    w.at += 12;
+    return { dims, info: w.at - 12, start: out.readUInt32LE(w.at - 8) };
   });
   const align = (/** @type {number} */ n) => Math.ceil(n / 32) * 32;
-  const data = align(at);
+  const data = align(w.at);
   let offset = 0;
   let seed = id;
   const parts = found.map(({ dims, info, start }, i) => {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use pagelm::engine::{
-    Draft, Engine, Event, GenerateParams, Generation, Row, SamplerParams, Sequence, Session, Speculated,
+    Draft, Engine, Event, GenerateParams, Generation, Row, Sampler, SamplerParams, Sequence, Session, Speculated,
 };
 use pagelm::text::Tokenizer;
 use pagelm::{Error, ErrorKind, Result};
@@ -16,21 +16,21 @@ pub fn decode_rows(session: &mut Session, n: usize, rows: usize) -> Result<()> {
     let mut sequences = (0..rows).map(|_| engine.fork(past, len)).collect::<Result<Vec<_>>>()?;
     // Different tokens, as in different conversations.
     let mut ids: Vec<u32> = (0..rows as u32).collect();
+    let mut sampler = Sampler::new(SamplerParams::greedy())?;
     for _ in 0..n {
-        step(engine, &mut sequences, &mut ids)?;
+        step(engine, &mut sequences, &mut ids, &mut sampler)?;
     }
     Ok(())
 }
 
-fn step(engine: &mut Engine, sequences: &mut [Sequence], ids: &mut [u32]) -> Result<()> {
+fn step(engine: &mut Engine, sequences: &mut [Sequence], ids: &mut [u32], sampler: &mut Sampler) -> Result<()> {
     let n_vocab = engine.n_vocab();
     let each = sequences.iter_mut().zip(ids.iter());
     let mut rows: Vec<_> =
         each.map(|(sequence, id)| Row { sequence, tokens: std::slice::from_ref(id), outputs: 1 }).collect();
     let logits = block_on(engine.run(&mut rows))?;
-    for (id, row) in ids.iter_mut().zip(logits.chunks_exact(n_vocab)) {
-        let best = (0..).zip(row).fold((0, f32::NEG_INFINITY), |b, (i, l)| if *l > b.1 { (i, *l) } else { b });
-        *id = best.0;
+    for (id, row) in ids.iter_mut().zip(logits.chunks_exact_mut(n_vocab)) {
+        *id = sampler.sample(row, &[])?;
     }
     Ok(())
 }
