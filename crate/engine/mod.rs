@@ -15,6 +15,7 @@ mod mtp;
 mod profile;
 mod queue;
 mod queue_depth;
+mod room;
 pub mod sampler;
 mod sequence;
 mod session;

@@ -163,14 +163,15 @@ export async function sequences(t, c, backend) {
     assert.equal(usage?.cachedTokens, more.length - 2);
   });
   await t.test("proposed tokens change none", async () => {
-    const lookup = { ...greedy, maxTokens: 16, speculate: { proposer: "lookup" } };
+    /** @param {object} speculate */
+    const wrong = (speculate) => c.call("generate", one.ids, { ...greedy, .../** @type {{}} */ ({ speculate }) });
     const refused = { code: "invalid-argument" };
-    await assert.rejects(c.call("generate", one.ids, lookup), refused);
+    await assert.rejects(wrong({ proposer: "lookup" }), refused);
     const { gguf, prompts } = fixture("qwen35_mtp.json");
     await c.call("load", { model: `/golden/${gguf}`, backend, mtp: true, drafts: 3 });
     for (const { ids } of prompts) {
       const want = await c.call("generate", ids, { ...greedy, maxTokens: 16 });
-      for (const proposer of ["lookup", "mtp"]) {
+      for (const proposer of /** @type {const} */ (["lookup", "mtp"])) {
         const got = await c.call("generate", ids, { ...greedy, maxTokens: 16, speculate: { proposer } });
         assert.deepEqual(got.ids, want.ids);
         const { steps, drafted, accepted } = got.usage?.speculated ?? { steps: 0, drafted: 0, accepted: 0 };
@@ -179,7 +180,7 @@ export async function sequences(t, c, backend) {
       }
     }
     for (const speculate of [{ proposer: "guess" }, { proposer: "lookup", maxDraft: 4 }, { proposer: "draft" }]) {
-      await assert.rejects(c.call("generate", one.ids, { ...greedy, speculate }), refused);
+      await assert.rejects(wrong(speculate), refused);
     }
   });
 }
