@@ -145,15 +145,22 @@ impl Model {
         if need <= room {
             return Ok(());
         }
+        // A cache that was asked for keeps its proportion to the context.
+        let cache_of =
+            |ctx: usize| options.cache.map(|cache| ctx.max((cache as f64 / n_ctx as f64 * ctx as f64) as usize));
         let (mut most, mut over) = (0, n_ctx);
         while over - most > 1 {
             let middle = most + (over - most) / 2;
-            let limits = limits(&self.plan.graph, options, middle);
+            let options = Options { cache: cache_of(middle), ..*options };
+            let limits = limits(&self.plan.graph, &options, middle);
             *if sum(self.memory_with(limits)) <= room { &mut most } else { &mut over } = middle;
         }
-        let remedy = match most {
-            0 => "use a smaller model or quantisation".to_string(),
-            most => format!("a context of {most} tokens would fit"),
+        let remedy = match (most, cache_of(most)) {
+            (0, _) => "use a smaller model or quantisation".to_string(),
+            (most, Some(cache)) if cache >= most + BLOCK => {
+                format!("a context of {most} tokens and a cache of {cache} would fit")
+            }
+            (most, _) => format!("a context of {most} tokens would fit"),
         };
         let [need, room, weights, kv, scratch] = [need, room, weights, kv, scratch].map(mib);
         crate::bail!(
