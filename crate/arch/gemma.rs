@@ -1,4 +1,4 @@
-//! `gemma`, `gemma2` and `gemma3` (text).
+//! `gemma`, `gemma2`, `gemma3` (text) and `gemma-embedding`.
 //!
 //! Tensors as llama's without `output` (tied) and with the 1 of `1 + w` already added to every norm. gemma2 and gemma3 add
 //! `post_attention_norm` and `post_ffw_norm`, gemma3 `attn_{q,k}_norm`. Embedding rows are scaled by sqrt(d_model).
@@ -55,11 +55,26 @@ pub(super) fn gemma2(d: &mut ModelBuilder<'_>) -> Result<Graph> {
 /// Normed q and k; five of six layers see a window, and rotate with a base of their own, unscaled. Without a window all
 /// layers are alike.
 pub(super) fn gemma3(d: &mut ModelBuilder<'_>) -> Result<Graph> {
+    gemma3_with(d, true)
+}
+
+/// gemma3 whose tokens also see those after them, half of the window to each side. It has no head.
+pub(super) fn gemma_embedding(d: &mut ModelBuilder<'_>) -> Result<Graph> {
+    d.embeddings = true;
+    if d.keys.bool("attention.causal")? == Some(true) {
+        return Err(d
+            .keys
+            .bad("attention.causal", "must be false: tokens of this architecture see both ways".to_string()));
+    }
+    gemma3_with(d, false)
+}
+
+fn gemma3_with(d: &mut ModelBuilder<'_>, causal: bool) -> Result<Graph> {
     let c = Config::read(d)?;
     let keys = &d.keys;
     let final_softcap = keys.float("final_logit_softcapping")?.filter(|cap| *cap != 0.0);
     let listed = local_layers(keys, c.n_layer, 6)?;
-    let window = keys.size_or_none("attention.sliding_window")?;
+    let window = keys.size_or_none("attention.sliding_window")?.map(|n| if causal { n } else { n / 2 + 1 });
     let local = |layer| window.is_some() && listed(layer);
     let local_base = keys.positive("rope.freq_base_swa")?.unwrap_or(10000.0);
     // The 27B model (62 layers), as in gemma2.
@@ -67,6 +82,7 @@ pub(super) fn gemma3(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let layer = |i| {
         let rope = if local(i) { Rope { base: local_base, scale: 1.0, ..c.rope_halves() } } else { c.rope_halves() };
         let mut attn = AttnSpec { qk_norm: true, ..AttnSpec::causal(&c, rope) };
+        attn.attn.causal = causal;
         attn.attn.scale = 1.0 / (d_scale as f32).sqrt();
         attn.attn.window = window.filter(|_| local(i));
         LayerSpec { post_norms: true, ..LayerSpec::plain(attn, Act::GeluTanh) }

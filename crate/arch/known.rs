@@ -60,6 +60,8 @@ const HARMLESS: &[&str] = &[
     // Of layers that see a window, which `attention.sliding_window` decides.
     "attention.sliding_window_pattern",
     "rope.freq_base_swa",
+    // How embeddings are made of hidden states: read by who makes them.
+    "pooling_type",
     // Of another kind of norm.
     "attention.layer_norm_epsilon",
 ];
@@ -101,7 +103,6 @@ const NEUTRAL: &[(&str, Neutral)] = {
         ("interleave_moe_layer_step", FACTOR),
         ("moe_every_n_layers", FACTOR),
         ("nextn_predict_layers", NONE),
-        ("pooling_type", Number(&[0.0, -1.0])),
         ("rescale_every_n_layers", NONE),
         ("rope.scaling.alpha", FACTOR),
         ("rope.scaling.attn_factor", FACTOR),

@@ -11,7 +11,7 @@ mod qwen;
 mod qwen35;
 
 pub use config::Config;
-pub use model_builder::ModelBuilder;
+pub use model_builder::{ModelBuilder, Wanted};
 
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -33,16 +33,8 @@ pub const REGISTRY: &[(&str, Description)] = &[
     ("gemma", gemma::gemma),
     ("gemma2", gemma::gemma2),
     ("gemma3", gemma::gemma3),
+    ("gemma-embedding", gemma::gemma_embedding),
 ];
-
-/// What a caller wants of a file.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted {
-    /// The block for multi-token prediction too, where there is one.
-    pub mtp: bool,
-    /// Ignores unknown keys and tensors instead of refusing the file.
-    pub allow_unknown: bool,
-}
 
 /// Builds the graph of the model in a file. Everything that can be wrong with its configuration is found here, before any
 /// weight is fetched: an unknown architecture, missing keys, missing tensors (all listed), wrong shapes, matrix types that
@@ -57,7 +49,7 @@ pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, wanted: Wanted) -> R
             format!("unsupported architecture `{}`; expected one of {}", known::clipped(name), known.join(", ")),
         ));
     };
-    let mut d = ModelBuilder::new(gguf, wanted.mtp)?;
+    let mut d = ModelBuilder::new(gguf, wanted)?;
     let graph = describe(&mut d)?;
     d.check(supports, wanted.allow_unknown)?;
     Ok(graph)

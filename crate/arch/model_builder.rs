@@ -9,6 +9,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Gguf, TensorInfo};
 use crate::graph::{Builder, Graph, ValueId, WeightId};
 
+/// What a caller wants of a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// The block for multi-token prediction too, where there is one.
+    pub mtp: bool,
+    /// The last hidden states instead of logits: the head is left out, and with it the block for multi-token prediction.
+    pub embeddings: bool,
+    /// Ignores unknown keys and tensors instead of refusing the file.
+    pub allow_unknown: bool,
+}
+
 /// Takes the weights of a graph from a file. A tensor that is missing or misshapen is recorded and replaced by
 /// one of the right shape, so that one error lists everything that is wrong with a file.
 pub struct ModelBuilder<'a> {
@@ -18,6 +29,8 @@ pub struct ModelBuilder<'a> {
     pub keys: Keys<'a>,
     /// Whether the block for multi-token prediction is wanted.
     pub mtp: bool,
+    /// Whether the last hidden states are wanted instead of logits.
+    pub embeddings: bool,
     /// The graph under construction.
     pub g: Builder,
     tensors: HashMap<&'a str, &'a TensorInfo>,
@@ -35,12 +48,13 @@ enum Use {
 }
 
 impl<'a> ModelBuilder<'a> {
-    /// Over a header. `mtp` asks for the block for multi-token prediction too.
-    pub fn new(gguf: &'a Gguf, mtp: bool) -> Result<Self> {
+    /// Over a header.
+    pub fn new(gguf: &'a Gguf, wanted: Wanted) -> Result<Self> {
         Ok(Self {
             gguf,
             keys: Keys::new(&gguf.meta)?,
-            mtp,
+            mtp: wanted.mtp && !wanted.embeddings,
+            embeddings: wanted.embeddings,
             g: Builder::new(),
             tensors: gguf.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
             taken: HashMap::new(),

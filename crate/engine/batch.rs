@@ -56,6 +56,7 @@ impl Batch {
         if params.speculate.is_some() {
             crate::bail!(InvalidArgument, "generations of a batch cannot speculate; leave `speculate` out");
         }
+        engine.generates()?;
         let mut generation = Generation::of(tokenizer, prompt, params, engine.limits().n_ctx, now_ms)?;
         let sequence = engine.resume(prompt)?;
         generation.goes_on_from(sequence.tokens().len());

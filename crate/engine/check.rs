@@ -85,7 +85,7 @@ impl<'a> Checker<'a> {
     /// Runs `tokens` from position 0 on the reference, through all parts of the model. `allow_unknown` is that of
     /// [`Options`](super::Options).
     pub fn new(gguf: &'a Gguf, source: &'a dyn Source, tokens: &[u32], allow_unknown: bool) -> Result<Self> {
-        let wanted = Wanted { mtp: true, allow_unknown };
+        let wanted = Wanted { mtp: true, allow_unknown, ..Wanted::default() };
         let plan = Plan::new(arch::build(gguf, &quant::decodable, wanted)?);
         let n_vocab = plan.graph.n_vocab();
         if tokens.is_empty() || tokens.iter().any(|t| *t as usize >= n_vocab) {

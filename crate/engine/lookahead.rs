@@ -46,10 +46,23 @@ impl Engine {
     /// Prepares the backend to sample by this sampler's rules, so that the first token need not wait for it. Returns
     /// the rules, or `None` if it cannot.
     pub(super) fn prepare_sampling(&mut self, sampler: &Sampler) -> Result<Option<SamplingRules>> {
+        self.generates()?;
         let Some(rules) = sampler.rules() else { return Ok(None) };
         let max = self.backend.prepare_sampling(&rules)?;
         self.queue.depth.limit(max);
         Ok((max > 0).then_some(rules))
+    }
+
+    /// Refuses to generate with a model that was opened for embeddings.
+    pub(super) fn generates(&self) -> Result<()> {
+        if self.embeds.is_some() {
+            crate::bail!(
+                InvalidState,
+                "the model was opened for embeddings, by its file or by an option, and cannot generate; open it with \
+                 `embeddings` off, or use one that generates"
+            );
+        }
+        Ok(())
     }
 
     /// Steps in flight whose tokens were not taken yet.

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use crate::arch::{self, Wanted};
 use crate::backend::{BLOCK, Backend, KvType, Limits, MAX_KEPT, Memory, cpu};
 use crate::dtype::DType;
+use crate::engine::pooling::Embeds;
 use crate::engine::sequence::BEHIND_WINDOW;
-use crate::engine::{Engine, Loader, Session};
+use crate::engine::{Engine, Loader, Pooling, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Gguf, Meta, Source};
 use crate::graph::{Dim, Graph, Plan, State, StateId, StateRows};
@@ -22,6 +23,8 @@ pub struct Options {
     pub max_outputs: usize,
     /// Loads the block for multi-token prediction too, if the file has one.
     pub mtp: bool,
+    /// Makes embeddings instead of logits; `None` is as the file says.
+    pub embeddings: Option<bool>,
     /// Ignores metadata keys and tensors that the engine does not know, instead of refusing the file: the results may
     /// be wrong.
     pub allow_unknown: bool,
@@ -44,6 +47,7 @@ impl Options {
         max_tokens: 128,
         max_outputs: 1,
         mtp: false,
+        embeddings: None,
         allow_unknown: false,
         memory: None,
         kv_type: KvType::F32,
@@ -68,6 +72,7 @@ pub struct Model {
     pub limits: Limits,
     /// The bytes of the file that it needs.
     pub loader: Loader,
+    embeds: Option<Embeds>,
     /// Of the header, so that saved sequences of other models are told apart.
     fingerprint: u64,
 }
@@ -82,8 +87,23 @@ const PIECE: usize = 8 << 20;
 impl Model {
     /// Reads the configuration. Finds everything that is wrong with it before any weight is fetched.
     pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &Options) -> Result<Self> {
-        let wanted = Wanted { mtp: options.mtp, allow_unknown: options.allow_unknown };
+        let pooling = Pooling::from_gguf(&gguf.meta)?;
+        let embeddings = options.embeddings.unwrap_or(pooling.is_some());
+        let wanted = Wanted { mtp: options.mtp, embeddings, allow_unknown: options.allow_unknown };
         let graph = arch::build(gguf, supports, wanted)?;
+        // Such a model cannot generate.
+        let whole = !graph.is_causal();
+        if whole && options.embeddings == Some(false) {
+            crate::bail!(
+                InvalidArgument,
+                "the model makes embeddings and cannot generate: its tokens see those after them; open it with \
+                 `embeddings` on"
+            );
+        }
+        let embeddings = embeddings || whole;
+        let options = &Options { embeddings: Some(embeddings), ..*options };
+        let usual = if whole { Pooling::Mean } else { Pooling::Last };
+        let embeds = embeddings.then_some(Embeds { pooling: pooling.unwrap_or(usual), whole });
         let trained = gguf.meta.u32(&gguf.meta.arch_key("context_length")?)? as usize;
         let n_ctx = options.n_ctx.unwrap_or(trained.min(DEFAULT_CTX));
         if n_ctx == 0 || options.max_tokens == 0 || options.max_outputs == 0 || options.sequences == 0 {
@@ -100,9 +120,9 @@ impl Model {
         }
         let limits = limits(&graph, options, n_ctx);
         let loader = Loader::new(gguf, &graph);
-        let suppressed = suppressed(&gguf.meta, graph.n_vocab())?;
+        let suppressed = if embeddings { Vec::new() } else { suppressed(&gguf.meta, graph.n_vocab())? };
         let plan = Plan { suppressed, ..Plan::new(graph) };
-        let model = Self { plan, limits, loader, fingerprint: gguf.fingerprint() };
+        let model = Self { plan, limits, loader, embeds, fingerprint: gguf.fingerprint() };
         options.memory.map_or(Ok(()), |room| model.fits(room, options))?;
         Ok(model)
     }
@@ -197,14 +217,19 @@ impl Model {
     pub fn finish(self, mut backend: Box<dyn Backend>) -> Result<Session> {
         self.loader.finish()?;
         backend.finish_weights()?;
-        Ok(Session::new(Engine::new(backend, &self.plan, self.limits, self.fingerprint)))
+        Ok(Session::new(Engine::new(backend, &self.plan, self.limits, self.embeds, self.fingerprint)))
     }
 }
 
 /// The sizes that a model is opened with.
 fn limits(g: &Graph, options: &Options, n_ctx: usize) -> Limits {
-    let max_tokens = options.max_tokens.min(n_ctx);
-    let max_outputs = options.max_outputs.max(options.sequences).max(options.drafts + 1).min(max_tokens);
+    // Where tokens see those after them, a text runs in one step.
+    let max_tokens = if g.is_causal() { options.max_tokens.min(n_ctx) } else { n_ctx };
+    let max_outputs = match options.embeddings {
+        // Rows of hidden states are short: all of a step may be wanted.
+        Some(true) => max_tokens,
+        _ => options.max_outputs.max(options.sequences).max(options.drafts + 1).min(max_tokens),
+    };
     // What each sequence has for itself may end in a block that is not full.
     let positions = options.cache.unwrap_or(n_ctx);
     let blocks = positions.div_ceil(BLOCK) + options.sequences - 1;

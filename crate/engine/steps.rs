@@ -4,6 +4,7 @@ use std::future::poll_fn;
 
 use super::cache::{Held, Pool};
 use super::idle::Idle;
+use super::pooling::Embeds;
 use super::queue::Queue;
 use super::sampler::refuse_degenerate;
 use super::sequence::{Past, Sequence};
@@ -22,6 +23,10 @@ pub struct Engine {
     pub(super) backend: Box<dyn Backend>,
     pub(super) limits: Limits,
     pub(super) n_vocab: usize,
+    /// Columns of what a step gives back: `n_vocab` logits, or hidden states.
+    pub(super) n_output: usize,
+    /// Where the model was opened for embeddings: then `logits` are the last hidden states.
+    pub(super) embeds: Option<Embeds>,
     pub(super) past: Past,
     /// Whether there is a block for multi-token prediction.
     pub(super) mtp: bool,
@@ -36,7 +41,7 @@ pub struct Engine {
     /// Sequences that nobody runs now, for what new ones share with them.
     pub(super) idle: Idle,
     next_id: u64,
-    /// `[max_outputs, n_vocab]`.
+    /// `[max_outputs, n_output]`.
     pub(super) logits: Vec<f32>,
     /// Tokens that must never be generated.
     suppressed: Vec<u32>,
@@ -58,7 +63,13 @@ pub struct Row<'a> {
 }
 
 impl Engine {
-    pub(super) fn new(backend: Box<dyn Backend>, plan: &Plan, limits: Limits, fingerprint: u64) -> Self {
+    pub(super) fn new(
+        backend: Box<dyn Backend>,
+        plan: &Plan,
+        limits: Limits,
+        embeds: Option<Embeds>,
+        fingerprint: u64,
+    ) -> Self {
         let g = &plan.graph;
         let by_position = (0..).zip(&g.states).filter(|(_, s)| !s.rows.is_recurrent());
         let used: Vec<_> = by_position.map(|(i, _)| g.cache_kind(StateId(i))).collect();
@@ -66,6 +77,8 @@ impl Engine {
             backend,
             limits,
             n_vocab: g.n_vocab(),
+            n_output: g.output_cols(),
+            embeds,
             past: Past { recurrent: g.states.iter().any(|s| s.rows.is_recurrent()), window: g.window() },
             mtp: g.mtp.is_some(),
             fingerprint,
@@ -75,7 +88,7 @@ impl Engine {
             taken: Vec::new(),
             idle: Idle::default(),
             next_id: 0,
-            logits: vec![0.0; limits.max_outputs * g.n_vocab()],
+            logits: vec![0.0; limits.max_outputs * g.output_cols()],
             suppressed: plan.suppressed.clone(),
             unread: None,
             unread_part: None,
@@ -93,7 +106,7 @@ impl Engine {
         self.limits
     }
 
-    /// Columns of a row of logits.
+    /// How many tokens there are: columns of a row of logits.
     pub fn n_vocab(&self) -> usize {
         self.n_vocab
     }
@@ -218,7 +231,7 @@ impl Engine {
             r.sequence.tokens.extend_from_slice(r.tokens);
             self.settle(r.sequence);
         }
-        Ok(&mut self.logits[..outputs * self.n_vocab])
+        Ok(&mut self.logits[..outputs * self.n_output])
     }
 
     /// Appends tokens to a sequence, in one step or several, and returns the logits after the last of them.
@@ -249,10 +262,10 @@ impl Engine {
         mut each: impl FnMut(&[f32]),
     ) -> Result<()> {
         self.check(sequence.tokens.len(), ids)?;
-        let n_vocab = self.n_vocab;
+        let cols = self.n_output;
         for tokens in ids.chunks(self.limits.max_outputs) {
             let rows = self.run(&mut [Row { sequence, tokens, outputs: tokens.len() }]).await?;
-            rows.chunks_exact(n_vocab).for_each(&mut each);
+            rows.chunks_exact(cols).for_each(&mut each);
         }
         Ok(())
     }
@@ -325,7 +338,7 @@ impl Engine {
         self.backend.submit(step)?;
         self.unread = Some(outputs);
         self.read(outputs).await?;
-        for row in self.logits[..outputs * self.n_vocab].chunks_exact_mut(self.n_vocab) {
+        for row in self.logits[..outputs * self.n_output].chunks_exact_mut(self.n_output) {
             // Before some are suppressed: that would hide that all were equal.
             refuse_degenerate(row)?;
             self.suppressed.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
@@ -334,7 +347,7 @@ impl Engine {
     }
 
     pub(super) async fn read(&mut self, rows: usize) -> Result<()> {
-        let logits = &mut self.logits[..rows * self.n_vocab];
+        let logits = &mut self.logits[..rows * self.n_output];
         let result = poll_fn(|cx| self.backend.poll_logits(cx, logits)).await;
         self.unread = None;
         result

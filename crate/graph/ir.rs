@@ -152,7 +152,7 @@ pub struct Graph {
     pub states: Vec<State>,
     /// Operands come before what reads them.
     pub nodes: Vec<Node>,
-    /// The value that a step gives back: `[outputs, vocab]`.
+    /// The value that a step gives back: logits, `[outputs, vocab]`, or the last hidden states, `[outputs, d_model]`.
     pub output: ValueId,
     /// The same of the block for multi-token prediction, where there is one. The nodes after `output` are its own.
     pub mtp: Option<ValueId>,
@@ -174,7 +174,7 @@ pub enum Entry {
 pub struct Part {
     /// Indices into [`Graph::nodes`].
     pub nodes: Range<usize>,
-    /// The logits, `[outputs, vocab]`.
+    /// What a step gives back of the rows that are wanted.
     pub output: ValueId,
 }
 
@@ -216,9 +216,18 @@ impl Graph {
         [Entry::Trunk, Entry::Mtp].into_iter().filter_map(|e| self.part(e))
     }
 
-    /// Columns of the logits.
-    pub fn n_vocab(&self) -> usize {
+    /// Columns of what a step gives back: logits, or hidden states.
+    pub fn output_cols(&self) -> usize {
         self.shape(self.output).cols
+    }
+
+    /// How many tokens there are: the rows of the first embedding; 0 without one.
+    pub fn n_vocab(&self) -> usize {
+        let rows = self.nodes.iter().find_map(|n| match n.op {
+            Op::Embed { w, .. } => Some(self.weight(w).rows),
+            _ => None,
+        });
+        rows.unwrap_or(0)
     }
 
     /// The kind of a state with a row per position.
@@ -235,6 +244,11 @@ impl Graph {
             }
         }
         kind.unwrap_or(CacheKind::Context)
+    }
+
+    /// Whether no token sees one after it.
+    pub fn is_causal(&self) -> bool {
+        self.nodes.iter().all(|n| !matches!(&n.op, Op::Attention { attn, .. } if !attn.causal))
     }
 
     /// How many positions back a token sees in the states of [`CacheKind::Window`]; `None` where there are none.

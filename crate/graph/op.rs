@@ -39,7 +39,7 @@ pub struct Rope {
     pub freqs: Option<WeightId>,
 }
 
-/// Causal attention of the step's queries over the rows stored so far.
+/// Attention of the step's queries over the rows stored so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Heads of q.
@@ -50,7 +50,9 @@ pub struct Attention {
     pub d_head: usize,
     /// Factor on q . k.
     pub scale: f32,
-    /// A query at p sees keys with p - k < window.
+    /// A query sees no keys after its own position. Else it sees those of its segment too, so a sequence runs in one step.
+    pub causal: bool,
+    /// A query at p sees keys with |p - k| < window.
     pub window: Option<usize>,
     /// Scores become `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,

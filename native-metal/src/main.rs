@@ -17,7 +17,7 @@ use pagelm::Error;
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
-use commands::{bench, check, golden, inspect, ppl, run, shaders, synth};
+use commands::{bench, check, embed, golden, inspect, ppl, run, shaders, synth};
 
 /// Runs language models from GGUF files and Hugging Face checkpoints.
 #[derive(Parser)]
@@ -34,6 +34,8 @@ struct Cli {
 enum Command {
     /// Continue a prompt.
     Run(run::Args),
+    /// Turn texts into vectors.
+    Embed(embed::Args),
     /// Show what is in a file, and whether it can run here.
     Inspect(inspect::Args),
     /// Compare with reference numbers: logits and greedy tokens.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::run(&args, cli.json),
+        Command::Embed(args) => embed::run(&args, cli.json),
         Command::Inspect(args) => inspect::run(&args, cli.json),
         Command::Golden(args) => golden::run(&args, cli.json),
         Command::Check(args) => check::run(&args, cli.json),

@@ -30,7 +30,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let pos = row_pos(t0);
     let head0 = wid.x * GROUP;
     let kv_head = head0 / (HEADS / KV_HEADS);
-    let end = pos + min(TOKENS, last + 1u - t0);
+    // Without a causal mask all tokens of the segment are seen.
+    let end = pos + min(select(last + 1u, TOKENS, CAUSAL == 1u), last + 1u - t0);
     let start = select(0u, pos + 1u - min(WINDOW, pos + 1u), WINDOW > 0u);
     var at: array<u32, R>;
     var seen: array<u32, R>;
@@ -80,9 +81,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         let mine = vec4<u32>(base + b, base + b + 8u, base + b + 16u, base + b + 24u);
         for (var j = 0u; j < R; j++) {
-            var hidden = mine >= vec4<u32>(seen[j]);
+            var hidden = mine >= vec4<u32>(select(end, seen[j], CAUSAL == 1u));
             if (WINDOW > 0u) {
                 hidden |= mine + WINDOW < vec4<u32>(seen[j]);
+                if (CAUSAL == 0u) {
+                    hidden |= mine + 1u >= vec4<u32>(seen[j] + WINDOW);
+                }
             }
             let scores = vec4<f32>(capped(s[j].x), capped(s[j].y), capped(s[j].z), capped(s[j].w));
             s[j] = select(scores, vec4<f32>(NEVER), hidden);

@@ -35,7 +35,15 @@ fn layer(steps: &[usize]) -> Case {
         let (q, k) = (p.g.rope(q, rope), p.g.rope(k, rope));
         let (k, v) = (p.stored(k, WIDTH / 2), p.stored(v, WIDTH / 2));
         let scale = 1.0 / (d_head as f32).sqrt();
-        let attn = Attention { n_head: heads, n_kv_head: 2, d_head, scale, window: Some(20), softcap: Some(50.0) };
+        let attn = Attention {
+            n_head: heads,
+            n_kv_head: 2,
+            d_head,
+            scale,
+            causal: true,
+            window: Some(20),
+            softcap: Some(50.0),
+        };
         let a = p.g.attention(q, k, v, attn);
         let x = p.g.add(x, a);
         let [gate, up] = [DType::Q4_1, DType::Q5_0].map(|d| p.weight(d, 3 * WIDTH, WIDTH));
@@ -123,7 +131,7 @@ fn a_prompt_gives_the_same_bits_wherever_it_is_cut() {
 fn long_past(d_head: usize, window: Option<usize>, kv: KvType) -> Case {
     let mut case = Case::new(format!("heads of {d_head}, window {window:?}"), &[300], |p| {
         let scale = 1.0 / (d_head as f32).sqrt();
-        let attn = Attention { n_head: 6, n_kv_head: 2, d_head, scale, window, softcap: None };
+        let attn = Attention { n_head: 6, n_kv_head: 2, d_head, scale, causal: true, window, softcap: None };
         let q = p.input(6 * d_head);
         let [k, v] = [0, 1].map(|_| {
             let cols = 2 * d_head;
@@ -194,7 +202,15 @@ fn what_does_not_fit_into_f16_stays_finite_and_what_is_not_a_number_stays_none()
     for kv in [KvType::F16, KvType::Q8_0] {
         for (value, finite) in [(1e9, true), (-1e9, true), (f32::NAN, false), (f32::INFINITY, false), (0.0, true)] {
             let mut case = Case::new(format!("values of {value} in {kv:?}"), &[1], |p| {
-                let attn = Attention { n_head: 1, n_kv_head: 1, d_head: 32, scale: 0.1, window: None, softcap: None };
+                let attn = Attention {
+                    n_head: 1,
+                    n_kv_head: 1,
+                    d_head: 32,
+                    scale: 0.1,
+                    causal: true,
+                    window: None,
+                    softcap: None,
+                };
                 let x = p.input(32);
                 let b = p.weight(DType::F32, 1, 32);
                 let v = p.g.add_bias(x, b);

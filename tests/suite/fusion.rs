@@ -177,7 +177,7 @@ fn attention_layer(p: &mut Parts, x: ValueId, l: &Layer) -> ValueId {
     let rope = Rope { d_head: d, n_rot: d / 4 * 2, pairs, base: 1e4, scale: 1.0, freqs: None };
     let (q, k) = (p.g.rope(q, rope), p.g.rope(k, rope));
     let (keys, values) = (p.stored(k, n_kv_head * d), p.stored(v, n_kv_head * d));
-    let attn = Attention { n_head, n_kv_head, d_head: d, scale: 0.2, window: None, softcap: None };
+    let attn = Attention { n_head, n_kv_head, d_head: d, scale: 0.2, causal: true, window: None, softcap: None };
     let mut o = p.g.attention(q, keys, values, attn);
     if let Some(gate) = gate {
         o = p.g.sigmoid_gate(o, gate);

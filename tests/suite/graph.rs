@@ -21,7 +21,7 @@ fn layer() -> Graph {
     let (ks, vs) = (b.state("k", 4), b.state("v", 4));
     b.kv_store(k, ks);
     b.kv_store(k, vs);
-    let attn = Attention { n_head: 2, n_kv_head: 1, d_head: 4, scale: 0.5, window: None, softcap: None };
+    let attn = Attention { n_head: 2, n_kv_head: 1, d_head: 4, scale: 0.5, causal: true, window: None, softcap: None };
     let o = b.attention(q, ks, vs, attn);
     let x = b.add(x, o);
     let up = b.matmul(wq, x);
@@ -147,7 +147,8 @@ fn the_verifier_refuses_a_value_of_another_part() {
 fn the_verifier_refuses_attention_over_rows_of_another_part_s_step() {
     two_parts(|b, _, h| {
         let hidden = pagelm::graph::StateId(0);
-        let attn = Attention { n_head: 1, n_kv_head: 1, d_head: 8, scale: 1.0, window: None, softcap: None };
+        let attn =
+            Attention { n_head: 1, n_kv_head: 1, d_head: 8, scale: 1.0, causal: true, window: None, softcap: None };
         b.attention(h, hidden, hidden, attn)
     });
 }

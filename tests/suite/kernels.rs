@@ -258,7 +258,8 @@ fn attention_case(steps: &[usize], attn: Attention) -> Case {
     })
 }
 
-const PLAIN: Attention = Attention { n_head: 1, n_kv_head: 1, d_head: 32, scale: 0.05, window: None, softcap: None };
+const PLAIN: Attention =
+    Attention { n_head: 1, n_kv_head: 1, d_head: 32, scale: 0.05, causal: true, window: None, softcap: None };
 
 #[test]
 fn attention_shares_key_heads_among_groups_of_query_heads() {
@@ -273,7 +274,7 @@ fn attention_shares_key_heads_among_groups_of_query_heads() {
 #[test]
 fn attention_with_a_window_forgets_what_lies_before_it() {
     for window in [1, 2, 16, 33, 1000] {
-        let attn = Attention { n_head: 6, n_kv_head: 2, window: Some(window), ..PLAIN };
+        let attn = Attention { n_head: 6, n_kv_head: 2, causal: true, window: Some(window), ..PLAIN };
         parity(&attention_case(&[1, 17, 40, 1, 1], attn), tol::ATTENTION);
     }
 }
@@ -281,7 +282,7 @@ fn attention_with_a_window_forgets_what_lies_before_it() {
 #[test]
 fn attention_caps_its_scores() {
     for window in [None, Some(9)] {
-        let attn = Attention { n_head: 4, n_kv_head: 2, softcap: Some(5.0), scale: 1.0, window, ..PLAIN };
+        let attn = Attention { n_head: 4, n_kv_head: 2, softcap: Some(5.0), scale: 1.0, causal: true, window, ..PLAIN };
         parity(&attention_case(&[33, 1, 1], attn), tol::ATTENTION);
     }
 }

@@ -3,6 +3,7 @@ mod check;
 mod choose;
 mod cpu;
 mod cpu_q8;
+mod embed;
 mod fusion;
 mod generate;
 mod gguf;

@@ -131,7 +131,8 @@ fn check(case: &Case, script: Script, tol: Tol) {
     });
 }
 
-const PLAIN: Attention = Attention { n_head: 4, n_kv_head: 2, d_head: 32, scale: 0.05, window: None, softcap: None };
+const PLAIN: Attention =
+    Attention { n_head: 4, n_kv_head: 2, d_head: 32, scale: 0.05, causal: true, window: None, softcap: None };
 
 fn attention(p: &mut Parts, attn: Attention) -> ValueId {
     let q = p.input(attn.n_head * attn.d_head);
@@ -173,7 +174,7 @@ fn rotated(p: &mut Parts) -> ValueId {
         let rope = Rope { d_head: 32, n_rot: 16, pairs: RopePairs::Halves, base: 1e4, scale: 1.0, freqs: None };
         let (q, k) = (p.g.rope(q, rope), p.g.rope(k, rope));
         let (keys, values) = (p.stored(k, 64), p.stored(v, 64));
-        let y = p.g.attention(q, keys, values, Attention { scale: 0.2, window, ..PLAIN });
+        let y = p.g.attention(q, keys, values, Attention { scale: 0.2, causal: true, window, ..PLAIN });
         sum = Some(sum.map_or(y, |x| p.g.add(x, y)));
     }
     sum.expect("both")
@@ -236,7 +237,7 @@ fn recurrent_states_go_from_slot_to_slot() {
 /// Rows of both kinds of cache and recurrent states.
 fn all_states(p: &mut Parts) -> ValueId {
     let whole = attention(p, Attention { d_head: 16, ..PLAIN });
-    let windowed = attention(p, Attention { d_head: 16, window: Some(WINDOW), ..PLAIN });
+    let windowed = attention(p, Attention { d_head: 16, causal: true, window: Some(WINDOW), ..PLAIN });
     let rule = rule(p);
     let sum = p.g.add(whole, windowed);
     p.g.add(sum, rule)

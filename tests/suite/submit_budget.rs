@@ -25,7 +25,15 @@ fn layers(steps: &[usize]) -> Case {
         let mut x = p.input(128);
         for _ in 0..3 {
             let (k, v) = (p.stored(x, 128), p.stored(x, 128));
-            let attn = Attention { n_head: 4, n_kv_head: 4, d_head: 32, scale: 0.05, window: None, softcap: None };
+            let attn = Attention {
+                n_head: 4,
+                n_kv_head: 4,
+                d_head: 32,
+                scale: 0.05,
+                causal: true,
+                window: None,
+                softcap: None,
+            };
             let y = p.g.attention(x, k, v, attn);
             let (gate, up) = (p.weight(DType::Q8_0, 128, 128), p.weight(DType::Q4_0, 128, 128));
             let (gate, up) = (p.g.matmul(gate, y), p.g.matmul(up, y));

@@ -92,7 +92,7 @@ fn imports_in_crate_only_go_downwards() {
 fn files_and_folders_keep_their_size_budgets() {
     // Raising a number is a visible edit that someone must defend.
     let budgets =
-        [("crate", "rs", 27_500), ("shaders", "wgsl", 4_000), ("web/src", "ts", 4_800), ("web/bindings", "rs", 830)];
+        [("crate", "rs", 28_500), ("shaders", "wgsl", 4_000), ("web/src", "ts", 4_800), ("web/bindings", "rs", 830)];
     for (dir, ext, budget) in budgets {
         let mut total = 0;
         for path in files(dir, ext) {
@@ -122,9 +122,9 @@ fn every_software_adapter_is_known_to_the_page() {
 
 #[test]
 fn every_architecture_has_a_golden_fixture_in_the_suite() {
-    let suite = read(Path::new("tests/suite/golden.rs"));
+    let suite = read(Path::new("tests/suite/golden.rs")) + &read(Path::new("tests/suite/embed.rs"));
     for (name, _) in pagelm::arch::REGISTRY {
-        assert!(suite.contains(&format!("\"{name}")), "tests/suite/golden.rs names no fixture of `{name}`");
+        assert!(suite.contains(&format!("\"{name}")), "tests/suite/golden.rs and embed.rs name no fixture of `{name}`");
     }
 }
 

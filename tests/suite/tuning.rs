@@ -109,7 +109,7 @@ fn every_shape_of_a_gemv_gives_the_same_products() {
 #[test]
 fn attention_in_chunks_of_any_size_is_the_same() {
     for (n_head, n_kv_head, d_head, window) in [(6, 2, 64, None), (4, 2, 256, None), (3, 1, 32, Some(70))] {
-        let attn = Attention { n_head, n_kv_head, d_head, scale: 0.1, window, softcap: None };
+        let attn = Attention { n_head, n_kv_head, d_head, scale: 0.1, causal: true, window, softcap: None };
         let case = Case::new(format!("attention {n_head} {d_head} {window:?} in chunks"), &[150, 1, 150, 1], |p| {
             let q = p.input(n_head * d_head);
             let [k, v] = [0; 2].map(|_| p.input(n_kv_head * d_head));

@@ -41,7 +41,8 @@ fn layer(steps: &[usize]) -> Case {
         let rope = |d_head| Rope { d_head, n_rot: 16, pairs: RopePairs::Halves, base: 1e4, scale: 1.0, freqs: None };
         let (q, k) = (p.g.rope(q, rope(16)), p.g.rope(k, rope(16)));
         let (k, v) = (p.stored(k, 32), p.stored(v, 32));
-        let attn = Attention { n_head: 4, n_kv_head: 2, d_head: 16, scale: 0.25, window: None, softcap: None };
+        let attn =
+            Attention { n_head: 4, n_kv_head: 2, d_head: 16, scale: 0.25, causal: true, window: None, softcap: None };
         let a = p.g.attention(q, k, v, attn);
         let x = p.g.add(x, a);
         let (gate, up) = (project(p, DType::F16, 96), project(p, DType::BF16, 96));

@@ -25,6 +25,9 @@ GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'golden'
 # What seeds are chosen by. Another engine may differ by 3e-4 and must still take the same tokens and experts.
 LEAST_MARGIN, LEAST_ROUTER_GAP, MOST_ROUNDING, LEAST_TOKENS = 0.02, 1e-3, 1e-4, 8
 
+# Of a config: what is written elsewhere.
+NOT_SHOWN = ('transformers_version', 'dense')
+
 
 class Vocabulary:
     """The tokenizer of another fixture."""
@@ -61,6 +64,7 @@ def config_of(arch, file, vocabulary):
         if values[key] != v:
             sys.exit(f'golden: {key} is {values[key]}, and no key of the file says so; it must be {v}')
     config = transformers.AutoConfig.for_model(arch.model_type, **values)
+    config.dense = arch.dense
     config._experts_implementation = 'eager'
     return config
 
@@ -169,6 +173,27 @@ class Float64(TorchFunctionMode):
         return function(*map(wide, args), **{key: wide(v) for key, v in (kwargs or {}).items()})
 
 
+class Embedder(torch.nn.Module):
+    """A model without a head, and matrices that follow the mean of its last hidden states, named as in the file."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.model = transformers.AutoModel.from_config(config, attn_implementation='eager')
+        self.dense = []
+        for i, (d_in, d_out) in enumerate(zip([config.hidden_size, *config.dense], config.dense), 2):
+            self.dense.append(f'dense_{i}')
+            setattr(self, f'dense_{i}', torch.nn.Linear(d_in, d_out, bias=False))
+
+    @torch.no_grad()
+    def embedding(self, ids):
+        """In the order of sentence-transformers: mean, matrices, a length of 1."""
+        x = self.model(torch.tensor([ids]), use_cache=False).last_hidden_state[0].mean(0)
+        for name in self.dense:
+            x = getattr(self, name)(x)
+        return x / x.norm()
+
+
 @torch.no_grad()
 def logits(model, ids):
     return model(torch.tensor([ids]), use_cache=False).logits[0]
@@ -260,6 +285,22 @@ def numbers(model, watch):
     return prompts, measured
 
 
+def embeddings(model, watch):
+    """The same of a model that makes embeddings."""
+    prompts, rounding = [], 0.0
+    exact = copy.deepcopy(model).double()
+    for n in 5, 24, 70:
+        prompt = {'ids': torch.randint(model.config.vocab_size, (n,)).tolist()}
+        row = model.embedding(prompt['ids'])
+        prompt['embedding'] = array(row)
+        if n == 5:
+            prompt['hidden'] = watch.hidden()
+        with Float64():
+            rounding = max(rounding, (exact.embedding(prompt['ids']) - row).abs().max().item())
+        prompts.append(prompt)
+    return prompts, {'f64_max_abs_diff': rounding}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('arch', choices=ARCHS)
@@ -277,7 +318,8 @@ def main():
 
     vocabulary = Vocabulary(arch.vocab)
     config = config_of(arch, args.config, vocabulary)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation='eager').eval()
+    causal = lambda config: transformers.AutoModelForCausalLM.from_config(config, attn_implementation='eager')
+    model = (Embedder if arch.dense else causal)(config).eval()
     n = sum(p.numel() for p in model.parameters())
     if n > 2e6:
         sys.exit(f'golden: {n} parameters are too many for a fixture; take a config with smaller sizes')
@@ -287,7 +329,7 @@ def main():
         random_weights(arch, model, seed, dtype)
         watch.gap = float('inf')
         try:
-            prompts, measured = numbers(model, watch)
+            prompts, measured = (embeddings if arch.dense else numbers)(model, watch)
             break
         except Unfit as e:
             print(f'golden: seed {seed}: {e}', file=sys.stderr)
@@ -295,7 +337,7 @@ def main():
         sys.exit('golden: no seed will do; try more, or other sizes')
 
     write_gguf(paths[0], name, args.arch, model, vocabulary, args.weights)
-    values = {key: v for key, v in config.to_dict().items() if v is not None and key != 'transformers_version'}
+    values = {key: v for key, v in config.to_dict().items() if v is not None and key not in NOT_SHOWN}
     fixture = {
         'fixture': name, 'gguf': f'{name}.gguf', 'weights': args.weights, 'hf_class': type(model).__name__,
         'seed': seed,

@@ -62,6 +62,8 @@ NAMES = {
     'mlp.shared_expert.up_proj': 'ffn_up_shexp',
     'mlp.shared_expert.down_proj': 'ffn_down_shexp',
     'mlp.shared_expert_gate': 'ffn_gate_inp_shexp',
+    'dense_2': 'dense_2',
+    'dense_3': 'dense_3',
 }
 POST_NORMS = {
     'post_attention_layernorm': 'post_attention_norm',
@@ -126,6 +128,13 @@ def delta_net_keys(c):
     }
 
 
+def dense_keys(c):
+    keys = {'pooling_type': 1, 'attention.sliding_window': 2 * (c.sliding_window - 1)}
+    for i, (d_in, d_out) in enumerate(zip([c.hidden_size, *c.dense], c.dense), 2):
+        keys |= {f'dense_{i}_feat_in': d_in, f'dense_{i}_feat_out': d_out}
+    return keys
+
+
 @dataclass
 class Arch:
     model_type: str
@@ -141,6 +150,8 @@ class Arch:
     stored: dict = field(default_factory=dict)
     # Beyond KEYS; None takes a key away.
     keys: Callable = lambda config: {}
+    # Widths of the matrices after the mean of the last hidden states, for a model that makes embeddings.
+    dense: list = field(default_factory=list)
     # Config values that no key carries, so that the architecture has but one.
     implied: Callable = lambda values: {}
 
@@ -175,6 +186,11 @@ ARCHS = {
         GEMMA_TINY, num_hidden_layers=7, intermediate_size=96, rope_parameters=dict(
             full_attention=dict(rope_type='linear', factor=8.0, rope_theta=1e6),
             sliding_attention=dict(rope_type='default', rope_theta=1e4)))),
+    # A token sees 4 others before it and 4 after it; transformers has that window already halved.
+    'gemma-embedding': Arch('gemma3_text', 'gemma3', norm_offset=1, names=POST_NORMS, dense=[96, 48], keys=dense_keys,
+                            implied=lambda values: {'query_pre_attn_scalar': values['head_dim'],
+                                                    'use_bidirectional_attention': True},
+                            tiny=dict(GEMMA_TINY, num_hidden_layers=7, intermediate_size=96)),
     'qwen35': Arch('qwen3_5_text', **QWEN35, tiny=QWEN35_TINY),
     'qwen35moe': Arch('qwen3_5_moe_text', **QWEN35, tiny=dict(
         QWEN35_TINY, **EXPERTS, intermediate_size=None, shared_expert_intermediate_size=48)),

@@ -26,7 +26,7 @@ impl AttnSpec {
             qk_norm: false,
             gated: false,
             rope,
-            attn: Attention { n_head, n_kv_head, d_head, scale, window: None, softcap: None },
+            attn: Attention { n_head, n_kv_head, d_head, scale, causal: true, window: None, softcap: None },
         }
     }
 }

@@ -4,7 +4,7 @@ use super::layer::{LayerSpec, layer, norm};
 use super::mtp::mtp;
 use crate::arch::{Config, ModelBuilder};
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 
 /// The variant of the decoder outside its layers.
 #[derive(Clone, Debug)]
@@ -21,6 +21,22 @@ impl Default for DecoderSpec {
     fn default() -> Self {
         Self { embed_scale: 1.0, final_softcap: None, mtp: false }
     }
+}
+
+/// The matrices that some models have after the last norm. They belong after the pooling, which commutes with them.
+fn dense(d: &mut ModelBuilder<'_>, c: &Config, mut x: ValueId) -> Result<ValueId> {
+    let mut d_in = c.d_model;
+    for name in ["dense_2", "dense_3"] {
+        let (weight, key) = (format!("{name}.weight"), format!("{name}_feat_out"));
+        if d.has(&weight) {
+            d.keys.neutral(&format!("{name}_feat_in"), &[d_in as f64]);
+            let d_out = d.keys.size(&key)?;
+            let w = d.matrix(&weight, d_in, d_out);
+            x = d.g.matmul(w, x);
+            d_in = d_out;
+        }
+    }
+    Ok(x)
 }
 
 /// Builds the graph. Hidden states are compared with other implementations by the names of values.
@@ -48,6 +64,11 @@ pub(crate) fn decoder(
         x = norm(d, c, "output_norm", x);
     }
     d.g.name(x, "norm");
+    if d.embeddings {
+        d.ignore("output.weight".to_string());
+        x = dense(d, c, x)?;
+        return Ok(d.finish(x));
+    }
     // Tied embeddings: the file has no output matrix.
     let output = if d.has("output.weight") { d.matrix("output.weight", c.d_model, c.n_vocab) } else { token_embd };
     let logits = d.g.matmul(output, x);

@@ -1,4 +1,4 @@
-//! Causal attention over the rows of the cache, without a table of all scores: keys are processed in chunks, with a
+//! Attention over the rows of the cache, without a table of all scores: keys are processed in chunks, with a
 //! running maximum of the scores (<https://arxiv.org/abs/2205.14135>). All query heads that share a key head read its
 //! keys together.
 //!
@@ -38,8 +38,10 @@ impl Attend<'_> {
 
     /// The positions that a token of the step sees.
     fn seen(&self, t: usize) -> Range<usize> {
-        let end = self.pos + t + 1;
-        self.attn.window.map_or(0, |w| end.saturating_sub(w))..end
+        let Attention { n_head, d_head, causal, window, .. } = self.attn;
+        let pos = self.pos + t;
+        let end = if causal { pos + 1 } else { self.pos + self.q.len() / (n_head * d_head) };
+        window.map_or(0..end, |w| (pos + 1).saturating_sub(w)..end.min(pos + w))
     }
 }
 

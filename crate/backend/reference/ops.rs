@@ -217,6 +217,8 @@ impl Run<'_> {
         let mut y = Vec::new();
         for (pos, q) in (s.pos..).zip(q.chunks_exact(a.n_head * d)) {
             let first = a.window.map_or(0, |w| (pos + 1).saturating_sub(w));
+            let end = if a.causal { pos + 1 } else { s.pos + s.tokens.len() };
+            let end = a.window.map_or(end, |w| end.min(pos + w));
             for (h, q) in q.chunks_exact(d).enumerate() {
                 let head = h / group * d..h / group * d + d;
                 let key = |p: usize| &row(k, p)[head.clone()];
@@ -225,7 +227,7 @@ impl Run<'_> {
                     let s = q.iter().zip(key(p)).map(|(q, k)| q * k).sum::<f64>() * f64::from(a.scale);
                     a.softcap.map_or(s, |cap| softcap(s, cap))
                 };
-                let scores: Vec<f64> = (first..=pos).map(score).collect();
+                let scores: Vec<f64> = (first..end).map(score).collect();
                 let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
                 for c in 0..d {

@@ -3,6 +3,7 @@
 //!
 //! What is not about text is named as skipped, and what is not a fixture is an error: nothing passes unseen.
 
+mod embeddings;
 mod fixture;
 mod greedy;
 mod images;
@@ -47,6 +48,7 @@ impl Args {
 /// Files of every kind.
 enum Numbers {
     Fixture(fixture::Fixture),
+    Embeddings(embeddings::Embeddings),
     Greedy(greedy::Greedy),
     Images(images::Images),
     Sizes,
@@ -58,6 +60,8 @@ impl Numbers {
         let value: Value = read_json(path)?;
         Ok(if value.get("mmproj").is_some() {
             Numbers::Images(parse(path, value)?)
+        } else if value.pointer("/prompts/0/embedding").is_some() {
+            Numbers::Embeddings(parse(path, value)?)
         } else if value.get("gguf").is_some() {
             Numbers::Fixture(parse(path, value)?)
         } else if value.get("prompts").is_some() {
@@ -103,6 +107,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         }
         let outcome = Numbers::read(path).and_then(|numbers| match &numbers {
             Numbers::Fixture(f) => fixture::run(args, path, f, json),
+            Numbers::Embeddings(e) => embeddings::run(args, path, e, json),
             Numbers::Greedy(g) => greedy::run(args, path, g, json),
             Numbers::Images(i) => images::run(args, path, i, json),
             Numbers::Sizes => Ok(images::sizes()),

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod embed;
 pub mod golden;
 pub mod inspect;
 pub mod ppl;

@@ -21,7 +21,8 @@ fn tensors_that_nothing_reads_are_refused_by_name_wherever_they_are() {
     ];
     for (arch, _) in arch::REGISTRY {
         let plain = golden(arch);
-        for name in names {
+        // That one reads them.
+        for name in names.into_iter().filter(|n| (arch, *n) != (&"gemma-embedding", "dense_2.weight")) {
             let altered = with_tensors(&plain, &[name]);
             refused(&altered, ErrorKind::UnknownContent, &[&format!("tensor `{name}`")]);
             let allowed = arch::build(&altered, &|_| true, Wanted { allow_unknown: true, ..Wanted::default() });

@@ -41,6 +41,11 @@ pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
     let view = gate.map(|v| l.view(v));
     let gate_and_out: Vec<_> = gate.map(Operand::Value).into_iter().chain([out]).collect();
     let all = [&read[..], &gate_and_out].concat();
+    if !attn.causal {
+        // Whole texts run at once, so there are few steps of few tokens.
+        l.push(|| attention_tile(attn, view, cache), When::rows(1, usize::MAX), &all);
+        return;
+    }
     let split = Split::of(attn, l.limits, tuning);
     let most = split.as_ref().map_or(SPLIT_ATTENTION_MAX_TOKENS, |s| s.tokens);
     let few = When::rows(1, most);
@@ -65,7 +70,7 @@ pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
 
 /// Bytes of partial results that the kernels of a node pass to each other.
 pub(crate) fn scratch_bytes(attn: &Attention, limits: Limits, tuning: Tuning) -> usize {
-    Split::of(attn, limits, tuning).filter(|s| s.most > 1).map_or(0, |s| s.tokens * s.partial)
+    Split::of(attn, limits, tuning).filter(|s| attn.causal && s.most > 1).map_or(0, |s| s.tokens * s.partial)
 }
 
 /// How attention of few tokens is split over the keys.
@@ -169,7 +174,12 @@ fn attention_tile(a: &Attention, gate: Option<View>, cache: Cache) -> Kernel {
     let fills = |group: &usize| heads.is_multiple_of(*group) && rows / group * group * 8 >= rows * 7;
     let group = (1..=rows).rev().find(fills).unwrap_or(1);
     let tokens = rows / group;
-    consts.extend([("R", U(per_thread)), ("GROUP", U(group)), ("TOKENS", U(tokens))]);
+    consts.extend([
+        ("R", U(per_thread)),
+        ("GROUP", U(group)),
+        ("TOKENS", U(tokens)),
+        ("CAUSAL", U(usize::from(a.causal))),
+    ]);
     libs.push("tile");
     let source = assemble_with("attention_tile", &bindings, &libs, &consts, "");
     let grid = [(a.n_head / group) as u32, 1];
@@ -247,7 +257,7 @@ pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
     for d_head in [6, 64, 80, 96, 256, 512] {
         for (window, softcap) in [(None, None), (Some(16), None), (None, Some(50.0)), (Some(4), Some(50.0))] {
-            let a = Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, window, softcap };
+            let a = Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, causal: true, window, softcap };
             // Heads of eight values with gaps of eight between them.
             let gates = [None, Some(View { stride: 24 * d_head, at: 8, group: 16, len: 8 })];
             let kinds =
@@ -273,7 +283,15 @@ pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
 
 /// The variants that tuning chooses from.
 pub(crate) fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
-    let of = |d_head| Attention { n_head: 12, n_kv_head: 2, d_head, scale: 0.125, window: None, softcap: None };
+    let of = |d_head| Attention {
+        n_head: 12,
+        n_kv_head: 2,
+        d_head,
+        scale: 0.125,
+        causal: true,
+        window: None,
+        softcap: None,
+    };
     let cache = Cache { rows: KvType::F16, kind: CacheKind::Context };
     let split = |a: &Attention| Split::of(a, LIMITS, tuning);
     let kernels = |a: &Attention, s: &Split| [attention_split(a, None, cache, Some(s)), attention_join(a, None, s)];

@@ -23,13 +23,15 @@ pub(crate) struct Uses {
     /// How many positions back a token sees in states of [`CacheKind::Window`].
     window: Option<usize>,
     pub recurrent: bool,
+    /// Whether tokens see those after them: then a step runs as a whole.
+    pub whole: bool,
 }
 
 impl Uses {
     pub(crate) fn of(g: &Graph) -> Self {
         let units: Vec<_> = (0..g.states.len()).map(|i| kind_of(g, StateId(i as u32))).collect();
         let kinds = CacheKind::ALL.map(|kind| units.contains(&Some(kind)));
-        Self { kinds, window: g.window(), recurrent: units.contains(&None) }
+        Self { kinds, window: g.window(), recurrent: units.contains(&None), whole: !g.is_causal() }
     }
 
     /// How many kinds there are.

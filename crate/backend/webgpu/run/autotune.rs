@@ -166,7 +166,7 @@ impl Trial {
 
     /// The number of logits of the step.
     fn numbers(&self) -> usize {
-        self.tokens.len() * self.plan.graph.n_vocab()
+        self.tokens.len() * self.plan.graph.output_cols()
     }
 
     /// The fastest tuning: the default, or the default with one of the candidates.

@@ -38,7 +38,7 @@ impl Runner {
     /// With work per second that is given, or else measured.
     pub(crate) fn new(gpu: &Gpu, plan: Plan, limits: Limits, rate: Option<u64>) -> Result<Self> {
         let program = Program::new(gpu, plan, limits)?;
-        let logits = limits.max_outputs * program.plan.graph.n_vocab() * 4;
+        let logits = limits.max_outputs * program.plan.graph.output_cols() * 4;
         let mut in_flight = InFlight::default();
         in_flight.add(gpu, Answer::Logits, MAX_LOGITS_IN_FLIGHT, logits as u64)?;
         let budget = SubmitBudget::new(rate, gpu.tuning.software);
@@ -58,7 +58,7 @@ impl Runner {
 
     /// Prepares sampling by these rules. Returns how many such steps may be in flight at once.
     pub(crate) fn prepare_sampling(&mut self, gpu: &Gpu, c: &mut Counters, rules: &SamplingRules) -> Result<usize> {
-        if !sampler::knows(rules, self.program.plan.graph.n_vocab()) {
+        if !sampler::knows(rules, self.program.plan.graph.output_cols()) {
             return Ok(0);
         }
         if self.sampler.is_none() {
@@ -127,7 +127,7 @@ impl Runner {
         let Self { program, words, .. } = self;
         let run = program.entry(step)?.0;
         let mut last = Rows::all(step);
-        let n = tokens_at_once(run, &last, budget);
+        let n = if program.uses.whole { last.step().len() } else { tokens_at_once(run, &last, budget) };
         while last.step().len() > n {
             let (first, rest) = last.split(n.min(unanswered(&last.step())));
             let part = first.step();
@@ -173,7 +173,7 @@ impl Runner {
         c.dispatches += u64::from(sampler.is_some());
         let (answer, from, bytes) = match sampler {
             Some(sampler) => (Answer::Token, &sampler.chosen, sampler::ID),
-            None => (Answer::Logits, logits, (last.outputs() * program.plan.graph.n_vocab() * 4) as u64),
+            None => (Answer::Logits, logits, (last.outputs() * program.plan.graph.output_cols() * 4) as u64),
         };
         in_flight.take(&mut encoder, answer, [(from, 0, bytes)]);
         c.bytes_read += bytes;
