@@ -187,7 +187,7 @@ ARCHS = {
             full_attention=dict(rope_type='linear', factor=8.0, rope_theta=1e6),
             sliding_attention=dict(rope_type='default', rope_theta=1e4)))),
     # A token sees 4 others before it and 4 after it; transformers has that window already halved.
-    'gemma-embedding': Arch('gemma3_text', 'gemma3', norm_offset=1, names=POST_NORMS, dense=[96, 48], keys=dense_keys,
+    'gemma-embedding': Arch('gemma3_text', 'gemma3', norm_offset=1, names=POST_NORMS, dense=[96, 64], keys=dense_keys,
                             implied=lambda values: {'query_pre_attn_scalar': values['head_dim'],
                                                     'use_bidirectional_attention': True},
                             tiny=dict(GEMMA_TINY, num_hidden_layers=7, intermediate_size=96)),
