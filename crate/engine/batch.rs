@@ -2,6 +2,7 @@
 
 use super::events::Event;
 use super::generate::{GenerateParams, Generation};
+use super::idle::common;
 use super::{Engine, Row, Sequence};
 use crate::backend::MAX_SEGMENTS;
 use crate::error::{ErrorKind, Result};
@@ -10,28 +11,53 @@ use crate::text::Tokenizer;
 /// Generations that run side by side on one engine. Each step takes a token of each that is past its prompt, and fills up
 /// with parts of the prompts of others. So weights are read once for all of them.
 ///
-/// A generation that runs alone has steps in flight ahead of its token, where the backend samples.
+/// A generation that runs alone has steps in flight ahead of its token, where the backend samples, and speculates if it
+/// was asked to.
+///
+/// One whose prompt starts like that of another one goes on from what that has in the cache, and waits for it where that
+/// saves most of what it has to read. When the cache is full, the newest gives its place up, and reads its tokens again once
+/// another one has ended.
 ///
 /// Each gives the tokens that it would give alone, where the backend computes a row alike in every step, as the CPU does.
 /// Results of GPU kernels for other numbers of rows may differ in the last bits.
-#[derive(Default)]
 pub struct Batch {
+    /// In the order in which they came.
     lanes: Vec<Lane>,
     next_id: u64,
     /// Whose turn it is first when prompts share what is left of a step.
     turn: usize,
+    /// The most that run at once.
+    most: usize,
+    /// The cache is full: nobody starts until another one has ended.
+    full: bool,
 }
 
 struct Lane {
     id: u64,
     generation: Generation,
-    sequence: Sequence,
+    /// None while it waits for its turn.
+    sequence: Option<Sequence>,
+    paused: bool,
+}
+
+impl Lane {
+    fn runs(&self) -> bool {
+        self.sequence.is_some() && !self.paused
+    }
+}
+
+type Events = Vec<(u64, Result<Event>)>;
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
 }
 
 impl Batch {
-    /// Without generations.
-    pub fn new() -> Self {
-        Self::default()
+    /// Without generations. At most `most` of those that are added run at once, the others wait for their turn.
+    pub fn new(most: usize) -> Self {
+        Self { lanes: Vec::new(), next_id: 0, turn: 0, most, full: false }
     }
 
     /// Generations that are not over.
@@ -44,7 +70,7 @@ impl Batch {
         self.lanes.is_empty()
     }
 
-    /// Adds a generation and returns its number. Runs nothing.
+    /// Adds a generation and returns its number. Checks everything, and runs nothing.
     pub fn add(
         &mut self,
         engine: &mut Engine,
@@ -53,49 +79,40 @@ impl Batch {
         params: GenerateParams,
         now_ms: f64,
     ) -> Result<u64> {
-        if params.speculate.is_some() {
-            crate::bail!(InvalidArgument, "generations of a batch cannot speculate; leave `speculate` out");
-        }
-        engine.generates()?;
-        let mut generation = Generation::of(tokenizer, prompt, params, engine.limits().n_ctx, now_ms)?;
-        let sequence = engine.resume(prompt)?;
-        generation.goes_on_from(sequence.tokens().len());
+        let generation = Generation::of(engine, tokenizer, prompt, params, None, now_ms)?;
         self.next_id += 1;
-        self.lanes.push(Lane { id: self.next_id, generation, sequence });
+        self.lanes.push(Lane { id: self.next_id, generation, sequence: None, paused: false });
         Ok(self.next_id)
     }
 
     /// Ends a generation, if it still runs. What it has in the cache is left to others.
     pub fn stop(&mut self, engine: &mut Engine, id: u64) {
         if let Some(i) = self.lanes.iter().position(|l| l.id == id) {
-            engine.leave(self.lanes.remove(i).sequence);
+            self.full = false;
+            if let Some(sequence) = self.lanes.remove(i).sequence {
+                engine.leave(sequence);
+            }
         }
     }
 
-    /// Runs at most one step and returns what it brought to which generation: nothing once all are over. A generation that
-    /// has failed or is done is not in the batch any more.
+    /// Leaves all generations out of the next steps for which `paused` holds: nobody takes their tokens now.
+    pub fn pause(&mut self, paused: impl Fn(u64) -> bool) {
+        self.lanes.iter_mut().for_each(|l| l.paused = paused(l.id));
+    }
+
+    /// Runs at most one step and returns what it brought to which generation: nothing once all are over or paused. A
+    /// generation that has failed or is done is not in the batch any more.
     ///
     /// The error is one of the step: then nothing happened to any of them.
-    pub async fn next(
-        &mut self,
-        engine: &mut Engine,
-        tokenizer: &Tokenizer,
-        now: &dyn Fn() -> f64,
-    ) -> Result<Vec<(u64, Result<Event>)>> {
-        let n_ctx = engine.limits().n_ctx;
-        let ready = |l: &mut Lane| l.generation.without_a_step(n_ctx, tokenizer).map(|e| (l.id, Ok(e)));
-        let mut events: Vec<_> = self.lanes.iter_mut().filter_map(ready).collect();
-        if events.is_empty() {
-            match &mut self.lanes[..] {
-                [] => {}
-                [lane] => {
-                    let Lane { generation, sequence, .. } = lane;
-                    let event = generation.next_of(engine, sequence, tokenizer, now).await.transpose();
-                    events.extend(event.map(|e| (lane.id, e)));
-                }
-                _ => events = self.step(engine, tokenizer, now).await?,
+    pub async fn next(&mut self, engine: &mut Engine, tokenizer: &Tokenizer, now: &dyn Fn() -> f64) -> Result<Events> {
+        let events = loop {
+            self.start(engine)?;
+            let events = self.advance(engine, tokenizer, now).await?;
+            let full = |e: &Result<Event>| e.as_ref().is_err_and(|e| e.kind() == ErrorKind::CacheFull);
+            if !(events.iter().any(|(_, e)| full(e)) && self.make_way(engine)) {
+                break events;
             }
-        }
+        };
         for (id, event) in &events {
             if !matches!(event, Ok(Event::Prefill { .. } | Event::Token { .. })) {
                 self.stop(engine, *id);
@@ -104,20 +121,90 @@ impl Batch {
         Ok(events)
     }
 
-    async fn step(
-        &mut self,
-        engine: &mut Engine,
-        tokenizer: &Tokenizer,
-        now: &dyn Fn() -> f64,
-    ) -> Result<Vec<(u64, Result<Event>)>> {
+    /// Gives those that wait their sequences, as far as there is a turn for them.
+    fn start(&mut self, engine: &mut Engine) -> Result<()> {
+        for i in 0..self.lanes.len() {
+            if self.full || self.started().count() >= self.most {
+                break;
+            }
+            if self.lanes[i].sequence.is_none()
+                && let Some(sequence) = self.sequence(engine, self.lanes[i].generation.tokens())?
+            {
+                let lane = &mut self.lanes[i];
+                lane.generation.goes_on_from(sequence.tokens().len());
+                lane.sequence = Some(sequence);
+            }
+        }
+        Ok(())
+    }
+
+    fn started(&self) -> impl Iterator<Item = (&Lane, &Sequence)> {
+        self.lanes.iter().filter_map(|l| Some((l, l.sequence.as_ref()?)))
+    }
+
+    /// A sequence that starts with as much of a prompt as an idle one or one that runs has; none if one that is being read
+    /// will soon have much more.
+    fn sequence(&self, engine: &mut Engine, prompt: &[u32]) -> Result<Option<Sequence>> {
+        let (past, recurrent) = (engine.past, engine.is_recurrent());
+        let idle = engine.idle.best(prompt, past).map_or(0, |(_, n)| n);
+        let has = |s: &Sequence| s.resumable(common(s.tokens(), prompt), past);
+        let running = self.started().map(|(_, s)| (s, has(s))).max_by_key(|(_, n)| *n).filter(|(_, n)| *n > idle);
+        let now = running.map_or(idle, |(_, n)| n);
+        let reading = self.started().filter(|(l, _)| l.runs() && l.generation.reads());
+        let soon = reading.map(|(l, _)| l.generation.will_share(prompt, recurrent)).max().unwrap_or(0);
+        if 2 * soon.saturating_sub(now) > prompt.len() - now {
+            return Ok(None);
+        }
+        match running {
+            Some((s, n)) => engine.fork(s, n),
+            None => engine.resume(prompt),
+        }
+        .map(Some)
+    }
+
+    /// Makes one that is paused, or else the newest, give up its place in the cache, if it is not the only one.
+    fn make_way(&mut self, engine: &mut Engine) -> bool {
+        if self.started().count() < 2 {
+            return false;
+        }
+        let started = |paused: bool| self.lanes.iter().rposition(|l| l.sequence.is_some() && (l.paused || !paused));
+        let i = started(true).or_else(|| started(false));
+        if let Some(sequence) = i.and_then(|i| self.lanes[i].sequence.take()) {
+            engine.leave(sequence);
+        }
+        self.full = true;
+        true
+    }
+
+    async fn advance(&mut self, engine: &mut Engine, tokenizer: &Tokenizer, now: &dyn Fn() -> f64) -> Result<Events> {
+        let n_ctx = engine.limits().n_ctx;
+        let ready = |l: &mut Lane| l.generation.without_a_step(n_ctx, tokenizer).map(|e| (l.id, Ok(e)));
+        let events: Vec<_> = self.lanes.iter_mut().filter(|l| l.runs()).filter_map(ready).collect();
+        if !events.is_empty() {
+            return Ok(events);
+        }
+        let mut running = self.lanes.iter_mut().filter(|l| l.runs());
+        let (first, second) = (running.next(), running.next());
+        match (first, second) {
+            (None, _) => Ok(events),
+            (Some(Lane { id, generation, sequence: Some(sequence), .. }), None) => {
+                let event = generation.next_of(engine, sequence, tokenizer, now).await.transpose();
+                Ok(event.map(|e| (*id, e)).into_iter().collect())
+            }
+            _ => self.step(engine, tokenizer, now).await,
+        }
+    }
+
+    async fn step(&mut self, engine: &mut Engine, tokenizer: &Tokenizer, now: &dyn Fn() -> f64) -> Result<Events> {
         let mut parts = self.parts(engine);
         // Who finds no room waits until others end.
         let mut refused = None;
         for i in (0..parts.len()).rev() {
             let (lane, len, _) = parts[i];
-            if let Err(e) = engine.ready(&mut self.lanes[lane].sequence, len).await {
+            let Lane { id, sequence: Some(sequence), .. } = &mut self.lanes[lane] else { continue };
+            if let Err(e) = engine.ready(sequence, len).await {
                 if e.kind() != ErrorKind::CacheFull {
-                    return Ok(vec![(self.lanes[lane].id, Err(e))]);
+                    return Ok(vec![(*id, Err(e))]);
                 }
                 parts.remove(i);
                 refused = refused.or(Some((lane, e)));
@@ -138,7 +225,7 @@ impl Batch {
         let mut row = 0;
         let mut events = Vec::with_capacity(parts.len());
         for (lane, _, chooses) in parts {
-            let Lane { id, generation, sequence } = &mut self.lanes[lane];
+            let Lane { id, generation, sequence: Some(sequence), .. } = &mut self.lanes[lane] else { continue };
             let chosen = chooses.then(|| {
                 row += 1;
                 generation.choose(&mut engine.logits[(row - 1) * n_vocab..row * n_vocab])
@@ -160,7 +247,7 @@ impl Batch {
         let mut rows = Vec::with_capacity(parts.len());
         let lanes = self.lanes.iter_mut().enumerate();
         for (i, Lane { generation, sequence, .. }) in lanes {
-            if let Some((_, len, chooses)) = parts.iter().find(|(lane, ..)| *lane == i) {
+            if let (Some(sequence), Some((_, len, chooses))) = (sequence, parts.iter().find(|(lane, ..)| *lane == i)) {
                 let tokens = &generation.part(max_tokens, recurrent).0[..*len];
                 rows.push(Row { sequence, tokens, outputs: usize::from(*chooses) });
             }
@@ -176,8 +263,8 @@ impl Batch {
         let mut left = limits.max_tokens;
         self.turn += 1;
         let n = self.lanes.len();
-        let mut order: Vec<_> = (0..n).map(|i| (i + self.turn) % n).collect();
-        order.sort_by_key(|i| self.lanes[*i].generation.in_prompt());
+        let mut order: Vec<_> = (0..n).map(|i| (i + self.turn) % n).filter(|i| self.lanes[*i].runs()).collect();
+        order.sort_by_key(|i| self.lanes[*i].generation.reads());
         let mut parts = Vec::with_capacity(most);
         for i in order.into_iter().take(most) {
             let (tokens, chooses) = self.lanes[i].generation.part(left, recurrent);

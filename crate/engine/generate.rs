@@ -3,10 +3,11 @@
 use serde::Deserialize;
 
 use super::events::{Event, StopReason, Usage};
+use super::idle::common;
 use super::speculate::{Draft, SpeculateParams, Speculated, Speculation};
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
 use crate::backend::MAX_SEGMENTS;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
 /// The options of a generation.
@@ -21,7 +22,7 @@ pub struct GenerateParams {
     pub stop: Vec<String>,
     /// Continue after a token that ends a sequence.
     pub ignore_eos: bool,
-    /// Speculative decoding: how tokens come faster, not which come. A [`Batch`](super::Batch) refuses it.
+    /// Speculative decoding: how tokens come faster, not which come. In a [`Batch`](super::Batch) while it runs alone.
     pub speculate: Option<SpeculateParams>,
 }
 
@@ -43,7 +44,8 @@ pub struct Generation {
     chosen: Vec<u32>,
     speculation: Option<Speculation>,
     over: bool,
-    cached: usize,
+    /// How many there were at the start.
+    cached: Option<usize>,
     started_ms: f64,
     first_ms: f64,
     last_ms: f64,
@@ -70,27 +72,26 @@ impl Generation {
         draft: Option<Draft>,
         now_ms: f64,
     ) -> Result<Self> {
-        let n_ctx = session.limits().n_ctx;
-        let speculate = params.speculate;
-        let mut generation = Self::of(tokenizer, prompt, params, n_ctx, now_ms)?;
-        if let Some(params) = speculate {
-            generation.speculation = Some(Speculation::new(params, draft, session.engine())?);
-        }
+        let mut generation = Self::of(session.engine(), tokenizer, prompt, params, draft, now_ms)?;
         generation.goes_on_from(session.reuse(prompt)?);
-        session.engine().prepare_sampling(&generation.sampler)?;
         Ok(generation)
     }
 
-    /// Checks the options. Nothing of the prompt is in a cache yet.
+    /// Checks everything, and prepares the backend to sample. Nothing of the prompt is in a cache yet.
     pub(super) fn of(
+        engine: &mut Engine,
         tokenizer: &Tokenizer,
         prompt: &[u32],
         params: GenerateParams,
-        n_ctx: usize,
+        draft: Option<Draft>,
         now_ms: f64,
     ) -> Result<Self> {
+        let n_ctx = engine.limits().n_ctx;
+        engine.check(0, prompt)?;
         let sampler = Sampler::new(params.sampler)?;
         let text = TextStream::new(StopStrings::with_control(&params.stop, tokenizer)?);
+        let speculation = params.speculate.map(|p| Speculation::new(p, draft, engine)).transpose()?;
+        engine.prepare_sampling(&sampler)?;
         let mut tokens = Vec::with_capacity(n_ctx + 1);
         tokens.extend_from_slice(prompt);
         Ok(Self {
@@ -102,18 +103,36 @@ impl Generation {
             sampler,
             text,
             chosen: Vec::with_capacity(MAX_SEGMENTS),
-            speculation: None,
+            speculation,
             over: false,
-            cached: 0,
+            cached: None,
             started_ms: now_ms,
             first_ms: now_ms,
             last_ms: now_ms,
         })
     }
 
-    /// The first `cached` tokens of the prompt are in the cache.
+    /// The first `cached` tokens are in the cache.
     pub(super) fn goes_on_from(&mut self, cached: usize) {
-        (self.run, self.cached) = (cached, cached);
+        self.run = cached;
+        self.cached.get_or_insert(cached);
+    }
+
+    /// The prompt and what was generated.
+    pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// How many of the first tokens of another prompt can be shared once this one was read.
+    pub(super) fn will_share(&self, prompt: &[u32], recurrent: bool) -> usize {
+        let (n, checkpoint) = (common(&self.tokens, prompt), self.prompt_len - 1);
+        if !recurrent {
+            n
+        } else if n >= checkpoint {
+            checkpoint
+        } else {
+            0
+        }
     }
 
     /// The draft model, which another generation can use then.
@@ -126,7 +145,8 @@ impl Generation {
         &self.tokens[self.prompt_len..]
     }
 
-    /// Runs at most one part of the prompt, or returns one token. Returns `None` after `Done` and after an error.
+    /// Runs at most one part of the prompt, or returns one token. Returns `None` after `Done` and after an error, but goes
+    /// on after [`ErrorKind::CacheFull`].
     ///
     /// `now` returns milliseconds from any fixed point: the engine has no clock.
     pub async fn next(
@@ -151,7 +171,10 @@ impl Generation {
             return Ok(None);
         }
         let event = self.advance(engine, sequence, tokenizer, now).await;
-        self.over = !matches!(event, Ok(Event::Prefill { .. } | Event::Token { .. }));
+        self.over = match &event {
+            Ok(event) => matches!(event, Event::Done { .. }),
+            Err(e) => e.kind() != ErrorKind::CacheFull,
+        };
         event.map(Some)
     }
 
@@ -184,7 +207,8 @@ impl Generation {
     pub(super) fn after_a_step(&mut self, tokenizer: &Tokenizer) -> Event {
         match if self.run > self.prompt_len { self.chosen.pop() } else { None } {
             Some(id) => self.report(id, tokenizer),
-            None => Event::Prefill { done: self.run, total: self.prompt_len },
+            // Of an answer that lost its place in the cache, tokens run again too.
+            None => Event::Prefill { done: self.run.min(self.prompt_len), total: self.prompt_len },
         }
     }
 
@@ -196,9 +220,9 @@ impl Generation {
         (&self.tokens[self.run..end], end == self.tokens.len() && self.max_tokens > 0)
     }
 
-    /// Whether more of the prompt runs before a token is chosen.
-    pub(super) fn in_prompt(&self) -> bool {
-        self.run < self.prompt_len
+    /// Whether more than one token runs before the next is chosen.
+    pub(super) fn reads(&self) -> bool {
+        self.run + 1 < self.tokens.len()
     }
 
     /// Records that the first tokens up to `end` have run, and which token was chosen after them, if one was.
@@ -233,7 +257,7 @@ impl Generation {
             let have = sequence.tokens().len();
             crate::bail!(InvalidState, "the cache holds {have} tokens, not {}: something else used it", self.run);
         }
-        if self.speculation.is_some() && self.run >= self.prompt_len {
+        if self.speculation.is_some() && self.run >= self.prompt_len && !self.reads() {
             return self.speculate(engine, sequence, now).await;
         }
         let (part, chooses) = self.part(engine.limits().max_tokens, engine.is_recurrent());
@@ -325,13 +349,13 @@ impl Generation {
     pub fn usage(&self) -> Usage {
         let rate = |n: usize, ms: f64| if n > 0 && ms > 0.0 { n as f64 * 1000.0 / ms } else { 0.0 };
         let to_first = self.first_ms - self.started_ms;
-        let completion = self.generated().len();
+        let (cached, completion) = (self.cached.unwrap_or(0), self.generated().len());
         Usage {
             prompt_tokens: self.prompt_len,
-            cached_tokens: self.cached,
+            cached_tokens: cached,
             completion_tokens: completion,
             time_to_first_token_ms: to_first,
-            prefill_tokens_per_s: rate(self.prompt_len - self.cached, to_first),
+            prefill_tokens_per_s: rate(self.prompt_len - cached, to_first),
             decode_tokens_per_s: rate(completion.saturating_sub(1), self.last_ms - self.first_ms),
             speculated: self.speculation.as_ref().map_or_else(Speculated::default, |s| s.done),
         }

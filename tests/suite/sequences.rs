@@ -69,7 +69,7 @@ fn every_golden_prompt_says_the_same_beside_two_others() {
             let options =
                 Options { n_ctx: Some(96), cache: Some(400), sequences: 3, max_tokens: 20, ..Options::DEFAULT };
             let mut engine = open(name, (c.make)(), options);
-            let mut batch = Batch::new();
+            let mut batch = Batch::default();
             let mut want = BTreeMap::new();
             for p in &numbers.prompts {
                 let Some(greedy_ids) = &p.greedy else { continue };
@@ -123,7 +123,7 @@ fn a_conversation_is_gone_on_with_after_others_without_running_it_again() {
     let mut engine = open("llama", Box::new(Cpu::new(1)), options);
     let system: Vec<u32> = (0..100).map(|i| 50 + i % 30).collect();
     let ask = |engine: &mut Engine, prompt: &[u32]| {
-        let mut batch = Batch::new();
+        let mut batch = Batch::default();
         batch.add(engine, &tokenizer, prompt, greedy(3), 0.0).unwrap();
         let mut answer = Vec::new();
         loop {
@@ -174,7 +174,7 @@ fn a_token_of_four_sequences_is_one_step_and_reads_the_weights_once() {
     let tokenizer = tokenizer("llama");
     let options = Options { n_ctx: Some(64), cache: Some(512), sequences: 4, ..Options::DEFAULT };
     let mut engine = open("llama", Box::new(Cpu::new(1)), options);
-    let mut batch = Batch::new();
+    let mut batch = Batch::default();
     for i in 0..4 {
         batch.add(&mut engine, &tokenizer, &[40 + i, 50], greedy(10), 0.0).unwrap();
     }
@@ -189,7 +189,7 @@ fn one_of_several_generations_can_be_stopped() {
     let tokenizer = tokenizer("llama");
     let options = Options { n_ctx: Some(64), cache: Some(512), sequences: 3, ..Options::DEFAULT };
     let mut engine = open("llama", Box::new(Cpu::new(1)), options);
-    let mut batch = Batch::new();
+    let mut batch = Batch::default();
     let ids: Vec<u64> =
         (0..3).map(|i| batch.add(&mut engine, &tokenizer, &[40 + i, 50], greedy(8), 0.0).unwrap()).collect();
     block_on(batch.next(&mut engine, &tokenizer, &|| 0.0)).unwrap();
@@ -199,49 +199,147 @@ fn one_of_several_generations_can_be_stopped() {
 }
 
 #[test]
-fn more_generations_than_recurrent_states_end_one_by_one_and_the_others_go_on() {
-    let tokenizer = tokenizer("qwen35");
-    let options = Options { n_ctx: Some(64), cache: Some(640), ..Options::DEFAULT };
-    let mut engine = open("qwen35", Box::new(Cpu::new(1)), options);
-    let alone: Vec<Vec<u32>> = (0..8)
-        .map(|i| {
-            let mut batch = Batch::new();
-            batch.add(&mut engine, &tokenizer, &[40 + i, 50, 60], greedy(6), 0.0).unwrap();
-            let tokens = drive(&mut batch, &mut engine, &tokenizer).into_values().next().unwrap();
+fn generations_for_which_there_is_no_room_give_way_and_say_the_same_later() {
+    // Recurrent states for one sequence; and blocks for less than two.
+    let cases: [(_, usize, Options, Vec<u32>); 2] = [
+        ("qwen35", 6, Options { n_ctx: Some(64), cache: Some(640), ..Options::DEFAULT }, vec![50, 60]),
+        ("llama", 90, Options { n_ctx: Some(128), cache: Some(128), sequences: 2, ..Options::DEFAULT }, vec![50, 60]),
+    ];
+    for (name, n, options, rest) in cases {
+        let tokenizer = tokenizer(name);
+        let mut engine = open(name, Box::new(Cpu::new(1)), options);
+        let prompts: Vec<_> = (0..8).map(|i| [&[40 + i], &rest[..]].concat()).collect();
+        let mut alone = Vec::new();
+        for prompt in &prompts {
+            let mut batch = Batch::default();
+            batch.add(&mut engine, &tokenizer, prompt, greedy(n), 0.0).unwrap();
+            alone.extend(drive(&mut batch, &mut engine, &tokenizer).into_values());
             engine.forget_idle();
-            tokens
-        })
-        .collect();
-    let mut batch = Batch::new();
-    for i in 0..8 {
-        batch.add(&mut engine, &tokenizer, &[40 + i, 50, 60], greedy(6), 0.0).unwrap();
-    }
-    let (mut got, mut refused) = (vec![Vec::new(); 8], 0);
-    while !batch.is_empty() {
-        for (id, event) in block_on(batch.next(&mut engine, &tokenizer, &|| 0.0)).unwrap() {
-            match event {
-                Ok(Event::Token { id: token, .. }) => got[id as usize - 1].push(token),
-                Ok(_) => {}
-                Err(e) => {
-                    assert_eq!(e.kind(), ErrorKind::CacheFull);
-                    got[id as usize - 1].clear();
-                    refused += 1;
-                }
-            }
         }
+        let mut batch = Batch::default();
+        for prompt in &prompts {
+            batch.add(&mut engine, &tokenizer, prompt, greedy(n), 0.0).unwrap();
+        }
+        let got = drive(&mut batch, &mut engine, &tokenizer);
+        assert_eq!(got.into_values().collect::<Vec<_>>(), alone, "{name}");
+        engine.forget_idle();
+        assert_eq!(engine.held(), ([0, 0], 0));
     }
-    let whole = got.iter().zip(&alone).filter(|(got, alone)| got == alone).count();
-    assert_eq!((whole + refused, refused > 0, whole > 0), (8, true, true), "{got:?}");
 }
 
 #[test]
-fn a_batch_refuses_to_speculate() {
+fn a_generation_alone_without_room_is_refused() {
+    let options = Options { n_ctx: Some(128), cache: Some(128), ..Options::DEFAULT };
+    let mut engine = open("llama", Box::new(Cpu::new(1)), options);
+    let mut other = engine.sequence();
+    block_on(engine.prefill(&mut other, &[7; 60])).unwrap();
+    let mut batch = Batch::default();
+    let id = batch.add(&mut engine, &tokenizer("llama"), &[9; 100], greedy(4), 0.0).unwrap();
+    let events = block_on(batch.next(&mut engine, &tokenizer("llama"), &|| 0.0)).unwrap();
+    assert!(matches!(&events[..], [(i, Err(e))] if *i == id && e.kind() == ErrorKind::CacheFull), "{events:?}");
+    assert!(batch.is_empty());
+}
+
+#[test]
+fn a_prompt_that_is_being_read_is_read_once_for_all() {
+    for (name, others) in [("llama", 3), ("qwen35", 2)] {
+        let tokenizer = tokenizer(name);
+        let options = Options { n_ctx: Some(64), cache: Some(512), sequences: 4, max_tokens: 16, ..Options::DEFAULT };
+        let mut engine = open(name, Box::new(Cpu::new(1)), options);
+        let prompt: Vec<u32> = (0..40).map(|i| 40 + i).collect();
+        let mut batch = Batch::default();
+        for _ in 0..=others {
+            batch.add(&mut engine, &tokenizer, &prompt, greedy(8), 0.0).unwrap();
+        }
+        let (mut said, mut cached) = (BTreeMap::<u64, Vec<u32>>::new(), Vec::new());
+        while !batch.is_empty() {
+            for (id, event) in block_on(batch.next(&mut engine, &tokenizer, &|| 0.0)).unwrap() {
+                match event.unwrap() {
+                    Event::Token { id: token, .. } => said.entry(id).or_default().push(token),
+                    Event::Done { usage, .. } => cached.push((id, usage.cached_tokens)),
+                    Event::Prefill { .. } => {}
+                }
+            }
+        }
+        let first = said[&1].clone();
+        assert!(first.len() == 8 && said.values().all(|s| *s == first), "{name}: {said:?}");
+        cached.sort_unstable();
+        let want: Vec<_> = (1..=others + 1).map(|id| (id, if id == 1 { 0 } else { 39 })).collect();
+        assert_eq!(cached, want, "{name}");
+    }
+}
+
+#[test]
+fn no_more_run_at_once_than_may_and_the_others_follow_in_their_order() {
     let tokenizer = tokenizer("llama");
-    let mut engine = open("llama", Box::new(Cpu::new(1)), Options { drafts: 4, ..Options::DEFAULT });
+    let options = Options { n_ctx: Some(64), cache: Some(512), sequences: 2, ..Options::DEFAULT };
+    let mut engine = open("llama", Box::new(Cpu::new(1)), options);
+    let mut batch = Batch::new(2);
+    for i in 0..5 {
+        batch.add(&mut engine, &tokenizer, &[40 + i, 50], greedy(5), 0.0).unwrap();
+    }
+    let mut done = Vec::new();
+    while !batch.is_empty() {
+        let events = block_on(batch.next(&mut engine, &tokenizer, &|| 0.0)).unwrap();
+        assert!(events.len() <= 2);
+        done.extend(events.iter().filter(|(_, e)| matches!(e, Ok(Event::Done { .. }))).map(|(id, _)| *id));
+    }
+    assert_eq!(done, [1, 2, 3, 4, 5]);
+    assert_eq!(engine.backend().counters().steps, 15, "in pairs, and the last alone");
+}
+
+#[test]
+fn a_generation_that_is_paused_waits_and_others_go_on() {
+    let tokenizer = tokenizer("llama");
+    let options = Options { n_ctx: Some(64), cache: Some(512), sequences: 2, ..Options::DEFAULT };
+    let mut engine = open("llama", Box::new(Cpu::new(1)), options);
+    let mut batch = Batch::default();
+    let ids: Vec<u64> =
+        (0..2).map(|i| batch.add(&mut engine, &tokenizer, &[40 + i, 50], greedy(6), 0.0).unwrap()).collect();
+    batch.pause(|id| id == ids[0]);
+    let mut all = Vec::new();
+    loop {
+        let events = block_on(batch.next(&mut engine, &tokenizer, &|| 0.0)).unwrap();
+        if events.is_empty() {
+            break;
+        }
+        all.extend(events);
+    }
+    assert!(all.iter().all(|(id, _)| *id == ids[1]));
+    assert_eq!((batch.len(), all.len()), (1, 8), "a part of a prompt, six tokens and the end");
+    batch.pause(|_| false);
+    assert_eq!(drive(&mut batch, &mut engine, &tokenizer)[&ids[0]].len(), 6);
+}
+
+#[test]
+fn a_generation_speculates_while_it_is_alone() {
+    let tokenizer = tokenizer("llama");
+    let options = Options { n_ctx: Some(256), cache: Some(512), sequences: 2, drafts: 4, ..Options::DEFAULT };
+    let mut engine = open("llama", Box::new(Cpu::new(1)), options);
     let speculate = Some(SpeculateParams { proposer: ProposerName::Lookup, max_draft: None });
-    let params = GenerateParams { speculate, ..greedy(4) };
-    let e = Batch::new().add(&mut engine, &tokenizer, &[1, 2], params, 0.0).expect_err("is refused");
-    assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+    let prompt: Vec<u32> = (0..60).map(|i| 40 + i % 6).collect();
+    let mut batch = Batch::default();
+    batch.add(&mut engine, &tokenizer, &prompt, greedy(40), 0.0).unwrap();
+    let want = drive(&mut batch, &mut engine, &tokenizer).remove(&1).unwrap();
+    engine.forget_idle();
+    // The other one ends first.
+    let one = batch.add(&mut engine, &tokenizer, &prompt, GenerateParams { speculate, ..greedy(40) }, 0.0).unwrap();
+    let two = batch.add(&mut engine, &tokenizer, &[7, 8], greedy(10), 0.0).unwrap();
+    let (mut got, mut ended, mut steps) = (Vec::new(), Vec::new(), 0);
+    while !batch.is_empty() {
+        for (id, event) in block_on(batch.next(&mut engine, &tokenizer, &|| 0.0)).unwrap() {
+            match event.unwrap() {
+                Event::Token { id: token, .. } if id == one => got.push(token),
+                Event::Done { usage, .. } => {
+                    ended.push(id);
+                    steps = usage.speculated.steps;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!((got, ended), (want, vec![two, one]));
+    assert!((1..=30).contains(&steps), "{steps} steps alone after ten beside another");
 }
 
 #[test]

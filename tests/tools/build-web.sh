@@ -92,6 +92,7 @@ if [ "${WASM_OPT:-1}" = 1 ] && [ -e $out/base ] && [ -e $out/threads ]; then
   modules=$out/pagelm-base.wasm
   if grep -qs '"../base/' $out/relaxed/pagelm.js; then modules+=" $out/pagelm-relaxed.wasm"; fi
   node tests/tools/share-script.mjs $out/base/pagelm.js $out/threads/pagelm.js $modules
+  node tests/tools/slim-script.mjs $out/threads/pagelm.js
   same threads base >$out/base/pagelm.js
 fi
 

@@ -19,11 +19,6 @@ const [plain, threads] = [plainFile, threadsFile].map((file) => {
   return { lines, start, end, entries, rest: [...lines.slice(0, start), ...lines.slice(end)] };
 });
 
-/** All that is needed of its function of this name. */
-const START = `async function __wbg_load(module, imports) {
-    return { instance: await WebAssembly.instantiate(module, imports), module };
-}`;
-
 const EXPORT = /\bwasm\["([^"]+)"\]/g;
 /** A text without what differs between equal ones: names of exports, numbers of closures, and what threads add. */
 const masked = (text) =>
@@ -113,20 +108,7 @@ const script = [
   ...missing.values(),
   "",
 ].join("\n");
-// The worker starts modules that it has compiled, with the memory that builds with threads need. Of other ways to start
-// them nothing is left.
-const ours = [
-  [/memory \|\| new WebAssembly\.Memory\([^)]*\)/, "memory"],
-  [/^async function __wbg_load\([\s\S]*?^}/m, START],
-  [/^ {4}if \(typeof module_or_path === 'string'[^{]*\{[^}]*}/m, ""],
-  [/console\.warn\('using deprecated[^']*'\)/g, ""],
-  ["export { initSync, ", "export { "],
-].reduce((text, [from, to]) => {
-  const made = text.replace(from, to);
-  if (made === text) throw new Error(`${threadsFile} has no ${from}`);
-  return made;
-}, script);
-writeFileSync(threadsFile, ours);
+writeFileSync(threadsFile, script);
 
 for (const file of modules) writeFileSync(file, renamedModule(readFileSync(file)));
 
