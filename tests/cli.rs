@@ -2,6 +2,8 @@
 
 #[path = "common/checkpoint.rs"]
 mod checkpoint;
+#[path = "cli/embed.rs"]
+mod embed;
 #[path = "cli/folder.rs"]
 mod folder;
 #[path = "cli/real.rs"]
@@ -113,6 +115,10 @@ fn golden_runs_every_fixture_and_names_what_it_skips() {
                 "qwen3vl" | "qwen35vl" => {
                     assert!(skipped[0].contains("no vision tower") && skipped.len() == 1, "{skipped:?}");
                     assert_eq!(ran("texts"), 2, "the text before the images runs: {file}");
+                }
+                "gemma-embedding" => {
+                    assert!(skipped.is_empty() && ran("prompts") == 3, "{name}: {file}");
+                    assert_eq!(file["result"]["prompts"][2]["ok"], true);
                 }
                 _ => {
                     assert!(skipped.is_empty(), "{name}: {skipped:?}");

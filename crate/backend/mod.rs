@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::task::{Context, Poll};
 
 pub use adapter::{AdapterFacts, SOFTWARE_ADAPTERS};
-pub use sampling::{SampleRequest, SamplingRules};
+pub use sampling::{Logprobs, MAX_LOGPROBS, SampleRequest, SamplingRules};
 use serde::{Deserialize, Serialize};
 pub use step::{BLOCK, CachePart, MAX_KEPT, MAX_SEGMENTS, Segment, Step, Stretch};
 pub use timed::{Timed, TimedStep, Timing};
@@ -201,6 +201,11 @@ pub trait Backend {
     /// logits.
     fn poll_token(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
         Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens")))
+    }
+
+    /// How likely the token was that `poll_token` returned last, where its rules ask for it.
+    fn logprobs(&self) -> Option<&Logprobs> {
+        None
     }
 
     /// Copies all rows of a block to another of its kind, after the steps that were submitted.

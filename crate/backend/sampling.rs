@@ -1,5 +1,20 @@
 //! What a backend needs to sample tokens itself.
 
+use serde::Serialize;
+
+/// The most tokens beside the chosen one whose log-probabilities may be asked for: those of OpenAI's API.
+pub const MAX_LOGPROBS: usize = 20;
+
+/// How likely a token was: natural logarithms of probabilities of the model's own distribution, which penalties, biases and
+/// the temperature leave as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Logprobs {
+    /// Of the token that was chosen.
+    pub logprob: f32,
+    /// The likeliest tokens with theirs, the likeliest first; of equal ones the lowest id.
+    pub top: Vec<(u32, f32)>,
+}
+
 /// The rules of a sampler: the engine's `SamplerParams` say what each does, and its CPU sampler is what a backend must
 /// agree with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,6 +35,8 @@ pub struct SamplingRules {
     pub frequency_penalty: f32,
     /// 0 where no penalty changes anything.
     pub penalty_last_n: usize,
+    /// Reports how likely each token was, and so many of the likeliest ones: with penalties backends need not know how.
+    pub logprobs: Option<usize>,
 }
 
 /// How the token after a step is sampled.

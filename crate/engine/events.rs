@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::speculate::Speculated;
+use crate::backend::Logprobs;
 
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -57,8 +58,9 @@ pub struct Usage {
 pub enum Event {
     /// `done` of the `total` tokens of the prompt are in the cache.
     Prefill { done: usize, total: usize },
-    /// A token, and the text that is now certain: none while a character or a possible stop string is incomplete.
-    Token { id: u32, text: String },
+    /// A token, and the text that is now certain: none while a character or a possible stop string is incomplete. With
+    /// `logprobs`, how likely it was.
+    Token { id: u32, text: String, logprobs: Option<Logprobs> },
     /// The end, with the text that was held back.
     Done { text: String, reason: StopReason, usage: Usage },
 }

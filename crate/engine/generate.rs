@@ -6,7 +6,7 @@ use super::events::{Event, StopReason, Usage};
 use super::idle::common;
 use super::speculate::{Draft, SpeculateParams, Speculated, Speculation};
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
-use crate::backend::MAX_SEGMENTS;
+use crate::backend::{Logprobs, MAX_SEGMENTS};
 use crate::error::{ErrorKind, Result};
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
@@ -24,6 +24,15 @@ pub struct GenerateParams {
     pub ignore_eos: bool,
     /// Speculative decoding: how tokens come faster, not which come. In a [`Batch`](super::Batch) while it runs alone.
     pub speculate: Option<SpeculateParams>,
+    /// Reports how likely each token was, and which ones were the likeliest: so many, at most
+    /// [`MAX_LOGPROBS`](crate::backend::MAX_LOGPROBS).
+    pub logprobs: Option<usize>,
+}
+
+/// A token that was chosen.
+struct Chosen {
+    id: u32,
+    logprobs: Option<Logprobs>,
 }
 
 /// A prompt and its continuation.
@@ -41,7 +50,7 @@ pub struct Generation {
     sampler: Sampler,
     text: TextStream,
     /// Tokens that were chosen but not yet reported, the first one last.
-    chosen: Vec<u32>,
+    chosen: Vec<Chosen>,
     speculation: Option<Speculation>,
     over: bool,
     /// How many there were at the start.
@@ -88,7 +97,7 @@ impl Generation {
     ) -> Result<Self> {
         let n_ctx = engine.limits().n_ctx;
         engine.check(0, prompt)?;
-        let sampler = Sampler::new(params.sampler)?;
+        let sampler = Sampler::new(params.sampler)?.with_logprobs(params.logprobs)?;
         let text = TextStream::new(StopStrings::with_control(&params.stop, tokenizer)?);
         let speculation = params.speculate.map(|p| Speculation::new(p, draft, engine)).transpose()?;
         engine.prepare_sampling(&sampler)?;
@@ -195,9 +204,9 @@ impl Generation {
     /// The next event, if it needs no step.
     pub(super) fn without_a_step(&mut self, n_ctx: usize, tokenizer: &Tokenizer) -> Option<Event> {
         if self.text.stopped_by().is_none()
-            && let Some(id) = self.chosen.pop()
+            && let Some(chosen) = self.chosen.pop()
         {
-            return Some(self.report(id, tokenizer));
+            return Some(self.report(chosen, tokenizer));
         }
         let reason = self.reason_to_stop(n_ctx).filter(|_| self.run >= self.prompt_len)?;
         Some(self.done(reason))
@@ -206,7 +215,7 @@ impl Generation {
     /// What a step brought.
     pub(super) fn after_a_step(&mut self, tokenizer: &Tokenizer) -> Event {
         match if self.run > self.prompt_len { self.chosen.pop() } else { None } {
-            Some(id) => self.report(id, tokenizer),
+            Some(chosen) => self.report(chosen, tokenizer),
             // Of an answer that lost its place in the cache, tokens run again too.
             None => Event::Prefill { done: self.run.min(self.prompt_len), total: self.prompt_len },
         }
@@ -239,7 +248,7 @@ impl Generation {
             engine.checkpoint(sequence);
         }
         let Some(id) = chosen else { return };
-        self.chosen.push(id);
+        self.chosen.push(Chosen { id, logprobs: self.sampler.logprobs().cloned() });
         self.last_ms = now();
         if self.run == self.prompt_len {
             self.first_ms = self.last_ms;
@@ -294,11 +303,11 @@ impl Generation {
         let mut result = Ok(());
         for (row, next) in engine.logits.chunks_exact_mut(engine.n_vocab).zip((1..=rows.len()).map(|i| rows.get(i))) {
             match self.sampler.choose(row, &self.tokens) {
-                Ok(id) => self.chosen.push(id),
+                Ok(id) => self.chosen.push(Chosen { id, logprobs: self.sampler.logprobs().cloned() }),
                 Err(e) => result = Err(e),
             }
             match (&result, next) {
-                (Ok(()), Some(id)) if self.chosen.last() == Some(id) => self.tokens.push(*id),
+                (Ok(()), Some(id)) if self.chosen.last().is_some_and(|c| c.id == *id) => self.tokens.push(*id),
                 _ => break,
             }
         }
@@ -317,7 +326,7 @@ impl Generation {
         Ok(())
     }
 
-    fn report(&mut self, id: u32, tokenizer: &Tokenizer) -> Event {
+    fn report(&mut self, Chosen { id, logprobs }: Chosen, tokenizer: &Tokenizer) -> Event {
         if !self.ignore_eos && tokenizer.is_end_of_generation(id) {
             return self.done(StopReason::EndOfSequence);
         }
@@ -326,7 +335,7 @@ impl Generation {
             true => self.text.push_control(id),
             false => self.text.push(tokenizer.piece(id, false).unwrap_or_default()),
         };
-        Event::Token { id, text }
+        Event::Token { id, text, logprobs }
     }
 
     fn reason_to_stop(&self, n_ctx: usize) -> Option<StopReason> {

@@ -38,7 +38,7 @@ impl Engine {
             self.start_next(s, &rules, sampler.key(self.queue.waiting))?;
         }
         let id = self.take(s).await?;
-        sampler.count();
+        sampler.count(self.backend.logprobs());
         self.queue.depth.token_arrived(now());
         Ok(id)
     }

@@ -13,7 +13,7 @@ pub use random::{draw, uniform};
 
 use serde::Deserialize;
 
-use crate::backend::SamplingRules;
+use crate::backend::{Logprobs, MAX_LOGPROBS, SamplingRules};
 use crate::error::Result;
 
 /// How tokens are chosen. The default is that of OpenAI's API: the model's own distribution.
@@ -109,19 +109,47 @@ pub struct Sampler {
     step: u32,
     candidates: Candidates,
     recent: Vec<u32>,
+    /// Whether log-probabilities are wanted, and of how many of the likeliest tokens.
+    wanted: Option<usize>,
+    /// The row that they are of, before anything changes it.
+    row: Vec<f32>,
+    /// Those of the last token.
+    logprobs: Logprobs,
 }
 
 impl Sampler {
     /// A sampler at its first draw. Fails if a parameter is out of its range (`invalid-argument`).
     pub fn new(params: SamplerParams) -> Result<Self> {
         params.check()?;
-        Ok(Self { params, step: 0, candidates: Candidates::default(), recent: Vec::new() })
+        Ok(Self {
+            params,
+            step: 0,
+            candidates: Candidates::default(),
+            recent: Vec::new(),
+            wanted: None,
+            row: Vec::new(),
+            logprobs: Logprobs::default(),
+        })
+    }
+
+    /// The same sampler, which also says how likely each token was and which ones were the `n` likeliest, if `n` is given.
+    pub fn with_logprobs(self, n: Option<usize>) -> Result<Self> {
+        if let Some(n) = n.filter(|n| *n > MAX_LOGPROBS) {
+            crate::bail!(InvalidArgument, "log-probabilities can be had of {MAX_LOGPROBS} tokens at most, not {n}");
+        }
+        Ok(Self { wanted: n, ..self })
+    }
+
+    /// How likely the last token was, if that is wanted.
+    pub fn logprobs(&self) -> Option<&Logprobs> {
+        self.wanted.map(|_| &self.logprobs)
     }
 
     /// The rules for a backend that chooses tokens itself; `None` if they do not cover these parameters.
     pub fn rules(&self) -> Option<SamplingRules> {
         let p = &self.params;
-        p.logit_bias.is_empty().then(|| SamplingRules {
+        let known = p.logit_bias.is_empty() && (self.wanted.is_none() || p.penalties().are_off());
+        known.then(|| SamplingRules {
             temperature: p.temperature,
             top_k: p.top_k,
             top_p: p.top_p,
@@ -130,6 +158,7 @@ impl Sampler {
             presence_penalty: p.presence_penalty,
             frequency_penalty: p.frequency_penalty,
             penalty_last_n: if p.penalties().are_off() { 0 } else { p.penalty_last_n },
+            logprobs: self.wanted,
         })
     }
 
@@ -138,9 +167,12 @@ impl Sampler {
         random::key(self.params.seed, self.step.wrapping_add(ahead as u32))
     }
 
-    /// Counts a token that a backend sampled.
-    pub fn count(&mut self) {
+    /// Counts a token that a backend sampled, and takes what it says of it.
+    pub fn count(&mut self, logprobs: Option<&Logprobs>) {
         self.step = self.step.wrapping_add(1);
+        if let Some(logprobs) = logprobs.filter(|_| self.wanted.is_some()) {
+            self.logprobs.clone_from(logprobs);
+        }
     }
 
     /// Chooses the next token; modifies `logits`. `history` are the tokens before it, oldest first.
@@ -154,6 +186,10 @@ impl Sampler {
 
     /// The same for a row of a session, which has refused those already.
     pub(super) fn choose(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32> {
+        if self.wanted.is_some() {
+            self.row.clear();
+            self.row.extend_from_slice(logits);
+        }
         let p = &self.params;
         p.penalties().apply(logits, history, &mut self.recent);
         for &(id, bias) in &p.logit_bias {
@@ -180,8 +216,28 @@ impl Sampler {
         let Some(id) = id else {
             crate::bail!(DegenerateLogits, "the penalties and the logit bias leave no token to choose from");
         };
-        self.count();
+        self.count(None);
+        self.report(id);
         Ok(id)
+    }
+
+    /// Computes the log-probabilities of a token chosen from the row that was kept.
+    fn report(&mut self, id: u32) {
+        let Some(n) = self.wanted else { return };
+        let c = &mut self.candidates;
+        c.fill(&self.row);
+        let top = c.as_slice().iter().fold(f32::NEG_INFINITY, |m, t| m.max(t.logit));
+        let sum: f64 = c.as_slice().iter().map(|t| f64::from(t.logit - top).exp()).sum();
+        let all = f64::from(top) + sum.ln();
+        let logprob = |logit: f32| (f64::from(logit) - all) as f32;
+        self.logprobs.logprob = logprob(self.row[id as usize]);
+        self.logprobs.top.clear();
+        if n > 0 {
+            c.top_k(n);
+            self.logprobs.top.extend(c.as_slice().iter().map(|t| (t.id, logprob(t.logit))));
+            // They are in no order where there are no more than that.
+            self.logprobs.top.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        }
     }
 }
 

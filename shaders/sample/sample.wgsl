@@ -3,8 +3,8 @@ struct How {
     step: vec4<u32>,
     // Key of this draw's random numbers.
     key: u32,
-    // How many of the likeliest tokens count; 0 is all.
-    top_k: u32,
+    // How many of the likeliest tokens count (0 is all), and above 16 bits one more than how many are reported, or 0.
+    likeliest: u32,
     // Tokens at the end of the history that are penalised.
     recent: u32,
     // Tokens in the history; the chosen one is appended.
@@ -23,7 +23,8 @@ struct How {
 @group(0) @binding(1) var<uniform> how: How;
 @group(0) @binding(2) var<storage, read_write> logits: array<u32>;
 @group(0) @binding(3) var<storage, read_write> history: array<u32>;
-// What the host reads, and the token that the next step runs.
+// What the host reads, and the token that the next step runs. With a report: the logarithm of the sum of all exponentials
+// of logits, the chosen token's logit, and the likeliest tokens, each with its logit.
 @group(0) @binding(4) var<storage, read_write> chosen: array<u32>;
 
 // Faults in place of a token, as `sample.rs` reads them.
@@ -36,6 +37,9 @@ const MINUS_INFINITE = 0x007fffffu;
 
 // The largest top_k.
 const MOST = 64u;
+
+fn top_k() -> u32 { return how.likeliest & 0xffffu; }
+fn reported() -> u32 { return how.likeliest >> 16u; }
 
 // Threads that reduce the values of all threads, before they are compared.
 const FOLD: u32 = min(WG, 32u);
@@ -142,7 +146,7 @@ fn heads_after(tid: u32, last: vec2<u32>) -> Heads {
 // How many tokens of the front top-p and min-p keep.
 fn keep() -> u32 {
     var n = 0u;
-    while (n < how.top_k && front[n].x > MINUS_INFINITE) {
+    while (n < top_k() && front[n].x > MINUS_INFINITE) {
         n++;
     }
     let top = value_of(front[0].x);
@@ -165,10 +169,10 @@ fn keep() -> u32 {
     return n;
 }
 
-// Draws among the top_k likeliest, which are taken one by one from the threads' best.
-fn draw_of_front(tid: u32, top: f32) -> u32 {
+// Puts the n likeliest to the front: they are taken one by one from the threads' best.
+fn take_front(tid: u32, n: u32) {
     var heads = heads_after(tid, vec2<u32>(0xffffffffu, 0u));
-    for (var i = 0u; i < how.top_k; i++) {
+    for (var i = 0u; i < n; i++) {
         let best = first(tid, heads.a);
         if (tid == 0u) {
             front[i] = best;
@@ -180,6 +184,31 @@ fn draw_of_front(tid: u32, top: f32) -> u32 {
             }
         }
     }
+}
+
+// How likely tokens are: the sum of all, and the likeliest.
+fn report(tid: u32, n: u32, top: f32) {
+    var mine = 0.0;
+    for (var i = tid; i < VOCAB; i += WG) {
+        let t = token(i);
+        if (t.x > MINUS_INFINITE) {
+            mine += exp(value_of(t.x) - top);
+        }
+    }
+    let all = top + log(total(tid, mine));
+    take_front(tid, n);
+    if (tid == 0u) {
+        chosen[2] = bitcast<u32>(all);
+        for (var i = 0u; i < n; i++) {
+            chosen[4u + 2u * i] = front[i].y;
+            chosen[5u + 2u * i] = bitcast<u32>(value_of(max(front[i].x, MINUS_INFINITE)));
+        }
+    }
+}
+
+// Draws among the top_k likeliest.
+fn draw_of_front(tid: u32, top: f32) -> u32 {
+    take_front(tid, top_k());
     if (tid == 0u) {
         kept = keep();
     }
@@ -271,24 +300,27 @@ fn main(@builtin(local_invocation_index) tid: u32) {
     } else if (top.x == MINUS_INFINITE || (top.x == low && VOCAB > 1u)) {
         fault = ALL_EQUAL;
     }
+    for (var i = tid; i < how.suppressed.y; i += WG) {
+        logits[history[how.suppressed.x + i]] = 0xff800000u;
+    }
     if (how.recent > 0u || how.suppressed.y > 0u) {
+        storageBarrier();
         if (how.recent > 0u) {
             penalise(tid);
             storageBarrier();
         }
-        for (var i = tid; i < how.suppressed.y; i += WG) {
-            logits[history[how.suppressed.x + i]] = 0xff800000u;
-        }
-        storageBarrier();
         var lowest = low;
         top = best_of(tid, &lowest);
     }
     if (fault == 0u && top.x <= MINUS_INFINITE) {
         fault = NONE_LEFT;
     }
+    if (reported() > 0u) {
+        report(tid, reported() - 1u, value_of(top.x));
+    }
     var id = top.y;
     if (how.temperature > 0.0) {
-        if (how.top_k > 0u) {
+        if (top_k() > 0u) {
             id = draw_of_front(tid, value_of(top.x));
         } else {
             id = draw_of_all(tid, top);
@@ -299,5 +331,8 @@ fn main(@builtin(local_invocation_index) tid: u32) {
         // A step that runs it may have been started already; nothing reads the result, so any token will do.
         chosen[1] = select(0u, id, fault == 0u);
         history[how.end] = chosen[1];
+        if (reported() > 0u) {
+            chosen[3] = logits[chosen[1]];
+        }
     }
 }

@@ -107,7 +107,7 @@ impl Case {
     }
 
     pub fn cols(&self) -> usize {
-        self.plan.graph.n_vocab()
+        self.plan.graph.output_cols()
     }
 }
 

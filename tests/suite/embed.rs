@@ -158,7 +158,7 @@ fn a_model_generates_or_makes_embeddings_as_it_was_opened() {
     let refused = Generation::new(&mut embeds, &tokenizer, &[1], params(), 0.0).err().expect("it has no logits");
     assert_eq!(refused.kind(), ErrorKind::InvalidState);
     assert!(refused.to_string().contains("embeddings"), "{refused}");
-    let refused = Batch::new().add(embeds.engine(), &tokenizer, &[1], params(), 0.0).unwrap_err();
+    let refused = Batch::new(1).add(embeds.engine(), &tokenizer, &[1], params(), 0.0).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidState);
     // The head is not even loaded.
     let model = |embeddings| {

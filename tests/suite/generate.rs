@@ -71,7 +71,7 @@ impl Bench {
             assert!(self.session.backend().counters().steps <= before + 1, "more than one step in a call");
             match event {
                 Event::Prefill { done, total } => prefill.push((done, total)),
-                Event::Token { id, text } => {
+                Event::Token { id, text, .. } => {
                     tokens.push(id);
                     all += &text;
                 }

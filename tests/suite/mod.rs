@@ -13,6 +13,7 @@ mod graph;
 mod hf;
 mod kernels;
 mod load;
+mod logprobs;
 mod lookahead;
 mod model;
 mod mtp;

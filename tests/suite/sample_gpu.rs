@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 
 use pagelm::backend::webgpu::{Options, WebGpu};
-use pagelm::backend::{Backend, SampleRequest, SamplingRules, Segment, Step};
+use pagelm::backend::{Backend, Logprobs, SampleRequest, SamplingRules, Segment, Step};
 use pagelm::engine::{Sampler, SamplerParams};
 use pagelm::graph::Entry;
 use pagelm::{ErrorKind, Result};
@@ -41,6 +41,18 @@ fn on_all(case: &Case, check: impl Fn(&str, &mut WebGpu)) {
 
 fn read(b: &mut WebGpu) -> Result<u32> {
     block_on(poll_fn(|cx| b.poll_token(cx)))
+}
+
+/// What the GPU says of its last token is what the CPU says of it.
+fn likely_alike(what: &str, b: &WebGpu, cpu: &Sampler) {
+    let (got, want) = (b.logprobs().expect("it says"), cpu.logprobs().expect("so does this"));
+    let ids = |l: &Logprobs| l.top.iter().map(|t| t.0).collect::<Vec<_>>();
+    assert_eq!(ids(got), ids(want), "{what}");
+    let all = |l: &Logprobs| l.top.iter().map(|t| t.1).chain([l.logprob]).collect::<Vec<_>>();
+    for (got, want) in all(got).into_iter().zip(all(want)) {
+        // The sum of all exponentials is one of f32s.
+        assert!((got - want).abs() <= 1e-4 * want.abs().max(1.0), "{what}: {got}, not {want}");
+    }
 }
 
 /// Lets the GPU choose after `history`, of which the last token runs.
@@ -140,6 +152,12 @@ fn choices_among_many_tokens_are_those_of_the_cpu() {
                     let want = cpu.sample(&mut row.clone(), &token).unwrap();
                     assert_eq!(got, want, "{what}: row {i}, draw {draw} with {params:?}");
                 }
+                let n = [0, 1, 7, 20][i % 4];
+                let mut cpu = sampler.clone().with_logprobs(Some(n)).unwrap();
+                let Some(rules) = cpu.rules() else { continue };
+                let got = choose(b, &cpu, &rules, &token).unwrap();
+                assert_eq!(got, cpu.sample(&mut row.clone(), &token).unwrap(), "{what}: row {i} with {params:?}");
+                likely_alike(&format!("{what}: row {i} with {params:?}"), b, &cpu);
             }
         }
     });
@@ -255,6 +273,10 @@ fn a_chosen_token_costs_one_submit_one_small_write_and_four_bytes() {
             read(b).unwrap();
         }
         assert_eq!(before.in_flight, 2, "{what}");
+        // The token, the sum of all, its logit, and five tokens with theirs.
+        let sampler = Sampler::new(SamplerParams::default()).unwrap().with_logprobs(Some(5)).unwrap();
+        choose(b, &sampler, &sampler.rules().expect("no penalty"), &[3]).unwrap();
+        assert_eq!(b.counters().bytes_read - before.bytes_read, 4 + 4 * (2 + 2 * 5), "{what}");
     });
 }
 
@@ -277,6 +299,12 @@ fn suppressed_tokens_are_not_chosen() {
                 case.plan.suppressed.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
                 // A token that is suppressed is penalised too.
                 let history = [i as u32];
+                if let Some(rules) = cpu.clone().with_logprobs(Some(4)).unwrap().rules() {
+                    let mut cpu = cpu.clone().with_logprobs(Some(4)).unwrap();
+                    choose(b, &cpu, &rules, &history).unwrap();
+                    cpu.sample(&mut row.clone(), &history).unwrap();
+                    likely_alike(&format!("{what}: row {i} with {params:?}"), b, &cpu);
+                }
                 let got = choose(b, &cpu, &rules, &history).unwrap();
                 assert!(!case.plan.suppressed.contains(&got), "{what}: row {i} with {params:?}");
                 assert_eq!(got, cpu.sample(&mut row, &history).unwrap(), "{what}: row {i} with {params:?}");

@@ -24,7 +24,8 @@ use self::device::Gpu;
 use self::run::step::Runner;
 use self::run::{autotune, profile};
 use super::{
-    Backend, CachePart, Counters, KvType, Limits, Memory, SampleRequest, SamplingRules, Step, TimedStep, Timing,
+    Backend, CachePart, Counters, KvType, Limits, Logprobs, Memory, SampleRequest, SamplingRules, Step, TimedStep,
+    Timing,
 };
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -211,6 +212,10 @@ impl Backend for WebGpu {
     fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
         self.gpu.fault.check()?;
         self.runner.as_mut().ok_or_else(not_prepared)?.poll_token(&self.gpu, cx)
+    }
+
+    fn logprobs(&self) -> Option<&Logprobs> {
+        self.runner.as_ref().map(|r| &r.logprobs)
     }
 
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {

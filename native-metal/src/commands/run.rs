@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use pagelm::Result;
+use pagelm::backend::Logprobs;
 use pagelm::engine::{
     Draft, Event, FileSampling, GenerateParams, Generation, SamplerParams, Speculated, StopReason, Usage,
 };
@@ -66,6 +67,9 @@ pub struct Args {
     /// Continue after the model has ended its text.
     #[arg(long)]
     ignore_eos: bool,
+    /// Say of each token how likely it was, and which ones were the N likeliest (at most 20), in the JSON.
+    #[arg(long, value_name = "N")]
+    logprobs: Option<usize>,
     #[command(flatten)]
     spec: SpecArgs,
     /// Write what is in the cache at the end to a file: a later run that loads it need not read the prompt again.
@@ -90,6 +94,7 @@ struct Input {
 /// What was generated.
 struct Output {
     tokens: Vec<u32>,
+    logprobs: Vec<Logprobs>,
     text: String,
     reason: StopReason,
     usage: Usage,
@@ -134,6 +139,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let json = json!({
         "prompt_ids": prompt,
         "tokens": out.tokens,
+        "logprobs": args.logprobs.map(|_| &out.logprobs),
         "text": out.text,
         "stop_reason": out.reason,
         "usage": {
@@ -171,7 +177,14 @@ impl Args {
         };
         let stop = self.stop.clone();
         let speculate = self.spec.params();
-        Ok(GenerateParams { max_tokens: self.max_tokens, sampler, stop, ignore_eos: self.ignore_eos, speculate })
+        Ok(GenerateParams {
+            max_tokens: self.max_tokens,
+            sampler,
+            stop,
+            ignore_eos: self.ignore_eos,
+            speculate,
+            logprobs: self.logprobs,
+        })
     }
 }
 
@@ -202,18 +215,20 @@ fn generate(
     let now = || start.elapsed().as_secs_f64() * 1e3;
     let session = &mut opened.session;
     let mut generation = Generation::with_draft(session, tokenizer, prompt, params, draft, now())?;
-    let mut all = String::new();
+    let (mut all, mut likely) = (String::new(), Vec::new());
     loop {
         let event = block_on(generation.next(session, tokenizer, &now))?;
         match event.expect("the loop ends at `Done`") {
             Event::Prefill { .. } => {}
-            Event::Token { text, .. } => {
+            Event::Token { text, logprobs, .. } => {
+                likely.extend(logprobs);
                 show(&text);
                 all += &text;
             }
             Event::Done { text, reason, usage } => {
                 show(&text);
-                return Ok(Output { tokens: generation.generated().to_vec(), text: all + &text, reason, usage });
+                let tokens = generation.generated().to_vec();
+                return Ok(Output { tokens, logprobs: likely, text: all + &text, reason, usage });
             }
         }
     }

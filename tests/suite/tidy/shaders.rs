@@ -21,6 +21,7 @@ const BUILTINS: &[&str] = &[
     "f32",
     "fma",
     "i32",
+    "log",
     "max",
     "min",
     "pack2x16float",

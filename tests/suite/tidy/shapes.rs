@@ -143,7 +143,11 @@ fn names_that_cross_are_the_same_strings() {
 fn events_of_a_generation_are_the_pieces_that_the_page_takes_apart() {
     let (_, lines) = body("crate/engine/events.rs", "enum Event");
     let names = |fields: &str, by: char| -> Vec<String> {
-        fields.split(by).filter_map(|f| f.split_once(':')).map(|(name, _)| camel(name.trim())).collect()
+        fields
+            .split(by)
+            .filter_map(|f| f.split_once(':'))
+            .map(|(name, _)| camel(name.trim().trim_end_matches('?')))
+            .collect()
     };
     let variant = |line: &String| {
         let (name, fields) = line.trim().strip_suffix(" },")?.split_once(" { ")?;

@@ -25,6 +25,7 @@ export interface WireParams {
   stop?: string[];
   ignoreEos?: boolean;
   speculate?: SpeculateParams;
+  logprobs?: number;
 }
 
 export type WireSampler = { [K in keyof Omit<SamplingParams, "logitBias">]?: NonNullable<SamplingParams[K]> } & {

@@ -380,8 +380,15 @@ export interface GenerateUsage {
 /** Why a generation ended. `context-full` means that the text may be cut. */
 export type StopReason = "end-of-sequence" | "stop-string" | "max-tokens" | "context-full";
 
+/** How likely a token was: natural logarithms of probabilities of the model's own distribution, before any sampling. */
+export interface Logprobs {
+  logprob: number;
+  /** The likeliest tokens with theirs, the likeliest first. */
+  top: [token: number, logprob: number][];
+}
+
 /** A piece of a generation. `text` may be empty: characters can need several tokens. */
 export type Piece =
   | { kind: "prefill"; done: number; total: number }
-  | { kind: "token"; id: number; text: string }
+  | { kind: "token"; id: number; text: string; logprobs?: Logprobs }
   | { kind: "done"; text: string; reason: StopReason; usage: GenerateUsage };

@@ -4,7 +4,7 @@ use super::program::Program;
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::{HEAD, ROWS_AT};
 use crate::backend::webgpu::kernels::sample::sample;
-use crate::backend::{SampleRequest, SamplingRules, Step};
+use crate::backend::{Logprobs, MAX_LOGPROBS, SampleRequest, SamplingRules, Step};
 use crate::bail;
 use crate::error::Result;
 use crate::graph::Entry;
@@ -16,7 +16,11 @@ const TOP_K: usize = 64;
 const RECENT: usize = 1024;
 
 /// Bytes of the token that the host reads; that for the next step follows.
-pub(crate) const ID: u64 = 4;
+const ID: u64 = 4;
+
+/// Bytes of what the host reads at most: the token, the logarithm of the sum of all probabilities, its logit, and the
+/// likeliest tokens with theirs.
+pub(crate) const MOST_READ: u64 = ID * (3 + 2 * MAX_LOGPROBS as u64);
 
 pub(crate) struct Sampler {
     pipeline: wgpu::ComputePipeline,
@@ -32,7 +36,8 @@ pub(crate) struct Sampler {
 
 /// Whether the kernel implements these rules.
 pub(crate) fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
-    (rules.top_k <= TOP_K || rules.top_k >= n_vocab) && rules.penalty_last_n <= RECENT
+    let penalties = rules.penalty_last_n <= if rules.logprobs.is_none() { RECENT } else { 0 };
+    (rules.top_k <= TOP_K || rules.top_k >= n_vocab) && penalties
 }
 
 impl Sampler {
@@ -46,7 +51,7 @@ impl Sampler {
             gpu.queue.write_buffer(&history, at as u64 * 4, bytemuck::cast_slice(suppressed));
         }
         let suppressed = [at as u32, suppressed.len() as u32];
-        let chosen = gpu.storage("chosen", 2 * ID)?;
+        let chosen = gpu.storage("chosen", ID + MOST_READ)?;
         // All its reads wait for memory: as many threads as there may be wait together.
         let limits = gpu.device.limits();
         let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
@@ -111,12 +116,18 @@ impl Sampler {
     pub(crate) fn write(&self, step: &Step<'_>, request: &SampleRequest<'_>, words: &mut [u32]) {
         let (r, end) = (request.rules, step.keys());
         let top_k = if r.top_k < self.n_vocab { r.top_k } else { 0 };
+        let likely = r.logprobs.map_or(0, |n| n.min(MAX_LOGPROBS).min(self.n_vocab) + 1);
         // Below this every difference between logits decides.
         let temperature = if r.temperature > 0.0 { r.temperature.max(1e-30) } else { 0.0 };
         let least = if r.min_p > 0.0 { r.min_p.ln() } else { -1e38 };
         let floats =
             [temperature, r.top_p, least, r.repeat_penalty, r.frequency_penalty, r.presence_penalty].map(f32::to_bits);
-        words[..4].copy_from_slice(&[request.key, top_k as u32, r.penalty_last_n.min(end) as u32, end as u32]);
+        words[..4].copy_from_slice(&[
+            request.key,
+            (top_k | likely << 16) as u32,
+            r.penalty_last_n.min(end) as u32,
+            end as u32,
+        ]);
         words[4..10].copy_from_slice(&floats);
         words[10..].copy_from_slice(&self.suppressed);
     }
@@ -130,6 +141,12 @@ impl Sampler {
         recent.len() as u64
     }
 
+    /// What the host reads of a token that was sampled by these rules: places of `chosen`, and bytes.
+    pub(crate) fn answer(&self, rules: &SamplingRules) -> [(&wgpu::Buffer, u64, u64); 2] {
+        let more = rules.logprobs.map_or(0, |n| 2 + 2 * n.min(MAX_LOGPROBS).min(self.n_vocab) as u64);
+        [(&self.chosen, 0, ID), (&self.chosen, 2 * ID, more * ID)]
+    }
+
     /// Puts the token that the step before chose in the place of the step's.
     pub(crate) fn feed(&self, encoder: &mut wgpu::CommandEncoder, step: &wgpu::Buffer) {
         encoder.copy_buffer_to_buffer(&self.chosen, ID, step, ROWS_AT, ID);
@@ -140,6 +157,16 @@ impl Sampler {
         pass.set_bind_group(0, &self.group, &[]);
         pass.dispatch_workgroups(1, 1, 1);
     }
+}
+
+/// What the words after a token say of it.
+pub(crate) fn logprobs(words: &[u32], out: &mut Logprobs) {
+    let Some(([all, chosen], top)) = words.split_first_chunk() else { return };
+    let all = f32::from_bits(*all);
+    out.logprob = f32::from_bits(*chosen) - all;
+    out.top.clear();
+    let finite = top.as_chunks().0.iter().map(|[id, logit]| (*id, f32::from_bits(*logit))).filter(|t| t.1.is_finite());
+    out.top.extend(finite.map(|(id, logit)| (id, logit - all)));
 }
 
 /// What the shader writes is a token or why there is none.

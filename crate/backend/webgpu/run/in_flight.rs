@@ -166,6 +166,11 @@ impl InFlight {
         }
     }
 
+    /// Bytes of the oldest answer of this kind; 0 where there is none.
+    pub(crate) fn oldest(&self, answer: Answer) -> u64 {
+        self.steps.iter().find(|s| s.answer == answer).map_or(0, |s| s.bytes)
+    }
+
     /// Copies the answer of the oldest step with an answer of this kind. Blocks until it is complete natively; never in a
     /// browser.
     pub(crate) fn poll(&mut self, gpu: &Gpu, cx: &Context<'_>, answer: Answer, out: &mut [u8]) -> Poll<Result<()>> {

@@ -11,7 +11,7 @@ use crate::backend::webgpu::dispatch::Dispatch;
 use crate::backend::webgpu::prepare::program::Program;
 use crate::backend::webgpu::prepare::sampler::{self, Sampler};
 use crate::backend::webgpu::prepare::states::{Room, Uses};
-use crate::backend::{Counters, Limits, MAX_KEPT, MAX_SEGMENTS, SampleRequest, SamplingRules, Step};
+use crate::backend::{Counters, Limits, Logprobs, MAX_KEPT, MAX_SEGMENTS, SampleRequest, SamplingRules, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{CacheKind, Plan};
@@ -26,6 +26,8 @@ pub(crate) struct Runner {
     pub program: Program,
     /// Made when it is first asked for.
     pub sampler: Option<Sampler>,
+    /// Of the last token that was read, if it came with some.
+    pub logprobs: Logprobs,
     in_flight: InFlight,
     /// Parts of the cache that are being read.
     pub reads: InFlight,
@@ -42,7 +44,15 @@ impl Runner {
         let mut in_flight = InFlight::default();
         in_flight.add(gpu, Answer::Logits, MAX_LOGITS_IN_FLIGHT, logits as u64)?;
         let budget = SubmitBudget::new(rate, gpu.tuning.software);
-        Ok(Self { program, sampler: None, in_flight, reads: InFlight::default(), budget, words: Vec::new() })
+        Ok(Self {
+            program,
+            sampler: None,
+            logprobs: Logprobs::default(),
+            in_flight,
+            reads: InFlight::default(),
+            budget,
+            words: Vec::new(),
+        })
     }
 
     /// What was made so far.
@@ -63,7 +73,7 @@ impl Runner {
         }
         if self.sampler.is_none() {
             let sampler = Sampler::new(gpu, &self.program)?;
-            self.in_flight.add(gpu, Answer::Token, MAX_IN_FLIGHT, sampler::ID)?;
+            self.in_flight.add(gpu, Answer::Token, MAX_IN_FLIGHT, sampler::MOST_READ)?;
             c.pipelines += 1;
             c.buffers += sampler.buffers() + MAX_IN_FLIGHT as u64;
             c.bind_groups += 1;
@@ -171,12 +181,15 @@ impl Runner {
         let sample = |pass: &mut wgpu::ComputePass<'_>| sampler.into_iter().for_each(|s| s.record(pass));
         let mut encoder = record(gpu, c, run, last, budget, encoder, sample);
         c.dispatches += u64::from(sampler.is_some());
-        let (answer, from, bytes) = match sampler {
-            Some(sampler) => (Answer::Token, &sampler.chosen, sampler::ID),
-            None => (Answer::Logits, logits, (last.outputs() * program.plan.graph.output_cols() * 4) as u64),
+        let (answer, places) = match sampler.zip(request) {
+            Some((sampler, request)) => (Answer::Token, sampler.answer(request.rules)),
+            None => {
+                let bytes = last.outputs() * program.plan.graph.output_cols() * 4;
+                (Answer::Logits, [(logits, 0, bytes as u64), (logits, 0, 0)])
+            }
         };
-        in_flight.take(&mut encoder, answer, [(from, 0, bytes)]);
-        c.bytes_read += bytes;
+        in_flight.take(&mut encoder, answer, places);
+        c.bytes_read += places.iter().map(|p| p.2).sum::<u64>();
         Ok(encoder)
     }
 
@@ -190,9 +203,13 @@ impl Runner {
         if self.sampler.is_none() {
             return Poll::Ready(Err(not_asked()));
         }
-        let mut id = [0u32];
-        let read = self.poll(gpu, cx, Answer::Token, bytemuck::cast_slice_mut(&mut id));
-        read.map(|read| read.and_then(|()| sampler::token(id[0])))
+        let mut words = [0u32; sampler::MOST_READ as usize / 4];
+        let n = self.in_flight.oldest(Answer::Token) as usize / 4;
+        let read = self.poll(gpu, cx, Answer::Token, bytemuck::cast_slice_mut(&mut words[..n]));
+        if let Poll::Ready(Ok(())) = read {
+            sampler::logprobs(&words[1..n], &mut self.logprobs);
+        }
+        read.map(|read| read.and_then(|()| sampler::token(words[0])))
     }
 
     fn poll(&mut self, gpu: &Gpu, cx: &Context<'_>, answer: Answer, out: &mut [u8]) -> Poll<Result<()>> {
