@@ -266,6 +266,9 @@ pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
                 let kind = if window.is_some() { CacheKind::Window } else { CacheKind::Context };
                 let cache = Cache { rows, kind };
                 let mut kernels = vec![attention(&a, gate, cache, tuning), attention_tile(&a, gate, cache)];
+                if gate.is_none() && softcap.is_none() {
+                    kernels.push(attention_tile(&Attention { causal: false, ..a }, gate, cache));
+                }
                 if split_of(&a).is_some() {
                     kernels.push(attention_split(&a, gate, cache, None));
                 }
