@@ -67,6 +67,9 @@ impl Graph {
                 write!(f, " {} {}", self.state(*k).name, self.state(*v).name)?;
                 write!(f, " heads={}/{} d_head={} scale={}", a.n_head, a.n_kv_head, a.d_head, a.scale)?;
                 a.window.map_or(Ok(()), |w| write!(f, " window={w}"))?;
+                if !a.causal {
+                    f.write_str(" both sides")?;
+                }
                 a.softcap.map_or(Ok(()), |c| write!(f, " softcap={c}"))
             }
             Op::Glu { act, .. } => write!(f, " {act:?}"),
