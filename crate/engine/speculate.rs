@@ -20,7 +20,7 @@ use crate::text::Tokenizer;
 pub enum ProposerName {
     /// What followed the last tokens where they came before: for texts that repeat parts of the prompt.
     Lookup,
-    /// The model's own block for multi-token prediction.
+    /// The model's own block for multi-token prediction, which goes on from its own result after the first token.
     Mtp,
     /// A smaller model with the same vocabulary, which the host has opened.
     Draft,
@@ -142,8 +142,6 @@ impl Speculation {
             );
         }
         let max = if engine.is_recurrent() { max.min(MAX_KEPT - 1) } else { max };
-        // The block predicts one token after those that are known.
-        let max = if matches!(proposer, Proposer::Mtp) { 1 } else { max };
         let rows = Vec::with_capacity(MAX_SEGMENTS);
         // It grows while proposals are right: a text that does not repeat itself pays for short ones only.
         let depth = max.min(2);
@@ -165,7 +163,7 @@ impl Speculation {
         if most > 0 {
             match &mut self.proposer {
                 Proposer::Lookup => drafts.extend_from_slice(lookup(tokens, most)),
-                Proposer::Mtp => drafts.extend(argmax(engine.mtp(sequence, last).await?)),
+                Proposer::Mtp => engine.mtp_chain(sequence, last, most, &mut drafts).await?,
                 Proposer::Draft(draft) => draft.propose(engine.n_vocab(), tokens, most, &mut drafts).await?,
             }
         }

@@ -20,6 +20,7 @@ mod verify;
 pub use builder::Builder;
 pub use expand::expand;
 pub use fused::{Experts, FusedMatMul, Post, Pre, QkNorm, RopeStore, Term, norm_add_before};
+pub(crate) use ir::ENTRIES;
 pub use ir::{
     CACHE_KINDS, CacheKind, Dim, Entry, Graph, Node, Part, Shape, State, StateId, StateRows, ValueId, Weight, WeightId,
 };
