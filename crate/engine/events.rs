@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::speculate::Speculated;
+use super::stats::Speculated;
 
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

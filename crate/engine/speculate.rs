@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::sampler::argmax;
+use super::stats::Speculated;
 use super::{Engine, Sequence, Session};
 use crate::backend::{MAX_KEPT, MAX_SEGMENTS, Step};
 use crate::bail;
@@ -36,18 +37,6 @@ pub struct SpeculateParams {
     /// opened, which is the default.
     #[serde(default)]
     pub max_draft: Option<usize>,
-}
-
-/// What speculation did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Speculated {
-    /// Tokens that were proposed.
-    pub drafted: usize,
-    /// Those that were right.
-    pub accepted: usize,
-    /// Steps that made tokens, with and without proposals.
-    pub steps: usize,
 }
 
 /// A model that proposes tokens to a larger one.
@@ -186,11 +175,14 @@ impl Speculation {
         &self.rows
     }
 
-    /// Learns from a step, with `drafted` proposed tokens of which so many were right, that took so long.
-    pub(super) fn learn(&mut self, drafted: usize, accepted: usize, ms: f64) {
-        self.done.steps += 1;
-        self.done.drafted += drafted;
-        self.done.accepted += accepted;
+    /// Learns from a step, with `drafted` proposed tokens of which so many were right, that took so long. Adds it to `all`
+    /// too.
+    pub(super) fn learn(&mut self, drafted: usize, accepted: usize, ms: f64, all: &mut Speculated) {
+        for sum in [&mut self.done, all] {
+            sum.steps += 1;
+            sum.drafted += drafted;
+            sum.accepted += accepted;
+        }
         if drafted > 0 {
             self.depth =
                 if accepted == drafted { (self.depth * 2).min(self.max) } else { (accepted + 1).min(self.max) };

@@ -14,6 +14,7 @@ mod memory;
 mod op;
 pub mod passes;
 mod plan;
+mod reads;
 mod rules;
 mod verify;
 
@@ -27,5 +28,6 @@ pub use ir::{
 pub use memory::{Slot, SlotId, Slots, assign};
 pub use op::{Act, Attention, Delta, Op, Rope, RopePairs};
 pub use plan::{Plan, View};
+pub use reads::WeightReads;
 pub use rules::FuseRules;
 pub use verify::verify;
