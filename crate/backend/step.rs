@@ -137,6 +137,12 @@ impl<'a> Step<'a> {
         self.by_rows().flat_map(|(rows, s)| rows.end - s.outputs..rows.end)
     }
 
+    /// Where the row after that of each row of logits lies in a state of a kind, as [`Entry::MtpChain`] writes it.
+    pub fn next_rows(&self, kind: CacheKind) -> impl Iterator<Item = usize> {
+        let last = |s: &'a Segment<'a>| s.end() - s.outputs..s.end();
+        self.segments.iter().flat_map(move |s| last(s).map(move |p| s.cache_row(kind, p) + 1))
+    }
+
     /// Each segment with its rows.
     pub fn by_rows(&self) -> impl Iterator<Item = (Range<usize>, &'a Segment<'a>)> {
         let mut end = 0;
@@ -158,8 +164,12 @@ impl<'a> Step<'a> {
         })
     }
 
-    /// The part of the graph that runs.
+    /// The part of the graph that runs. Fails if there is none, or if it would write past the end of a block.
     pub fn part(&self, g: &Graph) -> Result<Part> {
+        let last_of_block = |s: &Segment<'_>| (s.end() - s.outputs..s.end()).any(|p| (p + 1).is_multiple_of(BLOCK));
+        if self.entry == Entry::MtpChain && self.segments.iter().any(last_of_block) {
+            crate::bail!(InvalidArgument, "a chain of predictions ends at the last position of a block");
+        }
         g.part(self.entry).ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidState,

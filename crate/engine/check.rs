@@ -121,7 +121,8 @@ impl<'a> Checker<'a> {
                 let kvs = [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(has);
                 blocks.extend(kvs.map(|kv| Part { what: What::Cache, nodes: nodes.clone(), kv }));
             }
-            let ends = node.name.is_some() || i == g.output.index() || i + 1 == g.nodes.len();
+            let output = g.parts().any(|p| p.output.index() == i);
+            let ends = node.name.is_some() || output || i + 1 == g.nodes.len();
             if ends && nodes.len() > 1 {
                 blocks.push(Part { what: What::Layer, nodes, kv: KvType::F32 });
             }
@@ -320,7 +321,7 @@ fn tolerance(op: &Op) -> f64 {
         Op::MatMul { .. } | Op::MoeMatMul { .. } | Op::SsmConv { .. } => 5e-5,
         // Dot products, exp of them, and sums; the delta rule is a recurrence over tokens.
         Op::Attention { .. } | Op::DeltaRule { .. } => 1e-4,
-        Op::KvStore { .. } => unreachable!("it makes no value"),
+        Op::KvStore { .. } | Op::KvStoreNext { .. } => unreachable!("it makes no value"),
         Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => unreachable!("the reference runs their parts"),
     }
 }

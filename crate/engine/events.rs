@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::speculate::Speculated;
+use super::stats::Speculated;
 use crate::backend::Logprobs;
 
 /// Why a generation ended.

@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::events::{Event, StopReason, Usage};
 use super::idle::common;
-use super::speculate::{Draft, SpeculateParams, Speculated, Speculation};
+use super::speculate::{Draft, SpeculateParams, Speculation};
+use super::stats::Speculated;
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
 use crate::backend::{Logprobs, MAX_SEGMENTS};
 use crate::error::{ErrorKind, Result};
@@ -294,7 +295,8 @@ impl Generation {
             let id = engine.next_token(sequence, &self.tokens, &mut self.sampler, wanted.min(ahead), now).await?;
             self.ran(engine, sequence, self.tokens.len(), Some(id), now);
             let ms = self.last_ms - began;
-            self.speculation.iter_mut().for_each(|s| s.learn(0, 0, ms));
+            let all = &mut engine.counting.done.speculated;
+            self.speculation.iter_mut().for_each(|s| s.learn(0, 0, ms, all));
             return Ok(());
         }
         engine.verify(sequence, rows).await?;
@@ -322,7 +324,7 @@ impl Generation {
         self.chosen.reverse();
         self.last_ms = now();
         let drafted = rows.len() - 1;
-        speculation.learn(drafted, n - 1, self.last_ms - began);
+        speculation.learn(drafted, n - 1, self.last_ms - began, &mut engine.counting.done.speculated);
         Ok(())
     }
 

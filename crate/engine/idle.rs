@@ -22,6 +22,15 @@ impl Idle {
         self.0.push(sequence);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Tokens of all of them.
+    pub(super) fn positions(&self) -> usize {
+        self.0.iter().map(|s| s.tokens().len()).sum()
+    }
+
     /// The sequence that saves the most tokens of a prompt, and how many.
     pub(super) fn best(&self, prompt: &[u32], past: Past) -> Option<(usize, usize)> {
         let saved = |s: &Sequence| s.resumable(common(s.tokens(), prompt), past);

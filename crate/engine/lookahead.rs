@@ -109,7 +109,9 @@ impl Engine {
 
     fn submit_sampled(&mut self, s: &mut Sequence, tokens: &[u32], pos: usize, r: &SampleRequest<'_>) -> Result<()> {
         self.begin_states(s, 1)?;
-        self.backend.submit_sampled(&Step::trunk(&[s.segment(tokens, pos, 1)]), r)?;
+        let segments = [s.segment(tokens, pos, 1)];
+        self.backend.submit_sampled(&Step::trunk(&segments), r)?;
+        self.counting.step(&Step::trunk(&segments));
         // The next step goes on from there, but the states have seen tokens that may not be wanted.
         s.end_states(0);
         self.queue.waiting += 1;

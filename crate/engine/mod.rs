@@ -23,6 +23,7 @@ mod sequence;
 mod session;
 mod snapshot;
 mod speculate;
+mod stats;
 mod steps;
 
 pub use batch::Batch;
@@ -37,5 +38,6 @@ pub use profile::{KernelTime, Profile};
 pub use sampler::{Sampler, SamplerParams};
 pub use sequence::Sequence;
 pub use session::Session;
-pub use speculate::{Draft, ProposerName, SpeculateParams, Speculated};
+pub use speculate::{Draft, ProposerName, SpeculateParams};
+pub use stats::{Done, PoolUse, Speculated, Stats};
 pub use steps::{Engine, Row};

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::sampler::argmax;
+use super::stats::Speculated;
 use super::{Engine, Sequence, Session};
 use crate::backend::{MAX_KEPT, MAX_SEGMENTS, Step};
 use crate::bail;
@@ -20,7 +21,7 @@ use crate::text::Tokenizer;
 pub enum ProposerName {
     /// What followed the last tokens where they came before: for texts that repeat parts of the prompt.
     Lookup,
-    /// The model's own block for multi-token prediction.
+    /// The model's own block for multi-token prediction, which goes on from its own result after the first token.
     Mtp,
     /// A smaller model with the same vocabulary, which the host has opened.
     Draft,
@@ -36,18 +37,6 @@ pub struct SpeculateParams {
     /// opened, which is the default.
     #[serde(default)]
     pub max_draft: Option<usize>,
-}
-
-/// What speculation did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Speculated {
-    /// Tokens that were proposed.
-    pub drafted: usize,
-    /// Those that were right.
-    pub accepted: usize,
-    /// Steps that made tokens, with and without proposals.
-    pub steps: usize,
 }
 
 /// A model that proposes tokens to a larger one.
@@ -142,8 +131,6 @@ impl Speculation {
             );
         }
         let max = if engine.is_recurrent() { max.min(MAX_KEPT - 1) } else { max };
-        // The block predicts one token after those that are known.
-        let max = if matches!(proposer, Proposer::Mtp) { 1 } else { max };
         let rows = Vec::with_capacity(MAX_SEGMENTS);
         // It grows while proposals are right: a text that does not repeat itself pays for short ones only.
         let depth = max.min(2);
@@ -165,7 +152,7 @@ impl Speculation {
         if most > 0 {
             match &mut self.proposer {
                 Proposer::Lookup => drafts.extend_from_slice(lookup(tokens, most)),
-                Proposer::Mtp => drafts.extend(argmax(engine.mtp(sequence, last).await?)),
+                Proposer::Mtp => engine.mtp_chain(sequence, last, most, &mut drafts).await?,
                 Proposer::Draft(draft) => draft.propose(engine.n_vocab(), tokens, most, &mut drafts).await?,
             }
         }
@@ -188,11 +175,14 @@ impl Speculation {
         &self.rows
     }
 
-    /// Learns from a step, with `drafted` proposed tokens of which so many were right, that took so long.
-    pub(super) fn learn(&mut self, drafted: usize, accepted: usize, ms: f64) {
-        self.done.steps += 1;
-        self.done.drafted += drafted;
-        self.done.accepted += accepted;
+    /// Learns from a step, with `drafted` proposed tokens of which so many were right, that took so long. Adds it to `all`
+    /// too.
+    pub(super) fn learn(&mut self, drafted: usize, accepted: usize, ms: f64, all: &mut Speculated) {
+        for sum in [&mut self.done, all] {
+            sum.steps += 1;
+            sum.drafted += drafted;
+            sum.accepted += accepted;
+        }
         if drafted > 0 {
             self.depth =
                 if accepted == drafted { (self.depth * 2).min(self.max) } else { (accepted + 1).min(self.max) };

@@ -8,6 +8,7 @@ use super::pooling::Embeds;
 use super::queue::Queue;
 use super::sampler::refuse_degenerate;
 use super::sequence::{Past, Sequence};
+use super::stats::{Counting, PoolUse, Stats};
 use crate::backend::{Backend, CachePart, Limits, MAX_SEGMENTS, Segment, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{CacheKind, Plan, StateId};
@@ -50,6 +51,7 @@ pub struct Engine {
     /// A part of the cache, likewise.
     pub(super) unread_part: Option<CachePart>,
     pub(super) queue: Queue,
+    pub(super) counting: Counting,
 }
 
 /// What one sequence runs in a step.
@@ -93,6 +95,7 @@ impl Engine {
             unread: None,
             unread_part: None,
             queue: Queue::new(limits),
+            counting: Counting::new(plan),
         }
     }
 
@@ -124,6 +127,22 @@ impl Engine {
     /// Blocks and slots that sequences hold, idle ones too.
     pub fn held(&self) -> ([usize; CacheKind::ALL.len()], usize) {
         ([self.blocks[0].held(), self.blocks[1].held()], self.slots.held())
+    }
+
+    /// What the engine holds and has done.
+    pub fn stats(&self) -> Stats {
+        let [context, window] = CacheKind::ALL.map(|kind| {
+            let pool = &self.blocks[kind as usize];
+            if self.has(kind) { PoolUse::of(pool) } else { PoolUse::default() }
+        });
+        Stats {
+            context_blocks: context,
+            window_blocks: window,
+            slots: if self.past.recurrent { PoolUse::of(&self.slots) } else { PoolUse::default() },
+            idle_sequences: self.idle.len(),
+            cached_positions: self.idle.positions(),
+            done: self.counting.done,
+        }
     }
 
     /// Whether there are states of a kind.
@@ -336,6 +355,7 @@ impl Engine {
     pub(super) async fn submit_and_read(&mut self, step: &Step<'_>) -> Result<()> {
         let outputs = step.outputs();
         self.backend.submit(step)?;
+        self.counting.step(step);
         self.unread = Some(outputs);
         self.read(outputs).await?;
         for row in self.logits[..outputs * self.n_output].chunks_exact_mut(self.n_output) {

@@ -91,6 +91,11 @@ impl Builder {
         self.push(Op::KvStore { x, state });
     }
 
+    /// [`Op::KvStoreNext`], an effect.
+    pub fn kv_store_next(&mut self, x: ValueId, state: StateId) {
+        self.push(Op::KvStoreNext { x, state });
+    }
+
     /// The rows of a state at the step's positions.
     pub fn kv_load(&mut self, state: StateId) -> ValueId {
         self.push(Op::KvLoad { state })

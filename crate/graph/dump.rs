@@ -62,7 +62,9 @@ impl Graph {
             Op::Rope { rope: r, .. } => {
                 write!(f, " d_head={} n_rot={} {:?} base={} scale={}", r.d_head, r.n_rot, r.pairs, r.base, r.scale)
             }
-            Op::KvStore { state, .. } | Op::KvLoad { state } => write!(f, " {}", self.state(*state).name),
+            Op::KvStore { state, .. } | Op::KvStoreNext { state, .. } | Op::KvLoad { state } => {
+                write!(f, " {}", self.state(*state).name)
+            }
             Op::Attention { k, v, attn: a, .. } => {
                 write!(f, " {} {}", self.state(*k).name, self.state(*v).name)?;
                 write!(f, " heads={}/{} d_head={} scale={}", a.n_head, a.n_kv_head, a.d_head, a.scale)?;

@@ -40,12 +40,16 @@ pub(super) fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             }
             rows_are_tokens(op, shape(*x))?
         }
-        Op::KvStore { x, state } => {
+        Op::KvStore { x, state } | Op::KvStoreNext { x, state } => {
             expect("columns of x", g.state(*state).cols, shape(*x).cols)?;
             if g.state(*state).rows != StateRows::Ctx {
-                return Err("kv_store: the state must have a row for each position".to_string());
+                return Err(format!("{}: the state must have a row for each position", op.name()));
             }
-            rows_are_tokens(op, shape(*x))?;
+            if matches!(op, Op::KvStore { .. }) {
+                rows_are_tokens(op, shape(*x))?;
+            } else if shape(*x).rows != Dim::Outputs {
+                return Err(format!("kv_store_next: rows must be outputs, shape is {}", shape(*x)));
+            }
             return Ok(None);
         }
         Op::KvLoad { state } => {

@@ -154,7 +154,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// The value that a step gives back: logits, `[outputs, vocab]`, or the last hidden states, `[outputs, d_model]`.
     pub output: ValueId,
-    /// The same of the block for multi-token prediction, where there is one. The nodes after `output` are its own.
+    /// The same of the block for multi-token prediction, where there is one. The nodes after `output` are its own; those
+    /// after this one run only for [`Entry::MtpChain`].
     pub mtp: Option<ValueId>,
 }
 
@@ -167,7 +168,13 @@ pub enum Entry {
     /// Multi-token prediction. Row j takes what the trunk stored for position j, and as its token the one at position
     /// j + 1; its logits are those of the token at j + 2.
     Mtp,
+    /// The same, and the block's result for each row of logits takes the place of what the trunk will store for the next
+    /// position: so the block can go on from it before the trunk has run.
+    MtpChain,
 }
+
+/// How many entries there are.
+pub(crate) const ENTRIES: usize = 3;
 
 /// The nodes that run from one entry, and the value that they give back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,13 +214,14 @@ impl Graph {
         let end = if self.mtp.is_some() { self.output.index() + 1 } else { self.nodes.len() };
         match entry {
             Entry::Trunk => Some(Part { nodes: 0..end, output: self.output }),
-            Entry::Mtp => self.mtp.map(|output| Part { nodes: end..self.nodes.len(), output }),
+            Entry::Mtp => self.mtp.map(|output| Part { nodes: end..output.index() + 1, output }),
+            Entry::MtpChain => self.mtp.map(|output| Part { nodes: end..self.nodes.len(), output }),
         }
     }
 
-    /// All parts, in order.
+    /// All parts, by the number of their entry.
     pub fn parts(&self) -> impl Iterator<Item = Part> {
-        [Entry::Trunk, Entry::Mtp].into_iter().filter_map(|e| self.part(e))
+        [Entry::Trunk, Entry::Mtp, Entry::MtpChain].into_iter().filter_map(|e| self.part(e))
     }
 
     /// Columns of what a step gives back: logits, or hidden states.

@@ -14,17 +14,20 @@ mod memory;
 mod op;
 pub mod passes;
 mod plan;
+mod reads;
 mod rules;
 mod verify;
 
 pub use builder::Builder;
 pub use expand::expand;
 pub use fused::{Experts, FusedMatMul, Post, Pre, QkNorm, RopeStore, Term, norm_add_before};
+pub(crate) use ir::ENTRIES;
 pub use ir::{
     CACHE_KINDS, CacheKind, Dim, Entry, Graph, Node, Part, Shape, State, StateId, StateRows, ValueId, Weight, WeightId,
 };
 pub use memory::{Slot, SlotId, Slots, assign};
 pub use op::{Act, Attention, Delta, Op, Rope, RopePairs};
 pub use plan::{Plan, View};
+pub use reads::WeightReads;
 pub use rules::FuseRules;
 pub use verify::verify;

@@ -87,6 +87,9 @@ pub enum Op {
     Rope { x: ValueId, rope: Rope },
     /// Writes the rows of x into a state at the step's positions. Makes no value.
     KvStore { x: ValueId, state: StateId },
+    /// Writes the row of each row of logits, [outputs, cols], into a state at the position after that of its token, which must
+    /// lie in the same block. Makes no value.
+    KvStoreNext { x: ValueId, state: StateId },
     /// The rows of a state at the step's positions.
     KvLoad { state: StateId },
     /// `softmax(scale * q k^T) v` per head, over the rows of the states `k` and `v` that [`Attention`] lets a query see.
@@ -158,6 +161,7 @@ impl Op {
             Op::RmsNorm { .. } => "rms_norm",
             Op::Rope { .. } => "rope",
             Op::KvStore { .. } => "kv_store",
+            Op::KvStoreNext { .. } => "kv_store_next",
             Op::KvLoad { .. } => "kv_load",
             Op::Attention { .. } => "attention",
             Op::Add { .. } => "add",
@@ -195,6 +199,7 @@ impl Op {
             | Op::RmsNorm { x, .. }
             | Op::Rope { x, .. }
             | Op::KvStore { x, .. }
+            | Op::KvStoreNext { x, .. }
             | Op::Softcap { x, .. }
             | Op::Slice { x, .. }
             | Op::L2Norm { x, .. }
@@ -257,6 +262,7 @@ impl Op {
                 p.parts.iter_mut().flat_map(|p| [&mut p.w].into_iter().chain(&mut p.bias)).for_each(f);
             }
             Op::KvStore { .. }
+            | Op::KvStoreNext { .. }
             | Op::KvLoad { .. }
             | Op::Attention { .. }
             | Op::Add { .. }
@@ -276,6 +282,7 @@ impl Op {
     pub fn map_states(&mut self, mut f: impl FnMut(&mut StateId)) {
         match self {
             Op::KvStore { state, .. }
+            | Op::KvStoreNext { state, .. }
             | Op::KvLoad { state }
             | Op::SsmConv { state, .. }
             | Op::DeltaRule { state, .. } => f(state),
@@ -287,13 +294,13 @@ impl Op {
 
     /// Whether the op does something besides making a value, so that it stays though nothing reads that.
     pub fn is_effect(&self) -> bool {
-        matches!(self, Op::KvStore { .. } | Op::RopeStore(_))
+        matches!(self, Op::KvStore { .. } | Op::KvStoreNext { .. } | Op::RopeStore(_))
     }
 
-    /// The states whose rows of this step the op writes.
+    /// The states that the op writes rows of.
     pub fn stores(&self) -> impl Iterator<Item = StateId> + use<> {
         let stored = match self {
-            Op::KvStore { state, .. } => [Some(*state), None],
+            Op::KvStore { state, .. } | Op::KvStoreNext { state, .. } => [Some(*state), None],
             Op::RopeStore(p) => [Some(p.keys), Some(p.values)],
             _ => [None, None],
         };

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::expand::expand;
-use super::ir::{Entry, Graph, ValueId};
+use super::ir::{Graph, ValueId};
 use super::memory::{self, SlotId, Slots};
 use super::op::Op;
 use super::passes;
@@ -90,20 +90,6 @@ impl Plan {
     /// Whether a value is read where another one has it, and nothing makes it.
     pub fn in_place(&self, v: ValueId) -> bool {
         self.slots.in_place[v.index()]
-    }
-
-    /// Bytes of packed weights that one decode step of the trunk reads: every matrix once, one row of each embedding, and
-    /// of experts those that a token uses.
-    pub fn weight_bytes_per_token(&self) -> usize {
-        let g = &self.graph;
-        let node_bytes = |op: &Op| match op {
-            Op::Embed { w, .. } => g.weight(*w).row_bytes(),
-            // A row of the route is the expert numbers and then their shares.
-            Op::MoeMatMul { w, route, n_expert, .. } => g.weight(*w).bytes() / n_expert * (g.shape(*route).cols / 2),
-            _ => op.weights().map(|w| g.weight(w).bytes()).sum(),
-        };
-        let trunk = g.part(Entry::Trunk).map_or(0..0, |p| p.nodes);
-        g.nodes[trunk].iter().map(|n| node_bytes(&n.op)).sum()
     }
 }
 

@@ -109,8 +109,6 @@ pub struct Opened {
     /// What the backend runs on.
     pub device: String,
     pub load_ms: f64,
-    /// Bytes of weights that one decode step reads.
-    pub weight_bytes_per_token: usize,
     /// Bytes of the cache for one position.
     pub kv_bytes_per_token: u64,
 }
@@ -140,7 +138,6 @@ fn load(
     if let Running::Gpu(gpu) = &mut device.backend {
         tuning::apply(gpu, &model, args.tune(purpose))?;
     }
-    let weight_bytes_per_token = model.plan.weight_bytes_per_token();
     let kv_bytes_per_token = model.kv_bytes_per_token();
     let session = model.load(&file.gguf, &*file.source, device.backend.boxed())?;
     Ok(Opened {
@@ -148,7 +145,6 @@ fn load(
         session,
         device: device.description,
         load_ms: start.elapsed().as_secs_f64() * 1e3,
-        weight_bytes_per_token,
         kv_bytes_per_token,
     })
 }

@@ -58,4 +58,20 @@ fn proposers_change_no_token_and_rows_are_counted() {
     let out = json(&[&["bench", "--model", &model], &flags[..]].concat(), 0);
     let names: Vec<_> = out["tests"].as_array().unwrap().iter().map(|t| t["test"].as_str().unwrap()).collect();
     assert_eq!(names, ["tg4", "tg4x3"]);
+    // Rows of a step share all matrices; each has an embedding row of its own, of 64 values in f16.
+    let bytes = |i: usize| out["tests"][i]["weight_bytes_per_token"].as_f64().unwrap();
+    let (one, three, row) = (bytes(0), bytes(1), 128.0);
+    assert!((three - ((one - row) / 3.0 + row)).abs() < 1.0, "{one} and {three}");
+    // The same model proposes: five tokens a step. Its own block, which is random, costs and proposes nothing right.
+    let tg = ["--pp", "0", "--tg", "10", "--reps", "1", "--backend", "cpu", "--spec"];
+    let with = |spec: &str| json(&[&["bench", "--model", &model], &tg[..], &[spec, "--max-draft", "4"]].concat(), 0);
+    let (right, wrong) = (with(&draft), with("mtp"));
+    let read = |out: &serde_json::Value| out["tests"][0]["weight_bytes_per_token"].as_f64().unwrap();
+    assert!(read(&right) < one / 2.0, "{right}");
+    assert!(read(&wrong) > one, "{wrong}");
+    for out in [right, wrong] {
+        let (steps, done) = (out["tests"][0]["steps"].as_u64().unwrap(), &out["speculated"]);
+        assert_eq!(done["steps"].as_u64().unwrap() + done["accepted"].as_u64().unwrap() + 1, 10, "{out}");
+        assert!(steps > done["steps"].as_u64().unwrap(), "{out}");
+    }
 }

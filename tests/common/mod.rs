@@ -7,6 +7,7 @@ pub mod bodies;
 pub mod cases;
 pub mod checkpoint;
 pub mod conversation;
+pub mod counting;
 pub mod faulty;
 pub mod fixtures;
 pub mod gguf_writer;

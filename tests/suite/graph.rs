@@ -177,7 +177,12 @@ fn the_verifier_refuses_to_load_rows_that_nothing_stores() {
 fn a_plan_counts_the_weight_bytes_of_a_token() {
     let plan = Plan::new(layer());
     // One embedding row, the norm, q twice, kv once (one value serves both states), and the tied head.
-    assert_eq!(plan.weight_bytes_per_token(), 4 * (8 + 8 + 64 + 32 + 64 + 88));
+    let reads = plan.weight_reads(Entry::Trunk);
+    assert_eq!(reads.bytes(1, 1), 4 * (8 + 8 + 64 + 32 + 64 + 88));
+    // Of several tokens only the embedding rows are more; without logits there is no head.
+    assert_eq!(reads.bytes(3, 2), 4 * (3 * 8 + 8 + 64 + 32 + 64 + 88));
+    assert_eq!(reads.bytes(3, 0), 4 * (3 * 8 + 8 + 64 + 32 + 64));
+    assert_eq!(plan.weight_reads(Entry::Mtp).bytes(3, 2), 0, "there is no such part");
 }
 
 #[test]
@@ -193,7 +198,10 @@ fn a_plan_counts_only_the_experts_that_a_token_uses() {
     let y = b.moe_sum(y, route);
     let y = b.last_rows(y);
     let plan = Plan::new(b.finish(y));
-    assert_eq!(plan.weight_bytes_per_token(), 4 * (8 + 5 * 8 + 2 * 8 * 8));
+    let reads = plan.weight_reads(Entry::Trunk);
+    assert_eq!(reads.bytes(1, 1), 4 * (8 + 5 * 8 + 2 * 8 * 8));
+    assert_eq!(reads.bytes(2, 1), 4 * (2 * 8 + 5 * 8 + 4 * 8 * 8));
+    assert_eq!(reads.bytes(4, 1), 4 * (4 * 8 + 5 * 8 + 5 * 8 * 8), "there are no more than five");
 }
 
 /// A random graph: each node reads one or two values that came before it.

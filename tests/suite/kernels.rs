@@ -127,6 +127,20 @@ fn kv_load_gives_the_rows_of_a_step_back_wherever_the_step_begins() {
 }
 
 #[test]
+fn kv_store_next_gives_each_row_to_the_position_after_it_in_this_step_and_the_next() {
+    for cols in [1, 4, 33, 64] {
+        let case = Case::new(format!("kv_store_next [{cols}]"), &[3, 1, 5], |p| {
+            let x = p.input(cols);
+            let state = p.g.state("s", cols);
+            let last = p.g.last_rows(x);
+            p.g.kv_store_next(last, state);
+            p.g.kv_load(state)
+        });
+        parity(&case.starting_at(3), tol::COPY);
+    }
+}
+
+#[test]
 fn rms_norm_normalises_each_row() {
     for (rows, cols) in sizes() {
         let case = Case::new(format!("rms_norm [{rows}, {cols}]"), &[rows], |p| {

@@ -2,6 +2,7 @@
 
 mod random;
 mod snapshot;
+mod stats;
 
 use std::collections::BTreeMap;
 

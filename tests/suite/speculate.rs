@@ -11,6 +11,7 @@ use pagelm::{ErrorKind, Result};
 use pollster::block_on;
 
 use crate::common::backends;
+use crate::common::counting;
 use crate::common::golden;
 
 const OPTIONS: Options = Options { n_ctx: Some(96), max_tokens: 20, drafts: 4, mtp: true, ..Options::DEFAULT };
@@ -101,6 +102,37 @@ fn a_seed_draws_the_same_tokens_with_proposals_as_without() {
         accepted += usage.speculated.accepted;
     }
     assert!(accepted > 0);
+}
+
+#[test]
+fn a_chain_of_predictions_takes_as_many_fewer_steps_as_it_is_long_and_right() {
+    let tokenizer = tokenizer("qwen35_mtp");
+    let file = counting::file();
+    let n = 90;
+    for c in backends::all() {
+        let options = Options { n_ctx: Some(128), ..OPTIONS };
+        let mut session = golden::open(&file, (c.make)(), options).unwrap();
+        let samplers = [SamplerParams::greedy(), SamplerParams { temperature: 3.0, seed: 3, ..Default::default() }];
+        for (sampler, greedy) in samplers.into_iter().zip([true, false]) {
+            let (want, _) = run(&mut session, &tokenizer, &[3], params(n, sampler.clone(), None), None);
+            let counted: Vec<u32> = std::iter::successors(Some(4), |t| Some(counting::next(*t))).take(n).collect();
+            assert_eq!(want == counted, greedy, "{}: hot enough to err", c.name);
+            let mut steps = Vec::new();
+            for longest in 1..=4 {
+                let speculate = Some(SpeculateParams { proposer: ProposerName::Mtp, max_draft: Some(longest) });
+                let params = GenerateParams { speculate, ..params(n, sampler.clone(), None) };
+                session.rollback(0).unwrap();
+                let (got, usage) = run(&mut session, &tokenizer, &[3], params, None);
+                let s = usage.speculated;
+                assert_eq!(got, want, "{} with {longest}: {s:?}", c.name);
+                assert!(s.accepted > 0 && s.drafted > s.accepted && s.steps + s.accepted + 1 == n, "{s:?}");
+                steps.push(s.steps);
+            }
+            // The block errs once in six tokens, and what follows an error is one longer than what was right before it.
+            let most = [45, 30, 30, 33];
+            assert!(!greedy || steps.iter().zip(most).all(|(n, most)| *n <= most), "{}: {steps:?}", c.name);
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Multi-token prediction, <https://arxiv.org/abs/2404.19737> in the form of <https://arxiv.org/abs/2412.19437>: one more
-//! layer that says, from the trunk's result for a token and the token after it, which token comes after that.
+//! layer that says, from the trunk's result for a token and the token after it, which token comes after that. Fed its own
+//! result and that token, it says the next one.
 
 use super::layer::{LayerSpec, layer, norm};
 use crate::arch::{Config, ModelBuilder};
@@ -34,5 +35,8 @@ pub(super) fn mtp(
     let x = d.g.last_rows(x);
     let x = norm(d, c, &name("shared_head_norm"), x);
     d.g.name(x, "mtp.norm");
-    d.g.matmul(head, x)
+    let logits = d.g.matmul(head, x);
+    // The next token's row, until the trunk has run it: normed, as the trunk's is.
+    d.g.kv_store_next(x, hidden);
+    logits
 }

@@ -163,6 +163,11 @@ impl Model {
                     states.store(isa, state, step, self.value(x, step));
                     self.states = states;
                 }
+                (&Op::KvStoreNext { x, state }, _) => {
+                    let mut states = std::mem::take(&mut self.states);
+                    states.store_next(state, step, self.value(x, step));
+                    self.states = states;
+                }
                 (_, Some(shape)) => {
                     if let &Op::MatMul { w, x } | &Op::MoeMatMul { w, x, .. } = &node.op
                         && self.weights[w.index()].packed.is_some()
@@ -301,7 +306,7 @@ impl Run<'_> {
                 let table = m.table(rope).expect("`finish_weights` made a table for each rope");
                 table.apply(pool, isa, value(x), cols, y);
             }
-            Op::KvStore { .. } => unreachable!("`run` stores"),
+            Op::KvStore { .. } | Op::KvStoreNext { .. } => unreachable!("`run` stores"),
             Op::KvLoad { state } => m.states.load(state, step, y),
             Op::Attention { q, k, v, attn, .. } => {
                 for (rows, s) in step.by_rows() {

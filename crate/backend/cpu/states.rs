@@ -96,6 +96,16 @@ impl States {
         }
     }
 
+    /// Stores the rows of the rows of logits of a step, each at the position after that of its token.
+    pub(super) fn store_next(&mut self, state: StateId, step: &Step<'_>, x: &[f32]) {
+        let Rows::ByPosition { kind, cols, values } = &mut self.all[state.index()] else {
+            unreachable!("only what the op loads again is stored ahead, and that is no cache")
+        };
+        for (row, x) in step.next_rows(*kind).zip(x.chunks_exact(*cols)) {
+            values[row * *cols..][..*cols].copy_from_slice(x);
+        }
+    }
+
     /// Reads the rows of a step.
     pub(super) fn load(&self, state: StateId, step: &Step<'_>, y: &mut [f32]) {
         let Rows::ByPosition { kind, cols, values } = &self.all[state.index()] else {

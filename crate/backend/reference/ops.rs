@@ -56,6 +56,13 @@ impl Run<'_> {
                 }
                 Vec::new()
             }
+            Op::KvStoreNext { x, state } => {
+                let cols = self.cols(x);
+                for (row, x) in self.step.next_rows(self.g.cache_kind(state)).zip(self.value(x).chunks_exact(cols)) {
+                    states[state.index()][row * cols..][..cols].copy_from_slice(x);
+                }
+                Vec::new()
+            }
             Op::KvLoad { state } => {
                 let (cols, rows) = (self.g.state(state).cols, &states[state.index()]);
                 self.cache_rows(state).flat_map(|row| &rows[row * cols..][..cols]).copied().collect()

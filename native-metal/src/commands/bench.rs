@@ -6,7 +6,7 @@ mod rows;
 use std::time::Instant;
 
 use pagelm::backend::{BLOCK, Counters};
-use pagelm::engine::{Draft, GenerateParams, Sampler, SamplerParams, Session, SpeculateParams, Speculated};
+use pagelm::engine::{Done, Draft, GenerateParams, Sampler, SamplerParams, Session, SpeculateParams, Speculated};
 use pagelm::text::Tokenizer;
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::Report;
 use crate::machine;
-use crate::model::{self, ModelArgs, Opened, Purpose};
+use crate::model::{self, ModelArgs, Purpose};
 use crate::spec::SpecArgs;
 
 #[derive(clap::Args)]
@@ -62,12 +62,24 @@ struct Proposed {
     done: Speculated,
 }
 
-/// What the backend did while tokens were decoded.
+/// What was done while tokens were decoded.
 #[derive(Clone, Copy)]
 struct Decoded {
-    before: Counters,
-    after: Counters,
+    counters: [Counters; 2],
+    done: [Done; 2],
     tokens: usize,
+}
+
+impl Decoded {
+    /// Bytes of weights that the steps of the model read for each token that came out: less where a step makes tokens of
+    /// several sequences, or several of one. What a draft model reads does not count.
+    fn weight_bytes_per_token(&self) -> f64 {
+        (self.done[1].weight_bytes - self.done[0].weight_bytes) as f64 / self.tokens as f64
+    }
+
+    fn steps(&self) -> u64 {
+        self.done[1].steps - self.done[0].steps
+    }
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
@@ -98,19 +110,27 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     for test in tests {
         let (mut speeds, counted) = measure(&mut opened.session, test, usize::from(args.reps), &mut proposed)?;
         decoded = counted.or(decoded);
+        let weight_bytes = counted.map(|d| d.weight_bytes_per_token());
         speeds.sort_by(f64::total_cmp);
         let (min, median, max) = (speeds[0], speeds[speeds.len() / 2], speeds[speeds.len() - 1]);
         if !json {
-            println!("{:<16} {median:>10.2} tokens/s  ({min:.2} to {max:.2})", test.name());
+            let read = weight_bytes.map(|n| format!(", {:.1} MB of weights a token", n / 1e6)).unwrap_or_default();
+            println!("{:<16} {median:>10.2} tokens/s  ({min:.2} to {max:.2}){read}", test.name());
         }
-        results.push(json!({ "test": test.name(), "tokens_per_s": { "min": min, "median": median, "max": max } }));
+        results.push(json!({
+            "test": test.name(),
+            "tokens_per_s": { "min": min, "median": median, "max": max },
+            "weight_bytes_per_token": weight_bytes,
+            "steps": counted.map(|d| d.steps()),
+        }));
     }
     let backend = opened.session.backend().name();
     let decode = results.iter().find(|r| r["test"].as_str().is_some_and(|t| t.starts_with("tg")));
-    let decode = decode.filter(|_| backend == "cpu").and_then(|r| r["tokens_per_s"]["median"].as_f64());
-    let weight_read = decode.map(|speed| weight_read(speed, &opened, args.model.device.threads())).transpose()?;
+    let read = |r: &Value| Some(r["tokens_per_s"]["median"].as_f64()? * r["weight_bytes_per_token"].as_f64()?);
+    let read = decode.filter(|_| backend == "cpu").and_then(read);
+    let weight_read = read.map(|speed| weight_read(speed, args.model.device.threads())).transpose()?;
     let memory = opened.session.backend().memory();
-    let counters = per_token(decoded, opened.weight_bytes_per_token, opened.kv_bytes_per_token);
+    let counters = per_token(decoded, opened.kv_bytes_per_token);
     let memory = json!({
         "weights": memory.weights, "kv": memory.kv, "scratch": memory.scratch, "peak_rss": machine::peak_rss(),
     });
@@ -176,7 +196,7 @@ fn measure(
         if !past.is_empty() {
             block_on(session.prefill(past))?;
         }
-        let before = session.backend().counters();
+        let before = (session.backend().counters(), session.engine().stats().done);
         let start = Instant::now();
         if !test.decode {
             block_on(session.prefill(new))?;
@@ -193,7 +213,9 @@ fn measure(
         if rep > 0 {
             speeds.push(tokens as f64 / seconds);
         }
-        decoded = test.decode.then(|| Decoded { before, after: session.backend().counters(), tokens });
+        let after = (session.backend().counters(), session.engine().stats().done);
+        let (counters, done) = ([before.0, after.0], [before.1, after.1]);
+        decoded = test.decode.then_some(Decoded { counters, done, tokens });
     }
     Ok((speeds, decoded))
 }
@@ -218,19 +240,20 @@ fn tokens(n_vocab: usize, n: usize) -> Vec<u32> {
 }
 
 /// How fast decoding reads weights, and which part that is of what this machine's memory gives so many threads.
-fn weight_read(tokens_per_s: f64, opened: &Opened, threads: usize) -> Result<Value> {
-    let bytes_per_s = tokens_per_s * opened.weight_bytes_per_token as f64;
+fn weight_read(bytes_per_s: f64, threads: usize) -> Result<Value> {
     let streaming = machine::read_bandwidth(threads).map_err(|e| Error::new(ErrorKind::OutOfMemory, e.to_string()))?;
     Ok(json!({ "bytes_per_s": bytes_per_s, "of_streaming_read": bytes_per_s / streaming }))
 }
 
-fn per_token(decoded: Option<Decoded>, weight_bytes: usize, kv_bytes: u64) -> Value {
-    let per = |get: fn(&Counters) -> u64| decoded.map(|d| (get(&d.after) - get(&d.before)) as f64 / d.tokens as f64);
+fn per_token(decoded: Option<Decoded>, kv_bytes: u64) -> Value {
+    let of =
+        |d: Decoded, get: fn(&Counters) -> u64| (get(&d.counters[1]) - get(&d.counters[0])) as f64 / d.tokens as f64;
+    let per = |get| decoded.map(|d| of(d, get));
     json!({
         "dispatches_per_token": per(|c| c.dispatches),
         "passes_per_token": per(|c| c.passes),
         "submits_per_token": per(|c| c.submits),
-        "weight_bytes_per_token": weight_bytes,
+        "weight_bytes_per_token": decoded.map(|d| d.weight_bytes_per_token()),
         "kv_bytes_per_token": kv_bytes,
     })
 }

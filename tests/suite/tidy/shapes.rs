@@ -26,7 +26,7 @@ const TOLD: &[Shape] = &[
     ("crate/engine/profile.rs", "KernelTime", &[(TYPES, "KernelTime")]),
     ("crate/engine/file_sampling.rs", "FileSampling", &[(TYPES, "FileSampling")]),
     ("crate/engine/events.rs", "Usage", &[(TYPES, "GenerateUsage")]),
-    ("crate/engine/speculate.rs", "Speculated", &[(TYPES, "Speculated")]),
+    ("crate/engine/stats.rs", "Speculated", &[(TYPES, "Speculated")]),
     (CHOOSE, "Choice", &[(BINDINGS, "Choice")]),
 ];
 

@@ -95,7 +95,7 @@ fn slice(from: usize, group: usize, start: usize, len: usize) -> Kernel {
 }
 
 fn last_rows(cols: usize) -> Kernel {
-    by_vector("last_rows", cols, &[], &[], &[Read, Write])
+    by_vector("last_rows", cols, &["outputs"], &[], &[Read, Write])
 }
 
 /// Rows of `left` columns, each followed by one of `right`.

@@ -5,10 +5,10 @@
 use super::elementwise::by_vector;
 use super::launch::{Launches, Operand};
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
-use crate::backend::webgpu::dispatch::Kernel;
+use crate::backend::webgpu::dispatch::{Kernel, When};
 use crate::backend::webgpu::shader::text::Const::{self, U};
 use crate::backend::{BLOCK, KvType};
-use crate::graph::{CacheKind, Graph, Op, StateId, StateRows};
+use crate::graph::{CacheKind, Dim, Graph, Op, StateId, StateRows, ValueId};
 
 /// The type of a state's rows: as wanted if `rope_store` writes them and only attention reads them.
 pub(crate) fn kv_of(g: &Graph, s: StateId, wanted: KvType) -> KvType {
@@ -41,6 +41,12 @@ pub(crate) fn store(l: &mut Launches<'_>, state: StateId) {
     l.one_kernel(k, &[Operand::State(state), Operand::Rows]);
 }
 
+pub(crate) fn store_next(l: &mut Launches<'_>, x: ValueId, state: StateId) {
+    let k = kv_store_next(l.g.state(state).cols, l.g.cache_kind(state));
+    let rows_of_logits = l.push(|| k, When::ALWAYS, &[Operand::Value(x), Operand::State(state), Operand::Rows]);
+    rows_of_logits.into_iter().for_each(|s| s.rows = Dim::Outputs);
+}
+
 pub(crate) fn load(l: &mut Launches<'_>, state: StateId) {
     let k = kv_load(l.cols(), l.g.cache_kind(state));
     l.one_kernel(k, &[Operand::State(state), Operand::Rows]);
@@ -54,9 +60,14 @@ fn kv_store(cols: usize, kind: CacheKind) -> Kernel {
     by_vector("kv_store", cols, &["rows", "kv"], &kv_consts(kind), &[Read, Write, Read])
 }
 
+fn kv_store_next(cols: usize, kind: CacheKind) -> Kernel {
+    by_vector("kv_store_next", cols, &["rows", "kv", "outputs"], &kv_consts(kind), &[Read, Write, Read])
+}
+
 pub(crate) fn variants() -> Vec<(String, Kernel)> {
     let of = |n: usize| {
-        let kernels = [kv_store(n, CacheKind::Window), kv_load(n, CacheKind::Context)];
+        let context = CacheKind::Context;
+        let kernels = [kv_store(n, CacheKind::Window), kv_store_next(n, context), kv_load(n, context)];
         kernels.map(|k| (n.to_string(), k))
     };
     [33, 64, 2048].into_iter().flat_map(of).collect()

@@ -20,6 +20,7 @@ pub(crate) fn node(facts: Facts<'_>, i: usize) -> Vec<Launch> {
         Op::Rope { rope, .. } => rope_store::lower_rope(&mut l, rope),
         Op::RopeStore(p) => rope_store::lower(&mut l, p),
         Op::KvStore { state, .. } => kv::store(&mut l, *state),
+        Op::KvStoreNext { x, state } => kv::store_next(&mut l, *x, *state),
         Op::KvLoad { state } => kv::load(&mut l, *state),
         op @ Op::Attention { .. } => attention::lower(&mut l, op),
         Op::SsmConv { x, w, state } => delta::lower_conv(&mut l, *x, *w, *state),

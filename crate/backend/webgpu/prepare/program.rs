@@ -11,15 +11,15 @@ use crate::backend::webgpu::tuning::Tuning;
 use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
-use crate::graph::{Graph, Op, Plan, WeightId};
+use crate::graph::{ENTRIES, Graph, Op, Plan, WeightId};
 
 pub(crate) struct Program {
     pub plan: Plan,
     pub limits: Limits,
     pub uses: Uses,
     pub buffers: Buffers,
-    /// Dispatches of the trunk, and of the block for multi-token prediction.
-    dispatches: [Vec<Dispatch>; 2],
+    /// Dispatches of each part, by the number of its entry.
+    dispatches: [Vec<Dispatch>; ENTRIES],
     pub made: Made,
 }
 
@@ -51,12 +51,17 @@ impl Program {
         Ok(Self { plan, limits, uses, buffers, dispatches: Default::default(), made })
     }
 
-    /// Compiles the dispatches of both parts of the plan.
-    pub(crate) fn compile(&self, gpu: &Gpu, compiler: &mut Compiler<'_>, tuning: Tuning) -> Result<[Vec<Dispatch>; 2]> {
+    /// Compiles the dispatches of all parts of the plan.
+    pub(crate) fn compile(
+        &self,
+        gpu: &Gpu,
+        compiler: &mut Compiler<'_>,
+        tuning: Tuning,
+    ) -> Result<[Vec<Dispatch>; ENTRIES]> {
         let Self { plan, buffers, .. } = self;
         let parts = |w: WeightId| buffers.weights.parts(w).iter().map(|p| p.row0..p.row0 + p.rows).collect();
         let facts = Facts { plan, limits: self.limits, tuning, parts: &parts };
-        let mut dispatches: [Vec<Dispatch>; 2] = Default::default();
+        let mut dispatches: [Vec<Dispatch>; ENTRIES] = Default::default();
         for (part, all) in plan.graph.parts().zip(&mut dispatches) {
             for launch in part.nodes.flat_map(|i| lower::node(facts, i)) {
                 let bound: Vec<_> = launch.operands.iter().map(|o| buffers.get(plan, o)).collect();

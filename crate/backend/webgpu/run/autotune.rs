@@ -249,7 +249,7 @@ impl<'a> Bench<'a> {
     }
 
     fn compile(&mut self, compiler: &mut Compiler<'_>, tuning: Tuning) -> Result<Vec<Dispatch>> {
-        let [trunk, _] = self.program.compile(self.gpu, compiler, tuning)?;
+        let [trunk, ..] = self.program.compile(self.gpu, compiler, tuning)?;
         Ok(trunk)
     }
 
