@@ -95,6 +95,13 @@ impl Batch {
         }
     }
 
+    /// Ends all generations and returns their numbers.
+    pub fn clear(&mut self, engine: &mut Engine) -> Vec<u64> {
+        let ids: Vec<_> = self.lanes.iter().map(|l| l.id).collect();
+        ids.iter().for_each(|id| self.stop(engine, *id));
+        ids
+    }
+
     /// Leaves all generations out of the next steps for which `paused` holds: nobody takes their tokens now.
     pub fn pause(&mut self, paused: impl Fn(u64) -> bool) {
         self.lanes.iter_mut().for_each(|l| l.paused = paused(l.id));

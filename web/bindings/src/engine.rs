@@ -1,11 +1,13 @@
 //! One model on one backend: first it takes weights, then it runs.
 
-use js_sys::Float32Array;
+use std::collections::BTreeMap;
+
+use js_sys::{Float32Array, Function, Uint8Array};
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, Clock, Target, WebGpu};
 use pagelm::backend::{Activations, Backend, Counters, KvType, Memory};
 use pagelm::engine::choose::{BackendName, Kernels};
-use pagelm::engine::{Generation, Model, Options, Session};
+use pagelm::engine::{self, Batch, Model, Options, Sequence};
 use pagelm::gguf::Gguf;
 use pagelm::graph::WeightId;
 use pagelm::text::{ChatTemplate, Tokenizer};
@@ -29,14 +31,39 @@ pub struct Engine {
     /// An error here matters only to callers that use text.
     tokenizer: Result<Tokenizer>,
     pub(crate) template: Result<ChatTemplate>,
-    generation: Option<Generation>,
+    /// How many generations run at once.
+    sequences: usize,
+    /// The most tokens of a proposal.
+    pub(crate) drafts: usize,
 }
 
 enum State {
     Loading(Box<Model>, Device),
-    Ready(Session),
+    Ready(Ready),
     /// Between the two, or after loading failed.
     Failed,
+}
+
+/// A model with all its weights, and what it runs.
+pub(crate) struct Ready {
+    pub engine: engine::Engine,
+    pub batch: Batch,
+    /// Of open sessions, by number.
+    sessions: BTreeMap<u32, Sequence>,
+    next_session: u32,
+}
+
+impl Ready {
+    fn session(&mut self, id: u32) -> Result<(&mut engine::Engine, &mut Sequence), JsValue> {
+        let sequence = self.sessions.get_mut(&id).ok_or_else(|| wrong_state("the session is closed"))?;
+        Ok((&mut self.engine, sequence))
+    }
+
+    fn open(&mut self, sequence: Sequence) -> u32 {
+        self.next_session += 1;
+        self.sessions.insert(self.next_session, sequence);
+        self.next_session
+    }
 }
 
 enum Device {
@@ -96,7 +123,8 @@ impl Engine {
             copied: 0,
             tokenizer: Tokenizer::from_gguf(&gguf.meta),
             template: ChatTemplate::from_gguf(&gguf.meta),
-            generation: None,
+            sequences: options.sequences,
+            drafts: options.drafts,
         })
     }
 
@@ -111,18 +139,21 @@ impl Engine {
         self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))
     }
 
-    fn session(&mut self) -> Result<&mut Session, JsValue> {
+    fn ready(&mut self) -> Result<&mut Ready, JsValue> {
         match &mut self.state {
-            State::Ready(session) => Ok(session),
+            State::Ready(ready) => Ok(ready),
             _ => Err(wrong_state("the weights are not complete")),
         }
     }
 
-    /// The parts that a generation needs at once.
-    pub(crate) fn parts(&mut self) -> Result<(&mut Session, &Tokenizer, &mut Option<Generation>), JsValue> {
-        let State::Ready(session) = &mut self.state else { return Err(wrong_state("the weights are not complete")) };
-        let tokenizer = self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))?;
-        Ok((session, tokenizer, &mut self.generation))
+    fn session(&mut self, id: u32) -> Result<(&mut engine::Engine, &mut Sequence), JsValue> {
+        self.ready()?.session(id)
+    }
+
+    /// The parts that generations need at once.
+    pub(crate) fn parts(&mut self) -> Result<(&mut Ready, &Tokenizer), JsValue> {
+        let State::Ready(ready) = &mut self.state else { return Err(wrong_state("the weights are not complete")) };
+        Ok((ready, self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))?))
     }
 }
 
@@ -194,42 +225,126 @@ impl Engine {
             Device::Cpu(b) => b,
             Device::Gpu(b) => b,
         };
-        self.state = State::Ready(model.finish(backend).map_err(thrown)?);
+        self.state = State::Ready(Ready {
+            engine: model.finish(backend).map_err(thrown)?.into_engine(),
+            batch: Batch::new(self.sequences),
+            sessions: BTreeMap::new(),
+            next_session: 0,
+        });
         Ok(())
     }
 }
 
-/// Running, step by step.
+/// Bytes of a snapshot that cross at once.
+const PIECE: usize = 1 << 20;
+
+/// Sessions, step by step. Each has a number.
 #[wasm_bindgen]
 impl Engine {
-    /// Appends tokens and returns the logits after the last.
-    pub async fn prefill(&mut self, ids: Vec<u32>) -> Result<Float32Array, JsValue> {
-        Ok(Float32Array::from(&*self.session()?.prefill(&ids).await.map_err(thrown)?))
+    /// With the tokens of another one, or without.
+    #[wasm_bindgen(js_name = openSession)]
+    pub fn open_session(&mut self, fork: Option<u32>) -> Result<u32, JsValue> {
+        let ready = self.ready()?;
+        let sequence = match fork {
+            None => ready.engine.sequence(),
+            Some(id) => {
+                let (engine, other) = ready.session(id)?;
+                engine.fork(other, other.tokens().len()).map_err(thrown)?
+            }
+        };
+        Ok(ready.open(sequence))
     }
 
-    pub async fn decode(&mut self, id: u32) -> Result<Float32Array, JsValue> {
-        Ok(Float32Array::from(&*self.session()?.decode(id).await.map_err(thrown)?))
+    /// As it was saved. `read` returns bytes of the snapshot, from the first to before the second number.
+    #[wasm_bindgen(js_name = restoreSession)]
+    pub fn restore_session(&mut self, read: &Function) -> Result<u32, JsValue> {
+        let ready = self.ready()?;
+        let (mut piece, mut at, mut used) = (Vec::new(), 0, 0);
+        let restored = ready.engine.restore(&mut |mut out: &mut [u8]| {
+            while !out.is_empty() {
+                if used == piece.len() {
+                    let end = at + PIECE;
+                    let bytes = read.call2(&JsValue::NULL, &(at as f64).into(), &(end as f64).into());
+                    let unread = |e: JsValue| Error::new(ErrorKind::Io, format!("the snapshot cannot be read: {e:?}"));
+                    piece = bytes.map_err(unread)?.unchecked_into::<Uint8Array>().to_vec();
+                    (at, used) = (at + piece.len(), 0);
+                    if piece.is_empty() {
+                        return Err(Error::new(ErrorKind::BadSnapshot, format!("it ends after {at} bytes")));
+                    }
+                }
+                let n = out.len().min(piece.len() - used);
+                let (now, rest) = std::mem::take(&mut out).split_at_mut(n);
+                now.copy_from_slice(&piece[used..used + n]);
+                used += n;
+                out = rest;
+            }
+            Ok(())
+        });
+        Ok(ready.open(restored.map_err(thrown)?))
+    }
+
+    /// Passes the bytes of a snapshot to `write`, piece by piece.
+    #[wasm_bindgen(js_name = saveSession)]
+    pub async fn save_session(&mut self, id: u32, write: Function) -> Result<(), JsValue> {
+        let (engine, sequence) = self.session(id)?;
+        let mut piece = Vec::with_capacity(PIECE);
+        let pass = |piece: &mut Vec<u8>| {
+            let result = write.call1(&JsValue::NULL, &Uint8Array::from(&**piece));
+            piece.clear();
+            result.map_err(|e| Error::new(ErrorKind::Io, format!("the snapshot cannot be kept: {e:?}"))).map(|_| ())
+        };
+        let mut keep = |bytes: &[u8]| {
+            piece.extend_from_slice(bytes);
+            if piece.len() >= PIECE { pass(&mut piece) } else { Ok(()) }
+        };
+        engine.save(sequence, &mut keep).await.map_err(thrown)?;
+        pass(&mut piece).map_err(thrown)
+    }
+
+    #[wasm_bindgen(js_name = closeSession)]
+    pub fn close_session(&mut self, id: u32) -> Result<(), JsValue> {
+        self.ready()?.sessions.remove(&id);
+        Ok(())
+    }
+
+    /// Appends tokens and returns the logits after the last.
+    pub async fn prefill(&mut self, id: u32, tokens: Vec<u32>) -> Result<Float32Array, JsValue> {
+        let (engine, sequence) = self.session(id)?;
+        Ok(Float32Array::from(&*engine.prefill(sequence, &tokens).await.map_err(thrown)?))
     }
 
     /// The logits of the token after `next`, by the block for multi-token prediction. The cache stays as it is.
-    pub async fn mtp(&mut self, next: u32) -> Result<Float32Array, JsValue> {
-        Ok(Float32Array::from(&*self.session()?.mtp(next).await.map_err(thrown)?))
-    }
-
-    /// What a decoded token costs after `depth` others, kernel by kernel, the mean of `reps`. On a GPU with a clock.
-    pub async fn profile(&mut self, options: JsValue) -> Result<JsValue, JsValue> {
-        let ProfileOptions { depth, reps } = from_js("options", &options)?;
-        to_js(&self.session()?.profile(depth, reps).await.map_err(thrown)?)
+    pub async fn mtp(&mut self, id: u32, next: u32) -> Result<Float32Array, JsValue> {
+        let (engine, sequence) = self.session(id)?;
+        Ok(Float32Array::from(&*engine.mtp(sequence, next).await.map_err(thrown)?))
     }
 
     /// Makes going back to the present position cheap.
-    pub fn checkpoint(&mut self) -> Result<(), JsValue> {
-        self.session()?.checkpoint().map_err(thrown)
+    pub fn checkpoint(&mut self, id: u32) -> Result<(), JsValue> {
+        let (engine, sequence) = self.session(id)?;
+        engine.checkpoint(sequence);
+        Ok(())
     }
 
     /// Forgets all tokens after the first `n`.
-    pub fn rollback(&mut self, n: usize) -> Result<(), JsValue> {
-        self.session()?.rollback(n).map_err(thrown)
+    pub fn rollback(&mut self, id: u32, n: usize) -> Result<(), JsValue> {
+        let (engine, sequence) = self.session(id)?;
+        engine.rollback(sequence, n).map_err(thrown)
+    }
+}
+
+/// What there is beside sessions and generations.
+#[wasm_bindgen]
+impl Engine {
+    /// What a decoded token costs after `depth` others, kernel by kernel, the mean of `reps`. On a GPU with a clock.
+    pub async fn profile(&mut self, options: JsValue) -> Result<JsValue, JsValue> {
+        let ProfileOptions { depth, reps } = from_js("options", &options)?;
+        let Ready { engine, batch, sessions, .. } = self.ready()?;
+        if !(batch.is_empty() && sessions.is_empty()) {
+            return Err(wrong_state("generations or sessions use the cache; profile once they have ended"));
+        }
+        engine.forget_idle();
+        to_js(&engine.profile(depth, reps).await.map_err(thrown)?)
     }
 
     pub fn tokenize(&self, text: &str, options: &JsValue) -> Result<Vec<u32>, JsValue> {
@@ -242,16 +357,28 @@ impl Engine {
 
     /// What the engine is and what it did: counters are deterministic, so tests assert on them.
     pub fn stats(&mut self) -> Result<JsValue, JsValue> {
-        let (backend, context_length, weight_bytes_copied) = (self.backend, self.n_ctx, self.copied);
-        let device: &dyn Backend = match &mut self.state {
-            State::Ready(session) => session.backend(),
-            State::Loading(_, device) => device.backend(),
+        let (backend, context_length, sequences) = (self.backend, self.n_ctx, self.sequences);
+        let (device, held): (&dyn Backend, _) = match &mut self.state {
+            State::Ready(Ready { engine, .. }) => (engine.backend(), engine.held()),
+            State::Loading(_, device) => (device.backend(), Default::default()),
             State::Failed => return Err(wrong_state("loading failed")),
         };
         let (counters, memory, wasm_bytes) = (device.counters(), device.memory(), wasm_bytes());
         let adapter = self.adapter.as_ref();
-        let threads = running();
-        to_js(&Stats { backend, adapter, context_length, threads, counters, memory, weight_bytes_copied, wasm_bytes })
+        let (threads, weight_bytes_copied) = (running(), self.copied);
+        let held = Held { blocks: held.0.iter().sum(), states: held.1 };
+        to_js(&Stats {
+            backend,
+            adapter,
+            context_length,
+            sequences,
+            threads,
+            counters,
+            memory,
+            held,
+            weight_bytes_copied,
+            wasm_bytes,
+        })
     }
 }
 
@@ -281,14 +408,23 @@ struct Stats<'a> {
     backend: &'static str,
     adapter: Option<&'a webgpu::AdapterInfo>,
     context_length: usize,
+    sequences: usize,
     /// Threads that compute now.
     threads: usize,
     counters: Counters,
     memory: Memory,
+    held: Held,
     /// Bytes of weights that came through this module's memory: nearly none on a GPU.
     weight_bytes_copied: u64,
     /// Bytes of this module's memory. It never shrinks, so this is the peak too.
     wasm_bytes: u64,
+}
+
+/// Parts of the cache that sequences hold, idle ones too.
+#[derive(Serialize)]
+struct Held {
+    blocks: usize,
+    states: usize,
 }
 
 /// Bytes of this module's memory.
