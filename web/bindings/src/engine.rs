@@ -1,13 +1,10 @@
 //! One model on one backend: first it takes weights, then it runs.
 
-use std::collections::BTreeMap;
-
-use js_sys::{Float32Array, Function, Uint8Array};
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, Clock, Target, WebGpu};
 use pagelm::backend::{Activations, Backend, Counters, KvType, Memory};
 use pagelm::engine::choose::{BackendName, Kernels};
-use pagelm::engine::{self, Batch, Model, Options, Sequence};
+use pagelm::engine::{self, Batch, Model, Options};
 use pagelm::gguf::Gguf;
 use pagelm::graph::WeightId;
 use pagelm::text::{ChatTemplate, Tokenizer};
@@ -16,6 +13,7 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use crate::options::{EngineOptions, ProfileOptions};
+use crate::sessions::Sessions;
 use crate::threads::{cpu, running};
 use crate::value::{from_js, thrown, to_js};
 
@@ -48,22 +46,7 @@ enum State {
 pub(crate) struct Ready {
     pub engine: engine::Engine,
     pub batch: Batch,
-    /// Of open sessions, by number.
-    sessions: BTreeMap<u32, Sequence>,
-    next_session: u32,
-}
-
-impl Ready {
-    fn session(&mut self, id: u32) -> Result<(&mut engine::Engine, &mut Sequence), JsValue> {
-        let sequence = self.sessions.get_mut(&id).ok_or_else(|| wrong_state("the session is closed"))?;
-        Ok((&mut self.engine, sequence))
-    }
-
-    fn open(&mut self, sequence: Sequence) -> u32 {
-        self.next_session += 1;
-        self.sessions.insert(self.next_session, sequence);
-        self.next_session
-    }
+    pub sessions: Sessions,
 }
 
 enum Device {
@@ -139,15 +122,11 @@ impl Engine {
         self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))
     }
 
-    fn ready(&mut self) -> Result<&mut Ready, JsValue> {
+    pub(crate) fn ready(&mut self) -> Result<&mut Ready, JsValue> {
         match &mut self.state {
             State::Ready(ready) => Ok(ready),
             _ => Err(wrong_state("the weights are not complete")),
         }
-    }
-
-    fn session(&mut self, id: u32) -> Result<(&mut engine::Engine, &mut Sequence), JsValue> {
-        self.ready()?.session(id)
     }
 
     /// The parts that generations need at once.
@@ -225,115 +204,13 @@ impl Engine {
             Device::Cpu(b) => b,
             Device::Gpu(b) => b,
         };
-        self.state = State::Ready(Ready {
-            engine: model.finish(backend).map_err(thrown)?.into_engine(),
-            batch: Batch::new(self.sequences),
-            sessions: BTreeMap::new(),
-            next_session: 0,
-        });
+        let engine = model.finish(backend).map_err(thrown)?.into_engine();
+        self.state = State::Ready(Ready { engine, batch: Batch::new(self.sequences), sessions: Sessions::default() });
         Ok(())
     }
 }
 
-/// Bytes of a snapshot that cross at once.
-const PIECE: usize = 1 << 20;
-
-/// Sessions, step by step. Each has a number.
-#[wasm_bindgen]
-impl Engine {
-    /// With the tokens of another one, or without.
-    #[wasm_bindgen(js_name = openSession)]
-    pub fn open_session(&mut self, fork: Option<u32>) -> Result<u32, JsValue> {
-        let ready = self.ready()?;
-        let sequence = match fork {
-            None => ready.engine.sequence(),
-            Some(id) => {
-                let (engine, other) = ready.session(id)?;
-                engine.fork(other, other.tokens().len()).map_err(thrown)?
-            }
-        };
-        Ok(ready.open(sequence))
-    }
-
-    /// As it was saved. `read` returns bytes of the snapshot, from the first to before the second number.
-    #[wasm_bindgen(js_name = restoreSession)]
-    pub fn restore_session(&mut self, read: &Function) -> Result<u32, JsValue> {
-        let ready = self.ready()?;
-        let (mut piece, mut at, mut used) = (Vec::new(), 0, 0);
-        let restored = ready.engine.restore(&mut |mut out: &mut [u8]| {
-            while !out.is_empty() {
-                if used == piece.len() {
-                    let end = at + PIECE;
-                    let bytes = read.call2(&JsValue::NULL, &(at as f64).into(), &(end as f64).into());
-                    let unread = |e: JsValue| Error::new(ErrorKind::Io, format!("the snapshot cannot be read: {e:?}"));
-                    piece = bytes.map_err(unread)?.unchecked_into::<Uint8Array>().to_vec();
-                    (at, used) = (at + piece.len(), 0);
-                    if piece.is_empty() {
-                        return Err(Error::new(ErrorKind::BadSnapshot, format!("it ends after {at} bytes")));
-                    }
-                }
-                let n = out.len().min(piece.len() - used);
-                let (now, rest) = std::mem::take(&mut out).split_at_mut(n);
-                now.copy_from_slice(&piece[used..used + n]);
-                used += n;
-                out = rest;
-            }
-            Ok(())
-        });
-        Ok(ready.open(restored.map_err(thrown)?))
-    }
-
-    /// Passes the bytes of a snapshot to `write`, piece by piece.
-    #[wasm_bindgen(js_name = saveSession)]
-    pub async fn save_session(&mut self, id: u32, write: Function) -> Result<(), JsValue> {
-        let (engine, sequence) = self.session(id)?;
-        let mut piece = Vec::with_capacity(PIECE);
-        let pass = |piece: &mut Vec<u8>| {
-            let result = write.call1(&JsValue::NULL, &Uint8Array::from(&**piece));
-            piece.clear();
-            result.map_err(|e| Error::new(ErrorKind::Io, format!("the snapshot cannot be kept: {e:?}"))).map(|_| ())
-        };
-        let mut keep = |bytes: &[u8]| {
-            piece.extend_from_slice(bytes);
-            if piece.len() >= PIECE { pass(&mut piece) } else { Ok(()) }
-        };
-        engine.save(sequence, &mut keep).await.map_err(thrown)?;
-        pass(&mut piece).map_err(thrown)
-    }
-
-    #[wasm_bindgen(js_name = closeSession)]
-    pub fn close_session(&mut self, id: u32) -> Result<(), JsValue> {
-        self.ready()?.sessions.remove(&id);
-        Ok(())
-    }
-
-    /// Appends tokens and returns the logits after the last.
-    pub async fn prefill(&mut self, id: u32, tokens: Vec<u32>) -> Result<Float32Array, JsValue> {
-        let (engine, sequence) = self.session(id)?;
-        Ok(Float32Array::from(&*engine.prefill(sequence, &tokens).await.map_err(thrown)?))
-    }
-
-    /// The logits of the token after `next`, by the block for multi-token prediction. The cache stays as it is.
-    pub async fn mtp(&mut self, id: u32, next: u32) -> Result<Float32Array, JsValue> {
-        let (engine, sequence) = self.session(id)?;
-        Ok(Float32Array::from(&*engine.mtp(sequence, next).await.map_err(thrown)?))
-    }
-
-    /// Makes going back to the present position cheap.
-    pub fn checkpoint(&mut self, id: u32) -> Result<(), JsValue> {
-        let (engine, sequence) = self.session(id)?;
-        engine.checkpoint(sequence);
-        Ok(())
-    }
-
-    /// Forgets all tokens after the first `n`.
-    pub fn rollback(&mut self, id: u32, n: usize) -> Result<(), JsValue> {
-        let (engine, sequence) = self.session(id)?;
-        engine.rollback(sequence, n).map_err(thrown)
-    }
-}
-
-/// What there is beside sessions and generations.
+/// What there is beside generations and sessions.
 #[wasm_bindgen]
 impl Engine {
     /// What a decoded token costs after `depth` others, kernel by kernel, the mean of `reps`. On a GPU with a clock.
@@ -351,8 +228,8 @@ impl Engine {
         self.tokenizer()?.encode(text, from_js("options", options)?).map_err(thrown)
     }
 
-    pub fn detokenize(&self, ids: Vec<u32>, show_special: bool) -> Result<String, JsValue> {
-        Ok(String::from_utf8_lossy(&self.tokenizer()?.decode(&ids, show_special)).into_owned())
+    pub fn detokenize(&self, ids: Vec<u32>, show_special: bool) -> Result<JsValue, JsValue> {
+        Ok(String::from_utf8_lossy(&self.tokenizer()?.decode(&ids, show_special)).as_ref().into())
     }
 
     /// What the engine is and what it did: counters are deterministic, so tests assert on them.
@@ -432,7 +309,7 @@ fn wasm_bytes() -> u64 {
     core::arch::wasm32::memory_size(0) as u64 * 65536
 }
 
-fn wrong_state(detail: &str) -> JsValue {
+pub(crate) fn wrong_state(detail: &str) -> JsValue {
     thrown(Error::new(ErrorKind::InvalidState, detail))
 }
 

@@ -14,8 +14,8 @@ use crate::{now_ms, options};
 #[wasm_bindgen]
 impl Engine {
     /// The text of a conversation by the template of the model, up to the start of an answer.
-    pub fn render(&self, chat: &JsValue) -> Result<String, JsValue> {
-        self.chat(chat_text, chat)
+    pub fn render(&self, chat: &JsValue) -> Result<JsValue, JsValue> {
+        self.chat(chat_text, chat).map(JsValue::from)
     }
 
     /// The tokens of a conversation, for the same.
@@ -24,15 +24,17 @@ impl Engine {
         self.chat(chat_prompt, chat)
     }
 
-    /// Adds a generation after a prompt to those that run, and returns its number.
+    /// Adds a generation after a prompt to those that run, and returns its number. It goes on from what the cache has of
+    /// the prompt, in sessions too.
     pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue) -> Result<u32, JsValue> {
         let mut params: GenerateParams = from_js("parameters", params)?;
         // Rows of logits that are there for other sequences are none for proposals.
         if let Some(speculate) = &mut params.speculate {
             speculate.max_draft.get_or_insert(self.drafts);
         }
-        let (Ready { engine, batch, .. }, tokenizer) = self.parts()?;
-        Ok(batch.add(engine, tokenizer, &ids, params, now_ms()).map_err(thrown)? as u32)
+        let (Ready { engine, batch, sessions }, tokenizer) = self.parts()?;
+        let id = batch.add_beside(sessions.sequences(), engine, tokenizer, &ids, params, now_ms());
+        id.map(|id| id as u32).map_err(thrown)
     }
 
     /// One step of the generations with these numbers: what it brought to which of them. Nothing if none can run.

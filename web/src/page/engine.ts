@@ -161,11 +161,8 @@ export class Engine {
   async render(messages: Message[], tools?: unknown[], chatTemplateKwargs?: Record<string, unknown>): Promise<string> {
     if (tools) must("a list", Array.isArray)(tools, "tools");
     if (chatTemplateKwargs) must("an object", isObject)(chatTemplateKwargs, "chatTemplateKwargs");
-    return this.#client.call("render", {
-      messages: checkMessages(messages),
-      ...(tools && { tools }),
-      ...(chatTemplateKwargs && { variables: chatTemplateKwargs }),
-    });
+    const chat = { messages: checkMessages(messages), tools, variables: chatTemplateKwargs };
+    return this.#client.call("render", { chat });
   }
 
   /** Opens step-level work on tokens of its own, beside generations and other sessions. */
@@ -178,7 +175,8 @@ export class Engine {
 
   /**
    * How long each kernel of a decoded token takes after `depth` others, the mean of `reps`: on WebGPU, if the browser
-   * has timestamps. Browsers round them; more repetitions compensate for that. The cache is empty afterwards.
+   * has timestamps. Browsers round them; more repetitions compensate for that. The cache is empty afterwards, so
+   * it is refused while generations run or sessions are open.
    */
   async profile(options: { depth?: number; reps?: number } = {}): Promise<Profile> {
     return this.#client.call("profile", {

@@ -59,10 +59,9 @@ export class Completions {
 
   async *#pieces(params: ChatParams, n: number): AnswerPieces {
     const { sampler, ...wire } = wireParams(generateOf(params));
-    const variables = params.chat_template_kwargs ?? undefined;
-    const prompt = { messages: params.messages.map(plain), ...(variables !== undefined && { variables }) };
+    const chat = { messages: params.messages.map(plain), variables: params.chat_template_kwargs ?? undefined };
     const all = Array.from({ length: n }, (_, i) => ({ ...wire, sampler: { ...sampler, seed: sampler.seed! + i } }));
-    for await (const [index, piece] of generateAll(this.#client, prompt, all, params.signal)) {
+    for await (const [index, piece] of generateAll(this.#client, { chat }, all, params.signal)) {
       if (piece.kind !== "prefill") yield [index, piece];
       else if (index === 0) params.onPrefill?.({ done: piece.done, total: piece.total });
     }

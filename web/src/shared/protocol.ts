@@ -34,11 +34,11 @@ export type WireSampler = { [K in keyof Omit<SamplingParams, "logitBias">]?: Non
 /** A conversation, and the other inputs of its template. */
 export interface Chat {
   messages: Message[];
-  tools?: unknown[];
-  variables?: Record<string, unknown>;
+  tools?: unknown[] | undefined;
+  variables?: Record<string, unknown> | undefined;
 }
 
-export type Prompt = Chat | { text: string } | { ids: Uint32Array };
+export type Prompt = { chat: Chat } | { text: string } | { ids: Uint32Array };
 
 /** Which module to load, from where, and for how many threads. */
 export interface WasmOptions {
@@ -116,7 +116,7 @@ export interface Operations {
   profile: { in: { depth: number; reps: number }; out: Profile; piece: never };
   tokenize: { in: { text: string; options: TokenizeOptions }; out: Uint32Array; piece: never };
   detokenize: { in: { ids: Uint32Array; showSpecial: boolean }; out: string; piece: never };
-  render: { in: Chat; out: string; piece: never };
+  render: { in: { chat: Chat }; out: string; piece: never };
   stats: { in: object; out: EngineStats; piece: never };
   shaders: { in: { wasm: WasmOptions }; out: [name: string, text: string][]; piece: never };
 }

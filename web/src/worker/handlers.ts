@@ -1,7 +1,7 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
 import type { Builds, Engine } from "#bindings";
 import { abortError, PagelmError } from "../shared/errors.ts";
-import type { Chat, Operations, Prompt, Request, WasmOptions } from "../shared/protocol.ts";
+import type { Operations, Prompt, Request, WasmOptions } from "../shared/protocol.ts";
 import type { EngineInfo, FileSampling } from "../shared/types.ts";
 import { download } from "./download.ts";
 import { modelFiles, removeModel, storedModels } from "./files.ts";
@@ -85,7 +85,7 @@ export class Handlers {
       case "detokenize":
         return this.#ready.detokenize(r.ids, r.showSpecial);
       case "render":
-        return this.#ready.render(chatOf(r));
+        return this.#ready.render(r.chat);
       case "stats":
         return this.#ready.stats();
     }
@@ -139,15 +139,9 @@ export class Handlers {
   #promptIds(engine: Engine, prompt: Prompt): Uint32Array {
     if ("ids" in prompt) return prompt.ids;
     if ("text" in prompt) return engine.tokenize(prompt.text, { addSpecial: true, parseSpecial: false });
-    return engine.chatIds(chatOf(prompt));
+    return engine.chatIds(prompt.chat);
   }
 }
-
-const chatOf = ({ messages, tools, variables }: Chat) => ({
-  messages,
-  ...(tools && { tools }),
-  ...(variables && { variables }),
-});
 
 /** Reads bytes of a blob when the engine asks for them. */
 const reader = (blob: Blob) => (start: number, end: number) =>

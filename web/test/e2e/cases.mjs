@@ -712,14 +712,13 @@ export async function realModel(t, c, backend) {
     const { whole, steps, streamed } = await c.call("choices", { ...params, n: 3 });
     const [text] = whole.choices.map((choice) => choice.message.content);
     assert.ok(text);
-    const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details } = whole.usage;
+    const { prompt_tokens, completion_tokens, total_tokens } = whole.usage;
     assert.deepEqual([completion_tokens, total_tokens], [12, prompt_tokens + 12]);
     assert.deepEqual(
       whole.choices.map((choice) => [choice.index, choice.message.content, choice.finish_reason]),
       [0, 1, 2].map((i) => [i, text, "length"]),
     );
     assert.deepEqual([streamed.texts, streamed.ends], [Array(3).fill(text), Array(3).fill("length")]);
-    assert.ok(prompt_tokens_details.cached_tokens < prompt_tokens / 2);
     assert.equal(streamed.usage?.prompt_tokens_details.cached_tokens, prompt_tokens - 1);
     // The second begins once the prompt is read, the third when the first has ended.
     if (backend === "cpu") assert.equal(steps, 8);

@@ -60,7 +60,9 @@ test("a signal rejects at once, tells the worker, and late answers are dropped",
 test("a message that cannot be sent is the caller's error", async () => {
   const port = new FakePort();
   port.postMessage = structuredClone;
-  await assert.rejects(new Client(port).call("render", { messages: untyped([() => 0]) }), { code: "invalid-argument" });
+  await assert.rejects(new Client(port).call("render", { chat: { messages: untyped([() => 0]) } }), {
+    code: "invalid-argument",
+  });
 });
 
 test("a stream gives what came before its end, in order, and grants credit as it is read", async () => {

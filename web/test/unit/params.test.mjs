@@ -278,7 +278,7 @@ test("messages arrive as text", async () => {
       { role: "tool", content: "5", tool_call_id: "c" },
     ],
   });
-  assert.deepEqual("messages" in prompt && prompt.messages, [
+  assert.deepEqual("chat" in prompt && prompt.chat.messages, [
     { role: "system", content: "Be brief." },
     { role: "user", content: "ab", name: "Ann" },
     { role: "assistant", content: "" },
