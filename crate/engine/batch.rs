@@ -2,7 +2,7 @@
 
 use super::events::Event;
 use super::generate::{GenerateParams, Generation};
-use super::idle::common;
+use super::idle::saves;
 use super::{Engine, Row, Sequence};
 use crate::backend::MAX_SEGMENTS;
 use crate::error::{ErrorKind, Result};
@@ -37,6 +37,8 @@ struct Lane {
     generation: Generation,
     /// None while it waits for its turn.
     sequence: Option<Sequence>,
+    /// A part of its prompt that others outside of the batch had in the cache.
+    beside: Option<Sequence>,
     paused: bool,
 }
 
@@ -79,9 +81,24 @@ impl Batch {
         params: GenerateParams,
         now_ms: f64,
     ) -> Result<u64> {
+        self.add_beside([].into_iter(), engine, tokenizer, prompt, params, now_ms)
+    }
+
+    /// The same, and the generation may also go on from what sequences outside of the batch have in the cache.
+    pub fn add_beside<'a>(
+        &mut self,
+        others: impl Iterator<Item = &'a Sequence>,
+        engine: &mut Engine,
+        tokenizer: &Tokenizer,
+        prompt: &[u32],
+        params: GenerateParams,
+        now_ms: f64,
+    ) -> Result<u64> {
         let generation = Generation::of(engine, tokenizer, prompt, params, None, now_ms)?;
+        let best = others.map(|s| (s, saves(s, prompt, engine.past))).max_by_key(|(_, n)| *n).filter(|(_, n)| *n > 0);
+        let beside = best.map(|(s, n)| engine.fork(s, n)).transpose()?;
         self.next_id += 1;
-        self.lanes.push(Lane { id: self.next_id, generation, sequence: None, paused: false });
+        self.lanes.push(Lane { id: self.next_id, generation, sequence: None, beside, paused: false });
         Ok(self.next_id)
     }
 
@@ -93,6 +110,13 @@ impl Batch {
                 engine.leave(sequence);
             }
         }
+    }
+
+    /// Ends all generations and returns their numbers.
+    pub fn clear(&mut self, engine: &mut Engine) -> Vec<u64> {
+        let ids: Vec<_> = self.lanes.iter().map(|l| l.id).collect();
+        ids.iter().for_each(|id| self.stop(engine, *id));
+        ids
     }
 
     /// Leaves all generations out of the next steps for which `paused` holds: nobody takes their tokens now.
@@ -128,11 +152,11 @@ impl Batch {
                 break;
             }
             if self.lanes[i].sequence.is_none()
-                && let Some(sequence) = self.sequence(engine, self.lanes[i].generation.tokens())?
+                && let Some(sequence) = self.sequence(engine, &self.lanes[i])?
             {
                 let lane = &mut self.lanes[i];
                 lane.generation.goes_on_from(sequence.tokens().len());
-                lane.sequence = Some(sequence);
+                (lane.sequence, lane.beside) = (Some(sequence), None);
             }
         }
         Ok(())
@@ -142,20 +166,21 @@ impl Batch {
         self.lanes.iter().filter_map(|l| Some((l, l.sequence.as_ref()?)))
     }
 
-    /// A sequence that starts with as much of a prompt as an idle one or one that runs has; none if one that is being read
-    /// will soon have much more.
-    fn sequence(&self, engine: &mut Engine, prompt: &[u32]) -> Result<Option<Sequence>> {
-        let (past, recurrent) = (engine.past, engine.is_recurrent());
-        let idle = engine.idle.best(prompt, past).map_or(0, |(_, n)| n);
-        let has = |s: &Sequence| s.resumable(common(s.tokens(), prompt), past);
-        let running = self.started().map(|(_, s)| (s, has(s))).max_by_key(|(_, n)| *n).filter(|(_, n)| *n > idle);
-        let now = running.map_or(idle, |(_, n)| n);
+    /// A sequence that starts with as much of a prompt as any has, idle or running; none if one that is being read will soon
+    /// have much more.
+    fn sequence(&self, engine: &mut Engine, lane: &Lane) -> Result<Option<Sequence>> {
+        let (prompt, recurrent) = (lane.generation.tokens(), engine.is_recurrent());
+        let idle = engine.idle.best(prompt, engine.past).map_or(0, |(_, n)| n);
+        let others = self.started().map(|(_, s)| s).chain(&lane.beside);
+        let best =
+            others.map(|s| (s, saves(s, prompt, engine.past))).max_by_key(|(_, n)| *n).filter(|(_, n)| *n > idle);
+        let now = best.map_or(idle, |(_, n)| n);
         let reading = self.started().filter(|(l, _)| l.runs() && l.generation.reads());
         let soon = reading.map(|(l, _)| l.generation.will_share(prompt, recurrent)).max().unwrap_or(0);
         if 2 * soon.saturating_sub(now) > prompt.len() - now {
             return Ok(None);
         }
-        match running {
+        match best {
             Some((s, n)) => engine.fork(s, n),
             None => engine.resume(prompt),
         }

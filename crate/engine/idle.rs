@@ -33,8 +33,7 @@ impl Idle {
 
     /// The sequence that saves the most tokens of a prompt, and how many.
     pub(super) fn best(&self, prompt: &[u32], past: Past) -> Option<(usize, usize)> {
-        let saved = |s: &Sequence| s.resumable(common(s.tokens(), prompt), past);
-        let all = self.0.iter().enumerate().map(|(i, s)| (i, saved(s)));
+        let all = self.0.iter().enumerate().map(|(i, s)| (i, saves(s, prompt, past)));
         all.max_by_key(|(_, saved)| *saved).filter(|(_, saved)| *saved > 0)
     }
 
@@ -65,6 +64,11 @@ impl Idle {
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
+}
+
+/// How many tokens of a prompt need not run if it goes on from a sequence.
+pub(super) fn saves(s: &Sequence, prompt: &[u32], past: Past) -> usize {
+    s.resumable(common(s.tokens(), prompt), past)
 }
 
 /// How many tokens of a prompt a sequence starts with; the last one always runs, because its logits are wanted.

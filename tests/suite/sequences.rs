@@ -271,6 +271,32 @@ fn a_prompt_that_is_being_read_is_read_once_for_all() {
 }
 
 #[test]
+fn a_generation_goes_on_from_a_sequence_that_others_hold() {
+    let tokenizer = tokenizer("llama");
+    let options = Options { n_ctx: Some(64), cache: Some(256), sequences: 2, ..Options::DEFAULT };
+    let mut engine = open("llama", Box::new(Cpu::new(1)), options);
+    let prompt: Vec<u32> = (0..30).map(|i| 40 + i).collect();
+    let mut held = engine.sequence();
+    block_on(engine.prefill(&mut held, &prompt[..20])).unwrap();
+    let mut batch = Batch::default();
+    batch.add_beside([&held].into_iter(), &mut engine, &tokenizer, &prompt, greedy(6), 0.0).unwrap();
+    let (mut said, mut cached) = (Vec::new(), 0);
+    while !batch.is_empty() {
+        for (_, event) in block_on(batch.next(&mut engine, &tokenizer, &|| 0.0)).unwrap() {
+            match event.unwrap() {
+                Event::Token { id, .. } => said.push(id),
+                Event::Done { usage, .. } => cached = usage.cached_tokens,
+                Event::Prefill { .. } => {}
+            }
+        }
+    }
+    assert_eq!((cached, held.tokens()), (20, &prompt[..20]));
+    engine.forget_idle();
+    batch.add(&mut engine, &tokenizer, &prompt, greedy(6), 0.0).unwrap();
+    assert_eq!(drive(&mut batch, &mut engine, &tokenizer)[&2], said);
+}
+
+#[test]
 fn no_more_run_at_once_than_may_and_the_others_follow_in_their_order() {
     let tokenizer = tokenizer("llama");
     let options = Options { n_ctx: Some(64), cache: Some(512), sequences: 2, ..Options::DEFAULT };

@@ -18,6 +18,8 @@ type Shape = (&'static str, &'static str, &'static [(&'static str, &'static str)
 const TOLD: &[Shape] = &[
     ("web/bindings/src/header.rs", "Info", &[(TYPES, "ModelInfo")]),
     ("web/bindings/src/engine.rs", "Stats", &[(TYPES, "EngineStats")]),
+    ("web/bindings/src/engine.rs", "Held", &[(TYPES, "Held")]),
+    ("web/bindings/src/generate.rs", "News", &[(BINDINGS, "News")]),
     ("web/bindings/src/value.rs", "Problem", &[("web/src/shared/errors.ts", "ErrorData")]),
     ("crate/backend/mod.rs", "Counters", &[(TYPES, "Counters")]),
     ("crate/backend/mod.rs", "Memory", &[(TYPES, "Memory")]),

@@ -19,7 +19,7 @@ impl Sha256 {
     }
 
     /// The digest of all that came, in hexadecimal digits. It starts anew after that.
-    pub fn finish(&mut self) -> String {
-        self.0.finalize_reset().iter().map(|byte| format!("{byte:02x}")).collect()
+    pub fn finish(&mut self) -> JsValue {
+        self.0.finalize_reset().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
     }
 }

@@ -1,11 +1,10 @@
 //! One model on one backend: first it takes weights, then it runs.
 
-use js_sys::Float32Array;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, Clock, Target, WebGpu};
 use pagelm::backend::{Activations, Backend, Counters, KvType, Memory};
 use pagelm::engine::choose::{BackendName, Kernels};
-use pagelm::engine::{Generation, Model, Options, Session};
+use pagelm::engine::{self, Batch, Model, Options};
 use pagelm::gguf::Gguf;
 use pagelm::graph::WeightId;
 use pagelm::text::{ChatTemplate, Tokenizer};
@@ -14,6 +13,7 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use crate::options::{EngineOptions, ProfileOptions};
+use crate::sessions::Sessions;
 use crate::threads::{cpu, running};
 use crate::value::{from_js, thrown, to_js};
 
@@ -29,14 +29,24 @@ pub struct Engine {
     /// An error here matters only to callers that use text.
     tokenizer: Result<Tokenizer>,
     pub(crate) template: Result<ChatTemplate>,
-    generation: Option<Generation>,
+    /// How many generations run at once.
+    sequences: usize,
+    /// The most tokens of a proposal.
+    pub(crate) drafts: usize,
 }
 
 enum State {
     Loading(Box<Model>, Device),
-    Ready(Session),
+    Ready(Ready),
     /// Between the two, or after loading failed.
     Failed,
+}
+
+/// A model with all its weights, and what it runs.
+pub(crate) struct Ready {
+    pub engine: engine::Engine,
+    pub batch: Batch,
+    pub sessions: Sessions,
 }
 
 enum Device {
@@ -96,7 +106,8 @@ impl Engine {
             copied: 0,
             tokenizer: Tokenizer::from_gguf(&gguf.meta),
             template: ChatTemplate::from_gguf(&gguf.meta),
-            generation: None,
+            sequences: options.sequences,
+            drafts: options.drafts,
         })
     }
 
@@ -111,18 +122,17 @@ impl Engine {
         self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))
     }
 
-    fn session(&mut self) -> Result<&mut Session, JsValue> {
+    pub(crate) fn ready(&mut self) -> Result<&mut Ready, JsValue> {
         match &mut self.state {
-            State::Ready(session) => Ok(session),
+            State::Ready(ready) => Ok(ready),
             _ => Err(wrong_state("the weights are not complete")),
         }
     }
 
-    /// The parts that a generation needs at once.
-    pub(crate) fn parts(&mut self) -> Result<(&mut Session, &Tokenizer, &mut Option<Generation>), JsValue> {
-        let State::Ready(session) = &mut self.state else { return Err(wrong_state("the weights are not complete")) };
-        let tokenizer = self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))?;
-        Ok((session, tokenizer, &mut self.generation))
+    /// The parts that generations need at once.
+    pub(crate) fn parts(&mut self) -> Result<(&mut Ready, &Tokenizer), JsValue> {
+        let State::Ready(ready) = &mut self.state else { return Err(wrong_state("the weights are not complete")) };
+        Ok((ready, self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))?))
     }
 }
 
@@ -194,64 +204,58 @@ impl Engine {
             Device::Cpu(b) => b,
             Device::Gpu(b) => b,
         };
-        self.state = State::Ready(model.finish(backend).map_err(thrown)?);
+        let engine = model.finish(backend).map_err(thrown)?.into_engine();
+        self.state = State::Ready(Ready { engine, batch: Batch::new(self.sequences), sessions: Sessions::default() });
         Ok(())
     }
 }
 
-/// Running, step by step.
+/// What there is beside generations and sessions.
 #[wasm_bindgen]
 impl Engine {
-    /// Appends tokens and returns the logits after the last.
-    pub async fn prefill(&mut self, ids: Vec<u32>) -> Result<Float32Array, JsValue> {
-        Ok(Float32Array::from(&*self.session()?.prefill(&ids).await.map_err(thrown)?))
-    }
-
-    pub async fn decode(&mut self, id: u32) -> Result<Float32Array, JsValue> {
-        Ok(Float32Array::from(&*self.session()?.decode(id).await.map_err(thrown)?))
-    }
-
-    /// The logits of the token after `next`, by the block for multi-token prediction. The cache stays as it is.
-    pub async fn mtp(&mut self, next: u32) -> Result<Float32Array, JsValue> {
-        Ok(Float32Array::from(&*self.session()?.mtp(next).await.map_err(thrown)?))
-    }
-
     /// What a decoded token costs after `depth` others, kernel by kernel, the mean of `reps`. On a GPU with a clock.
     pub async fn profile(&mut self, options: JsValue) -> Result<JsValue, JsValue> {
         let ProfileOptions { depth, reps } = from_js("options", &options)?;
-        to_js(&self.session()?.profile(depth, reps).await.map_err(thrown)?)
-    }
-
-    /// Makes going back to the present position cheap.
-    pub fn checkpoint(&mut self) -> Result<(), JsValue> {
-        self.session()?.checkpoint().map_err(thrown)
-    }
-
-    /// Forgets all tokens after the first `n`.
-    pub fn rollback(&mut self, n: usize) -> Result<(), JsValue> {
-        self.session()?.rollback(n).map_err(thrown)
+        let Ready { engine, batch, sessions, .. } = self.ready()?;
+        if !(batch.is_empty() && sessions.is_empty()) {
+            return Err(wrong_state("generations or sessions use the cache; profile once they have ended"));
+        }
+        engine.forget_idle();
+        to_js(&engine.profile(depth, reps).await.map_err(thrown)?)
     }
 
     pub fn tokenize(&self, text: &str, options: &JsValue) -> Result<Vec<u32>, JsValue> {
         self.tokenizer()?.encode(text, from_js("options", options)?).map_err(thrown)
     }
 
-    pub fn detokenize(&self, ids: Vec<u32>, show_special: bool) -> Result<String, JsValue> {
-        Ok(String::from_utf8_lossy(&self.tokenizer()?.decode(&ids, show_special)).into_owned())
+    pub fn detokenize(&self, ids: Vec<u32>, show_special: bool) -> Result<JsValue, JsValue> {
+        Ok(String::from_utf8_lossy(&self.tokenizer()?.decode(&ids, show_special)).as_ref().into())
     }
 
     /// What the engine is and what it did: counters are deterministic, so tests assert on them.
     pub fn stats(&mut self) -> Result<JsValue, JsValue> {
-        let (backend, context_length, weight_bytes_copied) = (self.backend, self.n_ctx, self.copied);
-        let device: &dyn Backend = match &mut self.state {
-            State::Ready(session) => session.backend(),
-            State::Loading(_, device) => device.backend(),
+        let (backend, context_length, sequences) = (self.backend, self.n_ctx, self.sequences);
+        let (device, held): (&dyn Backend, _) = match &mut self.state {
+            State::Ready(Ready { engine, .. }) => (engine.backend(), engine.held()),
+            State::Loading(_, device) => (device.backend(), Default::default()),
             State::Failed => return Err(wrong_state("loading failed")),
         };
         let (counters, memory, wasm_bytes) = (device.counters(), device.memory(), wasm_bytes());
         let adapter = self.adapter.as_ref();
-        let threads = running();
-        to_js(&Stats { backend, adapter, context_length, threads, counters, memory, weight_bytes_copied, wasm_bytes })
+        let (threads, weight_bytes_copied) = (running(), self.copied);
+        let held = Held { blocks: held.0.iter().sum(), states: held.1 };
+        to_js(&Stats {
+            backend,
+            adapter,
+            context_length,
+            sequences,
+            threads,
+            counters,
+            memory,
+            held,
+            weight_bytes_copied,
+            wasm_bytes,
+        })
     }
 }
 
@@ -281,14 +285,23 @@ struct Stats<'a> {
     backend: &'static str,
     adapter: Option<&'a webgpu::AdapterInfo>,
     context_length: usize,
+    sequences: usize,
     /// Threads that compute now.
     threads: usize,
     counters: Counters,
     memory: Memory,
+    held: Held,
     /// Bytes of weights that came through this module's memory: nearly none on a GPU.
     weight_bytes_copied: u64,
     /// Bytes of this module's memory. It never shrinks, so this is the peak too.
     wasm_bytes: u64,
+}
+
+/// Parts of the cache that sequences hold, idle ones too.
+#[derive(Serialize)]
+struct Held {
+    blocks: usize,
+    states: usize,
 }
 
 /// Bytes of this module's memory.
@@ -296,7 +309,7 @@ fn wasm_bytes() -> u64 {
     core::arch::wasm32::memory_size(0) as u64 * 65536
 }
 
-fn wrong_state(detail: &str) -> JsValue {
+pub(crate) fn wrong_state(detail: &str) -> JsValue {
     thrown(Error::new(ErrorKind::InvalidState, detail))
 }
 

@@ -1,20 +1,21 @@
 //! Chat prompts and the generation loop.
 
-use pagelm::engine::{GenerateParams, Generation};
+use pagelm::engine::{Event, GenerateParams};
 use pagelm::text::template::{DateTime, TemplateValue, parse_json};
 use pagelm::text::{ChatTemplate, RenderOptions, Tokenizer, chat_prompt, chat_text, chat_variables};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use wasm_bindgen::prelude::*;
 
-use crate::engine::Engine;
-use crate::value::{from_js, thrown, to_js};
+use crate::engine::{Engine, Ready};
+use crate::value::{Problem, from_js, thrown, to_js};
 use crate::{now_ms, options};
 
 #[wasm_bindgen]
 impl Engine {
     /// The text of a conversation by the template of the model, up to the start of an answer.
-    pub fn render(&self, chat: &JsValue) -> Result<String, JsValue> {
-        self.chat(chat_text, chat)
+    pub fn render(&self, chat: &JsValue) -> Result<JsValue, JsValue> {
+        self.chat(chat_text, chat).map(JsValue::from)
     }
 
     /// The tokens of a conversation, for the same.
@@ -23,27 +24,49 @@ impl Engine {
         self.chat(chat_prompt, chat)
     }
 
-    /// Starts to generate after a prompt. What another generation left half done is dropped.
-    pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue) -> Result<(), JsValue> {
-        let params: GenerateParams = from_js("parameters", params)?;
-        let (session, tokenizer, generation) = self.parts()?;
-        *generation = None;
-        *generation = Some(Generation::new(session, tokenizer, &ids, params, now_ms()).map_err(thrown)?);
-        Ok(())
+    /// Adds a generation after a prompt to those that run, and returns its number. It goes on from what the cache has of
+    /// the prompt, in sessions too.
+    pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue) -> Result<u32, JsValue> {
+        let mut params: GenerateParams = from_js("parameters", params)?;
+        // Rows of logits that are there for other sequences are none for proposals.
+        if let Some(speculate) = &mut params.speculate {
+            speculate.max_draft.get_or_insert(self.drafts);
+        }
+        let (Ready { engine, batch, sessions }, tokenizer) = self.parts()?;
+        let id = batch.add_beside(sessions.sequences(), engine, tokenizer, &ids, params, now_ms());
+        id.map(|id| id as u32).map_err(thrown)
     }
 
-    /// One step: a chunk of the prompt or a token. Undefined once the generation is over.
-    pub async fn next(&mut self) -> Result<JsValue, JsValue> {
-        let (session, tokenizer, generation) = self.parts()?;
-        let Some(running) = generation else { return Ok(JsValue::UNDEFINED) };
-        match running.next(session, tokenizer, &now_ms).await.map_err(thrown)? {
-            Some(event) => to_js(&event),
-            None => {
-                *generation = None;
-                Ok(JsValue::UNDEFINED)
-            }
-        }
+    /// One step of the generations with these numbers: what it brought to which of them. Nothing if none can run.
+    pub async fn next(&mut self, wanted: Vec<u32>) -> Result<JsValue, JsValue> {
+        let (Ready { engine, batch, .. }, tokenizer) = self.parts()?;
+        batch.pause(|id| !wanted.contains(&(id as u32)));
+        let events = match batch.next(engine, tokenizer, &now_ms).await {
+            Ok(events) => events,
+            // A step that fails is that of all.
+            Err(e) => batch.clear(engine).into_iter().map(|id| (id, Err(e.clone()))).collect(),
+        };
+        let news = events.iter().map(|(id, result)| match result {
+            Ok(event) => News { id: *id, piece: Some(event), error: None },
+            Err(e) => News { id: *id, piece: None, error: Some(e.into()) },
+        });
+        to_js(&news.collect::<Vec<_>>())
     }
+
+    /// Ends a generation, if it still runs.
+    pub fn stop(&mut self, id: u32) -> Result<(), JsValue> {
+        let (Ready { engine, batch, .. }, _) = self.parts()?;
+        batch.stop(engine, id.into());
+        Ok(())
+    }
+}
+
+/// What a step brought to a generation.
+#[derive(Serialize)]
+struct News<'a> {
+    id: u64,
+    piece: Option<&'a Event>,
+    error: Option<Problem>,
 }
 
 type Chat<T> = fn(&ChatTemplate, &Tokenizer, &TemplateValue, RenderOptions) -> pagelm::Result<T>;

@@ -8,6 +8,7 @@ mod engine;
 mod generate;
 mod header;
 mod options;
+mod sessions;
 mod threads;
 mod value;
 

@@ -6,6 +6,10 @@ use pagelm::engine::choose::{BackendName, Kernels};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// Generations that run at once. A page mostly has one conversation, and something short beside it; each more may hold
+/// three recurrent states and the blocks of a window for itself.
+const SEQUENCES: usize = 2;
+
 /// How a model shall run. `Header::info` heeds those that decide whether it can.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -18,6 +22,8 @@ pub struct EngineOptions {
     pub context_length: Option<usize>,
     pub mtp: bool,
     pub cache_tokens: Option<usize>,
+    /// `SEQUENCES` where it is not given.
+    pub sequences: Option<usize>,
     pub drafts: usize,
     pub allow_unknown: bool,
     pub memory_limit: Option<u64>,
@@ -35,7 +41,8 @@ impl EngineOptions {
     /// Those that hold on every backend.
     pub fn model(&self) -> Options {
         let Self { context_length: n_ctx, mtp, cache_tokens: cache, drafts, allow_unknown, .. } = *self;
-        Options { n_ctx, mtp, cache, drafts, allow_unknown, ..Options::default() }
+        let sequences = self.sequences.unwrap_or(SEQUENCES);
+        Options { n_ctx, mtp, cache, sequences, drafts, allow_unknown, ..Options::default() }
     }
 }
 

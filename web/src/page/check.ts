@@ -116,35 +116,23 @@ export function shown(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
-/** Names that differ in more than this fraction are unrelated. */
-const FAR = 0.34;
+/** Names that share fewer of their pairs of letters are unrelated. */
+const ALIKE = 0.4;
 
 /** The name that was probably meant. */
 function nearest(name: string, names: string[]): string | undefined {
-  const plain = (s: string) => s.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
-  const wanted = plain(name.slice(0, 64));
-  const far = names.map((n) => {
-    const other = plain(n);
-    const share = distance(wanted, other) / Math.max(wanted.length, other.length);
-    const start = Math.min(wanted.length, other.length) >= 3 && (other.startsWith(wanted) || wanted.startsWith(other));
-    return start ? Math.min(share, FAR) : share;
+  const wanted = pairs(name.slice(0, 64));
+  const alike = names.map((n) => {
+    const other = pairs(n);
+    const both = [...other].filter((pair) => wanted.has(pair));
+    return (2 * both.length) / (wanted.size + other.size);
   });
-  const least = Math.min(...far);
-  return least <= FAR ? names[far.indexOf(least)] : undefined;
+  const most = Math.max(...alike);
+  return most >= ALIKE ? names[alike.indexOf(most)] : undefined;
 }
 
-/** The edit distance of two words: letters to change, add, remove or swap with the next one. */
-function distance(a: string, b: string): number {
-  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
-  const at = (i: number, j: number) => rows[i]![j]!;
-  for (let i = 1; i <= a.length; i++) {
-    rows.push([i]);
-    for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1] ? 0 : 1;
-      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
-      const swap = swapped ? at(i - 2, j - 2) + 1 : Number.POSITIVE_INFINITY;
-      rows[i]!.push(Math.min(at(i - 1, j) + 1, at(i, j - 1) + 1, at(i - 1, j - 1) + same, swap));
-    }
-  }
-  return at(a.length, b.length);
+/** The pairs of letters that follow each other, whatever their case and what is between them. */
+function pairs(name: string): Set<string> {
+  const letters = name.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
+  return new Set(Array.from(letters, (_, i) => letters.slice(i, i + 2)));
 }

@@ -1,7 +1,7 @@
 // The page's API: an engine with one model, and sessions on it.
 
 import { PagelmError } from "../shared/errors.ts";
-import type { WasmOptions, WireModel, WireOptions, WireSource } from "../shared/protocol.ts";
+import type { Op, Operations, WasmOptions, WireModel, WireOptions, WireSource } from "../shared/protocol.ts";
 import type {
   AssetOptions,
   CanRunOptions,
@@ -15,13 +15,23 @@ import type {
   ModelRef,
   Piece,
   Profile,
+  SessionOptions,
   SourceOptions,
 } from "../shared/types.ts";
 import { chooseBuilds } from "./builds.ts";
 import { address, boolean, given, ids, integer, isObject, must, string } from "./check.ts";
 import { Client } from "./client.ts";
 import { Completions } from "./openai.ts";
-import { canRunOptions, checkMessages, checkModel, engineOptions, generateParams, isBlob, isFolder } from "./params.ts";
+import {
+  canRunOptions,
+  checkMessages,
+  checkModel,
+  engineOptions,
+  generateParams,
+  isBlob,
+  isFolder,
+  sessionOptions,
+} from "./params.ts";
 import { Script } from "./script.ts";
 import { generate, wireParams } from "./stream.ts";
 import { Workers } from "./workers.ts";
@@ -93,7 +103,7 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
   }
 }
 
-/** One model in one worker. One generation runs at a time; others wait for it. */
+/** One model in one worker. Its generations and sessions share the cache and run side by side. */
 export class Engine {
   readonly info: EngineInfo;
   readonly chat: { readonly completions: Completions };
@@ -151,22 +161,22 @@ export class Engine {
   async render(messages: Message[], tools?: unknown[], chatTemplateKwargs?: Record<string, unknown>): Promise<string> {
     if (tools) must("a list", Array.isArray)(tools, "tools");
     if (chatTemplateKwargs) must("an object", isObject)(chatTemplateKwargs, "chatTemplateKwargs");
-    return this.#client.call("render", {
-      messages: checkMessages(messages),
-      ...(tools && { tools }),
-      ...(chatTemplateKwargs && { variables: chatTemplateKwargs }),
-    });
+    const chat = { messages: checkMessages(messages), tools, variables: chatTemplateKwargs };
+    return this.#client.call("render", { chat });
   }
 
-  /** Opens step-level work. Until it is closed the engine generates nothing else: they share the cache. */
-  async session(): Promise<Session> {
-    await this.#client.call("openSession", {});
-    return Session.over(this.#client);
+  /** Opens step-level work on tokens of its own, beside generations and other sessions. */
+  async session(options: SessionOptions = {}): Promise<Session> {
+    const { restore } = sessionOptions(options);
+    if (!restore) return Session.over(this.#client, await this.#client.call("openSession", {}));
+    const snapshot = isBlob(restore) ? restore : await new Response(restore as BodyInit).blob();
+    return Session.over(this.#client, await this.#client.call("restore", { snapshot }));
   }
 
   /**
    * How long each kernel of a decoded token takes after `depth` others, the mean of `reps`: on WebGPU, if the browser
-   * has timestamps. Browsers round them; more repetitions compensate for that. The cache is empty afterwards.
+   * has timestamps. Browsers round them; more repetitions compensate for that. The cache is empty afterwards, so
+   * it is refused while generations run or sessions are open.
    */
   async profile(options: { depth?: number; reps?: number } = {}): Promise<Profile> {
     return this.#client.call("profile", {
@@ -200,18 +210,20 @@ export class Engine {
   }
 }
 
-/** Step-level work on an engine's cache. */
+/** Step-level work on tokens whose part of the cache it holds until it is closed. */
 export class Session {
   #client: Client;
+  #id: number;
   #closed = false;
 
-  private constructor(client: Client) {
+  private constructor(client: Client, id: number) {
     this.#client = client;
+    this.#id = id;
   }
 
   /** @internal */
-  static over(client: Client): Session {
-    return new Session(client);
+  static over(client: Client, id: number): Session {
+    return new Session(client, id);
   }
 
   /** Appends tokens and returns the logits after the last. */
@@ -223,7 +235,7 @@ export class Session {
   /** Appends one token and returns the logits after it. */
   async decode(token: number): Promise<Float32Array> {
     integer(0)(token, "token");
-    return this.#call("decode", { token });
+    return this.prefill([token]);
   }
 
   /**
@@ -239,26 +251,36 @@ export class Session {
    * Makes it cheap to roll back to the present length, until the next checkpoint. Only models with recurrent states
    * need it: without one they run all their tokens again.
    */
-  async checkpoint(): Promise<void> {
-    await this.#call("checkpoint", {});
+  checkpoint(): Promise<void> {
+    return this.#call("checkpoint", {});
   }
 
   /** Forgets all tokens after the first `length`. */
   async rollback(length: number): Promise<void> {
     integer(0)(length, "length");
-    await this.#call("rollback", { length });
+    return this.#call("rollback", { length });
+  }
+
+  /** Another session with the same tokens. They share the cache until one of them changes it. */
+  async fork(): Promise<Session> {
+    return Session.over(this.#client, await this.#call("openSession", { fork: this.#id }));
+  }
+
+  /** All that `engine.session({ restore })` needs to go on from here, also after the page was closed. */
+  snapshot(): Promise<Blob> {
+    return this.#call("snapshot", {});
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    if (!this.#client.ended) await this.#client.call("closeSession", {});
+    if (!this.#client.ended) await this.#client.call("closeSession", { session: this.#id });
   }
 
-  #call: Client["call"] = (op, input) => {
+  #call<K extends Op>(op: K, input: Omit<Operations[K]["in"], "session">): Promise<Operations[K]["out"]> {
     if (this.#closed) return Promise.reject(new PagelmError("invalid-state", "the session is closed"));
-    return this.#client.call(op, input);
-  };
+    return this.#client.call(op, { session: this.#id, ...input } as Operations[K]["in"]);
+  }
 }
 
 /** @internal */

@@ -34,7 +34,6 @@ export interface ChatSampling {
  * works, and any other value is refused.
  */
 export interface OpenAIDefaults {
-  n?: 1 | null;
   tools?: never[] | null;
   tool_choice?: "none" | "auto" | null;
   parallel_tool_calls?: boolean | null;
@@ -66,6 +65,8 @@ export interface ChatParams extends ChatSampling, OpenAIDefaults {
   stream_options?: { include_usage?: boolean | null; include_obfuscation?: false | null } | null;
   max_tokens?: number | null;
   max_completion_tokens?: number | null;
+  /** How many answers; the prompt is read once. Answer `i` has the seed `seed + i`. */
+  n?: number | null;
   stop?: string | string[] | null;
   /** Not part of OpenAI's API: variables of the model's chat template, such as `{ enable_thinking: false }`. */
   chat_template_kwargs?: Record<string, unknown> | null;
@@ -80,6 +81,7 @@ export interface RequestOptions {
   signal?: AbortSignal | null;
 }
 
+/** Of all answers: their prompt counts once. */
 export interface ChatUsage {
   prompt_tokens: number;
   completion_tokens: number;

@@ -9,6 +9,7 @@ import type {
   Message,
   ModelRef,
   SamplingParams,
+  SessionOptions,
   SourceOptions,
 } from "../shared/types.ts";
 import {
@@ -76,6 +77,9 @@ const SOURCE: Fields<SourceOptions> = {
   hub: url,
 };
 
+/** A step has a row for each. */
+const SEQUENCES = integer(1, 8);
+
 const ENGINE: Fields<EngineOptions> = {
   model,
   backend: oneOf(["auto", "webgpu", "cpu", "reference"]),
@@ -84,6 +88,7 @@ const ENGINE: Fields<EngineOptions> = {
   threads: integer(1),
   mtp: boolean,
   cacheTokens: integer(1),
+  sequences: SEQUENCES,
   drafts: integer(0, 7),
   memoryLimit: integer(0, Number.MAX_SAFE_INTEGER),
   kvType: oneOf(["f32", "f16", "q8_0"]),
@@ -106,6 +111,7 @@ const KERNELS = oneOf(["hardware", "software"]);
 
 const CAN_RUN: Fields<CanRunOptions> = {
   contextLength: integer(1),
+  sequences: SEQUENCES,
   allowUnknown: boolean,
   signal,
   ...SOURCE,
@@ -158,7 +164,6 @@ const NO_LOGPROBS = "log probabilities are not given yet";
 
 /** Parameters of OpenAI for which only one value is supported, or that are notes to its servers. */
 const DEFAULTS: Fields<OpenAIDefaults> = {
-  n: oneOf([1], "there is one answer at a time"),
   tools: empty(NO_TOOLS),
   tool_choice: oneOf(["none", "auto"], NO_TOOLS),
   parallel_tool_calls: boolean,
@@ -202,6 +207,12 @@ const GENERATE: Fields<GenerateParams> = {
   signal,
 };
 
+const SESSION: Fields<SessionOptions> = {
+  restore: must("a Blob, a Uint8Array or a ReadableStream", (v) =>
+    ["Blob", "File", "Uint8Array", "ReadableStream"].some((name) => isA(name, v)),
+  ),
+};
+
 const ROLES = ["system", "developer", "user", "assistant", "tool"];
 
 const part: Check = (value, at) => {
@@ -234,6 +245,7 @@ const CHAT: Fields<ChatParams> = {
   max_tokens: integer(0),
   max_completion_tokens: integer(0),
   stop,
+  n: integer(1, 128),
   ...CHAT_SAMPLING,
   signal,
   onPrefill: callback,
@@ -248,6 +260,7 @@ export const canRunOptions = (v: CanRunOptions) => given(CAN_RUN, v) as CanRunOp
 export const downloadOptions = (v: DownloadOptions) => given(DOWNLOAD, v) as DownloadOptions;
 export const assetOptions = (v: AssetOptions) => given(ASSETS, v) as AssetOptions;
 export const checkModel = (v: ModelRef) => model(v, "model");
+export const sessionOptions = (v: SessionOptions) => given(SESSION, v) as SessionOptions;
 export const generateParams = (v: GenerateParams) => given(GENERATE, v) as GenerateParams;
 
 export function chatParams(v: ChatParams, options: RequestOptions = {}): ChatParams {

@@ -1,4 +1,4 @@
-// A running generation as an async iterator. The worker may be some pieces ahead; a consumer that stops taking them
+// Running generations as an async iterator. The worker may be some pieces ahead; a consumer that stops taking them
 // pauses the engine, and one that leaves the loop ends the generation.
 
 import type { PagelmError } from "../shared/errors.ts";
@@ -9,22 +9,24 @@ import type { Client } from "./client.ts";
 /** How many pieces the worker may be ahead. */
 const AHEAD = 32;
 
-/** Starts when it is first iterated. */
-export async function* generate(
+/** One generation for each of the parameters, each piece with the index of its own. Starts when it is first iterated. */
+export async function* generateAll(
   client: Client,
   prompt: Prompt,
-  params: WireParams,
+  all: WireParams[],
   signal: AbortSignal | null | undefined,
-): AsyncGenerator<Piece, void, void> {
-  const queue: Piece[] = [];
+): AsyncGenerator<[index: number, piece: Piece], void, void> {
+  const queue: [number, Piece][] = [];
   let state: "running" | "done" | { error: PagelmError } = "running";
   let wake: (() => void) | null = null;
-  const onPiece = (piece: Piece) => {
-    queue.push(piece);
-    wake?.();
-  };
-  const request = client.start("generate", { prompt, params, credit: AHEAD }, { signal, onPiece });
-  request.result
+  const requests = all.map((params, index) => {
+    const onPiece = (piece: Piece) => {
+      queue.push([index, piece]);
+      wake?.();
+    };
+    return { taken: 0, ...client.start("generate", { prompt, params, credit: AHEAD }, { signal, onPiece }) };
+  });
+  Promise.all(requests.map(({ result }) => result))
     .then(
       () => {
         state = "done";
@@ -34,15 +36,15 @@ export async function* generate(
       },
     )
     .finally(() => wake?.());
-  let taken = 0;
   try {
     for (;;) {
       // After an abort the remaining pieces are dropped.
       if (signal?.aborted) queue.length = 0;
-      const piece = queue.shift();
-      if (piece) {
-        if (++taken % (AHEAD / 2) === 0) request.credit(AHEAD / 2);
-        yield piece;
+      const next = queue.shift();
+      if (next) {
+        const request = requests[next[0]]!;
+        if (++request.taken % (AHEAD / 2) === 0) request.credit(AHEAD / 2);
+        yield next;
         continue;
       }
       const now = state as "running" | "done" | { error: PagelmError };
@@ -53,8 +55,18 @@ export async function* generate(
       });
     }
   } finally {
-    request.abort();
+    for (const request of requests) request.abort();
   }
+}
+
+/** One generation alone. */
+export async function* generate(
+  client: Client,
+  prompt: Prompt,
+  params: WireParams,
+  signal: AbortSignal | null | undefined,
+): AsyncGenerator<Piece, void, void> {
+  for await (const [, piece] of generateAll(client, prompt, [params], signal)) yield piece;
 }
 
 /** Parameters in the engine's form: without undefined or null, and always with a seed. */

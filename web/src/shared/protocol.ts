@@ -35,11 +35,11 @@ export type WireSampler = { [K in keyof Omit<SamplingParams, "logitBias">]?: Non
 /** A conversation, and the other inputs of its template. */
 export interface Chat {
   messages: Message[];
-  tools?: unknown[];
-  variables?: Record<string, unknown>;
+  tools?: unknown[] | undefined;
+  variables?: Record<string, unknown> | undefined;
 }
 
-export type Prompt = Chat | { text: string } | { ids: Uint32Array };
+export type Prompt = { chat: Chat } | { text: string } | { ids: Uint32Array };
 
 /** Which module to load, from where, and for how many threads. */
 export interface WasmOptions {
@@ -105,17 +105,19 @@ export interface Operations {
   removeModel: { in: { model: string }; out: number; piece: never };
   modelFiles: { in: { model: string }; out: File[]; piece: never };
   generate: { in: { prompt: Prompt; params: WireParams; credit: number }; out: null; piece: Piece };
-  openSession: { in: object; out: null; piece: never };
-  closeSession: { in: object; out: null; piece: never };
-  prefill: { in: { ids: Uint32Array }; out: Float32Array; piece: never };
-  decode: { in: { token: number }; out: Float32Array; piece: never };
-  mtp: { in: { next: number }; out: Float32Array; piece: never };
+  /** The number of the session. */
+  openSession: { in: { fork?: number }; out: number; piece: never };
+  restore: { in: { snapshot: Blob }; out: number; piece: never };
+  snapshot: { in: { session: number }; out: Blob; piece: never };
+  closeSession: { in: { session: number }; out: undefined; piece: never };
+  prefill: { in: { session: number; ids: Uint32Array }; out: Float32Array; piece: never };
+  mtp: { in: { session: number; next: number }; out: Float32Array; piece: never };
+  checkpoint: { in: { session: number }; out: undefined; piece: never };
+  rollback: { in: { session: number; length: number }; out: undefined; piece: never };
   profile: { in: { depth: number; reps: number }; out: Profile; piece: never };
-  checkpoint: { in: object; out: null; piece: never };
-  rollback: { in: { length: number }; out: null; piece: never };
   tokenize: { in: { text: string; options: TokenizeOptions }; out: Uint32Array; piece: never };
   detokenize: { in: { ids: Uint32Array; showSpecial: boolean }; out: string; piece: never };
-  render: { in: Chat; out: string; piece: never };
+  render: { in: { chat: Chat }; out: string; piece: never };
   stats: { in: object; out: EngineStats; piece: never };
   shaders: { in: { wasm: WasmOptions }; out: [name: string, text: string][]; piece: never };
 }

@@ -125,10 +125,15 @@ export interface ModelOptions {
    */
   memoryLimit?: number;
   /**
-   * Positions of the cache, of all conversations together: at least `contextLength`, which is the default. With more, a conversation that was
-   * left is gone on with without reading its prompt again.
+   * Positions of the cache, of all conversations together: at least `contextLength`, which is the default. With more, a
+   * conversation that was left is gone on with without reading its prompt again.
    */
   cacheTokens?: number;
+  /**
+   * How many generations run at once, 2 by default; more than that wait for their turn. All share the positions of the
+   * cache, and each may hold blocks of a window or recurrent states for itself, which count as memory.
+   */
+  sequences?: number;
   /** The most tokens that `speculate` may propose at once; 0, the default, is none. */
   drafts?: number;
   /** Type of the KV cache, `f16` by default: `q8_0` takes about half as much memory, `f32` twice as much. */
@@ -138,7 +143,7 @@ export interface ModelOptions {
 export interface CanRunOptions
   extends AssetOptions,
     SourceOptions,
-    Pick<ModelOptions, "contextLength" | "allowUnknown"> {
+    Pick<ModelOptions, "contextLength" | "sequences" | "allowUnknown"> {
   signal?: AbortSignal;
 }
 
@@ -245,10 +250,13 @@ export interface EngineStats {
   backend: BackendName;
   adapter: AdapterInfo | null;
   contextLength: number;
+  /** How many generations run at once. */
+  sequences: number;
   /** Threads that compute: the engine's own and, on the CPU, those that joined it. */
   threads: number;
   counters: Counters;
   memory: Memory;
+  held: Held;
   /** Bytes of weights that passed through the memory of the wasm module: nearly none on WebGPU. */
   weightBytesCopied: number;
   /** Bytes of the wasm module's memory, which on the CPU includes weights and cache. It never shrinks. */
@@ -267,6 +275,14 @@ export interface Counters {
   bindGroups: number;
   /** The most steps that were in flight at once. */
   inFlight: number;
+}
+
+/** Parts of the cache that conversations and sessions hold, those too that a later prompt may go on from. */
+export interface Held {
+  /** Of 64 positions. */
+  blocks: number;
+  /** Recurrent states. */
+  states: number;
 }
 
 /** Bytes. */
@@ -392,3 +408,8 @@ export type Piece =
   | { kind: "prefill"; done: number; total: number }
   | { kind: "token"; id: number; text: string; logprobs?: Logprobs }
   | { kind: "done"; text: string; reason: StopReason; usage: GenerateUsage };
+
+export interface SessionOptions {
+  /** A snapshot, of a session with the same model, backend and type of cache; others are refused (`bad-snapshot`). */
+  restore?: Blob | Uint8Array | ReadableStream<Uint8Array>;
+}

@@ -59,6 +59,13 @@ export interface BytesTarget {
   weightOffset: number;
 }
 
+/** What a step brought to a generation: one of the two. */
+export interface News {
+  id: number;
+  piece: Piece | null;
+  error: ErrorData | null;
+}
+
 export interface Header {
   push(bytes: Uint8Array): boolean;
   part(): number;
@@ -81,18 +88,22 @@ export interface Engine {
   queue(): GPUQueue | null;
   check(): void;
   finish(): void;
-  prefill(ids: Uint32Array): Promise<Float32Array>;
-  decode(id: number): Promise<Float32Array>;
-  mtp(next: number): Promise<Float32Array>;
+  openSession(fork?: number): number;
+  restoreSession(read: (start: number, end: number) => Uint8Array): number;
+  saveSession(session: number, write: (bytes: Uint8Array<ArrayBuffer>) => void): Promise<void>;
+  closeSession(session: number): void;
+  prefill(session: number, ids: Uint32Array): Promise<Float32Array>;
+  mtp(session: number, next: number): Promise<Float32Array>;
+  checkpoint(session: number): void;
+  rollback(session: number, length: number): void;
   profile(options: ProfileOptions): Promise<Profile>;
-  checkpoint(): void;
-  rollback(length: number): void;
   tokenize(text: string, options: TokenizeOptions): Uint32Array;
   detokenize(ids: Uint32Array, showSpecial: boolean): string;
   render(chat: Chat): string;
   chatIds(chat: Chat): Uint32Array;
-  generate(ids: Uint32Array, params: WireParams): void;
-  next(): Promise<Piece | undefined>;
+  generate(ids: Uint32Array, params: WireParams): number;
+  next(wanted: Uint32Array): Promise<News[]>;
+  stop(generation: number): void;
   stats(): EngineStats;
   free(): void;
 }

@@ -1,10 +1,11 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
 import type { Builds, Engine } from "#bindings";
-import { PagelmError } from "../shared/errors.ts";
-import type { Chat, Operations, Prompt, Request, WasmOptions } from "../shared/protocol.ts";
+import { abortError, PagelmError } from "../shared/errors.ts";
+import type { Operations, Prompt, Request, WasmOptions } from "../shared/protocol.ts";
 import type { EngineInfo, FileSampling } from "../shared/types.ts";
 import { download } from "./download.ts";
 import { modelFiles, removeModel, storedModels } from "./files.ts";
+import { Lanes } from "./lanes.ts";
 import { inspect, load } from "./load.ts";
 import type { Task } from "./task.ts";
 import { type Started, startWasm } from "./wasm.ts";
@@ -17,15 +18,33 @@ export class Handlers {
   #started: Promise<Started> | null = null;
   #engine: Engine | null = null;
   #sampling: FileSampling = {};
-  #sessionOpen = false;
+  #last: Promise<unknown> = Promise.resolve();
+  #lanes = new Lanes((work) => this.#turn(work));
 
   constructor(builds: Builds, fatal: (message: string) => void) {
     this.#builds = builds;
     this.#fatal = fatal;
   }
 
-  /** Answers a request. It returns or throws; a trap of the wasm module also reports itself as fatal. */
+  /**
+   * Answers a request: those before it come first, but for generations, which run beside others. It returns or throws; a
+   * trap of the wasm module also reports itself as fatal.
+   */
   async run(r: Request, task: Task): Promise<unknown> {
+    const answer = await this.#turn(() => {
+      if (task.signal.aborted) throw abortError();
+      return this.#answer(r, task);
+    });
+    return r.op === "generate" ? this.#lanes.run(this.#ready, answer as number, task) : answer;
+  }
+
+  #turn<T>(work: () => T | Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  async #answer(r: Request, task: Task): Promise<unknown> {
     switch (r.op) {
       case "load":
         return this.#load(r, task);
@@ -42,36 +61,31 @@ export class Handlers {
       case "shaders":
         return (await this.#start(r.wasm)).wasm.shaderSources();
       case "generate":
-        return this.#generate(r, task);
+        return this.#generate(r);
       case "openSession":
-        if (this.#sessionOpen) throw new PagelmError("invalid-state", "a session is already open; close it first");
-        this.#ready.rollback(0);
-        this.#sessionOpen = true;
-        return null;
+        return this.#ready.openSession(r.fork);
+      case "restore":
+        return this.#ready.restoreSession(reader(r.snapshot));
+      case "snapshot":
+        return this.#snapshot(r.session);
       case "closeSession":
-        this.#sessionOpen = false;
-        return null;
+        return this.#ready.closeSession(r.session);
       case "prefill":
-        return this.#ready.prefill(r.ids);
-      case "decode":
-        return this.#ready.decode(r.token);
+        return this.#ready.prefill(r.session, r.ids);
       case "mtp":
-        return this.#ready.mtp(r.next);
-      case "profile":
-        this.#free();
-        return this.#ready.profile({ depth: r.depth, reps: r.reps });
+        return this.#ready.mtp(r.session, r.next);
       case "checkpoint":
-        this.#ready.checkpoint();
-        return null;
+        return this.#ready.checkpoint(r.session);
       case "rollback":
-        this.#ready.rollback(r.length);
-        return null;
+        return this.#ready.rollback(r.session, r.length);
+      case "profile":
+        return this.#ready.profile({ depth: r.depth, reps: r.reps });
       case "tokenize":
         return this.#ready.tokenize(r.text, r.options);
       case "detokenize":
         return this.#ready.detokenize(r.ids, r.showSpecial);
       case "render":
-        return this.#ready.render(chatOf(r));
+        return this.#ready.render(r.chat);
       case "stats":
         return this.#ready.stats();
     }
@@ -108,47 +122,27 @@ export class Handlers {
     }
   }
 
-  async #generate(r: In<"generate">, task: Task): Promise<null> {
-    const engine = this.#ready;
-    this.#free();
+  /** Starts a generation: its number. */
+  #generate({ prompt, params }: In<"generate">): number {
     // Parameters that a caller leaves out are as the file recommends.
-    const sampler = { ...this.#sampling, ...r.params.sampler };
-    engine.generate(this.#promptIds(engine, r.prompt), { ...r.params, sampler });
-    for (;;) {
-      // Lets messages in: an abort, or more credit.
-      await yieldToEventLoop();
-      await task.spend();
-      const piece = await engine.next();
-      if (!piece) return null;
-      task.piece(piece);
-    }
+    const sampler = { ...this.#sampling, ...params.sampler };
+    return this.#ready.generate(this.#promptIds(this.#ready, prompt), { ...params, sampler });
   }
 
-  /** The cache belongs to a session while one is open. */
-  #free(): void {
-    if (!this.#sessionOpen) return;
-    throw new PagelmError("invalid-state", "a session is open and owns the cache; close it first");
+  /** The browser keeps each piece, so that none of it stays in memory. */
+  async #snapshot(session: number): Promise<Blob> {
+    const pieces: Blob[] = [];
+    await this.#ready.saveSession(session, (bytes) => pieces.push(new Blob([bytes])));
+    return new Blob(pieces);
   }
 
   #promptIds(engine: Engine, prompt: Prompt): Uint32Array {
     if ("ids" in prompt) return prompt.ids;
     if ("text" in prompt) return engine.tokenize(prompt.text, { addSpecial: true, parseSpecial: false });
-    return engine.chatIds(chatOf(prompt));
+    return engine.chatIds(prompt.chat);
   }
 }
 
-const chatOf = ({ messages, tools, variables }: Chat) => ({
-  messages,
-  ...(tools && { tools }),
-  ...(variables && { variables }),
-});
-
-const channel = new MessageChannel();
-
-/** Runs the worker's event loop once; timers would wait for milliseconds. */
-function yieldToEventLoop(): Promise<void> {
-  return new Promise((resolve) => {
-    channel.port1.onmessage = () => resolve();
-    channel.port2.postMessage(null);
-  });
-}
+/** Reads bytes of a blob when the engine asks for them. */
+const reader = (blob: Blob) => (start: number, end: number) =>
+  new Uint8Array(new FileReaderSync().readAsArrayBuffer(blob.slice(start, end)));

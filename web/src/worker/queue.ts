@@ -1,5 +1,5 @@
 /// <reference lib="webworker" />
-// The main loop of a worker: it owns the wasm module and the engine, and answers one request after another.
+// The main loop of a worker: it owns the wasm module and the engine, and answers requests.
 import type { Builds } from "#bindings";
 import { abortError, errorData } from "../shared/errors.ts";
 import type { Request, ToWorker } from "../shared/protocol.ts";
@@ -20,8 +20,6 @@ function fatal(message: string): void {
 export function serve(builds: Builds): void {
   const handlers = new Handlers(builds, fatal);
   const tasks = new Map<number, Task>();
-  let last: Promise<void> = Promise.resolve();
-
   self.onmessage = (event: MessageEvent<ToWorker>) => {
     const message = event.data;
     if (message.op === "thread") return runThread(builds, message.port);
@@ -33,7 +31,7 @@ export function serve(builds: Builds): void {
     if (message.op === "credit") return tasks.get(message.target)?.give(message.pieces);
     const task = new Task(message);
     tasks.set(task.id, task);
-    last = last.then(() => run(handlers, message, task)).finally(() => tasks.delete(task.id));
+    run(handlers, message, task).finally(() => tasks.delete(task.id));
   };
 
   // A trap inside a promise of the wasm module ends up here, and that promise never settles.
@@ -44,7 +42,6 @@ export function serve(builds: Builds): void {
 
 async function run(handlers: Handlers, request: Request, task: Task): Promise<void> {
   try {
-    if (task.signal.aborted) throw abortError();
     const value: unknown = await handlers.run(request, task);
     const buffer = ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : [];
     post({ op: "done", id: task.id, value }, buffer);

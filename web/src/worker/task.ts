@@ -1,6 +1,5 @@
 /// <reference lib="webworker" />
 // A request in the worker, from its message to its answer.
-import { abortError } from "../shared/errors.ts";
 import type { FromWorker, Request } from "../shared/protocol.ts";
 
 export const post = (message: FromWorker, transfer: Transferable[] = []) => self.postMessage(message, { transfer });
@@ -9,13 +8,15 @@ export const post = (message: FromWorker, transfer: Transferable[] = []) => self
 export class Task {
   readonly id: number;
   readonly abort = new AbortController();
-  #credit: number;
-  #wake: (() => void) | null = null;
+  /** How many pieces the page still takes. */
+  credit: number;
+  /** Called when there is more credit, and by an abort. */
+  wake = () => {};
 
   constructor(request: Request) {
     this.id = request.id;
-    this.#credit = "credit" in request ? request.credit : 0;
-    this.abort.signal.addEventListener("abort", () => this.#wake?.());
+    this.credit = "credit" in request ? request.credit : 0;
+    this.signal.addEventListener("abort", () => this.wake());
   }
 
   get signal(): AbortSignal {
@@ -23,19 +24,8 @@ export class Task {
   }
 
   give(pieces: number): void {
-    this.#credit += pieces;
-    this.#wake?.();
-  }
-
-  /** Waits until the page wants another piece. */
-  async spend(): Promise<void> {
-    while (this.#credit <= 0 && !this.signal.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-    if (this.signal.aborted) throw abortError();
-    this.#credit--;
+    this.credit += pieces;
+    this.wake();
   }
 
   /** Asks the page for threads. */
@@ -44,6 +34,7 @@ export class Task {
   }
 
   piece(value: unknown): void {
+    this.credit--;
     post({ op: "piece", id: this.id, value });
   }
 }

@@ -84,13 +84,6 @@ export async function generation(t, c, backend) {
     assert.deepEqual(ids, CHEAP.greedy.tokens.slice(0, 8));
   });
 
-  await t.test("requests wait for each other", async () => {
-    const one = c.call("generate", CHEAP.ids, { ...greedy, maxTokens: 8 });
-    const two = c.call("generate", golden.prompts[1].ids, { ...greedy, maxTokens: 8 });
-    assert.deepEqual((await one).ids, CHEAP.greedy.tokens.slice(0, 8));
-    assert.deepEqual((await two).ids, golden.prompts[1].greedy.tokens.slice(0, 8));
-  });
-
   await t.test("wrong requests are refused by name and change nothing", async () => {
     const refused = /** @type {const} */ ([
       [[1_000_000], {}, "token-out-of-range"],
@@ -110,7 +103,7 @@ export async function generation(t, c, backend) {
     const { first, second, again, refused, closed } = await c.call("steps", CHEAP.ids);
     assert.deepEqual([first, second], CHEAP.greedy.tokens.slice(0, 2));
     assert.equal(again, second);
-    assert.equal(refused, "invalid-state");
+    assert.equal(refused, "invalid-argument");
     assert.equal(closed, "invalid-state");
   });
 
@@ -183,6 +176,100 @@ export async function sequences(t, c, backend) {
       await assert.rejects(wrong(speculate), refused);
     }
   });
+}
+
+/** Requests at the same time, several answers, sessions. @param {T} t @param {Context} c @param {Backend} backend */
+export async function concurrency(t, c, backend) {
+  const request = (/** @type {number[]} */ ids, params = {}) => ({
+    ids,
+    params: { ...greedy, maxTokens: 16, ...params },
+  });
+  const [one, two] = golden.prompts;
+  const prompts = [one.ids, two.ids, [...one.ids].reverse()];
+  const requests = prompts.map((ids) => request(ids));
+  const want = [one.greedy.tokens, two.greedy.tokens, /** @type {number[]} */ ([])];
+
+  await t.test("requests at the same time give what each gives alone, in the steps of one", async () => {
+    await c.call("load", { model: TINY, backend, contextLength: 2048, sequences: 3 });
+    assert.equal((await c.call("stats")).sequences, 3);
+    const alone = await c.call("together", requests.slice(2), 1500);
+    want[2] = alone.ends[0]?.ids ?? [];
+    const { ends, steps } = await c.call("together", requests.slice(0, 2), 1500);
+    assert.deepEqual(
+      ends.map((e) => e.ids),
+      want.slice(0, 2),
+    );
+    if (backend === "cpu") assert.deepEqual([alone.steps, steps], [16, 16]);
+  });
+
+  await t.test("more requests than may run wait for their turn", async () => {
+    await c.call("load", { model: TINY, backend, contextLength: 256, cacheTokens: 1024 });
+    assert.equal((await c.call("stats")).sequences, 2);
+    const { ends } = await c.call("together", [...requests, ...requests]);
+    assert.deepEqual(
+      ends.map((e) => e.ids),
+      [...want, ...want],
+    );
+  });
+
+  await t.test("a request that is stopped or fails leaves the others", async () => {
+    const { ends } = await c.call("together", [
+      request(one.ids, { stopAfter: 3 }),
+      request([1_000_000]),
+      request(two.ids),
+      request([]),
+      request(one.ids, { topP: 7 }),
+      request(prompts[2] ?? []),
+    ]);
+    assert.deepEqual(
+      ends.map((e) => e.code || e.ids),
+      ["aborted", "token-out-of-range", want[1], "empty-prompt", "invalid-argument", want[2]],
+    );
+  });
+
+  await t.test("a request whose pieces nobody takes does not hold up others", async () => {
+    const seen = await c.call("besideOneThatWaits", prompts);
+    assert.deepEqual(
+      seen.map((ids) => ids.slice(0, 16)),
+      want,
+    );
+    assert.deepEqual(
+      seen.map((ids) => ids.length),
+      [60, 60, 60],
+    );
+  });
+
+  await t.test("sessions run beside generations, fork, and go on from a snapshot", async () => {
+    const { first, seconds, ...seen } = await c.call("sessions", one.ids, two.ids);
+    assert.deepEqual([first, ...seconds], [one.greedy.tokens[0], ...Array(5).fill(one.greedy.tokens[1])]);
+    assert.deepEqual(seen.damaged, Array(4).fill("bad-snapshot"));
+    assert.equal(seen.profile, "invalid-state");
+    assert.deepEqual(seen.beside, two.greedy.tokens.slice(0, 12));
+    // What is left is that of conversations.
+    assert.ok(seen.held.blocks >= seen.closed.blocks + 4, `${seen.held.blocks}, then ${seen.closed.blocks} blocks`);
+  });
+
+  for (const name of ["gemma3", "qwen35"]) {
+    await t.test(`${name} says the same beside others, forked and restored`, async () => {
+      const { gguf, prompts } = fixture(`${name}.json`);
+      await c.call("load", { model: `/golden/${gguf}`, backend, sequences: 3 });
+      const golden = prompts.filter((/** @type {{ greedy?: unknown }} */ p) => p.greedy).slice(0, 3);
+      const { ends } = await c.call(
+        "together",
+        golden.map((/** @type {{ ids: number[] }} */ p) => request(p.ids)),
+      );
+      const tokens = golden.map((/** @type {{ greedy: { tokens: number[] } }} */ p) => p.greedy.tokens.slice(0, 16));
+      assert.deepEqual(
+        ends.map((e) => e.ids),
+        tokens,
+      );
+      const { first, seconds, damaged } = await c.call("sessions", golden[0].ids, golden[1].ids);
+      assert.deepEqual([first, ...seconds], [tokens[0][0], ...Array(5).fill(tokens[0][1])]);
+      assert.deepEqual(damaged, Array(4).fill("bad-snapshot"));
+    });
+  }
+
+  await t.test("the page goes on as before", () => works(c, backend));
 }
 
 /** Tiny models of every architecture and block format. @param {T} t @param {Context} c @param {Backend} backend */
@@ -617,6 +704,26 @@ export async function realModel(t, c, backend) {
     assert.equal(usage?.prompt_tokens, reference.ids.length);
     assert.equal(usage?.prompt_tokens_details.cached_tokens, reference.ids.length - 1);
     assert.ok((usage?.extra.decode_tokens_per_s ?? 0) > 0);
+  });
+
+  await t.test("several answers read their prompt once", { timeout: 600_000 }, async () => {
+    const messages = [{ role: /** @type {const} */ ("user"), content: "Name a colour." }];
+    const params = { messages, max_tokens: 4, temperature: 0 };
+    const { whole, steps, streamed } = await c.call("choices", { ...params, n: 3 });
+    const [text] = whole.choices.map((choice) => choice.message.content);
+    assert.ok(text);
+    const { prompt_tokens, completion_tokens, total_tokens } = whole.usage;
+    assert.deepEqual([completion_tokens, total_tokens], [12, prompt_tokens + 12]);
+    assert.deepEqual(
+      whole.choices.map((choice) => [choice.index, choice.message.content, choice.finish_reason]),
+      [0, 1, 2].map((i) => [i, text, "length"]),
+    );
+    assert.deepEqual([streamed.texts, streamed.ends], [Array(3).fill(text), Array(3).fill("length")]);
+    assert.equal(streamed.usage?.prompt_tokens_details.cached_tokens, prompt_tokens - 1);
+    // The second begins once the prompt is read, the third when the first has ended.
+    if (backend === "cpu") assert.equal(steps, 8);
+    const alone = await c.call("choices", params);
+    assert.equal(alone.whole.choices[0]?.message.content, text);
   });
 }
 

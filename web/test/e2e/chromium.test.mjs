@@ -4,6 +4,7 @@ import { test } from "node:test";
 import {
   biggerModels,
   brokenStarts,
+  concurrency,
   faults,
   generation,
   hardwareKernels,
@@ -48,6 +49,7 @@ test("all GPU programs compile in Tint", async (t) => {
 test("WebGPU", async (t) => {
   await generation(t, context, "webgpu");
   await sequences(t, context, "webgpu");
+  await concurrency(t, context, "webgpu");
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await types(t, context);
@@ -80,6 +82,7 @@ test("a page draws while a real model reads a prompt", { timeout: 600_000 }, asy
 test("CPU", async (t) => {
   await generation(t, context, "cpu");
   await sequences(t, context, "cpu");
+  await concurrency(t, context, "cpu");
   await faults(t, context, "cpu");
   await models(t, context, "cpu");
   await realModel(t, context, "cpu");

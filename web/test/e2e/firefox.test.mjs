@@ -5,6 +5,7 @@ import {
   biggerModels,
   brokenStarts,
   builds,
+  concurrency,
   faults,
   generation,
   models,
@@ -25,6 +26,7 @@ test("all GPU programs compile in naga", async () => {
 test("WebGPU", async (t) => {
   await generation(t, context, "webgpu");
   await sequences(t, context, "webgpu");
+  await concurrency(t, context, "webgpu");
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await types(t, context);
@@ -36,6 +38,7 @@ test("CPU", async (t) => {
   await builds(t, context);
   await generation(t, context, "cpu");
   await sequences(t, context, "cpu");
+  await concurrency(t, context, "cpu");
 });
 
 test("nothing went wrong unnoticed", () => {

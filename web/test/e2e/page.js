@@ -235,6 +235,102 @@ const e2e = {
     return { longest, frames, ms: performance.now() - startedAt, usage: answer?.usage };
   },
 
+  /**
+   * Generations that are begun at once, the steps that they took together, and how each ended: its tokens or its error's
+   * code. While the worker reads `busy` tokens, they all come, so that none begins before the others.
+   * @param {{ ids: number[], params?: import("pagelm").GenerateParams & { stopAfter?: number } }[]} all @param {number} busy
+   */
+  async together(all, busy = 1) {
+    const session = await loaded().session();
+    const read = session.prefill(Array.from({ length: busy }, (_, i) => (i * 37) % 250));
+    const before = loaded().stats();
+    const ends = all.map(({ ids, params }) =>
+      generate(ids, params).then(
+        (end) => ({ ...end, code: "" }),
+        (e) => ({ ids: /** @type {number[]} */ ([]), code: /** @type {string} */ (e.code), usage: undefined }),
+      ),
+    );
+    await read;
+    await session.close();
+    const done = await Promise.all(ends);
+    const steps = (await loaded().stats()).counters.steps - (await before).counters.steps;
+    return { ends: done, steps };
+  },
+
+  /** Answers to the same messages, as a whole and streamed, and the steps that the first took. @param {Chat} params */
+  async choices(params) {
+    const before = (await loaded().stats()).counters.steps;
+    const whole = await loaded().chat.completions.create(params);
+    const steps = (await loaded().stats()).counters.steps - before;
+    const texts = /** @type {string[]} */ ([]);
+    const ends = /** @type {unknown[]} */ ([]);
+    const stream = { stream: /** @type {const} */ (true), stream_options: { include_usage: true } };
+    let usage;
+    for await (const chunk of await loaded().chat.completions.create({ ...params, ...stream })) {
+      for (const { index, delta, finish_reason } of chunk.choices) {
+        texts[index] = (texts[index] ?? "") + (delta.content ?? "");
+        if (finish_reason) ends[index] = finish_reason;
+      }
+      usage = chunk.usage;
+    }
+    return { whole, steps, streamed: { texts, ends, usage } };
+  },
+
+  /** What a page does that takes nothing of a generation's pieces while others run: their tokens. @param {number[][]} prompts */
+  async besideOneThatWaits(prompts) {
+    const [first, ...others] = prompts.map((ids) =>
+      loaded().generate(ids, { temperature: 0, ignoreEos: true, maxTokens: 60 }),
+    );
+    const tokens = async (/** @type {AsyncGenerator<import("pagelm").Piece> | undefined} */ pieces) => {
+      const ids = [];
+      for await (const p of pieces ?? []) if (p.kind === "token") ids.push(p.id);
+      return ids;
+    };
+    // Of the prompt: all its tokens are still to come.
+    await first?.next();
+    const rest = await Promise.all(others.map(tokens));
+    return [await tokens(first), ...rest];
+  },
+
+  /**
+   * A session beside a generation, its fork, and one from its snapshot, given whole, in a stream and damaged: the token
+   * that each takes next. @param {number[]} ids @param {number[]} other
+   */
+  async sessions(ids, other) {
+    const best = (/** @type {Float32Array} */ logits) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
+    const code = (/** @type {Promise<unknown>} */ call) =>
+      call.then(
+        () => "none",
+        (e) => e.code,
+      );
+    const running = generate(other, { ignoreEos: true, maxTokens: 12 });
+    const session = await loaded().session();
+    const first = best(await session.prefill(ids));
+    const snapshot = await session.snapshot();
+    const bytes = new Uint8Array(await snapshot.arrayBuffer());
+    const fork = await session.fork();
+    const opened = [
+      session,
+      fork,
+      await loaded().session({ restore: snapshot }),
+      await loaded().session({ restore: bytes }),
+      await loaded().session({ restore: snapshot.stream() }),
+    ];
+    const profile = await code(loaded().profile());
+    // Not at the same time: each must have tokens of its own.
+    const seconds = [];
+    for (const s of opened) seconds.push(best(await s.decode(first)));
+    const flipped = bytes.slice();
+    flipped[bytes.length - 100] = (flipped[bytes.length - 100] ?? 0) ^ 4;
+    const damaged = [];
+    for (const restore of [flipped, bytes.slice(0, -1), bytes.slice(0, 3), new Uint8Array(64)])
+      damaged.push(await code(loaded().session({ restore })));
+    const { held } = await loaded().stats();
+    const beside = (await running).ids;
+    for (const s of opened) await s.close();
+    return { first, seconds, damaged, profile, beside, held, closed: (await loaded().stats()).held };
+  },
+
   /** Two greedy steps, the second taken back and done again, and what is refused. @param {number[]} ids */
   async steps(ids) {
     const best = (/** @type {Float32Array} */ logits) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
@@ -248,7 +344,7 @@ const e2e = {
     const second = best(await session.decode(first));
     await session.rollback(ids.length);
     const again = best(await session.decode(first));
-    const refused = await code(loaded().generate(ids).next());
+    const refused = await code(session.rollback(ids.length + 9));
     await session.close();
     return { first, second, again, refused, closed: await code(session.decode(first)) };
   },

@@ -17,7 +17,7 @@ const idOf = (p) => (p?.kind === "token" ? p.id : undefined);
 test("an answer settles its own request only", async () => {
   const port = new FakePort();
   const client = new Client(port);
-  const [a, b] = [client.call("decode", { token: 1 }), client.call("decode", { token: 2 })];
+  const [a, b] = [client.call("mtp", { session: 1, next: 1 }), client.call("mtp", { session: 1, next: 2 })];
   port.say({ op: "done", id: 2, value: "second" });
   port.say({ op: "error", id: 1, error: { code: "invalid-state", place: "p", message: "m" } });
   port.say({ op: "done", id: 1, value: "too late" });
@@ -48,7 +48,7 @@ test("a signal rejects at once, tells the worker, and late answers are dropped",
   const port = new FakePort();
   const client = new Client(port);
   const stop = new AbortController();
-  const call = client.call("decode", { token: 1 }, { signal: stop.signal });
+  const call = client.call("mtp", { session: 1, next: 1 }, { signal: stop.signal });
   stop.abort();
   await assert.rejects(call, { code: "aborted" });
   assert.deepEqual(port.sent.at(-1), { op: "abort", target: 1 });
@@ -60,7 +60,9 @@ test("a signal rejects at once, tells the worker, and late answers are dropped",
 test("a message that cannot be sent is the caller's error", async () => {
   const port = new FakePort();
   port.postMessage = structuredClone;
-  await assert.rejects(new Client(port).call("render", { messages: untyped([() => 0]) }), { code: "invalid-argument" });
+  await assert.rejects(new Client(port).call("render", { chat: { messages: untyped([() => 0]) } }), {
+    code: "invalid-argument",
+  });
 });
 
 test("a stream gives what came before its end, in order, and grants credit as it is read", async () => {

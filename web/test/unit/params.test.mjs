@@ -100,8 +100,7 @@ const WRONG = /** @type {[object, RegExp, string?][]} */ ([
   [{ response_format: "text" }, /is "text"/],
   [{ logprobs: true }, /must be false, is true/],
   [{ top_logprobs: 5 }, /must be 0, is 5/],
-  [{ n: 2 }, /must be 1, is 2; there is one answer at a time/],
-  [{ n: 0 }, /must be 1, is 0/],
+  [{ n: 0 }, /n must be an integer from 1 to 128, is 0/],
   [{ modalities: ["audio"] }, /\["text"\]/],
   [{ audio: {} }, /must be null/],
   [{ prediction: { type: "content", content: "" } }, /must be null/],
@@ -279,7 +278,7 @@ test("messages arrive as text", async () => {
       { role: "tool", content: "5", tool_call_id: "c" },
     ],
   });
-  assert.deepEqual("messages" in prompt && prompt.messages, [
+  assert.deepEqual("chat" in prompt && prompt.chat.messages, [
     { role: "system", content: "Be brief." },
     { role: "user", content: "ab", name: "Ann" },
     { role: "assistant", content: "" },

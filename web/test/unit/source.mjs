@@ -14,10 +14,12 @@ import { runnerImport } from "vite";
  *   "worker/feed.ts": typeof import("../../src/worker/feed.ts"),
  *   "worker/fetch.ts": typeof import("../../src/worker/fetch.ts"),
  *   "worker/files.ts": typeof import("../../src/worker/files.ts"),
+ *   "worker/lanes.ts": typeof import("../../src/worker/lanes.ts"),
  *   "worker/log.ts": typeof import("../../src/worker/log.ts"),
  *   "worker/reasons.ts": typeof import("../../src/worker/reasons.ts"),
  *   "worker/source.ts": typeof import("../../src/worker/source.ts"),
  *   "worker/store.ts": typeof import("../../src/worker/store.ts"),
+ *   "worker/task.ts": typeof import("../../src/worker/task.ts"),
  *   "worker/tuning.ts": typeof import("../../src/worker/tuning.ts"),
  *   "worker/wasm.ts": typeof import("../../src/worker/wasm.ts"),
  * }} Sources
