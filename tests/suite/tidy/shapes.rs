@@ -17,6 +17,8 @@ type Shape = (&'static str, &'static str, &'static [(&'static str, &'static str)
 /// What the engine tells. Where Rust has an `Option`, TypeScript has null or nothing.
 const TOLD: &[Shape] = &[
     ("web/bindings/src/header.rs", "Info", &[(TYPES, "ModelInfo")]),
+    ("web/bindings/src/embed.rs", "Embeddings", &[(TYPES, "Embeddings")]),
+    ("crate/backend/sampling.rs", "Logprobs", &[(TYPES, "Logprobs")]),
     ("web/bindings/src/engine.rs", "Stats", &[(TYPES, "EngineStats")]),
     ("web/bindings/src/engine.rs", "Held", &[(TYPES, "Held")]),
     ("web/bindings/src/generate.rs", "News", &[(BINDINGS, "News")]),
@@ -41,6 +43,7 @@ const GIVEN: &[Shape] = &[
     (OPTIONS, "Chat", &[(PROTOCOL, "Chat")]),
     ("crate/text/tokenizer.rs", "EncodeOptions", &[(PROTOCOL, "TokenizeOptions")]),
     ("crate/engine/generate.rs", "GenerateParams", &[(PROTOCOL, "WireParams")]),
+    ("crate/engine/embed.rs", "EmbedParams", &[(TYPES, "EmbedParams")]),
     ("crate/engine/speculate.rs", "SpeculateParams", &[(TYPES, "SpeculateParams")]),
     ("crate/engine/sampler.rs", "SamplerParams", &[(TYPES, "SamplingParams")]),
 ];
@@ -49,6 +52,7 @@ const GIVEN: &[Shape] = &[
 const NAMES: &[(&str, &str, &str)] = &[
     (CHOOSE, "BackendName", "BackendName"),
     ("crate/backend/mod.rs", "KvType", "KvType"),
+    ("crate/engine/pooling.rs", "Pooling", "Pooling"),
     ("crate/engine/events.rs", "StopReason", "StopReason"),
 ];
 

@@ -4,6 +4,7 @@
 
 mod choose;
 mod digest;
+mod embed;
 mod engine;
 mod generate;
 mod header;

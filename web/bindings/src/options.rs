@@ -21,6 +21,8 @@ pub struct EngineOptions {
     pub activations: Option<Activations>,
     pub context_length: Option<usize>,
     pub mtp: bool,
+    /// As the file says where it is not given.
+    pub embeddings: Option<bool>,
     pub cache_tokens: Option<usize>,
     /// `SEQUENCES` where it is not given.
     pub sequences: Option<usize>,
@@ -40,9 +42,9 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// Those that hold on every backend.
     pub fn model(&self) -> Options {
-        let Self { context_length: n_ctx, mtp, cache_tokens: cache, drafts, allow_unknown, .. } = *self;
+        let Self { context_length: n_ctx, mtp, embeddings, cache_tokens: cache, drafts, allow_unknown, .. } = *self;
         let sequences = self.sequences.unwrap_or(SEQUENCES);
-        Options { n_ctx, mtp, cache, sequences, drafts, allow_unknown, ..Options::default() }
+        Options { n_ctx, mtp, embeddings, cache, sequences, drafts, allow_unknown, ..Options::default() }
     }
 }
 

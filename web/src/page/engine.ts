@@ -5,6 +5,9 @@ import type { Op, Operations, WasmOptions, WireModel, WireOptions, WireSource } 
 import type {
   AssetOptions,
   CanRunOptions,
+  Embeddings,
+  EmbedInput,
+  EmbedOptions,
   EngineInfo,
   EngineMemory,
   EngineOptions,
@@ -19,13 +22,14 @@ import type {
   SourceOptions,
 } from "../shared/types.ts";
 import { chooseBuilds } from "./builds.ts";
-import { address, boolean, given, ids, integer, isObject, must, string } from "./check.ts";
+import { address, boolean, given, ids, integer, isObject, list, must, string } from "./check.ts";
 import { Client } from "./client.ts";
 import { Completions } from "./openai.ts";
 import {
   canRunOptions,
   checkMessages,
   checkModel,
+  embedOptions,
   engineOptions,
   generateParams,
   isBlob,
@@ -139,6 +143,19 @@ export class Engine {
     if (this.ended) throw this.ended;
     const wire = typeof prompt === "string" ? { text: prompt } : { ids: Uint32Array.from(prompt) };
     return generate(this.#client, wire, wireParams(rest), signal);
+  }
+
+  /**
+   * Texts as vectors, whose dot products say how alike the texts are. The model must be one that makes embeddings, or the
+   * engine must have been made with `embeddings: true`. A text may be given as token ids, which are used without changes.
+   */
+  async embed(input: EmbedInput | EmbedInput[], options: EmbedOptions = {}): Promise<Embeddings> {
+    const { signal, ...params } = embedOptions(options);
+    const one = typeof input === "string" || ArrayBuffer.isView(input) || typeof input?.[0] === "number";
+    const texts = one ? [input as EmbedInput] : (input as EmbedInput[]);
+    list("a list of texts", (v, at) => (typeof v === "string" ? undefined : ids(v, at)))(texts, "input");
+    const wire = texts.map((text) => (typeof text === "string" ? text : Uint32Array.from(text)));
+    return this.#client.call("embed", { texts: wire, params }, { signal });
   }
 
   /** Token ids of a text. `parseSpecial` recognises control tokens in it: never use it for text of a user. */

@@ -4,6 +4,7 @@ import type {
   AssetOptions,
   CanRunOptions,
   DownloadOptions,
+  EmbedOptions,
   EngineOptions,
   GenerateParams,
   Message,
@@ -87,6 +88,7 @@ const ENGINE: Fields<EngineOptions> = {
   activations: oneOf(["q8", "f32"]),
   threads: integer(1),
   mtp: boolean,
+  embeddings: boolean,
   cacheTokens: integer(1),
   sequences: SEQUENCES,
   drafts: integer(0, 7),
@@ -204,6 +206,14 @@ const GENERATE: Fields<GenerateParams> = {
   ignoreEos: boolean,
   // The engine looks into it.
   speculate: must("an object", isObject),
+  logprobs: integer(0, 20),
+  signal,
+};
+
+const EMBED: Fields<EmbedOptions> = {
+  pooling: oneOf(["none", "mean", "cls", "last"]),
+  normalize: boolean,
+  dimensions: integer(1),
   signal,
 };
 
@@ -260,6 +270,7 @@ export const canRunOptions = (v: CanRunOptions) => given(CAN_RUN, v) as CanRunOp
 export const downloadOptions = (v: DownloadOptions) => given(DOWNLOAD, v) as DownloadOptions;
 export const assetOptions = (v: AssetOptions) => given(ASSETS, v) as AssetOptions;
 export const checkModel = (v: ModelRef) => model(v, "model");
+export const embedOptions = (v: EmbedOptions) => given(EMBED, v) as EmbedOptions;
 export const sessionOptions = (v: SessionOptions) => given(SESSION, v) as SessionOptions;
 export const generateParams = (v: GenerateParams) => given(GENERATE, v) as GenerateParams;
 

@@ -75,6 +75,7 @@ export function wireParams({
   maxTokens,
   ignoreEos,
   speculate,
+  logprobs,
   signal: _,
   logitBias,
   ...sampling
@@ -85,6 +86,7 @@ export function wireParams({
     maxTokens,
     ignoreEos,
     speculate,
+    logprobs,
     stop: typeof stop === "string" ? [stop] : stop,
     sampler: defined({ ...sampling, seed, logitBias: bias }),
   });

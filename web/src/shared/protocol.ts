@@ -3,6 +3,8 @@
 import type { ErrorData } from "./errors.ts";
 import type {
   BackendName,
+  Embeddings,
+  EmbedParams,
   EngineInfo,
   EngineStats,
   LoadProgress,
@@ -115,6 +117,7 @@ export interface Operations {
   checkpoint: { in: { session: number }; out: undefined; piece: never };
   rollback: { in: { session: number; length: number }; out: undefined; piece: never };
   profile: { in: { depth: number; reps: number }; out: Profile; piece: never };
+  embed: { in: { texts: (string | Uint32Array)[]; params: EmbedParams }; out: Embeddings; piece: never };
   tokenize: { in: { text: string; options: TokenizeOptions }; out: Uint32Array; piece: never };
   detokenize: { in: { ids: Uint32Array; showSpecial: boolean }; out: string; piece: never };
   render: { in: { chat: Chat }; out: string; piece: never };

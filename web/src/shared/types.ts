@@ -115,6 +115,8 @@ export interface ModelOptions {
   activations?: "q8" | "f32";
   /** Loads the block for multi-token prediction too, if the model has one: for `session.mtp`. */
   mtp?: boolean;
+  /** Makes embeddings instead of generating. By default as the file says: those of embedding models do. */
+  embeddings?: boolean;
   /**
    * Ignores unknown metadata keys and tensors instead of refusing the file (`unknown-content`). The answers may be wrong.
    */
@@ -367,6 +369,8 @@ export interface GenerateParams extends SamplingParams {
   ignoreEos?: boolean | null;
   /** The engine must have been made with `drafts`. */
   speculate?: SpeculateParams | null;
+  /** Reports how likely each token was, and so many of the likeliest ones: at most 20. */
+  logprobs?: number | null;
   signal?: AbortSignal | null;
 }
 
@@ -396,6 +400,33 @@ export interface GenerateUsage {
 /** Why a generation ended. `context-full` means that the text may be cut. */
 export type StopReason = "end-of-sequence" | "stop-string" | "max-tokens" | "context-full";
 
+/** How the rows of a text's tokens become one vector; with `none` each token has its own, one after another. */
+export type Pooling = "none" | "mean" | "cls" | "last";
+
+/** What is made of a text. */
+export interface EmbedParams {
+  /** By default as the file says; else the last token's row. */
+  pooling?: Pooling | null;
+  /** Gives vectors a length of 1, so that a dot product is the cosine; true by default. */
+  normalize?: boolean;
+  /** Keeps the first so many values, for models that were trained for it. */
+  dimensions?: number | null;
+}
+
+/** A text, or its token ids. */
+export type EmbedInput = string | ArrayLike<number>;
+
+export interface EmbedOptions extends EmbedParams {
+  signal?: AbortSignal | null;
+}
+
+export interface Embeddings {
+  /** In the order of the texts. */
+  embeddings: Float32Array[];
+  /** Of all texts together. */
+  tokens: number;
+}
+
 /** How likely a token was: natural logarithms of probabilities of the model's own distribution, before any sampling. */
 export interface Logprobs {
   logprob: number;
@@ -406,7 +437,7 @@ export interface Logprobs {
 /** A piece of a generation. `text` may be empty: characters can need several tokens. */
 export type Piece =
   | { kind: "prefill"; done: number; total: number }
-  | { kind: "token"; id: number; text: string; logprobs?: Logprobs }
+  | { kind: "token"; id: number; text: string; logprobs?: Logprobs | null }
   | { kind: "done"; text: string; reason: StopReason; usage: GenerateUsage };
 
 export interface SessionOptions {

@@ -2,7 +2,17 @@
 // values. The build compares the functions with the generated ones, and tests compare the shapes with Rust's.
 import type { ErrorData } from "../shared/errors.ts";
 import type { Chat, TokenizeOptions, WireOptions, WireParams } from "../shared/protocol.ts";
-import type { BackendName, EngineStats, KvType, ModelInfo, Piece, Profile, WasmBuild } from "../shared/types.ts";
+import type {
+  BackendName,
+  Embeddings,
+  EmbedParams,
+  EngineStats,
+  KvType,
+  ModelInfo,
+  Piece,
+  Profile,
+  WasmBuild,
+} from "../shared/types.ts";
 
 export interface OpenOptions extends WireOptions {
   backend: BackendName;
@@ -97,6 +107,7 @@ export interface Engine {
   checkpoint(session: number): void;
   rollback(session: number, length: number): void;
   profile(options: ProfileOptions): Promise<Profile>;
+  embed(texts: Uint32Array[], params: EmbedParams): Promise<Embeddings>;
   tokenize(text: string, options: TokenizeOptions): Uint32Array;
   detokenize(ids: Uint32Array, showSpecial: boolean): string;
   render(chat: Chat): string;

@@ -2,13 +2,16 @@
 import type { Builds, Engine } from "#bindings";
 import { abortError, PagelmError } from "../shared/errors.ts";
 import type { Operations, Prompt, Request, WasmOptions } from "../shared/protocol.ts";
-import type { EngineInfo, FileSampling } from "../shared/types.ts";
+import type { Embeddings, EngineInfo, FileSampling } from "../shared/types.ts";
 import { download } from "./download.ts";
 import { modelFiles, removeModel, storedModels } from "./files.ts";
-import { Lanes } from "./lanes.ts";
+import { Lanes, yieldToEventLoop } from "./lanes.ts";
 import { inspect, load } from "./load.ts";
 import type { Task } from "./task.ts";
 import { type Started, startWasm } from "./wasm.ts";
+
+/** As many as a step has room for. */
+const TEXTS_AT_ONCE = 16;
 
 type In<K extends keyof Operations> = Operations[K]["in"];
 
@@ -80,6 +83,8 @@ export class Handlers {
         return this.#ready.rollback(r.session, r.length);
       case "profile":
         return this.#ready.profile({ depth: r.depth, reps: r.reps });
+      case "embed":
+        return this.#embed(r, task);
       case "tokenize":
         return this.#ready.tokenize(r.text, r.options);
       case "detokenize":
@@ -122,6 +127,20 @@ export class Handlers {
     }
   }
 
+  /** Some texts at a time, so that an abort comes in. */
+  async #embed({ texts, params }: In<"embed">, task: Task): Promise<Embeddings> {
+    const all: Embeddings = { embeddings: [], tokens: 0 };
+    for (let i = 0; i < texts.length; i += TEXTS_AT_ONCE) {
+      await yieldToEventLoop();
+      if (task.signal.aborted) throw abortError();
+      const ids = texts.slice(i, i + TEXTS_AT_ONCE).map((text) => this.#textIds(text));
+      const { embeddings, tokens } = await this.#ready.embed(ids, params);
+      all.embeddings.push(...embeddings);
+      all.tokens += tokens;
+    }
+    return all;
+  }
+
   /** Starts a generation: its number. */
   #generate({ prompt, params }: In<"generate">): number {
     // Parameters that a caller leaves out are as the file recommends.
@@ -136,9 +155,13 @@ export class Handlers {
     return new Blob(pieces);
   }
 
+  #textIds(text: string | Uint32Array): Uint32Array {
+    return typeof text === "string" ? this.#ready.tokenize(text, { addSpecial: true, parseSpecial: false }) : text;
+  }
+
   #promptIds(engine: Engine, prompt: Prompt): Uint32Array {
     if ("ids" in prompt) return prompt.ids;
-    if ("text" in prompt) return engine.tokenize(prompt.text, { addSpecial: true, parseSpecial: false });
+    if ("text" in prompt) return this.#textIds(prompt.text);
     return engine.chatIds(prompt.chat);
   }
 }

@@ -67,7 +67,7 @@ export class Lanes {
 const channel = new MessageChannel();
 
 /** Runs the worker's event loop once; timers would wait for milliseconds. */
-function yieldToEventLoop(): Promise<void> {
+export function yieldToEventLoop(): Promise<void> {
   return new Promise((resolve) => {
     channel.port1.onmessage = () => resolve();
     channel.port2.postMessage(null);

@@ -178,6 +178,68 @@ export async function sequences(t, c, backend) {
   });
 }
 
+/** The largest difference of two lists. @param {ArrayLike<number>} got @param {ArrayLike<number>} want */
+function maxDiff(got, want) {
+  assert.equal(got.length, want.length);
+  return Math.max(...Array.from(got, (x, i) => Math.abs(x - (want[i] ?? Number.NaN))));
+}
+
+/** Vectors, and how likely tokens are. @param {T} t @param {Context} c @param {Backend} backend */
+export async function outputs(t, c, backend) {
+  await t.test("texts become vectors, those of the reference", async () => {
+    const { gguf, prompts } = fixture("gemma-embedding.json");
+    await c.call("load", { model: `/golden/${gguf}`, backend, kvType: "f32" });
+    const texts = Array.from({ length: 20 }, (_, i) => `text number ${i}`);
+    const { ofIds, ofTexts, ofOne, refused } = await c.call(
+      "vectors",
+      prompts.map((/** @type {{ ids: number[] }} */ p) => p.ids),
+      texts,
+    );
+    for (const [i, { embedding }] of /** @type {any[]} */ (prompts).entries()) {
+      // Of vectors with a length of 1: a tenth of what logits may be off by.
+      const off = maxDiff(ofIds.embeddings[i] ?? [], embedding.data);
+      assert.ok(off <= TOLERANCE[backend] / 10, `prompt ${i} is off by ${off}`);
+    }
+    assert.equal(ofIds.tokens, 5 + 24 + 70);
+    assert.deepEqual(
+      ofTexts.embeddings.map((/** @type {number[]} */ v) => v.length),
+      texts.map(() => 64),
+    );
+    const cut = (ofTexts.embeddings[0] ?? []).slice(0, 8);
+    const norm = Math.hypot(...cut);
+    const one = ofOne.embeddings[0] ?? [];
+    assert.ok(
+      maxDiff(
+        one,
+        cut.map((/** @type {number} */ x) => x / norm),
+      ) < 1e-5,
+      "cut first, then normalised",
+    );
+    assert.deepEqual(refused, ["invalid-argument", "empty-prompt", "invalid-state", "aborted"]);
+  });
+  await t.test("tokens say how likely they were", async () => {
+    await c.call("load", { model: TINY, backend });
+    const [{ ids, greedy: want, logits_last }] = golden.prompts;
+    const said = await c.call("likely", ids, { ...greedy, maxTokens: 4, logprobs: 3 });
+    assert.deepEqual(
+      said.map((s) => s.id),
+      want.tokens.slice(0, 4),
+    );
+    const top = Math.max(...logits_last.data);
+    const all =
+      top +
+      Math.log(
+        logits_last.data.reduce((/** @type {number} */ sum, /** @type {number} */ l) => sum + Math.exp(l - top), 0),
+      );
+    for (const [i, s] of said.entries()) {
+      assert.deepEqual([s.top?.length, s.top?.[0]], [3, [s.id, s.logprob]]);
+      if (i === 0) assert.ok(Math.abs((s.logprob ?? 0) - (top - all)) < 2 * TOLERANCE[backend]);
+    }
+    await assert.rejects(c.call("likely", ids, { logprobs: 21 }), { code: "invalid-argument" });
+    assert.equal((await c.call("likely", ids, { ...greedy, maxTokens: 1 }))[0]?.logprob, undefined);
+  });
+}
+
 /** Requests at the same time, several answers, sessions. @param {T} t @param {Context} c @param {Backend} backend */
 export async function concurrency(t, c, backend) {
   const request = (/** @type {number[]} */ ids, params = {}) => ({

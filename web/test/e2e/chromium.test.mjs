@@ -9,6 +9,7 @@ import {
   generation,
   hardwareKernels,
   models,
+  outputs,
   realModel,
   sequences,
   types,
@@ -50,6 +51,7 @@ test("WebGPU", async (t) => {
   await generation(t, context, "webgpu");
   await sequences(t, context, "webgpu");
   await concurrency(t, context, "webgpu");
+  await outputs(t, context, "webgpu");
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await types(t, context);
@@ -83,6 +85,7 @@ test("CPU", async (t) => {
   await generation(t, context, "cpu");
   await sequences(t, context, "cpu");
   await concurrency(t, context, "cpu");
+  await outputs(t, context, "cpu");
   await faults(t, context, "cpu");
   await models(t, context, "cpu");
   await realModel(t, context, "cpu");

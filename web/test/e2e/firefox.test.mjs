@@ -9,6 +9,7 @@ import {
   faults,
   generation,
   models,
+  outputs,
   realModel,
   sequences,
   starts,
@@ -27,6 +28,7 @@ test("WebGPU", async (t) => {
   await generation(t, context, "webgpu");
   await sequences(t, context, "webgpu");
   await concurrency(t, context, "webgpu");
+  await outputs(t, context, "webgpu");
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await types(t, context);
@@ -39,6 +41,7 @@ test("CPU", async (t) => {
   await generation(t, context, "cpu");
   await sequences(t, context, "cpu");
   await concurrency(t, context, "cpu");
+  await outputs(t, context, "cpu");
 });
 
 test("nothing went wrong unnoticed", () => {

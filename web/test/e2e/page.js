@@ -331,6 +331,39 @@ const e2e = {
     return { first, seconds, damaged, profile, beside, held, closed: (await loaded().stats()).held };
   },
 
+  /** Vectors of prompts, given as ids, and of texts. @param {number[][]} prompts @param {string[]} texts */
+  async vectors(prompts, texts) {
+    const code = (/** @type {Promise<unknown>} */ call) =>
+      call.then(
+        () => "none",
+        (e) => e.code,
+      );
+    const plain = (/** @type {import("pagelm").Embeddings} */ { embeddings, tokens }) => ({
+      embeddings: embeddings.map((v) => [...v]),
+      tokens,
+    });
+    const engine = loaded();
+    return {
+      ofIds: plain(await engine.embed(prompts)),
+      ofTexts: plain(await engine.embed(texts)),
+      ofOne: plain(await engine.embed(texts[0] ?? "", { dimensions: 8 })),
+      refused: [
+        await code(engine.embed("x", { dimensions: 10_000 })),
+        await code(engine.embed([prompts[0] ?? [], []])),
+        await code(generate(prompts[0] ?? [], {})),
+        await code(engine.embed(texts, { signal: AbortSignal.abort() })),
+      ],
+    };
+  },
+
+  /** What is said of each token. @param {number[]} ids @param {object} params */
+  async likely(ids, params) {
+    const said = [];
+    for await (const piece of loaded().generate(ids, params))
+      if (piece.kind === "token") said.push({ id: piece.id, ...piece.logprobs });
+    return said;
+  },
+
   /** Two greedy steps, the second taken back and done again, and what is refused. @param {number[]} ids */
   async steps(ids) {
     const best = (/** @type {Float32Array} */ logits) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
