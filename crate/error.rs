@@ -89,7 +89,13 @@ kinds! {
     GpuError = "gpu-error",
     /// The caller stopped the operation.
     Aborted = "aborted",
-    /// The bytes could not be fetched or read.
+    /// The server could not be reached, or the connection broke repeatedly.
+    Network = "network",
+    /// The server answered with an error status.
+    HttpStatus = "http-status",
+    /// The file does not have the SHA-256 that is expected.
+    BadChecksum = "bad-checksum",
+    /// The bytes could not be read.
     Io = "io",
 }
 

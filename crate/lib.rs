@@ -7,7 +7,7 @@
 //! engine     choose . load . model . steps . sampler . generate . batch . session
 //! arch | backend | text                 what a model is | how a plan runs | strings <-> ids
 //! graph      ops, builder, inference, verifier, passes, slots, plan
-//! hf                                    checkpoints of Hugging Face, as if they were GGUF
+//! hf | hub                              checkpoints of Hugging Face, as if they were GGUF | models by name
 //! gguf  quant                           headers and metadata | packed blocks
 //! error  dtype
 //! ```
@@ -56,6 +56,7 @@ pub mod error;
 
 pub mod gguf;
 pub mod hf;
+pub mod hub;
 pub mod quant;
 
 pub mod graph;

@@ -6,12 +6,17 @@ mod checkpoint;
 mod embed;
 #[path = "cli/folder.rs"]
 mod folder;
+#[path = "common/gguf_writer.rs"]
+#[allow(dead_code, reason = "the suite uses all of it")]
+mod gguf_writer;
 #[path = "cli/real.rs"]
 mod real;
 #[path = "cli/sequences.rs"]
 mod sequences;
 #[path = "common/skipped.rs"]
 mod skipped;
+#[path = "cli/store.rs"]
+mod store;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -27,6 +27,7 @@ impl Engine {
         wanted: usize,
         now: &dyn Fn() -> f64,
     ) -> Result<u32> {
+        self.owns(s)?;
         let Some(rules) = self.prepare_sampling(sampler)? else {
             let new = all.get(s.tokens.len()..).unwrap_or_default();
             return sampler.choose(self.prefill(s, new).await?, all);

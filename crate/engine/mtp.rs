@@ -65,6 +65,7 @@ impl Engine {
         all: bool,
         each: &mut dyn FnMut(&[f32]),
     ) -> Result<()> {
+        self.owns(s)?;
         if !self.mtp {
             crate::bail!(InvalidState, "there is no block for multi-token prediction; was the model opened with it?");
         }

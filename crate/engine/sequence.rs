@@ -28,6 +28,8 @@ impl Past {
 
 /// Tokens with their rows in the cache of an [`Engine`](super::Engine). Dropped, it frees what nobody shares with it.
 pub struct Sequence {
+    /// Of the engine whose cache it is in.
+    pub(super) engine: u64,
     /// No other sequence of the engine has it.
     pub(super) id: u64,
     /// Row i holds position i.
@@ -56,9 +58,10 @@ pub struct Sequence {
 
 impl Sequence {
     /// Without tokens; room in tables for `n_ctx` of them.
-    pub(super) fn new(id: u64, n_ctx: usize, mtp: bool) -> Self {
+    pub(super) fn new((engine, id): (u64, u64), n_ctx: usize, mtp: bool) -> Self {
         let blocks = n_ctx.div_ceil(BLOCK);
         Self {
+            engine,
             id,
             tokens: Vec::with_capacity(n_ctx),
             seen: 0,

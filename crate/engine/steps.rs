@@ -1,6 +1,7 @@
 //! Steps: prefill, decode, rollback. Owns the backend, the pools of its cache, and the rules of positions.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache::{Held, Pool};
 use super::idle::Idle;
@@ -12,6 +13,8 @@ use super::stats::{Counting, PoolUse, Stats};
 use crate::backend::{Backend, CachePart, Limits, MAX_SEGMENTS, Segment, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{CacheKind, Plan, StateId};
+
+static NEXT_ENGINE: AtomicU64 = AtomicU64::new(1);
 
 /// A model that is ready to run sequences of tokens.
 ///
@@ -41,6 +44,8 @@ pub struct Engine {
     pub(super) taken: Vec<Held>,
     /// Sequences that nobody runs now, for what new ones share with them.
     pub(super) idle: Idle,
+    /// No other engine has it.
+    id: u64,
     next_id: u64,
     /// `[max_outputs, n_output]`.
     pub(super) logits: Vec<f32>,
@@ -89,6 +94,7 @@ impl Engine {
             slots: Pool::new(limits.slots),
             taken: Vec::new(),
             idle: Idle::default(),
+            id: NEXT_ENGINE.fetch_add(1, Ordering::Relaxed),
             next_id: 0,
             logits: vec![0.0; limits.max_outputs * g.output_cols()],
             suppressed: plan.suppressed.clone(),
@@ -153,12 +159,13 @@ impl Engine {
     /// A sequence without tokens.
     pub fn sequence(&mut self) -> Sequence {
         self.next_id += 1;
-        Sequence::new(self.next_id, self.limits.n_ctx, self.mtp)
+        Sequence::new((self.id, self.next_id), self.limits.n_ctx, self.mtp)
     }
 
     /// A sequence that starts with the first `n` tokens of another one. It shares their part of the cache until either
     /// of them writes to it.
     pub fn fork(&mut self, sequence: &Sequence, n: usize) -> Result<Sequence> {
+        self.owns(sequence)?;
         let have = sequence.tokens.len();
         if n > have {
             crate::bail!(InvalidArgument, "cannot fork after {n} tokens: the sequence has {have}");
@@ -171,8 +178,10 @@ impl Engine {
 
     /// Leaves a sequence idle: others may share its part of the cache as long as there is room for it.
     pub fn leave(&mut self, sequence: Sequence) {
-        self.abandon_of(&sequence);
-        self.idle.keep(sequence);
+        if self.owns(&sequence).is_ok() {
+            self.abandon_of(&sequence);
+            self.idle.keep(sequence);
+        }
     }
 
     /// A sequence with as many of the first tokens of a prompt as an idle sequence has, but not its last token, which must
@@ -196,6 +205,7 @@ impl Engine {
 
     /// Forgets all tokens of a sequence after the first `n`.
     pub fn rollback(&mut self, sequence: &mut Sequence, n: usize) -> Result<()> {
+        self.owns(sequence)?;
         let have = sequence.tokens.len();
         if n > have {
             crate::bail!(InvalidArgument, "cannot roll back to {n} tokens: the cache holds {have}");
@@ -309,8 +319,20 @@ impl Engine {
         Ok(())
     }
 
+    /// Refuses a sequence of another engine: what it holds are numbers of that one's cache.
+    pub(super) fn owns(&self, sequence: &Sequence) -> Result<()> {
+        if sequence.engine != self.id {
+            crate::bail!(
+                InvalidArgument,
+                "the sequence belongs to another engine; save it there and restore it here, or start a new one"
+            );
+        }
+        Ok(())
+    }
+
     /// Brings the states of a sequence to its last position, and makes room for `n` more tokens.
     pub(super) async fn ready(&mut self, sequence: &mut Sequence, n: usize) -> Result<()> {
+        self.owns(sequence)?;
         let end = sequence.tokens.len();
         // Without tokens too: the states may be those of a first step that was dropped.
         if sequence.seen < end || end == 0 {

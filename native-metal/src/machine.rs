@@ -1,11 +1,20 @@
 //! What a measurement was made on, and when.
 
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use memmap2::MmapMut;
 
 use pagelm::text::template::DateTime;
 use serde_json::{Value, json};
+
+/// Where what can be had again is kept, if the system says where such files go.
+pub fn cache_folder() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let usual = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(usual)))?;
+    Some(cache.join("pagelm"))
+}
 
 /// The processor and the system. `device` is what the backend says of its own.
 pub fn describe(device: &str) -> Value {

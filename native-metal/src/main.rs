@@ -7,6 +7,7 @@ mod mmap;
 mod model;
 mod source;
 mod spec;
+mod store;
 mod tuning;
 
 use std::io::IsTerminal;
@@ -17,7 +18,7 @@ use pagelm::Error;
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
-use commands::{bench, check, embed, golden, inspect, ppl, run, shaders, synth};
+use commands::{bench, check, embed, golden, inspect, models, ppl, run, shaders, synth};
 
 /// Runs language models from GGUF files and Hugging Face checkpoints.
 #[derive(Parser)]
@@ -46,6 +47,12 @@ enum Command {
     Bench(bench::Args),
     /// Compare the perplexity on a text with the reference's.
     Ppl(ppl::Args),
+    /// Download a model, or complete a download that was interrupted.
+    Pull(models::PullArgs),
+    /// List downloaded models.
+    List,
+    /// Remove a downloaded model.
+    Rm(models::RmArgs),
     /// Write a file with the shape of a real model and made-up weights, to measure with.
     Synth(synth::Args),
     /// List the kernels of the WebGPU backend, or print one as it is compiled.
@@ -72,6 +79,9 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, cli.json),
         Command::Bench(args) => bench::run(&args, cli.json),
         Command::Ppl(args) => ppl::run(&args, cli.json),
+        Command::Pull(args) => models::pull(&args, cli.json),
+        Command::List => models::list(cli.json),
+        Command::Rm(args) => models::rm(&args, cli.json),
         Command::Synth(args) => synth::run(&args, cli.json),
         Command::Shaders(args) => shaders::run(&args, cli.json),
     };

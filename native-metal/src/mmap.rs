@@ -25,21 +25,33 @@ impl Mapped {
     }
 }
 
-/// A mapped GGUF file, which lets go of the memory of what was used: the file stays where it is.
-pub struct MappedModel(pub Mapped);
+/// The mapped files of a model, as if they lay one after another, each with the byte at which it starts. It lets go of the
+/// memory of what was used: the files stay where they are.
+pub struct MappedModel(pub Vec<(u64, Mapped)>);
+
+impl MappedModel {
+    /// The file that a tensor is in, and where it is there.
+    fn place(&self, info: &TensorInfo) -> (&Mapped, TensorInfo) {
+        let i = self.0.partition_point(|(start, _)| *start <= info.offset).saturating_sub(1);
+        let (start, file) = &self.0[i];
+        (file, TensorInfo { offset: info.offset - start, ..info.clone() })
+    }
+}
 
 impl Source for MappedModel {
     fn tensor(&self, info: &TensorInfo) -> Result<Cow<'_, [u8]>> {
-        self.0.tensor(info)
+        let (file, info) = self.place(info);
+        file.tensor(&info)
     }
 
     fn used(&self, info: &TensorInfo, bytes: Range<usize>) {
         #[cfg(unix)]
         {
+            let (file, info) = self.place(info);
             let start = info.offset as usize + bytes.start;
             // SAFETY: the map is read-only and of a file, so pages that are read again come back as they were. It is
             // only advice: where it fails nothing changes.
-            let _ = unsafe { self.0.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, bytes.len()) };
+            let _ = unsafe { file.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, bytes.len()) };
         }
         #[cfg(not(unix))]
         let _ = (info, bytes);

@@ -95,7 +95,8 @@ impl DeviceArgs {
 /// Flags of commands that run one model.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// A GGUF file, or the folder of a Hugging Face checkpoint (config.json, safetensors, tokenizer.json).
+    /// A GGUF file, the folder of a Hugging Face checkpoint (config.json, safetensors, tokenizer.json), or what `pull` takes:
+    /// hf:OWNER/REPO/FILE.gguf, hf:OWNER/REPO:QUANTISATION, an address.
     #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
     #[command(flatten)]

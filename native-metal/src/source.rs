@@ -1,14 +1,15 @@
-//! Models on disk: a GGUF file, or the folder of a Hugging Face checkpoint.
+//! Models on disk: a GGUF file, all parts of a split one, or the folder of a Hugging Face checkpoint.
 
 use std::path::Path;
 use std::rc::Rc;
 
-use pagelm::gguf::{Gguf, Source};
+use pagelm::gguf::{Gguf, Source, SplitPart};
 use pagelm::hf::{self, Checkpoint};
 use pagelm::text::{self, TokenizerFiles};
 use pagelm::{Error, ErrorKind, Result};
 
 use crate::mmap::{Mapped, MappedModel, read_text};
+use crate::store::{self, HubArgs};
 
 /// A header, and where its tensors are.
 pub struct Opened {
@@ -19,6 +20,9 @@ pub struct Opened {
 }
 
 pub fn open(path: &Path) -> Result<Opened> {
+    if store::is_remote(path) {
+        return open(&store::get(&path.to_string_lossy(), &HubArgs::default(), None)?);
+    }
     let opened = if path.is_dir() { folder(path) } else { file(path) };
     // What cannot be read has its own path already.
     opened.map_err(|e| if e.kind() == ErrorKind::Io && !e.place().is_empty() { e } else { e.at(path.display()) })
@@ -27,7 +31,39 @@ pub fn open(path: &Path) -> Result<Opened> {
 fn file(path: &Path) -> Result<Opened> {
     let file = Mapped::open(path)?;
     let gguf = Gguf::parse(&file)?;
-    Ok(Opened { gguf: Rc::new(gguf), bytes: file.len() as u64, source: Box::new(MappedModel(file)) })
+    if let Some(part) = gguf.split()? {
+        return parts(path, part);
+    }
+    Ok(Opened { gguf: Rc::new(gguf), bytes: file.len() as u64, source: Box::new(MappedModel(vec![(0, file)])) })
+}
+
+/// A split model, of which `path` is any part: the others lie beside it.
+fn parts(path: &Path, part: SplitPart) -> Result<Opened> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let own = format!("-{:05}-of-{:05}.gguf", part.no + 1, part.count);
+    let Some(stem) = name.strip_suffix(&own) else {
+        let detail = format!(
+            "is part {} of {} of a split model, but its name does not end with {own}, as the others' names follow from it; \
+             give it that name",
+            part.no + 1,
+            part.count
+        );
+        return Err(Error::new(ErrorKind::SplitFile, detail));
+    };
+    let (mut headers, mut files, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for no in 1..=part.count {
+        let name = format!("{stem}-{no:05}-of-{:05}.gguf", part.count);
+        let file = Mapped::open(&path.with_file_name(&name)).map_err(|e| {
+            let detail =
+                format!("part {no} of {} cannot be read: {}; all parts must lie in one folder", part.count, e.detail());
+            Error::new(ErrorKind::SplitFile, detail).at(&name)
+        })?;
+        headers.push((Gguf::parse(&file).map_err(|e| e.at(&name))?, bytes, name));
+        let len = file.len() as u64;
+        files.push((bytes, file));
+        bytes += len;
+    }
+    Ok(Opened { gguf: Rc::new(Gguf::join(headers)?), bytes, source: Box::new(MappedModel(files)) })
 }
 
 fn folder(path: &Path) -> Result<Opened> {

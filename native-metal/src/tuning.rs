@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::machine;
 use clap::ValueEnum;
 use pagelm::Result;
 use pagelm::backend::webgpu::{Clock, WebGpu};
@@ -45,10 +46,7 @@ pub fn apply(gpu: &mut WebGpu, model: &Model, tune: Tune) -> Result<()> {
 
 /// Where the records are, if the system says where such files go.
 fn file() -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let usual = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
-    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(usual)))?;
-    Some(cache.join("pagelm").join("tuning.json"))
+    Some(machine::cache_folder()?.join("tuning.json"))
 }
 
 /// The records by adapter. A file that is missing or broken has none.

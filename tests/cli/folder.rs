@@ -68,3 +68,36 @@ fn a_folder_that_is_no_whole_checkpoint_says_what_it_lacks() {
     std::fs::remove_file(folder.0.join("model.safetensors.index.json")).unwrap();
     assert!(error()["message"].as_str().unwrap().contains("model.safetensors"));
 }
+
+#[test]
+fn a_split_model_runs_whichever_of_its_parts_is_named() {
+    let model = golden("qwen3.gguf");
+    let folder = Folder::new("split");
+    let name = |no: usize| format!("m-{no:05}-of-00003.gguf");
+    let parts = gguf_writer::in_parts(&std::fs::read(&model).unwrap(), 3);
+    parts.iter().enumerate().for_each(|(i, part)| folder.write(&name(i + 1), part));
+    let at = |name: &str| format!("{}/{name}", folder.path());
+    let run = |model: &str, status| {
+        let flags = ["--ids", "5,6,7,8", "--max-tokens", "6", "--ignore-eos", "--temperature", "0", "--backend", "cpu"];
+        json(&[&["run", "--model", model], &flags[..]].concat(), status)
+    };
+    let want = run(&model, 0);
+    for no in 1..=3 {
+        assert_eq!(run(&at(&name(no)), 0)["tokens"], want["tokens"], "part {no}");
+    }
+    let inspected = json(&["inspect", "--model", &at(&name(2)), "--backend", "cpu"], 0);
+    assert_eq!(inspected["runs"]["ok"], true);
+    assert_eq!(inspected["bytes"], parts.iter().map(Vec::len).sum::<usize>());
+    let refused = |model: &str, words: &[&str]| {
+        let error = &run(model, 1)["error"];
+        assert_eq!(error["code"], "split-file", "{error}");
+        let said = format!("{} {}", error["place"], error["message"]);
+        words.iter().for_each(|word| assert!(said.contains(word), "`{word}` is not in {said}"));
+    };
+    folder.write("renamed.gguf", &parts[1]);
+    refused(&at("renamed.gguf"), &["part 2 of 3", "-00002-of-00003.gguf"]);
+    folder.write(&name(3), &parts[1]);
+    refused(&at(&name(1)), &[&name(3), "part 2 of 3", "part 3 of 3 belongs"]);
+    std::fs::remove_file(at(&name(3))).unwrap();
+    refused(&at(&name(1)), &[&name(3), "part 3 of 3 cannot be read"]);
+}

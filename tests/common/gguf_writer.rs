@@ -1,7 +1,7 @@
 //! Builds GGUF files for tests: right ones simply, broken ones on purpose.
 
 use pagelm::DType;
-use pagelm::gguf::{Array, Strings, Value, ValueType};
+use pagelm::gguf::{Array, Gguf, Strings, TensorInfo, Value, ValueType};
 
 /// `GgufWriter::new().string("general.architecture", "llama").tensor("a", DType::F32, &[4], &bytes).finish()`.
 #[derive(Clone, Debug)]
@@ -197,4 +197,25 @@ fn ints(v: &[i64]) -> (ValueType, Vec<u8>) {
         Ok(v) => (ValueType::I32, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Err(_) => (ValueType::I64, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
     }
+}
+
+/// The file in `count` parts as llama-gguf-split makes them: metadata in the first one only.
+pub fn in_parts(file: &[u8], count: usize) -> Vec<Vec<u8>> {
+    let whole = Gguf::parse(file).unwrap();
+    let each = whole.tensors.len().div_ceil(count);
+    let part = |(i, tensors): (usize, &[TensorInfo])| {
+        let meta = whole.meta.iter().filter(|_| i == 0);
+        let w = meta.fold(GgufWriter::new(), |w, (key, value)| w.kv(key, value.clone()));
+        let w = numbers(w, i, count, whole.tensors.len());
+        let tensors = tensors.iter();
+        let raw =
+            |t: &TensorInfo| RawTensor::new(&t.name, t.dtype, &t.dims, &file[t.offset as usize..][..t.len as usize]);
+        tensors.fold(w, |w, t| w.raw_tensor(raw(t))).finish()
+    };
+    whole.tensors.chunks(each).enumerate().map(part).collect()
+}
+
+/// Says which part of how many this is, and how many tensors they have together.
+pub fn numbers(w: GgufWriter, no: usize, count: usize, tensors: usize) -> GgufWriter {
+    w.u32("split.no", no as u32).u32("split.count", count as u32).u32("split.tensors.count", tensors as u32)
 }

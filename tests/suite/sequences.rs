@@ -377,3 +377,21 @@ fn a_cache_that_is_smaller_than_the_context_is_refused() {
     let e = Model::new(&gguf, &|_| true, &options).expect_err("is refused");
     assert!(e.detail().contains("100 positions does not hold a context of 128"), "{e}");
 }
+
+#[test]
+fn a_sequence_of_another_engine_is_refused_and_harms_neither() {
+    let options = Options { n_ctx: Some(64), sequences: 2, ..Options::DEFAULT };
+    let [mut a, mut b] = [(); 2].map(|()| open("llama", Box::new(Cpu::new(1)), options));
+    let (mut of_a, mut of_b) = (a.sequence(), b.sequence());
+    let want = block_on(a.prefill(&mut of_a, &[1, 2, 3])).unwrap().to_vec();
+    block_on(b.prefill(&mut of_b, &[9])).unwrap();
+    let refused = |e: pagelm::Error| assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+    refused(block_on(b.prefill(&mut of_a, &[4])).unwrap_err());
+    refused(b.rollback(&mut of_a, 1).unwrap_err());
+    refused(b.fork(&of_a, 1).err().expect("it is another's"));
+    refused(block_on(b.save(&mut of_a, &mut |_| Ok(()))).unwrap_err());
+    b.leave(of_a);
+    assert_eq!(a.held(), ([0, 0], 0), "what was left to the wrong engine is free");
+    let mut again = a.sequence();
+    assert_eq!(block_on(a.prefill(&mut again, &[1, 2, 3])).unwrap(), want);
+}

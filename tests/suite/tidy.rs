@@ -46,6 +46,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("dtype", &[]),
     ("gguf", &["error", "dtype"]),
     ("hf", &["error", "dtype", "gguf"]),
+    ("hub", &["error"]),
     ("quant", &["error", "dtype"]),
     ("graph", &["dtype"]),
     ("arch", &["error", "dtype", "gguf", "graph"]),

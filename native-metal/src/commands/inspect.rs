@@ -10,6 +10,7 @@ use serde_json::{Map, json};
 use crate::device::{Device, Running};
 use crate::model::{ModelArgs, Purpose};
 use crate::source;
+use crate::store::{self, HubArgs, Store};
 use crate::{Report, error_json};
 
 /// Elements of an array that are shown.
@@ -26,7 +27,12 @@ pub struct Args {
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
     let path = &args.model.model;
-    let source::Opened { gguf, bytes, .. } = source::open(path)?;
+    let (gguf, bytes) = if store::is_remote(path) {
+        Store::open()?.header(&path.to_string_lossy(), &HubArgs::default())?
+    } else {
+        let opened = source::open(path)?;
+        ((*opened.gguf).clone(), opened.bytes)
+    };
     let runs = can_run(&gguf, &args.model)?;
     let sampling = FileSampling::from_gguf(&gguf.meta).map_or_else(|e| error_json(&e), |s| sampling_json(&s));
     if !json {

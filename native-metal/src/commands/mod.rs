@@ -5,6 +5,7 @@ pub mod check;
 pub mod embed;
 pub mod golden;
 pub mod inspect;
+pub mod models;
 pub mod ppl;
 pub mod run;
 pub mod shaders;

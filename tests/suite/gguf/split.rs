@@ -4,29 +4,8 @@ use pagelm::gguf::{Gguf, SplitPart};
 use pagelm::{DType, ErrorKind};
 
 use crate::common::fixtures;
-use crate::common::gguf_writer::{GgufWriter, RawTensor};
+use crate::common::gguf_writer::{GgufWriter, in_parts, numbers};
 use crate::common::golden;
-
-/// The file in `count` parts as llama-gguf-split makes them: metadata in the first one only.
-fn in_parts(file: &[u8], count: usize) -> Vec<Vec<u8>> {
-    let whole = Gguf::parse(file).unwrap();
-    let each = whole.tensors.len().div_ceil(count);
-    let part = |(i, tensors): (usize, &[pagelm::gguf::TensorInfo])| {
-        let meta = whole.meta.iter().filter(|_| i == 0);
-        let w = meta.fold(GgufWriter::new(), |w, (key, value)| w.kv(key, value.clone()));
-        let w = numbers(w, i, count, whole.tensors.len());
-        let tensors = tensors.iter();
-        let raw = |t: &pagelm::gguf::TensorInfo| {
-            RawTensor::new(&t.name, t.dtype, &t.dims, &file[t.offset as usize..][..t.len as usize])
-        };
-        tensors.fold(w, |w, t| w.raw_tensor(raw(t))).finish()
-    };
-    whole.tensors.chunks(each).enumerate().map(part).collect()
-}
-
-fn numbers(w: GgufWriter, no: usize, count: usize, tensors: usize) -> GgufWriter {
-    w.u32("split.no", no as u32).u32("split.count", count as u32).u32("split.tensors.count", tensors as u32)
-}
 
 /// The headers, each with its start in the file that all of them make, and a name.
 fn headers(parts: &[Vec<u8>]) -> Vec<(Gguf, u64, String)> {
