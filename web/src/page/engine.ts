@@ -15,7 +15,6 @@ import type {
   ModelRef,
   Piece,
   Profile,
-  SessionOptions,
   SourceOptions,
 } from "../shared/types.ts";
 import { chooseBuilds } from "./builds.ts";
@@ -30,6 +29,7 @@ import {
   generateParams,
   isBlob,
   isFolder,
+  type SessionOptions,
   sessionOptions,
 } from "./params.ts";
 import { Script } from "./script.ts";

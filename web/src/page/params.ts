@@ -9,7 +9,6 @@ import type {
   Message,
   ModelRef,
   SamplingParams,
-  SessionOptions,
   SourceOptions,
 } from "../shared/types.ts";
 import {
@@ -206,6 +205,11 @@ const GENERATE: Fields<GenerateParams> = {
   speculate: must("an object", isObject),
   signal,
 };
+
+export interface SessionOptions {
+  /** A snapshot, of a session with the same model, backend and type of cache; others are refused (`bad-snapshot`). */
+  restore?: Blob | Uint8Array | ReadableStream<Uint8Array>;
+}
 
 const SESSION: Fields<SessionOptions> = {
   restore: must("a Blob, a Uint8Array or a ReadableStream", (v) =>
