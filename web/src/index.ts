@@ -11,5 +11,6 @@ export type {
   FinishReason,
   RequestOptions,
 } from "./page/openai-types.ts";
+export type { SessionOptions } from "./page/params.ts";
 export { type ErrorCode, type ErrorData, PagelmError } from "./shared/errors.ts";
 export type * from "./shared/types.ts";

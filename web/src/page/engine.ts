@@ -18,7 +18,6 @@ import type {
   ModelRef,
   Piece,
   Profile,
-  SessionOptions,
   SourceOptions,
 } from "../shared/types.ts";
 import { chooseBuilds } from "./builds.ts";
@@ -34,6 +33,7 @@ import {
   generateParams,
   isBlob,
   isFolder,
+  type SessionOptions,
   sessionOptions,
 } from "./params.ts";
 import { Script } from "./script.ts";

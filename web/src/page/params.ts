@@ -10,7 +10,6 @@ import type {
   Message,
   ModelRef,
   SamplingParams,
-  SessionOptions,
   SourceOptions,
 } from "../shared/types.ts";
 import {
@@ -216,6 +215,11 @@ const EMBED: Fields<EmbedOptions> = {
   dimensions: integer(1),
   signal,
 };
+
+export interface SessionOptions {
+  /** A snapshot, of a session with the same model, backend and type of cache; others are refused (`bad-snapshot`). */
+  restore?: Blob | Uint8Array | ReadableStream<Uint8Array>;
+}
 
 const SESSION: Fields<SessionOptions> = {
   restore: must("a Blob, a Uint8Array or a ReadableStream", (v) =>

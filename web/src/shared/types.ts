@@ -131,10 +131,7 @@ export interface ModelOptions {
    * conversation that was left is gone on with without reading its prompt again.
    */
   cacheTokens?: number;
-  /**
-   * How many generations run at once, 2 by default; more than that wait for their turn. All share the positions of the
-   * cache, and each may hold blocks of a window or recurrent states for itself, which count as memory.
-   */
+  /** How many generations run at once, 2 by default; others wait. Each more may hold blocks and states for itself. */
   sequences?: number;
   /** The most tokens that `speculate` may propose at once; 0, the default, is none. */
   drafts?: number;
@@ -279,11 +276,9 @@ export interface Counters {
   inFlight: number;
 }
 
-/** Parts of the cache that conversations and sessions hold, those too that a later prompt may go on from. */
+/** Parts of the cache that conversations and sessions hold: blocks of 64 positions, and recurrent states. */
 export interface Held {
-  /** Of 64 positions. */
   blocks: number;
-  /** Recurrent states. */
   states: number;
 }
 
@@ -439,8 +434,3 @@ export type Piece =
   | { kind: "prefill"; done: number; total: number }
   | { kind: "token"; id: number; text: string; logprobs?: Logprobs | null }
   | { kind: "done"; text: string; reason: StopReason; usage: GenerateUsage };
-
-export interface SessionOptions {
-  /** A snapshot, of a session with the same model, backend and type of cache; others are refused (`bad-snapshot`). */
-  restore?: Blob | Uint8Array | ReadableStream<Uint8Array>;
-}
