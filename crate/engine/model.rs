@@ -35,6 +35,10 @@ pub struct Options {
     pub sequences: usize,
     /// The most tokens that speculative decoding proposes at once; 0 without.
     pub drafts: usize,
+    /// Lets the block for multi-token prediction predict only the first so many tokens of the vocabulary; `None` is all.
+    /// Ids of byte-level BPE are ordered by how early they were merged, so the first are the most frequent, and the head is
+    /// most of what the block of a small model reads. What it cannot predict the model still says.
+    pub draft_vocab: Option<usize>,
 }
 
 impl Options {
@@ -50,6 +54,7 @@ impl Options {
         cache: None,
         sequences: 1,
         drafts: 0,
+        draft_vocab: None,
     };
 }
 
@@ -83,7 +88,15 @@ impl Model {
     /// Reads the configuration. Finds everything that is wrong with it before any weight is fetched.
     pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &Options) -> Result<Self> {
         let wanted = Wanted { mtp: options.mtp, allow_unknown: options.allow_unknown };
-        let graph = arch::build(gguf, supports, wanted)?;
+        let mut graph = arch::build(gguf, supports, wanted)?;
+        match options.draft_vocab {
+            Some(0) => crate::bail!(
+                InvalidArgument,
+                "the block for multi-token prediction needs at least 1 token to choose from"
+            ),
+            Some(n) => graph = graph.with_mtp_vocab(n),
+            None => {}
+        }
         let trained = gguf.meta.u32(&gguf.meta.arch_key("context_length")?)? as usize;
         let n_ctx = options.n_ctx.unwrap_or(trained.min(DEFAULT_CTX));
         if n_ctx == 0 || options.max_tokens == 0 || options.max_outputs == 0 || options.sequences == 0 {

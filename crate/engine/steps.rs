@@ -10,7 +10,7 @@ use super::sequence::{Past, Sequence};
 use super::stats::{Counting, PoolUse, Stats};
 use crate::backend::{Backend, CachePart, Limits, MAX_SEGMENTS, Segment, Step};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{CacheKind, Plan, StateId};
+use crate::graph::{CacheKind, Entry, Plan, StateId};
 
 /// A model that is ready to run sequences of tokens.
 ///
@@ -26,6 +26,8 @@ pub struct Engine {
     pub(super) past: Past,
     /// Whether there is a block for multi-token prediction.
     pub(super) mtp: bool,
+    /// Columns of its logits.
+    pub(super) mtp_vocab: usize,
     /// Of the header of the model's file.
     pub(super) fingerprint: u64,
     /// The kinds of which there are states.
@@ -41,7 +43,7 @@ pub struct Engine {
     pub(super) logits: Vec<f32>,
     /// Tokens that must never be generated.
     suppressed: Vec<u32>,
-    /// Rows of logits of a step that was submitted but not read: a caller dropped its future.
+    /// Logits of a step that was submitted but not read: a caller dropped its future.
     pub(super) unread: Option<usize>,
     /// A part of the cache, likewise.
     pub(super) unread_part: Option<CachePart>,
@@ -70,6 +72,7 @@ impl Engine {
             n_vocab: g.n_vocab(),
             past: Past { recurrent: g.states.iter().any(|s| s.rows.is_recurrent()), window: g.window() },
             mtp: g.mtp.is_some(),
+            mtp_vocab: g.columns(Entry::Mtp),
             fingerprint,
             kinds: CacheKind::ALL.into_iter().filter(|k| used.contains(k)).collect(),
             blocks: limits.blocks.map(Pool::new),
@@ -340,21 +343,24 @@ impl Engine {
     }
 
     pub(super) async fn submit_and_read(&mut self, step: &Step<'_>) -> Result<()> {
-        let outputs = step.outputs();
+        let cols = if step.entry == Entry::Trunk { self.n_vocab } else { self.mtp_vocab };
+        let len = step.outputs() * cols;
         self.backend.submit(step)?;
         self.counting.step(step);
-        self.unread = Some(outputs);
-        self.read(outputs).await?;
-        for row in self.logits[..outputs * self.n_vocab].chunks_exact_mut(self.n_vocab) {
+        self.unread = Some(len);
+        self.read(len).await?;
+        for row in self.logits[..len].chunks_exact_mut(cols.max(1)) {
             // Before some are suppressed: that would hide that all were equal.
             refuse_degenerate(row)?;
-            self.suppressed.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
+            for &id in self.suppressed.iter().filter(|id| (**id as usize) < cols) {
+                row[id as usize] = f32::NEG_INFINITY;
+            }
         }
         Ok(())
     }
 
-    pub(super) async fn read(&mut self, rows: usize) -> Result<()> {
-        let logits = &mut self.logits[..rows * self.n_vocab];
+    pub(super) async fn read(&mut self, len: usize) -> Result<()> {
+        let logits = &mut self.logits[..len];
         let result = poll_fn(|cx| self.backend.poll_logits(cx, logits)).await;
         self.unread = None;
         result

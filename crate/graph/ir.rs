@@ -229,6 +229,22 @@ impl Graph {
         self.shape(self.output).cols
     }
 
+    /// Columns of the logits of a part.
+    pub fn columns(&self, entry: Entry) -> usize {
+        self.part(entry).map_or(0, |p| self.shape(p.output).cols)
+    }
+
+    /// Leaves only the first `n` tokens to the block for multi-token prediction, if there is one and its head is a matrix.
+    #[must_use]
+    pub fn with_mtp_vocab(mut self, n: usize) -> Self {
+        let Some(node) = self.mtp.map(|v| &mut self.nodes[v.index()]) else { return self };
+        if let (Op::MatMul { rows, .. }, Some(shape)) = (&mut node.op, &mut node.shape) {
+            *rows = n.min(*rows);
+            shape.cols = *rows;
+        }
+        self
+    }
+
     /// The kind of a state with a row per position.
     pub fn cache_kind(&self, s: StateId) -> CacheKind {
         let mut kind = None;

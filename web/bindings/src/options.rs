@@ -19,6 +19,7 @@ pub struct EngineOptions {
     pub mtp: bool,
     pub cache_tokens: Option<usize>,
     pub drafts: usize,
+    pub draft_vocab: Option<usize>,
     pub allow_unknown: bool,
     pub memory_limit: Option<u64>,
     /// Used on WebGPU; `f16` where it is not given.
@@ -34,8 +35,8 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// Those that hold on every backend.
     pub fn model(&self) -> Options {
-        let Self { context_length: n_ctx, mtp, cache_tokens: cache, drafts, allow_unknown, .. } = *self;
-        Options { n_ctx, mtp, cache, drafts, allow_unknown, ..Options::default() }
+        let Self { context_length: n_ctx, mtp, cache_tokens: cache, drafts, draft_vocab, allow_unknown, .. } = *self;
+        Options { n_ctx, mtp, cache, drafts, draft_vocab, allow_unknown, ..Options::default() }
     }
 }
 

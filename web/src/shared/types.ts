@@ -131,6 +131,11 @@ export interface ModelOptions {
   cacheTokens?: number;
   /** The most tokens that `speculate` may propose at once; 0, the default, is none. */
   drafts?: number;
+  /**
+   * Lets the model's block for multi-token prediction choose only among the first so many tokens of the vocabulary, mostly the
+   * most frequent ones: it reads less.
+   */
+  draftVocab?: number;
   /** Type of the KV cache, `f16` by default: `q8_0` takes about half as much memory, `f32` twice as much. */
   kvType?: KvType;
 }

@@ -173,7 +173,7 @@ impl Runner {
         c.dispatches += u64::from(sampler.is_some());
         let (answer, from, bytes) = match sampler {
             Some(sampler) => (Answer::Token, &sampler.chosen, sampler::ID),
-            None => (Answer::Logits, logits, (last.outputs() * program.plan.graph.n_vocab() * 4) as u64),
+            None => (Answer::Logits, logits, (last.outputs() * program.plan.graph.columns(last.entry) * 4) as u64),
         };
         in_flight.take(&mut encoder, answer, [(from, 0, bytes)]);
         c.bytes_read += bytes;
