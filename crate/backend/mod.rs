@@ -181,7 +181,7 @@ pub trait Backend {
     /// Starts a step. The engine has checked ids, positions, row counts, blocks and slots.
     fn submit(&mut self, step: &Step<'_>) -> Result<()>;
 
-    /// Copies the logits of the oldest unread step: `outputs * n_vocab` values. A step without outputs is read too,
+    /// Copies the logits of the oldest unread step: `outputs` times the columns of its part. A step without outputs is read too,
     /// with an empty slice: this tells the caller that it is done.
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>>;
 

@@ -157,8 +157,8 @@ impl Engine {
 
     /// Reads the results that are no longer wanted: a backend returns them in order.
     pub(super) async fn drain(&mut self) -> Result<()> {
-        if let Some(rows) = self.unread {
-            self.read(rows).await?;
+        if let Some(len) = self.unread {
+            self.read(len).await?;
         }
         while self.queue.surplus > 0 {
             // Any error is ignored here: if the device is lost, the next call reports it too.

@@ -38,6 +38,10 @@ pub struct Options {
     pub sequences: usize,
     /// The most tokens that speculative decoding proposes at once; 0 without.
     pub drafts: usize,
+    /// Lets the block for multi-token prediction predict only the first so many tokens of the vocabulary; `None` is all.
+    /// Ids of byte-level BPE are ordered by how early they were merged, so the first are the most frequent, and the head is
+    /// most of what the block of a small model reads. What it cannot predict the model still says.
+    pub draft_vocab: Option<usize>,
 }
 
 impl Options {
@@ -54,6 +58,7 @@ impl Options {
         cache: None,
         sequences: 1,
         drafts: 0,
+        draft_vocab: None,
     };
 }
 
@@ -90,7 +95,7 @@ impl Model {
         let pooling = Pooling::from_gguf(&gguf.meta)?;
         let embeddings = options.embeddings.unwrap_or(pooling.is_some());
         let wanted = Wanted { mtp: options.mtp, embeddings, allow_unknown: options.allow_unknown };
-        let graph = arch::build(gguf, supports, wanted)?;
+        let mut graph = arch::build(gguf, supports, wanted)?;
         // Such a model cannot generate.
         let whole = !graph.is_causal();
         if whole && options.embeddings == Some(false) {
@@ -104,6 +109,14 @@ impl Model {
         let options = &Options { embeddings: Some(embeddings), ..*options };
         let usual = if whole { Pooling::Mean } else { Pooling::Last };
         let embeds = embeddings.then_some(Embeds { pooling: pooling.unwrap_or(usual), whole });
+        match options.draft_vocab {
+            Some(0) => crate::bail!(
+                InvalidArgument,
+                "the block for multi-token prediction needs at least 1 token to choose from"
+            ),
+            Some(n) => graph = graph.with_mtp_vocab(n),
+            None => {}
+        }
         let trained = gguf.meta.u32(&gguf.meta.arch_key("context_length")?)? as usize;
         let n_ctx = options.n_ctx.unwrap_or(trained.min(DEFAULT_CTX));
         if n_ctx == 0 || options.max_tokens == 0 || options.max_outputs == 0 || options.sequences == 0 {

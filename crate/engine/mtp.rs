@@ -14,7 +14,7 @@ impl Engine {
     /// are new since the last call.
     pub async fn mtp(&mut self, sequence: &mut Sequence, next: u32) -> Result<&mut [f32]> {
         self.mtp_steps(sequence, next, Entry::Mtp, false, &mut |_| ()).await?;
-        Ok(&mut self.logits[..self.n_vocab])
+        Ok(&mut self.logits[..self.mtp_vocab])
     }
 
     /// Runs the block for all tokens of a sequence, each with its next one, and passes on its logits: row j is for the
@@ -45,7 +45,7 @@ impl Engine {
             } else {
                 self.mtp_step(sequence, &[token], n + i - 1, 1, entry).await?;
             }
-            let Some(id) = argmax(&self.logits[..self.n_vocab]) else { break };
+            let Some(id) = argmax(&self.logits[..self.mtp_vocab]) else { break };
             out.push(id);
             if last {
                 break;
@@ -91,7 +91,7 @@ impl Engine {
             result = self.mtp_step(s, &after[at..end], at, outputs, entry).await;
             if result.is_ok() {
                 s.mtp_seen = end;
-                self.logits[..outputs * self.n_vocab].chunks_exact(self.n_vocab).for_each(&mut *each);
+                self.logits[..outputs * self.mtp_vocab].chunks_exact(self.mtp_vocab).for_each(&mut *each);
             }
         }
         s.mtp_tokens = after;

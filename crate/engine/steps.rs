@@ -12,7 +12,7 @@ use super::sequence::{Past, Sequence};
 use super::stats::{Counting, PoolUse, Stats};
 use crate::backend::{Backend, CachePart, Limits, MAX_SEGMENTS, Segment, Step};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{CacheKind, Plan, StateId};
+use crate::graph::{CacheKind, Entry, Plan, StateId};
 
 static NEXT_ENGINE: AtomicU64 = AtomicU64::new(1);
 
@@ -34,6 +34,8 @@ pub struct Engine {
     pub(super) past: Past,
     /// Whether there is a block for multi-token prediction.
     pub(super) mtp: bool,
+    /// Columns of its logits.
+    pub(super) mtp_vocab: usize,
     /// Of the header of the model's file.
     pub(super) fingerprint: u64,
     /// The kinds of which there are states.
@@ -51,7 +53,7 @@ pub struct Engine {
     pub(super) logits: Vec<f32>,
     /// Tokens that must never be generated.
     suppressed: Vec<u32>,
-    /// Rows of logits of a step that was submitted but not read: a caller dropped its future.
+    /// Logits of a step that was submitted but not read: a caller dropped its future.
     pub(super) unread: Option<usize>,
     /// A part of the cache, likewise.
     pub(super) unread_part: Option<CachePart>,
@@ -84,10 +86,11 @@ impl Engine {
             backend,
             limits,
             n_vocab: g.n_vocab(),
-            n_output: g.output_cols(),
+            n_output: g.columns(Entry::Trunk),
             embeds,
             past: Past { recurrent: g.states.iter().any(|s| s.rows.is_recurrent()), window: g.window() },
             mtp: g.mtp.is_some(),
+            mtp_vocab: g.columns(Entry::Mtp),
             fingerprint,
             kinds: CacheKind::ALL.into_iter().filter(|k| used.contains(k)).collect(),
             blocks: limits.blocks.map(Pool::new),
@@ -96,7 +99,7 @@ impl Engine {
             idle: Idle::default(),
             id: NEXT_ENGINE.fetch_add(1, Ordering::Relaxed),
             next_id: 0,
-            logits: vec![0.0; limits.max_outputs * g.output_cols()],
+            logits: vec![0.0; limits.max_outputs * g.columns(Entry::Trunk)],
             suppressed: plan.suppressed.clone(),
             unread: None,
             unread_part: None,
@@ -375,21 +378,24 @@ impl Engine {
     }
 
     pub(super) async fn submit_and_read(&mut self, step: &Step<'_>) -> Result<()> {
-        let outputs = step.outputs();
+        let cols = if step.entry == Entry::Trunk { self.n_output } else { self.mtp_vocab };
+        let len = step.outputs() * cols;
         self.backend.submit(step)?;
         self.counting.step(step);
-        self.unread = Some(outputs);
-        self.read(outputs).await?;
-        for row in self.logits[..outputs * self.n_output].chunks_exact_mut(self.n_output) {
+        self.unread = Some(len);
+        self.read(len).await?;
+        for row in self.logits[..len].chunks_exact_mut(cols.max(1)) {
             // Before some are suppressed: that would hide that all were equal.
             refuse_degenerate(row)?;
-            self.suppressed.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
+            for &id in self.suppressed.iter().filter(|id| (**id as usize) < cols) {
+                row[id as usize] = f32::NEG_INFINITY;
+            }
         }
         Ok(())
     }
 
-    pub(super) async fn read(&mut self, rows: usize) -> Result<()> {
-        let logits = &mut self.logits[..rows * self.n_output];
+    pub(super) async fn read(&mut self, len: usize) -> Result<()> {
+        let logits = &mut self.logits[..len];
         let result = poll_fn(|cx| self.backend.poll_logits(cx, logits)).await;
         self.unread = None;
         result

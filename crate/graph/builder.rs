@@ -68,7 +68,12 @@ impl Builder {
 
     /// [`Op::MatMul`]: `[rows of x, rows of w]`.
     pub fn matmul(&mut self, w: WeightId, x: ValueId) -> ValueId {
-        self.push(Op::MatMul { w, x })
+        self.matmul_rows(w, x, self.g.weight(w).rows)
+    }
+
+    /// [`Op::MatMul`] with the first rows of w: `[rows of x, rows]`.
+    pub fn matmul_rows(&mut self, w: WeightId, x: ValueId, rows: usize) -> ValueId {
+        self.push(Op::MatMul { w, x, rows })
     }
 
     /// [`Op::AddBias`].

@@ -106,6 +106,7 @@ impl Graph {
                 if *renormalise { Ok(()) } else { write!(f, " raw shares") }
             }
             Op::MoeMatMul { n_expert, .. } => write!(f, " n_expert={n_expert}"),
+            Op::MatMul { w, rows, .. } if *rows < self.weight(*w).rows => write!(f, " rows={rows}"),
             Op::MatMul { .. }
             | Op::AddBias { .. }
             | Op::Add { .. }

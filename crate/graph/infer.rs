@@ -15,9 +15,12 @@ pub(super) fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
     };
     let out = match op {
         Op::Embed { w, .. } => Shape { rows: Dim::Tokens, cols: g.weight(*w).cols },
-        Op::MatMul { w, x } => {
+        Op::MatMul { w, x, rows } => {
+            if !(1..=g.weight(*w).rows).contains(rows) {
+                return Err(format!("matmul: there are {} rows, not {rows}", g.weight(*w).rows));
+            }
             expect("columns of x", g.weight(*w).cols, shape(*x).cols)?;
-            Shape { cols: g.weight(*w).rows, ..shape(*x) }
+            Shape { cols: *rows, ..shape(*x) }
         }
         Op::AddBias { x, b } => {
             expect("rows of the bias", 1, g.weight(*b).rows)?;

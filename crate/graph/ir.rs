@@ -224,11 +224,6 @@ impl Graph {
         [Entry::Trunk, Entry::Mtp, Entry::MtpChain].into_iter().filter_map(|e| self.part(e))
     }
 
-    /// Columns of what a step gives back: logits, or hidden states.
-    pub fn output_cols(&self) -> usize {
-        self.shape(self.output).cols
-    }
-
     /// How many tokens there are: the rows of the first embedding; 0 without one.
     pub fn n_vocab(&self) -> usize {
         let rows = self.nodes.iter().find_map(|n| match n.op {
@@ -236,6 +231,22 @@ impl Graph {
             _ => None,
         });
         rows.unwrap_or(0)
+    }
+
+    /// Columns of what a part gives back: logits, or hidden states.
+    pub fn columns(&self, entry: Entry) -> usize {
+        self.part(entry).map_or(0, |p| self.shape(p.output).cols)
+    }
+
+    /// Leaves only the first `n` tokens to the block for multi-token prediction, if there is one and its head is a matrix.
+    #[must_use]
+    pub fn with_mtp_vocab(mut self, n: usize) -> Self {
+        let Some(node) = self.mtp.map(|v| &mut self.nodes[v.index()]) else { return self };
+        if let (Op::MatMul { rows, .. }, Some(shape)) = (&mut node.op, &mut node.shape) {
+            *rows = n.min(*rows);
+            shape.cols = *rows;
+        }
+        self
     }
 
     /// The kind of a state with a row per position.

@@ -77,8 +77,8 @@ pub struct Delta {
 pub enum Op {
     /// Row `token` of `w` for each token of the step, times `scale`.
     Embed { w: WeightId, scale: f32 },
-    /// `W x` for each row of x.
-    MatMul { w: WeightId, x: ValueId },
+    /// `W x` for each row of x, with the first `rows` rows of W.
+    MatMul { w: WeightId, x: ValueId, rows: usize },
     /// Adds the one row of `b` to each row.
     AddBias { x: ValueId, b: WeightId },
     /// `x / sqrt(mean(x^2) + eps) * w`, <https://arxiv.org/abs/1910.07467>, over each run of `w.cols` values.

@@ -50,6 +50,9 @@ impl Plan {
                     used: g.shape(route).cols / 2,
                     all: n_expert,
                 }),
+                Op::MatMul { w, rows, .. } if node.shape.is_some_and(|s| s.rows == Dim::Outputs) => {
+                    reads.outputs += rows * g.weight(w).row_bytes();
+                }
                 _ if node.shape.is_some_and(|s| s.rows == Dim::Outputs) => reads.outputs += all(),
                 _ => reads.whole += all(),
             }

@@ -43,13 +43,18 @@ pub struct SpecArgs {
     /// The most tokens that are proposed at once.
     #[arg(long, value_name = "N", default_value_t = 4, requires = "spec", value_parser = clap::value_parser!(u16).range(1..))]
     max_draft: u16,
+    /// Lets the block for multi-token prediction choose only among the first N tokens of the vocabulary, mostly the most
+    /// frequent ones: it reads less.
+    #[arg(long, value_name = "N", requires = "spec", value_parser = clap::value_parser!(u32).range(1..))]
+    draft_vocab: Option<u32>,
 }
 
 impl SpecArgs {
     /// Options to open the model with.
     pub fn options(&self, options: Options) -> Options {
         let drafts = self.spec.as_ref().map_or(0, |_| usize::from(self.max_draft));
-        Options { drafts, mtp: matches!(self.spec, Some(Spec::Mtp)), ..options }
+        let draft_vocab = self.draft_vocab.map(|n| n as usize);
+        Options { drafts, draft_vocab, mtp: matches!(self.spec, Some(Spec::Mtp)), ..options }
     }
 
     /// What a generation is told.

@@ -107,7 +107,7 @@ impl Case {
     }
 
     pub fn cols(&self) -> usize {
-        self.plan.graph.output_cols()
+        self.plan.graph.columns(pagelm::graph::Entry::Trunk)
     }
 }
 

@@ -37,12 +37,15 @@ fn matmul_of_every_packed_type_is_its_dot_products_in_whole_numbers() {
         // Rows that fill no panel, tokens for every number of them that kernels take at a time.
         for (tokens, blocks, out) in [(1, 1, 1), (1, 3, 33), (4, 1, 16), (5, 2, 17), (13, 1, 31), (21, 5, 49)] {
             let cols = blocks * block;
-            let case = Case::new(format!("q8 matmul {dtype} [{tokens}, {cols}] to {out}"), &[tokens], |p| {
-                let x = p.input(cols);
-                let w = p.weight(dtype, out, cols);
-                p.g.matmul(w, x)
-            });
-            parity(&case, tol::DOT);
+            for more in [0, 19] {
+                let name = format!("q8 matmul {dtype} [{tokens}, {cols}] to {out} of {}", out + more);
+                let case = Case::new(name, &[tokens], |p| {
+                    let x = p.input(cols);
+                    let w = p.weight(dtype, out + more, cols);
+                    p.g.matmul_rows(w, x, out)
+                });
+                parity(&case, tol::DOT);
+            }
         }
     }
 }

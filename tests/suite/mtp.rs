@@ -163,6 +163,38 @@ fn after_a_wrong_guess_or_a_rollback_the_right_rows_come_again() {
     });
 }
 
+#[test]
+fn a_block_that_may_predict_only_some_tokens_says_of_those_what_it_said() {
+    let (numbers, file) = golden::load("qwen35_mtp");
+    let case = &numbers.mtp[1];
+    let n = case.ids.len();
+    for c in backends::all() {
+        for most in [1, 100, 384, 1000] {
+            let what = format!("{most} tokens on {}", c.name);
+            let options = Options { draft_vocab: Some(most), ..OPTIONS };
+            let mut s = golden::open(&file, (c.make)(), options).unwrap();
+            block_on(s.prefill(&case.ids)).unwrap();
+            let before = s.engine().stats().done.weight_bytes;
+            let tol = tolerance(&s);
+            let row = block_on(s.mtp(case.next_ids[n - 1])).unwrap();
+            let want = &want(case, n - 1)[..most.min(384)];
+            let diff = max_diff(row, want);
+            assert!(diff <= tol, "{what}: off by {diff:e}");
+            assert_eq!(argmax(row), argmax(want), "{what}");
+            // The block of 24 tokens: 128 bytes of a row of the embedding each, and as many of each row of the head.
+            let once = s.engine().stats().done.weight_bytes - before;
+            let all = Options { draft_vocab: None, ..OPTIONS };
+            let plan = Model::new(&Gguf::parse(&file).unwrap(), &|_| true, &all).unwrap().plan;
+            let reads = plan.weight_reads(Entry::Mtp);
+            let whole = 3 * reads.bytes(7, 0) + reads.bytes(3, 1);
+            assert_eq!(whole - once, 128 * (384 - most.min(384)) as u64, "{what}");
+        }
+    }
+    let none = Options { draft_vocab: Some(0), ..OPTIONS };
+    let e = golden::open(&file, Box::new(Reference::new()), none).err().expect("no token to choose from");
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+}
+
 /// What the block predicts one after another, where each of its results is put by hand into the place of the trunk's.
 fn chain_by_hand(case: &Mtp, most: usize) -> Vec<u32> {
     let (mut backend, plan) = reference();

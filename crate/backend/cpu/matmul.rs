@@ -11,15 +11,16 @@ use super::lanes::{Ints, Isa, Job};
 use super::packed::Packed;
 use super::pool::{Pool, Tile};
 
-/// `y` [tokens, rows] from `x` [tokens, cols / 32], with matrix `part` of `w`, whose bytes are in `memory`.
+/// `y` [tokens, rows] from `x` [tokens, cols / 32], with the first rows of matrix `part` of `w`, whose bytes are in `memory`.
 pub(super) fn matmul(pool: &Pool, isa: Isa, (w, memory, part): (&Packed, &[u8], usize), x: &[Block], y: &mut [f32]) {
     let tokens = x.len() / (w.cols / COLS);
     if tokens == 0 {
         return;
     }
     // At least four tiles per thread, if there is enough work: a thread that joins late then takes fewer.
-    let panels = (w.rows.div_ceil(PANEL) / (pool.threads() * 4)).clamp(1, 8);
-    pool.tiles(y, w.rows, (tokens, panels * PANEL), |tile, _| isa.run(Part { w, memory, part, x, tile }));
+    let rows = y.len() / tokens;
+    let panels = (rows.div_ceil(PANEL) / (pool.threads() * 4)).clamp(1, 8);
+    pool.tiles(y, rows, (tokens, panels * PANEL), |tile, _| isa.run(Part { w, memory, part, x, tile }));
 }
 
 /// Some panels of W times all tokens.

@@ -70,7 +70,7 @@ impl Model {
         let slots = plan.slots.slots.iter().map(|s| zeros(rows(s.rows) * s.cols)).collect::<Result<_>>()?;
         let vectors = vec![Vec::new(); g.weights.len()];
         let whole = g.nodes.iter().filter_map(|n| match n.op {
-            Op::MatMul { w, x } | Op::MoeMatMul { w, x, .. } if weights[w.index()].packed.is_some() => {
+            Op::MatMul { w, x, .. } | Op::MoeMatMul { w, x, .. } if weights[w.index()].packed.is_some() => {
                 let shape = g.shape(x);
                 Some(rows(shape.rows) * shape.cols / quant::Q8_COLS)
             }
@@ -169,7 +169,7 @@ impl Model {
                     self.states = states;
                 }
                 (_, Some(shape)) => {
-                    if let &Op::MatMul { w, x } | &Op::MoeMatMul { w, x, .. } = &node.op
+                    if let &Op::MatMul { w, x, .. } | &Op::MoeMatMul { w, x, .. } = &node.op
                         && self.weights[w.index()].packed.is_some()
                     {
                         self.quantize(pool, isa, x, step);
@@ -296,7 +296,7 @@ impl Run<'_> {
         let vector = |w: WeightId| &*m.vectors[w.index()];
         match *op {
             Op::Embed { w, scale } => self.embed(w, scale, cols, y)?,
-            Op::MatMul { w, x } => match &m.weights[w.index()].packed {
+            Op::MatMul { w, x, .. } => match &m.weights[w.index()].packed {
                 None => matmul_f32(pool, isa, m.matrix(w), value(x), y),
                 Some(packed) => matmul(pool, isa, (packed, m.bytes(w), 0), m.blocks(x, step), y),
             },

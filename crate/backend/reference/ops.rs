@@ -42,7 +42,7 @@ impl Run<'_> {
         };
         Ok(match *op {
             Op::Embed { w, scale } => self.embed(w, f64::from(scale))?,
-            Op::MatMul { w, x } => self.matmul(w, x)?,
+            Op::MatMul { w, x, rows } => self.matmul(w, x, rows)?,
             Op::AddBias { x, b } => {
                 let b = self.row(b, 0)?;
                 self.value(x).iter().enumerate().map(|(i, x)| x + b[i % b.len()]).collect()
@@ -143,8 +143,7 @@ impl Run<'_> {
         Ok(y)
     }
 
-    fn matmul(&self, w: WeightId, x: ValueId) -> Result<Vec<f64>> {
-        let n = self.g.weight(w).rows;
+    fn matmul(&self, w: WeightId, x: ValueId, n: usize) -> Result<Vec<f64>> {
         let x = self.activations(w, x);
         let k = self.g.weight(w).cols;
         let mut y = vec![0.0; x.len() / k * n];

@@ -22,7 +22,8 @@ pub(super) fn as_fused(g: &Graph, op: &Op, rules: &FuseRules) -> Option<FusedMat
         })
     };
     match op {
-        Op::MatMul { w, x } => plain(*x, *w, None),
+        // Kernels of fused products take whole matrices.
+        Op::MatMul { w, x, rows } => plain(*x, *w, None).filter(|_| *rows == g.weight(*w).rows),
         Op::MoeMatMul { w, x, route, n_expert } => plain(*x, *w, Some(Experts { route: *route, n: *n_expert })),
         Op::FusedMatMul(p) => Some((**p).clone()),
         _ => None,

@@ -31,6 +31,8 @@ enum Shape {
     Qwen3Medium,
     #[value(name = "qwen3-8b")]
     Qwen3Large,
+    #[value(name = "qwen3.5-0.8b")]
+    Qwen35Small,
     #[value(name = "qwen3.5-4b")]
     Qwen35,
 }
@@ -46,27 +48,35 @@ struct Sizes {
     d_head: usize,
     n_vocab: usize,
     tied: bool,
+    /// Key heads, value heads and taps of the delta nets of Qwen 3.5, and the width of their heads.
+    delta: (usize, usize, usize, usize),
 }
 
 impl Shape {
     fn sizes(self) -> Sizes {
         let qwen3 = |n_layer, d_model, d_ff, n_head, tied| {
             let (arch, n_kv_head, d_head, n_vocab) = ("qwen3", 8, 128, 151_936);
-            Sizes { arch, n_layer, d_model, d_ff, n_head, n_kv_head, d_head, n_vocab, tied }
+            let delta = (16, 32, 4, 128);
+            Sizes { arch, n_layer, d_model, d_ff, n_head, n_kv_head, d_head, n_vocab, tied, delta }
         };
         match self {
             Shape::Qwen3Small => qwen3(28, 1024, 3072, 16, true),
             Shape::Qwen3Medium => qwen3(28, 2048, 6144, 16, true),
             Shape::Qwen3Large => qwen3(36, 4096, 12288, 32, false),
+            Shape::Qwen35Small => Sizes {
+                arch: "qwen35",
+                n_kv_head: 2,
+                d_head: 256,
+                n_vocab: 248_320,
+                delta: (16, 16, 4, 128),
+                ..qwen3(24, 1024, 3584, 8, true)
+            },
             Shape::Qwen35 => {
                 Sizes { arch: "qwen35", n_kv_head: 4, d_head: 256, n_vocab: 248_320, ..qwen3(32, 2560, 9216, 16, true) }
             }
         }
     }
 }
-
-/// Key heads, value heads and taps of the delta nets of Qwen 3.5, and the width of their heads.
-const DELTA: (usize, usize, usize, usize) = (16, 32, 4, 128);
 
 struct Tensor {
     name: String,
@@ -104,16 +114,18 @@ fn tensors(s: &Sizes, kind: &str) -> Result<Vec<Tensor>> {
     let mut push = |name: String, dtype, rows, cols| all.push(Tensor { name, dtype, rows, cols });
     let (d_q, d_kv) = (s.n_head * s.d_head, s.n_kv_head * s.d_head);
     push("token_embd.weight".into(), if s.tied { better } else { main }, s.n_vocab, s.d_model);
-    for i in 0..s.n_layer {
+    // Qwen 3.5 has a block for multi-token prediction behind its layers.
+    let n_nextn = usize::from(s.arch == "qwen35");
+    for i in 0..s.n_layer + n_nextn {
         // The layers whose values and second matrices of the feed-forward network get more bits.
         let (n, eighth) = (s.n_layer, s.n_layer / 8);
         let more = i < eighth || i >= 7 * n / 8 || (i - eighth) % 3 == 2;
         let second = if more { better } else { main };
         let name = |part: &str| format!("blk.{i}.{part}");
         push(name("attn_norm.weight"), DType::F32, 1, s.d_model);
-        let is_delta = s.arch == "qwen35" && (i + 1) % 4 != 0;
+        let is_delta = s.arch == "qwen35" && (i + 1) % 4 != 0 && i < n;
         if is_delta {
-            let (k, v, taps, d) = DELTA;
+            let (k, v, taps, d) = s.delta;
             let d_qkv = (2 * k + v) * d;
             push(name("attn_qkv.weight"), main, d_qkv, s.d_model);
             push(name("attn_gate.weight"), main, v * d, s.d_model);
@@ -137,6 +149,12 @@ fn tensors(s: &Sizes, kind: &str) -> Result<Vec<Tensor>> {
         push(name("ffn_gate.weight"), main, s.d_ff, s.d_model);
         push(name("ffn_up.weight"), main, s.d_ff, s.d_model);
         push(name("ffn_down.weight"), second, s.d_model, s.d_ff);
+        if i == n {
+            push(name("nextn.eh_proj.weight"), main, s.d_model, 2 * s.d_model);
+            for norm in ["enorm", "hnorm", "shared_head_norm"] {
+                push(name(&format!("nextn.{norm}.weight")), DType::F32, 1, s.d_model);
+            }
+        }
     }
     push("output_norm.weight".into(), DType::F32, 1, s.d_model);
     if !s.tied {
@@ -234,7 +252,9 @@ fn keys(s: &Sizes) -> Vec<(&'static str, Key)> {
         ("rope.freq_base", F(1e6)),
     ];
     if s.arch == "qwen35" {
-        let (k, v, taps, d) = DELTA;
+        let (k, v, taps, d) = s.delta;
+        all[0] = ("block_count", U(s.n_layer + 1));
+        all.push(("nextn_predict_layers", U(1)));
         all.extend([("rope.dimension_count", U(s.d_head / 4)), ("full_attention_interval", U(4))]);
         all.extend([("ssm.group_count", U(k)), ("ssm.time_step_rank", U(v)), ("ssm.state_size", U(d))]);
         all.extend([("ssm.inner_size", U(v * d)), ("ssm.conv_kernel", U(taps))]);

@@ -10,6 +10,7 @@ const OPTIONS: &str = "web/bindings/src/options.rs";
 const BINDINGS: &str = "web/src/worker/bindings.d.ts";
 const PROTOCOL: &str = "web/src/shared/protocol.ts";
 const TYPES: &str = "web/src/shared/types.ts";
+const OUTPUTS: &str = "web/src/shared/outputs.ts";
 
 /// A struct of Rust, and the interfaces that have its fields together.
 type Shape = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
@@ -17,8 +18,8 @@ type Shape = (&'static str, &'static str, &'static [(&'static str, &'static str)
 /// What the engine tells. Where Rust has an `Option`, TypeScript has null or nothing.
 const TOLD: &[Shape] = &[
     ("web/bindings/src/header.rs", "Info", &[(TYPES, "ModelInfo")]),
-    ("web/bindings/src/embed.rs", "Embeddings", &[(TYPES, "Embeddings")]),
-    ("crate/backend/sampling.rs", "Logprobs", &[(TYPES, "Logprobs")]),
+    ("web/bindings/src/embed.rs", "Embeddings", &[(OUTPUTS, "Embeddings")]),
+    ("crate/backend/sampling.rs", "Logprobs", &[(OUTPUTS, "Logprobs")]),
     ("web/bindings/src/engine.rs", "Stats", &[(TYPES, "EngineStats")]),
     ("web/bindings/src/engine.rs", "Held", &[(TYPES, "Held")]),
     ("web/bindings/src/generate.rs", "News", &[(BINDINGS, "News")]),
@@ -29,8 +30,8 @@ const TOLD: &[Shape] = &[
     ("crate/engine/profile.rs", "Profile", &[(TYPES, "Profile")]),
     ("crate/engine/profile.rs", "KernelTime", &[(TYPES, "KernelTime")]),
     ("crate/engine/file_sampling.rs", "FileSampling", &[(TYPES, "FileSampling")]),
-    ("crate/engine/events.rs", "Usage", &[(TYPES, "GenerateUsage")]),
-    ("crate/engine/stats.rs", "Speculated", &[(TYPES, "Speculated")]),
+    ("crate/engine/events.rs", "Usage", &[(OUTPUTS, "GenerateUsage")]),
+    ("crate/engine/stats.rs", "Speculated", &[(OUTPUTS, "Speculated")]),
     (CHOOSE, "Choice", &[(BINDINGS, "Choice")]),
 ];
 
@@ -43,9 +44,9 @@ const GIVEN: &[Shape] = &[
     (OPTIONS, "Chat", &[(PROTOCOL, "Chat")]),
     ("crate/text/tokenizer.rs", "EncodeOptions", &[(PROTOCOL, "TokenizeOptions")]),
     ("crate/engine/generate.rs", "GenerateParams", &[(PROTOCOL, "WireParams")]),
-    ("crate/engine/embed.rs", "EmbedParams", &[(TYPES, "EmbedParams")]),
-    ("crate/engine/speculate.rs", "SpeculateParams", &[(TYPES, "SpeculateParams")]),
-    ("crate/engine/sampler.rs", "SamplerParams", &[(TYPES, "SamplingParams")]),
+    ("crate/engine/embed.rs", "EmbedParams", &[(OUTPUTS, "EmbedParams")]),
+    ("crate/engine/speculate.rs", "SpeculateParams", &[(OUTPUTS, "SpeculateParams")]),
+    ("crate/engine/sampler.rs", "SamplerParams", &[(OUTPUTS, "SamplingParams")]),
 ];
 
 /// Enums whose names cross, and TypeScript's types of the same strings.
@@ -122,7 +123,7 @@ fn what_the_engine_is_given_has_the_fields_that_it_reads() {
 
 /// The strings of a type of TypeScript.
 fn strings(name: &str) -> Vec<String> {
-    let text = read(Path::new(TYPES));
+    let text = read(Path::new(TYPES)) + &read(Path::new(OUTPUTS));
     let line = text.split_once(&format!("export type {name} =")).expect(name).1.split(';').next().unwrap_or_default();
     line.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -160,7 +161,7 @@ fn events_of_a_generation_are_the_pieces_that_the_page_takes_apart() {
         Some((kebab(name), names(fields, ',')))
     };
     let rust: BTreeMap<_, _> = lines.iter().filter_map(variant).collect();
-    let text = read(Path::new(TYPES));
+    let text = read(Path::new(OUTPUTS));
     let union = text.split_once("export type Piece =").expect("a type of pieces").1.split_once("};").unwrap().0;
     let piece = |line: &str| {
         let (kind, fields) = line.split_once("{ kind: \"")?.1.split_once("\"; ")?;

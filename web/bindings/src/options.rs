@@ -27,6 +27,7 @@ pub struct EngineOptions {
     /// `SEQUENCES` where it is not given.
     pub sequences: Option<usize>,
     pub drafts: usize,
+    pub draft_vocab: Option<usize>,
     pub allow_unknown: bool,
     pub memory_limit: Option<u64>,
     /// Used on WebGPU; `f16` where it is not given.
@@ -42,9 +43,18 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// Those that hold on every backend.
     pub fn model(&self) -> Options {
-        let Self { context_length: n_ctx, mtp, embeddings, cache_tokens: cache, drafts, allow_unknown, .. } = *self;
+        let Self {
+            context_length: n_ctx,
+            mtp,
+            embeddings,
+            cache_tokens: cache,
+            drafts,
+            draft_vocab,
+            allow_unknown,
+            ..
+        } = *self;
         let sequences = self.sequences.unwrap_or(SEQUENCES);
-        Options { n_ctx, mtp, embeddings, cache, sequences, drafts, allow_unknown, ..Options::default() }
+        Options { n_ctx, mtp, embeddings, cache, sequences, drafts, draft_vocab, allow_unknown, ..Options::default() }
     }
 }
 

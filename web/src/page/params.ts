@@ -91,6 +91,7 @@ const ENGINE: Fields<EngineOptions> = {
   cacheTokens: integer(1),
   sequences: SEQUENCES,
   drafts: integer(0, 7),
+  draftVocab: integer(1),
   memoryLimit: integer(0, Number.MAX_SAFE_INTEGER),
   kvType: oneOf(["f32", "f16", "q8_0"]),
   tune: boolean,

@@ -7,7 +7,7 @@ use super::table::Table;
 use crate::backend::Limits;
 use crate::backend::webgpu::dispatch::{Kernel, Schedule, When, Work};
 use crate::backend::webgpu::tuning::Tuning;
-use crate::graph::{Dim, Graph, Plan, StateId, ValueId, View, WeightId};
+use crate::graph::{Dim, Graph, Op, Plan, StateId, ValueId, View, WeightId};
 
 /// A buffer of a plan, by its content.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,13 +121,15 @@ impl<'a> Launches<'a> {
         Table::of(self.g, self.node)
     }
 
-    /// The parts of a weight.
+    /// The parts of a weight that the node reads.
     pub(crate) fn matrices(&self, w: WeightId) -> Vec<(Matrix, Operand)> {
         let weight = self.g.weight(w);
-        let (dtype, cols, total_rows) = (weight.dtype, weight.cols, weight.rows);
+        let (dtype, cols) = (weight.dtype, weight.cols);
+        let total_rows = if let Op::MatMul { rows, .. } = self.g.nodes[self.node].op { rows } else { weight.rows };
         let part = |(i, rows): (usize, Range<usize>)| {
+            let rows = rows.start..rows.end.min(total_rows);
             (Matrix { dtype, cols, row0: rows.start, rows: rows.len(), total_rows }, Operand::Weight(w, i))
         };
-        (self.parts)(w).into_iter().enumerate().map(part).collect()
+        (self.parts)(w).into_iter().enumerate().filter(|(_, rows)| rows.start < total_rows).map(part).collect()
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
 impl Sampler {
     pub(crate) fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
         let (_, logits) = program.entry(&Step::trunk(&[]))?;
-        let n_vocab = program.plan.graph.output_cols();
+        let n_vocab = program.plan.graph.columns(Entry::Trunk);
         let suppressed = &program.plan.suppressed;
         let at = program.limits.n_ctx + 1;
         let history = gpu.storage("history", (at + suppressed.len()) as u64 * 4)?;

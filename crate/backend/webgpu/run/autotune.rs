@@ -14,7 +14,7 @@ use crate::backend::webgpu::tuning::{Candidate, GEMV_MAX_ROWS, Gemm, Knob, Tunin
 use crate::backend::{KvType, Limits, Segment, Step};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::graph::{Attention, Builder, Graph, Op, Plan, StateId, Weight, WeightId};
+use crate::graph::{Attention, Builder, Entry, Graph, Op, Plan, StateId, Weight, WeightId};
 
 /// Time limit in milliseconds; a measurement that has started still ends.
 const BUDGET: f64 = 1000.0;
@@ -166,7 +166,7 @@ impl Trial {
 
     /// The number of logits of the step.
     fn numbers(&self) -> usize {
-        self.tokens.len() * self.plan.graph.output_cols()
+        self.tokens.len() * self.plan.graph.columns(Entry::Trunk)
     }
 
     /// The fastest tuning: the default, or the default with one of the candidates.

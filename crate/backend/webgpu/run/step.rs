@@ -14,7 +14,7 @@ use crate::backend::webgpu::prepare::states::{Room, Uses};
 use crate::backend::{Counters, Limits, Logprobs, MAX_KEPT, MAX_SEGMENTS, SampleRequest, SamplingRules, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{CacheKind, Plan};
+use crate::graph::{CacheKind, Entry, Plan};
 
 /// Steps whose tokens the GPU chooses that may be in flight at once, and steps with rows of logits, which take more
 /// memory.
@@ -40,7 +40,7 @@ impl Runner {
     /// With work per second that is given, or else measured.
     pub(crate) fn new(gpu: &Gpu, plan: Plan, limits: Limits, rate: Option<u64>) -> Result<Self> {
         let program = Program::new(gpu, plan, limits)?;
-        let logits = limits.max_outputs * program.plan.graph.output_cols() * 4;
+        let logits = limits.max_outputs * program.plan.graph.columns(Entry::Trunk) * 4;
         let mut in_flight = InFlight::default();
         in_flight.add(gpu, Answer::Logits, MAX_LOGITS_IN_FLIGHT, logits as u64)?;
         let budget = SubmitBudget::new(rate, gpu.tuning.software);
@@ -68,7 +68,7 @@ impl Runner {
 
     /// Prepares sampling by these rules. Returns how many such steps may be in flight at once.
     pub(crate) fn prepare_sampling(&mut self, gpu: &Gpu, c: &mut Counters, rules: &SamplingRules) -> Result<usize> {
-        if !sampler::knows(rules, self.program.plan.graph.output_cols()) {
+        if !sampler::knows(rules, self.program.plan.graph.columns(Entry::Trunk)) {
             return Ok(0);
         }
         if self.sampler.is_none() {
@@ -184,7 +184,7 @@ impl Runner {
         let (answer, places) = match sampler.zip(request) {
             Some((sampler, request)) => (Answer::Token, sampler.answer(request.rules)),
             None => {
-                let bytes = last.outputs() * program.plan.graph.output_cols() * 4;
+                let bytes = last.outputs() * program.plan.graph.columns(last.entry) * 4;
                 (Answer::Logits, [(logits, 0, bytes as u64), (logits, 0, 0)])
             }
         };

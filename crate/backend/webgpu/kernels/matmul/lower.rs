@@ -33,7 +33,7 @@ pub(crate) fn scratch_bytes(g: &Graph, p: &FusedMatMul, limits: Limits, tuning: 
 pub(crate) fn quantized_bytes(g: &Graph, op: &Op, limits: Limits, tuning: Tuning) -> usize {
     let cols = match op {
         Op::FusedMatMul(p) if in_ints(g, p) => g.shape(p.x).cols,
-        Op::MatMul { w, x } | Op::MoeMatMul { w, x, .. } if libs::in_ints(g.weight(*w).dtype) => g.shape(*x).cols,
+        Op::MatMul { w, x, .. } | Op::MoeMatMul { w, x, .. } if libs::in_ints(g.weight(*w).dtype) => g.shape(*x).cols,
         _ => 0,
     };
     let many = limits.max_tokens > GEMV_MAX_ROWS && tuning.gemm == Gemm::Q8;
@@ -64,7 +64,7 @@ pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
     };
     let p = match op {
         Op::FusedMatMul(p) => (**p).clone(),
-        Op::MatMul { w, x } => plain(*x, *w, None),
+        Op::MatMul { w, x, .. } => plain(*x, *w, None),
         Op::MoeMatMul { w, x, route, n_expert } => plain(*x, *w, Some(graph::Experts { route: *route, n: *n_expert })),
         op => unreachable!("{} is not a matmul", op.name()),
     };
