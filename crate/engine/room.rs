@@ -7,6 +7,17 @@ use crate::error::Result;
 use crate::graph::CacheKind;
 
 impl Engine {
+    /// Refuses a sequence of another engine: what it holds are numbers of that one's cache.
+    pub(super) fn owns(&self, sequence: &Sequence) -> Result<()> {
+        if sequence.engine != self.id {
+            crate::bail!(
+                InvalidArgument,
+                "the sequence belongs to another engine; save it there and restore it here, or start a new one"
+            );
+        }
+        Ok(())
+    }
+
     /// Gives a sequence the blocks of positions `at..end`: of its own if it is going to change them.
     pub(super) fn make_room(&mut self, sequence: &mut Sequence, at: usize, end: usize, own: bool) -> Result<()> {
         for k in 0..self.kinds.len() {

@@ -47,7 +47,7 @@ pub struct Engine {
     /// Sequences that nobody runs now, for what new ones share with them.
     pub(super) idle: Idle,
     /// No other engine has it.
-    id: u64,
+    pub(super) id: u64,
     next_id: u64,
     /// `[max_outputs, n_output]`.
     pub(super) logits: Vec<f32>,
@@ -317,17 +317,6 @@ impl Engine {
             crate::bail!(
                 ContextOverflow,
                 "{have} tokens and {new} new ones do not fit in a context of {n_ctx}; shorten the prompt or open the model with a larger context"
-            );
-        }
-        Ok(())
-    }
-
-    /// Refuses a sequence of another engine: what it holds are numbers of that one's cache.
-    pub(super) fn owns(&self, sequence: &Sequence) -> Result<()> {
-        if sequence.engine != self.id {
-            crate::bail!(
-                InvalidArgument,
-                "the sequence belongs to another engine; save it there and restore it here, or start a new one"
             );
         }
         Ok(())

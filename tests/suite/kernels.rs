@@ -115,7 +115,8 @@ fn concat_puts_two_rows_side_by_side() {
 
 #[test]
 fn matmul_takes_the_first_rows_of_a_matrix() {
-    for (dtype, cols) in [(DType::F16, 33), (DType::F32, 64), (DType::Q8_0, 64), (DType::Q4_K, 256), (DType::Q6_K, 256)]
+    for (dtype, cols) in
+        [(DType::F16, 33), (DType::F32, 64), (DType::Q8_0, 64), (DType::Q4_K, 256), (DType::IQ2_XXS, 256)]
     {
         for rows in [1, 16, 37, 79] {
             let case = Case::new(format!("matmul with {rows} of 80 rows of {dtype}"), &[3, 1], |p| {

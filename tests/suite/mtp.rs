@@ -255,7 +255,7 @@ fn a_chain_ends_with_its_block_of_the_cache_and_with_the_context() {
     let options = Options { n_ctx: Some(130), ..OPTIONS };
     let tokens: Vec<u32> = std::iter::successors(Some(2), |t| Some(counting::next(*t))).take(130).collect();
     for c in backends::all() {
-        let mut s = golden::open(&counting::file(), (c.make)(), options.clone()).unwrap();
+        let mut s = golden::open(&counting::file(), (c.make)(), options).unwrap();
         for n in (1..130).filter(|n| (58..68).contains(n) || (122..130).contains(n)) {
             block_on(s.prefill(&tokens[s.tokens().len()..n])).unwrap();
             let mut got = Vec::new();

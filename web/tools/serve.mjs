@@ -183,8 +183,8 @@ export async function serve({
     out.on("error", () => res.destroy());
     if (fault === "gzip") return void out.pipe(createGzip()).pipe(res);
     out.pipe(res, { end: cut === length });
-    // Wait until what there is has left before the cut, so that the client sees half of the file, not none.
-    if (cut < length && fault !== "stall") out.on("end", () => setTimeout(() => res.destroy(), 100));
+    // An end in order, after all bytes that were sent: a reset would also take what the client has not read yet.
+    if (cut < length && fault !== "stall") out.on("end", () => res.socket?.end());
   });
 
   await new Promise((done, fail) => server.once("error", fail).listen(port, "127.0.0.1", () => done(undefined)));

@@ -223,7 +223,7 @@ pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
         }
     }
     for (dtype, cols) in VALUE_TYPES.into_iter().flat_map(|d| [2, 4].map(|n| (d, n))) {
-        let taps = Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107 };
+        let taps = Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107, held: 100 };
         let x = View { stride: 321, at: 107, group: 107, len: 107 };
         all.push((format!("{cols} {dtype}"), ssm_conv(taps, x)));
     }

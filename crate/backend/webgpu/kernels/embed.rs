@@ -43,7 +43,7 @@ fn embed(m: Matrix, scale: f32) -> Kernel {
 }
 
 pub(crate) fn variants() -> Vec<(String, Kernel)> {
-    let of = |dtype: DType, cols| Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107 };
+    let of = |dtype: DType, cols| Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107, held: 100 };
     let whole = quant_types().map(|d| of(d, 768));
     whole.chain(VALUE_TYPES.map(|d| of(d, 33))).map(|m| (m.dtype.to_string(), embed(m, 2.0))).collect()
 }

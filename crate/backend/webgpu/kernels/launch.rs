@@ -127,8 +127,9 @@ impl<'a> Launches<'a> {
         let (dtype, cols) = (weight.dtype, weight.cols);
         let total_rows = if let Op::MatMul { rows, .. } = self.g.nodes[self.node].op { rows } else { weight.rows };
         let part = |(i, rows): (usize, Range<usize>)| {
-            let rows = rows.start..rows.end.min(total_rows);
-            (Matrix { dtype, cols, row0: rows.start, rows: rows.len(), total_rows }, Operand::Weight(w, i))
+            let (row0, held) = (rows.start, rows.len());
+            let rows = held.min(total_rows - row0);
+            (Matrix { dtype, cols, row0, rows, total_rows, held }, Operand::Weight(w, i))
         };
         (self.parts)(w).into_iter().enumerate().filter(|(_, rows)| rows.start < total_rows).map(part).collect()
     }

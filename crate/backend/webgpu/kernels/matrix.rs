@@ -7,7 +7,7 @@ use crate::dtype::DType;
 /// Threads of the element-wise kernels; their shaders use the same number.
 pub(super) const THREADS: usize = 64;
 
-/// Rows `row0` to `row0 + rows` of a matrix with `total_rows` rows, in a buffer of their own.
+/// Rows `row0` to `row0 + rows` of a matrix of which `total_rows` are used, in a buffer of their own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix {
     pub dtype: DType,
@@ -15,6 +15,8 @@ pub(crate) struct Matrix {
     pub row0: usize,
     pub rows: usize,
     pub total_rows: usize,
+    /// Rows of the buffer, of which those may be the first.
+    pub held: usize,
 }
 
 impl Matrix {
@@ -32,6 +34,7 @@ impl Matrix {
             ("BLOCKS", U(self.cols / self.dtype.block_elems())),
             ("ROW0", U(self.row0)),
             ("ROWS", U(self.rows)),
+            ("HELD", U(self.held)),
             ("Y_COLS", U(self.total_rows)),
         ]
     }

@@ -171,7 +171,7 @@ impl MatMul {
         let row = if self.experts.is_some() { "row_expert" } else { "row_plain" };
         for (i, s) in self.segments.iter().enumerate() {
             let libs = [quant(s.m.dtype), vec![row], body(s.m.dtype)].concat();
-            let own = |key: &str| ["ROWS", "ROW0", "ROW_BYTES", "BLOCKS"].contains(&key);
+            let own = |key: &str| ["ROWS", "HELD", "ROW0", "ROW_BYTES", "BLOCKS"].contains(&key);
             let consts: Vec<_> = s.m.consts().into_iter().filter(|(key, _)| own(key)).collect();
             copies.add(i, &libs, &consts);
         }

@@ -23,7 +23,7 @@ pub(crate) fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
     let shapes =
         [(768, 100, Output::Plain), (256, WIDE_MATRIX_ROWS + 1, Output::Plain), (768, 100, Output::Glu(Act::Silu))];
     let kernel = |(cols, rows, output)| {
-        let m = Matrix { dtype: DType::Q4_K, cols, row0: 0, rows, total_rows: rows };
+        let m = Matrix { dtype: DType::Q4_K, cols, row0: 0, rows, total_rows: rows, held: rows };
         let segments = vec![Segment { m, column: 0, bias: None }; if output == Output::Plain { 1 } else { 2 }];
         let input = Input::Norm { eps: 1e-5 };
         let p = MatMul { cols, input, segments, output, y_cols: rows, of: Dim::Tokens, experts: None };
@@ -33,7 +33,7 @@ pub(crate) fn tuned_variants(tuning: Tuning) -> Vec<Kernel> {
 }
 
 fn matrix(dtype: DType, cols: usize) -> Matrix {
-    Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107 }
+    Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107, held: 100 }
 }
 
 fn of_kind(p: &MatMul, tuning: Tuning) -> Vec<Kernel> {
