@@ -78,6 +78,7 @@ pub struct Model {
     /// The bytes of the file that it needs.
     pub loader: Loader,
     embeds: Option<Embeds>,
+    drafts: usize,
     /// Of the header, so that saved sequences of other models are told apart.
     fingerprint: u64,
 }
@@ -135,7 +136,7 @@ impl Model {
         let loader = Loader::new(gguf, &graph);
         let suppressed = if embeddings { Vec::new() } else { suppressed(&gguf.meta, graph.n_vocab())? };
         let plan = Plan { suppressed, ..Plan::new(graph) };
-        let model = Self { plan, limits, loader, embeds, fingerprint: gguf.fingerprint() };
+        let model = Self { plan, limits, loader, embeds, drafts: options.drafts, fingerprint: gguf.fingerprint() };
         options.memory.map_or(Ok(()), |room| model.fits(room, options))?;
         Ok(model)
     }
@@ -230,7 +231,7 @@ impl Model {
     pub fn finish(self, mut backend: Box<dyn Backend>) -> Result<Session> {
         self.loader.finish()?;
         backend.finish_weights()?;
-        Ok(Session::new(Engine::new(backend, &self.plan, self.limits, self.embeds, self.fingerprint)))
+        Ok(Session::new(Engine::new(backend, &self.plan, self.limits, self.embeds, self.drafts, self.fingerprint)))
     }
 }
 

@@ -116,7 +116,7 @@ impl Speculation {
             (ProposerName::Draft, None) => bail!(InvalidArgument, "no draft model was given"),
             (_, Some(_)) => bail!(InvalidArgument, "a draft model was given, but another proposer was asked for"),
         };
-        let room = engine.limits().max_outputs - 1;
+        let room = engine.drafts;
         let max = params.max_draft.unwrap_or(room);
         if room == 0 {
             bail!(

@@ -31,6 +31,8 @@ pub struct Engine {
     pub(super) n_output: usize,
     /// Where the model was opened for embeddings: then `logits` are the last hidden states.
     pub(super) embeds: Option<Embeds>,
+    /// The most tokens of a proposal.
+    pub(super) drafts: usize,
     pub(super) past: Past,
     /// Whether there is a block for multi-token prediction.
     pub(super) mtp: bool,
@@ -77,6 +79,7 @@ impl Engine {
         plan: &Plan,
         limits: Limits,
         embeds: Option<Embeds>,
+        drafts: usize,
         fingerprint: u64,
     ) -> Self {
         let g = &plan.graph;
@@ -88,6 +91,7 @@ impl Engine {
             n_vocab: g.n_vocab(),
             n_output: g.columns(Entry::Trunk),
             embeds,
+            drafts: drafts.min(limits.max_outputs - 1),
             past: Past { recurrent: g.states.iter().any(|s| s.rows.is_recurrent()), window: g.window() },
             mtp: g.mtp.is_some(),
             mtp_vocab: g.columns(Entry::Mtp),

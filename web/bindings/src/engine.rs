@@ -31,8 +31,6 @@ pub struct Engine {
     pub(crate) template: Result<ChatTemplate>,
     /// How many generations run at once.
     sequences: usize,
-    /// The most tokens of a proposal.
-    pub(crate) drafts: usize,
 }
 
 enum State {
@@ -107,7 +105,6 @@ impl Engine {
             tokenizer: Tokenizer::from_gguf(&gguf.meta),
             template: ChatTemplate::from_gguf(&gguf.meta),
             sequences: options.sequences,
-            drafts: options.drafts,
         })
     }
 

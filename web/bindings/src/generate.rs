@@ -27,11 +27,7 @@ impl Engine {
     /// Adds a generation after a prompt to those that run, and returns its number. It goes on from what the cache has of
     /// the prompt, in sessions too.
     pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue) -> Result<u32, JsValue> {
-        let mut params: GenerateParams = from_js("parameters", params)?;
-        // Rows of logits that are there for other sequences are none for proposals.
-        if let Some(speculate) = &mut params.speculate {
-            speculate.max_draft.get_or_insert(self.drafts);
-        }
+        let params: GenerateParams = from_js("parameters", params)?;
         let (Ready { engine, batch, sessions }, tokenizer) = self.parts()?;
         let id = batch.add_beside(sessions.sequences(), engine, tokenizer, &ids, params, now_ms());
         id.map(|id| id as u32).map_err(thrown)
