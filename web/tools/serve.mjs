@@ -183,8 +183,8 @@ export async function serve({
     out.on("error", () => res.destroy());
     if (fault === "gzip") return void out.pipe(createGzip()).pipe(res);
     out.pipe(res, { end: cut === length });
-    // An end in order, after all bytes that were sent: a reset would also take what the client has not read yet.
-    if (cut < length && fault !== "stall") out.on("end", () => res.socket?.end());
+    // Wait until the client has read what there is: browsers drop what is unread at a break, so it would see none of it.
+    if (cut < length && fault !== "stall") out.on("end", () => setTimeout(() => res.destroy(), 300));
   });
 
   await new Promise((done, fail) => server.once("error", fail).listen(port, "127.0.0.1", () => done(undefined)));

@@ -218,7 +218,7 @@ export async function outputs(t, c, backend) {
     assert.deepEqual(refused, ["invalid-argument", "empty-prompt", "invalid-state", "aborted"]);
   });
   await t.test("tokens say how likely they were", async () => {
-    await c.call("load", { model: TINY, backend });
+    await c.call("load", { model: TINY, backend, kvType: "f32" });
     const [{ ids, greedy: want, logits_last }] = golden.prompts;
     const said = await c.call("likely", ids, { ...greedy, maxTokens: 4, logprobs: 3 });
     assert.deepEqual(

@@ -359,7 +359,7 @@ const e2e = {
   /** What is said of each token. @param {number[]} ids @param {object} params */
   async likely(ids, params) {
     const said = [];
-    for await (const piece of loaded().generate(ids, params))
+    for await (const piece of loaded().generate(ids, { temperature: 0, ...params }))
       if (piece.kind === "token") said.push({ id: piece.id, ...piece.logprobs });
     return said;
   },
