@@ -185,13 +185,14 @@ pub trait Backend {
     /// with an empty slice: this tells the caller that it is done.
     fn poll_logits(&mut self, cx: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>>;
 
-    /// Prepares sampling on the device by these rules, so that a step can run before the host has read the previous
+    /// Prepares sampling on the device by these rules, after the trunk and after the block for multi-token prediction, so that a step can run before the host has read the previous
     /// token. Returns how many such steps may be in flight: 0 if the backend cannot sample.
     fn prepare_sampling(&mut self, _: &SamplingRules) -> Result<usize> {
         Ok(0)
     }
 
-    /// Starts a step of the trunk with one row of logits, and samples from it. `prepare_sampling` must have returned at
+    /// Starts a step with one row of logits, and samples from it. A step whose history is not given goes on from the last
+    /// step of the same part. `prepare_sampling` must have returned at
     /// least 1 for these rules.
     fn submit_sampled(&mut self, _: &Step<'_>, _: &SampleRequest<'_>) -> Result<()> {
         Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))

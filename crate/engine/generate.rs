@@ -290,7 +290,7 @@ impl Generation {
         let most = (wanted - 1).min(engine.limits().n_ctx - self.run - 1);
         let began = now();
         let ahead = 1 + speculation.rest();
-        let rows = speculation.propose(engine, sequence, &self.tokens, most).await?;
+        let rows = speculation.propose(engine, sequence, &self.tokens, most, now).await?;
         if rows.len() == 1 {
             let id = engine.next_token(sequence, &self.tokens, &mut self.sampler, wanted.min(ahead), now).await?;
             self.ran(engine, sequence, self.tokens.len(), Some(id), now);

@@ -1,19 +1,44 @@
 //! The block for multi-token prediction beside the tokens of a sequence.
 
+use std::future::poll_fn;
 use std::slice;
 
 use super::sampler::argmax;
 use super::{Engine, Sequence};
-use crate::backend::{BLOCK, Step};
+use crate::backend::{BLOCK, SampleRequest, SamplingRules, Step};
 use crate::error::Result;
 use crate::graph::Entry;
+
+/// How a draft is chosen.
+const GREEDY: SamplingRules = SamplingRules {
+    temperature: 0.0,
+    top_k: 0,
+    top_p: 1.0,
+    min_p: 0.0,
+    repeat_penalty: 1.0,
+    presence_penalty: 0.0,
+    frequency_penalty: 0.0,
+    penalty_last_n: 0,
+    logprobs: None,
+};
+
+/// What is wanted of the rows of the block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// The logits of the last one.
+    Last,
+    /// The logits of all.
+    All,
+    /// The token after the last one, which the backend chooses: it is left in flight.
+    Token,
+}
 
 impl Engine {
     /// Predicts, with the block for multi-token prediction, the token after `next`, if `next` followed the tokens of the
     /// sequence: returns its logits. Those tokens are unchanged; the block has rows of its own, and runs only those that
     /// are new since the last call.
     pub async fn mtp(&mut self, sequence: &mut Sequence, next: u32) -> Result<&mut [f32]> {
-        self.mtp_steps(sequence, next, Entry::Mtp, false, &mut |_| ()).await?;
+        self.mtp_steps(sequence, next, Entry::Mtp, Wanted::Last, &mut |_| ()).await?;
         Ok(&mut self.logits[..self.mtp_vocab])
     }
 
@@ -21,7 +46,7 @@ impl Engine {
     /// token at position j + 2.
     pub async fn mtp_all(&mut self, sequence: &mut Sequence, next: u32, mut each: impl FnMut(&[f32])) -> Result<()> {
         sequence.mtp_seen = 0;
-        self.mtp_steps(sequence, next, Entry::Mtp, true, &mut each).await
+        self.mtp_steps(sequence, next, Entry::Mtp, Wanted::All, &mut each).await
     }
 
     /// Appends to `out` up to `most` tokens that the block predicts greedily one after another, if `next` followed the tokens
@@ -34,35 +59,68 @@ impl Engine {
         most: usize,
         out: &mut Vec<u32>,
     ) -> Result<()> {
-        let n = sequence.tokens.len();
+        // A result is handed on to the next position inside of a block of the cache only, so there a chain ends.
+        let (n, n_ctx) = (sequence.tokens.len(), self.limits.n_ctx);
+        let ends = |i: usize| i + 1 == most || (n + i).is_multiple_of(BLOCK) || n + i == n_ctx;
+        let entry = |i: usize| if ends(i) { Entry::Mtp } else { Entry::MtpChain };
+        let length = (0..most).find(|i| ends(*i)).map_or(0, |i| i + 1);
+        if length > 0 && self.backend.prepare_sampling(&GREEDY)? >= length {
+            return self.mtp_chain_in_flight(sequence, next, (length, entry), out).await;
+        }
         let mut token = next;
-        for i in 0..most {
-            // A result is handed on to the next position inside of a block of the cache only, so there a chain ends.
-            let last = i + 1 == most || (n + i).is_multiple_of(BLOCK) || n + i == self.limits.n_ctx;
-            let entry = if last { Entry::Mtp } else { Entry::MtpChain };
+        for i in 0..length {
             if i == 0 {
-                self.mtp_steps(sequence, token, entry, false, &mut |_| ()).await?;
+                self.mtp_steps(sequence, token, entry(i), Wanted::Last, &mut |_| ()).await?;
             } else {
-                self.mtp_step(sequence, &[token], n + i - 1, 1, entry).await?;
+                self.mtp_step(sequence, &[token], n + i - 1, 1, entry(i)).await?;
             }
             let Some(id) = argmax(&self.logits[..self.mtp_vocab]) else { break };
             out.push(id);
-            if last {
-                break;
-            }
             token = id;
         }
         Ok(())
     }
 
-    /// Brings the rows of the block for multi-token prediction to the present position. Computes the logits of the last
-    /// row, or with `all` passes those of all rows that run to `each`.
+    /// The same where the backend chooses: each step runs the token that was chosen after the one before, and only the
+    /// tokens come back.
+    async fn mtp_chain_in_flight(
+        &mut self,
+        sequence: &mut Sequence,
+        next: u32,
+        (length, entry): (usize, impl Fn(usize) -> Entry),
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
+        let n = sequence.tokens.len();
+        self.mtp_steps(sequence, next, entry(0), Wanted::Token, &mut |_| ()).await?;
+        for i in 1..length {
+            let at = n + i - 1;
+            self.make_room(sequence, at, at + 1, true)?;
+            self.submit_draft(&Step { segments: &[sequence.segment(&[0], at, 1)], entry: entry(i) }, None)?;
+        }
+        for _ in 0..length {
+            let id = poll_fn(|cx| self.backend.poll_token(cx)).await;
+            self.queue.surplus -= 1;
+            out.push(id?);
+        }
+        Ok(())
+    }
+
+    /// Starts a step whose token the backend chooses. Whoever drops what waits for it leaves a token to be drained.
+    fn submit_draft(&mut self, step: &Step<'_>, history: Option<&[u32]>) -> Result<()> {
+        self.backend.submit_sampled(step, &SampleRequest { rules: &GREEDY, key: 0, history })?;
+        self.queue.surplus += 1;
+        self.counting.step(step);
+        Ok(())
+    }
+
+    /// Brings the rows of the block for multi-token prediction to the present position. Passes the logits of all rows that
+    /// run to `each` if those are wanted.
     async fn mtp_steps(
         &mut self,
         s: &mut Sequence,
         next: u32,
         entry: Entry,
-        all: bool,
+        wanted: Wanted,
         each: &mut dyn FnMut(&[f32]),
     ) -> Result<()> {
         self.owns(s)?;
@@ -77,8 +135,8 @@ impl Engine {
         // Taken out so that steps can read it. A dropped future loses it, and then all rows run again.
         let mut after = std::mem::take(&mut s.mtp_tokens);
         after.truncate(s.mtp_seen);
-        let wanted = s.tokens[1..].iter().chain([&next]);
-        let same = after.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+        let known = s.tokens[1..].iter().chain([&next]);
+        let same = after.iter().zip(known).take_while(|(a, b)| a == b).count();
         s.mtp_seen = same.min(n - 1); // the last row always runs: its logits are needed
         after.truncate(s.mtp_seen);
         after.extend_from_slice(&s.tokens[s.mtp_seen + 1..]);
@@ -86,8 +144,16 @@ impl Engine {
         let mut result = Ok(());
         while s.mtp_seen < n && result.is_ok() {
             let at = s.mtp_seen;
+            let all = wanted == Wanted::All;
             let end = n.min(at + if all { self.limits.max_outputs } else { self.limits.max_tokens });
             let outputs = if all { end - at } else { usize::from(end == n) };
+            if wanted == Wanted::Token && end == n {
+                result = self.mtp_ready(s, at, end).await;
+                let step = Step { segments: &[s.segment(&after[at..end], at, 1)], entry };
+                result = result.and_then(|()| self.submit_draft(&step, Some(&after)));
+                s.mtp_seen = if result.is_ok() { end } else { at };
+                break;
+            }
             result = self.mtp_step(s, &after[at..end], at, outputs, entry).await;
             if result.is_ok() {
                 s.mtp_seen = end;
@@ -106,10 +172,15 @@ impl Engine {
         outputs: usize,
         entry: Entry,
     ) -> Result<()> {
-        self.abandon();
-        self.drain().await?;
-        self.make_room(s, at, at + tokens.len(), true)?;
+        self.mtp_ready(s, at, at + tokens.len()).await?;
         let step = Step { segments: &[s.segment(tokens, at, outputs)], entry };
         self.submit_and_read(&step).await
+    }
+
+    /// Reads what is in flight, and makes room for rows.
+    async fn mtp_ready(&mut self, s: &mut Sequence, at: usize, end: usize) -> Result<()> {
+        self.abandon();
+        self.drain().await?;
+        self.make_room(s, at, end, true)
     }
 }

@@ -7,9 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sampler::argmax;
 use super::stats::Speculated;
-use super::{Engine, Sequence, Session};
+use super::{Engine, Sampler, SamplerParams, Sequence, Session};
 use crate::backend::{MAX_KEPT, MAX_SEGMENTS, Step};
 use crate::bail;
 use crate::error::Result;
@@ -40,7 +39,12 @@ pub struct SpeculateParams {
 }
 
 /// A model that proposes tokens to a larger one.
-pub struct Draft(Session);
+pub struct Draft {
+    session: Session,
+    greedy: Sampler,
+    /// The tokens so far, and the proposal: kept, so that proposals do not allocate.
+    all: Vec<u32>,
+}
 
 impl Draft {
     /// Refuses a model that cannot propose to `target`: token ids must mean the same. Each comes with its tokenizer.
@@ -62,24 +66,35 @@ impl Draft {
                 target.limits().n_ctx
             );
         }
-        Ok(Self(draft))
+        let all = Vec::with_capacity(draft.limits().n_ctx + 1);
+        Ok(Self { session: draft, greedy: Sampler::new(SamplerParams::greedy())?, all })
     }
 
-    /// `n_vocab` is that of the model.
-    async fn propose(&mut self, n_vocab: usize, tokens: &[u32], most: usize, out: &mut Vec<u32>) -> Result<()> {
-        if tokens.iter().any(|id| *id as usize >= self.0.n_vocab()) {
+    /// `n_vocab` is that of the model. Where the backend samples, the steps of a proposal are in flight together.
+    async fn propose(
+        &mut self,
+        n_vocab: usize,
+        tokens: &[u32],
+        most: usize,
+        out: &mut Vec<u32>,
+        now: &dyn Fn() -> f64,
+    ) -> Result<()> {
+        let Self { session, greedy, all } = self;
+        if tokens.iter().any(|id| *id as usize >= session.n_vocab()) {
             return Ok(());
         }
-        let kept = self.0.reuse(tokens)?;
-        let mut row = self.0.prefill(&tokens[kept..]).await?;
-        loop {
-            let Some(id) = argmax(&row[..n_vocab.min(row.len())]) else { return Ok(()) };
-            out.push(id);
-            if out.len() == most {
-                return Ok(());
+        session.reuse(tokens)?;
+        all.clear();
+        all.extend_from_slice(tokens);
+        while out.len() < most && all.len() <= session.limits().n_ctx {
+            let id = session.next_token(all, greedy, most - out.len(), now).await?;
+            if id as usize >= n_vocab {
+                break;
             }
-            row = self.0.decode(id).await?;
+            out.push(id);
+            all.push(id);
         }
+        Ok(())
     }
 }
 
@@ -144,6 +159,7 @@ impl Speculation {
         sequence: &mut Sequence,
         tokens: &[u32],
         most: usize,
+        now: &dyn Fn() -> f64,
     ) -> Result<&[u32]> {
         let most = if self.pace.pays() { self.depth.min(most) } else { 0 };
         let last = tokens[tokens.len() - 1];
@@ -153,7 +169,7 @@ impl Speculation {
             match &mut self.proposer {
                 Proposer::Lookup => drafts.extend_from_slice(lookup(tokens, most)),
                 Proposer::Mtp => engine.mtp_chain(sequence, last, most, &mut drafts).await?,
-                Proposer::Draft(draft) => draft.propose(engine.n_vocab(), tokens, most, &mut drafts).await?,
+                Proposer::Draft(draft) => draft.propose(engine.n_vocab(), tokens, most, &mut drafts, now).await?,
             }
         }
         drafts.insert(0, last);

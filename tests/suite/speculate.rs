@@ -122,8 +122,15 @@ fn a_chain_of_predictions_takes_as_many_fewer_steps_as_it_is_long_and_right() {
                 let speculate = Some(SpeculateParams { proposer: ProposerName::Mtp, max_draft: Some(longest) });
                 let params = GenerateParams { speculate, ..params(n, sampler.clone(), None) };
                 session.rollback(0).unwrap();
+                let before = session.backend().counters().bytes_read;
                 let (got, usage) = run(&mut session, &tokenizer, &[3], params, None);
                 let s = usage.speculated;
+                if c.name.starts_with("webgpu") {
+                    // A row of logits for each token that is verified; of a draft its token alone.
+                    let read = session.backend().counters().bytes_read - before;
+                    let most = 4 * (session.n_vocab() * (s.drafted + s.steps) + s.drafted + n);
+                    assert!(read <= most as u64, "{}: {read} bytes were read, {most} are enough: {s:?}", c.name);
+                }
                 assert_eq!(got, want, "{} with {longest}: {s:?}", c.name);
                 assert!(s.accepted > 0 && s.drafted > s.accepted && s.steps + s.accepted + 1 == n, "{s:?}");
                 steps.push(s.steps);

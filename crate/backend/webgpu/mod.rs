@@ -260,7 +260,7 @@ impl Backend for WebGpu {
         self.runner.as_ref().map_or_else(Memory::default, |r| Memory {
             weights: r.program.buffers.weights.bytes(),
             kv: r.program.buffers.states.bytes(),
-            scratch: r.program.buffers.scratch_bytes() + r.sampler.as_ref().map_or(0, |s| s.bytes()),
+            scratch: r.program.buffers.scratch_bytes() + r.samplers.iter().flatten().map(|s| s.bytes()).sum::<u64>(),
         })
     }
 }

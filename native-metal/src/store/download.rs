@@ -11,6 +11,7 @@ use pagelm::gguf::{Gguf, Progress, Reader};
 use pagelm::{Error, ErrorKind, Result};
 use sha2::Digest;
 use ureq::http::{HeaderMap, Response, header};
+use ureq::tls::{TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
 use super::log::{BLOCK, Log, Remote};
@@ -29,6 +30,10 @@ const PIECE: usize = 64 << 10;
 
 /// The most bytes of a list of files.
 const MOST_TEXT: u64 = 64 << 20;
+
+/// As `Cargo.toml` chooses it.
+const TLS: TlsProvider =
+    if cfg!(any(target_vendor = "apple", windows)) { TlsProvider::NativeTls } else { TlsProvider::Rustls };
 
 /// Hears of a download: its address, bytes that are there, and bytes of the whole, where known.
 pub type Show<'a> = &'a dyn Fn(&str, u64, Option<u64>);
@@ -69,6 +74,7 @@ impl Client {
             .timeout_connect(Some(STALL))
             .timeout_recv_response(Some(STALL))
             .http_status_as_error(false)
+            .tls_config(TlsConfig::builder().provider(TLS).build())
             .build();
         let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty());
         Self { agent: config.into(), hub: hub.trim_end_matches('/').to_string(), token }

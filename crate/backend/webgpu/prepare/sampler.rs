@@ -22,6 +22,7 @@ const ID: u64 = 4;
 /// likeliest tokens with theirs.
 pub(crate) const MOST_READ: u64 = ID * (3 + 2 * MAX_LOGPROBS as u64);
 
+/// Of the trunk, or of the block for multi-token prediction.
 pub(crate) struct Sampler {
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
@@ -30,6 +31,7 @@ pub(crate) struct Sampler {
     /// The token for the host, and that for the next step.
     pub chosen: wgpu::Buffer,
     n_vocab: usize,
+    trunk: bool,
     /// Offset and number of the suppressed tokens in the history's buffer.
     suppressed: [u32; 2],
 }
@@ -41,14 +43,16 @@ pub(crate) fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
 }
 
 impl Sampler {
-    pub(crate) fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
-        let (_, logits) = program.entry(&Step::trunk(&[]))?;
-        let n_vocab = program.plan.graph.columns(Entry::Trunk);
-        let suppressed = &program.plan.suppressed;
+    pub(crate) fn new(gpu: &Gpu, program: &Program, entry: Entry) -> Result<Self> {
+        let (_, logits) = program.entry(&Step { entry, ..Step::trunk(&[]) })?;
+        let n_vocab = program.plan.graph.columns(entry);
+        // The block may choose among fewer tokens.
+        let of_these = program.plan.suppressed.iter().copied().filter(|id| (*id as usize) < n_vocab);
+        let suppressed: Vec<u32> = of_these.collect();
         let at = program.limits.n_ctx + 1;
         let history = gpu.storage("history", (at + suppressed.len()) as u64 * 4)?;
         if !suppressed.is_empty() {
-            gpu.queue.write_buffer(&history, at as u64 * 4, bytemuck::cast_slice(suppressed));
+            gpu.queue.write_buffer(&history, at as u64 * 4, bytemuck::cast_slice(&suppressed));
         }
         let suppressed = [at as u32, suppressed.len() as u32];
         let chosen = gpu.storage("chosen", ID + MOST_READ)?;
@@ -85,7 +89,7 @@ impl Sampler {
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
-        Ok(Self { pipeline, group, history, chosen, n_vocab, suppressed })
+        Ok(Self { pipeline, group, history, chosen, n_vocab, trunk: entry == Entry::Trunk, suppressed })
     }
 
     /// How many were made.
@@ -100,11 +104,8 @@ impl Sampler {
     /// Fails if the kernel cannot sample the token of this step.
     pub(crate) fn check(&self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
         let one = step.segments.len() == 1 && step.outputs() == 1;
-        if !knows(request.rules, self.n_vocab) || !one || step.entry != Entry::Trunk {
-            bail!(
-                InvalidArgument,
-                "sampling needs prepared rules and a step of the trunk with one segment and one row of logits"
-            );
+        if !knows(request.rules, self.n_vocab) || !one || (step.entry == Entry::Trunk) != self.trunk {
+            bail!(InvalidArgument, "sampling needs prepared rules and a step with one segment and one row of logits");
         }
         if request.history.is_some_and(|h| h.len() != step.keys()) || (request.history.is_none() && step.len() != 1) {
             bail!(InvalidArgument, "the sampling history must end with the last token of its step");

@@ -24,8 +24,8 @@ const MAX_LOGITS_IN_FLIGHT: usize = 4;
 /// A plan that is ready, and its steps in flight.
 pub(crate) struct Runner {
     pub program: Program,
-    /// Made when it is first asked for.
-    pub sampler: Option<Sampler>,
+    /// That of the trunk and that of the block for multi-token prediction, made when they are first asked for.
+    pub samplers: [Option<Sampler>; 2],
     /// Of the last token that was read, if it came with some.
     pub logprobs: Logprobs,
     in_flight: InFlight,
@@ -46,7 +46,7 @@ impl Runner {
         let budget = SubmitBudget::new(rate, gpu.tuning.software);
         Ok(Self {
             program,
-            sampler: None,
+            samplers: [None, None],
             logprobs: Logprobs::default(),
             in_flight,
             reads: InFlight::default(),
@@ -71,13 +71,18 @@ impl Runner {
         if !sampler::knows(rules, self.program.plan.graph.columns(Entry::Trunk)) {
             return Ok(0);
         }
-        if self.sampler.is_none() {
-            let sampler = Sampler::new(gpu, &self.program)?;
+        if self.samplers[0].is_none() {
             self.in_flight.add(gpu, Answer::Token, MAX_IN_FLIGHT, sampler::MOST_READ)?;
-            c.pipelines += 1;
-            c.buffers += sampler.buffers() + MAX_IN_FLIGHT as u64;
-            c.bind_groups += 1;
-            self.sampler = Some(sampler);
+            c.buffers += MAX_IN_FLIGHT as u64;
+            for entry in [Entry::Trunk, Entry::Mtp] {
+                if self.program.plan.graph.part(entry).is_some() {
+                    let sampler = Sampler::new(gpu, &self.program, entry)?;
+                    c.pipelines += 1;
+                    c.buffers += sampler.buffers();
+                    c.bind_groups += 1;
+                    self.samplers[number(entry)] = Some(sampler);
+                }
+            }
         }
         gpu.fault.check().map(|()| MAX_IN_FLIGHT)
     }
@@ -112,7 +117,7 @@ impl Runner {
     fn check(&self, step: &Step<'_>, request: Option<&SampleRequest<'_>>) -> Result<()> {
         fits(step, self.program.limits, self.program.uses)?;
         let Some(request) = request else { return self.in_flight.ensure_free(Answer::Logits) };
-        self.sampler.as_ref().ok_or_else(not_asked)?.check(step, request)?;
+        self.samplers[number(step.entry)].as_ref().ok_or_else(not_asked)?.check(step, request)?;
         self.in_flight.ensure_free(Answer::Token)
     }
 
@@ -153,9 +158,9 @@ impl Runner {
 
     /// Writes what the last pass of a step reads.
     fn write_last(&mut self, gpu: &Gpu, c: &mut Counters, last: &Step<'_>, request: Option<&SampleRequest<'_>>) {
-        let Self { program, sampler, words, .. } = self;
+        let Self { program, samplers, words, .. } = self;
         words::write(words, last, program.uses);
-        if let (Some(sampler), Some(request)) = (sampler, request) {
+        if let (Some(sampler), Some(request)) = (&samplers[number(last.entry)], request) {
             sampler.write(last, request, words::sampling(words));
             c.bytes_written += sampler.write_history(gpu, request);
         }
@@ -171,9 +176,9 @@ impl Runner {
         request: Option<&SampleRequest<'_>>,
         budget: u64,
     ) -> Result<wgpu::CommandEncoder> {
-        let Self { program, sampler, in_flight, .. } = self;
+        let Self { program, samplers, in_flight, .. } = self;
         let (run, logits) = program.entry(last)?;
-        let sampler = sampler.as_ref().filter(|_| request.is_some());
+        let sampler = samplers[number(last.entry)].as_ref().filter(|_| request.is_some());
         let mut encoder = gpu.encoder();
         if let Some(sampler) = sampler.filter(|_| !is_known(request)) {
             sampler.feed(&mut encoder, &program.buffers.step);
@@ -200,7 +205,7 @@ impl Runner {
 
     /// The token of the oldest step that chooses one.
     pub(crate) fn poll_token(&mut self, gpu: &Gpu, cx: &Context<'_>) -> Poll<Result<u32>> {
-        if self.sampler.is_none() {
+        if self.samplers[0].is_none() {
             return Poll::Ready(Err(not_asked()));
         }
         let mut words = [0u32; sampler::MOST_READ as usize / 4];
@@ -228,6 +233,11 @@ impl Runner {
         send(gpu, &self.program.buffers.step, &self.words);
         Ok(())
     }
+}
+
+/// Of the sampler of a part.
+fn number(entry: Entry) -> usize {
+    usize::from(entry != Entry::Trunk)
 }
 
 fn not_asked() -> Error {
