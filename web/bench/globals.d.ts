@@ -7,7 +7,29 @@ interface Bench {
   /** Fetches a file and throws it away: milliseconds. Of pagelm's page only. */
   plain?(options: { model: string }): Promise<number>;
   /** From nothing to the first token, from what is stored or, if `cold`, from the server. */
+  /** Of pagelm's page only. */
+  sequences?(options: {
+    model: string;
+    threads: number;
+    length: number;
+    tokens: number;
+    seed: number;
+  }): Promise<BenchSequences>;
   first(options: { model: string; backend: "webgpu" | "cpu"; cold: boolean }): Promise<BenchFirst>;
+}
+
+/** What several sequences gain, on the CPU of a page. Rates are tokens a second. */
+interface BenchSequences {
+  /** Of 1, 2 and 4 generations at once, all together. */
+  together: number[];
+  /** To the first token of a conversation, of its next turn, and of the same from a snapshot. */
+  firstMs: number;
+  nextMs: number;
+  prefillMs: number;
+  restoreMs: number;
+  /** Of a text that repeats itself: without and with proposals. */
+  plain: number;
+  proposed: number;
 }
 
 interface BenchFirst {

@@ -34,6 +34,64 @@ globalThis.bench = {
     return { loadMs: clock.first - clock.start, firstMs: clock.last - clock.start };
   },
 
+  async sequences({ model, threads, length, tokens, seed }) {
+    engine ??= await createEngine({
+      model,
+      threads,
+      backend: "cpu",
+      contextLength: length + 512,
+      cacheTokens: 4 * (length + 512),
+      sequences: 4,
+      drafts: 7,
+    });
+    const greedy = { temperature: 0, ignoreEos: true };
+    /** @param {string | ArrayLike<number>} prompt @param {import("pagelm").GenerateParams} params */
+    const answer = async (prompt, params) => {
+      const ids = [];
+      for await (const piece of engine.generate(prompt, { ...greedy, ...params })) {
+        if (piece.kind === "token") ids.push(piece.id);
+        if (piece.kind === "done") return { ids, usage: piece.usage };
+      }
+      throw new Error("the answer did not end");
+    };
+    const together = [];
+    for (const n of [1, 2, 4]) {
+      const prompts = Array.from({ length: n }, (_, i) => words(64, seed * 64 + n * 8 + i));
+      const ends = await Promise.all(prompts.map((prompt) => answer(prompt, { maxTokens: tokens })));
+      together.push(ends.reduce((sum, { usage }) => sum + usage.decodeTokensPerS, 0));
+    }
+    const prompt = [...(await engine.tokenize(words(length, seed), { addSpecial: true }))];
+    const first = await answer(prompt, { maxTokens: 32 });
+    const more = await engine.tokenize(words(16, seed + 1));
+    const next = await answer([...prompt, ...first.ids, ...more], { maxTokens: 1 });
+    const clock = new Clock();
+    const session = await engine.session();
+    await session.prefill(prompt);
+    clock.token();
+    const prefillMs = clock.last - clock.start;
+    const snapshot = await session.snapshot();
+    await session.close();
+    const again = new Clock();
+    const restored = await engine.session({ restore: snapshot });
+    again.token();
+    await restored.close();
+    // A page that is edited: most of the answer is in the prompt.
+    const text = words(96, seed + 3);
+    const edit = `${text}\n\n${text}\n\n${text.slice(0, 40)}`;
+    const plain = await answer(edit, { maxTokens: tokens });
+    const proposed = await answer(edit, { maxTokens: tokens, speculate: { proposer: "lookup" } });
+    if (plain.ids.join() !== proposed.ids.join()) throw new Error("proposals changed the answer");
+    return {
+      together,
+      firstMs: first.usage.timeToFirstTokenMs,
+      nextMs: next.usage.timeToFirstTokenMs,
+      prefillMs,
+      restoreMs: again.last - again.start,
+      plain: plain.usage.decodeTokensPerS,
+      proposed: proposed.usage.decodeTokensPerS,
+    };
+  },
+
   async run({ length, tokens, seed }) {
     const params = { temperature: 0, maxTokens: tokens, ignoreEos: true };
     const before = await engine.stats();
