@@ -90,7 +90,7 @@ fn every_golden_prompt_says_the_same_beside_two_others() {
 
 #[test]
 fn a_prompt_forked_at_each_split_goes_on_like_the_whole() {
-    for name in MODELS {
+    for name in FIXTURES {
         let (numbers, _) = golden::load(name);
         let ids = &numbers.prompts[1].ids;
         for c in backends::all() {

@@ -10,6 +10,7 @@ use pagelm::text::Tokenizer;
 use pagelm::{ErrorKind, Result};
 use pollster::block_on;
 
+use super::golden::FIXTURES;
 use crate::common::backends;
 use crate::common::counting;
 use crate::common::golden;
@@ -57,8 +58,7 @@ fn run(
 #[test]
 fn every_golden_prompt_says_the_same_with_each_proposer() {
     use ProposerName::{Draft as ByDraft, Lookup, Mtp};
-    let all = ["llama", "qwen2", "qwen3moe", "gemma3", "qwen35", "qwen35moe", "qwen35_mtp"];
-    for name in all {
+    for name in FIXTURES {
         let (numbers, _) = golden::load(name);
         let tokenizer = tokenizer(name);
         for c in backends::all() {

@@ -6,7 +6,7 @@ use pagelm::backend::cpu::Cpu;
 use pagelm::engine::{Engine, Options, Sequence};
 use pollster::block_on;
 
-use super::{MODELS, open};
+use super::{FIXTURES, open};
 use crate::common::backends;
 use crate::common::golden;
 use crate::common::rng::Rng;
@@ -36,7 +36,7 @@ pub(super) fn reader(mut bytes: &[u8]) -> impl FnMut(&mut [u8]) -> pagelm::Resul
 
 #[test]
 fn a_saved_sequence_goes_on_on_another_engine_of_the_same_kind() {
-    for name in MODELS {
+    for name in FIXTURES {
         let (numbers, _) = golden::load(name);
         let ids = &numbers.prompts[1].ids;
         for c in backends::all() {
