@@ -107,6 +107,12 @@ impl Model {
             );
         }
         let embeddings = embeddings || whole;
+        if embeddings && (options.mtp || options.drafts > 0) {
+            crate::bail!(
+                InvalidArgument,
+                "a model that makes embeddings predicts no tokens; leave `mtp` and `drafts` out, or open it with `embeddings` off"
+            );
+        }
         let options = &Options { embeddings: Some(embeddings), ..*options };
         let usual = if whole { Pooling::Mean } else { Pooling::Last };
         let embeds = embeddings.then_some(Embeds { pooling: pooling.unwrap_or(usual), whole });
@@ -114,6 +120,11 @@ impl Model {
             Some(0) => crate::bail!(
                 InvalidArgument,
                 "the block for multi-token prediction needs at least 1 token to choose from"
+            ),
+            Some(_) if graph.mtp.is_none() => crate::bail!(
+                InvalidArgument,
+                "`draft_vocab` is for the block for multi-token prediction, which the model was opened without, or its file \
+                 has none; leave it out"
             ),
             Some(n) => graph = graph.with_mtp_vocab(n),
             None => {}

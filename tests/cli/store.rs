@@ -289,6 +289,14 @@ fn a_model_of_a_hub_is_chosen_by_its_quantisation_and_runs_by_its_name() {
         serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stderr)));
     assert_eq!(got["tokens"], want["tokens"]);
     assert_eq!(server.tokens.lock().unwrap().first().map(String::as_str), Some("Bearer secret"));
+    // By its quantisation too, and another one of the repository stays when it is removed.
+    let asked = server.requests.load(SeqCst);
+    cache.pull(&server, "hf:a/b:F16");
+    assert_eq!(server.requests.load(SeqCst), asked, "all is there");
+    server.put("/a/b/resolve/main/m-Q4_0.gguf", &bytes(1000), "\"q\"");
+    cache.pull(&server, "hf:a/b:Q4_0");
+    assert_eq!(cache.run(&server, &["rm", "m-F16-00001-of-00002.gguf"], 1)["error"]["code"], "invalid-argument");
+    assert_eq!(cache.run(&server, &["rm", "hf:a/b:Q4_0"], 0)["freed"], 1000);
     // Of a model that is not there, a look reads no more than the header.
     let big = [std::fs::read(golden("llama.gguf")).unwrap(), bytes(30 * MIB)].concat();
     server.put("/big.gguf", &big, "\"b\"");

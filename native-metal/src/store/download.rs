@@ -82,30 +82,15 @@ impl Client {
 
     /// A short text.
     pub fn text(&self, url: &str) -> Result<String> {
-        let again = |tried| match self.connect(url, 0, None).and_then(|response| {
-            let text = response.into_body().into_with_config().limit(MOST_TEXT).read_to_string();
+        again(|| {
+            let text = self.connect(url, 0, None)?.into_body().into_with_config().limit(MOST_TEXT).read_to_string();
             text.map_err(|e| Failed::Again(network(url, &e), None))
-        }) {
-            Ok(text) => Ok(Some(text)),
-            Err(failed) => wait(failed, tried).map(|()| None),
-        };
-        for tried in 0.. {
-            if let Some(text) = again(tried)? {
-                return Ok(text);
-            }
-        }
-        unreachable!("`wait` fails after some tries")
+        })
     }
 
     /// The header of a file, and how long the file is.
     pub fn header(&self, url: &str) -> Result<(Gguf, u64)> {
-        for tried in 0.. {
-            match self.try_header(url) {
-                Ok(found) => return Ok(found),
-                Err(failed) => wait(failed, tried)?,
-            }
-        }
-        unreachable!("`wait` fails after some tries")
+        again(|| self.try_header(url))
     }
 
     fn try_header(&self, url: &str) -> std::result::Result<(Gguf, u64), Failed> {
@@ -160,6 +145,12 @@ impl Client {
             return Ok(());
         }
         let response = self.connect(&url, log.have, log.remote.etag.as_deref())?;
+        let changed = || network(&url, &"the file on the server has changed");
+        if response.status() == 416 {
+            // It has no bytes there any more.
+            log.restart(Remote { url: url.clone(), ..Remote::default() })?;
+            return Err(Failed::Again(changed(), Some(Duration::ZERO)));
+        }
         let headers = response.headers();
         let part = response.status() == 206;
         let etag = text_of(headers, header::ETAG);
@@ -169,7 +160,7 @@ impl Client {
             if part && log.have > 0 {
                 // A range of another file than that of the bytes before.
                 log.restart(Remote { url: url.clone(), ..Remote::default() })?;
-                return Err(Failed::Again(network(&url, &"the file on the server has changed"), Some(Duration::ZERO)));
+                return Err(Failed::Again(changed(), Some(Duration::ZERO)));
             }
             log.restart(remote)?;
         }
@@ -228,6 +219,7 @@ impl Client {
         let status = response.status().as_u16();
         let remedy = match status {
             200 | 206 => return Ok(response),
+            416 if start > 0 => return Ok(response),
             401 | 403 => "; the model may need a token: set HF_TOKEN",
             404 => "; is the address right?",
             _ => "",
@@ -267,6 +259,18 @@ fn next_piece(pieces: &Receiver<stdio::Result<Vec<u8>>>, url: &str) -> std::resu
             let e = format!("no byte came for {} s", STALL.as_secs());
             Err(Failed::Again(network(url, &e), None))
         }
+    }
+}
+
+/// Tries until it goes well, or too often.
+fn again<T>(work: impl Fn() -> std::result::Result<T, Failed>) -> Result<T> {
+    let mut tried = 0;
+    loop {
+        match work() {
+            Ok(done) => return Ok(done),
+            Err(failed) => wait(failed, tried)?,
+        }
+        tried += 1;
     }
 }
 

@@ -135,12 +135,11 @@ impl Store {
     /// The files of a model of a hub. If all are stored, nobody is asked.
     fn of_hub(&self, model: &HubModel, hub: &str) -> Result<Vec<Wish>> {
         let wish = |path: &String, sha256| Wish { url: model.file_url(hub, path), sha256 };
-        if let Wanted::File(path) = &model.wanted {
-            let parts = hub::siblings(path);
-            let stored = |path: &String| self.path(&model.file_url(hub, path)).is_ok_and(|p| p.exists());
-            if parts.iter().all(stored) {
-                return Ok(parts.iter().map(|path| wish(path, None)).collect());
-            }
+        let (root, files) = (model.file_url(hub, ""), self.list()?);
+        let below = self.name(&self.path(&root)?);
+        let complete = files.iter().filter(|f| f.complete).map(|f| f.name.as_str());
+        if let Ok(stored) = chosen(model, complete, &format!("{below}/")) {
+            return Ok(stored.iter().map(|path| Wish { url: format!("{root}{path}"), sha256: None }).collect());
         }
         let url = model.list_url(hub);
         let text = Client::new(hub).text(&url)?;
@@ -200,27 +199,29 @@ impl Store {
 
     /// Removes the files of a model: by its address, or by a name as `list` gives it. Returns how many bytes that frees.
     pub fn remove(&self, model: &str) -> Result<u64> {
-        let prefix = match model.parse::<HubModel>() {
-            Ok(m) => match m.wanted {
-                Wanted::File(path) => format!("{}/resolve/{}/{path}", m.repo, m.revision),
-                _ => format!("{}/resolve/{}/", m.repo, m.revision),
-            },
-            Err(_) if model.contains("://") => self.name(&self.path(model)?),
-            Err(_) => model.to_string(),
+        let files = self.list()?;
+        let ends = match model.parse::<HubModel>() {
+            // Of whatever hub it came from.
+            Ok(m) => {
+                let root = m.file_url("", "");
+                let of_it = files.iter().filter_map(|f| Some(f.name.get(f.name.find(&root)?..)?));
+                let paths = match &m.wanted {
+                    // Parts that are not there yet are none to look for.
+                    Wanted::File(path) => hub::siblings(path).iter().map(|p| m.file_url("", p)).collect(),
+                    _ => chosen(&m, of_it, &root)?.iter().map(|p| format!("{root}{p}")).collect(),
+                };
+                paths
+            }
+            Err(_) if model.contains("://") => hub::siblings(&self.name(&self.path(model)?)),
+            Err(_) => hub::siblings(model),
         };
         let (mut freed, mut found) = (0, false);
-        let names = hub::siblings(&prefix);
-        for file in self.list()? {
-            let is = |name: &String| {
-                file.name == *name
-                    || file.name.ends_with(&format!("/{name}"))
-                    || (name.ends_with('/') && file.name.contains(name))
-            };
-            if names.iter().any(is) {
-                fs::remove_file(&file.path).map_err(|e| io(&file.path, &e))?;
-                let _ = fs::remove_file(log::path_of(&file.path));
-                (freed, found) = (freed + file.bytes, true);
-            }
+        let is =
+            |name: &str| ends.iter().any(|end| name == end || (end.starts_with('/') && name.ends_with(end.as_str())));
+        for file in files.iter().filter(|f| is(&f.name)) {
+            fs::remove_file(&file.path).map_err(|e| io(&file.path, &e))?;
+            let _ = fs::remove_file(log::path_of(&file.path));
+            (freed, found) = (freed + file.bytes, true);
         }
         if !found {
             let detail = "no such model is stored; `pagelm list` names those that are";
@@ -228,6 +229,17 @@ impl Store {
         }
         Ok(freed)
     }
+}
+
+/// The paths that a name of a hub means among stored files, of which those of its repository start with `root`. They are
+/// encoded as in addresses.
+fn chosen<'a>(model: &HubModel, names: impl Iterator<Item = &'a str>, root: &str) -> Result<Vec<String>> {
+    let paths: Vec<_> = names.filter_map(|name| name.strip_prefix(root)).map(str::to_string).collect();
+    let wanted = match &model.wanted {
+        Wanted::File(path) => Wanted::File(model.file_url("", path)[model.file_url("", "").len()..].to_string()),
+        other => other.clone(),
+    };
+    HubModel { wanted, ..model.clone() }.choose(&paths)
 }
 
 /// The first file of a model, which is downloaded if it is not stored, with progress on a terminal.
