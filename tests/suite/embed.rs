@@ -194,3 +194,30 @@ fn the_file_says_how_to_pool() {
     let refused = golden::open(&both, Box::new(Cpu::new(1)), Options { embeddings: Some(false), ..OPTIONS });
     assert_eq!(refused.err().expect("it cannot generate").kind(), ErrorKind::InvalidArgument);
 }
+
+#[test]
+fn a_long_text_that_is_seen_both_ways_has_one_vector_on_every_backend() {
+    let file = fixtures::bytes("golden/gemma-embedding.gguf");
+    let text: Vec<u32> = (0..2048).map(|i| (i * 37 + i / 11) % 380).collect();
+    let options = Options { n_ctx: Some(2048), ..OPTIONS };
+    let vector = |c: &Candidate| {
+        let mut session = golden::open(&file, (c.make)(), options).unwrap();
+        embed(session.engine(), &[&text], &EmbedParams::default()).remove(0)
+    };
+    let all = backends::all();
+    let want = vector(&all[0]);
+    for c in &all[1..] {
+        // Two implementations, of which one has a GPU's exp, sin and tanh: as for short texts.
+        let diff = max_diff(&vector(c), &want);
+        assert!(diff <= 2e-4, "{}: off by {diff:e}", c.name);
+    }
+}
+
+#[test]
+fn options_for_tokens_are_refused() {
+    let file = fixtures::bytes("golden/qwen35_mtp.gguf");
+    for options in [Options { mtp: true, ..OPTIONS }, Options { drafts: 2, ..OPTIONS }] {
+        let refused = golden::open(&file, Box::new(Cpu::new(1)), options).err().expect("it would do nothing");
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    }
+}
