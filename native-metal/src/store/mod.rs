@@ -204,13 +204,12 @@ impl Store {
             // Of whatever hub it came from.
             Ok(m) => {
                 let root = m.file_url("", "");
-                let of_it = files.iter().filter_map(|f| Some(f.name.get(f.name.find(&root)?..)?));
-                let paths = match &m.wanted {
+                let of_it = files.iter().filter_map(|f| f.name.get(f.name.find(&root)?..));
+                match &m.wanted {
                     // Parts that are not there yet are none to look for.
                     Wanted::File(path) => hub::siblings(path).iter().map(|p| m.file_url("", p)).collect(),
                     _ => chosen(&m, of_it, &root)?.iter().map(|p| format!("{root}{p}")).collect(),
-                };
-                paths
+                }
             }
             Err(_) if model.contains("://") => hub::siblings(&self.name(&self.path(model)?)),
             Err(_) => hub::siblings(model),
