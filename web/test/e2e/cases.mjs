@@ -315,7 +315,8 @@ export async function concurrency(t, c, backend) {
   for (const name of backend === "cpu" ? ARCHITECTURES : ["gemma3", "qwen35"]) {
     await t.test(`${name} says the same beside others, forked and restored`, async () => {
       const { gguf, prompts } = fixture(`${name}.json`);
-      await c.call("load", { model: `/golden/${gguf}`, backend, sequences: 3 });
+      // Five sessions and a generation, and one that is restored: recurrent states for them all.
+      await c.call("load", { model: `/golden/${gguf}`, backend, sequences: 7 });
       const golden = prompts.filter((/** @type {{ greedy?: unknown }} */ p) => p.greedy).slice(0, 3);
       const { ends } = await c.call(
         "together",
