@@ -32,13 +32,13 @@ function inNibbles(/** @type {Buffer} */ block) {
   for (let i = 0; i < 4; i++) block[49 + i * 2] = (Number(block[49 + i * 2]) & 15) | (((HALF >> (4 * i)) & 15) << 4);
 }
 
-/**
- * The file with every matrix whose rows are whole blocks in this type.
- * @param {Buffer} file @param {{ id: number, elems: number, bytes: number, scale: (block: Buffer) => void }} type
- */
-export function retyped(file, { id, elems, bytes, scale }) {
-  const out = Buffer.from(file);
-  const w = walker(out);
+/** @typedef {{ dims: number[], info: number, type: number, part: Buffer }} Tensor */
+
+const align = (/** @type {number} */ n) => Math.ceil(n / 32) * 32;
+
+/** Its tensors: shape, where the header has its type and offset, and its bytes. @param {Buffer} file */
+function tensorsOf(file) {
+  const w = walker(file);
   const { u32, u64, skip } = w;
   const [tensors, pairs] = [u64(), u64()];
   for (let i = 0; i < pairs; i++) {
@@ -49,31 +49,72 @@ export function retyped(file, { id, elems, bytes, scale }) {
     skip(8);
     const dims = Array.from({ length: u32() }, u64);
     w.at += 12;
-    return { dims, info: w.at - 12, start: out.readUInt32LE(w.at - 8) };
+    return { dims: dims.map(Number), info: w.at - 12, start: file.readUInt32LE(w.at - 8) };
   });
-  const align = (/** @type {number} */ n) => Math.ceil(n / 32) * 32;
   const data = align(w.at);
-  let offset = 0;
-  let seed = id;
-  const parts = found.map(({ dims, info, start }, i) => {
+  const all = found.map(({ dims, info, start }, i) => {
     const end = found[i + 1]?.start ?? file.length - data;
-    let part = file.subarray(data + start, data + end);
-    if (dims.length > 1 && Number(dims[0]) % elems === 0) {
-      part = Buffer.alloc(align((dims.reduce((a, b) => a * b) / elems) * bytes));
-      for (let b = 0; b + bytes <= part.length; b += bytes) {
-        const block = part.subarray(b, b + bytes);
-        // Numbers of a linear congruential generator; the high bits are the random ones.
-        for (let j = 0; j < bytes; j++) {
-          seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-          block[j] = seed >>> 24;
-        }
-        scale(block);
-      }
-      out.writeUInt32LE(id, info);
-    }
-    out.writeUInt32LE(offset, info + 4);
+    return { dims, info, type: file.readUInt32LE(info), part: file.subarray(data + start, data + end) };
+  });
+  return { data, all };
+}
+
+/** The file with other tensors of the same shapes. @param {Buffer} file @param {(tensor: Tensor, i: number) => Pick<Tensor, "type" | "part">} swap */
+function swapped(file, swap) {
+  const { data, all } = tensorsOf(file);
+  const head = Buffer.from(file.subarray(0, data));
+  let offset = 0;
+  const parts = all.map((tensor, i) => {
+    const { type, part } = swap(tensor, i);
+    head.writeUInt32LE(type, tensor.info);
+    head.writeUInt32LE(offset, tensor.info + 4);
     offset += part.length;
     return part;
   });
-  return Buffer.concat([out.subarray(0, data), ...parts]);
+  return Buffer.concat([head, ...parts]);
+}
+
+/**
+ * The file with every matrix whose rows are whole blocks in this type.
+ * @param {Buffer} file @param {{ id: number, elems: number, bytes: number, scale: (block: Buffer) => void }} type
+ */
+export function retyped(file, { id, elems, bytes, scale }) {
+  let seed = id;
+  return swapped(file, (tensor) => {
+    const { dims } = tensor;
+    if (dims.length < 2 || Number(dims[0]) % elems) return tensor;
+    const part = Buffer.alloc(align((dims.reduce((a, b) => a * b) / elems) * bytes));
+    for (let b = 0; b + bytes <= part.length; b += bytes) {
+      const block = part.subarray(b, b + bytes);
+      // Numbers of a linear congruential generator; the high bits are the random ones.
+      for (let j = 0; j < bytes; j++) {
+        seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+        block[j] = seed >>> 24;
+      }
+      scale(block);
+    }
+    return { type: id, part };
+  });
+}
+
+/**
+ * Files of the same model in one type each, mixed: the matrices of each come from one after another. All types are in
+ * one of them. @param {[type: string, file: Buffer][]} files
+ */
+export function mixed(files) {
+  const typed = files.map(([name, file]) => ({ name, file, tensors: tensorsOf(file).all }));
+  const made = /** @type {{ types: string[], file: Buffer }[]} */ ([]);
+  while (typed.length) {
+    const types = /** @type {string[]} */ ([]);
+    const [first] = typed;
+    if (!first) break;
+    const file = swapped(first.file, (tensor, i) => {
+      if (tensor.dims.length < 2) return tensor;
+      const next = typed.shift();
+      if (next) types.push(next.name);
+      return next?.tensors[i] ?? tensor;
+    });
+    made.push({ types, file });
+  }
+  return made;
 }

@@ -17,7 +17,7 @@ import { launch } from "../../tools/browsers.mjs";
 import { cache } from "../../tools/cache.mjs";
 import { serve } from "../../tools/serve.mjs";
 import { inParts, longer } from "./gguf.mjs";
-import { retyped, TYPES } from "./retyped.mjs";
+import { mixed, retyped, TYPES } from "./retyped.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 
@@ -61,6 +61,20 @@ function bundle(made) {
   }
 }
 
+const quants = Object.entries(
+  /** @type {Record<string, { gguf: string }>} */ (fixture("quants/models.json").variants),
+).map(([type, { gguf }]) => /** @type {[string, Buffer]} */ ([type, readFileSync(join(goldens, "quants", gguf))]));
+const RETYPED = Object.entries(TYPES).map(
+  ([name, type]) =>
+    /** @type {[string, Buffer]} */ ([name, retyped(readFileSync(join(goldens, "quants/qwen3_q8_0.gguf")), type)]),
+);
+/** Models in `/made` that have a matrix of every type. */
+export const MIXED = mixed([...quants, ...RETYPED]).map(({ types, file }, i) => ({
+  name: `mixed-${i}.gguf`,
+  types,
+  file,
+}));
+
 /** @typedef {import("./page.js").E2E} E2E */
 
 /**
@@ -101,8 +115,8 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
         writeFileSync(join(made, folder, `m-0000${i + 1}-of-00003.gguf`), short ? part.subarray(0, -1000) : part);
     }
   }
-  const whole = readFileSync(join(goldens, "quants/qwen3_q8_0.gguf"));
-  for (const [name, type] of Object.entries(TYPES)) writeFileSync(join(made, `${name}.gguf`), retyped(whole, type));
+  for (const [name, file] of RETYPED) writeFileSync(join(made, `${name}.gguf`), file);
+  for (const { name, file } of MIXED) writeFileSync(join(made, name), file);
 
   bundle(made);
 
