@@ -1,5 +1,7 @@
 //! Several generations at once, in steps that they share.
 
+use std::collections::BTreeMap;
+
 use super::events::Event;
 use super::generate::{GenerateParams, Generation};
 use super::idle::saves;
@@ -300,5 +302,44 @@ impl Batch {
         }
         parts.sort_unstable();
         parts
+    }
+}
+
+impl Engine {
+    /// Generates after each of the prompts, with parameters of its own, as many at once as the cache has room for; one that
+    /// ends makes room for the next. `on_event` gets the number of a prompt and what happened to it, and returns whether
+    /// it goes on. A prompt that is refused or fails ends alone.
+    ///
+    /// The error is one of a step that all of them shared.
+    pub async fn generate_batch<'a>(
+        &mut self,
+        tokenizer: &Tokenizer,
+        prompts: impl IntoIterator<Item = (&'a [u32], GenerateParams)>,
+        now: &dyn Fn() -> f64,
+        mut on_event: impl FnMut(usize, Result<Event>) -> bool,
+    ) -> Result<()> {
+        let mut batch = Batch::default();
+        let mut rows = BTreeMap::new();
+        for (row, (prompt, params)) in prompts.into_iter().enumerate() {
+            match batch.add(self, tokenizer, prompt, params, now()) {
+                Ok(id) => _ = rows.insert(id, row),
+                Err(e) => _ = on_event(row, Err(e)),
+            }
+        }
+        while !batch.is_empty() {
+            let events = match batch.next(self, tokenizer, now).await {
+                Ok(events) => events,
+                Err(e) => {
+                    batch.clear(self);
+                    return Err(e);
+                }
+            };
+            for (id, event) in events {
+                if !on_event(rows[&id], event) {
+                    batch.stop(self, id);
+                }
+            }
+        }
+        Ok(())
     }
 }

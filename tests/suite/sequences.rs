@@ -1,5 +1,6 @@
 //! Many sequences on one engine: whatever they share, each gives what it gives alone.
 
+mod generate_batch;
 mod random;
 mod snapshot;
 mod stats;

@@ -111,10 +111,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Appends tokens and returns the logits after the last.
+    /// Appends tokens and returns the logits after the last. An empty session goes on from what generations left in the
+    /// cache.
     pub async fn prefill(&mut self, id: u32, tokens: Vec<u32>) -> Result<Float32Array, JsValue> {
         let (engine, sequence) = self.session(id)?;
-        Ok(Float32Array::from(&*engine.prefill(sequence, &tokens).await.map_err(thrown)?))
+        if sequence.tokens().is_empty() {
+            *sequence = engine.resume(&tokens).map_err(thrown)?;
+        }
+        let rest = &tokens[sequence.tokens().len()..];
+        Ok(Float32Array::from(&*engine.prefill(sequence, rest).await.map_err(thrown)?))
     }
 
     /// The logits of the token after `next`, by the block for multi-token prediction. The cache stays as it is.
