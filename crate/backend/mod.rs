@@ -149,6 +149,13 @@ pub struct Memory {
     pub scratch: u64,
 }
 
+impl Memory {
+    /// All of it.
+    pub fn total(self) -> u64 {
+        self.weights.saturating_add(self.kv).saturating_add(self.scratch)
+    }
+}
+
 /// Runs plans. The engine calls `prepare`, then `write_weight` for every byte of every weight, then
 /// `finish_weights`, and then `submit` and `poll_logits` in turn. Which sequence has which blocks and slots is the engine's
 /// to know: a step names them.

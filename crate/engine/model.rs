@@ -182,32 +182,44 @@ impl Model {
         rows.map(|s| self.limits.kv.bytes(s.cols) as u64).sum()
     }
 
-    /// Refuses a model that needs more than `room` bytes, and lists the parts of the sum.
-    fn fits(&self, room: u64, options: &Options) -> Result<()> {
-        let Memory { weights, kv, scratch } = self.memory();
-        let sum = |m: Memory| m.weights.saturating_add(m.kv).saturating_add(m.scratch);
-        let (need, n_ctx) = (sum(self.memory()), self.limits.n_ctx);
-        if need <= room {
-            return Ok(());
-        }
-        // A cache that was asked for keeps its proportion to the context.
-        let cache_of =
-            |ctx: usize| options.cache.map(|cache| ctx.max((cache as f64 / n_ctx as f64 * ctx as f64) as usize));
-        let (mut most, mut over) = (0, n_ctx);
+    /// The same with another context and type of the cache. A cache that was asked for keeps its proportion to the context.
+    pub(super) fn memory_of(&self, options: &Options, n_ctx: usize) -> Memory {
+        let cache = self.cache_of(options, n_ctx);
+        self.memory_with(limits(&self.plan.graph, &Options { cache, ..*options }, n_ctx))
+    }
+
+    fn cache_of(&self, options: &Options, n_ctx: usize) -> Option<usize> {
+        let grown = |cache: usize| (cache as f64 / self.limits.n_ctx as f64 * n_ctx as f64) as usize;
+        options.cache.map(|cache| n_ctx.max(grown(cache)))
+    }
+
+    /// The longest context, up to its own, with which the model takes at most `room` bytes; 0 if none does.
+    pub(super) fn longest(&self, room: u64, options: &Options) -> usize {
+        let (mut most, mut over) = (0, self.limits.n_ctx.saturating_add(1));
         while over - most > 1 {
             let middle = most + (over - most) / 2;
-            let options = Options { cache: cache_of(middle), ..*options };
-            let limits = limits(&self.plan.graph, &options, middle);
-            *if sum(self.memory_with(limits)) <= room { &mut most } else { &mut over } = middle;
+            *if self.memory_of(options, middle).total() <= room { &mut most } else { &mut over } = middle;
         }
-        let remedy = match (most, cache_of(most)) {
+        most
+    }
+
+    /// Refuses a model that needs more than `room` bytes, and lists the parts of the sum.
+    pub(super) fn fits(&self, room: u64, options: &Options) -> Result<()> {
+        let n_ctx = self.limits.n_ctx;
+        let memory = self.memory_of(options, n_ctx);
+        if memory.total() <= room {
+            return Ok(());
+        }
+        let most = self.longest(room, options);
+        let remedy = match (most, self.cache_of(options, most)) {
             (0, _) => "use a smaller model or quantisation".to_string(),
             (most, Some(cache)) if cache >= most + BLOCK => {
                 format!("a context of {most} tokens and a cache of {cache} would fit")
             }
             (most, _) => format!("a context of {most} tokens would fit"),
         };
-        let [need, room, weights, kv, scratch] = [need, room, weights, kv, scratch].map(mib);
+        let Memory { weights, kv, scratch } = memory;
+        let [need, room, weights, kv, scratch] = [memory.total(), room, weights, kv, scratch].map(mib);
         crate::bail!(
             OutOfMemory,
             "the model needs {need}: {weights} of weights, {kv} of cache for {n_ctx} tokens and {scratch} of scratch; \

@@ -7,7 +7,7 @@ use std::time::Instant;
 use pagelm::Result;
 use pagelm::backend::KvType;
 use pagelm::engine::choose::HostFacts;
-use pagelm::engine::{Model, Options, Session};
+use pagelm::engine::{KV_TYPES, Model, Options, Session};
 use pagelm::gguf::Gguf;
 
 use crate::device::{self, Device, Kind, Running};
@@ -80,6 +80,12 @@ impl DeviceArgs {
     /// The options that flags give, whatever the device.
     pub fn options(&self) -> Options {
         Options { n_ctx: self.ctx, allow_unknown: self.allow_unknown, ..Options::default() }
+    }
+
+    /// The types of the cache that may be tried: the one asked for, or else the usual ones.
+    pub fn kv_types(&self, device: &Device) -> Vec<KvType> {
+        let all = self.kv_type.map_or_else(|| KV_TYPES.to_vec(), |one| vec![one]);
+        all.into_iter().map(|t| device.backend.get().kv_type(t)).collect()
     }
 
     /// The options on this device: with the memory that a model may take there, and with how the cache is kept.

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::{BLOCK, Backend, KvType, Limits, Memory, Segment, Step, webgpu};
-use pagelm::engine::{Model, Options, Session};
+use pagelm::engine::{Fit, KV_TYPES, Model, Options, Session};
 use pagelm::gguf::Gguf;
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
@@ -24,6 +24,44 @@ fn refused(result: Result<Session>) -> Error {
     let e = result.err().expect("must be refused");
     assert_eq!(e.kind(), ErrorKind::OutOfMemory, "{e}");
     e
+}
+
+#[test]
+fn what_fits_is_the_whole_context_with_a_smaller_cache_or_the_longest_that_there_is_room_for() {
+    for name in ["llama", "qwen35", "gemma3"] {
+        let (_, file) = golden::load(name);
+        let gguf = Gguf::parse(&file).unwrap();
+        let options = Options { n_ctx: Some(9000), ..Options::DEFAULT };
+        let model = Model::new(&gguf, &|_| true, &options).unwrap();
+        let with = |kv_type, n_ctx| {
+            let options = Options { kv_type, n_ctx: Some(n_ctx), ..options };
+            Model::new(&gguf, &|_| true, &options).unwrap().memory()
+        };
+        let codes = |fit: &Fit| fit.changes.iter().map(|c| c.code).collect::<Vec<_>>();
+        let [f16, q8] = KV_TYPES.map(|t| with(t, 9000).total());
+        let fit = model.fit(&options, &KV_TYPES, f16).unwrap();
+        assert_eq!((fit.context_length, fit.kv_type, codes(&fit)), (9000, KvType::F16, vec![]), "{name}");
+        let fit = model.fit(&options, &KV_TYPES, f16 - 1).unwrap();
+        assert_eq!((fit.context_length, fit.kv_type, codes(&fit)), (9000, KvType::Q8_0, vec!["kv-type"]), "{name}");
+        assert_eq!(fit.memory, with(KvType::Q8_0, 9000));
+        let fit = model.fit(&options, &KV_TYPES, q8 - 1).unwrap();
+        assert_eq!((fit.context_length, fit.kv_type), (8960, KvType::Q8_0), "{name}");
+        assert_eq!(codes(&fit), ["kv-type", "context-length"], "{name}");
+        // A type that was asked for stays.
+        let fit = model.fit(&options, &[KvType::F16], f16 - 1).unwrap();
+        assert_eq!((fit.kv_type, codes(&fit)), (KvType::F16, vec!["context-length"]), "{name}");
+        // What it says holds, whatever the room is, and one block more would not fit.
+        let short = with(KvType::Q8_0, 512).total();
+        for room in (0..20).map(|i| short + (q8 - short) * i / 20) {
+            let fit = model.fit(&options, &KV_TYPES, room).unwrap();
+            assert!(fit.memory.total() <= room, "{name}: {fit:?}");
+            assert_eq!(fit.memory, with(fit.kv_type, fit.context_length));
+            assert!(with(fit.kv_type, fit.context_length + BLOCK).total() > room, "{name}: {fit:?}");
+        }
+        let e = model.fit(&options, &KV_TYPES, short - BLOCK as u64 * 4096).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::OutOfMemory, "{name}: {e}");
+        assert_eq!(model.fit(&options, &[], u64::MAX).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pagelm::Result;
-use pagelm::engine::{FileSampling, Model};
+use pagelm::engine::{FileSampling, Model, Options};
 use pagelm::gguf::{Array, Gguf, Value};
+use pagelm::{ErrorKind, Result};
 use serde_json::{Map, json};
 
 use crate::device::{Device, Running};
@@ -23,6 +23,9 @@ const SHOWN_CHARS: usize = 120;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    /// Say with which context and type of the cache the model fits, if it does not with those that the flags give.
+    #[arg(long)]
+    fit: bool,
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
@@ -33,7 +36,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         let opened = source::open(path)?;
         ((*opened.gguf).clone(), opened.bytes)
     };
-    let runs = can_run(&gguf, &args.model)?;
+    let runs = can_run(&gguf, args)?;
     let sampling = FileSampling::from_gguf(&gguf.meta).map_or_else(|e| error_json(&e), |s| sampling_json(&s));
     if !json {
         print_text(&gguf, bytes, &runs, &sampling);
@@ -71,22 +74,33 @@ fn sampling_json(s: &FileSampling) -> serde_json::Value {
 
 /// Whether the backend that would be chosen runs it, and the memory that it then takes. A model that cannot run is an answer
 /// here, not a failure.
-fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
-    let mut device = args.device.device(Purpose::Run)?;
-    let plan = |device: &Device| -> Result<Model> {
-        let options = args.device.options_on(device, args.device.options());
-        let model = Model::new(gguf, &|d| device.backend.get().supports(d), &options)?;
+fn can_run(gguf: &Gguf, args: &Args) -> Result<serde_json::Value> {
+    let flags = &args.model.device;
+    let mut device = flags.device(Purpose::Run)?;
+    let open = |device: &Device, options: &Options| -> Result<Model> {
+        let model = Model::new(gguf, &|d| device.backend.get().supports(d), options)?;
         if let Running::Gpu(gpu) = &device.backend {
             gpu.check_limits(&model.plan, model.limits)?;
         }
         Ok(model)
     };
+    let plan = |device: &Device| open(device, &flags.options_on(device, flags.options()));
     let mut model = plan(&device);
     if let Err(e) = &model
         && let Some(other) = device.settings.fall_back(e)
     {
         device = other;
         model = plan(&device);
+    }
+    let mut changes = Vec::new();
+    if args.fit && model.as_ref().is_err_and(|e| e.kind() == ErrorKind::OutOfMemory) {
+        let options = flags.options_on(&device, flags.options());
+        let fit = open(&device, &Options { memory: None, ..options })
+            .and_then(|model| model.fit(&options, &flags.kv_types(&device), options.memory.unwrap_or(u64::MAX)));
+        model = fit.and_then(|fit| {
+            changes = fit.changes;
+            open(&device, &Options { n_ctx: Some(fit.context_length), kv_type: fit.kv_type, ..options })
+        });
     }
     let (backend, on) = (device.backend.get().name(), &device.description);
     Ok(match model {
@@ -101,6 +115,7 @@ fn can_run(gguf: &Gguf, args: &ModelArgs) -> Result<serde_json::Value> {
                 "weights": m.weights,
                 "kv": m.kv,
                 "scratch": m.scratch,
+                "changes": changes,
             })
         }
         Err(e) => json!({ "ok": false, "backend": backend, "device": on, "error": error_json(&e) }),
@@ -142,6 +157,12 @@ fn print_text(gguf: &Gguf, bytes: u64, runs: &serde_json::Value, sampling: &serd
             println!("runs on {backend} ({device}) with {} of weights", size("weights"));
             println!("and {} of cache for {} positions, at {}", size("kv"), runs["ctx"], text(&runs["kv_type"]));
             println!("and {} of scratch", size("scratch"));
+            for change in runs["changes"].as_array().into_iter().flatten() {
+                println!("  {}", text(&change["message"]));
+            }
+            if runs["changes"].as_array().is_some_and(|c| !c.is_empty()) {
+                println!("so run it with --ctx {} --kv-type {}", runs["ctx"], text(&runs["kv_type"]));
+            }
         }
     }
 }
