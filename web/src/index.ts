@@ -1,5 +1,6 @@
+export { type CanRun, canRun } from "./page/can-run.ts";
 export { type Capabilities, capabilities } from "./page/capabilities.ts";
-export { type CanRun, canRun, createEngine, Engine, Session } from "./page/engine.ts";
+export { createEngine, Engine, Session } from "./page/engine.ts";
 export { type Downloaded, models } from "./page/models.ts";
 export type { Completions } from "./page/openai.ts";
 export type {

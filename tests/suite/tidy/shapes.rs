@@ -27,6 +27,8 @@ const TOLD: &[Shape] = &[
     ("crate/backend/mod.rs", "Counters", &[(TYPES, "Counters")]),
     ("crate/backend/mod.rs", "Memory", &[(TYPES, "Memory")]),
     ("crate/backend/webgpu/device.rs", "AdapterInfo", &[(TYPES, "AdapterInfo")]),
+    ("crate/engine/fit.rs", "Fit", &[(TYPES, "Fit")]),
+    ("crate/engine/fit.rs", "Change", &[(TYPES, "Change")]),
     ("crate/engine/profile.rs", "Profile", &[(TYPES, "Profile")]),
     ("crate/engine/profile.rs", "KernelTime", &[(TYPES, "KernelTime")]),
     ("crate/engine/file_sampling.rs", "FileSampling", &[(TYPES, "FileSampling")]),

@@ -74,17 +74,9 @@ impl Engine {
                 (Device::Gpu(Box::new(gpu)), Some(adapter))
             }
         };
-        let memory = match device {
-            // Weights and cache lie in this module's memory, of which there is 4 GiB at most.
-            Device::Cpu(_) => {
-                let room = (1 << 32) - wasm_bytes();
-                Some(given.memory_limit.map_or(room, |limit| limit.min(room)))
-            }
-            Device::Gpu(_) => given.memory_limit,
-        };
         let backend = device.backend();
         let (max_tokens, kv_type) = (backend.max_tokens(), backend.kv_type(given.kv_type.unwrap_or(KvType::F16)));
-        let options = Options { max_tokens, kv_type, memory, ..given.model() };
+        let options = Options { max_tokens, kv_type, memory: given.room(), ..given.model() };
         let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
         let mut measured = None;
         if let (Device::Gpu(gpu), Some(record)) = (&mut device, given.tuning)
@@ -92,6 +84,9 @@ impl Engine {
         {
             let clock = Clock { now: &milliseconds, gpu: true };
             measured = gpu.tune(&model.plan, model.limits, clock).await?;
+        }
+        if let Device::Cpu(_) = device {
+            reserve(model.memory().weights)?;
         }
         let backend = device.backend();
         backend.prepare(model.plan.clone(), model.limits)?;
@@ -301,8 +296,22 @@ struct Held {
     states: usize,
 }
 
+/// Grows this module's memory once for all weights: some browsers copy all of it each time that it grows, and where there
+/// is not enough, that is known before the weights are fetched.
+fn reserve(weights: u64) -> Result<()> {
+    let bytes = usize::try_from(weights).unwrap_or(usize::MAX);
+    let mut all = Vec::<u8>::new();
+    let reserved = all.try_reserve_exact(bytes);
+    // Else a compiler may leave out what is freed again unused.
+    std::hint::black_box(&all);
+    reserved.map_err(|_| {
+        let detail = format!("the browser does not give the page {} MiB for weights; use a smaller model", weights >> 20);
+        Error::new(ErrorKind::OutOfMemory, detail)
+    })
+}
+
 /// Bytes of this module's memory.
-fn wasm_bytes() -> u64 {
+pub(crate) fn wasm_bytes() -> u64 {
     core::arch::wasm32::memory_size(0) as u64 * 65536
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pagelm::backend::{Backend, KvType, webgpu};
 use pagelm::engine::choose::{BackendName, Kernels};
-use pagelm::engine::{FileSampling, Model, Options};
+use pagelm::engine::{FileSampling, KV_TYPES, Model, Options};
 use pagelm::gguf::{Gguf, Progress, Reader};
 use pagelm::{Error, ErrorKind};
 use serde::Serialize;
@@ -93,7 +93,7 @@ impl Header {
         for t in &gguf.tensors {
             *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
         }
-        let model = plan(gguf, &options);
+        let model = plan(gguf, &options).map(|(model, _)| model);
         let memory = model.as_ref().map(Model::memory).ok();
         let meta = &gguf.meta;
         let sampling = FileSampling::from_gguf(meta);
@@ -119,6 +119,15 @@ impl Header {
         })
     }
 
+    /// The options with which the model fits on the backend of the given ones, as close to these as they can be.
+    pub fn fit(&self, options: &JsValue) -> Result<JsValue, JsValue> {
+        let given: EngineOptions = from_js("options", options)?;
+        let (model, options) = plan(self.gguf()?, &given).map_err(thrown)?;
+        let all = given.kv_type.map_or_else(|| KV_TYPES.to_vec(), |one| vec![one]);
+        let kv_types: Vec<_> = all.into_iter().map(|t| given.kv_on_backend(t)).collect();
+        to_js(&model.fit(&options, &kv_types, given.room().unwrap_or(u64::MAX)).map_err(thrown)?)
+    }
+
     /// Makes the engine, ready to take weights. On the CPU it has one thread, and room for others that JavaScript may lend.
     pub async fn open(&self, options: JsValue) -> Result<Engine, JsValue> {
         Engine::open(self.gguf()?, from_js("options", &options)?).await.map_err(thrown)
@@ -130,18 +139,17 @@ impl Header {
     }
 }
 
-/// The model as the backend of the options would run it.
-fn plan(gguf: &Gguf, given: &EngineOptions) -> pagelm::Result<Model> {
-    let kv_type = given.kv_type.unwrap_or(KvType::F16);
+/// The model as the backend of the options would run it, and all its options.
+fn plan(gguf: &Gguf, given: &EngineOptions) -> pagelm::Result<(Model, Options)> {
+    let kv_type = given.kv_on_backend(given.kv_type.unwrap_or(KvType::F16));
     if given.backend != BackendName::Webgpu {
         let cpu = cpu(1);
-        let options = Options { max_tokens: cpu.max_tokens(), kv_type: cpu.kv_type(kv_type), ..given.model() };
-        return Model::new(gguf, &|d| cpu.supports(d), &options);
+        let options = Options { max_tokens: cpu.max_tokens(), kv_type, ..given.model() };
+        return Ok((Model::new(gguf, &|d| cpu.supports(d), &options)?, options));
     }
     let software = given.kernels == Some(Kernels::Software);
-    let max_tokens = webgpu::max_tokens(software);
-    let options = Options { max_tokens, kv_type, ..given.model() };
+    let options = Options { max_tokens: webgpu::max_tokens(software), kv_type, ..given.model() };
     let model = Model::new(gguf, &webgpu::supports, &options)?;
     webgpu::check_limits(&model.plan, model.limits, software, given.max_binding.unwrap_or(u64::MAX))?;
-    Ok(model)
+    Ok((model, options))
 }

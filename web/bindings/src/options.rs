@@ -1,10 +1,13 @@
 //! What JavaScript gives by name. `web/src/shared/types.ts` and `protocol.ts` have the same fields, which a test compares.
 
-use pagelm::backend::{Activations, KvType};
+use pagelm::backend::{Activations, Backend, KvType};
 use pagelm::engine::Options;
 use pagelm::engine::choose::{BackendName, Kernels};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::engine::wasm_bytes;
+use crate::threads::cpu;
 
 /// Generations that run at once. A page mostly has one conversation, and something short beside it; each more may hold
 /// three recurrent states and the blocks of a window for itself.
@@ -55,6 +58,21 @@ impl EngineOptions {
         } = *self;
         let sequences = self.sequences.unwrap_or(SEQUENCES);
         Options { n_ctx, mtp, embeddings, cache, sequences, drafts, draft_vocab, allow_unknown, ..Options::default() }
+    }
+
+    /// Bytes that the model may take, as far as they are known.
+    pub fn room(&self) -> Option<u64> {
+        if self.backend == BackendName::Webgpu {
+            return self.memory_limit;
+        }
+        // Weights and cache lie in this module's memory, of which there is 4 GiB at most.
+        let room = (1 << 32) - wasm_bytes();
+        Some(self.memory_limit.map_or(room, |limit| limit.min(room)))
+    }
+
+    /// The type of the cache that the backend makes of this one.
+    pub fn kv_on_backend(&self, kv_type: KvType) -> KvType {
+        if self.backend == BackendName::Webgpu { kv_type } else { cpu(1).kv_type(kv_type) }
     }
 }
 

@@ -4,7 +4,6 @@ import { PagelmError } from "../shared/errors.ts";
 import type { Op, Operations, WasmOptions, WireModel, WireOptions, WireSource } from "../shared/protocol.ts";
 import type {
   AssetOptions,
-  CanRunOptions,
   Embeddings,
   EmbedInput,
   EmbedOptions,
@@ -14,7 +13,6 @@ import type {
   EngineStats,
   GenerateParams,
   Message,
-  ModelInfo,
   ModelRef,
   Piece,
   Profile,
@@ -25,9 +23,7 @@ import { address, boolean, given, ids, integer, isObject, list, must, string } f
 import { Client } from "./client.ts";
 import { Completions } from "./openai.ts";
 import {
-  canRunOptions,
   checkMessages,
-  checkModel,
   embedOptions,
   engineOptions,
   generateParams,
@@ -61,49 +57,6 @@ export async function load(given: EngineOptions & WireOptions): Promise<Engine> 
   } catch (e) {
     client.end(new PagelmError("disposed", "the model did not load"));
     throw hinted(e, model);
-  }
-}
-
-export interface CanRun {
-  /** Whether the engine can run it and it is likely to fit. */
-  ok: boolean;
-  /** The reason, if not. */
-  reason: string | null;
-  model: ModelInfo;
-  /** Bytes to download, if known. */
-  fileBytes: number | null;
-  /** About how many bytes of memory it will need. */
-  memoryBytes: number | null;
-  /** Whether the browser has stored it: it then loads without a download. */
-  stored: boolean;
-}
-
-/** Reads only the header of a model. */
-export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
-  checkModel(model);
-  const checked = canRunOptions(given);
-  const { signal, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, ...options } = checked;
-  const wasm = chooseBuilds(checked);
-  const client = await connect(checked, wasm);
-  try {
-    const input = { model: wireModel(model), source: sourceOf(checked), wasm, options };
-    const { info, size, stored } = await client.call("inspect", input, { signal });
-    const { weightBytes, cacheBytes, scratchBytes } = info;
-    const bytes = weightBytes === null ? null : weightBytes + (cacheBytes ?? 0) + (scratchBytes ?? 0);
-    // Browsers round this to at most 8 GiB, and some do not report it; half of it is what a page may expect to get.
-    const memory = (globalThis.navigator as { deviceMemory?: number } | undefined)?.deviceMemory;
-    const room = memory && memory < 8 ? memory * 2 ** 29 : undefined;
-    let reason = info.problem?.message ?? null;
-    if (!reason && size !== null && size < info.fileBytes) {
-      reason = `the file has ${size} bytes, its header promises ${info.fileBytes}; is the download complete?`;
-    } else if (!reason && bytes && room && bytes > room) {
-      reason = `it needs ${bytes} bytes, this device has about ${room}; use a smaller model or context`;
-    }
-    return { ok: reason === null, reason, model: info, fileBytes: size, memoryBytes: bytes, stored };
-  } catch (e) {
-    throw hinted(e, model);
-  } finally {
-    client.end(new PagelmError("disposed", "it is done"));
   }
 }
 
@@ -324,8 +277,11 @@ export const sourceOf = ({ cache = true, sha256, headers, hub }: SourceOptions):
   ...(hub && { hub: address(hub)!.href }),
 });
 
-/** Adds to an error that a model name was taken for a path, if no model was found there. */
-function hinted(e: unknown, model: ModelRef): unknown {
+/**
+ * Adds to an error that a model name was taken for a path, if no model was found there.
+ * @internal
+ */
+export function hinted(e: unknown, model: ModelRef): unknown {
   if (!(e instanceof PagelmError) || (e.code !== "http-status" && e.code !== "not-gguf")) return e;
   // Not a scheme before a colon, and not clearly a path.
   if (typeof model !== "string" || !/^\w[\w.-]*\//.test(model)) return e;

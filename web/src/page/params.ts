@@ -80,12 +80,11 @@ const SOURCE: Fields<SourceOptions> = {
 /** A step has a row for each. */
 const SEQUENCES = integer(1, 8);
 
-const ENGINE: Fields<EngineOptions> = {
-  model,
+/** What decides whether a model can run, and how. */
+const CAN_RUN: Fields<CanRunOptions> = {
   backend: oneOf(["auto", "webgpu", "cpu", "reference"]),
   contextLength: integer(1),
   activations: oneOf(["q8", "f32"]),
-  threads: integer(1),
   mtp: boolean,
   embeddings: boolean,
   cacheTokens: integer(1),
@@ -94,13 +93,13 @@ const ENGINE: Fields<EngineOptions> = {
   draftVocab: integer(1),
   memoryLimit: integer(0, Number.MAX_SAFE_INTEGER),
   kvType: oneOf(["f32", "f16", "q8_0"]),
-  tune: boolean,
   allowUnknown: boolean,
   signal,
-  onProgress: callback,
   ...SOURCE,
   ...ASSETS,
 };
+
+const ENGINE: Fields<EngineOptions> = { model, threads: integer(1), tune: boolean, onProgress: callback, ...CAN_RUN };
 
 const DOWNLOAD: Fields<DownloadOptions> = (({ cache, ...source }) => ({
   signal,
@@ -110,15 +109,6 @@ const DOWNLOAD: Fields<DownloadOptions> = (({ cache, ...source }) => ({
 }))(SOURCE);
 
 const KERNELS = oneOf(["hardware", "software"]);
-
-const CAN_RUN: Fields<CanRunOptions> = {
-  contextLength: integer(1),
-  sequences: SEQUENCES,
-  allowUnknown: boolean,
-  signal,
-  ...SOURCE,
-  ...ASSETS,
-};
 
 const logitBias: Check = (value, at) => {
   if (!isObject(value)) refuse(at, `must be an object of token ids and numbers, is ${shown(value)}`);

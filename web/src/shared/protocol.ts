@@ -2,6 +2,7 @@
 // generation sends pieces while it has credit. `credit` and `abort` are notes about another request and get no answer.
 import type { ErrorData } from "./errors.ts";
 import type {
+  BackendFit,
   BackendName,
   Embeddings,
   EmbedParams,
@@ -93,8 +94,15 @@ export interface Operations {
     piece: LoadProgress;
   };
   inspect: {
-    in: { model: WireModel; source: WireSource; wasm: WasmOptions; options: WireOptions };
-    out: { info: ModelInfo; size: number | null; stored: boolean };
+    in: {
+      model: WireModel;
+      source: WireSource;
+      wasm: WasmOptions;
+      backend: "auto" | BackendName;
+      options: WireOptions;
+    };
+    /** The first of the backends is the one that would run. */
+    out: { info: ModelInfo; size: number | null; stored: boolean; backends: BackendFit[] };
     piece: never;
   };
   /** Completes what is stored of a model, from its server or from `files`; `verify` reads all of it and makes the sums. */

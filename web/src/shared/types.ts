@@ -146,11 +146,34 @@ export interface ModelOptions {
   kvType?: KvType;
 }
 
-export interface CanRunOptions
-  extends AssetOptions,
-    SourceOptions,
-    Pick<ModelOptions, "contextLength" | "sequences" | "allowUnknown"> {
+/** As for `createEngine`. */
+export interface CanRunOptions extends AssetOptions, SourceOptions, ModelOptions {
+  backend?: "auto" | BackendName;
   signal?: AbortSignal;
+}
+
+/** Options that fit into the memory, as close to those given as they can be. */
+export interface Fit {
+  contextLength: number;
+  kvType: KvType;
+  memory: Memory;
+  /** What differs from the options given: nothing if these fit. */
+  changes: Change[];
+}
+
+/** An option that had to change for want of memory. */
+export interface Change {
+  code: "kv-type" | "context-length";
+  message: string;
+}
+
+/** Whether a model fits on a backend. */
+export interface BackendFit {
+  backend: BackendName;
+  /** Null if nothing fits. */
+  fit: Fit | null;
+  /** Why not. */
+  problem: ErrorData | null;
 }
 
 /** For `models`. */

@@ -7,6 +7,7 @@ import type {
   Embeddings,
   EmbedParams,
   EngineStats,
+  Fit,
   KvType,
   ModelInfo,
   Piece,
@@ -81,6 +82,7 @@ export interface Header {
   part(): number;
   truncated(): ErrorData;
   info(options: Partial<OpenOptions>): ModelInfo;
+  fit(options: Partial<OpenOptions>): Fit;
   open(options: OpenOptions): Promise<Engine>;
   free(): void;
 }

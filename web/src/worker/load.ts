@@ -2,7 +2,7 @@
 import type { Bindings, Choice, Engine, Header, HostFacts } from "#bindings";
 import { abortError, type ErrorData, errorData, PagelmError } from "../shared/errors.ts";
 import type { Operations, WireModel, WireOptions } from "../shared/protocol.ts";
-import type { BackendName, EngineInfo } from "../shared/types.ts";
+import type { BackendFit, BackendName, EngineInfo } from "../shared/types.ts";
 import type { Feed, Piece } from "./feed.ts";
 import { ModelFiles } from "./files.ts";
 import { Meter } from "./progress.ts";
@@ -158,13 +158,28 @@ export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): 
     let header: Header | null = null;
     try {
       header = (await headersOf(wasm, files, () => {})).header;
-      const found = await findBackend("auto", r.options);
+      const found = await findBackend(r.backend, r.options);
       const { size = null } = files;
       const stored = files.feeds.every((feed) => feed.entry?.complete);
-      return { info: plan(wasm, header, found, r.options).model, size, stored };
+      const { choice, model } = plan(wasm, header, found, r.options);
+      return { info: model, size, stored, backends: fits(wasm, header, found, choice, r.options) };
     } finally {
       header?.free();
       files.close();
+    }
+  });
+}
+
+/** Where and how the model fits: on the backend that was chosen, and then on the others that this browser has. */
+function fits(wasm: Bindings, header: Header, found: Found, choice: Choice, options: WireOptions): BackendFit[] {
+  const gpu = found.facts.adapter ? (["webgpu"] as const) : [];
+  return [...new Set([choice.backend, ...gpu, "cpu" as const])].map((backend) => {
+    const { kernels } = wasm.choose({ ...found.facts, backend });
+    try {
+      const given = { ...options, backend, maxBinding: found.maxBinding, ...(kernels && { kernels }) };
+      return { backend, fit: header.fit(given), problem: null };
+    } catch (e) {
+      return { backend, fit: null, problem: errorData(e) };
     }
   });
 }

@@ -35,7 +35,29 @@ test("a browser and a model say what they can", async () => {
     asked.map((r) => r.range),
     ["bytes=0-1048575", "bytes=1048576-3145727"],
   );
+  // Backends, the one that would run first: the adapter is software.
+  assert.deepEqual(
+    smollm.backends.map(({ backend, fit }) => [backend, fit?.contextLength, fit?.changes]),
+    [
+      ["cpu", 4096, []],
+      ["webgpu", 4096, []],
+    ],
+  );
+  assert.deepEqual(smollm.best, { backend: "cpu", contextLength: 4096, kvType: "f16" });
+  assert.deepEqual([smollm.code, smollm.storable], [null, true]);
+  // One byte less than it needs: what it says then fits.
+  const memoryLimit = Number(smollm.memoryBytes) - 1;
+  const tight = await context.call("canRun", SMOLLM, { memoryLimit });
+  assert.deepEqual([tight.ok, tight.code], [false, "out-of-memory"]);
+  assert.match(tight.reason ?? "", /a cache of q8_0 takes \d+ MiB less/);
+  assert.deepEqual(tight.best, { backend: "cpu", contextLength: 4096, kvType: "q8_0" });
+  await assert.rejects(context.call("load", { model: SMOLLM, memoryLimit, kvType: "f16" }), { code: "out-of-memory" });
+  const { info } = await context.call("load", { model: SMOLLM, memoryLimit, ...tight.best });
+  assert.equal(info.contextLength, 4096);
+  const none = await context.call("canRun", SMOLLM, { memoryLimit: 50e6 });
+  assert.deepEqual([none.code, none.best, none.backends[0]?.problem?.code], ["out-of-memory", null, "out-of-memory"]);
   const other = await context.call("canRun", "/made/other.gguf");
+  assert.equal(other.code, "unsupported-architecture");
   assert.equal(other.ok, false);
   assert.equal(other.model.problem?.code, "unsupported-architecture");
 });

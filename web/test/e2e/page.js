@@ -492,7 +492,7 @@ const e2e = {
       [steps, "mtp", -1],
       [steps, "rollback", 1.5],
       [doors, "canRun", undefined],
-      [doors, "canRun", "/made/other.gguf", { backend: "cpu" }],
+      [doors, "canRun", "/made/other.gguf", { threads: 2 }],
       [doors, "shaderSources", { wasmURL: "/" }],
       [doors, "createEngine", "/made/other.gguf"],
     ])) {
