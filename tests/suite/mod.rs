@@ -9,6 +9,7 @@ mod generate;
 mod gguf;
 mod golden;
 mod gpu_q8;
+mod grammar;
 mod graph;
 mod hf;
 mod kernels;
