@@ -8,6 +8,7 @@ use llguidance::api::StopReason;
 use llguidance::panic_utils::catch_unwind;
 use llguidance::toktrie::SimpleVob;
 
+use super::schema;
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -28,7 +29,7 @@ pub(super) fn bad(e: impl std::fmt::Display) -> Error {
     let text = e.to_string();
     let cut = |t: &str, mark| t.split(mark).next().unwrap_or_default().to_owned();
     let said = ["<non-verbose/>", "<state>", "<backtrace>"].into_iter().fold(text, |t, mark| cut(&t, mark));
-    Error::new(ErrorKind::BadGrammar, said.trim())
+    Error::new(ErrorKind::BadGrammar, schema::said(said.trim()))
 }
 
 impl Matcher {

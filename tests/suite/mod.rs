@@ -1,6 +1,7 @@
 mod arch;
 mod check;
 mod choose;
+mod constrained;
 mod cpu;
 mod cpu_q8;
 mod embed;
