@@ -5,6 +5,7 @@
 //! ```text
 //! hosts      web/bindings (a page)      native-metal (the command)      tests
 //! engine     choose . load . model . steps . sampler . generate . batch . session
+//! grammar                               what an answer may be
 //! arch | backend | text                 what a model is | how a plan runs | strings <-> ids
 //! graph      ops, builder, inference, verifier, passes, slots, plan
 //! hf | hub                              checkpoints of Hugging Face, as if they were GGUF | models by name
@@ -64,6 +65,8 @@ pub mod graph;
 pub mod arch;
 pub mod backend;
 pub mod text;
+
+pub mod grammar;
 
 pub mod engine;
 

@@ -1,6 +1,7 @@
 mod arch;
 mod check;
 mod choose;
+mod constrained;
 mod cpu;
 mod cpu_q8;
 mod embed;
@@ -9,6 +10,7 @@ mod generate;
 mod gguf;
 mod golden;
 mod gpu_q8;
+mod grammar;
 mod graph;
 mod hf;
 mod kernels;
