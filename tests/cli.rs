@@ -265,6 +265,21 @@ fn inspect_tells_what_is_in_a_file_and_whether_it_runs() {
 }
 
 #[test]
+fn inspect_says_with_which_options_a_model_fits_and_then_it_runs() {
+    let model = golden("llama32.gguf");
+    let much = ["--model", &model, "--backend", "cpu", "--ctx", "2000000", "--memory", "64"];
+    let refused = json(&[&["inspect"], &much[..]].concat(), 0)["runs"].clone();
+    assert_eq!((&refused["ok"], &refused["error"]["code"]), (&false.into(), &"out-of-memory".into()));
+    let runs = json(&[&["inspect", "--fit"], &much[..]].concat(), 0)["runs"].clone();
+    assert_eq!((&runs["ok"], &runs["kv_type"]), (&true.into(), &"q8_0".into()), "{runs}");
+    let codes: Vec<_> = runs["changes"].as_array().unwrap().iter().map(|c| c["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["kv-type", "context-length"]);
+    let ctx = runs["ctx"].to_string();
+    let fitting = ["--model", &model, "--backend", "cpu", "--ctx", &ctx, "--kv-type", "q8_0", "--memory", "64"];
+    json(&[&["run", "--ids", "1", "--max-tokens", "1"], &fitting[..]].concat(), 0);
+}
+
+#[test]
 fn a_file_with_unknown_content_runs_only_where_that_is_allowed() {
     let model = golden("llama.gguf");
     let mut file = std::fs::read(&model).unwrap();

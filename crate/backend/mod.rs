@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::task::{Context, Poll};
 
 pub use adapter::{AdapterFacts, SOFTWARE_ADAPTERS};
-pub use sampling::{Logprobs, MAX_LOGPROBS, SampleRequest, SamplingRules};
+pub use sampling::{Draw, Logprobs, MAX_LOGPROBS, SampleRequest, SamplingRules};
 use serde::{Deserialize, Serialize};
 pub use step::{BLOCK, CachePart, MAX_KEPT, MAX_SEGMENTS, Segment, Step, Stretch};
 pub use timed::{Timed, TimedStep, Timing};
@@ -214,6 +214,24 @@ pub trait Backend {
     /// The token of the oldest unread sampled step. [`ErrorKind::DegenerateLogits`] if no token can be chosen from the
     /// logits.
     fn poll_token(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {
+        Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens")))
+    }
+
+    /// Prepares to choose the tokens of several rows of logits by these rules, without penalties and log-probabilities. False
+    /// if the backend cannot.
+    fn prepare_rows(&mut self, _: &SamplingRules) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Starts a step of the trunk, and chooses a token from each of its rows of logits: there are as many draws, and at most
+    /// [`MAX_SEGMENTS`]. `prepare_rows` must have returned true for their rules.
+    fn submit_rows(&mut self, _: &Step<'_>, _: &[Draw]) -> Result<()> {
+        Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))
+    }
+
+    /// The tokens of the oldest unread step of `submit_rows`, whose draws are as many; each is
+    /// [`ErrorKind::DegenerateLogits`] if none can be chosen from its row.
+    fn poll_rows(&mut self, _: &mut Context<'_>, _: &mut [Result<u32>]) -> Poll<Result<()>> {
         Poll::Ready(Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens")))
     }
 

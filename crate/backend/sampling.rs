@@ -52,3 +52,12 @@ pub struct SampleRequest<'a> {
     /// The token is chosen among those of a mask, which is given once the step runs.
     pub masked: bool,
 }
+
+/// How the token after one of several rows of logits is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// Those that were given to `prepare_rows`.
+    pub rules: SamplingRules,
+    /// The key of this draw's random numbers.
+    pub key: u32,
+}

@@ -248,14 +248,13 @@ impl Batch {
             }
             result => result?,
         }
-        let n_vocab = engine.n_vocab();
         let mut row = 0;
         let mut events = Vec::with_capacity(parts.len());
         for (lane, _, chooses) in parts {
             let Lane { id, generation, sequence: Some(sequence), .. } = &mut self.lanes[lane] else { continue };
             let chosen = chooses.then(|| {
                 row += 1;
-                generation.choose(&mut engine.logits[(row - 1) * n_vocab..row * n_vocab])
+                generation.choose(engine, row - 1)
             });
             match chosen.transpose() {
                 Ok(chosen) => {
@@ -271,6 +270,8 @@ impl Batch {
 
     async fn run(&mut self, engine: &mut Engine, parts: &[(usize, usize, bool)]) -> Result<()> {
         let (max_tokens, recurrent) = (engine.limits().max_tokens, engine.is_recurrent());
+        let choosers = parts.iter().filter(|(.., chooses)| *chooses).map(|(i, ..)| &self.lanes[*i].generation.chooser);
+        let draws = engine.draws(choosers.map(|c| (c, 0)))?;
         let mut rows = Vec::with_capacity(parts.len());
         let lanes = self.lanes.iter_mut().enumerate();
         for (i, Lane { generation, sequence, .. }) in lanes {
@@ -279,7 +280,7 @@ impl Batch {
                 rows.push(Row { sequence, tokens, outputs: usize::from(*chooses) });
             }
         }
-        engine.run(&mut rows).await.map(|_| ())
+        engine.run_rows(&mut rows, &draws).await
     }
 
     /// How many tokens each generation runs in the next step, and whether it gets a token after them; in the order of the

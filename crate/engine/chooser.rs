@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Engine, Sampler, Sequence};
-use crate::backend::Logprobs;
+use crate::backend::{Draw, Logprobs};
 use crate::error::Result;
 use crate::grammar::{GrammarSource, Matcher, Vocabulary};
 use crate::text::Tokenizer;
@@ -44,6 +44,19 @@ impl Chooser {
         let id = self.forced.pop_front()?;
         self.sampler.count(None);
         Some(id)
+    }
+
+    /// How the token after `ahead` others is drawn, if a backend need only know its row of logits.
+    pub(super) fn draw(&self, ahead: usize) -> Option<Draw> {
+        let rules = self.sampler.rules().filter(|_| self.grammar.is_none())?;
+        Some(Draw { rules, key: self.sampler.key(ahead) })
+    }
+
+    /// Takes the token that a backend drew so.
+    pub(super) fn drew(&mut self, id: Result<u32>) -> Result<u32> {
+        let id = id?;
+        self.sampler.count(None);
+        Ok(id)
     }
 
     /// How many of these tokens can come next.

@@ -53,7 +53,7 @@ pub struct Generation {
     run: usize,
     max_tokens: usize,
     ignore_eos: bool,
-    chooser: Chooser,
+    pub(super) chooser: Chooser,
     text: TextStream,
     /// Tokens that were chosen but not yet reported, the first one last.
     chosen: Vec<Chosen>,
@@ -277,9 +277,9 @@ impl Generation {
         self.chosen.reverse();
     }
 
-    /// Chooses a token from a row of logits after all tokens so far.
-    pub(super) fn choose(&mut self, logits: &mut [f32]) -> Result<u32> {
-        self.chooser.choose(logits, &self.tokens)
+    /// Chooses the token after row `i` of the last step.
+    pub(super) fn choose(&mut self, engine: &mut Engine, i: usize) -> Result<u32> {
+        engine.choose_row(i, &mut self.chooser, &self.tokens)
     }
 
     /// Runs the next tokens that are not in the cache, and chooses a token after the last of them.
@@ -320,12 +320,13 @@ impl Generation {
             self.speculation.iter_mut().for_each(|s| s.learn(0, 0, ms, all));
             return Ok(());
         }
-        engine.verify(sequence, rows).await?;
+        let draws = engine.draws((0..rows.len()).map(|i| (&self.chooser, i)))?;
+        engine.verify(sequence, rows, &draws).await?;
         let rows = speculation.rows();
         let known = self.tokens.len();
         let mut result = Ok(());
-        for (row, next) in engine.logits.chunks_exact_mut(engine.n_vocab).zip((1..=rows.len()).map(|i| rows.get(i))) {
-            match self.chooser.choose(row, &self.tokens) {
+        for (i, next) in (0..rows.len()).map(|i| (i, rows.get(i + 1))) {
+            match engine.choose_row(i, &mut self.chooser, &self.tokens) {
                 Ok(id) => self.chosen.push(Chosen { id, logprobs: self.chooser.logprobs().cloned() }),
                 Err(e) => result = Err(e),
             }

@@ -191,9 +191,7 @@ impl Engine {
 
     /// Reads the results that are no longer wanted: a backend returns them in order.
     pub(super) async fn drain(&mut self) -> Result<()> {
-        if let Some(len) = self.unread {
-            self.read(len).await?;
-        }
+        self.read_unread().await?;
         while self.queue.surplus > 0 {
             // Any error is ignored here: if the device is lost, the next call reports it too.
             let _ = poll_fn(|cx| self.backend.poll_token(cx)).await;

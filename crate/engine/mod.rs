@@ -15,6 +15,7 @@ mod load;
 mod lookahead;
 mod model;
 mod mtp;
+mod outputs;
 mod pooling;
 mod profile;
 mod queue;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::chooser::Chooser;
 use super::stats::Speculated;
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
-use crate::backend::{MAX_KEPT, MAX_SEGMENTS, Step};
+use crate::backend::{Draw, MAX_KEPT, MAX_SEGMENTS, Step};
 use crate::bail;
 use crate::error::Result;
 use crate::text::Tokenizer;
@@ -282,15 +282,15 @@ fn lookup(tokens: &[u32], most: usize) -> &[u32] {
 }
 
 impl Engine {
-    /// Runs tokens of a sequence, with logits after each, without adding them to it: `accept` does that.
-    pub(super) async fn verify(&mut self, s: &mut Sequence, tokens: &[u32]) -> Result<()> {
+    /// Runs tokens of a sequence, with logits or a token after each, without adding them to it: `accept` does that.
+    pub(super) async fn verify(&mut self, s: &mut Sequence, tokens: &[u32], draws: &[Draw]) -> Result<()> {
         let pos = s.tokens().len();
         self.check(pos, tokens)?;
         self.ready(s, tokens.len()).await?;
         self.abandon();
         self.drain().await?;
         self.begin_states(s, tokens.len())?;
-        self.submit_and_read(&Step::trunk(&[s.segment(tokens, pos, tokens.len())])).await
+        self.submit_and_choose(&Step::trunk(&[s.segment(tokens, pos, tokens.len())]), draws).await
     }
 
     /// Adds the first `n` of the tokens that were verified to the sequence.

@@ -1,16 +1,15 @@
 //! Steps: prefill, decode, rollback. Owns the backend, the pools of its cache, and the rules of positions.
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache::{Held, Pool};
 use super::idle::Idle;
+use super::outputs::Unread;
 use super::pooling::Embeds;
 use super::queue::Queue;
-use super::sampler::refuse_degenerate;
 use super::sequence::{Past, Sequence};
 use super::stats::{Counting, PoolUse, Stats};
-use crate::backend::{Backend, CachePart, Limits, MAX_SEGMENTS, Segment, Step};
+use crate::backend::{Backend, CachePart, Draw, Limits, MAX_SEGMENTS, Segment, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::grammar::Vocabulary;
 use crate::graph::{CacheKind, Entry, Plan, StateId};
@@ -54,12 +53,14 @@ pub struct Engine {
     next_id: u64,
     /// `[max_outputs, n_output]`.
     pub(super) logits: Vec<f32>,
+    /// The tokens of the last step's rows, if the backend chose them.
+    pub(super) drawn: Vec<Result<u32>>,
     /// Tokens that must never be generated.
-    suppressed: Vec<u32>,
+    pub(super) suppressed: Vec<u32>,
     /// Once a grammar was asked for.
     pub(super) vocabulary: Option<Vocabulary>,
     /// Logits of a step that was submitted but not read: a caller dropped its future.
-    pub(super) unread: Option<usize>,
+    pub(super) unread: Option<Unread>,
     /// A part of the cache, likewise.
     pub(super) unread_part: Option<CachePart>,
     pub(super) queue: Queue,
@@ -109,6 +110,7 @@ impl Engine {
             logits: vec![0.0; limits.max_outputs * g.columns(Entry::Trunk)],
             suppressed: plan.suppressed.clone(),
             vocabulary: None,
+            drawn: Vec::new(),
             unread: None,
             unread_part: None,
             queue: Queue::new(limits),
@@ -237,6 +239,13 @@ impl Engine {
     /// Runs one step: tokens of several sequences, each of which gets its own. Returns the rows of logits, those of the
     /// first sequence first. Nothing changes if it fails, except that a recurrent state may have to be made again.
     pub async fn run(&mut self, rows: &mut [Row<'_>]) -> Result<&mut [f32]> {
+        self.run_rows(rows, &[]).await?;
+        let outputs = rows.iter().map(|r| r.outputs).sum::<usize>();
+        Ok(&mut self.logits[..outputs * self.n_output])
+    }
+
+    /// The same; with draws it gives their tokens instead.
+    pub(super) async fn run_rows(&mut self, rows: &mut [Row<'_>], draws: &[Draw]) -> Result<()> {
         let (tokens, outputs) = rows.iter().fold((0, 0), |(t, o), r| (t + r.tokens.len(), o + r.outputs));
         let Limits { max_tokens, max_outputs, .. } = self.limits;
         if rows.len() > MAX_SEGMENTS || tokens > max_tokens || outputs > max_outputs {
@@ -265,13 +274,13 @@ impl Engine {
         for (segment, r) in segments.iter_mut().zip(rows.iter()) {
             *segment = r.sequence.segment(r.tokens, r.sequence.tokens.len(), r.outputs);
         }
-        self.submit_and_read(&Step::trunk(&segments[..rows.len()])).await?;
+        self.submit_and_choose(&Step::trunk(&segments[..rows.len()]), draws).await?;
         for r in rows.iter_mut() {
             r.sequence.end_states(0);
             r.sequence.tokens.extend_from_slice(r.tokens);
             self.settle(r.sequence);
         }
-        Ok(&mut self.logits[..outputs * self.n_output])
+        Ok(())
     }
 
     /// Appends tokens to a sequence, in one step or several, and returns the logits after the last of them.
@@ -372,29 +381,5 @@ impl Engine {
     pub(super) fn settle(&mut self, sequence: &mut Sequence) {
         sequence.seen = sequence.tokens.len();
         self.release(sequence, sequence.seen);
-    }
-
-    pub(super) async fn submit_and_read(&mut self, step: &Step<'_>) -> Result<()> {
-        let cols = if step.entry == Entry::Trunk { self.n_output } else { self.mtp_vocab };
-        let len = step.outputs() * cols;
-        self.backend.submit(step)?;
-        self.counting.step(step);
-        self.unread = Some(len);
-        self.read(len).await?;
-        for row in self.logits[..len].chunks_exact_mut(cols.max(1)) {
-            // Before some are suppressed: that would hide that all were equal.
-            refuse_degenerate(row)?;
-            for &id in self.suppressed.iter().filter(|id| (**id as usize) < cols) {
-                row[id as usize] = f32::NEG_INFINITY;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) async fn read(&mut self, len: usize) -> Result<()> {
-        let logits = &mut self.logits[..len];
-        let result = poll_fn(|cx| self.backend.poll_logits(cx, logits)).await;
-        self.unread = None;
-        result
     }
 }

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use pagelm::backend::{Backend, Counters, Limits, Memory, SampleRequest, SamplingRules, Step};
+use pagelm::backend::{Backend, Counters, Draw, Limits, Memory, SampleRequest, SamplingRules, Step};
 use pagelm::graph::{Plan, WeightId};
 use pagelm::{DType, Error, ErrorKind, Result};
 
@@ -132,6 +132,23 @@ impl<B: Backend> Backend for Faulty<B> {
             return Poll::Pending;
         }
         self.inner.poll_token(cx)
+    }
+
+    fn prepare_rows(&mut self, rules: &SamplingRules) -> Result<bool> {
+        self.inner.prepare_rows(rules)
+    }
+
+    fn submit_rows(&mut self, step: &Step<'_>, draws: &[Draw]) -> Result<()> {
+        self.pending = self.slow;
+        self.inner.submit_rows(step, draws)
+    }
+
+    fn poll_rows(&mut self, cx: &mut Context<'_>, tokens: &mut [Result<u32>]) -> Poll<Result<()>> {
+        if std::mem::take(&mut self.pending) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.inner.poll_rows(cx, tokens)
     }
 
     cache_of!(inner);

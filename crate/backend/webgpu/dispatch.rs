@@ -9,6 +9,8 @@ use crate::graph::{Dim, Graph, Op, Shape};
 
 /// Bytes of the step uniform before its segments, and of a segment: `step.wgsl` declares the same.
 pub(super) const HEAD: usize = 64;
+/// Its words before those of the sampler.
+pub(super) const STEP_WORDS: usize = 4;
 pub(super) const SEGMENT: usize = 64;
 
 /// Bytes of the step uniform.

@@ -21,11 +21,11 @@ pub use self::run::autotune::Clock;
 pub use self::tuning::{Candidate, Gemm, Gemv, Knob, Tuning, candidates};
 
 use self::device::Gpu;
-use self::run::step::Runner;
+use self::run::step::{Runner, Wanted};
 use self::run::{autotune, profile};
 use super::{
-    Backend, CachePart, Counters, KvType, Limits, Logprobs, Memory, SampleRequest, SamplingRules, Step, TimedStep,
-    Timing,
+    Backend, CachePart, Counters, Draw, KvType, Limits, Logprobs, Memory, SampleRequest, SamplingRules, Step,
+    TimedStep, Timing,
 };
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -148,10 +148,10 @@ impl WebGpu {
         Ok(TimedStep { kernels, read_bytes_per_s })
     }
 
-    fn start(&mut self, step: &Step<'_>, request: Option<&SampleRequest<'_>>) -> Result<()> {
+    fn start(&mut self, step: &Step<'_>, wanted: Wanted<'_>) -> Result<()> {
         self.gpu.fault.check()?;
         let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
-        runner.start(&self.gpu, &mut self.counters, step, request)
+        runner.start(&self.gpu, &mut self.counters, step, wanted)
     }
 }
 
@@ -197,7 +197,7 @@ impl Backend for WebGpu {
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<()> {
-        self.start(step, None)
+        self.start(step, Wanted::Logits)
     }
 
     fn prepare_sampling(&mut self, rules: &SamplingRules) -> Result<usize> {
@@ -206,7 +206,7 @@ impl Backend for WebGpu {
     }
 
     fn submit_sampled(&mut self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
-        self.start(step, Some(request))
+        self.start(step, Wanted::Token(request))
     }
 
     fn submit_mask(&mut self, mask: &[u32]) -> Result<()> {
@@ -217,6 +217,20 @@ impl Backend for WebGpu {
     fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
         self.gpu.fault.check()?;
         self.runner.as_mut().ok_or_else(not_prepared)?.poll_token(&self.gpu, cx)
+    }
+
+    fn prepare_rows(&mut self, rules: &SamplingRules) -> Result<bool> {
+        let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
+        runner.prepare_rows(&self.gpu, &mut self.counters, rules)
+    }
+
+    fn submit_rows(&mut self, step: &Step<'_>, draws: &[Draw]) -> Result<()> {
+        self.start(step, Wanted::Rows(draws))
+    }
+
+    fn poll_rows(&mut self, cx: &mut Context<'_>, tokens: &mut [Result<u32>]) -> Poll<Result<()>> {
+        self.gpu.fault.check()?;
+        self.runner.as_mut().ok_or_else(not_prepared)?.poll_rows(&self.gpu, cx, tokens)
     }
 
     fn logprobs(&self) -> Option<&Logprobs> {
@@ -265,7 +279,7 @@ impl Backend for WebGpu {
         self.runner.as_ref().map_or_else(Memory::default, |r| Memory {
             weights: r.program.buffers.weights.bytes(),
             kv: r.program.buffers.states.bytes(),
-            scratch: r.program.buffers.scratch_bytes() + r.samplers.iter().flatten().map(|s| s.bytes()).sum::<u64>(),
+            scratch: r.program.buffers.scratch_bytes() + r.samplers().map(|s| s.bytes()).sum::<u64>(),
         })
     }
 }

@@ -305,7 +305,8 @@ fn reserve(weights: u64) -> Result<()> {
     // Else a compiler may leave out what is freed again unused.
     std::hint::black_box(&all);
     reserved.map_err(|_| {
-        let detail = format!("the browser does not give the page {} MiB for weights; use a smaller model", weights >> 20);
+        let detail =
+            format!("the browser does not give the page {} MiB for weights; use a smaller model", weights >> 20);
         Error::new(ErrorKind::OutOfMemory, detail)
     })
 }

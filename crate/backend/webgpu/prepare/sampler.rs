@@ -2,9 +2,9 @@
 
 use super::program::Program;
 use crate::backend::webgpu::device::Gpu;
-use crate::backend::webgpu::dispatch::{HEAD, ROWS_AT};
+use crate::backend::webgpu::dispatch::{HEAD, ROWS_AT, STEP_WORDS};
 use crate::backend::webgpu::kernels::sample::sample;
-use crate::backend::{Logprobs, MAX_LOGPROBS, SampleRequest, SamplingRules, Step};
+use crate::backend::{Draw, Logprobs, MAX_LOGPROBS, MAX_SEGMENTS, SampleRequest, SamplingRules, Step};
 use crate::bail;
 use crate::error::Result;
 use crate::graph::Entry;
@@ -22,10 +22,15 @@ const ID: u64 = 4;
 /// likeliest tokens with theirs.
 pub(crate) const MOST_READ: u64 = ID * (3 + 2 * MAX_LOGPROBS as u64);
 
-/// Of the trunk, or of the block for multi-token prediction.
+/// Bytes of the token that the host reads, and of that for the next step.
+const CHOSEN: u64 = 2 * ID;
+
+/// Of a single row of the trunk or of the block for multi-token prediction, or of several rows of the trunk.
 pub(crate) struct Sampler {
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
+    /// The shader's `hows`, if there are several: that of a single row lies in the step.
+    draws: Option<wgpu::Buffer>,
     /// The token at each position, and the one after the last; then the suppressed tokens.
     history: wgpu::Buffer,
     /// The token for the host, and that for the next step.
@@ -38,6 +43,11 @@ pub(crate) struct Sampler {
     suppressed: [u32; 2],
 }
 
+/// Whether the kernel implements these rules for several rows at once: without a history of each, and reports.
+pub(crate) fn knows_rows(rules: &SamplingRules, n_vocab: usize) -> bool {
+    rules.penalty_last_n == 0 && rules.logprobs.is_none() && knows(rules, n_vocab)
+}
+
 /// Whether the kernel implements these rules.
 pub(crate) fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
     let penalties = rules.penalty_last_n <= if rules.logprobs.is_none() { RECENT } else { 0 };
@@ -45,7 +55,8 @@ pub(crate) fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
 }
 
 impl Sampler {
-    pub(crate) fn new(gpu: &Gpu, program: &Program, entry: Entry) -> Result<Self> {
+    /// For steps with so many rows of logits at most.
+    pub(crate) fn new(gpu: &Gpu, program: &Program, entry: Entry, rows: usize) -> Result<Self> {
         let (_, logits) = program.entry(&Step { entry, ..Step::trunk(&[]) })?;
         let n_vocab = program.plan.graph.columns(entry);
         // The block may choose among fewer tokens.
@@ -57,12 +68,12 @@ impl Sampler {
             gpu.queue.write_buffer(&history, at as u64 * 4, bytemuck::cast_slice(&suppressed));
         }
         let suppressed = [at as u32, suppressed.len() as u32];
-        let chosen = gpu.storage("chosen", ID + MOST_READ)?;
+        let chosen = gpu.storage("chosen", if rows == 1 { ID + MOST_READ } else { rows as u64 * CHOSEN })?;
         let allowed = gpu.storage("allowed", n_vocab.div_ceil(32) as u64 * 4)?;
         // All its reads wait for memory: as many threads as there may be wait together.
         let limits = gpu.device.limits();
         let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
-        let source = sample(n_vocab, if gpu.tuning.software { 32 } else { most as usize / 32 * 32 });
+        let source = sample(n_vocab, if gpu.tuning.software { 32 } else { most as usize / 32 * 32 }, rows);
         let device = &gpu.device;
         // With checks of bounds: what it reads comes from earlier dispatches, and it is one workgroup.
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -77,10 +88,18 @@ impl Sampler {
             compilation_options: Default::default(),
             cache: None,
         });
-        let how =
-            wgpu::BufferBinding { buffer: &program.buffers.step, offset: 0, size: wgpu::BufferSize::new(HEAD as u64) };
+        let draws = (rows > 1).then(|| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("draws"),
+                size: (rows * HEAD) as u64,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        let buffer = draws.as_ref().unwrap_or(&program.buffers.step);
+        let hows = wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new((rows * HEAD) as u64) };
         let resources = [
-            wgpu::BindingResource::Buffer(how),
+            wgpu::BindingResource::Buffer(hows),
             logits.as_entire_binding(),
             history.as_entire_binding(),
             chosen.as_entire_binding(),
@@ -93,16 +112,17 @@ impl Sampler {
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
-        Ok(Self { pipeline, group, history, chosen, allowed, n_vocab, trunk: entry == Entry::Trunk, suppressed })
+        Ok(Self { pipeline, group, draws, history, chosen, allowed, n_vocab, trunk: entry == Entry::Trunk, suppressed })
     }
 
     /// How many were made.
     pub(crate) fn buffers(&self) -> u64 {
-        [&self.history, &self.chosen, &self.allowed].len() as u64
+        [&self.history, &self.chosen, &self.allowed].len() as u64 + u64::from(self.draws.is_some())
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.history.size() + self.chosen.size() + self.allowed.size()
+        let draws = self.draws.as_ref().map_or(0, wgpu::Buffer::size);
+        self.history.size() + self.chosen.size() + self.allowed.size() + draws
     }
 
     /// Fails if the kernel cannot sample the token of this step.
@@ -119,7 +139,10 @@ impl Sampler {
 
     /// Writes what the shader's `How` has after the first words of the step.
     pub(crate) fn write(&self, step: &Step<'_>, request: &SampleRequest<'_>, words: &mut [u32]) {
-        let (r, end) = (request.rules, step.keys());
+        self.write_how((request.rules, request.key, request.masked), step.keys(), words);
+    }
+
+    fn write_how(&self, (r, key, masked): (&SamplingRules, u32, bool), end: usize, words: &mut [u32]) {
         let top_k = if r.top_k < self.n_vocab { r.top_k } else { 0 };
         let likely = r.logprobs.map_or(0, |n| n.min(MAX_LOGPROBS).min(self.n_vocab) + 1);
         // Below this every difference between logits decides.
@@ -128,13 +151,38 @@ impl Sampler {
         let floats =
             [temperature, r.top_p, least, r.repeat_penalty, r.frequency_penalty, r.presence_penalty].map(f32::to_bits);
         words[..4].copy_from_slice(&[
-            request.key,
-            (top_k | usize::from(request.masked) << 15 | likely << 16) as u32,
+            key,
+            (top_k | usize::from(masked) << 15 | likely << 16) as u32,
             r.penalty_last_n.min(end) as u32,
             end as u32,
         ]);
         words[4..10].copy_from_slice(&floats);
         words[10..].copy_from_slice(&self.suppressed);
+    }
+
+    /// Fails if the kernel cannot choose the tokens of this step.
+    pub(crate) fn check_rows(&self, step: &Step<'_>, draws: &[Draw]) -> Result<()> {
+        let known = draws.iter().all(|d| knows_rows(&d.rules, self.n_vocab));
+        if !known || step.entry != Entry::Trunk || step.outputs() != draws.len() || draws.len() > MAX_SEGMENTS {
+            bail!(InvalidArgument, "choosing tokens needs prepared rules, and one to {MAX_SEGMENTS} rows of logits");
+        }
+        Ok(())
+    }
+
+    /// Writes how the token of each row is chosen. Returns the bytes that were written.
+    pub(crate) fn write_draws(&self, gpu: &Gpu, draws: &[Draw]) -> u64 {
+        let mut words = [[0; HEAD / 4]; MAX_SEGMENTS];
+        for (words, d) in words.iter_mut().zip(draws) {
+            self.write_how((&d.rules, d.key, false), 0, &mut words[STEP_WORDS..]);
+        }
+        let bytes = bytemuck::cast_slice(&words[..draws.len()]);
+        gpu.queue.write_buffer(self.draws.as_ref().expect("there are several rows"), 0, bytes);
+        bytes.len() as u64
+    }
+
+    /// The tokens of so many rows, as the host reads them.
+    pub(crate) fn answer_rows(&self, rows: usize) -> [(&wgpu::Buffer, u64, u64); 2] {
+        [(&self.chosen, 0, rows as u64 * CHOSEN), (&self.chosen, 0, 0)]
     }
 
     /// What penalties look at, where the host knows it. Returns the bytes that were written.
@@ -165,10 +213,10 @@ impl Sampler {
         encoder.copy_buffer_to_buffer(&self.chosen, ID, step, ROWS_AT, ID);
     }
 
-    pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+    pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>, rows: usize) {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.group, &[]);
-        pass.dispatch_workgroups(1, 1, 1);
+        pass.dispatch_workgroups(rows as u32, 1, 1);
     }
 }
 

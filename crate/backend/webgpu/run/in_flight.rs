@@ -64,6 +64,8 @@ pub(crate) enum Answer {
     /// A row of logits per output of the step; maybe none.
     Logits,
     Token,
+    /// A token of each row of logits.
+    Rows,
     /// A part of the cache.
     Part,
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod autotune;
 mod cut;
+mod fits;
 pub(super) mod in_flight;
 mod parts;
 pub(super) mod profile;

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::cut::Rows;
+use super::fits::fits;
 use super::in_flight::{Answer, InFlight};
 use super::submit_budget::{SubmitBudget, fitting, tokens_at_once, unanswered};
 use super::words;
@@ -10,22 +11,40 @@ use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::Dispatch;
 use crate::backend::webgpu::prepare::program::Program;
 use crate::backend::webgpu::prepare::sampler::{self, Sampler};
-use crate::backend::webgpu::prepare::states::{Room, Uses};
-use crate::backend::{Counters, Limits, Logprobs, MAX_KEPT, MAX_SEGMENTS, SampleRequest, SamplingRules, Step};
+use crate::backend::webgpu::prepare::states::Room;
+use crate::backend::{Counters, Draw, Limits, Logprobs, MAX_SEGMENTS, SampleRequest, SamplingRules, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{CacheKind, Entry, Plan};
+use crate::graph::{Entry, Plan};
 
 /// Steps whose tokens the GPU chooses that may be in flight at once, and steps with rows of logits, which take more
 /// memory.
 const MAX_IN_FLIGHT: usize = 12;
 const MAX_LOGITS_IN_FLIGHT: usize = 4;
 
+/// What the host wants of a step.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    Logits,
+    /// The token after its row of logits.
+    Token(&'a SampleRequest<'a>),
+    /// A token after each row.
+    Rows(&'a [Draw]),
+}
+
+impl<'a> Wanted<'a> {
+    fn token(self) -> Option<&'a SampleRequest<'a>> {
+        if let Wanted::Token(request) = self { Some(request) } else { None }
+    }
+}
+
 /// A plan that is ready, and its steps in flight.
 pub(crate) struct Runner {
     pub program: Program,
     /// That of the trunk and that of the block for multi-token prediction, made when they are first asked for.
-    pub samplers: [Option<Sampler>; 2],
+    samplers: [Option<Sampler>; 2],
+    /// That of several rows of the trunk.
+    row_sampler: Option<Sampler>,
     /// How the token of the last step is chosen, if that waits for its mask.
     masked: Option<(Entry, SamplingRules)>,
     /// Of the last token that was read, if it came with some.
@@ -49,6 +68,7 @@ impl Runner {
         Ok(Self {
             program,
             samplers: [None, None],
+            row_sampler: None,
             masked: None,
             logprobs: Logprobs::default(),
             in_flight,
@@ -79,37 +99,55 @@ impl Runner {
             c.buffers += MAX_IN_FLIGHT as u64;
             for entry in [Entry::Trunk, Entry::Mtp] {
                 if self.program.plan.graph.part(entry).is_some() {
-                    let sampler = Sampler::new(gpu, &self.program, entry)?;
-                    c.pipelines += 1;
-                    c.buffers += sampler.buffers();
-                    c.bind_groups += 1;
-                    self.samplers[number(entry)] = Some(sampler);
+                    self.samplers[number(entry)] = Some(self.sampler(gpu, c, entry, 1)?);
                 }
             }
         }
         gpu.fault.check().map(|()| MAX_IN_FLIGHT)
     }
 
+    /// Prepares choosing the tokens of several rows by these rules.
+    pub(crate) fn prepare_rows(&mut self, gpu: &Gpu, c: &mut Counters, rules: &SamplingRules) -> Result<bool> {
+        if !sampler::knows_rows(rules, self.program.plan.graph.columns(Entry::Trunk)) {
+            return Ok(false);
+        }
+        if self.row_sampler.is_none() {
+            let sampler = self.sampler(gpu, c, Entry::Trunk, MAX_SEGMENTS)?;
+            // A dropped future leaves one unread.
+            self.in_flight.add(gpu, Answer::Rows, 2, sampler.answer_rows(MAX_SEGMENTS)[0].2)?;
+            c.buffers += 2;
+            self.row_sampler = Some(sampler);
+        }
+        gpu.fault.check().map(|()| true)
+    }
+
+    fn sampler(&self, gpu: &Gpu, c: &mut Counters, entry: Entry, rows: usize) -> Result<Sampler> {
+        let sampler = Sampler::new(gpu, &self.program, entry, rows)?;
+        c.pipelines += 1;
+        c.buffers += sampler.buffers();
+        c.bind_groups += 1;
+        Ok(sampler)
+    }
+
+    /// All that were made.
+    pub(crate) fn samplers(&self) -> impl Iterator<Item = &Sampler> {
+        self.samplers.iter().chain([&self.row_sampler]).flatten()
+    }
+
     /// Submits a step, with a copy of what comes back to the host: one pass and one submit, or several where it would
     /// take long.
-    pub(crate) fn start(
-        &mut self,
-        gpu: &Gpu,
-        c: &mut Counters,
-        step: &Step<'_>,
-        request: Option<&SampleRequest<'_>>,
-    ) -> Result<()> {
-        self.check(step, request)?;
+    pub(crate) fn start(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>, wanted: Wanted<'_>) -> Result<()> {
+        self.check(step, wanted)?;
         self.reserve(gpu, c, Room::of(step, self.program.uses))?;
         if self.in_flight.is_empty() {
             self.budget.begin(self.program.entry(step)?.0, step);
         }
         let budget = self.budget.of(step);
         let last = self.submit_all_but_last(gpu, c, step, budget)?;
-        self.write_last(gpu, c, &last.step(), request);
-        let encoder = self.record_last(gpu, c, &last.step(), request, budget)?;
+        self.write_last(gpu, c, &last.step(), wanted);
+        let encoder = self.record_last(gpu, c, &last.step(), wanted, budget)?;
         c.steps += 1;
-        self.masked = request.filter(|r| r.masked).map(|r| (step.entry, *r.rules));
+        self.masked = wanted.token().filter(|r| r.masked).map(|r| (step.entry, *r.rules));
         if self.masked.is_some() {
             gpu.queue.submit([encoder.finish()]);
             c.submits += 1;
@@ -132,7 +170,7 @@ impl Runner {
         let sampler = self.samplers[number(entry)].as_ref().ok_or_else(not_asked)?;
         c.bytes_written += sampler.write_mask(gpu, mask);
         let mut encoder = gpu.encoder();
-        sampler.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        sampler.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), 1);
         c.passes += 1;
         c.dispatches += 1;
         let places = sampler.answer(&rules);
@@ -142,11 +180,20 @@ impl Runner {
     }
 
     /// Refuses what cannot run, before anything starts.
-    fn check(&self, step: &Step<'_>, request: Option<&SampleRequest<'_>>) -> Result<()> {
+    fn check(&self, step: &Step<'_>, wanted: Wanted<'_>) -> Result<()> {
         fits(step, self.program.limits, self.program.uses)?;
-        let Some(request) = request else { return self.in_flight.ensure_free(Answer::Logits) };
-        self.samplers[number(step.entry)].as_ref().ok_or_else(not_asked)?.check(step, request)?;
-        self.in_flight.ensure_free(Answer::Token)
+        let answer = match wanted {
+            Wanted::Logits => Answer::Logits,
+            Wanted::Token(request) => {
+                self.samplers[number(step.entry)].as_ref().ok_or_else(not_asked)?.check(step, request)?;
+                Answer::Token
+            }
+            Wanted::Rows(draws) => {
+                self.row_sampler.as_ref().ok_or_else(not_asked)?.check_rows(step, draws)?;
+                Answer::Rows
+            }
+        };
+        self.in_flight.ensure_free(answer)
     }
 
     /// Makes room in the cache.
@@ -185,12 +232,16 @@ impl Runner {
     }
 
     /// Writes what the last pass of a step reads.
-    fn write_last(&mut self, gpu: &Gpu, c: &mut Counters, last: &Step<'_>, request: Option<&SampleRequest<'_>>) {
-        let Self { program, samplers, words, .. } = self;
+    fn write_last(&mut self, gpu: &Gpu, c: &mut Counters, last: &Step<'_>, wanted: Wanted<'_>) {
+        let Self { program, samplers, row_sampler, words, .. } = self;
         words::write(words, last, program.uses);
-        if let (Some(sampler), Some(request)) = (&samplers[number(last.entry)], request) {
-            sampler.write(last, request, words::sampling(words));
-            c.bytes_written += sampler.write_history(gpu, request);
+        match (wanted, &samplers[number(last.entry)], row_sampler) {
+            (Wanted::Token(request), Some(sampler), _) => {
+                sampler.write(last, request, words::sampling(words));
+                c.bytes_written += sampler.write_history(gpu, request);
+            }
+            (Wanted::Rows(draws), _, Some(sampler)) => c.bytes_written += sampler.write_draws(gpu, draws),
+            _ => {}
         }
         c.bytes_written += send(gpu, &program.buffers.step, words);
     }
@@ -201,25 +252,31 @@ impl Runner {
         gpu: &Gpu,
         c: &mut Counters,
         last: &Step<'_>,
-        request: Option<&SampleRequest<'_>>,
+        wanted: Wanted<'_>,
         budget: u64,
     ) -> Result<wgpu::CommandEncoder> {
-        let Self { program, samplers, in_flight, .. } = self;
+        let Self { program, samplers, row_sampler, in_flight, .. } = self;
         let (run, logits) = program.entry(last)?;
-        let sampler = samplers[number(last.entry)].as_ref().filter(|_| request.is_some());
+        let sampler = match wanted {
+            Wanted::Logits => None,
+            Wanted::Token(_) => samplers[number(last.entry)].as_ref(),
+            Wanted::Rows(_) => row_sampler.as_ref(),
+        };
         let mut encoder = gpu.encoder();
-        if let Some(sampler) = sampler.filter(|_| !is_known(request)) {
+        if let Some(sampler) = sampler.filter(|_| !is_known(wanted)) {
             sampler.feed(&mut encoder, &program.buffers.step);
         }
-        if request.is_some_and(|r| r.masked) {
+        if wanted.token().is_some_and(|r| r.masked) {
             return Ok(record(gpu, c, run, last, budget, encoder, |_| ()));
         }
-        let sample = |pass: &mut wgpu::ComputePass<'_>| sampler.into_iter().for_each(|s| s.record(pass));
+        let sample =
+            |pass: &mut wgpu::ComputePass<'_>| sampler.into_iter().for_each(|s| s.record(pass, last.outputs()));
         let mut encoder = record(gpu, c, run, last, budget, encoder, sample);
         c.dispatches += u64::from(sampler.is_some());
-        let (answer, places) = match sampler.zip(request) {
-            Some((sampler, request)) => (Answer::Token, sampler.answer(request.rules)),
-            None => {
+        let (answer, places) = match (wanted, sampler) {
+            (Wanted::Token(request), Some(sampler)) => (Answer::Token, sampler.answer(request.rules)),
+            (Wanted::Rows(draws), Some(sampler)) => (Answer::Rows, sampler.answer_rows(draws.len())),
+            _ => {
                 let bytes = last.outputs() * program.plan.graph.columns(last.entry) * 4;
                 (Answer::Logits, [(logits, 0, bytes as u64), (logits, 0, 0)])
             }
@@ -246,6 +303,16 @@ impl Runner {
             sampler::logprobs(&words[1..n], &mut self.logprobs);
         }
         read.map(|read| read.and_then(|()| sampler::token(words[0])))
+    }
+
+    /// The tokens of the oldest step that chooses one for each row.
+    pub(crate) fn poll_rows(&mut self, gpu: &Gpu, cx: &Context<'_>, tokens: &mut [Result<u32>]) -> Poll<Result<()>> {
+        // Each is followed by that for a next step.
+        let mut words = [[0u32; 2]; MAX_SEGMENTS];
+        let words = &mut words[..tokens.len().min(MAX_SEGMENTS)];
+        let read = self.poll(gpu, cx, Answer::Rows, bytemuck::cast_slice_mut(words));
+        tokens.iter_mut().zip(words).for_each(|(token, word)| *token = sampler::token(word[0]));
+        read
     }
 
     fn poll(&mut self, gpu: &Gpu, cx: &Context<'_>, answer: Answer, out: &mut [u8]) -> Poll<Result<()>> {
@@ -276,59 +343,14 @@ fn not_asked() -> Error {
 }
 
 /// Whether the host knows the tokens of a step: else the step before chooses the one of it.
-fn is_known(request: Option<&SampleRequest<'_>>) -> bool {
-    request.is_none_or(|c| c.history.is_some())
+fn is_known(wanted: Wanted<'_>) -> bool {
+    wanted.token().is_none_or(|c| c.history.is_some())
 }
 
 /// Returns the bytes that were written.
 fn send(gpu: &Gpu, to: &wgpu::Buffer, words: &[u32]) -> u64 {
     gpu.queue.write_buffer(to, 0, bytemuck::cast_slice(words));
     words.len() as u64 * 4
-}
-
-/// Kernels run without bounds checks, so a step that does not fit must not start.
-fn fits(step: &Step<'_>, limits: Limits, uses: Uses) -> Result<()> {
-    let n = step.segments.len();
-    if !(1..=MAX_SEGMENTS).contains(&n) {
-        bail!(InvalidArgument, "a step must have 1 to {MAX_SEGMENTS} segments, has {n}");
-    }
-    if step.len() > limits.max_tokens || step.segments.iter().any(|s| s.tokens.is_empty()) {
-        let tokens = step.len();
-        bail!(
-            InvalidArgument,
-            "a step must have 1 to {} tokens, some of each segment; it has {tokens}",
-            limits.max_tokens
-        );
-    }
-    for s in step.segments {
-        let end = s.pos.saturating_add(s.tokens.len());
-        if end > limits.n_ctx {
-            bail!(ContextOverflow, "the step ends at position {end}, the context holds {}", limits.n_ctx);
-        }
-        if s.outputs > s.tokens.len() {
-            bail!(InvalidArgument, "{} rows of logits exceed the {} tokens of a segment", s.outputs, s.tokens.len());
-        }
-        for kind in CacheKind::ALL {
-            let (table, used) = (s.blocks[kind as usize], uses.entries(kind, s));
-            if table.len() < used.end {
-                bail!(InvalidArgument, "a table of {} {kind:?} blocks does not reach position {end}", table.len());
-            }
-        }
-        if uses.recurrent && !(1..=MAX_KEPT.min(s.tokens.len())).contains(&s.to.len()) {
-            bail!(InvalidArgument, "a segment of {} tokens cannot keep {} states", s.tokens.len(), s.to.len());
-        }
-    }
-    if step.outputs() > limits.max_outputs {
-        bail!(InvalidArgument, "{} rows of logits exceed the limit {}", step.outputs(), limits.max_outputs);
-    }
-    if uses.recurrent && step.len() > MAX_KEPT && step.segments.iter().any(|s| s.to.len() > 1) {
-        bail!(InvalidArgument, "a step of {} tokens keeps one state of each segment, not more", step.len());
-    }
-    let segments_with_slots = if uses.recurrent { n } else { 0 };
-    if !Room::of(step, uses).is_within(Room::most(limits)) || segments_with_slots > limits.slots {
-        bail!(InvalidArgument, "the step names blocks or slots beyond {:?} and {}", limits.blocks, limits.slots);
-    }
-    Ok(())
 }
 
 /// Records a run and submits as much of it as is over the budget of one submit. Gives back the encoder of the rest;

@@ -1,12 +1,9 @@
 //! The words of the step buffer: the step uniform, the rows, and the tables of their sequences' blocks.
 
-use crate::backend::webgpu::dispatch::{HEAD, ROW_WORDS, ROWS_AT, SEGMENT};
+use crate::backend::webgpu::dispatch::{HEAD, ROW_WORDS, ROWS_AT, SEGMENT, STEP_WORDS};
 use crate::backend::webgpu::prepare::states::Uses;
 use crate::backend::{MAX_KEPT, Segment, Step};
 use crate::graph::{CACHE_KINDS, CacheKind};
-
-/// Where the shader's `sampling` lies.
-const SAMPLING_AT: usize = 4;
 
 /// Replaces what is there by the words of a step, which was checked.
 pub(crate) fn write(words: &mut Vec<u32>, step: &Step<'_>, uses: Uses) {
@@ -46,7 +43,7 @@ fn entries<'a>(kind: CacheKind, s: &Segment<'a>, uses: Uses) -> &'a [u32] {
 
 /// The part that the sampler writes.
 pub(crate) fn sampling(words: &mut [u32]) -> &mut [u32] {
-    &mut words[SAMPLING_AT..HEAD / 4]
+    &mut words[STEP_WORDS..HEAD / 4]
 }
 
 const _: () = assert!(SEGMENT == 4 * (8 + MAX_KEPT) && ROW_WORDS == 2 + CACHE_KINDS);

@@ -1,0 +1,87 @@
+//! What a step gives: rows of logits, or tokens that the backend chose from them, so that the rows need not come to the host.
+
+use std::future::poll_fn;
+
+use super::Engine;
+use super::chooser::Chooser;
+use super::sampler::refuse_degenerate;
+use crate::backend::{Draw, Step};
+use crate::error::Result;
+use crate::graph::Entry;
+
+/// What a step gives that was submitted and not read: a caller dropped its future.
+pub(super) enum Unread {
+    /// So many values.
+    Logits(usize),
+    /// So many tokens.
+    Tokens(usize),
+}
+
+impl Engine {
+    /// How the backend chooses the tokens of a step's rows: for each row its chooser, and how many others of its draws come
+    /// before. Nothing if it cannot choose all of them; then they are chosen from rows of logits.
+    pub(super) fn draws<'a>(&mut self, rows: impl Iterator<Item = (&'a Chooser, usize)>) -> Result<Vec<Draw>> {
+        let mut draws = Vec::new();
+        for (chooser, ahead) in rows {
+            match chooser.draw(ahead) {
+                Some(draw) if self.backend.prepare_rows(&draw.rules)? => draws.push(draw),
+                _ => return Ok(Vec::new()),
+            }
+        }
+        Ok(draws)
+    }
+
+    /// Runs a step. Its rows of logits are read, or, with draws, the tokens that the backend chooses from them.
+    pub(super) async fn submit_and_choose(&mut self, step: &Step<'_>, draws: &[Draw]) -> Result<()> {
+        self.drawn.clear();
+        if draws.is_empty() {
+            return self.submit_and_read(step).await;
+        }
+        self.backend.submit_rows(step, draws)?;
+        self.counting.step(step);
+        self.unread = Some(Unread::Tokens(draws.len()));
+        self.read_unread().await
+    }
+
+    pub(super) async fn submit_and_read(&mut self, step: &Step<'_>) -> Result<()> {
+        let cols = if step.entry == Entry::Trunk { self.n_output } else { self.mtp_vocab };
+        let len = step.outputs() * cols;
+        self.backend.submit(step)?;
+        self.counting.step(step);
+        self.unread = Some(Unread::Logits(len));
+        self.read_unread().await?;
+        for row in self.logits[..len].chunks_exact_mut(cols.max(1)) {
+            // Before some are suppressed: that would hide that all were equal.
+            refuse_degenerate(row)?;
+            for &id in self.suppressed.iter().filter(|id| (**id as usize) < cols) {
+                row[id as usize] = f32::NEG_INFINITY;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the last step gave.
+    pub(super) async fn read_unread(&mut self) -> Result<()> {
+        let result = match self.unread {
+            None => return Ok(()),
+            Some(Unread::Logits(len)) => {
+                let logits = &mut self.logits[..len];
+                poll_fn(|cx| self.backend.poll_logits(cx, logits)).await
+            }
+            Some(Unread::Tokens(n)) => {
+                self.drawn.resize(n, Ok(0));
+                poll_fn(|cx| self.backend.poll_rows(cx, &mut self.drawn)).await
+            }
+        };
+        self.unread = None;
+        result
+    }
+
+    /// The token after row `i` of the last step, by the chooser whose draw it was.
+    pub(super) fn choose_row(&mut self, i: usize, chooser: &mut Chooser, history: &[u32]) -> Result<u32> {
+        match self.drawn.get(i) {
+            Some(drawn) => chooser.drew(drawn.clone()),
+            None => chooser.choose(&mut self.logits[i * self.n_vocab..][..self.n_vocab], history),
+        }
+    }
+}
