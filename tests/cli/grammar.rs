@@ -39,7 +39,10 @@ fn expressions_and_grammars_say_what_an_answer_is() {
     let out = run(&["--regex", "(yes|no), [a-c]{3}"], 0);
     let text = out["text"].as_str().unwrap();
     let (word, rest) = text.split_once(", ").unwrap();
-    assert!(["yes", "no"].contains(&word) && rest.len() == 3 && rest.bytes().all(|b| (b'a'..=b'c').contains(&b)), "{text}");
+    assert!(
+        ["yes", "no"].contains(&word) && rest.len() == 3 && rest.bytes().all(|b| (b'a'..=b'c').contains(&b)),
+        "{text}"
+    );
     let file = std::env::temp_dir().join(format!("pagelm-grammar-{}.lark", std::process::id()));
     std::fs::write(&file, "start: \"<\" WORD \">\"\nWORD: /[x-z]{2,5}/\n").unwrap();
     let text = run(&["--grammar", file.to_str().unwrap()], 0)["text"].as_str().unwrap().to_owned();

@@ -8,8 +8,7 @@ use crate::common::skipped;
 
 #[test]
 fn no_case_of_the_official_suite_is_wrong() {
-    let Some(folder) = skipped::unless_cached("json-schema-tests/tests/draft2020-12", "make models")
-    else {
+    let Some(folder) = skipped::unless_cached("json-schema-tests/tests/draft2020-12", "make models") else {
         return;
     };
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
