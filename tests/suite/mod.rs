@@ -22,6 +22,7 @@ mod quant_models;
 mod queue_depth;
 mod readme;
 mod recurrent;
+mod reply;
 mod sample_gpu;
 mod sampler;
 mod sequences;

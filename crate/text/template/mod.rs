@@ -110,6 +110,11 @@ impl ChatTemplate {
         self.render_shadowed(messages, options, &Shadows::default())
     }
 
+    /// Its text, as it is run.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Whether a name occurs in the template, be it only in a text.
     pub(super) fn mentions(&self, name: &str) -> bool {
         let part = |c: char| c.is_alphanumeric() || c == '_';
