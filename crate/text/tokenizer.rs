@@ -159,7 +159,7 @@ impl Tokenizer {
     }
 
     /// The control or user-defined token of this name.
-    pub(super) fn marker(&self, name: &str) -> Option<u32> {
+    pub(crate) fn marker(&self, name: &str) -> Option<u32> {
         match self.matcher.split(&self.vocab, name, |_| true)[..] {
             [Fragment::Token(id)] => Some(id),
             _ => None,

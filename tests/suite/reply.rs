@@ -1,6 +1,7 @@
 //! Answers of models, read into their parts. Every case is also read in pieces of all kinds, which must not matter.
 
 mod calls;
+mod formats;
 
 mod fuzz;
 mod parameters;

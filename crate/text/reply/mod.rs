@@ -54,6 +54,11 @@ use tools::Tools;
 /// How long a text may be of which it is not known yet whether it is a call.
 const MAX_HEAD: usize = 1 << 18;
 
+/// The JSON that a text was meant to be, with what breaks off in it completed.
+pub(super) fn repaired(text: &str) -> Option<String> {
+    value::whole(text, true)
+}
+
 #[derive(Debug)]
 enum State {
     Text,
