@@ -3,7 +3,7 @@
 use minijinja::value::ValueKind;
 
 use super::reply::repaired;
-use super::template::{ChatTemplate, MessageShape, RenderOptions, TemplateValue, parse_json};
+use super::template::{ChatTemplate, DateTime, MessageShape, RenderOptions, TemplateValue, parse_json};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The fields of a message, in their order.
@@ -67,7 +67,8 @@ pub fn chat_messages(template: &ChatTemplate, messages: &TemplateValue) -> Resul
 fn probe(template: &ChatTemplate) -> MessageShape {
     let shows = |json: &str, seen: &str| {
         let messages = parse_json(json).unwrap_or(TemplateValue::UNDEFINED);
-        let text = template.render(&messages, &RenderOptions::default());
+        let now = Some(DateTime { year: 2026, month: 1, day: 1, hour: 0, minute: 0, second: 0 });
+        let text = template.render(&messages, &RenderOptions { now, ..RenderOptions::default() });
         text.is_ok_and(|text| text.contains(seen) && !text.contains("'argument'"))
     };
     let content = |content: &str| shows(&format!(r#"[{{"role": "user", "content": {content}}}]"#), "a test");

@@ -5,7 +5,7 @@ use pagelm::{Error, ErrorKind};
 use serde_json::{Value as Json, json};
 
 use crate::common::conversation::{options, value};
-use crate::common::fixtures;
+use crate::common::{fixtures, rng::Rng};
 
 /// The messages as JSON.
 fn shaped(template: &str, messages: &Json) -> Result<Json, Error> {
@@ -211,4 +211,44 @@ fn published_templates_render_what_a_client_sends() {
         }
     }
     assert!(same > 60, "only {same} were compared");
+}
+
+/// Whatever a client sends is rendered or refused with its path.
+#[test]
+fn any_messages_are_shaped_or_refused() {
+    let base = json!([
+        { "role": "developer", "content": [{ "type": "text", "text": "a" }] },
+        { "role": "assistant", "content": null, "tool_calls": [call("a", json!("{\"x\": 1}")), call("b", json!({ "x": 1 }))] },
+        { "role": "tool", "tool_call_id": "b", "content": "1" },
+    ]);
+    let others =
+        [json!(null), json!(5), json!(""), json!("tool"), json!([]), json!({}), json!([null]), json!("{"), json!(true)];
+    let mut rng = Rng::named("messages");
+    let (mut shaped_, mut refused) = (0, 0);
+    for _ in 0..3000 {
+        let mut messages = base.clone();
+        for _ in 0..1 + rng.below(3) {
+            let mut at = &mut messages;
+            for _ in 0..1 + rng.below(6) {
+                let next = match &*at {
+                    Json::Array(list) if !list.is_empty() => json!(rng.below(list.len())),
+                    Json::Object(map) if !map.is_empty() => json!(map.keys().nth(rng.below(map.len()))),
+                    _ => break,
+                };
+                at = match next.as_u64() {
+                    Some(i) => &mut at[i as usize],
+                    None => &mut at[next.as_str().unwrap()],
+                };
+            }
+            *at = others[rng.below(others.len())].clone();
+        }
+        match shaped(PLAIN, &messages) {
+            Ok(_) => shaped_ += 1,
+            Err(error) => {
+                assert!(error.place().starts_with("messages"), "{messages}: {error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(shaped_ > 300 && refused > 300, "{shaped_} and {refused}");
 }

@@ -38,12 +38,13 @@ const fn tags(open: &'static str, close: &'static str) -> Opener {
 }
 
 /// The markers of calls, which models have by their template or vocabulary.
-pub(super) const OPENERS: [Opener; 11] = [
+pub(super) const OPENERS: [Opener; 12] = [
     tags("<tool_call>", "</tool_call>"),
     tags("<|tool_call_start|>", "<|tool_call_end|>"),
     tags("<|tool_call>", "<tool_call|>"),
     tags("<|tool_call|>", "<|/tool_call|>"),
     tags("<start_function_call>", "<end_function_call>"),
+    tags("<function_calls>", "</function_calls>"),
     tags("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
     tags("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"),
     tags("[TOOL_CALLS]", ""),

@@ -27,14 +27,17 @@ pub enum ReplyPart {
     },
 }
 
-/// Collects parts. White space between parts of different kinds belongs to none of them.
+/// Collects parts. White space around a marker belongs to none of them, but texts of one kind that were apart do not run
+/// into each other.
 #[derive(Debug)]
 pub(super) struct Parts {
     parts: Vec<ReplyPart>,
     /// White space after a text, which may be the end of its part.
     spaces: String,
-    /// White space comes after a marker.
+    /// No text came since the last marker, so that white space is left out.
     skips: bool,
+    /// Whether there was content, and whether there was reasoning.
+    said: [bool; 2],
     /// No text came since the last marker.
     pub(super) is_blank: bool,
     /// Nothing but white space came since the last line break.
@@ -46,7 +49,7 @@ impl Parts {
     /// `skips`: a marker is before the answer. `is_fresh`: no text of the answer is.
     pub(super) fn new(skips: bool, is_fresh: bool) -> Self {
         let (parts, spaces) = (Vec::new(), String::new());
-        Self { parts, spaces, skips, is_blank: is_fresh, is_new_line: is_fresh, is_empty: true }
+        Self { parts, spaces, skips, said: [false; 2], is_blank: is_fresh, is_new_line: is_fresh, is_empty: true }
     }
 
     pub(super) fn text(&mut self, is_reasoning: bool, text: &str) {
@@ -58,10 +61,13 @@ impl Parts {
         if text.is_empty() {
             return;
         }
-        self.skips = false;
+        if std::mem::take(&mut self.skips) && self.said[usize::from(is_reasoning)] {
+            self.push(is_reasoning, "\n");
+        }
         let said = text.trim_end();
         if !said.is_empty() {
             self.is_blank = false;
+            self.said[usize::from(is_reasoning)] = true;
             let spaces = std::mem::take(&mut self.spaces);
             self.push(is_reasoning, &spaces);
             self.push(is_reasoning, said);

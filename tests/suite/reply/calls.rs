@@ -38,10 +38,10 @@ fn a_call_in_tags_is_read() {
 #[test]
 fn text_around_calls_is_kept() {
     let text = format!("I look.\n\n<tool_call>\n{CALL}\n</tool_call>\nDone.");
-    assert_eq!(reply(HERMES, &text), of("I look.Done.", &[("get_weather", ARGUMENTS)]));
+    assert_eq!(reply(HERMES, &text), of("I look.\nDone.", &[("get_weather", ARGUMENTS)]));
     let whole = parts(&format(HERMES), &some_tools(), "", &text, &[usize::MAX]);
     assert_eq!(whole[0], ReplyPart::Content("I look.".into()));
-    assert_eq!(whole[3], ReplyPart::Content("Done.".into()));
+    assert_eq!(whole[3], ReplyPart::Content("\nDone.".into()));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn llama_3_writes_json_without_markers() {
     assert_eq!(reply(LLAMA, &format!("{parameters}; {parameters}")), two);
     assert_eq!(reply(LLAMA, &format!("{parameters}\n{parameters}")), two);
     assert_eq!(reply(LLAMA, &format!("[{parameters}, {parameters}]")), two);
-    assert_eq!(reply(LLAMA, &format!("I call:\n{parameters}\nand wait")), one("I call:and wait"));
+    assert_eq!(reply(LLAMA, &format!("I call:\n{parameters}\nand wait")), one("I call:\nand wait"));
     let code = "<|python_tag|>import math\nprint(math.pi)";
     assert_eq!(reply(LLAMA, code), of(code, &[]));
 }
@@ -242,7 +242,7 @@ fn gemma_writes_fenced_blocks_or_its_own_quotes() {
     ] {
         assert_eq!(reply("", &text), one(""), "{text}");
     }
-    assert_eq!(reply("", &format!("Ok:\n```json\n{CALL}\n```\nDone")), one("Ok:Done"));
+    assert_eq!(reply("", &format!("Ok:\n```json\n{CALL}\n```\nDone")), one("Ok:\nDone"));
     let quoted = "<|tool_call>call:get_weather{city:<|\"|>Paris<|\"|>,days:2}<tool_call|>";
     assert_eq!(reply(GEMMA4, quoted), one(""));
     let nested = "<|tool_call>call:search{limit:true,more:{a:[<|\"|>x \"y\", {z}<|\"|>,1,null]},query:<|\"|>a\\n<|\"|>}<tool_call|>";
@@ -263,4 +263,31 @@ fn deepseek_writes_a_fenced_block_after_a_name() {
         "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{arguments}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
     );
     assert_eq!(reply(DEEPSEEK, &later), one(""));
+}
+
+#[test]
+fn other_models_have_other_markers() {
+    for (markers, text) in [
+        ("<tools></tools>", format!("<tools>\n{CALL}\n</tools>")),
+        ("<|tool_call|>", format!("<|tool_call|>[{CALL}]<|/tool_call|>")),
+        ("<|tool_call|>", format!("<|tool_call|>[{CALL}]")),
+        (
+            "<start_function_call>",
+            "<start_function_call>call:get_weather{city:<escape>Paris<escape>,days:2}<end_function_call>".to_owned(),
+        ),
+        ("<function_calls>", "<function_calls>\nget_weather(city=\"Paris\", days=2)\n</function_calls>".to_owned()),
+        ("", format!("{CALL}\n</tool_call>")),
+        (
+            "",
+            r#"{"type": "function", "function": "get_weather", "parameters": {"city": "Paris", "days": 2}}"#.to_owned(),
+        ),
+    ] {
+        assert_eq!(reply(markers, &text), one(""), "{text}");
+    }
+}
+
+#[test]
+fn what_follows_a_broken_value_is_content() {
+    let text = r#"<tool_call>{"name": "search", "arguments": {"query": 5 * 3, "limit": [1] oops}}</tool_call>"#;
+    assert_eq!(reply(HERMES, text), of("oops}}", &[("search", "{\"query\":\"5 * 3\",\"limit\":[1]}")]));
 }

@@ -31,7 +31,7 @@ fn parameters_are_read_by_their_schema() {
     assert_eq!(reply(CODER, &call("get_time", &[])), of("", &[("get_time", "{}")]));
     assert_eq!(reply(CODER, "<tool_call><function=get_time></function></tool_call>"), of("", &[("get_time", "{}")]));
     let both = format!("Text.\n{text}\nMore.");
-    assert_eq!(reply(CODER, &both).content, "Text.More.");
+    assert_eq!(reply(CODER, &both).content, "Text.\nMore.");
     // JSON in a tag of a function, as Llama 3.1 writes it.
     let json = "<function=get_weather>{\"city\": \"Paris\", \"days\": 2}</function>";
     assert_eq!(reply(CODER, json), want);

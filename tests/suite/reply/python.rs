@@ -30,7 +30,7 @@ fn row_27_lfm_writes_calls_in_markers() {
     let want = "{\"query\":\"current temperature in Mexico City\",\"numResults\":5}";
     assert_eq!(read(&format(LFM), &tools, "", text), of("", &[("web_search_exa", want)]));
     let around = format!("I search.\n{text}\nWait.");
-    assert_eq!(read(&format(LFM), &tools, "", &around), of("I search.Wait.", &[("web_search_exa", want)]));
+    assert_eq!(read(&format(LFM), &tools, "", &around), of("I search.\nWait.", &[("web_search_exa", want)]));
 }
 
 #[test]

@@ -68,11 +68,16 @@ fn an_empty_block_is_no_reasoning() {
 }
 
 #[test]
+fn several_blocks_are_read() {
+    assert_eq!(think(START, "<think>a</think>\n<think>b</think>\n\nHello"), both("a\nb", "Hello"));
+}
+
+#[test]
 fn an_end_without_a_start_does_not_leak() {
     assert_eq!(think(CLOSED, "</think>\n\nHello"), both("", "Hello"));
     assert_eq!(think(START, "</think>\n\nHello"), both("", "Hello"));
     let (reasoning, content) = think(START, "I think.</think>\n\nHello");
-    assert_eq!((reasoning.as_str(), content.as_str()), ("", "I think.Hello"));
+    assert_eq!((reasoning.as_str(), content.as_str()), ("", "I think.\nHello"));
 }
 
 #[test]
