@@ -84,7 +84,7 @@ impl<'t> Cursor<'t> {
 
     /// Reads up to the first character that stops, which is left, or up to the end of a finished text. More than `most`
     /// bytes are something else.
-    pub(super) fn until(&mut self, most: usize, stops: impl Fn(char) -> bool) -> Scan<&'t str> {
+    pub(super) fn until(&mut self, most: usize, stops: impl FnMut(char) -> bool) -> Scan<&'t str> {
         let rest = self.rest();
         let end = match rest.find(stops) {
             Some(end) => end,

@@ -307,7 +307,8 @@ impl ReplyParser {
 
     /// The calls are over, but for a marker that may still come.
     fn over(&mut self, stray: &'static str) {
-        self.stray = stray;
+        // A later fence is more likely one of the text.
+        self.stray = if stray == FENCE.close { "" } else { stray };
         self.parts.cut();
     }
 }

@@ -225,7 +225,20 @@ impl Value {
                     self.state = State::InValue(quote);
                 }
                 None => {
-                    let word = c.until(MAX_WORD, |ch| matches!(ch, ',' | '}' | ']' | ')' | '<' | '\n' | '"'))?;
+                    let mut parentheses = 0;
+                    let word = c.until(MAX_WORD, |ch| match ch {
+                        '(' => {
+                            parentheses += 1;
+                            false
+                        }
+                        ')' if parentheses > 0 => {
+                            parentheses -= 1;
+                            false
+                        }
+                        // A call in a value, as in `day=date(2026, 1, 2)`, is text.
+                        ',' | '"' => parentheses == 0,
+                        _ => matches!(ch, '}' | ']' | ')' | '<' | '\n'),
+                    })?;
                     if word.is_empty() {
                         return Err(Stop::No);
                     }

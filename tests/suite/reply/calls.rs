@@ -243,6 +243,8 @@ fn gemma_writes_fenced_blocks_or_its_own_quotes() {
         assert_eq!(reply("", &text), one(""), "{text}");
     }
     assert_eq!(reply("", &format!("Ok:\n```json\n{CALL}\n```\nDone")), one("Ok:\nDone"));
+    let later = format!("```json\n{CALL}\nNow:\n```rust\nx\n```");
+    assert_eq!(reply("", &later), one("Now:\n```rust\nx\n```"));
     let quoted = "<|tool_call>call:get_weather{city:<|\"|>Paris<|\"|>,days:2}<tool_call|>";
     assert_eq!(reply(GEMMA4, quoted), one(""));
     let nested = "<|tool_call>call:search{limit:true,more:{a:[<|\"|>x \"y\", {z}<|\"|>,1,null]},query:<|\"|>a\\n<|\"|>}<tool_call|>";

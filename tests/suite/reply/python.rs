@@ -88,6 +88,14 @@ fn strings_of_python_are_read() {
 }
 
 #[test]
+fn a_call_in_a_value_is_text() {
+    assert_eq!(
+        arguments("day=date(2026, 1, 2), f=g(\"a\", h(1)), n=1"),
+        json!({ "day": "date(2026, 1, 2)", "f": "g(\"a\", h(1))", "n": 1 })
+    );
+}
+
+#[test]
 fn arguments_without_names_get_those_of_the_schema() {
     assert_eq!(call("[search('a', 5)]").1, json!({ "query": "a", "limit": 5 }));
     assert_eq!(call("[search('a', limit=5)]").1, json!({ "query": "a", "limit": 5 }));
