@@ -20,7 +20,8 @@
 //! [`backend::Backend`]. [`text::ChatTemplate`] and [`text::Tokenizer`] turn messages into ids. From then on each call of
 //! [`engine::Generation::next`] is one step: [`engine::Engine`] checks it and knows its position, the backend runs the
 //! plan's nodes and gives logits back, [`engine::Sampler`] chooses an id, and [`text::TextStream`] lets go of the
-//! characters that are whole and cannot be the start of a stop string.
+//! characters that are whole and cannot be the start of a stop string. [`text::ReplyParser`] reads reasoning and calls of
+//! tools out of that text.
 //!
 //! # Example
 //!
