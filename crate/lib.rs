@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! hosts      web/bindings (a page)      native-metal (the command)      tests
+//! api        OpenAI's HTTP API, without HTTP
 //! engine     choose . load . model . steps . sampler . generate . batch . session
 //! arch | backend | text                 what a model is | how a plan runs | strings <-> ids
 //! graph      ops, builder, inference, verifier, passes, slots, plan
@@ -66,6 +67,8 @@ pub mod backend;
 pub mod text;
 
 pub mod engine;
+
+pub mod api;
 
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
