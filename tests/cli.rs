@@ -13,6 +13,8 @@ mod gguf_writer;
 mod real;
 #[path = "cli/sequences.rs"]
 mod sequences;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "common/skipped.rs"]
 mod skipped;
 #[path = "cli/store.rs"]

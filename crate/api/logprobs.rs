@@ -62,7 +62,11 @@ impl Lists {
     pub(super) fn add(&mut self, said: &Said) {
         self.tokens.push(said.token.text().into());
         self.logprobs.push(json!(said.token.logprob));
-        let top: Map<_, _> = said.top.iter().map(|t| (t.text(), json!(t.logprob))).collect();
+        // Names of tokens that are parts of characters look alike: the likeliest has it.
+        let mut top = Map::new();
+        for t in &said.top {
+            top.entry(t.text()).or_insert(json!(t.logprob));
+        }
         self.top.push(top.into());
         self.offsets.push(self.offset.into());
         // Bytes that continue a character start with the bits 10.
