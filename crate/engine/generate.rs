@@ -21,6 +21,9 @@ pub struct GenerateParams {
     pub sampler: SamplerParams,
     /// Strings that end the text; they are not part of it. One that names a control token ends at that token.
     pub stop: Vec<String>,
+    /// Control tokens that come as text, by their names, as the markers of
+    /// [`ReplyFormat`](crate::text::ReplyFormat::markers) do; others are hidden. Names of no token are left out.
+    pub show: Vec<String>,
     /// Continue after a token that ends a sequence.
     pub ignore_eos: bool,
     /// Speculative decoding: how tokens come faster, not which come. In a [`Batch`](super::Batch) while it runs alone.
@@ -50,6 +53,8 @@ pub struct Generation {
     ignore_eos: bool,
     sampler: Sampler,
     text: TextStream,
+    /// Control tokens that are text.
+    shown: Vec<u32>,
     /// Tokens that were chosen but not yet reported, the first one last.
     chosen: Vec<Chosen>,
     speculation: Option<Speculation>,
@@ -112,6 +117,7 @@ impl Generation {
             ignore_eos: params.ignore_eos,
             sampler,
             text,
+            shown: params.show.iter().filter_map(|name| tokenizer.marker(name)).collect(),
             chosen: Vec::with_capacity(MAX_SEGMENTS),
             speculation,
             over: false,
@@ -333,9 +339,9 @@ impl Generation {
             return self.done(StopReason::EndOfSequence);
         }
         self.tokens.push(id);
-        let text = match tokenizer.is_control(id) {
+        let text = match tokenizer.is_control(id) && !self.shown.contains(&id) {
             true => self.text.push_control(id),
-            false => self.text.push(tokenizer.piece(id, false).unwrap_or_default()),
+            false => self.text.push(tokenizer.piece(id, true).unwrap_or_default()),
         };
         Event::Token { id, text, logprobs }
     }

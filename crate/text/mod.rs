@@ -13,6 +13,8 @@ mod bpe;
 mod chat;
 mod hf;
 mod index;
+mod messages;
+pub mod reply;
 mod shadow;
 mod special;
 mod spm;
@@ -23,6 +25,8 @@ mod vocab;
 
 pub use chat::{chat_prompt, chat_text, chat_variables};
 pub use hf::{TokenizerFiles, tokenizer_from_hf};
+pub use messages::chat_messages;
+pub use reply::{ReplyFormat, ReplyParser, ReplyPart, ToolSpec};
 pub use stream::{StopStrings, TextStream};
 pub use template::{ChatTemplate, RenderOptions};
 pub use tokenizer::{EncodeOptions, Tokenizer};

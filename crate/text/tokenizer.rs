@@ -158,6 +158,20 @@ impl Tokenizer {
         self.matcher.split(&self.vocab, text, |id| self.vocab.is_control(id))
     }
 
+    /// The control or user-defined token of this name.
+    pub(crate) fn marker(&self, name: &str) -> Option<u32> {
+        match self.matcher.split(&self.vocab, name, |_| true)[..] {
+            [Fragment::Token(id)] => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The names of all control tokens.
+    pub(super) fn control_names(&self) -> impl Iterator<Item = &str> {
+        let ids = (0..self.vocab.len() as u32).filter(|&id| self.vocab.is_control(id));
+        ids.filter_map(|id| std::str::from_utf8(self.vocab.bytes(id)).ok())
+    }
+
     /// Tokens of the vocabulary; a model may have more columns of logits.
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()

@@ -17,7 +17,7 @@ use crate::common::{fixtures, rng::Rng};
 const PARSE: EncodeOptions = EncodeOptions { add_special: false, parse_special: true };
 
 /// A vocabulary of all bytes, and of these control and user-defined tokens.
-fn bytes_and(control: &[&str], user_defined: &[&str], more: Vec<(&str, Value)>) -> Tokenizer {
+pub fn bytes_and(control: &[&str], user_defined: &[&str], more: Vec<(&str, Value)>) -> Tokenizer {
     let mut next = 0x100;
     let (mut tokens, mut types) = (Strings::default(), Vec::new());
     for byte in 0..=255u8 {

@@ -14,6 +14,7 @@ mod limits;
 mod methods;
 mod ops;
 mod parse;
+mod probe;
 mod python;
 mod rewrite;
 mod shadowed;
@@ -29,6 +30,7 @@ use minijinja::{AutoEscape, Environment};
 pub use clock::DateTime;
 pub use minijinja::Value as TemplateValue;
 pub use parse::parse_json;
+pub(super) use probe::MessageShape;
 
 use super::shadow::{Shadows, is_private};
 use crate::bail;
@@ -61,6 +63,7 @@ pub struct RenderOptions {
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     source: String,
+    shape: probe::Shape,
 }
 
 impl ChatTemplate {
@@ -102,12 +105,17 @@ impl ChatTemplate {
         source::check_depth(source, syntax())?;
         let source = source::adapt(source, syntax());
         compile(&source).map_err(|e| fault(&e))?;
-        Ok(ChatTemplate { source })
+        Ok(ChatTemplate { source, shape: probe::Shape::new() })
     }
 
     /// Renders `messages`, a list of maps with `role` and `content`.
     pub fn render(&self, messages: &TemplateValue, options: &RenderOptions) -> Result<String> {
         self.render_shadowed(messages, options, &Shadows::default())
+    }
+
+    /// Its text, as it is run.
+    pub(super) fn source(&self) -> &str {
+        &self.source
     }
 
     /// Whether a name occurs in the template, be it only in a text.

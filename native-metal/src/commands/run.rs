@@ -181,6 +181,7 @@ impl Args {
             max_tokens: self.max_tokens,
             sampler,
             stop,
+            show: Vec::new(),
             ignore_eos: self.ignore_eos,
             speculate,
             logprobs: self.logprobs,

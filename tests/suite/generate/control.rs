@@ -80,3 +80,20 @@ fn a_stop_string_may_name_a_control_token() {
         assert_eq!(forced(&mut b, id, &[&name[1..]]).reason, StopReason::MaxTokens, "{name}");
     }
 }
+
+#[test]
+fn control_tokens_that_are_asked_for_come_as_text() {
+    let mut b = Bench::new(Box::new(Reference::new()));
+    let is_shown = |id: &u32| b.tokenizer.is_control(*id) && !b.tokenizer.is_end_of_generation(*id);
+    let id = (0..b.session.n_vocab() as u32).find(is_shown).expect("the fixture has such a token");
+    let name = String::from_utf8(b.tokenizer.piece(id, true).unwrap().to_vec()).unwrap();
+    let all = (0..b.session.n_vocab() as u32).filter(|&other| other != id).map(|id| (id, f32::NEG_INFINITY));
+    let sampler = SamplerParams { logit_bias: all.collect(), ..SamplerParams::greedy() };
+    let params = GenerateParams { sampler, ..greedy(2) };
+    assert_eq!(b.run(&[1, 2, 3], params.clone()).text, "");
+    let show = vec!["<|nothing|>".to_owned(), name.clone()];
+    let shown = GenerateParams { show, ..params };
+    assert_eq!(b.run(&[1, 2, 3], shown.clone()).text, name.repeat(2));
+    let stopped = b.run(&[1, 2, 3], GenerateParams { stop: vec![name], ..shown });
+    assert_eq!((stopped.text.as_str(), stopped.reason), ("", StopReason::StopString));
+}

@@ -25,6 +25,7 @@ export interface WireParams {
   maxTokens?: number;
   sampler: WireSampler;
   stop?: string[];
+  show?: string[];
   ignoreEos?: boolean;
   speculate?: SpeculateParams;
   logprobs?: number;

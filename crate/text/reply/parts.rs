@@ -1,0 +1,123 @@
+//! The parts of an answer, and the white space between them.
+
+/// White space that waits for what follows it.
+const MAX_SPACES: usize = 4096;
+
+/// A part of an answer, or the next piece of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyPart {
+    /// What the model thinks before it answers.
+    Reasoning(String),
+    /// What it says.
+    Content(String),
+    /// A call starts. Calls are numbered from 0; an id is for the host to make.
+    ToolCall {
+        /// The number of the call.
+        index: usize,
+        /// The name of the tool, as the request has it.
+        name: String,
+    },
+    /// The next piece of the JSON text of a call's arguments. Where the answer breaks off inside of them, they stay
+    /// incomplete, so that nobody takes them for whole.
+    ToolArguments {
+        /// The number of the call.
+        index: usize,
+        /// What is appended.
+        delta: String,
+    },
+}
+
+/// Collects parts. White space between parts of different kinds belongs to none of them.
+#[derive(Debug)]
+pub(super) struct Parts {
+    parts: Vec<ReplyPart>,
+    /// White space after a text, which may be the end of its part.
+    spaces: String,
+    /// White space comes after a marker.
+    skips: bool,
+    /// No text came since the last marker.
+    pub(super) is_blank: bool,
+    /// Nothing but white space came since the last line break.
+    pub(super) is_new_line: bool,
+    is_empty: bool,
+}
+
+impl Parts {
+    pub(super) fn new(skips: bool) -> Self {
+        let (parts, spaces) = (Vec::new(), String::new());
+        Self { parts, spaces, skips, is_blank: true, is_new_line: true, is_empty: true }
+    }
+
+    pub(super) fn text(&mut self, is_reasoning: bool, text: &str) {
+        self.is_new_line = match text.rfind('\n') {
+            Some(at) => text[at..].trim().is_empty(),
+            None => self.is_new_line && text.trim().is_empty(),
+        };
+        let text = if self.skips { text.trim_start() } else { text };
+        if text.is_empty() {
+            return;
+        }
+        self.skips = false;
+        let said = text.trim_end();
+        if !said.is_empty() {
+            self.is_blank = false;
+            let spaces = std::mem::take(&mut self.spaces);
+            self.push(is_reasoning, &spaces);
+            self.push(is_reasoning, said);
+        }
+        self.spaces.push_str(&text[said.len()..]);
+        if self.spaces.len() > MAX_SPACES {
+            let mut cut = self.spaces.len() - MAX_SPACES;
+            while !self.spaces.is_char_boundary(cut) {
+                cut += 1;
+            }
+            let rest = self.spaces.split_off(cut);
+            let sure = std::mem::replace(&mut self.spaces, rest);
+            self.push(is_reasoning, &sure);
+        }
+    }
+
+    /// What came before and what comes after are parts of different kinds.
+    pub(super) fn cut(&mut self) {
+        self.spaces.clear();
+        (self.skips, self.is_blank, self.is_new_line) = (true, true, true);
+    }
+
+    pub(super) fn call(&mut self, index: usize, name: String) {
+        self.cut();
+        self.is_empty = false;
+        self.parts.push(ReplyPart::ToolCall { index, name });
+    }
+
+    pub(super) fn arguments(&mut self, index: usize, json: &str) {
+        match self.parts.last_mut() {
+            _ if json.is_empty() => {}
+            Some(ReplyPart::ToolArguments { index: last, delta }) if *last == index => delta.push_str(json),
+            _ => self.parts.push(ReplyPart::ToolArguments { index, delta: json.to_owned() }),
+        }
+    }
+
+    /// The white space at the end of a finished answer.
+    pub(super) fn finish(&mut self, is_reasoning: bool) {
+        let spaces = std::mem::take(&mut self.spaces);
+        if !is_reasoning && (!self.is_blank || self.is_empty) {
+            self.push(false, &spaces);
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Vec<ReplyPart> {
+        std::mem::take(&mut self.parts)
+    }
+
+    fn push(&mut self, is_reasoning: bool, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        self.is_empty = false;
+        match (self.parts.last_mut(), is_reasoning) {
+            (Some(ReplyPart::Reasoning(last)), true) | (Some(ReplyPart::Content(last)), false) => last.push_str(text),
+            (_, true) => self.parts.push(ReplyPart::Reasoning(text.to_owned())),
+            (_, false) => self.parts.push(ReplyPart::Content(text.to_owned())),
+        }
+    }
+}
