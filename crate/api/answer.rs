@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::logprobs::Said;
-use super::reply::{Part, Parts};
+use super::reply::Parts;
 use super::usage::Totals;
 use crate::engine::{Event, StopReason, Usage};
-use crate::text::Tokenizer;
+use crate::text::{ReplyPart, Tokenizer};
 
 /// An event of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,7 @@ impl Chunk {
 pub(super) enum Finish {
     Stop,
     Length,
+    ToolCalls,
 }
 
 impl Finish {
@@ -44,6 +45,7 @@ impl Finish {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
         }
     }
 }
@@ -54,7 +56,7 @@ pub(super) trait Shape: Send {
     /// Before the first token.
     fn start(&mut self) -> Vec<Chunk>;
     /// A token of an answer, and the parts that it has brought.
-    fn push(&mut self, index: usize, parts: Vec<Part>, said: Option<Said>) -> Vec<Chunk>;
+    fn push(&mut self, index: usize, parts: Vec<ReplyPart>, said: Option<Said>) -> Vec<Chunk>;
     /// The end of an answer.
     fn end(&mut self, index: usize, finish: Finish) -> Vec<Chunk>;
     /// The end of all.
@@ -73,6 +75,8 @@ pub struct Answer {
     tokenizer: Arc<Tokenizer>,
     /// Those of the generations.
     parts: Vec<Parts>,
+    /// Whether they have called a tool.
+    called: Vec<bool>,
     usages: Vec<Option<Usage>>,
     /// How many answers each prompt has.
     n: usize,
@@ -80,7 +84,8 @@ pub struct Answer {
 
 impl Answer {
     pub(super) fn new(shape: Box<dyn Shape>, tokenizer: Arc<Tokenizer>, parts: Vec<Parts>, n: usize) -> Self {
-        Self { shape, tokenizer, usages: vec![None; parts.len()], parts, n }
+        let called = vec![false; parts.len()];
+        Self { shape, tokenizer, called, usages: vec![None; parts.len()], parts, n }
     }
 
     /// The first events of a stream.
@@ -96,13 +101,16 @@ impl Answer {
             Event::Token { id, text, logprobs } => {
                 let said = logprobs.map(|l| Said::new(&self.tokenizer, id, &l));
                 let parts = self.parts[index].push(&text);
+                self.note_calls(index, &parts);
                 self.shape.push(index, parts, said)
             }
             Event::Done { text, reason, usage } => {
                 let mut parts = self.parts[index].push(&text);
                 parts.extend(self.parts[index].finish());
+                self.note_calls(index, &parts);
                 let finish = match reason {
                     StopReason::MaxTokens | StopReason::ContextFull => Finish::Length,
+                    StopReason::EndOfSequence | StopReason::StopString if self.called[index] => Finish::ToolCalls,
                     StopReason::EndOfSequence | StopReason::StopString => Finish::Stop,
                 };
                 self.usages[index] = Some(usage);
@@ -135,6 +143,10 @@ impl Answer {
     /// Tokens of all generations that are done.
     pub fn tokens(&self) -> usize {
         self.usages.iter().flatten().map(|u| u.completion_tokens).sum()
+    }
+
+    fn note_calls(&mut self, index: usize, parts: &[ReplyPart]) {
+        self.called[index] |= parts.iter().any(|part| matches!(part, ReplyPart::ToolCall { .. }));
     }
 
     fn totals(&self) -> Totals {

@@ -10,10 +10,11 @@ use super::job::{Accepted, Generate, Job, Prompt};
 use super::logprobs::Said;
 use super::model::Api;
 use super::params::{self, MOST_ANSWERS, Streaming};
-use super::reply::{Part, Parts};
+use super::reply::Parts;
 use super::usage::Totals;
-use super::{grammar, messages};
+use super::{grammar, messages, tools};
 use crate::engine::GenerateParams;
+use crate::text::ReplyPart;
 
 pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accepted> {
     let mut warnings = Vec::new();
@@ -28,20 +29,22 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         stop: params::stop(&mut f)?,
         ignore_eos: f.get("ignore_eos", At::boolean)?.unwrap_or(false),
         logprobs: params::top_logprobs(&mut f, logprobs)?,
+        show: api.shown(),
         ..GenerateParams::default()
     };
     f.get("response_format", grammar::format)?;
-    params::no_tools(&mut f)?;
+    let tools = tools::read(&mut f, &mut warnings)?;
     params::of_servers(&mut f)?;
     params::not_of_chat(&mut f)?;
     let effort = f.take("reasoning_effort");
     let conversation = Conversation::new(messages, f.take("chat_template_kwargs"), effort)
+        .with_tools(tools.list.clone())
         .continued(f.take("continue_final_message"), f.take("add_generation_prompt"))?;
     f.rest(&mut warnings);
     let ids = conversation.prompt(api, given)?;
     let choices = (0..n).map(|_| Choice::default()).collect();
-    let shape = Chat { id: format!("chatcmpl-{}", given.id), created: given.now, model, streaming, logprobs, choices };
-    let parts = (0..n).map(|_| Parts::plain()).collect();
+    let shape = Chat { id: given.id.clone(), created: given.now, model, streaming, logprobs, choices };
+    let parts = (0..n).map(|_| Parts::after(&ids, api, &tools)).collect();
     let answer = Answer::new(Box::new(shape), api.tokenizer.clone(), parts, n);
     let prompts = Prompt::times(vec![ids], n, &params);
     let generate = Generate { prompts, stream: streaming.stream, answer };
@@ -62,12 +65,38 @@ fn max_tokens(f: &mut Fields<'_>) -> Result<Option<usize>> {
 /// One of the answers.
 #[derive(Default)]
 struct Choice {
+    reasoning: String,
     content: String,
+    calls: Vec<Call>,
     logprobs: Vec<Value>,
     finish: Option<&'static str>,
 }
 
+impl Choice {
+    fn message(&self) -> Value {
+        // Beside calls, no text is none.
+        let content = Some(&self.content).filter(|text| self.calls.is_empty() || !text.is_empty());
+        let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+        if !self.reasoning.is_empty() {
+            message["reasoning_content"] = self.reasoning.as_str().into();
+        }
+        if !self.calls.is_empty() {
+            let call = |Call { id, name, arguments }: &Call| json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } });
+            message["tool_calls"] = self.calls.iter().map(call).collect();
+        }
+        message
+    }
+}
+
+/// A call of a tool.
+struct Call {
+    id: String,
+    name: String,
+    arguments: String,
+}
+
 struct Chat {
+    /// What all ids are made of.
     id: String,
     created: u64,
     model: String,
@@ -79,7 +108,7 @@ struct Chat {
 impl Chat {
     fn chunk(&self, choices: Value) -> Value {
         let mut chunk = json!({
-            "id": self.id,
+            "id": format!("chatcmpl-{}", self.id),
             "object": "chat.completion.chunk",
             "created": self.created,
             "model": self.model,
@@ -89,6 +118,39 @@ impl Chat {
             chunk["usage"] = Value::Null;
         }
         chunk
+    }
+
+    /// Adds a part to a choice, and to what is new in it.
+    fn add(&mut self, index: usize, part: ReplyPart, delta: &mut Delta) {
+        let choice = &mut self.choices[index];
+        match part {
+            ReplyPart::Reasoning(text) => {
+                choice.reasoning.push_str(&text);
+                delta.reasoning.push_str(&text);
+            }
+            ReplyPart::Content(text) => {
+                choice.content.push_str(&text);
+                delta.content.push_str(&text);
+            }
+            ReplyPart::ToolCall { index: call, name } => {
+                let id = format!("call_{}_{index}_{call}", self.id);
+                let function = json!({ "name": name, "arguments": "" });
+                delta.calls.push(json!({ "index": call, "id": id, "type": "function", "function": function }));
+                choice.calls.push(Call { id, name, arguments: String::new() });
+            }
+            ReplyPart::ToolArguments { index: call, delta: text } => {
+                if let Some(call) = choice.calls.get_mut(call) {
+                    call.arguments.push_str(&text);
+                }
+                match delta.calls.last_mut().filter(|last| last["index"] == call) {
+                    Some(last) => {
+                        let arguments = &mut last["function"]["arguments"];
+                        *arguments = format!("{}{text}", arguments.as_str().unwrap_or_default()).into();
+                    }
+                    None => delta.calls.push(json!({ "index": call, "function": { "arguments": text } })),
+                }
+            }
+        }
     }
 
     fn delta(&self, index: usize, delta: Value, logprobs: Value, finish: Option<&str>) -> Vec<Chunk> {
@@ -105,21 +167,43 @@ fn logprobs(entries: Vec<Value>) -> Value {
     json!({ "content": entries, "refusal": null })
 }
 
+/// What is new in a choice.
+#[derive(Default)]
+struct Delta {
+    reasoning: String,
+    content: String,
+    calls: Vec<Value>,
+}
+
+impl Delta {
+    fn json(self) -> Map<String, Value> {
+        let mut all = Map::new();
+        for (name, text) in [("reasoning_content", self.reasoning), ("content", self.content)] {
+            if !text.is_empty() {
+                all.insert(name.to_string(), text.into());
+            }
+        }
+        if !self.calls.is_empty() {
+            all.insert("tool_calls".to_string(), self.calls.into());
+        }
+        all
+    }
+}
+
 impl Shape for Chat {
     fn start(&mut self) -> Vec<Chunk> {
         let role = || json!({ "role": "assistant", "content": "" });
         (0..self.choices.len()).flat_map(|i| self.delta(i, role(), Value::Null, None)).collect()
     }
 
-    fn push(&mut self, index: usize, parts: Vec<Part>, said: Option<Said>) -> Vec<Chunk> {
+    fn push(&mut self, index: usize, parts: Vec<ReplyPart>, said: Option<Said>) -> Vec<Chunk> {
         let entry = said.map(|said| said.entry());
-        let choice = &mut self.choices[index];
-        choice.logprobs.extend(entry.clone());
-        let mut delta = Map::new();
-        for Part::Content(text) in parts {
-            choice.content.push_str(&text);
-            delta.insert("content".to_string(), text.into());
+        self.choices[index].logprobs.extend(entry.clone());
+        let mut delta = Delta::default();
+        for part in parts {
+            self.add(index, part, &mut delta);
         }
+        let mut delta = delta.json();
         // A token that brings no text yet may still say how likely it was.
         if delta.is_empty() {
             if entry.is_none() {
@@ -154,13 +238,13 @@ impl Shape for Chat {
         let choices = self.choices.iter_mut().enumerate().map(|(index, choice)| {
             json!({
                 "index": index,
-                "message": { "role": "assistant", "content": choice.content, "refusal": null },
+                "message": choice.message(),
                 "logprobs": with_logprobs.then(|| logprobs(std::mem::take(&mut choice.logprobs))),
                 "finish_reason": choice.finish,
             })
         });
         json!({
-            "id": self.id,
+            "id": format!("chatcmpl-{}", self.id),
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,

@@ -9,11 +9,11 @@ use super::job::{Accepted, Generate, Job, Prompt};
 use super::logprobs::{Lists, Said};
 use super::model::Api;
 use super::params::{self, MOST_ANSWERS, Streaming};
-use super::reply::{Part, Parts};
+use super::reply::Parts;
 use super::usage::Totals;
 use crate::backend::MAX_LOGPROBS;
 use crate::engine::GenerateParams;
-use crate::text::EncodeOptions;
+use crate::text::{EncodeOptions, ReplyPart};
 
 /// OpenAI's default.
 const MAX_TOKENS: usize = 16;
@@ -65,7 +65,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     };
     let choice = |text: &String| Choice { lists: logprobs.map(|_| Lists::default()), text: text.clone(), finish: None };
     let choices: Vec<_> = texts.iter().flat_map(|text| (0..n).map(move |_| choice(text))).collect();
-    let parts = choices.iter().map(|_| Parts::plain()).collect();
+    let parts = choices.iter().map(|_| Parts::Plain).collect();
     let shape = Completions { id: format!("cmpl-{}", given.id), created: given.now, model, streaming, choices };
     let answer = Answer::new(Box::new(shape), api.tokenizer.clone(), parts, n);
     let prompts = Prompt::times(prompts, n, &params);
@@ -167,9 +167,16 @@ impl Shape for Completions {
         echoed.flat_map(|(index, c)| self.chunk(index, &c.text, None, None)).collect()
     }
 
-    fn push(&mut self, index: usize, parts: Vec<Part>, said: Option<Said>) -> Vec<Chunk> {
+    fn push(&mut self, index: usize, parts: Vec<ReplyPart>, said: Option<Said>) -> Vec<Chunk> {
         let choice = &mut self.choices[index];
-        let text: String = parts.into_iter().map(|Part::Content(text)| text).collect();
+        // Nothing is read out of these texts.
+        let text: String = parts
+            .iter()
+            .filter_map(|part| match part {
+                ReplyPart::Content(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
         choice.text.push_str(&text);
         let stream = self.streaming.stream;
         let told = choice.lists.as_mut().zip(said).and_then(|(lists, said)| {

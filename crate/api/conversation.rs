@@ -7,21 +7,28 @@ use super::fields::{At, Result};
 use super::given::Given;
 use super::model::Api;
 use super::thinking;
-use crate::text::template::{TemplateValue, parse_json};
-use crate::text::{RenderOptions, chat_prompt, chat_variables};
+use crate::error::Error;
+use crate::text::template::parse_json;
+use crate::text::{RenderOptions, chat_messages, chat_prompt, chat_variables};
 
 /// Messages, and how they become a prompt.
 pub(super) struct Conversation<'a> {
     messages: Vec<Value>,
     variables: Option<At<'a>>,
     effort: Option<At<'a>>,
+    tools: Option<Value>,
     /// The last message is gone on with.
     continues: bool,
 }
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(messages: Vec<Value>, variables: Option<At<'a>>, effort: Option<At<'a>>) -> Self {
-        Self { messages, variables, effort, continues: false }
+        Self { messages, variables, effort, tools: None, continues: false }
+    }
+
+    /// The model hears of these tools.
+    pub(super) fn with_tools(self, tools: Option<Value>) -> Self {
+        Self { tools, ..self }
     }
 
     /// Goes on with the last message instead of starting another one, if asked to. The two flags that say so must agree.
@@ -53,14 +60,26 @@ impl<'a> Conversation<'a> {
             }
             variables.push(variable);
         }
+        if self.tools.is_some() && !template.mentions("tools") {
+            return Err(ApiError::invalid(
+                "tools",
+                "cannot be given: the chat template of the model has no place for them",
+            ));
+        }
         let options = RenderOptions {
+            tools: self.tools.as_ref().map(|tools| parse_json(&tools.to_string())).transpose()?,
             add_generation_prompt: !self.continues,
             continue_final_message: self.continues,
             variables,
             now: given.date,
             ..RenderOptions::default()
         };
-        let messages: TemplateValue = parse_json(&Value::from(self.messages.clone()).to_string())?;
+        let messages = parse_json(&Value::from(self.messages.clone()).to_string())?;
+        let place = |e: Error| match e.place() {
+            "" => ApiError::from(e).about("messages"),
+            place => ApiError::invalid(place, e.detail()),
+        };
+        let messages = chat_messages(template, &messages).map_err(place)?;
         chat_prompt(template, &api.tokenizer, &messages, options).map_err(|e| ApiError::from(e).about("messages"))
     }
 }

@@ -1,14 +1,12 @@
-//! Messages of a conversation, as chat templates take them.
+//! Messages of a conversation, as they are sent.
 
 use serde_json::{Map, Value};
 
 use super::fields::{At, Fields, Result, is_empty_list};
 
-const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
-const NO_TOOLS: &str = "must be empty: tools are not supported yet";
 const TEXT_ONLY: &str = "is not supported: models read text only";
 
-/// Reads `messages`. Templates take text, have no developer role, and would print null as a word.
+/// Reads `messages`: what a template may want of them. The template decides on their content.
 pub(super) fn read(at: &At<'_>, warnings: &mut Vec<String>) -> Result<Vec<Value>> {
     let list = at.list("messages")?;
     if list.is_empty() {
@@ -19,12 +17,17 @@ pub(super) fn read(at: &At<'_>, warnings: &mut Vec<String>) -> Result<Vec<Value>
 
 fn one(at: &At<'_>, warnings: &mut Vec<String>) -> Result<Value> {
     let mut f = at.object()?;
-    let role = f.need("role")?.one_of(&ROLES)?;
     let mut message = Map::new();
-    message.insert("role".to_string(), if role == "developer" { "system" } else { role }.into());
-    let content = f.get("content", |v| text(v, &["text"]))?;
-    message.insert("content".to_string(), content.unwrap_or_default().into());
-    for name in ["name", "tool_call_id", "reasoning_content"] {
+    for name in ["role", "content", "tool_calls"] {
+        if let Some(field) = f.take(name) {
+            message.insert(name.to_string(), field.value.clone());
+        }
+    }
+    // Null is an empty text.
+    if at.value["content"].is_null() && at.value.get("content").is_some() {
+        message.insert("content".to_string(), "".into());
+    }
+    for name in ["name", "tool_call_id", "reasoning_content", "reasoning"] {
         if let Some(text) = f.get(name, At::string)? {
             message.insert(name.to_string(), text.into());
         }
@@ -36,8 +39,7 @@ fn one(at: &At<'_>, warnings: &mut Vec<String>) -> Result<Value> {
 
 /// Fields that an answer of OpenAI's API has and that are empty here: it can be sent back unchanged.
 fn empty_fields(f: &mut Fields<'_>) -> Result<()> {
-    f.only("tool_calls", is_empty_list, NO_TOOLS)?;
-    f.only("function_call", |_| false, NO_TOOLS)?;
+    f.only("function_call", |_| false, "is not supported; send `tool_calls`")?;
     f.only("annotations", is_empty_list, TEXT_ONLY)?;
     f.only("refusal", |_| false, TEXT_ONLY)?;
     f.only("audio", |_| false, TEXT_ONLY)

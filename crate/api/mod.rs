@@ -19,15 +19,18 @@ mod error;
 mod fields;
 mod given;
 mod grammar;
+mod items;
 mod job;
 mod logprobs;
 mod messages;
 mod model;
+mod output;
 mod params;
 mod reply;
 mod responses;
 mod routes;
 mod thinking;
+mod tools;
 mod usage;
 
 pub use answer::{Answer, Chunk};

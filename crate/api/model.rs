@@ -7,7 +7,7 @@ use super::fields::{Fields, Result};
 use crate::engine::FileSampling;
 use crate::error::Error;
 use crate::gguf::Meta;
-use crate::text::{ChatTemplate, EncodeOptions, Tokenizer};
+use crate::text::{ChatTemplate, EncodeOptions, ReplyFormat, Tokenizer};
 
 /// Names under which requests may ask for the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Api {
     pub(super) created: u64,
     pub(super) tokenizer: Arc<Tokenizer>,
     pub(super) template: std::result::Result<ChatTemplate, Error>,
+    /// How reasoning and calls of tools are written.
+    pub(super) format: Option<ReplyFormat>,
     pub(super) sampling: FileSampling,
     /// The tokens before a prefix, a suffix and the middle that is wanted.
     pub(super) fim: Option<[u32; 3]>,
@@ -38,10 +40,12 @@ const FIM_NAMES: [[&str; 3]; 2] =
 impl Api {
     /// Over the model with this header. `created` is in seconds since 1970.
     pub fn new(meta: &Meta, tokenizer: Arc<Tokenizer>, names: Names, created: u64) -> crate::Result<Self> {
+        let template = ChatTemplate::from_gguf(meta);
         Ok(Self {
             names,
             created,
-            template: ChatTemplate::from_gguf(meta),
+            format: template.as_ref().ok().map(|template| ReplyFormat::new(template, &tokenizer)),
+            template,
             sampling: FileSampling::from_gguf(meta)?,
             fim: fim(meta, &tokenizer)?,
             tokenizer,
@@ -51,7 +55,8 @@ impl Api {
     /// Another chat template than that of the file.
     #[must_use]
     pub fn with_template(self, template: ChatTemplate) -> Self {
-        Self { template: Ok(template), ..self }
+        let format = Some(ReplyFormat::new(&template, &self.tokenizer));
+        Self { template: Ok(template), format, ..self }
     }
 
     /// The name that the model has in answers.
@@ -60,6 +65,11 @@ impl Api {
             Names::Any(name) => name,
             Names::These(names) => names.first().map_or("", |name| name),
         }
+    }
+
+    /// Control tokens that answers are read by.
+    pub(super) fn shown(&self) -> Vec<String> {
+        self.format.as_ref().map(ReplyFormat::markers).unwrap_or_default()
     }
 
     /// The name for the answer to a request, which may name a model.

@@ -150,11 +150,3 @@ pub(super) fn not_of_chat(f: &mut Fields<'_>) -> Result<()> {
     f.only("functions", is_empty_list, "is not supported; give `tools`")?;
     f.only("function_call", |v| v == "none" || v == "auto", "is not supported; give `tool_choice`")
 }
-
-/// Tools, which there are none of yet.
-pub(super) fn no_tools(f: &mut Fields<'_>) -> Result<()> {
-    f.only("tools", is_empty_list, "must be empty: tools are not supported yet")?;
-    f.only("tool_choice", |v| v == "none" || v == "auto", "must be \"none\" or \"auto\": tools are not supported yet")?;
-    f.get("parallel_tool_calls", |v| v.boolean().map(|_| ()))?;
-    Ok(())
-}

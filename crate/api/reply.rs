@@ -1,29 +1,51 @@
-//! From the text of an answer to its parts. A parser of reasoning and tool calls has its place here.
+//! From the text of an answer to its parts.
 
-/// A piece of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// What is meant for the reader.
-    Content(String),
-}
+use super::model::Api;
+use super::tools::Tools;
+use crate::text::{ReplyParser, ReplyPart};
 
 /// Takes the text of one generation as it comes.
-#[derive(Default)]
-pub(super) struct Parts;
+pub(super) enum Parts {
+    /// All of it is content.
+    Plain,
+    /// Reasoning and calls of tools are told apart.
+    Parsed {
+        /// Reads the text.
+        parser: Box<ReplyParser>,
+        /// Calls after the first are left out.
+        single: bool,
+    },
+}
 
 impl Parts {
-    /// All of the text is content.
-    pub(super) fn plain() -> Self {
-        Self
+    /// For an answer after this prompt, with these tools.
+    pub(super) fn after(prompt: &[u32], api: &Api, tools: &Tools) -> Self {
+        let Some(format) = &api.format else { return Self::Plain };
+        let text = api.tokenizer.decode(prompt, true);
+        let parser = ReplyParser::new(format, &tools.specs, &String::from_utf8_lossy(&text));
+        Self::Parsed { parser: Box::new(parser), single: tools.single }
     }
 
     /// The parts that a piece of text brings.
-    pub(super) fn push(&mut self, text: &str) -> Vec<Part> {
-        if text.is_empty() { Vec::new() } else { vec![Part::Content(text.to_string())] }
+    pub(super) fn push(&mut self, text: &str) -> Vec<ReplyPart> {
+        match self {
+            Self::Plain if text.is_empty() => Vec::new(),
+            Self::Plain => vec![ReplyPart::Content(text.to_string())],
+            Self::Parsed { parser, single } => kept(parser.push(text), *single),
+        }
     }
 
     /// What was held back, when no more text follows.
-    pub(super) fn finish(&mut self) -> Vec<Part> {
-        Vec::new()
+    pub(super) fn finish(&mut self) -> Vec<ReplyPart> {
+        match self {
+            Self::Plain => Vec::new(),
+            Self::Parsed { parser, single } => kept(parser.finish(), *single),
+        }
     }
+}
+
+fn kept(mut parts: Vec<ReplyPart>, single: bool) -> Vec<ReplyPart> {
+    let later = |part: &ReplyPart| matches!(part, ReplyPart::ToolCall { index, .. } | ReplyPart::ToolArguments { index, .. } if *index > 0);
+    parts.retain(|part| !(single && later(part)));
+    parts
 }
