@@ -78,7 +78,7 @@ fmt:
 
 # Tests that miss one of them are skipped, by name.
 models:
-	-$(setup) model:smollm model:gemma model:qwen >/dev/null
+	-$(setup) model:smollm model:gemma model:qwen schemas >/dev/null
 
 # Type-checks the Metal code without a Mac.
 apple:

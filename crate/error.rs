@@ -63,6 +63,8 @@ kinds! {
     TemplateRaised = "template-raised",
     /// The chat template used too much time, made too much text, or is nested or chained too deep.
     TemplateLimit = "template-limit",
+    /// A grammar or a JSON schema that cannot be compiled or met, or needs too much time or memory.
+    BadGrammar = "bad-grammar",
     /// More tokens than the context holds.
     ContextOverflow = "context-overflow",
     /// The sequences that run leave no room in the cache.

@@ -6,6 +6,7 @@
 //! hosts      web/bindings (a page)      native-metal (the command)      tests
 //! api        OpenAI's HTTP API, without HTTP
 //! engine     choose . load . model . steps . sampler . generate . batch . session
+//! grammar                               what an answer may be
 //! arch | backend | text                 what a model is | how a plan runs | strings <-> ids
 //! graph      ops, builder, inference, verifier, passes, slots, plan
 //! hf | hub                              checkpoints of Hugging Face, as if they were GGUF | models by name
@@ -65,6 +66,8 @@ pub mod graph;
 pub mod arch;
 pub mod backend;
 pub mod text;
+
+pub mod grammar;
 
 pub mod engine;
 

@@ -9,6 +9,8 @@ mod folder;
 #[path = "common/gguf_writer.rs"]
 #[allow(dead_code, reason = "the suite uses all of it")]
 mod gguf_writer;
+#[path = "cli/grammar.rs"]
+mod grammar;
 #[path = "cli/real.rs"]
 mod real;
 #[path = "cli/sequences.rs"]

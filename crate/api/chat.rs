@@ -23,7 +23,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     let streaming = params::streaming(&mut f, &mut warnings)?;
     let n = f.get("n", |v| v.count(1..=MOST_ANSWERS))?.unwrap_or(1);
     let logprobs = f.get("logprobs", At::boolean)?.unwrap_or(false);
-    let params = GenerateParams {
+    let mut params = GenerateParams {
         max_tokens: max_tokens(&mut f)?,
         sampler: params::sampler(&mut f, api, given)?,
         stop: params::stop(&mut f)?,
@@ -32,7 +32,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         show: api.shown(),
         ..GenerateParams::default()
     };
-    f.get("response_format", grammar::format)?;
+    let format = grammar::format(&mut f, "response_format")?;
     let tools = tools::read(&mut f, &mut warnings)?;
     params::of_servers(&mut f)?;
     params::not_of_chat(&mut f)?;
@@ -42,6 +42,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         .continued(f.take("continue_final_message"), f.take("add_generation_prompt"))?;
     f.rest(&mut warnings);
     let ids = conversation.prompt(api, given)?;
+    params.grammar = format.map(|format| format.after(&ids, api)).transpose()?;
     let choices = (0..n).map(|_| Choice::default()).collect();
     let shape = Chat { id: given.id.clone(), created: given.now, model, streaming, logprobs, choices };
     let parts = (0..n).map(|_| Parts::after(&ids, api, &tools)).collect();

@@ -59,6 +59,7 @@ impl From<Error> for ApiError {
             ErrorKind::ContextOverflow => (400, "context_length_exceeded"),
             ErrorKind::InvalidArgument
             | ErrorKind::InvalidState
+            | ErrorKind::BadGrammar
             | ErrorKind::TokenOutOfRange
             | ErrorKind::EmptyPrompt
             | ErrorKind::BadTokenizer

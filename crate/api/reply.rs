@@ -26,6 +26,13 @@ impl Parts {
         Self::Parsed { parser: Box::new(parser), single: tools.single }
     }
 
+    /// Whether the prompt has opened a block of reasoning, which the answer goes on with.
+    pub(super) fn start_inside(prompt: &[u32], api: &Api) -> bool {
+        let mut parts = Self::after(prompt, api, &Tools::default());
+        let first = [parts.push("x"), parts.finish()].concat();
+        first.iter().any(|part| matches!(part, ReplyPart::Reasoning(_)))
+    }
+
     /// The parts that a piece of text brings.
     pub(super) fn push(&mut self, text: &str) -> Vec<ReplyPart> {
         match self {

@@ -30,7 +30,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     let stream = params::streaming(&mut f, &mut warnings)?.stream;
     let logprobs = includes_logprobs(&mut f)?;
     let max_tokens = f.get("max_output_tokens", |v| v.count(0..=usize::MAX))?;
-    let params = GenerateParams {
+    let mut params = GenerateParams {
         max_tokens,
         sampler: params::sampler(&mut f, api, given)?,
         stop: params::stop(&mut f)?,
@@ -38,9 +38,12 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         show: api.shown(),
         ..GenerateParams::default()
     };
+    let mut format = None;
+    let mut format_shown = json!({ "type": "text" });
     if let Some(at) = f.take("text") {
         let mut text = at.object()?;
-        text.get("format", grammar::format)?;
+        format_shown = echo(&mut text, "format")?.unwrap_or(format_shown);
+        format = grammar::format(&mut text, "format")?;
         params::verbosity(&mut text)?;
         text.rest(&mut warnings);
     }
@@ -64,6 +67,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         Conversation::new(messages, f.take("chat_template_kwargs"), effort).with_tools(tools.list.clone());
     f.rest(&mut warnings);
     let ids = conversation.prompt(api, given)?;
+    params.grammar = format.map(|format| format.after(&ids, api)).transpose()?;
     // The parameters of a request are part of its answer.
     let Value::Object(head) = json!({
         "id": format!("resp_{}", given.id),
@@ -83,7 +87,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         "reasoning": { "effort": effort_name, "summary": null },
         "store": false,
         "temperature": params.sampler.temperature,
-        "text": { "format": { "type": "text" } },
+        "text": { "format": format_shown },
         "tool_choice": echoed.1.unwrap_or_else(|| "auto".into()),
         "tools": echoed.0.unwrap_or_else(|| json!([])),
         "top_p": params.sampler.top_p,

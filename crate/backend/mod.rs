@@ -198,6 +198,12 @@ pub trait Backend {
         Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))
     }
 
+    /// Chooses the token of the last step, whose request is masked, among those whose bits are set: bit `id % 32` of word
+    /// `id / 32`. A token past the last word has none. Nothing else is submitted before.
+    fn submit_mask(&mut self, _: &[u32]) -> Result<()> {
+        Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))
+    }
+
     /// The token of the oldest unread sampled step. [`ErrorKind::DegenerateLogits`] if no token can be chosen from the
     /// logits.
     fn poll_token(&mut self, _: &mut Context<'_>) -> Poll<Result<u32>> {

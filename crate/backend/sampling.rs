@@ -49,4 +49,6 @@ pub struct SampleRequest<'a> {
     /// All tokens up to the end of the step. `None` where the step runs the token that was sampled after the step before:
     /// the backend has that one and those before, and the single token that the step names does not matter.
     pub history: Option<&'a [u32]>,
+    /// The token is chosen among those of a mask, which is given once the step runs.
+    pub masked: bool,
 }

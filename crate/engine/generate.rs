@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::chooser::Chooser;
 use super::events::{Event, StopReason, Usage};
 use super::idle::common;
 use super::speculate::{Draft, SpeculateParams, Speculation};
@@ -9,6 +10,7 @@ use super::stats::Speculated;
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
 use crate::backend::{Logprobs, MAX_SEGMENTS};
 use crate::error::{ErrorKind, Result};
+use crate::grammar::GrammarSource;
 use crate::text::{StopStrings, TextStream, Tokenizer};
 
 /// The options of a generation.
@@ -31,6 +33,9 @@ pub struct GenerateParams {
     /// Reports how likely each token was, and which ones were the likeliest: so many, at most
     /// [`MAX_LOGPROBS`](crate::backend::MAX_LOGPROBS).
     pub logprobs: Option<usize>,
+    /// What the answer must be. It ends where the grammar does; one that is cut by `max_tokens`, a stop string or the end of
+    /// the context is only the start of such an answer.
+    pub grammar: Option<GrammarSource>,
 }
 
 /// A token that was chosen.
@@ -51,7 +56,7 @@ pub struct Generation {
     run: usize,
     max_tokens: usize,
     ignore_eos: bool,
-    sampler: Sampler,
+    chooser: Chooser,
     text: TextStream,
     /// Control tokens that are text.
     shown: Vec<u32>,
@@ -107,6 +112,10 @@ impl Generation {
         let text = TextStream::new(StopStrings::with_control(&params.stop, tokenizer)?);
         let speculation = params.speculate.map(|p| Speculation::new(p, draft, engine)).transpose()?;
         engine.prepare_sampling(&sampler)?;
+        if params.grammar.is_some() && params.ignore_eos {
+            crate::bail!(InvalidArgument, "`ignore_eos` goes on where the grammar ends; leave one of them out");
+        }
+        let grammar = params.grammar.map(|source| engine.matcher(tokenizer, &source)).transpose()?;
         let mut tokens = Vec::with_capacity(n_ctx + 1);
         tokens.extend_from_slice(prompt);
         Ok(Self {
@@ -115,7 +124,7 @@ impl Generation {
             run: 0,
             max_tokens: params.max_tokens.unwrap_or(usize::MAX),
             ignore_eos: params.ignore_eos,
-            sampler,
+            chooser: Chooser::new(sampler, grammar)?,
             text,
             shown: params.show.iter().filter_map(|name| tokenizer.marker(name)).collect(),
             chosen: Vec::with_capacity(MAX_SEGMENTS),
@@ -255,16 +264,28 @@ impl Generation {
             engine.checkpoint(sequence);
         }
         let Some(id) = chosen else { return };
-        self.chosen.push(Chosen { id, logprobs: self.sampler.logprobs().cloned() });
+        self.chosen.push(Chosen { id, logprobs: self.chooser.logprobs().cloned() });
+        self.take_forced(engine.limits().n_ctx);
         self.last_ms = now();
         if self.run == self.prompt_len {
             self.first_ms = self.last_ms;
         }
     }
 
+    /// Takes the tokens that need no logits, as far as there is room for them, and turns what was chosen around.
+    fn take_forced(&mut self, n_ctx: usize) {
+        let most = (self.max_tokens - self.generated().len()).min(n_ctx + 1 - self.tokens.len());
+        while self.chosen.len() < most
+            && let Some(id) = self.chooser.next_forced()
+        {
+            self.chosen.push(Chosen { id, logprobs: None });
+        }
+        self.chosen.reverse();
+    }
+
     /// Chooses a token from a row of logits after all tokens so far.
     pub(super) fn choose(&mut self, logits: &mut [f32]) -> Result<u32> {
-        self.sampler.choose(logits, &self.tokens)
+        self.chooser.choose(logits, &self.tokens)
     }
 
     /// Runs the next tokens that are not in the cache, and chooses a token after the last of them.
@@ -280,7 +301,7 @@ impl Generation {
         let end = self.run + part.len();
         let chosen = if chooses {
             let wanted = self.max_tokens - self.generated().len();
-            Some(engine.next_token(sequence, &self.tokens, &mut self.sampler, wanted, now).await?)
+            Some(engine.choose_next(sequence, &self.tokens, &mut self.chooser, wanted, now).await?)
         } else {
             engine.prefill_part(sequence, part).await?;
             None
@@ -296,9 +317,9 @@ impl Generation {
         let most = (wanted - 1).min(engine.limits().n_ctx - self.run - 1);
         let began = now();
         let ahead = 1 + speculation.rest();
-        let rows = speculation.propose(engine, sequence, &self.tokens, most, now).await?;
+        let rows = speculation.propose(engine, sequence, (&self.tokens, &mut self.chooser), most, now).await?;
         if rows.len() == 1 {
-            let id = engine.next_token(sequence, &self.tokens, &mut self.sampler, wanted.min(ahead), now).await?;
+            let id = engine.choose_next(sequence, &self.tokens, &mut self.chooser, wanted.min(ahead), now).await?;
             self.ran(engine, sequence, self.tokens.len(), Some(id), now);
             let ms = self.last_ms - began;
             let all = &mut engine.counting.done.speculated;
@@ -310,8 +331,8 @@ impl Generation {
         let known = self.tokens.len();
         let mut result = Ok(());
         for (row, next) in engine.logits.chunks_exact_mut(engine.n_vocab).zip((1..=rows.len()).map(|i| rows.get(i))) {
-            match self.sampler.choose(row, &self.tokens) {
-                Ok(id) => self.chosen.push(Chosen { id, logprobs: self.sampler.logprobs().cloned() }),
+            match self.chooser.choose(row, &self.tokens) {
+                Ok(id) => self.chosen.push(Chosen { id, logprobs: self.chooser.logprobs().cloned() }),
                 Err(e) => result = Err(e),
             }
             match (&result, next) {
@@ -327,10 +348,10 @@ impl Generation {
         let n = self.chosen.len();
         engine.accept(sequence, rows, n);
         self.run += n;
-        self.chosen.reverse();
         self.last_ms = now();
         let drafted = rows.len() - 1;
         speculation.learn(drafted, n - 1, self.last_ms - began, &mut engine.counting.done.speculated);
+        self.take_forced(engine.limits().n_ctx);
         Ok(())
     }
 
@@ -349,9 +370,11 @@ impl Generation {
     fn reason_to_stop(&self, n_ctx: usize) -> Option<StopReason> {
         if self.text.stopped_by().is_some() {
             Some(StopReason::StopString)
+        } else if self.chooser.is_over() {
+            Some(StopReason::EndOfSequence)
         } else if self.generated().len() >= self.max_tokens {
             Some(StopReason::MaxTokens)
-        } else if self.run == n_ctx {
+        } else if self.tokens.len() > n_ctx {
             Some(StopReason::ContextFull)
         } else {
             None

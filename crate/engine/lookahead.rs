@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use super::{Engine, Sampler, Sequence};
 use crate::backend::{SampleRequest, SamplingRules, Step};
 use crate::error::Result;
+use crate::grammar::Matcher;
 
 /// The tokens of a step count as in the cache once the sampled token was taken. Everything else that the engine does, and a
 /// failure, drops the steps in flight. The rows of the cache that they wrote are past the end and written again before
@@ -30,10 +31,10 @@ impl Engine {
         self.owns(s)?;
         let Some(rules) = self.prepare_sampling(sampler)? else {
             let new = all.get(s.tokens.len()..).unwrap_or_default();
-            return sampler.choose(self.prefill(s, new).await?, all);
+            return sampler.choose(self.prefill(s, new).await?, None, all);
         };
         if !self.runs(s, all) {
-            self.start(s, all, &rules, sampler.key(0)).await?;
+            self.start(s, all, &rules, (sampler.key(0), false)).await?;
         }
         while self.queue.waiting < wanted.min(self.queue.depth.steps()) && self.next_position(s) < self.limits.n_ctx {
             self.start_next(s, &rules, sampler.key(self.queue.waiting))?;
@@ -42,6 +43,33 @@ impl Engine {
         sampler.count(self.backend.logprobs());
         self.queue.depth.token_arrived(now());
         Ok(id)
+    }
+
+    /// The same among the tokens that a grammar lets through, or `None` if the backend cannot. The mask is made while the step
+    /// runs; there are no steps ahead, for their masks depend on its token.
+    pub(super) async fn next_masked(
+        &mut self,
+        s: &mut Sequence,
+        all: &[u32],
+        sampler: &mut Sampler,
+        grammar: &mut Matcher,
+        now: &dyn Fn() -> f64,
+    ) -> Result<Option<u32>> {
+        self.owns(s)?;
+        // What the device reports is of the tokens that it chooses among.
+        let rules = if sampler.reports() { None } else { self.prepare_sampling(sampler)? };
+        let Some(rules) = rules else { return Ok(None) };
+        self.start(s, all, &rules, (sampler.key(0), true)).await?;
+        let mask = grammar.mask();
+        self.backend.submit_mask(mask.as_deref().unwrap_or_default())?;
+        if let Err(e) = mask {
+            self.abandon();
+            return Err(e);
+        }
+        let id = self.take(s).await?;
+        sampler.count(None);
+        self.queue.depth.token_arrived(now());
+        Ok(Some(id))
     }
 
     /// Prepares the backend to sample by this sampler's rules, so that the first token need not wait for it. Returns
@@ -83,7 +111,13 @@ impl Engine {
     }
 
     /// Starts the step of the tokens of `all` that the sequence does not have.
-    async fn start(&mut self, s: &mut Sequence, all: &[u32], rules: &SamplingRules, key: u32) -> Result<()> {
+    async fn start(
+        &mut self,
+        s: &mut Sequence,
+        all: &[u32],
+        rules: &SamplingRules,
+        (key, masked): (u32, bool),
+    ) -> Result<()> {
         let new = all.get(s.tokens.len()..).unwrap_or_default();
         self.check(s.tokens.len(), new)?;
         self.abandon();
@@ -94,7 +128,7 @@ impl Engine {
         self.ready(s, new.len()).await?;
         self.drain().await?;
         let pos = s.tokens.len();
-        self.submit_sampled(s, new, pos, &SampleRequest { rules, key, history: Some(all) })?;
+        self.submit_sampled(s, new, pos, &SampleRequest { rules, key, history: Some(all), masked })?;
         self.queue.owner = s.id;
         self.queue.running.extend_from_slice(new);
         self.queue.depth.restart();
@@ -105,7 +139,7 @@ impl Engine {
     fn start_next(&mut self, s: &mut Sequence, rules: &SamplingRules, key: u32) -> Result<()> {
         let pos = self.next_position(s);
         self.make_room(s, pos, pos + 1, true)?;
-        self.submit_sampled(s, &[0], pos, &SampleRequest { rules, key, history: None })
+        self.submit_sampled(s, &[0], pos, &SampleRequest { rules, key, history: None, masked: false })
     }
 
     fn submit_sampled(&mut self, s: &mut Sequence, tokens: &[u32], pos: usize, r: &SampleRequest<'_>) -> Result<()> {

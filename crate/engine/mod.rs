@@ -4,6 +4,7 @@ mod batch;
 mod cache;
 pub mod check;
 pub mod choose;
+mod chooser;
 mod embed;
 mod events;
 mod file_sampling;

@@ -107,7 +107,7 @@ impl Engine {
 
     /// Starts a step whose token the backend chooses. Whoever drops what waits for it leaves a token to be drained.
     fn submit_draft(&mut self, step: &Step<'_>, history: Option<&[u32]>) -> Result<()> {
-        self.backend.submit_sampled(step, &SampleRequest { rules: &GREEDY, key: 0, history })?;
+        self.backend.submit_sampled(step, &SampleRequest { rules: &GREEDY, key: 0, history, masked: false })?;
         self.queue.surplus += 1;
         self.counting.step(step);
         Ok(())

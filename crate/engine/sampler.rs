@@ -1,6 +1,6 @@
 //! From a row of logits to a token.
 //!
-//! The chain: penalties, logit bias, top-k, top-p, min-p, temperature, and a draw. The draw needs no order among the
+//! The chain: the mask of a grammar, penalties, logit bias, top-k, top-p, min-p, temperature, and a draw. The draw needs no order among the
 //! candidates and no sum over them, so a kernel can do it in one reduction; [`uniform`] defines its random numbers.
 
 mod candidates;
@@ -145,6 +145,11 @@ impl Sampler {
         self.wanted.map(|_| &self.logprobs)
     }
 
+    /// Whether log-probabilities are wanted.
+    pub(super) fn reports(&self) -> bool {
+        self.wanted.is_some()
+    }
+
     /// The rules for a backend that chooses tokens itself; `None` if they do not cover these parameters.
     pub fn rules(&self) -> Option<SamplingRules> {
         let p = &self.params;
@@ -181,14 +186,17 @@ impl Sampler {
     /// draw: they mean that a kernel or a file is broken, and a token chosen from them would hide it.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32> {
         refuse_degenerate(logits)?;
-        self.choose(logits, history)
+        self.choose(logits, None, history)
     }
 
-    /// The same for a row of a session, which has refused those already.
-    pub(super) fn choose(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32> {
+    /// The same for a row of a session, which has refused those already, among the tokens of a mask, a bit for each.
+    pub(super) fn choose(&mut self, logits: &mut [f32], mask: Option<&[u32]>, history: &[u32]) -> Result<u32> {
         if self.wanted.is_some() {
             self.row.clear();
             self.row.extend_from_slice(logits);
+        }
+        if let Some(mask) = mask {
+            apply(mask, logits);
         }
         let p = &self.params;
         p.penalties().apply(logits, history, &mut self.recent);
@@ -214,7 +222,7 @@ impl Sampler {
             draw(c.as_slice(), p.seed, self.step)
         };
         let Some(id) = id else {
-            crate::bail!(DegenerateLogits, "the penalties and the logit bias leave no token to choose from");
+            crate::bail!(DegenerateLogits, "the penalties, the logit bias and the grammar leave no token");
         };
         self.count(None);
         self.report(id);
@@ -238,6 +246,15 @@ impl Sampler {
             // They are in no order where there are no more than that.
             self.logprobs.top.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         }
+    }
+}
+
+/// Forbids the tokens whose bits are 0, and those past the end of the mask.
+fn apply(mask: &[u32], logits: &mut [f32]) {
+    let words = mask.iter().chain(std::iter::repeat(&0));
+    for (chunk, word) in logits.chunks_mut(32).zip(words).filter(|(_, word)| **word != u32::MAX) {
+        let forbidden = (0..).zip(chunk).filter(|(i, _)| word >> i & 1 == 0);
+        forbidden.for_each(|(_, l)| *l = f32::NEG_INFINITY);
     }
 }
 

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::chooser::Chooser;
 use super::stats::Speculated;
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
 use crate::backend::{MAX_KEPT, MAX_SEGMENTS, Step};
@@ -152,12 +153,13 @@ impl Speculation {
         Ok(Self { proposer, max, depth, pace: Pace::default(), done: Speculated::default(), rows })
     }
 
-    /// The last token and up to `most` proposed ones after it. `tokens` are those of the sequence and one more.
+    /// The last token and up to `most` proposed ones after it, which the grammar lets through. `tokens` are those of the
+    /// sequence and one more.
     pub(super) async fn propose(
         &mut self,
         engine: &mut Engine,
         sequence: &mut Sequence,
-        tokens: &[u32],
+        (tokens, chooser): (&[u32], &mut Chooser),
         most: usize,
         now: &dyn Fn() -> f64,
     ) -> Result<&[u32]> {
@@ -172,6 +174,7 @@ impl Speculation {
                 Proposer::Draft(draft) => draft.propose(engine.n_vocab(), tokens, most, &mut drafts, now).await?,
             }
         }
+        drafts.truncate(chooser.allows(&drafts)?);
         drafts.insert(0, last);
         self.rows = drafts;
         Ok(&self.rows)

@@ -12,6 +12,7 @@ use super::sequence::{Past, Sequence};
 use super::stats::{Counting, PoolUse, Stats};
 use crate::backend::{Backend, CachePart, Limits, MAX_SEGMENTS, Segment, Step};
 use crate::error::{Error, ErrorKind, Result};
+use crate::grammar::Vocabulary;
 use crate::graph::{CacheKind, Entry, Plan, StateId};
 
 static NEXT_ENGINE: AtomicU64 = AtomicU64::new(1);
@@ -55,6 +56,8 @@ pub struct Engine {
     pub(super) logits: Vec<f32>,
     /// Tokens that must never be generated.
     suppressed: Vec<u32>,
+    /// Once a grammar was asked for.
+    pub(super) vocabulary: Option<Vocabulary>,
     /// Logits of a step that was submitted but not read: a caller dropped its future.
     pub(super) unread: Option<usize>,
     /// A part of the cache, likewise.
@@ -105,6 +108,7 @@ impl Engine {
             next_id: 0,
             logits: vec![0.0; limits.max_outputs * g.columns(Entry::Trunk)],
             suppressed: plan.suppressed.clone(),
+            vocabulary: None,
             unread: None,
             unread_part: None,
             queue: Queue::new(limits),

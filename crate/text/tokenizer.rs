@@ -30,12 +30,13 @@ enum Algorithm {
     None,
 }
 
-/// Text to ids and back, by the vocabulary of a GGUF file or a checkpoint.
+/// Text to ids and back, by the vocabulary of a GGUF file or a checkpoint. A clone shares the vocabulary.
+#[derive(Clone)]
 pub struct Tokenizer {
-    vocab: Vocab,
-    matcher: Matcher,
+    vocab: Arc<Vocab>,
+    matcher: Arc<Matcher>,
     markers: Arc<Markers>,
-    algorithm: Algorithm,
+    algorithm: Arc<Algorithm>,
     add_bos: bool,
     add_eos: bool,
 }
@@ -60,12 +61,12 @@ impl Tokenizer {
             None => bail!(BadTokenizer, "the file has no `tokenizer.ggml.model`; is it complete?"),
         };
         Ok(Tokenizer {
-            matcher: Matcher::new(&vocab),
+            matcher: Arc::new(Matcher::new(&vocab)),
             markers: Arc::new(Markers::new(&vocab)),
             add_bos: meta.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos),
             add_eos: meta.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
-            vocab,
-            algorithm,
+            vocab: Arc::new(vocab),
+            algorithm: Arc::new(algorithm),
         })
     }
 
@@ -85,7 +86,7 @@ impl Tokenizer {
         if options.add_special && self.add_bos {
             ids.extend(self.vocab.bos);
         }
-        match &self.algorithm {
+        match &*self.algorithm {
             Algorithm::Bpe(bpe) => {
                 let allow = |id| options.parse_special || self.vocab.is_user_defined(id);
                 for fragment in self.matcher.split(&self.vocab, text, allow) {
@@ -98,7 +99,9 @@ impl Tokenizer {
             Algorithm::None => {
                 bail!(BadTokenizer, "the model has no supported tokenizer; give token ids instead")
             }
-            Algorithm::Spm(spm) => self.encode_spm(spm, text, options.parse_special, shadows, &mut ids)?,
+            Algorithm::Spm(spm) => {
+                self.encode_spm((spm, spm.space_prefix), text, options.parse_special, shadows, &mut ids)?;
+            }
         }
         if options.add_special && self.add_eos {
             ids.extend(self.vocab.eos);
@@ -106,10 +109,18 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The ids of a text that goes on from another one: without the space that some vocabularies put before a text.
+    pub fn encode_more(&self, text: &str) -> Result<Vec<u32>> {
+        let Algorithm::Spm(spm) = &*self.algorithm else { return self.encode(text, EncodeOptions::default()) };
+        let mut ids = Vec::new();
+        self.encode_spm((spm, false), text, false, &Shadows::default(), &mut ids)?;
+        Ok(ids)
+    }
+
     /// Control tokens cut the text as it is; between them SentencePiece sees no difference between a space and U+2581.
     fn encode_spm(
         &self,
-        spm: &Spm,
+        (spm, space_prefix): (&Spm, bool),
         text: &str,
         parse_special: bool,
         shadows: &Shadows,
@@ -124,7 +135,7 @@ impl Tokenizer {
                 }
                 Fragment::Text(text) => text,
             };
-            let text = if spm.space_prefix { Spm::unmark(&format!(" {text}")) } else { Spm::unmark(text) };
+            let text = if space_prefix { Spm::unmark(&format!(" {text}")) } else { Spm::unmark(text) };
             for fragment in self.matcher.split(&self.vocab, &text, |id| self.vocab.is_user_defined(id)) {
                 match fragment {
                     Fragment::Token(id) => ids.push(id),
@@ -200,6 +211,11 @@ impl Tokenizer {
     /// Whether a generation stops at this token.
     pub fn is_end_of_generation(&self, id: u32) -> bool {
         self.vocab.ends().binary_search(&id).is_ok()
+    }
+
+    /// Whether both have the very same vocabulary in memory.
+    pub fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.vocab, &other.vocab)
     }
 
     /// All tokens at which a generation stops, in ascending order.

@@ -3,7 +3,8 @@ struct How {
     step: vec4<u32>,
     // Key of this draw's random numbers.
     key: u32,
-    // How many of the likeliest tokens count (0 is all), and above 16 bits one more than how many are reported, or 0.
+    // How many of the likeliest tokens count (0 is all); in bit 15 whether only those of the mask do; and above 16 bits one
+    // more than how many are reported, or 0.
     likeliest: u32,
     // Tokens at the end of the history that are penalised.
     recent: u32,
@@ -26,6 +27,8 @@ struct How {
 // What the host reads, and the token that the next step runs. With a report: the logarithm of the sum of all exponentials
 // of logits, the chosen token's logit, and the likeliest tokens, each with its logit.
 @group(0) @binding(4) var<storage, read_write> chosen: array<u32>;
+// A bit for each token.
+@group(0) @binding(5) var<storage, read> allowed: array<u32>;
 
 // Faults in place of a token, as `sample.rs` reads them.
 const NOT_FINITE = 0xffffffffu;
@@ -38,7 +41,8 @@ const MINUS_INFINITE = 0x007fffffu;
 // The largest top_k.
 const MOST = 64u;
 
-fn top_k() -> u32 { return how.likeliest & 0xffffu; }
+fn top_k() -> u32 { return how.likeliest & 0x7fffu; }
+fn masked() -> bool { return (how.likeliest & 0x8000u) != 0u; }
 fn reported() -> u32 { return how.likeliest >> 16u; }
 
 // Threads that reduce the values of all threads, before they are compared.
@@ -303,7 +307,12 @@ fn main(@builtin(local_invocation_index) tid: u32) {
     for (var i = tid; i < how.suppressed.y; i += WG) {
         logits[history[how.suppressed.x + i]] = 0xff800000u;
     }
-    if (how.recent > 0u || how.suppressed.y > 0u) {
+    for (var i = tid; masked() && i < VOCAB; i += WG) {
+        if ((allowed[i / 32u] >> (i % 32u) & 1u) == 0u) {
+            logits[i] = 0xff800000u;
+        }
+    }
+    if (how.recent > 0u || how.suppressed.y > 0u || masked()) {
         storageBarrier();
         if (how.recent > 0u) {
             penalise(tid);

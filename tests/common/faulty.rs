@@ -122,6 +122,10 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.submit_sampled(step, request)
     }
 
+    fn submit_mask(&mut self, mask: &[u32]) -> Result<()> {
+        self.inner.submit_mask(mask)
+    }
+
     fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
         if std::mem::take(&mut self.pending) {
             cx.waker().wake_by_ref();

@@ -4,6 +4,7 @@ pub mod alloc;
 pub mod backends;
 #[path = "../fuzz/bodies.rs"]
 pub mod bodies;
+pub mod byte_vocabulary;
 pub mod cases;
 pub mod checkpoint;
 pub mod conversation;

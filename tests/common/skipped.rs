@@ -26,11 +26,16 @@ pub fn list(reason: &str) {
 
 /// The path of a downloaded model. `PAGELM_CACHE` names another place than `~/.cache/pagelm`.
 pub fn unless_downloaded(name: &str) -> Option<PathBuf> {
+    unless_cached(&format!("models/{name}"), "make models")
+}
+
+/// The path of what was put into the cache.
+pub fn unless_cached(name: &str, how: &str) -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache/pagelm"));
     let cache = std::env::var_os("PAGELM_CACHE").map(PathBuf::from).or_else(home);
-    let path = cache.map(|c| c.join("models").join(name)).filter(|p| p.exists());
+    let path = cache.map(|c| c.join(name)).filter(|p| p.exists());
     if path.is_none() {
-        skip(&format!("the model {name} is not downloaded (make models)"));
+        skip(&format!("{name} is not downloaded ({how})"));
     }
     path
 }

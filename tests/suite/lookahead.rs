@@ -298,6 +298,6 @@ fn a_backend_that_samples_nothing_leaves_it_to_the_host() {
     let mut backend = Reference::new();
     assert_eq!(block_on(poll_fn(|cx| backend.poll_token(cx))).expect_err("none").kind(), ErrorKind::InvalidState);
     let step = Step { segments: &[Segment::alone(&[1], 0, 1)], entry: Entry::Trunk };
-    let request = SampleRequest { rules: &sampler.rules().unwrap(), key: 0, history: Some(&[1]) };
+    let request = SampleRequest { rules: &sampler.rules().unwrap(), key: 0, history: Some(&[1]), masked: false };
     assert_eq!(backend.submit_sampled(&step, &request).expect_err("none").kind(), ErrorKind::InvalidState);
 }

@@ -59,7 +59,7 @@ fn likely_alike(what: &str, b: &WebGpu, cpu: &Sampler) {
 fn choose(b: &mut WebGpu, sampler: &Sampler, rules: &SamplingRules, history: &[u32]) -> Result<u32> {
     let pos = history.len() - 1;
     let step = Step { segments: &[Segment::alone(&history[pos..], pos, 1)], entry: Entry::Trunk };
-    b.submit_sampled(&step, &SampleRequest { rules, key: sampler.key(0), history: Some(history) })?;
+    b.submit_sampled(&step, &SampleRequest { rules, key: sampler.key(0), history: Some(history), masked: false })?;
     read(b)
 }
 
@@ -107,7 +107,8 @@ fn a_chain_of_choices_that_never_left_the_gpu_is_that_of_the_cpu() {
                 while submitted < 91 && submitted < history.len() + 2 {
                     let step = Step { segments: &[Segment::alone(&[5], submitted, 1)], entry: Entry::Trunk };
                     let known = (submitted == 0).then_some(&history[..]);
-                    let request = SampleRequest { rules: &rules, key: sampler.key(submitted), history: known };
+                    let request =
+                        SampleRequest { rules: &rules, key: sampler.key(submitted), history: known, masked: false };
                     b.submit_sampled(&step, &request).unwrap();
                     submitted += 1;
                 }
@@ -191,7 +192,7 @@ fn logits_from_which_nothing_can_be_chosen_are_an_error_and_no_token() {
             assert!(b.prepare_sampling(&rules).unwrap() > 0);
             for (i, row) in bad.iter().enumerate() {
                 let token = [i as u32];
-                let first = SampleRequest { rules: &rules, key: 7, history: Some(&token) };
+                let first = SampleRequest { rules: &rules, key: 7, history: Some(&token), masked: false };
                 let step = Step { segments: &[Segment::alone(&token, 0, 1)], entry: Entry::Trunk };
                 b.submit_sampled(&step, &first).unwrap();
                 // What was started after it runs some token, and harms nothing.
@@ -258,12 +259,18 @@ fn a_chosen_token_costs_one_submit_one_small_write_and_four_bytes() {
         let rules = Sampler::new(params).unwrap().rules().expect("no bias");
         assert!(b.prepare_sampling(&rules).unwrap() > 0);
         let segment = |pos| [Segment::alone(&[3], pos, 1)];
-        b.submit_sampled(&Step::trunk(&segment(0)), &SampleRequest { rules: &rules, key: 1, history: Some(&[3]) })
-            .unwrap();
+        b.submit_sampled(
+            &Step::trunk(&segment(0)),
+            &SampleRequest { rules: &rules, key: 1, history: Some(&[3]), masked: false },
+        )
+        .unwrap();
         let mut before = b.counters();
         for pos in 1..20 {
-            b.submit_sampled(&Step::trunk(&segment(pos)), &SampleRequest { rules: &rules, key: 1, history: None })
-                .unwrap();
+            b.submit_sampled(
+                &Step::trunk(&segment(pos)),
+                &SampleRequest { rules: &rules, key: 1, history: None, masked: false },
+            )
+            .unwrap();
             let c = b.counters();
             assert_eq!((c.steps, c.passes, c.submits), (before.steps + 1, before.passes + 1, before.submits + 1));
             assert_eq!(c.dispatches - before.dispatches, case.plan.graph.nodes.len() as u64 + 1, "{what}");

@@ -52,8 +52,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("arch", &["error", "dtype", "gguf", "graph"]),
     ("backend", &["error", "dtype", "quant", "graph"]),
     ("text", &["error", "gguf"]),
-    ("api", &["error", "backend", "gguf", "text", "engine"]),
-    ("engine", &["error", "dtype", "gguf", "quant", "graph", "arch", "backend", "text"]),
+    ("grammar", &["error", "text"]),
+    ("engine", &["error", "dtype", "gguf", "quant", "graph", "arch", "backend", "text", "grammar"]),
+    ("api", &["error", "backend", "gguf", "text", "grammar", "engine"]),
 ];
 
 #[test]
@@ -94,7 +95,7 @@ fn imports_in_crate_only_go_downwards() {
 fn files_and_folders_keep_their_size_budgets() {
     // Raising a number is a visible edit that someone must defend.
     let budgets =
-        [("crate", "rs", 33_500), ("shaders", "wgsl", 4_000), ("web/src", "ts", 5_100), ("web/bindings", "rs", 1_050)];
+        [("crate", "rs", 34_800), ("shaders", "wgsl", 4_000), ("web/src", "ts", 5_100), ("web/bindings", "rs", 1_050)];
     for (dir, ext, budget) in budgets {
         let mut total = 0;
         for path in files(dir, ext) {

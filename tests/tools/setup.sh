@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what is missing for the things named, and nothing else; takes no time when all of it is there.
 #
-#   tests/tools/setup.sh rust wasm apple node wllama browsers vulkan radv models   any of these
+#   tests/tools/setup.sh rust wasm apple node wllama browsers vulkan radv models schemas   any of these
 #   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
 #   tests/tools/setup.sh peer                                          llama.cpp for benchmarks, its path on stdout
 #   tests/tools/setup.sh golden                                        what golden.py needs, its Python on stdout
@@ -192,6 +192,21 @@ golden() {
   echo "$venv/bin/python"
 }
 
+# The JSON Schema Test Suite, which the source of a package of PyPI carries.
+schemas() {
+  local version=4.25.1 dir=$cache/json-schema-tests
+  [ "$(cat "$dir/version" 2>/dev/null)" = $version ] && return
+  say "downloading the JSON Schema Test Suite of jsonschema $version"
+  {
+    rm -rf "$dir" && mkdir -p "$dir"
+    python3 -m venv "$dir/venv"
+    "$dir/venv/bin/pip" download --quiet --no-deps --no-binary jsonschema -d "$dir" "jsonschema==$version"
+    tar -xzf "$dir/jsonschema-$version.tar.gz" -C "$dir" --strip-components=2 "jsonschema-$version/json"
+    rm -rf "$dir/venv" "$dir/jsonschema-$version.tar.gz"
+  } >&2
+  echo $version >"$dir/version"
+}
+
 model() { python3 tests/tools/model.py "$1" "$cache/models"; }
 
 main() {
@@ -199,7 +214,7 @@ main() {
   local what
   for what in "$@"; do
     case $what in
-      rust | wasm | apple | node | wllama | browsers | vulkan | radv) $what ;;
+      rust | wasm | apple | node | wllama | browsers | vulkan | radv | schemas) $what ;;
       peer | golden) $what ;;
       models) model smollm >/dev/null ;;
       model:*) model "${what#model:}" ;;

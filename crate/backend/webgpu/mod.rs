@@ -209,6 +209,11 @@ impl Backend for WebGpu {
         self.start(step, Some(request))
     }
 
+    fn submit_mask(&mut self, mask: &[u32]) -> Result<()> {
+        let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
+        runner.submit_mask(&self.gpu, &mut self.counters, mask)
+    }
+
     fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {
         self.gpu.fault.check()?;
         self.runner.as_mut().ok_or_else(not_prepared)?.poll_token(&self.gpu, cx)

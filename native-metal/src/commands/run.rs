@@ -3,17 +3,18 @@
 mod state;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use pagelm::Result;
 use pagelm::backend::Logprobs;
 use pagelm::engine::{
     Draft, Event, FileSampling, GenerateParams, Generation, SamplerParams, Speculated, StopReason, Usage,
 };
 use pagelm::gguf::Meta;
+use pagelm::grammar::GrammarSource;
 use pagelm::text::template::parse_json;
 use pagelm::text::{ChatTemplate, EncodeOptions, RenderOptions, Tokenizer, chat_prompt, chat_variables};
+use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::json;
 
@@ -71,6 +72,8 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
     #[command(flatten)]
+    grammar: GrammarArgs,
+    #[command(flatten)]
     spec: SpecArgs,
     /// Write what is in the cache at the end to a file: a later run that loads it need not read the prompt again.
     #[arg(long, value_name = "FILE")]
@@ -89,6 +92,39 @@ struct Input {
     /// Token ids of the prompt, used as they are.
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     ids: Option<Vec<u32>>,
+}
+
+/// What the answer must be. One that is cut by --max-tokens or --stop is only the start of it.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct GrammarArgs {
+    /// Answer with JSON that this JSON schema allows: a file, or the schema itself, which starts with {.
+    #[arg(long, value_name = "FILE|JSON", conflicts_with = "ignore_eos")]
+    json_schema: Option<String>,
+    /// Answer with text that this regular expression matches as a whole.
+    #[arg(long, value_name = "REGEX", conflicts_with = "ignore_eos")]
+    regex: Option<String>,
+    /// Answer with text that the grammar in this file derives, in Lark's notation.
+    #[arg(long, value_name = "FILE", conflicts_with = "ignore_eos")]
+    grammar: Option<PathBuf>,
+}
+
+impl GrammarArgs {
+    fn source(&self) -> Result<Option<GrammarSource>> {
+        let read = |path: &Path| {
+            let unread = |e| Error::new(ErrorKind::Io, format!("cannot be read: {e}")).at(path.display());
+            std::fs::read_to_string(path).map_err(unread)
+        };
+        if let Some(regex) = &self.regex {
+            return Ok(Some(GrammarSource::Regex(regex.clone())));
+        }
+        if let Some(schema) = &self.json_schema {
+            let inline = schema.trim_start().starts_with('{');
+            let text = if inline { schema.clone() } else { read(Path::new(schema))? };
+            return Ok(Some(GrammarSource::JsonSchema(text)));
+        }
+        self.grammar.as_deref().map(|path| read(path).map(GrammarSource::Lark)).transpose()
+    }
 }
 
 /// What was generated.
@@ -185,6 +221,7 @@ impl Args {
             ignore_eos: self.ignore_eos,
             speculate,
             logprobs: self.logprobs,
+            grammar: self.grammar.source()?,
         })
     }
 }

@@ -52,7 +52,16 @@ fn a_wrong_value_is_named_with_its_path() {
         (json!({ "stream": 1 }), "stream"),
         (json!({ "stream_options": {} }), "stream_options"),
         (json!({ "stream": true, "stream_options": { "include_usage": 1 } }), "stream_options.include_usage"),
-        (json!({ "response_format": { "type": "json_object" } }), "response_format.type"),
+        (json!({ "response_format": { "type": "xml" } }), "response_format.type"),
+        (json!({ "response_format": { "type": "json_schema" } }), "response_format.schema"),
+        (
+            json!({ "response_format": { "type": "json_schema", "json_schema": {} } }),
+            "response_format.json_schema.schema",
+        ),
+        (
+            json!({ "response_format": { "type": "json_schema", "json_schema": { "schema": 3 } } }),
+            "response_format.json_schema.schema",
+        ),
         (json!({ "response_format": {} }), "response_format.type"),
         (json!({ "reasoning_effort": "some" }), "reasoning_effort"),
         (json!({ "store": true }), "store"),

@@ -107,7 +107,7 @@ fn what_is_not_served_is_refused_by_name() {
         (json!({ "input": [{ "role": "tool", "content": "a" }] }), "input[0].role"),
         (json!({ "input": [{ "role": "user", "content": [{ "type": "input_image" }] }] }), "input[0].content[0].type"),
         (json!({ "include": ["file_search_call.results"] }), "include[0]"),
-        (json!({ "text": { "format": { "type": "json_object" } } }), "text.format.type"),
+        (json!({ "text": { "format": { "type": "xml" } } }), "text.format.type"),
         (json!({ "reasoning": { "summary": "auto" } }), "reasoning.summary"),
         (json!({ "top_logprobs": 2 }), "top_logprobs"),
         (json!({ "truncation": "auto" }), "truncation"),

@@ -230,6 +230,33 @@ fn a_response_has_an_item_for_each_part() {
 }
 
 #[test]
+fn an_answer_is_json_where_the_request_wants_it() {
+    let mut model = model();
+    let schema = json!({ "type": "object", "properties": { "a": { "enum": ["x", "yy"] } }, "required": ["a"],
+        "additionalProperties": false });
+    let fits = |text: &str| {
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in {text}"));
+        assert!(value == json!({ "a": "x" }) || value == json!({ "a": "yy" }), "{value}");
+    };
+    for seed in 0..5 {
+        let format = json!({ "type": "json_schema", "json_schema": { "name": "n", "schema": schema, "strict": true } });
+        let body =
+            json!({ "messages": hello()["messages"], "response_format": format, "seed": seed, "max_tokens": 200 });
+        fits(model.whole(CHAT, &body)["choices"][0]["message"]["content"].as_str().unwrap());
+        let format = json!({ "type": "json_schema", "name": "n", "schema": schema });
+        let body = json!({ "input": "Hi", "text": { "format": format }, "seed": seed, "max_output_tokens": 200 });
+        let response = model.whole(RESPONSES, &body);
+        assert_eq!(response["text"]["format"], format);
+        fits(response["output"][0]["content"][0]["text"].as_str().unwrap());
+    }
+    // A grammar would hold in the block of reasoning that the template has opened.
+    let thinks = open_with("qwen2", Some("{{ messages }}<|im_start|>assistant\n<think>\n"), |_| {}, OPTIONS);
+    let json_object = json!({ "messages": hello()["messages"], "response_format": { "type": "json_object" } });
+    assert_eq!(thinks.refused(CHAT, &json_object).param.as_deref(), Some("response_format"));
+    assert!(model.accept(CHAT, &json_object).is_ok());
+}
+
+#[test]
 fn an_answer_that_only_thinks_has_no_content() {
     let model = model();
     let (_, chat) = say(model.generate(CHAT, &hello()).answer, "<think>\nHm", 3, StopReason::MaxTokens);

@@ -204,8 +204,9 @@ const GENERATE: Fields<GenerateParams> = {
   stop,
   ...SAMPLING,
   ignoreEos: boolean,
-  // The engine looks into it.
+  // The engine looks into these.
   speculate: must("an object", isObject),
+  grammar: () => {},
   logprobs: integer(0, 20),
   signal,
 };

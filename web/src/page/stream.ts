@@ -76,6 +76,7 @@ export function wireParams({
   ignoreEos,
   speculate,
   logprobs,
+  grammar,
   signal: _,
   logitBias,
   ...sampling
@@ -87,6 +88,7 @@ export function wireParams({
     ignoreEos,
     speculate,
     logprobs,
+    grammar,
     stop: typeof stop === "string" ? [stop] : stop,
     sampler: defined({ ...sampling, seed, logitBias: bias }),
   });

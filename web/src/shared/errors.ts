@@ -19,6 +19,7 @@ export const ENGINE_CODES = [
   "bad-template",
   "template-raised",
   "template-limit",
+  "bad-grammar",
   "context-overflow",
   "cache-full",
   "bad-snapshot",

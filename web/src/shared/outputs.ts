@@ -33,6 +33,9 @@ export interface SpeculateParams {
   maxDraft?: number;
 }
 
+/** Any JSON object, JSON that a schema allows, text that a regular expression matches as a whole, or Lark's notation. */
+export type Grammar = "jsonObject" | { jsonSchema: object | string } | { regex: string } | { lark: string };
+
 export interface GenerateParams extends SamplingParams {
   maxTokens?: number | null;
   /** Strings that end the answer; they are not part of it. One that names a control token ends it at that token. */
@@ -43,6 +46,8 @@ export interface GenerateParams extends SamplingParams {
   speculate?: SpeculateParams | null;
   /** Reports how likely each token was, and so many of the likeliest ones: at most 20. */
   logprobs?: number | null;
+  /** What the answer must be, unless it is cut. What cannot be met is refused (`bad-grammar`). */
+  grammar?: Grammar | null;
   signal?: AbortSignal | null;
 }
 

@@ -7,6 +7,7 @@ import type {
   EmbedParams,
   EngineInfo,
   EngineStats,
+  Grammar,
   LoadProgress,
   LoadSource,
   Message,
@@ -29,6 +30,7 @@ export interface WireParams {
   ignoreEos?: boolean;
   speculate?: SpeculateParams;
   logprobs?: number;
+  grammar?: Grammar;
 }
 
 export type WireSampler = { [K in keyof Omit<SamplingParams, "logitBias">]?: NonNullable<SamplingParams[K]> } & {

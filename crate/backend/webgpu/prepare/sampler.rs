@@ -30,6 +30,8 @@ pub(crate) struct Sampler {
     history: wgpu::Buffer,
     /// The token for the host, and that for the next step.
     pub chosen: wgpu::Buffer,
+    /// A bit for each token that may be chosen.
+    allowed: wgpu::Buffer,
     n_vocab: usize,
     trunk: bool,
     /// Offset and number of the suppressed tokens in the history's buffer.
@@ -56,6 +58,7 @@ impl Sampler {
         }
         let suppressed = [at as u32, suppressed.len() as u32];
         let chosen = gpu.storage("chosen", ID + MOST_READ)?;
+        let allowed = gpu.storage("allowed", n_vocab.div_ceil(32) as u64 * 4)?;
         // All its reads wait for memory: as many threads as there may be wait together.
         let limits = gpu.device.limits();
         let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
@@ -81,6 +84,7 @@ impl Sampler {
             logits.as_entire_binding(),
             history.as_entire_binding(),
             chosen.as_entire_binding(),
+            allowed.as_entire_binding(),
         ];
         let entries: Vec<_> =
             (1..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
@@ -89,16 +93,16 @@ impl Sampler {
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
-        Ok(Self { pipeline, group, history, chosen, n_vocab, trunk: entry == Entry::Trunk, suppressed })
+        Ok(Self { pipeline, group, history, chosen, allowed, n_vocab, trunk: entry == Entry::Trunk, suppressed })
     }
 
     /// How many were made.
     pub(crate) fn buffers(&self) -> u64 {
-        [&self.history, &self.chosen].len() as u64
+        [&self.history, &self.chosen, &self.allowed].len() as u64
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.history.size() + self.chosen.size()
+        self.history.size() + self.chosen.size() + self.allowed.size()
     }
 
     /// Fails if the kernel cannot sample the token of this step.
@@ -125,7 +129,7 @@ impl Sampler {
             [temperature, r.top_p, least, r.repeat_penalty, r.frequency_penalty, r.presence_penalty].map(f32::to_bits);
         words[..4].copy_from_slice(&[
             request.key,
-            (top_k | likely << 16) as u32,
+            (top_k | usize::from(request.masked) << 15 | likely << 16) as u32,
             r.penalty_last_n.min(end) as u32,
             end as u32,
         ]);
@@ -140,6 +144,14 @@ impl Sampler {
         let recent = bytemuck::cast_slice(&history[start..]);
         gpu.queue.write_buffer(&self.history, start as u64 * 4, recent);
         recent.len() as u64
+    }
+
+    /// Writes the mask. Returns the bytes that were written.
+    pub(crate) fn write_mask(&self, gpu: &Gpu, mask: &[u32]) -> u64 {
+        let mut words = mask.to_vec();
+        words.resize(self.n_vocab.div_ceil(32), 0);
+        gpu.queue.write_buffer(&self.allowed, 0, bytemuck::cast_slice(&words));
+        self.allowed.size()
     }
 
     /// What the host reads of a token that was sampled by these rules: places of `chosen`, and bytes.

@@ -26,6 +26,8 @@ pub(crate) struct Runner {
     pub program: Program,
     /// That of the trunk and that of the block for multi-token prediction, made when they are first asked for.
     pub samplers: [Option<Sampler>; 2],
+    /// How the token of the last step is chosen, if that waits for its mask.
+    masked: Option<(Entry, SamplingRules)>,
     /// Of the last token that was read, if it came with some.
     pub logprobs: Logprobs,
     in_flight: InFlight,
@@ -47,6 +49,7 @@ impl Runner {
         Ok(Self {
             program,
             samplers: [None, None],
+            masked: None,
             logprobs: Logprobs::default(),
             in_flight,
             reads: InFlight::default(),
@@ -105,12 +108,37 @@ impl Runner {
         let last = self.submit_all_but_last(gpu, c, step, budget)?;
         self.write_last(gpu, c, &last.step(), request);
         let encoder = self.record_last(gpu, c, &last.step(), request, budget)?;
+        c.steps += 1;
+        self.masked = request.filter(|r| r.masked).map(|r| (step.entry, *r.rules));
+        if self.masked.is_some() {
+            gpu.queue.submit([encoder.finish()]);
+            c.submits += 1;
+            return gpu.fault.check();
+        }
+        self.submit_last(gpu, c, encoder)
+    }
+
+    fn submit_last(&mut self, gpu: &Gpu, c: &mut Counters, encoder: wgpu::CommandEncoder) -> Result<()> {
         let submission = gpu.queue.submit([encoder.finish()]);
         self.in_flight.notify(&gpu.queue, submission);
-        c.steps += 1;
         c.submits += 1;
         c.in_flight = c.in_flight.max(self.in_flight.len() as u64);
         gpu.fault.check()
+    }
+
+    /// Chooses the token of the step that waits for its mask.
+    pub(crate) fn submit_mask(&mut self, gpu: &Gpu, c: &mut Counters, mask: &[u32]) -> Result<()> {
+        let Some((entry, rules)) = self.masked.take() else { bail!(InvalidState, "no step waits for a mask") };
+        let sampler = self.samplers[number(entry)].as_ref().ok_or_else(not_asked)?;
+        c.bytes_written += sampler.write_mask(gpu, mask);
+        let mut encoder = gpu.encoder();
+        sampler.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        c.passes += 1;
+        c.dispatches += 1;
+        let places = sampler.answer(&rules);
+        self.in_flight.take(&mut encoder, Answer::Token, places);
+        c.bytes_read += places.iter().map(|p| p.2).sum::<u64>();
+        self.submit_last(gpu, c, encoder)
     }
 
     /// Refuses what cannot run, before anything starts.
@@ -167,7 +195,7 @@ impl Runner {
         c.bytes_written += send(gpu, &program.buffers.step, words);
     }
 
-    /// Records the last pass of a step, and the copy of its result.
+    /// Records the last pass of a step, and the copy of its result unless a mask comes first.
     fn record_last(
         &mut self,
         gpu: &Gpu,
@@ -182,6 +210,9 @@ impl Runner {
         let mut encoder = gpu.encoder();
         if let Some(sampler) = sampler.filter(|_| !is_known(request)) {
             sampler.feed(&mut encoder, &program.buffers.step);
+        }
+        if request.is_some_and(|r| r.masked) {
+            return Ok(record(gpu, c, run, last, budget, encoder, |_| ()));
         }
         let sample = |pass: &mut wgpu::ComputePass<'_>| sampler.into_iter().for_each(|s| s.record(pass));
         let mut encoder = record(gpu, c, run, last, budget, encoder, sample);

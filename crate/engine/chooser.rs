@@ -1,0 +1,107 @@
+//! Chooses the tokens of one generation: by its sampler, among those that its grammar lets through.
+
+use std::collections::VecDeque;
+
+use super::{Engine, Sampler, Sequence};
+use crate::backend::Logprobs;
+use crate::error::Result;
+use crate::grammar::{GrammarSource, Matcher, Vocabulary};
+use crate::text::Tokenizer;
+
+/// The grammar goes on by each token once that is chosen; what nobody chose never reaches it.
+pub(super) struct Chooser {
+    sampler: Sampler,
+    grammar: Option<Matcher>,
+    /// Tokens that must come next: the grammar is past them.
+    forced: VecDeque<u32>,
+}
+
+impl Chooser {
+    pub(super) fn new(sampler: Sampler, grammar: Option<Matcher>) -> Result<Self> {
+        let mut new = Self { sampler, grammar, forced: VecDeque::new() };
+        new.force()?;
+        Ok(new)
+    }
+
+    /// How likely the last token was, if that is wanted.
+    pub(super) fn logprobs(&self) -> Option<&Logprobs> {
+        self.sampler.logprobs()
+    }
+
+    /// Chooses a token from a row of logits after `history`.
+    pub(super) fn choose(&mut self, row: &mut [f32], history: &[u32]) -> Result<u32> {
+        if let Some(id) = self.next_forced() {
+            return Ok(id);
+        }
+        let mask = self.grammar.as_mut().map(Matcher::mask).transpose()?;
+        let id = self.sampler.choose(row, mask, history)?;
+        self.chose(id)?;
+        Ok(id)
+    }
+
+    /// The next token that needs no row of logits. It counts as a draw, so that those after it are the same either way.
+    pub(super) fn next_forced(&mut self) -> Option<u32> {
+        let id = self.forced.pop_front()?;
+        self.sampler.count(None);
+        Some(id)
+    }
+
+    /// How many of these tokens can come next.
+    pub(super) fn allows(&mut self, tokens: &[u32]) -> Result<usize> {
+        self.grammar.as_mut().map_or(Ok(tokens.len()), |g| g.allows(tokens))
+    }
+
+    /// Whether the grammar has come to its end, and all tokens were taken.
+    pub(super) fn is_over(&self) -> bool {
+        self.forced.is_empty() && self.grammar.as_ref().is_some_and(Matcher::is_over)
+    }
+
+    fn chose(&mut self, id: u32) -> Result<()> {
+        if let Some(grammar) = &mut self.grammar {
+            grammar.accept(id)?;
+        }
+        self.force()
+    }
+
+    /// Takes the tokens that must come next. With log-probabilities each needs its row of logits.
+    fn force(&mut self) -> Result<()> {
+        let Some(grammar) = self.grammar.as_mut().filter(|_| !self.sampler.reports()) else { return Ok(()) };
+        for id in grammar.forced()? {
+            grammar.accept(id)?;
+            self.forced.push_back(id);
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// A matcher at the start of a grammar. The tokens are prepared once for each tokenizer.
+    pub(super) fn matcher(&mut self, tokenizer: &Tokenizer, source: &GrammarSource) -> Result<Matcher> {
+        let kept = self.vocabulary.take().filter(|v| v.is_of(tokenizer));
+        let vocabulary = self.vocabulary.insert(kept.map_or_else(|| Vocabulary::new(tokenizer), Ok)?);
+        vocabulary.grammar(source).map(|g| g.matcher())
+    }
+
+    /// Runs the tokens of `all` that the sequence does not have, and chooses the token after the last of them.
+    pub(super) async fn choose_next(
+        &mut self,
+        s: &mut Sequence,
+        all: &[u32],
+        chooser: &mut Chooser,
+        wanted: usize,
+        now: &dyn Fn() -> f64,
+    ) -> Result<u32> {
+        let Chooser { sampler, grammar, .. } = chooser;
+        let Some(grammar) = grammar else { return self.next_token(s, all, sampler, wanted, now).await };
+        let new = all.get(s.tokens.len()..).unwrap_or_default();
+        if !chooser.forced.is_empty() {
+            // Its first tokens need no logits.
+            self.prefill_part(s, new).await?;
+            return chooser.choose(&mut [], all);
+        }
+        if let Some(id) = self.next_masked(s, all, sampler, grammar, now).await? {
+            return chooser.chose(id).map(|()| id);
+        }
+        chooser.choose(self.prefill(s, new).await?, all)
+    }
+}

@@ -1,0 +1,12 @@
+//! What an answer may be: a grammar, compiled for a vocabulary, says of every token whether it can come next.
+//!
+//! [`Vocabulary::grammar`] compiles a [`GrammarSource`] and refuses what cannot be met; a [`Matcher`] follows one answer.
+
+mod matcher;
+mod schema;
+mod source;
+mod vocabulary;
+
+pub use matcher::Matcher;
+pub use source::GrammarSource;
+pub use vocabulary::{Grammar, Vocabulary};

@@ -1,0 +1,46 @@
+//! JSON schemas: how the JSON may be written.
+
+use llguidance::JsonCompileOptions;
+use llguidance::api::TopLevelGrammar;
+use serde_json::{Value, json};
+
+use crate::bail;
+use crate::error::{Error, ErrorKind, Result};
+
+/// White space where JSON has it: enough to indent, and not so much that a model that goes on with it never ends.
+const WHITE_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,40}";
+
+/// What it is that cannot be compiled, for those who wrote the schema.
+pub(super) fn said(text: &str) -> String {
+    if let Some(names) = text.strip_prefix("Unimplemented keys: ") {
+        return format!(
+            "these keywords are not supported: {names}; leave them out, and check the answer for what they say"
+        );
+    }
+    if let Some((_, to)) = text.split_once("without 'referencing' feature; ref ") {
+        return format!("`$ref` must lead into the schema itself (#/...), is {to}");
+    }
+    if text.starts_with("oneOf constraints") {
+        return "`oneOf` is supported where no two options overlap: by type, or by the values of a required property; use \
+                `anyOf` else"
+            .to_owned();
+    }
+    text.to_owned()
+}
+
+pub(super) fn parse(text: &str) -> Result<TopLevelGrammar> {
+    let bad = |e: serde_json::Error| Error::new(ErrorKind::BadGrammar, format!("it is not JSON: {e}"));
+    let mut schema = match serde_json::from_str(text).map_err(bad)? {
+        Value::Bool(true) => json!({}),
+        schema @ Value::Object(_) => schema,
+        _ => bail!(BadGrammar, "a schema is a JSON object, or `true` for any JSON; nothing matches `false`"),
+    };
+    // In the place of options that the schema might bring along: those could loosen it.
+    let options = JsonCompileOptions {
+        whitespace_pattern: Some(WHITE_SPACE.to_owned()),
+        json_allow_general_unicode_escapes: true,
+        ..JsonCompileOptions::default()
+    };
+    options.apply_to(&mut schema);
+    Ok(TopLevelGrammar::from_json_schema(schema))
+}

@@ -1,0 +1,31 @@
+//! A vocabulary of all bytes: token b is byte b, and 256 and 257 end a text.
+
+use pagelm::gguf::{Array, Meta, Strings, Value};
+use pagelm::text::Tokenizer;
+
+/// Both tokens that end a text.
+pub const ENDS: [u32; 2] = [256, 257];
+
+/// The tokenizer. More tokens may follow, each text.
+pub fn with(more: &[&str]) -> Tokenizer {
+    // Bytes that are no visible character of Latin-1 are named by characters after those.
+    let visible = |b: u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
+    let hidden: Vec<u32> = (0..256).filter(|b| !visible(*b)).collect();
+    let name = |b: u32| char::from_u32(hidden.iter().position(|h| *h == b).map_or(b, |i| 256 + i as u32)).unwrap();
+    let mut tokens = Strings::default();
+    (0..256).for_each(|b| tokens.push(name(b).to_string().as_bytes()));
+    ["<|end|>", "<|return|>"].iter().chain(more).for_each(|t| tokens.push(t.as_bytes()));
+    let kinds = [vec![1; 256], vec![3; 2], vec![1; more.len()]].concat();
+    let mut meta = Meta::default();
+    for (key, value) in [
+        ("model", Value::String("gpt2".into())),
+        ("pre", Value::String("gpt-2".into())),
+        ("tokens", Value::Array(Array::Strings(tokens))),
+        ("token_type", Value::Array(Array::Int(kinds))),
+        ("merges", Value::Array(Array::Strings(Strings::default()))),
+        ("eos_token_id", Value::Uint(ENDS[0].into())),
+    ] {
+        meta.insert(format!("tokenizer.ggml.{key}"), value);
+    }
+    Tokenizer::from_gguf(&meta).unwrap()
+}

@@ -1,0 +1,132 @@
+//! Answers of which every token is drawn among those that are let through, against another validator.
+
+use super::*;
+use crate::common::byte_vocabulary::ENDS;
+use crate::common::rng::Rng;
+
+/// Schemas like those that programs use.
+fn of_programs() -> Vec<Value> {
+    let string = json!({"type": "string"});
+    vec![
+        json!({"type": "object", "properties": {"location": string, "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]}},
+            "required": ["location"], "additionalProperties": false}),
+        json!({"type": "object", "properties": {"name": string, "age": {"type": "integer", "minimum": 0, "maximum": 150},
+            "email": {"anyOf": [{"type": "string", "pattern": "^[a-z0-9.]+@[a-z0-9]+\\.[a-z]{2,4}$"}, {"type": "null"}]},
+            "tags": {"type": "array", "items": string, "maxItems": 5}}, "required": ["name", "age", "email"]}),
+        json!({"type": "object", "properties": {"title": {"type": "string", "maxLength": 80}, "start": {"type": "string", "format": "date-time"},
+            "days": {"type": "array", "items": {"enum": ["mon", "tue", "wed"]}, "minItems": 1, "maxItems": 3}, "all_day": {"type": "boolean"}},
+            "required": ["title", "start", "days"], "additionalProperties": false}),
+        json!({"type": "object", "properties": {"type": {"const": "Point"}, "coordinates": {"type": "array",
+            "prefixItems": [{"type": "number", "minimum": -180, "maximum": 180}, {"type": "number", "minimum": -90, "maximum": 90}],
+            "items": false, "minItems": 2}}, "required": ["type", "coordinates"], "additionalProperties": false}),
+        json!({"type": "object", "properties": {"invoice": {"type": "string", "pattern": "^INV-\\d{6}$"}, "lines": {"type": "array", "minItems": 1,
+            "maxItems": 4, "items": {"type": "object", "properties": {"sku": {"type": "string", "pattern": "^[A-Z]{3}\\d{4}$"},
+            "quantity": {"type": "integer", "minimum": 1}, "price": {"type": "number", "minimum": 0, "multipleOf": 0.01}},
+            "required": ["sku", "quantity", "price"], "additionalProperties": false}}, "currency": {"enum": ["EUR", "USD", "JPY"]}},
+            "required": ["invoice", "lines", "currency"], "additionalProperties": false}),
+        json!({"$defs": {"step": {"type": "object", "properties": {"explanation": string, "output": string},
+            "required": ["explanation", "output"], "additionalProperties": false}}, "type": "object",
+            "properties": {"steps": {"type": "array", "items": {"$ref": "#/$defs/step"}, "maxItems": 3}, "final_answer": string},
+            "required": ["steps", "final_answer"], "additionalProperties": false}),
+        json!({"type": "object", "properties": {"sentiment": {"enum": ["positive", "negative", "neutral"]}, "score": {"type": "number",
+            "minimum": 0, "maximum": 1}, "reasons": {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 40}, "maxItems": 3}},
+            "required": ["sentiment", "score"], "additionalProperties": false}),
+        json!({"type": "object", "properties": {"dependencies": {"type": "object", "additionalProperties": {"type": "string",
+            "pattern": "^[~^]?\\d+\\.\\d+\\.\\d+$"}}, "name": {"type": "string", "pattern": "^[a-z][a-z0-9-]*$", "maxLength": 20},
+            "private": {"type": "boolean"}}, "required": ["name"]}),
+        json!({"anyOf": [{"type": "object", "properties": {"tool": {"const": "search"}, "query": string}, "required": ["tool", "query"],
+            "additionalProperties": false}, {"type": "object", "properties": {"tool": {"const": "answer"}, "text": string,
+            "confidence": {"type": "integer", "minimum": 0, "maximum": 100}}, "required": ["tool", "text"], "additionalProperties": false}]}),
+        json!({"$ref": "#/$defs/ui", "$defs": {"ui": {"type": "object", "properties": {"type": {"enum": ["div", "button"]}, "label": string,
+            "children": {"type": "array", "items": {"$ref": "#/$defs/ui"}, "maxItems": 2}}, "required": ["type", "label", "children"],
+            "additionalProperties": false}}}),
+    ]
+}
+
+fn one_of<T: Clone>(rng: &mut Rng, all: &[T]) -> T {
+    all[rng.below(all.len())].clone()
+}
+
+/// A schema that something meets.
+pub(super) fn schema(rng: &mut Rng, depth: usize) -> Value {
+    let kinds = if depth == 0 { 8 } else { 13 };
+    let (low, more) = (rng.below(200) as i64 - 100, rng.below(300) as i64 + 12);
+    match rng.below(kinds) {
+        0 => one_of(rng, &[json!({"type": "null"}), json!({"type": "boolean"}), json!({"const": {"a": [1, "b"]}})]),
+        1 => json!({"type": "integer", "minimum": low, "maximum": low + more}),
+        2 => json!({"type": "integer", "multipleOf": rng.below(9) + 2, "minimum": low, "exclusiveMaximum": low + more}),
+        3 => json!({"type": "number", "minimum": low as f64 / 8.0, "maximum": (low + more) as f64 / 8.0}),
+        4 => {
+            let n = rng.below(6);
+            json!({"type": "string", "minLength": n, "maxLength": n + rng.below(20)})
+        }
+        5 => {
+            let patterns = [
+                "^[a-z]+$",
+                r"\S",
+                r"^\d{3}-\d{4}$",
+                "^[A-Z][a-z]{2,8}$",
+                "foo|bar",
+                "^(a|b)*c$",
+                "[0-9]{2}$",
+                "^[^\"\\\\]{1,5}$",
+            ];
+            json!({"type": "string", "pattern": one_of(rng, &patterns)})
+        }
+        6 => json!({"type": "string", "format": one_of(rng, &["uuid", "ipv4", "date", "time"])}),
+        7 => json!({"enum": [rng.below(9), "a b", "é\"\\", null, [true], {"k": -1.5}]}),
+        8 | 9 => {
+            let n = rng.below(3);
+            json!({"type": "array", "items": schema(rng, depth - 1), "minItems": n, "maxItems": n + rng.below(3)})
+        }
+        10 => json!({"anyOf": [schema(rng, depth - 1), schema(rng, depth - 1)]}),
+        _ => {
+            let names = ["id", "name", "value", "über", "a\"b", "list", "x-y"];
+            let n = 1 + rng.below(names.len());
+            let properties: serde_json::Map<_, _> =
+                names[..n].iter().map(|name| ((*name).to_owned(), schema(rng, depth - 1))).collect();
+            let required: Vec<_> = names[..n].iter().filter(|_| rng.below(2) == 0).collect();
+            let rest = one_of(rng, &[json!(false), json!(true), json!({"type": "integer"})]);
+            json!({"type": "object", "properties": properties, "required": required, "additionalProperties": rest})
+        }
+    }
+}
+
+/// The schemas of the tests.
+pub(super) fn schemas() -> Vec<Value> {
+    let mut rng = Rng::named("schemas");
+    let drawn = (0..190).map(|_| schema(&mut rng, 3));
+    of_programs().into_iter().chain(drawn).collect()
+}
+
+/// An answer whose bytes are drawn. A long one takes the next way out.
+fn draw(rng: &mut Rng, m: &mut Matcher) -> String {
+    let mut bytes = Vec::new();
+    while !m.is_over() {
+        assert!(bytes.len() < 20_000, "an answer goes on and on: {}", String::from_utf8_lossy(&bytes));
+        let mask = m.mask().unwrap();
+        let is_allowed = |id: &u32| mask[*id as usize / 32] >> (id % 32) & 1 == 1;
+        let allowed: Vec<u32> = (0..258).filter(is_allowed).collect();
+        let out =
+            [ENDS[0], b'}'.into(), b']'.into(), b'"'.into()].into_iter().find(|id| bytes.len() > 300 && is_allowed(id));
+        let id = out.unwrap_or_else(|| one_of(rng, &allowed));
+        m.accept(id).unwrap();
+        bytes.extend(u8::try_from(id));
+    }
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn a_thousand_drawn_answers_are_what_their_schemas_allow() {
+    let (mut b, mut rng) = (Bytes::new(), Rng::named("answers"));
+    for schema in schemas() {
+        let m = b.schema(&schema).unwrap_or_else(|e| panic!("{schema}: {e}"));
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+        for _ in 0..5 {
+            let text = draw(&mut rng, &mut m.clone());
+            let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{schema}: {e}: {text}"));
+            let found: Vec<_> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
+            assert!(found.is_empty(), "{schema}: {text}: {found:?}");
+        }
+    }
+}
