@@ -3,7 +3,7 @@
 use minijinja::value::ValueKind;
 
 use super::reply::repaired;
-use super::template::{ChatTemplate, MessageShape, TemplateValue, parse_json};
+use super::template::{ChatTemplate, MessageShape, RenderOptions, TemplateValue, parse_json};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The fields of a message, in their order.
@@ -21,7 +21,7 @@ type Call = (String, String);
 ///
 /// Other fields stay. What has another shape is an error with its path, such as `messages[2].content`.
 pub fn chat_messages(template: &ChatTemplate, messages: &TemplateValue) -> Result<TemplateValue> {
-    let shape = template.message_shape();
+    let shape = template.shape(|| probe(template));
     let mut out: Vec<Fields> = Vec::new();
     let mut calls: Vec<Call> = Vec::new();
     // Results since the last other message, with the place of their call.
@@ -61,6 +61,27 @@ pub fn chat_messages(template: &ChatTemplate, messages: &TemplateValue) -> Resul
     }
     out.extend(ordered(&mut results));
     Ok(out.into_iter().map(Fields::value).collect())
+}
+
+/// What fails to render tells nothing: then the messages are as most templates have them.
+fn probe(template: &ChatTemplate) -> MessageShape {
+    let shows = |json: &str, seen: &str| {
+        let messages = parse_json(json).unwrap_or(TemplateValue::UNDEFINED);
+        let text = template.render(&messages, &RenderOptions::default());
+        text.is_ok_and(|text| text.contains(seen) && !text.contains("'argument'"))
+    };
+    let content = |content: &str| shows(&format!(r#"[{{"role": "user", "content": {content}}}]"#), "a test");
+    let arguments = |arguments: &str| {
+        let function = format!(r#"{{"name": "tool", "arguments": {arguments}}}"#);
+        let call = format!(r#"{{"id": "call00000", "type": "function", "function": {function}}}"#);
+        let user = r#"{"role": "user", "content": "a test"}"#;
+        let message = format!(r#"{{"role": "assistant", "content": "", "tool_calls": [{call}]}}"#);
+        shows(&format!("[{user}, {message}]"), "a value")
+    };
+    MessageShape {
+        wants_parts: !content(r#""a test""#) && content(r#"[{"type": "text", "text": "a test"}]"#),
+        wants_argument_text: !arguments(r#"{"argument": "a value"}"#) && arguments(r#""{\"argument\": \"a value\"}""#),
+    }
 }
 
 /// Results by the order of their calls. Those of no known call stay behind them.

@@ -1,5 +1,7 @@
 //! Which markers a model uses, found from its template and its vocabulary.
 
+use std::collections::BTreeSet;
+
 use super::head::{OPENERS, Opener};
 use crate::text::template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
@@ -15,8 +17,18 @@ const BLOCKS: [Block; 5] = [
     ("<|START_THINKING|>", "<|END_THINKING|>", "<|START_THINKING|>"),
 ];
 
+/// Where an answer starts.
+pub(super) struct Start {
+    /// Inside of a block of reasoning.
+    pub(super) is_inside: bool,
+    /// After one that the prompt has closed.
+    pub(super) is_closed: bool,
+    /// Nothing of the answer is in the prompt, as far as its markers tell.
+    pub(super) is_fresh: bool,
+}
+
 /// Tokens inside of calls that a reader needs, where the vocabulary has them.
-const INSIDE: [&str; 7] = ["<|\"|>", "<escape>", "[ARGS]", "[CALL_ID]", "<｜tool▁sep｜>", "<think>", "</think>"];
+const INSIDE: [&str; 5] = ["<|\"|>", "<escape>", "[ARGS]", "[CALL_ID]", "<｜tool▁sep｜>"];
 
 /// The markers of a model: of its reasoning, and of its calls of tools.
 #[derive(Clone, Debug, Default)]
@@ -53,16 +65,13 @@ impl ReplyFormat {
         format
     }
 
-    /// The names of tokens that must come as text for an answer to be read, though some vocabularies hide them.
+    /// The names of tokens that must come as text for an answer to be read, though a vocabulary may hide them.
     pub fn markers(&self) -> Vec<String> {
         let blocks = BLOCKS.into_iter().filter(|&(start, end, _)| Some((start, end)) == self.reasoning);
-        let blocks = blocks.flat_map(|(_, end, token)| [token, end]);
-        let calls = self.openers.iter().flat_map(|opener| [opener.open, opener.close]);
-        let mut all: Vec<String> = blocks.chain(calls).chain(INSIDE).map(str::to_owned).collect();
-        all.retain(|name| !name.is_empty());
-        all.sort();
-        all.dedup();
-        all
+        let openers = self.openers.iter().flat_map(|opener| [opener.open, opener.close]).chain(INSIDE);
+        let all = blocks.flat_map(|(_, end, token)| [token, end]).chain(openers);
+        let all: BTreeSet<&str> = all.filter(|name| !name.is_empty()).collect();
+        all.into_iter().map(str::to_owned).collect()
     }
 
     /// Whether the model reasons before it answers, as far as its template and vocabulary tell.
@@ -70,16 +79,17 @@ impl ReplyFormat {
         self.reasoning.is_some()
     }
 
-    /// Whether an answer to a prompt with this end starts inside of a block of reasoning, and whether the prompt has
-    /// closed one for it.
-    pub(super) fn start(&self, prompt_end: &str) -> (bool, bool) {
-        let Some((open, close)) = self.reasoning else { return (false, false) };
+    /// Where an answer starts that goes on after this.
+    pub(super) fn start(&self, prompt_end: &str) -> Start {
         let turn = self.turns.iter().filter_map(|name| Some(prompt_end.rfind(name.as_str())? + name.len())).max();
         let own = &prompt_end[turn.unwrap_or(0)..];
-        match (own.rfind(open), own.rfind(close)) {
-            (Some(open), Some(close)) => (open > close, close > open),
-            (Some(_), None) => (true, false),
-            (None, close) => (false, close.is_some()),
+        let after = |marker: &str| Some(own.rfind(marker)? + marker.len());
+        let (open, close) = self.reasoning.map_or((None, None), |(open, close)| (after(open), after(close)));
+        let marker = open.max(close);
+        Start {
+            is_inside: open > close,
+            is_closed: close > open,
+            is_fresh: marker.is_none_or(|at| own[at..].trim().is_empty()),
         }
     }
 }

@@ -1,13 +1,25 @@
 //! Where calls start, and what stands around their arguments.
 
 use super::cursor::{Cursor, Scan, Stop};
-use super::quote::{Quote, string};
+use super::quote::string;
 use super::tools::{ToolSpec, Tools};
 use super::value::{Value, whole};
 use super::xml::Parameters;
 
 /// The name of a tool, or of a field of a call.
 const MAX_NAME: usize = 256;
+
+/// How long a text may be of which it is not known yet whether it is a call.
+const MAX_HEAD: usize = 1 << 18;
+
+/// A cursor over as much of a text as may be a head, and whether that is all that it can get.
+pub(super) fn window(text: &str, last: bool) -> (Cursor<'_>, bool) {
+    let mut end = text.len().min(MAX_HEAD);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    (Cursor::new(&text[..end], last && end == text.len()), text.len() >= MAX_HEAD)
+}
 
 /// What a text can start with that is a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,6 +216,14 @@ fn skip(c: &mut Cursor) -> Scan<String> {
     Ok(out)
 }
 
+/// Reads a field of an object that says nothing here.
+fn field(c: &mut Cursor) -> Scan<()> {
+    string(c, MAX_NAME)?;
+    c.spaces();
+    c.need(":")?;
+    skip(c).map(|_| ())
+}
+
 /// `<function=NAME>`, and parameters in tags or JSON.
 fn function(c: &mut Cursor, tools: &Tools, opener: Opener) -> Scan<Head> {
     c.need("<function=")?;
@@ -289,19 +309,19 @@ impl Around {
             let Some(len) = self.closer(c)? else { break };
             c.skip(len);
         }
-        let mut at = *c;
+        let (mut at, is_all) = window(c.rest(), c.is_last());
         // Calls without a marker stand one after another with a sign between them.
         if matches!(at.char()?, ',' | ';') {
             at.skip(1);
         }
         match head(&mut at, tools, self.opener) {
             Ok(mut head) => {
-                *c = at;
+                c.skip(at.at());
                 head.in_list |= self.in_list;
                 head.objects += self.objects;
                 Ok(Tail::Next(head))
             }
-            Err(Stop::More) if !c.is_last() => Err(Stop::More),
+            Err(Stop::More) if !is_all && !c.is_last() => Err(Stop::More),
             Err(_) => Ok(Tail::End { closed: false }),
         }
     }
@@ -331,15 +351,12 @@ impl Around {
             ',' | ';' if tagged || self.objects > 0 => Ok(Some(1)),
             // A field after the arguments.
             '"' if self.objects > 0 => {
-                let mut at = *c;
-                let Some(quote) = Quote::open(&mut at)? else { return Ok(None) };
-                quote.read(&mut at, &mut String::new(), |_| Ok(true))?;
-                at.spaces();
-                if !at.eat(":")? {
-                    return Ok(None);
+                let (mut at, is_all) = window(c.rest(), c.is_last());
+                match field(&mut at) {
+                    Ok(()) => Ok(Some(at.at())),
+                    Err(Stop::More) if !is_all => Err(Stop::More),
+                    Err(_) => Ok(None),
                 }
-                skip(&mut at)?;
-                Ok(Some(at.at() - c.at()))
             }
             _ => Ok(None),
         }

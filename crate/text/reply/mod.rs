@@ -45,14 +45,12 @@ mod xml;
 
 use cursor::{Cursor, Scan, Stop};
 pub use format::ReplyFormat;
-use head::{Around, BARE, Body, FENCE, Head, Opener, Tail, head};
+use format::Start;
+use head::{Around, BARE, Body, FENCE, Head, Opener, Tail, head, window};
 use parts::Parts;
 pub use parts::ReplyPart;
 pub use tools::ToolSpec;
 use tools::Tools;
-
-/// How long a text may be of which it is not known yet whether it is a call.
-const MAX_HEAD: usize = 1 << 18;
 
 /// The JSON that a text was meant to be, with what breaks off in it completed.
 pub(super) fn repaired(text: &str) -> Option<String> {
@@ -104,14 +102,14 @@ impl ReplyParser {
     /// `prompt_end`: the last part of the prompt's text, with its markers, from anywhere before the answer's turn. It says
     /// whether the answer starts inside of a block of reasoning. Without tools nothing is a call.
     pub fn new(format: &ReplyFormat, tools: &[ToolSpec], prompt_end: &str) -> Self {
-        let (is_inside, is_closed) = format.start(prompt_end);
+        let Start { is_inside, is_closed, is_fresh } = format.start(prompt_end);
         Self {
             reasoning: format.reasoning,
             openers: if tools.is_empty() { Vec::new() } else { format.openers.clone() },
             tools: Tools(tools.to_vec()),
             text: String::new(),
             state: State::Text,
-            parts: Parts::new(is_inside || is_closed),
+            parts: Parts::new((is_inside || is_closed) && is_fresh, is_fresh),
             is_inside,
             is_over: is_closed || !format.is_written,
             calls: 0,
@@ -231,13 +229,8 @@ impl ReplyParser {
     }
 
     fn head(&mut self, text: &str, last: bool, opener: Opener) -> (usize, bool) {
-        let mut end = text.len().min(MAX_HEAD);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
         let skip = if opener.is_part { 0 } else { opener.open.len() };
-        let is_cut = end < text.len() || end >= MAX_HEAD;
-        let mut c = Cursor::new(&text[skip..end], last);
+        let (mut c, is_all) = window(&text[skip..], last);
         // Reasoning is about calls more often than it makes one.
         let strict = Opener { is_strict: opener.is_strict || self.is_inside, ..opener };
         match head(&mut c, &self.tools, strict) {
@@ -245,14 +238,17 @@ impl ReplyParser {
                 self.call(head, opener);
                 (skip + c.at(), true)
             }
-            Err(Stop::More) if !last && !is_cut => {
+            Err(Stop::More) if !last && !is_all => {
                 self.state = State::Head(opener);
                 // Small enough to be looked at for each token, large enough to be linear.
                 self.wanted = if text.len() > 1024 { text.len() + text.len() / 4 } else { 0 };
                 (0, false)
             }
             stopped => {
-                let taken = if stopped.is_err_and(|stop| stop == Stop::More) { end } else { skip + c.at() };
+                if stopped.is_err_and(|stop| stop == Stop::More) {
+                    c.skip(c.rest().len());
+                }
+                let taken = skip + c.at();
                 let first = text.chars().next().map_or(0, char::len_utf8);
                 let taken = taken.max(first);
                 self.parts.text(self.is_inside, &text[..taken]);

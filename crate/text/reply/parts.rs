@@ -43,9 +43,10 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(skips: bool) -> Self {
+    /// `skips`: a marker is before the answer. `is_fresh`: no text of the answer is.
+    pub(super) fn new(skips: bool, is_fresh: bool) -> Self {
         let (parts, spaces) = (Vec::new(), String::new());
-        Self { parts, spaces, skips, is_blank: true, is_new_line: true, is_empty: true }
+        Self { parts, spaces, skips, is_blank: is_fresh, is_new_line: is_fresh, is_empty: true }
     }
 
     pub(super) fn text(&mut self, is_reasoning: bool, text: &str) {

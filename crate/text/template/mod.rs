@@ -14,14 +14,13 @@ mod limits;
 mod methods;
 mod ops;
 mod parse;
-mod probe;
 mod python;
 mod rewrite;
 mod shadowed;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use minijinja::machinery::{CodeGenerator, Instructions};
 use minijinja::syntax::SyntaxConfig;
@@ -30,7 +29,6 @@ use minijinja::{AutoEscape, Environment};
 pub use clock::DateTime;
 pub use minijinja::Value as TemplateValue;
 pub use parse::parse_json;
-pub(super) use probe::MessageShape;
 
 use super::shadow::{Shadows, is_private};
 use crate::bail;
@@ -59,11 +57,20 @@ pub struct RenderOptions {
     pub now: Option<DateTime>,
 }
 
+/// The shape of messages that a template reads, which only trying tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MessageShape {
+    /// Content is a list of parts, and a string is not shown.
+    pub wants_parts: bool,
+    /// The arguments of calls are JSON text, and an object fails or is shown as Python.
+    pub wants_argument_text: bool,
+}
+
 /// A chat template that was checked for its syntax.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     source: String,
-    shape: probe::Shape,
+    shape: OnceLock<MessageShape>,
 }
 
 impl ChatTemplate {
@@ -105,12 +112,17 @@ impl ChatTemplate {
         source::check_depth(source, syntax())?;
         let source = source::adapt(source, syntax());
         compile(&source).map_err(|e| fault(&e))?;
-        Ok(ChatTemplate { source, shape: probe::Shape::new() })
+        Ok(ChatTemplate { source, shape: OnceLock::new() })
     }
 
     /// Renders `messages`, a list of maps with `role` and `content`.
     pub fn render(&self, messages: &TemplateValue, options: &RenderOptions) -> Result<String> {
         self.render_shadowed(messages, options, &Shadows::default())
+    }
+
+    /// The shape of its messages, which is found once.
+    pub(super) fn shape(&self, find: impl FnOnce() -> MessageShape) -> MessageShape {
+        *self.shape.get_or_init(find)
     }
 
     /// Its text, as it is run.

@@ -72,8 +72,11 @@ fn prompts_of_published_templates_say_where_an_answer_starts() {
         ("qwen3-0.6b", "thinking off", false),
         ("qwen3.5-4b", "thinking on", true),
         ("qwen3.5-4b", "thinking off", false),
-        ("qwq-32b", "user", true),
-        ("qwq-32b", "think in content", true),
+        ("qwq-32b", "user", false),
+        ("qwq-32b", "thinking on", true),
+        ("qwq-32b", "think in content", false),
+        ("deepseek-r1-distill-qwen-32b", "user", false),
+        ("deepseek-r1-distill-qwen-32b", "thinking on", true),
         ("qwen3-0.6b", "think in last content", false),
     ] {
         let template = &data["templates"][name];

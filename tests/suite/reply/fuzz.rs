@@ -128,6 +128,28 @@ fn a_million_random_texts_are_read() {
     fuzz(2, 1_000_000);
 }
 
+/// What is not decided after 256 KiB is text, however it comes.
+#[test]
+fn what_may_be_a_call_is_held_up_to_a_limit() {
+    let f = tools(&[("f", json!({}))]);
+    let long = "é".repeat(200_000);
+    for text in [
+        format!("<tool_call>{{\"arguments\": \"{long}\", \"name\": \"f\"}}</tool_call>"),
+        format!(
+            "<tool_call>{{\"name\": \"f\", \"arguments\": {{}}}} {{\"arguments\": \"{long}\", \"name\": \"f\"}}</tool_call>"
+        ),
+        format!("<tool_call>{{\"name\": \"f\", \"arguments\": {{}}, \"id\": \"{long}\"}}</tool_call>"),
+    ] {
+        let whole = parts(&format(HERMES), &f, "", &text, &[usize::MAX]);
+        for lengths in [[1000], [77_777], [200_011], [262_140]] {
+            assert_eq!(parts(&format(HERMES), &f, "", &text, &lengths), whole, "{lengths:?}");
+        }
+        let mut reply = Reply::default();
+        join(&whole, &mut reply);
+        assert!(reply.content.len() > 400_000, "{} bytes", reply.content.len());
+    }
+}
+
 /// The bytes that a parser holds and gives do not grow with what it has done with, and a long answer takes as long as
 /// its pieces.
 #[test]

@@ -30,7 +30,7 @@ fn row_23_a_prompt_that_ends_in_an_open_block_starts_inside_of_it() {
     // Some open it a second time.
     assert_eq!(think(OPEN, "<think>\nHm.</think>Hello"), both("Hm.", "Hello"));
     // A continued answer that was thinking.
-    assert_eq!(think(&format!("{OPEN}So I"), " was.</think>Hi"), both("was.", "Hi"));
+    assert_eq!(think(&format!("{OPEN}So I"), " was.</think>Hi"), both(" was.", "Hi"));
 }
 
 #[test]
@@ -39,6 +39,12 @@ fn row_24_after_a_closed_block_in_the_prompt_all_is_content() {
     assert_eq!(think(CLOSED, "\n\nHello"), both("", "Hello"));
     let gemma = read(&format(GEMMA4), &[], "<|turn>model\n<|channel>thought\n<channel|>", "Hello <b>");
     assert_eq!((gemma.reasoning.as_str(), gemma.content.as_str()), ("", "Hello <b>"));
+}
+
+#[test]
+fn a_continued_answer_keeps_its_first_space() {
+    assert_eq!(think(&format!("{CLOSED}Hello"), " world"), both("", " world"));
+    assert_eq!(think(&format!("{START}Hello"), " world"), both("", " world"));
 }
 
 #[test]
