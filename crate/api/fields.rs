@@ -8,6 +8,9 @@ use super::error::ApiError;
 
 pub(super) type Result<T> = std::result::Result<T, ApiError>;
 
+/// More items than a list of anything but token ids has: each gets a path.
+const MOST_ITEMS: usize = 1 << 16;
+
 /// Longer values are cut in messages.
 const SHOWN: usize = 60;
 
@@ -84,6 +87,9 @@ impl<'a> At<'a> {
 
     pub(super) fn list(&self, what: &str) -> Result<Vec<At<'a>>> {
         let Value::Array(list) = self.value else { return Err(self.must(&format!("a list of {what}"))) };
+        if list.len() > MOST_ITEMS {
+            return Err(self.refuse(format_args!("must have at most {MOST_ITEMS} {what}, has {}", list.len())));
+        }
         let at = |(i, value)| At { value, path: format!("{}[{i}]", self.path) };
         Ok(list.iter().enumerate().map(at).collect())
     }

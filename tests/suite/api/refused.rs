@@ -18,6 +18,7 @@ fn a_wrong_value_is_named_with_its_path() {
     for (more, param) in [
         (json!({ "messages": null }), "messages"),
         (json!({ "messages": [] }), "messages"),
+        (json!({ "messages": vec![0; 65_537] }), "messages"),
         (json!({ "messages": "Hello" }), "messages"),
         (json!({ "messages": [3] }), "messages[0]"),
         (json!({ "messages": [{ "content": "a" }] }), "messages[0].role"),
