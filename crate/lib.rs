@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! hosts      web/bindings (a page)      native-metal (the command)      tests
+//! api        OpenAI's HTTP API, without HTTP
 //! engine     choose . load . model . steps . sampler . generate . batch . session
 //! grammar                               what an answer may be
 //! arch | backend | text                 what a model is | how a plan runs | strings <-> ids
@@ -70,6 +71,8 @@ pub mod text;
 pub mod grammar;
 
 pub mod engine;
+
+pub mod api;
 
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};

@@ -15,6 +15,8 @@ mod grammar;
 mod real;
 #[path = "cli/sequences.rs"]
 mod sequences;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "common/skipped.rs"]
 mod skipped;
 #[path = "cli/store.rs"]

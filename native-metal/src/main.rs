@@ -18,7 +18,7 @@ use pagelm::Error;
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
-use commands::{bench, check, embed, golden, inspect, models, ppl, run, shaders, synth};
+use commands::{bench, check, embed, golden, inspect, models, ppl, run, serve, shaders, synth};
 
 /// Runs language models from GGUF files and Hugging Face checkpoints.
 #[derive(Parser)]
@@ -35,6 +35,8 @@ struct Cli {
 enum Command {
     /// Continue a prompt.
     Run(run::Args),
+    /// Answer requests of OpenAI's API over HTTP.
+    Serve(serve::Args),
     /// Turn texts into vectors.
     Embed(embed::Args),
     /// Show what is in a file, and whether it can run here.
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::run(&args, cli.json),
+        Command::Serve(args) => serve::run(&args),
         Command::Embed(args) => embed::run(&args, cli.json),
         Command::Inspect(args) => inspect::run(&args, cli.json),
         Command::Golden(args) => golden::run(&args, cli.json),

@@ -1,3 +1,4 @@
+mod api;
 mod arch;
 mod check;
 mod choose;

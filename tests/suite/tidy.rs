@@ -54,6 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("text", &["error", "gguf"]),
     ("grammar", &["error", "text"]),
     ("engine", &["error", "dtype", "gguf", "quant", "graph", "arch", "backend", "text", "grammar"]),
+    ("api", &["error", "backend", "gguf", "text", "grammar", "engine"]),
 ];
 
 #[test]

@@ -131,7 +131,7 @@ impl ChatTemplate {
     }
 
     /// Whether a name occurs in the template, be it only in a text.
-    pub(super) fn mentions(&self, name: &str) -> bool {
+    pub fn mentions(&self, name: &str) -> bool {
         let part = |c: char| c.is_alphanumeric() || c == '_';
         !name.is_empty() && self.source.split(|c| !part(c)).any(|word| word == name)
     }

@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod models;
 pub mod ppl;
 pub mod run;
+pub mod serve;
 pub mod shaders;
 pub mod synth;
 

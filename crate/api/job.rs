@@ -1,0 +1,59 @@
+//! What a request asks a host to do.
+
+use std::sync::Arc;
+
+use super::answer::Answer;
+use super::embeddings::Embed;
+use crate::engine::GenerateParams;
+
+/// A request that can be served.
+pub struct Accepted {
+    /// What is to be done.
+    pub job: Job,
+    /// Paths of parameters that are not known, and were left out.
+    pub warnings: Vec<String>,
+}
+
+/// What is to be done for a request.
+pub enum Job {
+    /// Nothing: this is the body.
+    Body(String),
+    /// Texts to embed.
+    Embed(Embed),
+    /// Prompts to continue.
+    Generate(Box<Generate>),
+}
+
+/// Generations, side by side.
+pub struct Generate {
+    /// In the order of their indexes.
+    pub prompts: Vec<Prompt>,
+    /// Whether the answer is sent as it comes.
+    pub stream: bool,
+    /// Takes what the engine says of them.
+    pub answer: Answer,
+}
+
+/// What one generation starts with.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// Its tokens.
+    pub ids: Arc<[u32]>,
+    /// How it goes on.
+    pub params: GenerateParams,
+}
+
+impl Prompt {
+    /// `n` generations after each prompt; of one prompt the `i`-th has the seed of the request and `i`.
+    pub(super) fn times(prompts: Vec<Vec<u32>>, n: usize, params: &GenerateParams) -> Vec<Self> {
+        let of = |ids: Vec<u32>| {
+            let ids: Arc<[u32]> = ids.into();
+            (0..n).map(move |i| {
+                let mut params = params.clone();
+                params.sampler.seed = params.sampler.seed.wrapping_add(i as u64);
+                Self { ids: ids.clone(), params }
+            })
+        };
+        prompts.into_iter().flat_map(of).collect()
+    }
+}

@@ -1,0 +1,388 @@
+//! `pagelm serve` as its clients meet it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Folder, golden};
+
+const CHAT: &str = "/v1/chat/completions";
+const COMPLETIONS: &str = "/v1/completions";
+
+/// A server that ends with the test.
+struct Server {
+    child: Child,
+    address: String,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Server {
+    fn start(model: &str, flags: &[&str]) -> Self {
+        let common = ["serve", "--model", model, "--backend", "cpu", "--threads", "1", "--port", "0"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pagelm"));
+        command.args(common).args(flags).env_remove("PAGELM_API_KEY").env_remove("RUST_LOG");
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the command starts");
+        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut all = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the server ended: {all}");
+            all += &line;
+            if let Some((_, address)) = line.trim().split_once("listening at http://") {
+                return Self { child, address: address.to_string(), log };
+            }
+        }
+    }
+
+    /// The next line of the log that holds a text.
+    fn logged(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.log.read_line(&mut line).unwrap() > 0, "the server ended before it logged `{text}`");
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The status and the body of an answer.
+    fn get(&self, path: &str) -> (u16, Value) {
+        read(agent().get(self.url(path)).call().unwrap())
+    }
+
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        read(agent().post(self.url(path)).header("content-type", "application/json").send(body.to_string()).unwrap())
+    }
+
+    /// Starts a stream.
+    fn stream(&self, path: &str, body: &Value) -> ureq::Body {
+        let response = agent().post(self.url(path)).send(body.to_string()).unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        response.into_body()
+    }
+
+    /// What is written as it is, and what comes back until the connection closes.
+    fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
+    }
+
+    fn steps(&self) -> u64 {
+        self.get("/health").1["steps"].as_u64().unwrap()
+    }
+
+    /// Waits until nothing runs any more.
+    fn rests(&self) {
+        let start = Instant::now();
+        while self.get("/health").1["answers"] != 0 {
+            assert!(start.elapsed() < Duration::from_secs(30), "answers still run");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+}
+
+fn read(response: ureq::http::Response<ureq::Body>) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let text = response.into_body().read_to_string().unwrap();
+    (status, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e} in {text}")))
+}
+
+/// The data of the events of a stream, checked for its framing, without `[DONE]`.
+fn events(text: &str) -> Vec<Value> {
+    let frames: Vec<&str> = text.split("\n\n").collect();
+    let (end, frames) = frames.split_last().unwrap();
+    let (done, frames) = frames.split_last().unwrap();
+    assert_eq!((*end, *done), ("", "data: [DONE]"));
+    let data = |frame: &&str| serde_json::from_str(frame.strip_prefix("data: ").expect("a line of data")).unwrap();
+    frames.iter().map(data).collect()
+}
+
+fn text(events: &[Value]) -> String {
+    events.iter().filter_map(|e| e["choices"][0]["text"].as_str()).collect()
+}
+
+fn prompt(text: &str, max_tokens: u32) -> Value {
+    json!({ "prompt": text, "max_tokens": max_tokens, "ignore_eos": true, "temperature": 0 })
+}
+
+/// A copy of a fixture with a chat template.
+fn with_template(name: &str, template: &str) -> (Folder, String) {
+    let mut file = std::fs::read(golden(name)).unwrap();
+    let key = b"tokenizer.chat_template";
+    // Bytes in front of the tensors stay a multiple of 32.
+    let mut template = template.to_string();
+    while !(8 + key.len() + 4 + 8 + template.len()).is_multiple_of(32) {
+        template.push(' ');
+    }
+    let text = (template.len() as u64).to_le_bytes();
+    let entry =
+        [&(key.len() as u64).to_le_bytes()[..], key, &8u32.to_le_bytes(), &text[..], template.as_bytes()].concat();
+    file[16] += 1;
+    file.splice(24..24, entry);
+    let folder = Folder::new(&format!("serve-{}", name.trim_end_matches(".gguf")));
+    folder.write(name, file);
+    let path = format!("{}/{name}", folder.path());
+    (folder, path)
+}
+
+#[test]
+fn streams_run_side_by_side_and_say_what_they_say_alone() {
+    let server = Server::start(&golden("qwen2.gguf"), &["--sequences", "4", "--ctx", "256", "--cache-tokens", "2048"]);
+    let prompts = ["One", "Two and", "Three or more", "Four"];
+    let before = server.steps();
+    let alone: Vec<String> = prompts
+        .iter()
+        .map(|p| {
+            let (status, body) = server.post(COMPLETIONS, &prompt(p, 120));
+            assert_eq!((status, &body["usage"]["completion_tokens"]), (200, &120.into()));
+            body["choices"][0]["text"].as_str().unwrap().to_string()
+        })
+        .collect();
+    let one_by_one = server.steps() - before;
+    let before = server.steps();
+    let at_once: Vec<String> = std::thread::scope(|scope| {
+        let run = |p: &&str| {
+            let body = json!({ "stream": true, "stream_options": { "include_usage": true } });
+            let mut request = prompt(p, 120);
+            request.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+            let events = events(&server.stream(COMPLETIONS, &request).read_to_string().unwrap());
+            assert_eq!(events.last().unwrap()["usage"]["completion_tokens"], 120);
+            text(&events)
+        };
+        let threads: Vec<_> = prompts.iter().map(|p| scope.spawn(move || run(p))).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(at_once, alone);
+    let together = server.steps() - before;
+    assert!(one_by_one >= 4 * 119, "{one_by_one} steps");
+    // They do not start in the same moment.
+    assert!(together < one_by_one * 3 / 4, "{together} steps at once, {one_by_one} one by one");
+}
+
+#[test]
+fn an_answer_of_a_client_that_leaves_is_ended_and_the_others_go_on() {
+    // Answers that cannot end before the client looks.
+    let server = Server::start(&golden("qwen2.gguf"), &["--ctx", "200000", "--sequences", "2", "--memory", "4000"]);
+    let mut long = prompt("One", 190_000);
+    long["stream"] = true.into();
+    let mut leaves = server.stream(COMPLETIONS, &long);
+    let mut some = [0; 64];
+    leaves.as_reader().read_exact(&mut some).unwrap();
+    assert!(some.starts_with(b"data: {"));
+    assert_eq!(server.get("/health").1["answers"], 1);
+    // One beside it is served.
+    assert_eq!(server.post(COMPLETIONS, &prompt("Two", 20)).0, 200);
+    assert_eq!(server.get("/health").1["answers"], 1);
+    drop(leaves);
+    server.rests();
+    // So is one that waits for a whole answer.
+    let request = long.as_object_mut().unwrap();
+    request.remove("stream");
+    let body = long.to_string();
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    let head = format!("POST {COMPLETIONS} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all((head + &body).as_bytes()).unwrap();
+    while server.get("/health").1["answers"] != 1 {}
+    drop(stream);
+    server.rests();
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_nobody() {
+    let server = Server::start(&golden("qwen2.gguf"), &["--ctx", "200000", "--sequences", "2", "--memory", "4000"]);
+    let mut long = prompt("One", 190_000);
+    // Long events fill the buffers of the system sooner.
+    long["logprobs"] = 20.into();
+    long["stream"] = true.into();
+    let stalls = server.stream(COMPLETIONS, &long);
+    // It stops on its own, because nobody takes its events.
+    let start = Instant::now();
+    loop {
+        let before = server.steps();
+        std::thread::sleep(Duration::from_millis(300));
+        if server.steps() == before && before > 0 {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(120), "the server goes on for a client that does not read");
+    }
+    assert_eq!(server.get("/health").1["answers"], 1);
+    let (status, body) = server.post(COMPLETIONS, &prompt("Two", 30));
+    assert_eq!((status, &body["usage"]["completion_tokens"]), (200, &30.into()));
+    drop(stalls);
+    server.rests();
+}
+
+#[test]
+fn chats_responses_and_models_are_served_under_the_name_of_the_file() {
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}";
+    let (_folder, model) = with_template("qwen2.gguf", template);
+    let mut server = Server::start(&model, &[]);
+    let (status, models) = server.get("/v1/models");
+    assert_eq!((status, &models["data"][0]["id"]), (200, &"qwen2".into()));
+    assert_eq!(server.get("/v1/models/qwen2").1, models["data"][0]);
+    assert_eq!(server.get("/v1/models/%71wen2").0, 200);
+    let chat =
+        json!({ "model": "qwen2", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 4, "mood": 1 });
+    let response = agent().post(server.url(CHAT)).send(chat.to_string()).unwrap();
+    assert_eq!(response.headers()["x-unknown-parameters"], "mood");
+    let (status, body) = read(response);
+    assert_eq!((status, &body["object"]), (200, &"chat.completion".into()));
+    assert!(server.logged(CHAT).contains("mood"));
+    let (_, other) = server.post(CHAT, &chat);
+    assert_ne!(other["id"], body["id"]);
+    let (status, response) = server.post("/v1/responses", &json!({ "input": "Hi", "max_output_tokens": 4 }));
+    assert_eq!((status, &response["object"]), (200, &"response".into()));
+    let body = json!({ "input": "Hi", "max_output_tokens": 4, "stream": true });
+    let events = server.stream("/v1/responses", &body).read_to_string().unwrap();
+    assert!(events.starts_with("event: response.created\ndata: {") && events.ends_with("}\n\n"), "{events}");
+    let line = server.logged("/v1/responses");
+    assert!(line.contains("POST") && line.contains("200"), "{line}");
+}
+
+#[test]
+fn what_is_wrong_has_a_status_and_the_shape_of_openai() {
+    let server = Server::start(&golden("qwen2.gguf"), &["--name", "tiny", "--ctx", "64"]);
+    let wrong = |(status, body): (u16, Value), want: u16| {
+        assert_eq!(status, want, "{body}");
+        let error = body["error"].as_object().unwrap();
+        assert_eq!(error.keys().collect::<Vec<_>>(), ["message", "type", "param", "code"]);
+        body["error"].clone()
+    };
+    wrong(server.get("/"), 404);
+    wrong(server.post("/v1/nothing", &json!({})), 404);
+    let error = wrong(server.post(COMPLETIONS, &json!({ "prompt": "a", "model": "gpt-9" })), 404);
+    assert_eq!(error["code"], "model_not_found");
+    let error = wrong(server.post(COMPLETIONS, &json!({ "prompt": [[1, "x"]] })), 400);
+    assert_eq!(error["param"], "prompt[0][1]");
+    let error = wrong(server.post(COMPLETIONS, &json!({ "prompt": "word ".repeat(200) })), 400);
+    assert_eq!(error["code"], "context_length_exceeded");
+    // Also where a stream was asked for: it has not started.
+    let long = json!({ "prompt": "word ".repeat(200), "stream": true });
+    wrong(server.post(COMPLETIONS, &long), 400);
+    let error = wrong(server.post(COMPLETIONS, &json!({ "prompt": [9_999_999] })), 400);
+    assert_eq!(error["code"], "token-out-of-range");
+    wrong(server.post(CHAT, &json!({ "messages": [{ "role": "user", "content": "a" }] })), 400);
+    wrong(server.post("/v1/embeddings", &json!({ "input": "a" })), 400);
+    let response = agent().get(server.url(CHAT)).call().unwrap();
+    assert_eq!(response.headers()["allow"], "POST");
+    wrong(read(response), 405);
+    let head = |length: &str| format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\n{length}\r\nconnection: close\r\n\r\n");
+    let large = server.raw(&head("content-length: 17000000"));
+    assert!(large.starts_with("HTTP/1.1 413 "), "{large}");
+    assert!(server.raw("nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    let cut = server.raw(&(head("content-length: 3") + "{\"m"));
+    assert!(cut.starts_with("HTTP/1.1 400 "), "{cut}");
+    // It still serves.
+    assert_eq!(server.post(COMPLETIONS, &prompt("a", 3)).0, 200);
+}
+
+#[test]
+fn a_body_in_chunks_is_measured_while_it_comes() {
+    let server = Server::start(&golden("qwen2.gguf"), &[]);
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk = format!("100000\r\n{}\r\n", " ".repeat(1 << 20));
+    // The server stops reading at its limit; it need not take more than that.
+    let sent = (0..17).take_while(|_| stream.write_all(chunk.as_bytes()).is_ok()).count();
+    assert!(sent >= 16, "{sent} MiB were taken");
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    assert_eq!(line, "HTTP/1.1 413 Payload Too Large\r\n");
+}
+
+#[test]
+fn a_key_is_asked_for_and_pages_are_let_in_by_origin() {
+    let flags = ["--api-key", "s3cret", "--cors", "https://a.example", "--cors", "http://localhost:5173"];
+    let server = Server::start(&golden("qwen2.gguf"), &flags);
+    let status = |headers: &[(&str, &str)]| {
+        let mut request = agent().get(server.url("/v1/models"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(request.call().unwrap())
+    };
+    let (code, body) = status(&[]);
+    assert_eq!((code, &body["error"]["code"]), (401, &"invalid_api_key".into()));
+    for wrong in ["Bearer", "Bearer ", "Bearer s3cre", "Bearer s3cret1", "Bearer S3CRET", "Basic s3cret", "s3cret"] {
+        assert_eq!(status(&[("authorization", wrong)]).0, 401, "{wrong}");
+    }
+    let key = ("authorization", "Bearer s3cret");
+    assert_eq!(status(&[key]).0, 200);
+    assert_eq!(status(&[("authorization", "bearer s3cret")]).0, 200);
+    assert_eq!(status(&[key, ("origin", "https://a.example")]).0, 200);
+    assert_eq!(status(&[key, ("origin", "https://b.example")]).1["error"]["code"], "origin_not_allowed");
+    assert_eq!(status(&[key, ("origin", "null")]).0, 403);
+    assert_eq!(server.get("/health").0, 200);
+    let asks = |origin: &str| {
+        server.raw(&format!(
+            "OPTIONS {CHAT} HTTP/1.1\r\nhost: x\r\norigin: {origin}\r\naccess-control-request-method: POST\r\n\
+             access-control-request-headers: authorization, content-type\r\nconnection: close\r\n\r\n"
+        ))
+    };
+    let yes = asks("http://localhost:5173");
+    assert!(yes.starts_with("HTTP/1.1 204 "), "{yes}");
+    for header in [
+        "access-control-allow-origin: http://localhost:5173\r\n",
+        "access-control-allow-headers: authorization, content-type\r\n",
+        "access-control-allow-methods: GET, POST\r\n",
+    ] {
+        assert!(yes.contains(header), "{header} is not in {yes}");
+    }
+    let no = asks("https://b.example");
+    assert!(no.starts_with("HTTP/1.1 403 ") && !no.contains("access-control"), "{no}");
+}
+
+#[test]
+fn embeddings_are_served_where_the_model_is_opened_for_them() {
+    let server = Server::start(&golden("gemma-embedding.gguf"), &["--embeddings"]);
+    let texts: Vec<String> = (0..20).map(|i| format!("text {i}")).collect();
+    let (status, body) = server.post("/v1/embeddings", &json!({ "input": texts }));
+    assert_eq!((status, body["data"].as_array().unwrap().len()), (200, 20));
+    let (_, one) = server.post("/v1/embeddings", &json!({ "input": "text 17" }));
+    let values =
+        |v: &Value| -> Vec<f64> { v["embedding"].as_array().unwrap().iter().flat_map(Value::as_f64).collect() };
+    assert_eq!(values(&one["data"][0]), values(&body["data"][17]));
+    assert_eq!(server.post(COMPLETIONS, &prompt("a", 3)).0, 400);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_that_is_told_to_stop_finishes_what_runs() {
+    let mut server = Server::start(&golden("qwen2.gguf"), &["--ctx", "2048"]);
+    let mut body = prompt("One", 1500);
+    body["stream"] = true.into();
+    let mut runs = server.stream(COMPLETIONS, &body);
+    let pid = server.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    server.logged("stopping");
+    assert!(TcpStream::connect(&server.address).is_err(), "nobody is let in any more");
+    let events = events(&runs.read_to_string().unwrap());
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "length");
+    drop(runs);
+    assert!(server.child.wait().unwrap().success());
+}
