@@ -3,6 +3,7 @@
 //! [`Vocabulary::grammar`] compiles a [`GrammarSource`] and refuses what cannot be met; a [`Matcher`] follows one answer.
 
 mod matcher;
+mod repeats;
 mod schema;
 mod source;
 mod vocabulary;

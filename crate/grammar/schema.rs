@@ -4,6 +4,7 @@ use llguidance::JsonCompileOptions;
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
+use super::repeats;
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -28,6 +29,26 @@ pub(super) fn said(text: &str) -> String {
     text.to_owned()
 }
 
+/// Refuses what would take too long to follow. The depth is that which `serde_json` reads.
+fn check(schema: &Value) -> Result<()> {
+    if let Value::Array(items) = schema {
+        return items.iter().try_for_each(check);
+    }
+    let Value::Object(keys) = schema else { return Ok(()) };
+    for (key, value) in keys {
+        match (key.as_str(), value) {
+            ("pattern", Value::String(pattern)) => repeats::check(pattern)?,
+            ("patternProperties", Value::Object(patterns)) => patterns.keys().try_for_each(|p| repeats::check(p))?,
+            ("minLength", Value::Number(n)) if n.as_f64().is_some_and(|n| n > repeats::MOST as f64) => {
+                bail!(BadGrammar, "`minLength` is {n}, at most {} is supported", repeats::MOST)
+            }
+            _ => {}
+        }
+        check(value)?;
+    }
+    Ok(())
+}
+
 pub(super) fn parse(text: &str) -> Result<TopLevelGrammar> {
     let bad = |e: serde_json::Error| Error::new(ErrorKind::BadGrammar, format!("it is not JSON: {e}"));
     let mut schema = match serde_json::from_str(text).map_err(bad)? {
@@ -35,6 +56,7 @@ pub(super) fn parse(text: &str) -> Result<TopLevelGrammar> {
         schema @ Value::Object(_) => schema,
         _ => bail!(BadGrammar, "a schema is a JSON object, or `true` for any JSON; nothing matches `false`"),
     };
+    check(&schema)?;
     // In the place of options that the schema might bring along: those could loosen it.
     let options = JsonCompileOptions {
         whitespace_pattern: Some(WHITE_SPACE.to_owned()),

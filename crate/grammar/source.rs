@@ -4,7 +4,7 @@ use llguidance::api::TopLevelGrammar;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::schema;
+use super::{repeats, schema};
 use crate::bail;
 use crate::error::Result;
 
@@ -54,8 +54,8 @@ impl GrammarSource {
         }
         match self {
             Self::JsonSchema(text) => schema::parse(text),
-            Self::Regex(text) => Ok(TopLevelGrammar::from_regex(text)),
-            _ => Ok(TopLevelGrammar::from_lark(text.clone())),
+            Self::Regex(text) => repeats::check(text).map(|()| TopLevelGrammar::from_regex(text)),
+            _ => repeats::check(text).map(|()| TopLevelGrammar::from_lark(text.clone())),
         }
     }
 }
