@@ -9,7 +9,7 @@ use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
 /// White space where JSON has it: enough to indent, and not so much that a model that goes on with it never ends.
-const WHITE_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,40}";
+const WHITE_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,20}";
 
 /// What it is that cannot be compiled, for those who wrote the schema.
 pub(super) fn said(text: &str) -> String {

@@ -56,7 +56,7 @@ fn schema() -> Value {
 
 fn params(seed: u64) -> GenerateParams {
     GenerateParams {
-        max_tokens: Some(200),
+        max_tokens: Some(650),
         sampler: SamplerParams { seed, ..SamplerParams::default() },
         grammar: Some(GrammarSource::JsonSchema(schema().to_string())),
         ..GenerateParams::default()

@@ -235,7 +235,7 @@ fn characters_may_be_escaped_and_count_once() {
     let any = json!({"type": "string"});
     b.check(
         &any,
-        &[r#""é""#, r#""\u00e9""#, r#""\ud83d\ude00""#, r#""😀""#, r#""\n\"\\\/""#],
+        &[r#""é""#, r#""\u00e9""#, r#""\ud83d\ude00""#, r#""😀""#, r#""\n\"\\""#],
         &[r#""\ud83d""#, r#""\ude00""#, r#""\x""#, "\"\n\""],
     );
     let two = json!({"type": "string", "maxLength": 2, "minLength": 2});
@@ -253,8 +253,8 @@ fn characters_may_be_escaped_and_count_once() {
 fn white_space_is_let_through_and_comes_to_an_end() {
     let schema = json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}},
         "required": ["a"], "additionalProperties": false});
-    let most = format!("{{{}\"a\":[1]}}", " ".repeat(40));
-    let more = format!("{{{}\"a\":[1]}}", " ".repeat(41));
+    let most = format!("{{{}\"a\":[1]}}", " ".repeat(20));
+    let more = format!("{{{}\"a\":[1]}}", " ".repeat(21));
     Bytes::new().check(
         &schema,
         &["{\n  \"a\": [\n    1,\n    2\n  ]\n}", "{\"a\":[1,2]}", &most],
