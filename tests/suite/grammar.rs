@@ -263,6 +263,29 @@ fn white_space_is_let_through_and_comes_to_an_end() {
 }
 
 #[test]
+fn days_and_seconds_are_those_that_there_are() {
+    let mut b = Bytes::new();
+    let of = |format: &str| json!({"type": "string", "format": format});
+    b.check(
+        &of("date"),
+        &[r#""2024-02-29""#, r#""2000-02-29""#, r#""2023-02-28""#, r#""2023-10-31""#],
+        &[r#""2023-02-29""#, r#""1900-02-29""#, r#""2024-02-30""#, r#""2024-04-31""#, r#""2024-13-01""#],
+    );
+    b.check(
+        &of("time"),
+        &[r#""23:59:59Z""#, r#""01:02:03.4+01:00""#],
+        &[r#""12:00:60Z""#, r#""24:00:00Z""#, r#""1:00:00Z""#],
+    );
+    b.check(
+        &of("date-time"),
+        &[r#""2024-02-29T23:59:59Z""#],
+        &[r#""2023-02-29T23:59:59Z""#, r#""2024-02-29T23:59:60Z""#, r#""2024-02-29""#],
+    );
+    // What a constant holds is no schema.
+    b.check(&json!({"const": {"format": "time"}}), &[r#"{"format":"time"}"#], &[r#"{"format":"time","allOf":[]}"#]);
+}
+
+#[test]
 fn any_object_and_any_json_are_what_they_are() {
     let mut b = Bytes::new();
     let object = b.matcher(&GrammarSource::JsonObject).unwrap();
