@@ -34,7 +34,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Continue a prompt.
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Turn texts into vectors.
     Embed(embed::Args),
     /// Show what is in a file, and whether it can run here.
