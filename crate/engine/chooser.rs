@@ -8,6 +8,12 @@ use crate::error::Result;
 use crate::grammar::{GrammarSource, Matcher, Vocabulary};
 use crate::text::Tokenizer;
 
+/// A token that was chosen.
+pub(super) struct Chosen {
+    pub id: u32,
+    pub logprobs: Option<Logprobs>,
+}
+
 /// The grammar goes on by each token once that is chosen; what nobody chose never reaches it.
 pub(super) struct Chooser {
     sampler: Sampler,

@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-use super::chooser::Chooser;
+use super::chooser::{Chooser, Chosen};
 use super::events::{Event, StopReason, Usage};
 use super::idle::common;
 use super::speculate::{Draft, SpeculateParams, Speculation};
 use super::stats::Speculated;
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
-use crate::backend::{Logprobs, MAX_SEGMENTS};
+use crate::backend::MAX_SEGMENTS;
 use crate::error::{ErrorKind, Result};
 use crate::grammar::GrammarSource;
 use crate::text::{StopStrings, TextStream, Tokenizer};
@@ -36,12 +36,6 @@ pub struct GenerateParams {
     /// What the answer must be. It ends where the grammar does; one that is cut by `max_tokens`, a stop string or the end of
     /// the context is only the start of such an answer.
     pub grammar: Option<GrammarSource>,
-}
-
-/// A token that was chosen.
-struct Chosen {
-    id: u32,
-    logprobs: Option<Logprobs>,
 }
 
 /// A prompt and its continuation.

@@ -34,7 +34,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Continue a prompt.
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Answer requests of OpenAI's API over HTTP.
     Serve(serve::Args),
     /// Turn texts into vectors.

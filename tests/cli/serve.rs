@@ -24,17 +24,12 @@ impl Server {
         let common = ["serve", "--model", model, "--backend", "cpu", "--threads", "1", "--port", "0"];
         let mut command = Command::new(env!("CARGO_BIN_EXE_pagelm"));
         command.args(common).args(flags).env_remove("PAGELM_API_KEY").env_remove("RUST_LOG");
-        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the command starts");
-        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut all = String::new();
-        loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the server ended: {all}");
-            all += &line;
-            if let Some((_, address)) = line.trim().split_once("listening at http://") {
-                return Self { child, address: address.to_string(), log };
-            }
-        }
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the command starts");
+        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut server = Self { child, address: String::new(), log };
+        let line = server.logged("listening at http://");
+        server.address = line.trim().rsplit('/').next().expect("the line ends with the address").to_string();
+        server
     }
 
     /// The next line of the log that holds a text.

@@ -47,16 +47,15 @@ fn open(name: &str, backend: Box<dyn Backend>) -> Session {
 /// Of which every answer comes to an end.
 fn schema() -> Value {
     json!({"type": "object", "properties": {
-        "name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 150},
-        "kind": {"enum": ["reader", "writer", null]}, "marks": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3},
-        "at": {"type": "object", "properties": {"x": {"type": "integer", "minimum": -9, "maximum": 9}}, "required": ["x"],
-            "additionalProperties": false}},
-        "required": ["name", "age", "kind", "at"], "additionalProperties": false})
+        "name": {"type": "string", "maxLength": 6}, "kind": {"enum": ["reader", "writer", null]},
+        "at": {"type": "object", "properties": {"x": {"type": "integer", "minimum": -9, "maximum": 9}},
+            "required": ["x"], "additionalProperties": false}},
+        "required": ["name", "kind", "at"], "additionalProperties": false})
 }
 
 fn params(seed: u64) -> GenerateParams {
     GenerateParams {
-        max_tokens: Some(200),
+        max_tokens: Some(650),
         sampler: SamplerParams { seed, ..SamplerParams::default() },
         grammar: Some(GrammarSource::JsonSchema(schema().to_string())),
         ..GenerateParams::default()
@@ -104,8 +103,7 @@ fn random_weights_give_what_the_schema_allows_on_every_backend() {
         for c in backends::all() {
             let mut session = open(name, (c.make)());
             for seed in 0..6 {
-                let temperature = if seed == 0 { 0.0 } else { 1.0 };
-                let sampler = SamplerParams { temperature, repeat_penalty: 1.1, ..params(seed).sampler };
+                let sampler = SamplerParams { repeat_penalty: 1.1, ..params(seed).sampler };
                 let (answer, usage) =
                     run(&mut session, &tokenizer, &prompt, GenerateParams { sampler, ..params(seed) });
                 check(&format!("{name} on {}, seed {seed}", c.name), &answer);
@@ -154,7 +152,7 @@ fn a_batch_gives_what_each_gives_alone() {
 fn speculation_changes_no_token() {
     let tokenizer = tokenizer("qwen35_mtp");
     // Proposals that the grammar lets through, and others.
-    let text = r#"{"name":"aaaa","age":1,"kind":"reader","at":{"x":1}} {"name":"aaaa","age":1, "#;
+    let text = r#"{"name":"aaaa","kind":"reader","at":{"x":1}} {"name":"aaaa","kind": "#;
     let prompt = tokenizer.encode(text, EncodeOptions::default()).unwrap();
     let mut drafted = 0;
     for seed in 0..8 {

@@ -1,7 +1,12 @@
 //! Answers of which every token is drawn among those that are let through, against another validator.
 
+use std::time::Instant;
+
+use pagelm::gguf::Gguf;
+use pagelm::text::{EncodeOptions, Tokenizer};
+
 use super::*;
-use crate::common::byte_vocabulary::ENDS;
+use crate::common::fixtures;
 use crate::common::rng::Rng;
 
 /// Schemas like those that programs use.
@@ -48,7 +53,7 @@ fn one_of<T: Clone>(rng: &mut Rng, all: &[T]) -> T {
 }
 
 /// A schema that something meets.
-pub(super) fn schema(rng: &mut Rng, depth: usize) -> Value {
+fn schema(rng: &mut Rng, depth: usize) -> Value {
     let kinds = if depth == 0 { 8 } else { 13 };
     let (low, more) = (rng.below(200) as i64 - 100, rng.below(300) as i64 + 12);
     match rng.below(kinds) {
@@ -66,9 +71,9 @@ pub(super) fn schema(rng: &mut Rng, depth: usize) -> Value {
                 r"\S",
                 r"^\d{3}-\d{4}$",
                 "^[A-Z][a-z]{2,8}$",
-                "foo|bar",
+                "^(foo|bar)",
                 "^(a|b)*c$",
-                "[0-9]{2}$",
+                "^-?[0-9]{2}$",
                 "^[^\"\\\\]{1,5}$",
             ];
             json!({"type": "string", "pattern": one_of(rng, &patterns)})
@@ -93,40 +98,88 @@ pub(super) fn schema(rng: &mut Rng, depth: usize) -> Value {
 }
 
 /// The schemas of the tests.
-pub(super) fn schemas() -> Vec<Value> {
+fn schemas() -> Vec<Value> {
     let mut rng = Rng::named("schemas");
     let drawn = (0..190).map(|_| schema(&mut rng, 3));
     of_programs().into_iter().chain(drawn).collect()
 }
 
-/// An answer whose bytes are drawn. A long one takes the next way out.
-fn draw(rng: &mut Rng, m: &mut Matcher) -> String {
-    let mut bytes = Vec::new();
-    while !m.is_over() {
-        assert!(bytes.len() < 20_000, "an answer goes on and on: {}", String::from_utf8_lossy(&bytes));
-        let mask = m.mask().unwrap();
-        let is_allowed = |id: &u32| mask[*id as usize / 32] >> (id % 32) & 1 == 1;
-        let allowed: Vec<u32> = (0..258).filter(is_allowed).collect();
-        let out =
-            [ENDS[0], b'}'.into(), b']'.into(), b'"'.into()].into_iter().find(|id| bytes.len() > 300 && is_allowed(id));
-        let id = out.unwrap_or_else(|| one_of(rng, &allowed));
-        m.accept(id).unwrap();
-        bytes.extend(u8::try_from(id));
-    }
-    String::from_utf8(bytes).expect("UTF-8")
+/// Tokens that lead out of an answer, the farthest first.
+fn ways_out(tokenizer: &Tokenizer) -> Vec<u32> {
+    let one = |text| tokenizer.encode(text, EncodeOptions::default()).unwrap()[0];
+    tokenizer.end_of_generation().iter().copied().chain(["\"", "}", "]", "@", "."].map(one)).collect()
 }
 
-#[test]
-fn a_thousand_drawn_answers_are_what_their_schemas_allow() {
-    let (mut b, mut rng) = (Bytes::new(), Rng::named("answers"));
-    for schema in schemas() {
-        let m = b.schema(&schema).unwrap_or_else(|e| panic!("{schema}: {e}"));
-        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
-        for _ in 0..5 {
-            let text = draw(&mut rng, &mut m.clone());
-            let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{schema}: {e}: {text}"));
+/// An answer whose tokens are drawn. A long one takes the next way out. Adds the microseconds of each mask to `times`.
+fn draw(rng: &mut Rng, m: &mut Matcher, tokenizer: &Tokenizer, out: &[u32], times: &mut Vec<u128>) -> String {
+    let mut tokens = Vec::new();
+    while !m.is_over() {
+        assert!(
+            tokens.len() < 5_000,
+            "an answer goes on: {}",
+            String::from_utf8_lossy(&tokenizer.decode(&tokens, false))
+        );
+        let began = Instant::now();
+        let mask = m.mask().unwrap();
+        times.push(began.elapsed().as_micros());
+        let is_allowed = |id: &u32| mask[*id as usize / 32] >> (id % 32) & 1 == 1;
+        let allowed: Vec<u32> = (0..tokenizer.vocab_size() as u32).filter(is_allowed).collect();
+        let out = out.iter().copied().find(|id| tokens.len() > 300 && rng.below(3) > 0 && is_allowed(id));
+        let id = out.unwrap_or_else(|| one_of(rng, &allowed));
+        m.accept(id).unwrap();
+        tokens.push(id);
+    }
+    String::from_utf8(tokenizer.decode(&tokens, false)).expect("UTF-8")
+}
+
+/// The middle one, and that which one of twenty exceeds.
+fn middle_and_most(times: &mut [u128]) -> [u128; 2] {
+    times.sort_unstable();
+    [times.len() / 2, times.len() * 19 / 20].map(|i| times[i])
+}
+
+/// Draws answers to each schema and checks them by another validator.
+fn answer_all(tokenizer: &Tokenizer, schemas: &[Value], answers: usize) {
+    let (mut v, mut rng) = (Vocabulary::new(tokenizer).unwrap(), Rng::named("answers"));
+    let (mut compiled, mut masks) = (Vec::new(), Vec::new());
+    let (out, mut huge) = (ways_out(tokenizer), 0);
+    for schema in schemas {
+        let began = Instant::now();
+        let grammar =
+            v.grammar(&GrammarSource::JsonSchema(schema.to_string())).unwrap_or_else(|e| panic!("{schema}: {e}"));
+        compiled.push(began.elapsed().as_micros());
+        let validator = jsonschema::options().should_validate_formats(true).build(schema).unwrap();
+        for _ in 0..answers {
+            let text = draw(&mut rng, &mut grammar.matcher(), tokenizer, &out, &mut masks);
+            let value: Value = match serde_json::from_str(&text) {
+                Ok(value) => value,
+                // JSON that no f64 holds: where a schema sets no bound, none is set.
+                Err(e) if e.to_string().starts_with("number out of range") => {
+                    huge += 1;
+                    continue;
+                }
+                Err(e) => panic!("{schema}: {e}: {text}"),
+            };
             let found: Vec<_> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
             assert!(found.is_empty(), "{schema}: {text}: {found:?}");
         }
     }
+    assert!(huge * 20 < answers * schemas.len(), "{huge} answers have numbers that no f64 holds");
+    let n = masks.len();
+    println!("microseconds, middle and most: compiling {:?}", middle_and_most(&mut compiled));
+    println!("microseconds, middle and most of {n}: a mask {:?}", middle_and_most(&mut masks));
+}
+
+#[test]
+fn a_thousand_drawn_answers_are_what_their_schemas_allow() {
+    answer_all(&byte_vocabulary::with(&[]), &schemas(), 5);
+}
+
+#[test]
+fn answers_in_words_of_a_model_are_what_their_schemas_allow() {
+    let Some(path) = fixtures::model("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
+    let file = std::fs::read(path).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&Gguf::parse(&file).unwrap().meta).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 49_152);
+    answer_all(&tokenizer, &schemas()[..50], 2);
 }

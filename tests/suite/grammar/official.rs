@@ -46,12 +46,10 @@ fn no_case_of_the_official_suite_is_wrong() {
             }
         }
     }
-    println!(
-        "right {right}, refused {}, too strict {}, wrong {}",
-        refused.values().sum::<usize>(),
-        strict.len(),
-        wrong.len()
-    );
-    println!("{refused:#?}\nSTRICT {strict:#?}\nWRONG {wrong:#?}");
-    assert!(wrong.is_empty());
+    // A reader may want to see what is refused, and why.
+    println!("{refused:#?}\ntoo strict: {strict:#?}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // Formats are not annotations here, properties come in the order of the schema, and an integer is not written 1.0.
+    let refused: usize = refused.values().sum();
+    assert!(right >= 531 && refused <= 703 && strict.len() <= 23, "{right} right, {refused} refused, {}", strict.len());
 }
