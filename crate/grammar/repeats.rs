@@ -27,10 +27,13 @@ pub(super) fn check(text: &str) -> Result<()> {
             '{' => {
                 let inside = rest.as_str().split('}').next().unwrap_or_default();
                 let number = |n: &str| n.trim().parse().ok();
-                let times = inside.split(',').filter_map(number).max().unwrap_or(1);
-                last = last.saturating_mul(times);
-                raise(&mut groups, last);
+                if let Some(times) = inside.split(',').filter_map(number).max() {
+                    rest = rest.as_str().get(inside.len() + 1..).unwrap_or_default().chars();
+                    last = last.saturating_mul(times);
+                    raise(&mut groups, last);
+                }
             }
+            '?' | '*' | '+' => {}
             _ => last = 1,
         }
         if last > MOST {
@@ -64,9 +67,15 @@ mod tests {
         ] {
             assert!(check(fine).is_ok(), "{fine}");
         }
-        for bad in
-            ["a{10001}", "(a{101}){100}", "((a|b{9,}){2}c{0,600}){1,20}", "((a{100}))((b{100})c){101}", "a{3,20000}"]
-        {
+        for bad in [
+            "a{10001}",
+            "a{200}{200}",
+            "a{200}?{200}",
+            "(a{101}){100}",
+            "((a|b{9,}){2}c{0,600}){1,20}",
+            "((a{100}))((b{100})c){101}",
+            "a{3,20000}",
+        ] {
             assert!(check(bad).is_err(), "{bad}");
         }
     }
