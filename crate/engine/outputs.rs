@@ -4,18 +4,11 @@ use std::future::poll_fn;
 
 use super::Engine;
 use super::chooser::Chooser;
+use super::queue::Unread;
 use super::sampler::refuse_degenerate;
 use crate::backend::{Draw, Step};
 use crate::error::Result;
 use crate::graph::Entry;
-
-/// What a step gives that was submitted and not read: a caller dropped its future.
-pub(super) enum Unread {
-    /// So many values.
-    Logits(usize),
-    /// So many tokens.
-    Tokens(usize),
-}
 
 impl Engine {
     /// How the backend chooses the tokens of a step's rows: for each row its chooser, and how many others of its draws come

@@ -1,8 +1,9 @@
-//! Steps with sampled tokens that are in flight.
+//! Steps that are in flight.
 
 use super::queue_depth::QueueDepth;
 use crate::backend::Limits;
 
+/// Those whose tokens the backend chooses, one after another.
 pub(super) struct Queue {
     /// The sequence whose steps wait.
     pub owner: u64,
@@ -25,4 +26,12 @@ impl Queue {
             depth: QueueDepth::new(),
         }
     }
+}
+
+/// What a step gives that was submitted and not read: a caller dropped its future.
+pub(super) enum Unread {
+    /// So many values.
+    Logits(usize),
+    /// So many tokens.
+    Tokens(usize),
 }

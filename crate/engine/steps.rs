@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache::{Held, Pool};
 use super::idle::Idle;
-use super::outputs::Unread;
 use super::pooling::Embeds;
-use super::queue::Queue;
+use super::queue::{Queue, Unread};
 use super::sequence::{Past, Sequence};
 use super::stats::{Counting, PoolUse, Stats};
 use crate::backend::{Backend, CachePart, Draw, Limits, MAX_SEGMENTS, Segment, Step};
