@@ -309,7 +309,7 @@ fn main(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group:
         logits[row * VOCAB + history[hows[row].suppressed.x + i]] = 0xff800000u;
     }
     for (var i = tid; masked(row) && i < VOCAB; i += WG) {
-        if ((allowed[i / 32u] >> (i % 32u) & 1u) == 0u) {
+        if (((allowed[i / 32u] >> (i % 32u)) & 1u) == 0u) {
             logits[row * VOCAB + i] = 0xff800000u;
         }
     }

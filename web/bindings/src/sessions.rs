@@ -115,10 +115,11 @@ impl Engine {
     /// cache.
     pub async fn prefill(&mut self, id: u32, tokens: Vec<u32>) -> Result<Float32Array, JsValue> {
         let (engine, sequence) = self.session(id)?;
+        let mut rest = &tokens[..];
         if sequence.tokens().is_empty() {
             *sequence = engine.resume(&tokens).map_err(thrown)?;
+            rest = &tokens[sequence.tokens().len()..];
         }
-        let rest = &tokens[sequence.tokens().len()..];
         Ok(Float32Array::from(&*engine.prefill(sequence, rest).await.map_err(thrown)?))
     }
 

@@ -226,6 +226,27 @@ export async function outputs(t, c, backend) {
     await assert.rejects(c.call("likely", ids, { logprobs: 21 }), { code: "invalid-argument" });
     assert.equal((await c.call("likely", ids, { ...greedy, maxTokens: 1 }))[0]?.logprob, undefined);
   });
+  await t.test("an answer keeps to its grammar, and what nothing can meet is refused", async () => {
+    const [{ ids }] = golden.prompts;
+    const jsonSchema = {
+      type: "object",
+      properties: { ok: { type: "boolean" }, n: { type: "integer", minimum: 0, maximum: 99 } },
+      required: ["ok", "n"],
+      additionalProperties: false,
+    };
+    const params = { maxTokens: 400, temperature: 2, seed: 5 };
+    const answer = await c.call("generate", ids, { ...params, grammar: { jsonSchema } });
+    const { ok, n, ...rest } = JSON.parse(answer.text);
+    assert.deepEqual([typeof ok, Number.isInteger(n) && n >= 0 && n <= 99, rest], ["boolean", true, {}]);
+    assert.equal(answer.reason, "end-of-sequence");
+    const matched = await c.call("generate", ids, { ...params, grammar: { regex: "[a-c]{3}-[0-9]{2}" } });
+    assert.match(matched.text, /^[a-c]{3}-[0-9]{2}$/);
+    const refused = { code: "bad-grammar" };
+    await assert.rejects(c.call("generate", ids, { grammar: { jsonSchema: { not: {} } } }), refused);
+    await assert.rejects(c.call("generate", ids, { grammar: { regex: "(" } }), refused);
+    const wrong = /** @type {{}} */ ({ grammar: { ebnf: "x" } });
+    await assert.rejects(c.call("generate", ids, wrong), { code: "invalid-argument" });
+  });
 }
 
 /** Requests at the same time, several answers, sessions. @param {T} t @param {Context} c @param {Backend} backend */
