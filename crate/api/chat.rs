@@ -222,16 +222,7 @@ impl Shape for Chat {
     }
 
     fn finish(&mut self, totals: &Totals) -> Vec<Chunk> {
-        let mut chunks = Vec::new();
-        if self.streaming.include_usage {
-            let mut chunk = self.chunk(json!([]));
-            chunk["usage"] = totals.of_completions();
-            chunks.push(Chunk::of(&chunk));
-        }
-        if self.streaming.stream {
-            chunks.push(Chunk { event: None, data: "[DONE]".to_string() });
-        }
-        chunks
+        self.streaming.end(self.chunk(json!([])), totals)
     }
 
     fn whole(&mut self, totals: &Totals) -> Value {

@@ -25,7 +25,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     let suffix = f.take("suffix").map(|at| fill(api, &prompt, &at)).transpose()?;
     let prompts = match suffix {
         Some(ids) => vec![ids],
-        None => prompts(api, &prompt)?,
+        None => prompt.inputs(MOST_ANSWERS, |at| encode(api, at))?,
     };
     let streaming = params::streaming(&mut f, &mut warnings)?;
     let n = f.get("n", |v| v.count(1..=MOST_ANSWERS))?.unwrap_or(1);
@@ -71,28 +71,6 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     let prompts = Prompt::times(prompts, n, &params);
     let generate = Generate { prompts, stream: streaming.stream, answer };
     Ok(Accepted { job: Job::Generate(Box::new(generate)), warnings })
-}
-
-/// A string, a list of strings, a list of ids, or a list of those.
-fn prompts(api: &Api, at: &At<'_>) -> Result<Vec<Vec<u32>>> {
-    if let Some(ids) = at.ids()? {
-        return Ok(vec![ids]);
-    }
-    if at.value.is_string() {
-        return Ok(vec![encode(api, at)?]);
-    }
-    if !at.value.is_array() {
-        return Err(at.must("a string, a list of strings, a list of token ids or a list of such lists"));
-    }
-    let list = at.list("prompts")?;
-    if list.is_empty() {
-        return Err(at.refuse("is empty; there must be at least one prompt"));
-    }
-    // Each is tokenised: a longer list is refused before that.
-    if list.len() > MOST_ANSWERS {
-        return Err(at.refuse(format_args!("has {} prompts; one request has at most {MOST_ANSWERS}", list.len())));
-    }
-    list.iter().map(|at| at.ids()?.map_or_else(|| encode(api, at), Ok)).collect()
 }
 
 /// Names of control tokens are those tokens: callers of this endpoint write the format of the model themselves.
@@ -195,16 +173,7 @@ impl Shape for Completions {
     }
 
     fn finish(&mut self, totals: &Totals) -> Vec<Chunk> {
-        let mut chunks = Vec::new();
-        if self.streaming.include_usage {
-            let mut chunk = self.body(json!([]));
-            chunk["usage"] = totals.of_completions();
-            chunks.push(Chunk::of(&chunk));
-        }
-        if self.streaming.stream {
-            chunks.push(Chunk { event: None, data: "[DONE]".to_string() });
-        }
-        chunks
+        self.streaming.end(self.body(json!([])), totals)
     }
 
     fn whole(&mut self, totals: &Totals) -> Value {

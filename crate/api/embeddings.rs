@@ -51,31 +51,13 @@ impl Embed {
 
 pub(super) fn read(api: &Api, mut f: Fields<'_>, warnings: &mut Vec<String>) -> Result<Embed> {
     let model = api.named(&mut f)?;
-    let texts = texts(api, &f.need("input")?)?;
+    let texts = f.need("input")?.inputs(MOST_TEXTS, |at| encode(api, at))?;
     let dimensions = f.get("dimensions", |v| v.count(1..=usize::MAX))?;
     let format = f.get("encoding_format", |v| v.one_of(&["float", "base64"]))?;
     params::of_servers(&mut f)?;
     f.rest(warnings);
     let params = EmbedParams { dimensions, ..EmbedParams::default() };
     Ok(Embed { texts, params, model, base64: format == Some("base64") })
-}
-
-/// A string, a list of strings, a list of ids, or a list of those.
-fn texts(api: &Api, at: &At<'_>) -> Result<Vec<Vec<u32>>> {
-    if let Some(ids) = at.ids()? {
-        return Ok(vec![ids]);
-    }
-    if at.value.is_string() {
-        return Ok(vec![encode(api, at)?]);
-    }
-    if !at.value.is_array() {
-        return Err(at.must("a string, a list of strings, a list of token ids or a list of such lists"));
-    }
-    let list = at.list("texts")?;
-    if !(1..=MOST_TEXTS).contains(&list.len()) {
-        return Err(at.refuse(format_args!("must have 1 to {MOST_TEXTS} texts, has {}", list.len())));
-    }
-    list.iter().map(|at| at.ids()?.map_or_else(|| encode(api, at), Ok)).collect()
 }
 
 /// Names of control tokens in a text are text.

@@ -105,6 +105,26 @@ impl<'a> At<'a> {
         };
         list.iter().enumerate().map(id).collect::<Result<_>>().map(Some)
     }
+
+    /// The tokens of a string, of a list of strings, of a list of ids or of a list of those: at most so many texts, each of
+    /// which `encode` reads if it is a string.
+    pub(super) fn inputs(&self, most: usize, encode: impl Fn(&At<'_>) -> Result<Vec<u32>>) -> Result<Vec<Vec<u32>>> {
+        if let Some(ids) = self.ids()? {
+            return Ok(vec![ids]);
+        }
+        if self.value.is_string() {
+            return Ok(vec![encode(self)?]);
+        }
+        if !self.value.is_array() {
+            return Err(self.must("a string, a list of strings, a list of token ids or a list of such lists"));
+        }
+        let list = self.list("texts")?;
+        // Each is tokenised: a longer list is refused before that.
+        if !(1..=most).contains(&list.len()) {
+            return Err(self.refuse(format_args!("must have 1 to {most} texts, has {}", list.len())));
+        }
+        list.iter().map(|at| at.ids()?.map_or_else(|| encode(at), Ok)).collect()
+    }
 }
 
 impl<'a> Fields<'a> {

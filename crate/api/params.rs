@@ -4,9 +4,11 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
+use super::answer::Chunk;
 use super::fields::{At, Fields, Result, is_empty_list};
 use super::given::Given;
 use super::model::Api;
+use super::usage::Totals;
 use crate::backend::MAX_LOGPROBS;
 use crate::engine::SamplerParams;
 
@@ -92,6 +94,21 @@ pub(super) struct Streaming {
     pub stream: bool,
     /// Counts come at the end of the stream.
     pub include_usage: bool,
+}
+
+impl Streaming {
+    /// The end of a stream of completions: the counts in a chunk without choices, if they are wanted, and a mark.
+    pub(super) fn end(self, mut chunk: Value, totals: &Totals) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        if self.include_usage {
+            chunk["usage"] = totals.of_completions();
+            chunks.push(Chunk::of(&chunk));
+        }
+        if self.stream {
+            chunks.push(Chunk { event: None, data: "[DONE]".to_string() });
+        }
+        chunks
+    }
 }
 
 pub(super) fn streaming(f: &mut Fields<'_>, warnings: &mut Vec<String>) -> Result<Streaming> {

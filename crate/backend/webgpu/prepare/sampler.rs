@@ -194,11 +194,12 @@ impl Sampler {
         recent.len() as u64
     }
 
-    /// Writes the mask. Returns the bytes that were written.
-    pub(crate) fn write_mask(&self, gpu: &Gpu, mask: &[u32]) -> u64 {
-        let mut words = mask.to_vec();
+    /// Writes the mask, by way of `words`. Returns the bytes that were written.
+    pub(crate) fn write_mask(&self, gpu: &Gpu, mask: &[u32], words: &mut Vec<u32>) -> u64 {
+        words.clear();
+        words.extend_from_slice(mask);
         words.resize(self.n_vocab.div_ceil(32), 0);
-        gpu.queue.write_buffer(&self.allowed, 0, bytemuck::cast_slice(&words));
+        gpu.queue.write_buffer(&self.allowed, 0, bytemuck::cast_slice(words));
         self.allowed.size()
     }
 

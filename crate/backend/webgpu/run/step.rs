@@ -168,7 +168,7 @@ impl Runner {
     pub(crate) fn submit_mask(&mut self, gpu: &Gpu, c: &mut Counters, mask: &[u32]) -> Result<()> {
         let Some((entry, rules)) = self.masked.take() else { bail!(InvalidState, "no step waits for a mask") };
         let sampler = self.samplers[number(entry)].as_ref().ok_or_else(not_asked)?;
-        c.bytes_written += sampler.write_mask(gpu, mask);
+        c.bytes_written += sampler.write_mask(gpu, mask, &mut self.words);
         let mut encoder = gpu.encoder();
         sampler.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), 1);
         c.passes += 1;
