@@ -14,6 +14,18 @@ pub struct Accepted {
     pub warnings: Vec<String>,
 }
 
+/// Characters of the names of parameters that a response has in a header.
+const MOST_NAMES: usize = 1024;
+
+impl Accepted {
+    /// The warnings as ASCII, which fits a header of the response: empty if there are none.
+    pub fn unknown(&self) -> String {
+        let mut text = self.warnings.join(", ").escape_default().to_string();
+        text.truncate(MOST_NAMES);
+        text
+    }
+}
+
 /// What is to be done for a request.
 pub enum Job {
     /// Nothing: this is the body.

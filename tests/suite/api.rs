@@ -4,6 +4,7 @@ mod chat;
 mod completions;
 mod refused;
 mod responses;
+mod runs;
 mod tools;
 
 use std::sync::Arc;

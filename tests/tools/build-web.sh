@@ -36,7 +36,7 @@ mkdir -p $out
 build() {
   CARGO_TARGET_DIR=$2 RUSTFLAGS=$3 wasm-pack --quiet build web/bindings --mode no-install --target web --no-pack \
     --no-gitignore --no-opt --profile wasm --out-dir "../../$out/$1" --out-name pagelm \
-    -- --locked -Z build-std=std,panic_abort $4
+    -- --locked -Z build-std=std,panic_abort -Z build-std-features=optimize_for_size $4
   local wasm=$out/$1/pagelm_bg.wasm small=$out/pagelm-$1.wasm
   if [ "${WASM_OPT:-1}" = 1 ]; then
     # While the next one compiles. It prints the names that it shortened.

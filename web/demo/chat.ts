@@ -44,6 +44,12 @@ export class Chat {
       for await (const chunk of stream) {
         const choice = chunk.choices[0];
         if (choice?.finish_reason === "length") cut = "The answer was cut: ";
+        const thought = choice?.delta.reasoning_content;
+        if (thought) {
+          answer.thoughts.hidden = false;
+          answer.thoughts.lastElementChild!.append(thought);
+          this.#follow();
+        }
         const delta = choice?.delta.content;
         if (delta) {
           content += delta;
@@ -92,13 +98,17 @@ export class Chat {
     const root = document.createElement("article");
     root.className = `message ${role}`;
     root.setAttribute("aria-label", role === "user" ? "You" : "Model");
+    // What a model thinks before it answers, for those who want to read it.
+    const thoughts = Object.assign(document.createElement("details"), { className: "thoughts", hidden: true });
+    const title = Object.assign(document.createElement("summary"), { textContent: "Thoughts" });
+    thoughts.append(title, document.createElement("div"));
     const text = Object.assign(document.createElement("div"), { className: "text" });
     const cut = Object.assign(document.createElement("div"), { className: "cut" });
     const note = Object.assign(document.createElement("div"), { className: "note" });
-    root.append(text, cut, note);
+    root.append(thoughts, text, cut, note);
     this.#log.append(root);
     this.#follow(true);
-    return { root, text, cut, note };
+    return { root, thoughts, text, cut, note };
   }
 
   /** Keeps the end in view for those who look at it. */

@@ -1,10 +1,13 @@
 //! One model on one backend: first it takes weights, then it runs.
 
+use std::sync::Arc;
+
+use pagelm::api::{Api, Names, Runs};
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{self, Clock, Target, WebGpu};
 use pagelm::backend::{Activations, Backend, Counters, KvType, Memory};
 use pagelm::engine::choose::{BackendName, Kernels};
-use pagelm::engine::{self, Batch, Model, Options};
+use pagelm::engine::{self, Model, Options};
 use pagelm::gguf::Gguf;
 use pagelm::graph::WeightId;
 use pagelm::text::{ChatTemplate, Tokenizer};
@@ -27,8 +30,9 @@ pub struct Engine {
     /// Bytes of weights that came through this module's memory.
     copied: u64,
     /// An error here matters only to callers that use text.
-    tokenizer: Result<Tokenizer>,
+    tokenizer: Result<Arc<Tokenizer>>,
     pub(crate) template: Result<ChatTemplate>,
+    api: Result<Api>,
     /// How many generations run at once.
     sequences: usize,
 }
@@ -43,7 +47,7 @@ enum State {
 /// A model with all its weights, and what it runs.
 pub(crate) struct Ready {
     pub engine: engine::Engine,
-    pub batch: Batch,
+    pub runs: Runs,
     pub sessions: Sessions,
 }
 
@@ -90,6 +94,9 @@ impl Engine {
         }
         let backend = device.backend();
         backend.prepare(model.plan.clone(), model.limits)?;
+        let tokenizer = Tokenizer::from_gguf(&gguf.meta).map(Arc::new);
+        let created = (js_sys::Date::now() / 1000.0) as u64;
+        let api = |tokenizer| Api::new(&gguf.meta, tokenizer, Names::Any(given.name), created);
         Ok(Engine {
             backend: backend.name(),
             n_ctx: model.limits.n_ctx,
@@ -97,7 +104,8 @@ impl Engine {
             adapter,
             measured,
             copied: 0,
-            tokenizer: Tokenizer::from_gguf(&gguf.meta),
+            api: tokenizer.clone().and_then(api),
+            tokenizer,
             template: ChatTemplate::from_gguf(&gguf.meta),
             sequences: options.sequences,
         })
@@ -111,7 +119,7 @@ impl Engine {
     }
 
     pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, JsValue> {
-        self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))
+        self.tokenizer.as_deref().map_err(|e| thrown(e.clone()))
     }
 
     pub(crate) fn ready(&mut self) -> Result<&mut Ready, JsValue> {
@@ -122,9 +130,9 @@ impl Engine {
     }
 
     /// The parts that generations need at once.
-    pub(crate) fn parts(&mut self) -> Result<(&mut Ready, &Tokenizer), JsValue> {
+    pub(crate) fn parts(&mut self) -> Result<(&mut Ready, &Tokenizer, Result<&Api, &Error>), JsValue> {
         let State::Ready(ready) = &mut self.state else { return Err(wrong_state("the weights are not complete")) };
-        Ok((ready, self.tokenizer.as_ref().map_err(|e| thrown(e.clone()))?))
+        Ok((ready, self.tokenizer.as_deref().map_err(|e| thrown(e.clone()))?, self.api.as_ref()))
     }
 }
 
@@ -197,7 +205,7 @@ impl Engine {
             Device::Gpu(b) => b,
         };
         let engine = model.finish(backend).map_err(thrown)?.into_engine();
-        self.state = State::Ready(Ready { engine, batch: Batch::new(self.sequences), sessions: Sessions::default() });
+        self.state = State::Ready(Ready { engine, runs: Runs::new(self.sequences), sessions: Sessions::default() });
         Ok(())
     }
 }
@@ -208,8 +216,8 @@ impl Engine {
     /// What a decoded token costs after `depth` others, kernel by kernel, the mean of `reps`. On a GPU with a clock.
     pub async fn profile(&mut self, options: JsValue) -> Result<JsValue, JsValue> {
         let ProfileOptions { depth, reps } = from_js("options", &options)?;
-        let Ready { engine, batch, sessions, .. } = self.ready()?;
-        if !(batch.is_empty() && sessions.is_empty()) {
+        let Ready { engine, runs, sessions } = self.ready()?;
+        if !(runs.is_empty() && sessions.is_empty()) {
             return Err(wrong_state("generations or sessions use the cache; profile once they have ended"));
         }
         engine.forget_idle();

@@ -1,8 +1,9 @@
-//! Chat prompts and the generation loop.
+//! Prompts, generations, and requests of OpenAI's API.
 
-use pagelm::engine::{Event, GenerateParams};
-use pagelm::text::template::{DateTime, TemplateValue, parse_json};
-use pagelm::text::{ChatTemplate, RenderOptions, Tokenizer, chat_prompt, chat_text, chat_variables};
+use pagelm::api::{Given, Host, Piece};
+use pagelm::engine::GenerateParams;
+use pagelm::text::template::{DateTime, parse_json};
+use pagelm::text::{RenderOptions, chat_text, chat_variables};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use wasm_bindgen::prelude::*;
@@ -11,66 +12,28 @@ use crate::engine::{Engine, Ready};
 use crate::value::{Problem, from_js, thrown, to_js};
 use crate::{now_ms, options};
 
-#[wasm_bindgen]
-impl Engine {
-    /// The text of a conversation by the template of the model, up to the start of an answer.
-    pub fn render(&self, chat: &JsValue) -> Result<JsValue, JsValue> {
-        self.chat(chat_text, chat).map(JsValue::from)
-    }
-
-    /// The tokens of a conversation, for the same.
-    #[wasm_bindgen(js_name = chatIds)]
-    pub fn chat_ids(&self, chat: &JsValue) -> Result<Vec<u32>, JsValue> {
-        self.chat(chat_prompt, chat)
-    }
-
-    /// Adds a generation after a prompt to those that run, and returns its number. It goes on from what the cache has of
-    /// the prompt, in sessions too.
-    pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue) -> Result<u32, JsValue> {
-        let params: GenerateParams = from_js("parameters", params)?;
-        let (Ready { engine, batch, sessions }, tokenizer) = self.parts()?;
-        let id = batch.add_beside(sessions.sequences(), engine, tokenizer, &ids, params, now_ms());
-        id.map(|id| id as u32).map_err(thrown)
-    }
-
-    /// One step of the generations with these numbers: what it brought to which of them. Nothing if none can run.
-    pub async fn next(&mut self, wanted: Vec<u32>) -> Result<JsValue, JsValue> {
-        let (Ready { engine, batch, .. }, tokenizer) = self.parts()?;
-        batch.pause(|id| !wanted.contains(&(id as u32)));
-        let events = match batch.next(engine, tokenizer, &now_ms).await {
-            Ok(events) => events,
-            // A step that fails is that of all.
-            Err(e) => batch.clear(engine).into_iter().map(|id| (id, Err(e.clone()))).collect(),
-        };
-        let news = events.iter().map(|(id, result)| match result {
-            Ok(event) => News { id: *id, piece: Some(event), error: None },
-            Err(e) => News { id: *id, piece: None, error: Some(e.into()) },
-        });
-        to_js(&news.collect::<Vec<_>>())
-    }
-
-    /// Ends a generation, if it still runs.
-    pub fn stop(&mut self, id: u32) -> Result<(), JsValue> {
-        let (Ready { engine, batch, .. }, _) = self.parts()?;
-        batch.stop(engine, id.into());
-        Ok(())
-    }
+/// The answer to a request, or the number under which it runs and what there is of its response.
+#[derive(Serialize)]
+struct Requested {
+    run: Option<u32>,
+    pieces: Vec<Piece>,
 }
 
-/// What a step brought to a generation.
+/// What a step brought to what runs under a number.
 #[derive(Serialize)]
 struct News<'a> {
-    id: u64,
-    piece: Option<&'a Event>,
+    id: u32,
+    pieces: &'a [Piece],
+    done: bool,
     error: Option<Problem>,
 }
 
-type Chat<T> = fn(&ChatTemplate, &Tokenizer, &TemplateValue, RenderOptions) -> pagelm::Result<T>;
-
+#[wasm_bindgen]
 impl Engine {
-    fn chat<T>(&self, make: Chat<T>, given: &JsValue) -> Result<T, JsValue> {
+    /// The text of a conversation by the template of the model, up to the start of an answer.
+    pub fn render(&self, chat: &JsValue) -> Result<String, JsValue> {
         let template = self.template.as_ref().map_err(|e| thrown(e.clone()))?;
-        let options::Chat { messages, tools, variables } = from_js("chat", given)?;
+        let options::Chat { messages, tools, variables } = from_js("chat", chat)?;
         let json = |text: Box<RawValue>| parse_json(text.get()).map_err(thrown);
         let options = RenderOptions {
             tools: tools.map(json).transpose()?,
@@ -79,7 +42,48 @@ impl Engine {
             now: Some(local_time()),
             ..RenderOptions::default()
         };
-        make(template, self.tokenizer()?, &json(messages)?, options).map_err(thrown)
+        chat_text(template, self.tokenizer()?, &json(messages)?, options).map_err(thrown)
+    }
+
+    /// Adds a generation after a prompt to what runs, and returns its number. It goes on from what the cache has of the
+    /// prompt, in sessions too.
+    pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue) -> Result<u32, JsValue> {
+        let params: GenerateParams = from_js("parameters", params)?;
+        let (Ready { engine, runs, sessions }, tokenizer, _) = self.parts()?;
+        runs.generate(Host { engine, tokenizer, now: &now_ms }, sessions.sequences(), &ids, params).map_err(thrown)
+    }
+
+    /// Takes a request. All ids in the answer, and its seed if it names none, are made of these random numbers.
+    pub fn request(&mut self, method: &str, path: &str, body: &str, random: &[u32]) -> Result<JsValue, JsValue> {
+        let id: String = random.iter().map(|n| format!("{n:08x}")).collect();
+        let seed = random.iter().fold(0, |seed: u64, n| seed << 32 | u64::from(*n));
+        let now = (js_sys::Date::now() / 1000.0) as u64;
+        let given = Given { now, id, seed, date: Some(local_time()) };
+        let (Ready { engine, runs, sessions }, tokenizer, api) = self.parts()?;
+        let api = api.map_err(|e| thrown(e.clone()))?;
+        let host = Host { engine, tokenizer, now: &now_ms };
+        let (run, pieces) = runs.request(host, sessions.sequences(), api, (method, path, body.as_bytes()), &given);
+        to_js(&Requested { run, pieces })
+    }
+
+    /// One step of what runs under these numbers: what it brought to which. Nothing if none can run.
+    pub async fn next(&mut self, wanted: Vec<u32>) -> Result<JsValue, JsValue> {
+        let (Ready { engine, runs, .. }, tokenizer, _) = self.parts()?;
+        let news = runs.next(Host { engine, tokenizer, now: &now_ms }, &wanted).await;
+        let news = news.iter().map(|n| News {
+            id: n.run,
+            pieces: &n.pieces,
+            done: n.done,
+            error: n.error.as_ref().map(Problem::from),
+        });
+        to_js(&news.collect::<Vec<_>>())
+    }
+
+    /// Ends what runs under a number, if it is not over.
+    pub fn stop(&mut self, id: u32) -> Result<(), JsValue> {
+        let Ready { engine, runs, .. } = self.ready()?;
+        runs.stop(engine, id);
+        Ok(())
     }
 }
 

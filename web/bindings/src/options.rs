@@ -17,6 +17,8 @@ const SEQUENCES: usize = 2;
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct EngineOptions {
+    /// That of the model in answers.
+    pub name: String,
     pub backend: BackendName,
     /// Those that the engine may have on the CPU, its own among them; 0 is one.
     pub threads: usize,

@@ -31,7 +31,7 @@ impl Sessions {
         self.all.is_empty()
     }
 
-    pub fn sequences(&self) -> impl Iterator<Item = &Sequence> {
+    pub fn sequences(&self) -> impl Iterator<Item = &Sequence> + Clone {
         self.all.values()
     }
 }

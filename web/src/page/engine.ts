@@ -18,10 +18,10 @@ import type {
   Profile,
   SourceOptions,
 } from "../shared/types.ts";
+import { type Endpoints, endpoints, fetchFrom } from "./api.ts";
 import { chooseBuilds } from "./builds.ts";
 import { address, boolean, given, ids, integer, isObject, list, must, string } from "./check.ts";
 import { Client } from "./client.ts";
-import { Completions } from "./openai.ts";
 import {
   checkMessages,
   embedOptions,
@@ -33,7 +33,7 @@ import {
   sessionOptions,
 } from "./params.ts";
 import { Script } from "./script.ts";
-import { generate, wireParams } from "./stream.ts";
+import { pieces, wireParams } from "./stream.ts";
 import { Workers } from "./workers.ts";
 
 /** Loads a model. Rejects with a `PagelmError`, and then frees everything. */
@@ -51,9 +51,10 @@ export async function load(given: EngineOptions & WireOptions): Promise<Engine> 
   const wasm = chooseBuilds(given);
   const client = await connect(given, wasm);
   try {
-    const input = { model: wireModel(model), source: sourceOf(given), wasm, backend, tune, options };
+    const wire = { ...options, name: label(model) };
+    const input = { model: wireModel(model), source: sourceOf(given), wasm, backend, tune, options: wire };
     const info = await client.call("load", input, { signal, onPiece: onProgress });
-    return Engine.open(client, info, label(model));
+    return Engine.open(client, info);
   } catch (e) {
     client.end(new PagelmError("disposed", "the model did not load"));
     throw hinted(e, model);
@@ -63,18 +64,32 @@ export async function load(given: EngineOptions & WireOptions): Promise<Engine> 
 /** One model in one worker. Its generations and sessions share the cache and run side by side. */
 export class Engine {
   readonly info: EngineInfo;
-  readonly chat: { readonly completions: Completions };
+  /** OpenAI's API, as functions. Requests run side by side. */
+  readonly chat: Endpoints["chat"];
+  readonly completions: Endpoints["completions"];
+  readonly responses: Endpoints["responses"];
+  readonly embeddings: Endpoints["embeddings"];
+  /**
+   * OpenAI's API over HTTP: give it to a client as its `fetch`. Requests never leave the page, whatever host they name;
+   * the path counts, from `/v1/` on.
+   */
+  readonly fetch: typeof fetch;
   #client: Client;
 
-  private constructor(client: Client, info: EngineInfo, label: string) {
+  private constructor(client: Client, info: EngineInfo) {
     this.#client = client;
     this.info = info;
-    this.chat = { completions: Completions.over(client, label) };
+    const { chat, completions, responses, embeddings } = endpoints(client);
+    this.chat = chat;
+    this.completions = completions;
+    this.responses = responses;
+    this.embeddings = embeddings;
+    this.fetch = (input, init) => fetchFrom(client, input, init);
   }
 
   /** @internal */
-  static open(client: Client, info: EngineInfo, label: string): Engine {
-    return new Engine(client, info, label);
+  static open(client: Client, info: EngineInfo): Engine {
+    return new Engine(client, info);
   }
 
   get backend(): EngineInfo["backend"] {
@@ -95,7 +110,7 @@ export class Engine {
     const { signal, ...rest } = generateParams(params);
     if (this.ended) throw this.ended;
     const wire = typeof prompt === "string" ? { text: prompt } : { ids: Uint32Array.from(prompt) };
-    return generate(this.#client, wire, wireParams(rest), signal);
+    return pieces(this.#client, "generate", { prompt: wire, params: wireParams(rest) }, signal);
   }
 
   /**

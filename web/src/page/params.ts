@@ -26,7 +26,6 @@ import {
   list,
   must,
   number,
-  object,
   oneOf,
   range,
   refuse,
@@ -35,7 +34,6 @@ import {
   string,
   url,
 } from "./check.ts";
-import type { ChatMessage, ChatParams, ChatSampling, OpenAIDefaults, RequestOptions } from "./openai-types.ts";
 
 /** A model, before anything is fetched. URLs are those that a page can fetch. */
 const model: Check = (value, at) => {
@@ -131,57 +129,6 @@ const SAMPLING: Fields<SamplingParams> = {
   logitBias,
 };
 
-/** OpenAI's name of each parameter. */
-const CHAT_NAMES = {
-  temperature: "temperature",
-  topP: "top_p",
-  topK: "top_k",
-  minP: "min_p",
-  repeatPenalty: "repeat_penalty",
-  presencePenalty: "presence_penalty",
-  frequencyPenalty: "frequency_penalty",
-  penaltyLastN: "penalty_last_n",
-  seed: "seed",
-  logitBias: "logit_bias",
-} as const satisfies Record<keyof SamplingParams, keyof ChatSampling>;
-
-const renamed = Object.entries(CHAT_NAMES) as [keyof SamplingParams, keyof ChatSampling][];
-const CHAT_SAMPLING = Object.fromEntries(
-  renamed.map(([ours, theirs]) => [theirs, SAMPLING[ours]]),
-) as Fields<ChatSampling>;
-
-const empty = (why: string): Check => must("an empty list", (v) => Array.isArray(v) && v.length === 0, why);
-const NO_TOOLS = "tools are not supported yet";
-const NO_LOGPROBS = "log probabilities are not given yet";
-
-/** Parameters of OpenAI for which only one value is supported, or that are notes to its servers. */
-const DEFAULTS: Fields<OpenAIDefaults> = {
-  tools: empty(NO_TOOLS),
-  tool_choice: oneOf(["none", "auto"], NO_TOOLS),
-  parallel_tool_calls: boolean,
-  functions: empty(NO_TOOLS),
-  function_call: oneOf(["none", "auto"], NO_TOOLS),
-  response_format: must(
-    '{"type":"text"}',
-    (v) => isObject(v) && v.type === "text" && Object.keys(v).length === 1,
-    "structured output is not supported yet",
-  ),
-  logprobs: oneOf([false], NO_LOGPROBS),
-  top_logprobs: oneOf([0], NO_LOGPROBS),
-  modalities: must('["text"]', (v) => Array.isArray(v) && v.length === 1 && v[0] === "text", "it is not supported yet"),
-  audio: oneOf([null], "it is not supported yet"),
-  prediction: oneOf([null], "it is not supported yet"),
-  reasoning_effort: oneOf([null], "it is not supported yet"),
-  verbosity: oneOf(["medium"], "it is not supported yet"),
-  web_search_options: oneOf([null], "nothing leaves the page"),
-  service_tier: oneOf(["auto", "default"], "nothing leaves the page"),
-  store: oneOf([false], "nothing leaves the page"),
-  metadata: must("an object", isObject),
-  user: string,
-  safety_identifier: string,
-  prompt_cache_key: string,
-};
-
 const MOST_STOPS = 64;
 const isStop = (v: unknown) => typeof v === "string" && v !== "";
 const stop = must(
@@ -219,46 +166,6 @@ const SESSION: Fields<SessionOptions> = {
   ),
 };
 
-const ROLES = ["system", "developer", "user", "assistant", "tool"];
-
-const part: Check = (value, at) => {
-  if (isObject(value)) oneOf(["text"], "models read text only")(value.type, `${at}.type`);
-  object({ type: string, text: string }, ["type", "text"])(value, at);
-};
-
-/** Answers of OpenAI's API have some fields that are empty here; they can be sent back unchanged. */
-const MESSAGE: Fields<ChatMessage> = {
-  role: oneOf(ROLES),
-  content: (value, at) => {
-    if (typeof value === "string" || value === null) return;
-    if (!Array.isArray(value)) refuse(at, `must be a string, a list of parts or null, is ${shown(value)}`);
-    list("a list of parts", part)(value, at);
-  },
-  name: string,
-  tool_call_id: string,
-  tool_calls: empty(NO_TOOLS),
-  function_call: oneOf([null], NO_TOOLS),
-  refusal: oneOf([null], "models read text only"),
-  annotations: empty("models read text only"),
-  audio: oneOf([null], "models read text only"),
-};
-
-const CHAT: Fields<ChatParams> = {
-  messages: list("a list of messages", object(MESSAGE, ["role", "content"])),
-  model: string,
-  stream: boolean,
-  stream_options: object({ include_usage: boolean, include_obfuscation: oneOf([false], "nothing leaves the page") }),
-  max_tokens: integer(0),
-  max_completion_tokens: integer(0),
-  stop,
-  n: integer(1, 128),
-  ...CHAT_SAMPLING,
-  signal,
-  onPrefill: callback,
-  chat_template_kwargs: must("an object", isObject),
-  ...DEFAULTS,
-};
-
 export const engineOptions = (v: EngineOptions) => given(ENGINE, v, "", ["model"]) as unknown as EngineOptions;
 export const testOptions = (v: EngineOptions) =>
   given({ ...ENGINE, kernels: KERNELS }, v, "", ["model"]) as unknown as EngineOptions;
@@ -269,33 +176,6 @@ export const checkModel = (v: ModelRef) => model(v, "model");
 export const embedOptions = (v: EmbedOptions) => given(EMBED, v) as EmbedOptions;
 export const sessionOptions = (v: SessionOptions) => given(SESSION, v) as SessionOptions;
 export const generateParams = (v: GenerateParams) => given(GENERATE, v) as GenerateParams;
-
-export function chatParams(v: ChatParams, options: RequestOptions = {}): ChatParams {
-  const p = given(CHAT, v, "", ["messages"]) as unknown as ChatParams;
-  const { signal: second } = given({ signal } satisfies Fields<RequestOptions>, options, "options") as RequestOptions;
-  if (p.stream_options && !p.stream) refuse("stream_options", "can only be given with stream: true");
-  const { max_tokens: a, max_completion_tokens: b } = p;
-  if (a != null && b != null && a !== b) {
-    refuse("max_completion_tokens", `is ${b} and max_tokens is ${a}; give one of them`);
-  }
-  const signals = [p.signal, second].filter((s) => s != null);
-  const both = signals.length === 2 ? AbortSignal.any(signals) : signals[0];
-  return both ? { ...p, signal: both } : p;
-}
-
-/** The parameters of a generation under the package's own names. */
-export function generateOf(p: ChatParams): GenerateParams {
-  const sampling = renamed.map(([ours, theirs]) => [ours, p[theirs]]);
-  const { stop = null, max_completion_tokens, max_tokens = null } = p;
-  return { ...Object.fromEntries(sampling), stop, maxTokens: max_completion_tokens ?? max_tokens };
-}
-
-/** Templates take text, have no developer role, and would print null as a word. */
-export function plain({ role, content, ...rest }: ChatMessage): Message {
-  const text = Array.isArray(content) ? content.map((p) => p.text).join("") : (content ?? "");
-  const labels = Object.entries(rest).filter(([name, v]) => typeof v === "string" && name !== "refusal");
-  return { role: role === "developer" ? "system" : role, content: text, ...Object.fromEntries(labels) };
-}
 
 export function checkMessages(v: Message[]): Message[] {
   list("a list of messages", (m, at) => {

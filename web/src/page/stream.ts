@@ -1,32 +1,34 @@
-// Running generations as an async iterator. The worker may be some pieces ahead; a consumer that stops taking them
-// pauses the engine, and one that leaves the loop ends the generation.
+// What runs in the worker as an async iterator. The worker may be some pieces ahead; a consumer that stops taking them
+// pauses the engine, and one that leaves the loop ends what runs.
 
 import type { PagelmError } from "../shared/errors.ts";
-import type { Prompt, WireParams } from "../shared/protocol.ts";
-import type { GenerateParams, Piece } from "../shared/types.ts";
+import type { Operations, WireParams } from "../shared/protocol.ts";
+import type { GenerateParams } from "../shared/types.ts";
 import type { Client } from "./client.ts";
 
 /** How many pieces the worker may be ahead. */
 const AHEAD = 32;
 
-/** One generation for each of the parameters, each piece with the index of its own. Starts when it is first iterated. */
-export async function* generateAll(
+type Run = "generate" | "request";
+export type Pieces<K extends Run> = AsyncGenerator<Operations[K]["piece"], void, void>;
+
+/** The pieces of a run, which starts when it is first iterated. */
+export async function* pieces<K extends Run>(
   client: Client,
-  prompt: Prompt,
-  all: WireParams[],
+  op: K,
+  input: Omit<Operations[K]["in"], "credit">,
   signal: AbortSignal | null | undefined,
-): AsyncGenerator<[index: number, piece: Piece], void, void> {
-  const queue: [number, Piece][] = [];
+): Pieces<K> {
+  const queue: Operations[K]["piece"][] = [];
   let state: "running" | "done" | { error: PagelmError } = "running";
+  let taken = 0;
   let wake: (() => void) | null = null;
-  const requests = all.map((params, index) => {
-    const onPiece = (piece: Piece) => {
-      queue.push([index, piece]);
-      wake?.();
-    };
-    return { taken: 0, ...client.start("generate", { prompt, params, credit: AHEAD }, { signal, onPiece }) };
-  });
-  Promise.all(requests.map(({ result }) => result))
+  const onPiece = (piece: Operations[K]["piece"]) => {
+    queue.push(piece);
+    wake?.();
+  };
+  const request = client.start(op, { ...input, credit: AHEAD } as Operations[K]["in"], { signal, onPiece });
+  request.result
     .then(
       () => {
         state = "done";
@@ -42,8 +44,7 @@ export async function* generateAll(
       if (signal?.aborted) queue.length = 0;
       const next = queue.shift();
       if (next) {
-        const request = requests[next[0]]!;
-        if (++request.taken % (AHEAD / 2) === 0) request.credit(AHEAD / 2);
+        if (++taken % (AHEAD / 2) === 0) request.credit(AHEAD / 2);
         yield next;
         continue;
       }
@@ -55,18 +56,8 @@ export async function* generateAll(
       });
     }
   } finally {
-    for (const request of requests) request.abort();
+    request.abort();
   }
-}
-
-/** One generation alone. */
-export async function* generate(
-  client: Client,
-  prompt: Prompt,
-  params: WireParams,
-  signal: AbortSignal | null | undefined,
-): AsyncGenerator<Piece, void, void> {
-  for await (const [, piece] of generateAll(client, prompt, [params], signal)) yield piece;
 }
 
 /** Parameters in the engine's form: without undefined or null, and always with a seed. */

@@ -45,7 +45,19 @@ export interface Chat {
   variables?: Record<string, unknown> | undefined;
 }
 
-export type Prompt = { chat: Chat } | { text: string } | { ids: Uint32Array };
+export type Prompt = { text: string } | { ids: Uint32Array };
+
+/** What comes of a request of OpenAI's API: how much of the prompt is read, and the response, which starts with its head. */
+export type ApiPiece = Extract<Piece, { kind: "prefill" }> | ResponseHead | { kind: "body"; text: string };
+
+export interface ResponseHead {
+  kind: "head";
+  status: number;
+  /** Whether the body is a stream of events, of which each piece has one. */
+  stream: boolean;
+  /** Names of parameters that were left out; empty if there are none. */
+  unknown: string;
+}
 
 /** Which module to load, from where, and for how many threads. */
 export interface WasmOptions {
@@ -62,6 +74,8 @@ export interface WasmOptions {
 
 /** Options that are passed to the engine. */
 export interface WireOptions extends ModelOptions {
+  /** That of the model in answers. */
+  name?: string;
   /** The adapters that WebGPU's kernels are for, in tests; by default chosen by the adapter. */
   kernels?: "hardware" | "software";
 }
@@ -118,6 +132,7 @@ export interface Operations {
   removeModel: { in: { model: string }; out: number; piece: never };
   modelFiles: { in: { model: string }; out: File[]; piece: never };
   generate: { in: { prompt: Prompt; params: WireParams; credit: number }; out: null; piece: Piece };
+  request: { in: { method: string; path: string; body: string; credit: number }; out: null; piece: ApiPiece };
   /** The number of the session. */
   openSession: { in: { fork?: number }; out: number; piece: never };
   restore: { in: { snapshot: Blob }; out: number; piece: never };

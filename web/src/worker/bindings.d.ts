@@ -1,7 +1,7 @@
 // The engine's module as the worker calls it: what wasm-bindgen generates from `web/bindings`, with the types of all
 // values. The build compares the functions with the generated ones, and tests compare the shapes with Rust's.
 import type { ErrorData } from "../shared/errors.ts";
-import type { Chat, TokenizeOptions, WireOptions, WireParams } from "../shared/protocol.ts";
+import type { ApiPiece, Chat, TokenizeOptions, WireOptions, WireParams } from "../shared/protocol.ts";
 import type {
   BackendName,
   Embeddings,
@@ -70,11 +70,19 @@ export interface BytesTarget {
   weightOffset: number;
 }
 
-/** What a step brought to a generation: one of the two. */
+/** What a step brought to what runs under a number. */
 export interface News {
   id: number;
-  piece: Piece | null;
+  pieces: Piece[] | ApiPiece[];
+  done: boolean;
+  /** Why a generation ended early. */
   error: ErrorData | null;
+}
+
+/** The number of a request, null if it is answered, and what there is of its response. */
+export interface Requested {
+  run: number | null;
+  pieces: ApiPiece[];
 }
 
 export interface Header {
@@ -113,10 +121,10 @@ export interface Engine {
   tokenize(text: string, options: TokenizeOptions): Uint32Array;
   detokenize(ids: Uint32Array, showSpecial: boolean): string;
   render(chat: Chat): string;
-  chatIds(chat: Chat): Uint32Array;
   generate(ids: Uint32Array, params: WireParams): number;
+  request(method: string, path: string, body: string, random: Uint32Array): Requested;
   next(wanted: Uint32Array): Promise<News[]>;
-  stop(generation: number): void;
+  stop(run: number): void;
   stats(): EngineStats;
   free(): void;
 }

@@ -1,7 +1,7 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
 import type { Builds, Engine } from "#bindings";
 import { abortError, PagelmError } from "../shared/errors.ts";
-import type { Operations, Prompt, Request, WasmOptions } from "../shared/protocol.ts";
+import type { Operations, Request, WasmOptions } from "../shared/protocol.ts";
 import type { Embeddings, EngineInfo, FileSampling } from "../shared/types.ts";
 import { download } from "./download.ts";
 import { modelFiles, removeModel, storedModels } from "./files.ts";
@@ -30,15 +30,16 @@ export class Handlers {
   }
 
   /**
-   * Answers a request: those before it come first, but for generations, which run beside others. It returns or throws; a
-   * trap of the wasm module also reports itself as fatal.
+   * Answers a request: those before it come first, but for what generates, which runs beside others. It returns or throws;
+   * a trap of the wasm module also reports itself as fatal.
    */
   async run(r: Request, task: Task): Promise<unknown> {
     const answer = await this.#turn(() => {
       if (task.signal.aborted) throw abortError();
       return this.#answer(r, task);
     });
-    return r.op === "generate" ? this.#lanes.run(this.#ready, answer as number, task) : answer;
+    const runs = r.op === "generate" || r.op === "request";
+    return runs && answer !== null ? this.#lanes.run(this.#ready, answer as number, task) : answer;
   }
 
   #turn<T>(work: () => T | Promise<T>): Promise<T> {
@@ -65,6 +66,8 @@ export class Handlers {
         return (await this.#start(r.wasm)).wasm.shaderSources();
       case "generate":
         return this.#generate(r);
+      case "request":
+        return this.#request(r, task);
       case "openSession":
         return this.#ready.openSession(r.fork);
       case "restore":
@@ -145,7 +148,15 @@ export class Handlers {
   #generate({ prompt, params }: In<"generate">): number {
     // Parameters that a caller leaves out are as the file recommends.
     const sampler = { ...this.#sampling, ...params.sampler };
-    return this.#ready.generate(this.#promptIds(this.#ready, prompt), { ...params, sampler });
+    const ids = "ids" in prompt ? prompt.ids : this.#textIds(prompt.text);
+    return this.#ready.generate(ids, { ...params, sampler });
+  }
+
+  /** Starts a request of the API: its number, null if it is answered. */
+  #request({ method, path, body }: In<"request">, task: Task): number | null {
+    const { run, pieces } = this.#ready.request(method, path, body, crypto.getRandomValues(new Uint32Array(4)));
+    for (const piece of pieces) task.piece(piece);
+    return run;
   }
 
   /** The browser keeps each piece, so that none of it stays in memory. */
@@ -157,12 +168,6 @@ export class Handlers {
 
   #textIds(text: string | Uint32Array): Uint32Array {
     return typeof text === "string" ? this.#ready.tokenize(text, { addSpecial: true, parseSpecial: false }) : text;
-  }
-
-  #promptIds(engine: Engine, prompt: Prompt): Uint32Array {
-    if ("ids" in prompt) return prompt.ids;
-    if ("text" in prompt) return this.#textIds(prompt.text);
-    return engine.chatIds(prompt.chat);
   }
 }
 

@@ -1,11 +1,11 @@
-// Generations that run side by side: the engine steps them together, and each gets its own pieces.
+// Generations and requests that run side by side: the engine steps them together, and each gets its own pieces.
 import type { Engine } from "#bindings";
 import { abortError } from "../shared/errors.ts";
 import type { Task } from "./task.ts";
 
 interface Lane {
   task: Task;
-  end(error?: unknown): void;
+  end(error: unknown): void;
 }
 
 /** Runs what uses the engine, one thing after another. */
@@ -22,10 +22,10 @@ export class Lanes {
     this.#turn = turn;
   }
 
-  /** Runs a generation, which the engine knows by this number, to its end. */
+  /** Runs what the engine knows by this number to its end. */
   run(engine: Engine, id: number, task: Task): Promise<null> {
     return new Promise((resolve, reject) => {
-      const end = (error?: unknown) => {
+      const end = (error: unknown) => {
         this.#lanes.delete(id);
         if (error) reject(error);
         else resolve(null);
@@ -53,10 +53,10 @@ export class Lanes {
       // Those whose pieces the page does not take are left out.
       const wanted = [...this.#lanes].filter(([, { task }]) => task.credit > 0).map(([id]) => id);
       const news = wanted.length ? await this.#turn(() => engine.next(Uint32Array.from(wanted))) : [];
-      for (const { id, piece, error } of news) {
+      for (const { id, pieces, done, error } of news) {
         const { task, end } = this.#lanes.get(id)!;
-        if (piece) task.piece(piece);
-        if (error || piece?.kind === "done") end(error);
+        for (const piece of pieces) task.piece(piece);
+        if (done) end(error);
       }
       if (!news.length && this.#lanes.size) await change;
     }

@@ -6,10 +6,10 @@ import { source } from "./source.mjs";
 import { untyped } from "./untyped.mjs";
 
 const { Client } = await source("page/client.ts");
-const { generate, wireParams } = await source("page/stream.ts");
+const { pieces: run, wireParams } = await source("page/stream.ts");
 const { PagelmError } = await source("shared/errors.ts");
 
-const PARAMS = { sampler: {} };
+const INPUT = { prompt: { text: "x" }, params: { sampler: {} } };
 const piece = (/** @type {number} */ id) => ({ kind: "token", id, text: `t${id}` });
 /** @param {import("pagelm").Piece | void} p */
 const idOf = (p) => (p?.kind === "token" ? p.id : undefined);
@@ -67,7 +67,7 @@ test("a message that cannot be sent is the caller's error", async () => {
 
 test("a stream gives what came before its end, in order, and grants credit as it is read", async () => {
   const port = new FakePort();
-  const pieces = generate(new Client(port), { text: "x" }, PARAMS, undefined);
+  const pieces = run(new Client(port), "generate", INPUT, undefined);
   const first = pieces.next();
   for (let i = 0; i < 40; i++) port.say({ op: "piece", id: 1, value: piece(i) });
   port.say({ op: "done", id: 1, value: null });
@@ -82,7 +82,7 @@ test("a stream gives what came before its end, in order, and grants credit as it
 
 test("a stream that nobody reads gets no more credit", async () => {
   const port = new FakePort();
-  const pieces = generate(new Client(port), { text: "x" }, PARAMS, undefined);
+  const pieces = run(new Client(port), "generate", INPUT, undefined);
   const first = pieces.next();
   for (let i = 0; i < 32; i++) port.say({ op: "piece", id: 1, value: piece(i) });
   await first;
@@ -94,7 +94,7 @@ test("a stream that nobody reads gets no more credit", async () => {
 
 test("leaving the loop stops the generation", async () => {
   const port = new FakePort();
-  const pieces = generate(new Client(port), { text: "x" }, PARAMS, undefined);
+  const pieces = run(new Client(port), "generate", INPUT, undefined);
   const first = pieces.next();
   port.say({ op: "piece", id: 1, value: piece(0) });
   await first;
@@ -105,7 +105,7 @@ test("leaving the loop stops the generation", async () => {
 test("an error ends a stream after its last piece, an abort before", async () => {
   const port = new FakePort();
   const client = new Client(port);
-  const failing = generate(client, { text: "x" }, PARAMS, undefined);
+  const failing = run(client, "generate", INPUT, undefined);
   const first = failing.next();
   port.say({ op: "piece", id: 1, value: piece(0) });
   port.say({ op: "error", id: 1, error: { code: "device-lost", place: "", message: "" } });
@@ -113,7 +113,7 @@ test("an error ends a stream after its last piece, an abort before", async () =>
   await assert.rejects(failing.next(), { code: "device-lost" });
 
   const stop = new AbortController();
-  const stopped = generate(client, { text: "x" }, PARAMS, stop.signal);
+  const stopped = run(client, "generate", INPUT, stop.signal);
   const begun = stopped.next();
   for (let i = 0; i < 3; i++) port.say({ op: "piece", id: 2, value: piece(i) });
   await begun;

@@ -29,9 +29,9 @@ function engineOf(/** @type {Record<number, number>} */ tokens, /** @type {Recor
       return [...wanted].map((id) => {
         const left = tokens[id] ?? 0;
         tokens[id] = left - 1;
-        if (left > 0) return { id, piece: { kind: "token", id: left, text: "" }, error: null };
+        if (left > 0) return { id, pieces: [{ kind: "token", id: left, text: "" }], done: false, error: null };
         const code = failing[id];
-        return code ? { id, piece: null, error: { code } } : { id, piece: { kind: "done" }, error: null };
+        return { id, pieces: code ? [] : [{ kind: "done" }], done: true, error: code ? { code } : null };
       });
     },
     stop: (/** @type {number} */ id) => stopped.push(id),

@@ -4,8 +4,8 @@ import { runnerImport } from "vite";
 /**
  * What tests run by itself.
  * @typedef {{
+ *   "page/api.ts": typeof import("../../src/page/api.ts"),
  *   "page/client.ts": typeof import("../../src/page/client.ts"),
- *   "page/openai.ts": typeof import("../../src/page/openai.ts"),
  *   "page/params.ts": typeof import("../../src/page/params.ts"),
  *   "page/script.ts": typeof import("../../src/page/script.ts"),
  *   "page/stream.ts": typeof import("../../src/page/stream.ts"),

@@ -41,9 +41,6 @@ const STOP: Duration = Duration::from_secs(10);
 /// Threads that read requests: the templates and texts of large ones take a while.
 const READERS: usize = 4;
 
-/// Bytes of the header that names parameters.
-const MOST_NAMES: usize = 1024;
-
 pub struct Server {
     api: Api,
     gate: Gate,
@@ -180,11 +177,14 @@ impl Server {
             Ok(Err(e)) => return refusal(line, path, &e),
             Err(e) => return refusal(line, path, &ApiError::new(500, None, format!("the request was not read: {e}"))),
         };
+        let unknown = accepted.unknown();
         let Accepted { job, warnings } = accepted;
-        let unknown = names(&warnings);
         line.unknown = warnings;
         let mut response = self.run(job, path, line).await;
-        if let Some(unknown) = unknown {
+        // It is ASCII.
+        if let Ok(unknown) = HeaderValue::try_from(unknown)
+            && !unknown.is_empty()
+        {
             response.headers_mut().insert(UNKNOWN_PARAMETERS, unknown);
         }
         response
@@ -286,17 +286,6 @@ fn given() -> Given {
         seed: random(2),
         date: Some(machine::now()),
     }
-}
-
-/// The names of parameters as the value of a header.
-fn names(warnings: &[String]) -> Option<HeaderValue> {
-    if warnings.is_empty() {
-        return None;
-    }
-    let mut text = warnings.join(", ").escape_default().to_string();
-    // Escaped text is ASCII.
-    text.truncate(MOST_NAMES);
-    HeaderValue::try_from(text).ok()
 }
 
 /// A path in which `%2F` and the like are characters.

@@ -1,0 +1,165 @@
+// OpenAI's API over an engine: by `fetch`, for clients that speak HTTP, and by functions of the same names.
+
+import { abortError, ENGINE_CODES, type ErrorCode, errorData, PagelmError } from "../shared/errors.ts";
+import type { ResponseHead } from "../shared/protocol.ts";
+import { callback, given, refuse, shown, signal } from "./check.ts";
+import type { Client } from "./client.ts";
+import type {
+  ChatChunk,
+  ChatCompletion,
+  ChatParams,
+  Completion,
+  CompletionParams,
+  CreateEmbeddingResponse,
+  EmbeddingParams,
+  PageParams,
+  RequestOptions,
+  Response as ResponseBody,
+  ResponseEvent,
+  ResponseParams,
+} from "./openai-types.ts";
+import { type Pieces, pieces } from "./stream.ts";
+
+/** An endpoint: with `stream` what comes of an answer as it comes, else the whole answer. Requests run side by side. */
+export interface Endpoint<Params, Whole, Part> {
+  create(params: Params & { stream: true }, options?: RequestOptions): Promise<AsyncGenerator<Part, void, void>>;
+  create(params: Params & { stream?: false | null }, options?: RequestOptions): Promise<Whole>;
+  create(params: Params, options?: RequestOptions): Promise<AsyncGenerator<Part, void, void> | Whole>;
+}
+
+export interface Endpoints {
+  chat: { completions: Endpoint<ChatParams, ChatCompletion, ChatChunk> };
+  completions: Endpoint<CompletionParams, Completion, Completion>;
+  responses: Endpoint<ResponseParams, ResponseBody, ResponseEvent>;
+  embeddings: { create(params: EmbeddingParams, options?: RequestOptions): Promise<CreateEmbeddingResponse> };
+}
+
+export function endpoints(client: Client): Endpoints {
+  const at = (path: string) => ({
+    create: (params: object, options?: RequestOptions) => create(client, `/v1/${path}`, params, options),
+  });
+  return {
+    chat: { completions: at("chat/completions") },
+    completions: at("completions"),
+    responses: at("responses"),
+    embeddings: at("embeddings"),
+  } as Endpoints;
+}
+
+/** Answers HTTP requests of OpenAI's API, whatever host they name. */
+export async function fetchFrom(client: Client, input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+  const request = new Request(input, init);
+  const { pathname } = new URL(request.url);
+  try {
+    const path = decodeURIComponent(pathname.slice(Math.max(pathname.indexOf("/v1/"), 0)));
+    const { head, texts } = await open(client, request.method, path, await request.text(), request.signal);
+    const headers: HeadersInit = { "content-type": head.stream ? "text/event-stream" : "application/json" };
+    if (head.unknown) headers["x-unknown-parameters"] = head.unknown;
+    const encoder = new TextEncoder();
+    const body = new ReadableStream({
+      async pull(controller: ReadableStreamDefaultController<Uint8Array>) {
+        const { value, done } = await texts.next();
+        if (done) controller.close();
+        else controller.enqueue(encoder.encode(value));
+      },
+      cancel: async () => void (await texts.return()),
+    });
+    return new Response(body, { status: head.status, headers });
+  } catch (e) {
+    if (request.signal.aborted) throw abortError(request.signal);
+    // It fails again if it is tried again.
+    const { code, message } = errorData(e);
+    const error = { message, type: "server_error", param: null, code };
+    return Response.json({ error }, { status: 500, headers: { "x-should-retry": "false" } });
+  }
+}
+
+/** The same for the page's own code: errors are thrown, events of a stream are parsed. */
+async function create(client: Client, path: string, params: object, options: RequestOptions = {}): Promise<unknown> {
+  const { signal: first, onPrefill, ...rest } = params as PageParams;
+  given({ signal, onPrefill: callback }, { signal: first, onPrefill });
+  const { signal: second } = given({ signal }, options, "options") as RequestOptions;
+  const signals = [first, second].filter((s) => s != null);
+  const stop = signals.length === 2 ? AbortSignal.any(signals) : signals[0];
+  const { head, texts } = await open(client, "POST", path, json(rest), stop, onPrefill);
+  if (head.unknown) console.warn(`pagelm left out parameters that it does not know: ${head.unknown}`);
+  if (head.stream) return started(events(texts));
+  let body = "";
+  for await (const text of texts) body += text;
+  const whole = JSON.parse(body);
+  if (whole.error) throw failed(whole.error);
+  return whole;
+}
+
+async function* events(texts: AsyncGenerator<string, void, void>): AsyncGenerator<unknown, void, void> {
+  try {
+    yield;
+    for await (const text of texts) {
+      const data = text.slice(text.indexOf("data: ") + 6);
+      if (data.startsWith("[DONE]")) return;
+      const event = JSON.parse(data);
+      if (event.error || event.type === "error") throw failed(event.error ?? event);
+      yield event;
+    }
+  } finally {
+    // Also if nothing of it was read.
+    await texts.return();
+  }
+}
+
+/** Sends a request, and waits for the head of its response. */
+async function open(
+  client: Client,
+  method: string,
+  path: string,
+  body: string,
+  signal?: AbortSignal | null,
+  onPrefill?: PageParams["onPrefill"],
+): Promise<{ head: ResponseHead; texts: AsyncGenerator<string, void, void> }> {
+  const run = pieces(client, "request", { method, path, body }, signal);
+  for (;;) {
+    const { value, done } = await run.next();
+    if (done) throw new PagelmError("internal", "the answer has no head");
+    if (value.kind === "head") return { head: value, texts: await started(bodyOf(run, onPrefill)) };
+    if (value.kind === "prefill") onPrefill?.({ done: value.done, total: value.total });
+  }
+}
+
+async function* bodyOf(
+  run: Pieces<"request">,
+  onPrefill?: PageParams["onPrefill"],
+): AsyncGenerator<string, void, void> {
+  try {
+    yield "";
+    for await (const piece of run) {
+      if (piece.kind === "body") yield piece.text;
+      else if (piece.kind === "prefill") onPrefill?.({ done: piece.done, total: piece.total });
+    }
+  } finally {
+    await run.return();
+  }
+}
+
+/** A generator past its first, empty value: so its `finally` runs even if nobody iterates it and it is returned. */
+async function started<T>(generator: AsyncGenerator<T, void, void>): Promise<AsyncGenerator<T, void, void>> {
+  await generator.next();
+  return generator;
+}
+
+/** What JSON would leave out or change is refused: it would do nothing. */
+function json(params: object): string {
+  return JSON.stringify(params, (name, value) => {
+    const lost = ["bigint", "function", "symbol"].includes(typeof value);
+    if (lost || (typeof value === "number" && !Number.isFinite(value)))
+      refuse(name, `must be JSON, is ${shown(value)}`);
+    return value;
+  });
+}
+
+const CODES = new Map<string | null, ErrorCode>([["context_length_exceeded", "context-overflow"]]);
+for (const code of ENGINE_CODES) CODES.set(code, code);
+
+/** An error of OpenAI's shape. */
+function failed({ message, param, code }: { message: string; param: string | null; code: string | null }): PagelmError {
+  return new PagelmError(CODES.get(code) ?? "invalid-argument", message, param ?? "");
+}

@@ -1,0 +1,109 @@
+// Client libraries that many programs use, each in a page on `engine.fetch` and in Node on `pagelm serve`: what they make
+// of a model's answers is right, and the same in both.
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { launch } from "../../tools/browsers.mjs";
+import { cache } from "../../tools/cache.mjs";
+import { serve } from "../../tools/serve.mjs";
+import { skip } from "../skipped.mjs";
+import { flows } from "./flows.mjs";
+
+const MODEL = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
+/** What flows give that have such a name. */
+const RIGHT = /** @type {[string, RegExp][]} */ ([
+  ["models", /"object":"model"/],
+  ["several answers", /^\[\[0,true,"\w+"\],\[1,true,"\w+"\]\]$/],
+  ["structured output", /^\{"name":"\w+","inhabitants":\d+,"capital":(true|false)\}$/],
+  ["tools", /("asked":\["Paris"|"args":\{"city":"Paris"\})/],
+  // The client of OpenAI ends a stream that is aborted as if it were over.
+  ["openai: abort", /^\{"seen":3,"error":"none"\}$/],
+  ["abort", /^\{"seen":3,"error":"AbortError"\}$/],
+  ["errors", /("known":true.*){6}/],
+  ["completions", /return a \+ b/],
+  ["responses", /Paris.*"events":\["response\.created".*"response\.completed"\]/],
+  ["", /capital of France is Paris/],
+]);
+const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
+
+/** The address of a server of the command. @param {string} model */
+async function native(model) {
+  execFileSync("cargo", ["build", "--locked", "--workspace", "--bin", "pagelm"], {
+    cwd: at("../../.."),
+    stdio: "inherit",
+  });
+  const target = process.env.CARGO_TARGET_DIR ?? at("../../../target");
+  const args = ["serve", "--model", model, "--backend", "cpu", "--port", "0", "--name", "m"];
+  const server = spawn(join(target, "debug/pagelm"), args, { stdio: ["ignore", "ignore", "pipe"] });
+  after(() => server.kill());
+  for await (const line of createInterface({ input: server.stderr })) {
+    const [address] = /http:\/\/\S+/.exec(line) ?? [];
+    if (address) return address;
+  }
+  throw new Error("pagelm serve ended before it listened");
+}
+
+test("clients get the same from a page and from a server", { timeout: 900_000 }, async (t) => {
+  const model = join(cache, "models", MODEL);
+  if (!existsSync(model)) return skip(t, `${MODEL} is not downloaded`);
+  const made = mkdtempSync(join(tmpdir(), "pagelm-clients-"));
+  await build({
+    entryPoints: [at("page.mjs")],
+    outfile: join(made, "clients.js"),
+    bundle: true,
+    format: "esm",
+    external: ["/dist/*"],
+  });
+  const mounts = {
+    "/": at("."),
+    "/dist": at("../../dist"),
+    "/models": join(cache, "models"),
+    "/made": made,
+    "/golden": at("../../../tests/golden"),
+  };
+  const server = await serve({ mounts });
+  const browser = await launch("chromium");
+  after(async () => {
+    await browser.close();
+    await server.close();
+    rmSync(made, { recursive: true });
+  });
+  const page = await browser.open(`${server.url}/page.html`);
+  await page.waitForFunction(() => "clients" in globalThis);
+  const inPage = (/** @type {keyof import("./page.mjs").Page} */ name, /** @type {unknown} */ given) =>
+    page.evaluate(
+      ([name, given]) =>
+        /** @type {{ clients: Record<string, Function> }} */ (/** @type {unknown} */ (globalThis)).clients[name]?.(
+          given,
+        ),
+      /** @type {const} */ ([name, given]),
+    );
+  await inPage("load", { model: `/models/${MODEL}`, backend: "cpu", cache: false });
+  const baseURL = `${await native(model)}/v1`;
+
+  for (const [name, flow] of Object.entries(flows)) {
+    await t.test(name, async () => {
+      const [there, here] = [await flow({ baseURL, fetch }), await inPage("run", name)];
+      assert.deepEqual(here, JSON.parse(JSON.stringify(there)));
+      const [, right] = /** @type {[string, RegExp]} */ (RIGHT.find(([part]) => name.endsWith(part)));
+      assert.match(JSON.stringify(there), right);
+    });
+  }
+
+  await t.test("embeddings", async () => {
+    await inPage("load", { model: "/golden/gemma-embedding.gguf", backend: "cpu", cache: false });
+    const { own, openai, ai, tokens } = await inPage("embed", ["one two", "a third text", "one two"]);
+    assert.deepEqual(openai, own);
+    assert.deepEqual(ai, own);
+    assert.deepEqual(own[0], own[2]);
+    assert.notDeepEqual(own[0], own[1]);
+    assert.ok(tokens > 6, `${tokens} tokens`);
+  });
+  assert.deepEqual(page.errors, []);
+});
