@@ -2,12 +2,15 @@
 //!
 //! [`Vocabulary::grammar`] compiles a [`GrammarSource`] and refuses what cannot be met; a [`Matcher`] follows one answer.
 
+mod gbnf;
+mod lark;
 mod matcher;
 mod repeats;
 mod schema;
 mod source;
 mod vocabulary;
 
+pub(crate) use lark::Lark;
 pub use matcher::Matcher;
-pub use source::GrammarSource;
+pub use source::{GrammarSource, Parts};
 pub use vocabulary::{Grammar, Vocabulary};
