@@ -86,7 +86,7 @@ fn call(lark: &mut Lark<'_>, style: CallStyle, tool: &Tool) -> Result<String> {
         CallShape::Python => {
             let items = each(lark, tool, is_key, |lark, one| {
                 let value = one.json(lark);
-                format!("{} {value}", Lark::literal(&format!("{}=", one.name)))
+                Some(format!("{} {value}", Lark::literal(&format!("{}=", one.name))))
             });
             let Some(items) = items else {
                 let detail = "cannot be enforced as the model writes calls, in Python: it must be an object with `properties` \
@@ -153,7 +153,7 @@ fn each(
     lark: &mut Lark<'_>,
     tool: &Tool,
     is_name: fn(&str) -> bool,
-    mut write: impl FnMut(&mut Lark<'_>, &One<'_>) -> String,
+    mut write: impl FnMut(&mut Lark<'_>, &One<'_>) -> Option<String>,
 ) -> Option<Vec<(String, bool)>> {
     let empty = Map::new();
     let schema = tool.spec.parameters.as_object().unwrap_or(&empty);
@@ -175,9 +175,9 @@ fn each(
     let shared: Vec<_> = ["$defs", "definitions"].into_iter().filter_map(|key| Some((key, schema.get(key)?))).collect();
     let items = properties.iter().filter(|(_, schema)| **schema != false).map(|(name, schema)| {
         let one = One { tool, name, schema, shared: shared.clone() };
-        (write(lark, &one), required.contains(&name.as_str()))
+        Some((write(lark, &one)?, required.contains(&name.as_str())))
     });
-    Some(items.collect())
+    items.collect()
 }
 
 /// Whether a schema only refers to shared definitions.
@@ -257,20 +257,22 @@ impl One<'_> {
     }
 }
 
-fn in_tags(lark: &mut Lark<'_>, one: &One<'_>) -> String {
+/// A text of which more is said than its length cannot be written as it stands.
+fn in_tags(lark: &mut Lark<'_>, one: &One<'_>) -> Option<String> {
     let value = match (one.length(), one.options(&INSIDE)) {
         (Some(length), _) => lark.until(END, &INSIDE, "", &length),
         (_, Some(options)) => lark.one_of(&options, END),
+        _ if one.tool.spec.takes_text(one.name) => return None,
         _ => format!("{} {}", one.json(lark), Lark::literal(END)),
     };
-    format!("{} {value}", Lark::literal(&format!("<parameter={}>\n", one.name)))
+    Some(format!("{} {value}", Lark::literal(&format!("<parameter={}>\n", one.name))))
 }
 
-fn in_keys(lark: &mut Lark<'_>, one: &One<'_>, mark: &str) -> String {
+fn in_keys(lark: &mut Lark<'_>, one: &One<'_>, mark: &str) -> Option<String> {
     let value = match (one.length(), one.options(&[mark])) {
         (Some(length), _) => format!("{} {}", lark.marker(mark), lark.until(mark, &[], "", &length)),
         (_, Some(options)) => format!("{} {} {}", lark.marker(mark), lark.one_of(&options, ""), lark.marker(mark)),
         _ => one.json(lark),
     };
-    format!("{} {value}", Lark::literal(&format!("{}:", one.name)))
+    Some(format!("{} {value}", Lark::literal(&format!("{}:", one.name))))
 }

@@ -2,6 +2,7 @@
 //!
 //! [`Vocabulary::grammar`] compiles a [`GrammarSource`] and refuses what cannot be met; a [`Matcher`] follows one answer.
 
+mod depth;
 mod gbnf;
 mod lark;
 mod matcher;

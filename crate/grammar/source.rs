@@ -4,7 +4,7 @@ use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{gbnf, repeats, schema};
+use super::{depth, gbnf, repeats, schema};
 use crate::bail;
 use crate::error::Result;
 
@@ -70,8 +70,9 @@ impl GrammarSource {
     }
 
     pub(super) fn parse(&self) -> Result<TopLevelGrammar> {
+        let any = r#"{"type":"object"}"#.to_owned();
         let text = match self {
-            Self::JsonObject => r#"{"type":"object"}"#,
+            Self::JsonObject => &any,
             Self::JsonSchema(text) | Self::JsonLike(text) | Self::Regex(text) | Self::Lark(text) | Self::Gbnf(text) => {
                 text
             }
@@ -84,16 +85,20 @@ impl GrammarSource {
             Self::JsonObject | Self::JsonSchema(_) => schema::parse(text, false),
             Self::JsonLike(_) => schema::parse(text, true),
             Self::Regex(_) => repeats::check(text).map(|()| TopLevelGrammar::from_regex(text)),
-            Self::Lark(_) => repeats::check(text).map(|()| TopLevelGrammar::from_lark(text.to_owned())),
-            Self::Gbnf(_) => gbnf::to_lark(text).map(TopLevelGrammar::from_lark),
+            Self::Lark(_) => repeats::check(text).and_then(|()| lark(text.clone())),
+            Self::Gbnf(_) => gbnf::to_lark(text).and_then(lark),
             Self::Parts(made) => made.parse(),
         }
     }
 }
 
+fn lark(text: String) -> Result<TopLevelGrammar> {
+    depth::check(&text).map(|()| TopLevelGrammar::from_lark(text))
+}
+
 impl Parts {
     fn parse(&self) -> Result<TopLevelGrammar> {
-        let mut whole = TopLevelGrammar::from_lark(self.start.clone());
+        let mut whole = lark(self.start.clone())?;
         for (i, (name, part)) in self.parts.iter().enumerate() {
             if let GrammarSource::Parts(_) = part {
                 bail!(BadGrammar, "{name} is made of parts itself; only a whole grammar is");

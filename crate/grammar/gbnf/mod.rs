@@ -1,8 +1,9 @@
 //! Grammars in llama.cpp's notation (GBNF), in that of Lark.
 //!
 //! A rule that leads to itself stays a rule. All else is regular, and what is regular side by side becomes one terminal,
-//! which takes the longest text that it can: so a grammar without recursion means exactly what it says. In one with
-//! recursion, all that is let through is in the grammar.
+//! which takes the longest text that it can; white space at its end stays apart, for it is what follows that may start with
+//! some. So a grammar without recursion means exactly what it says, and in one with recursion, all that is let through is in
+//! the grammar.
 
 mod parse;
 mod write;

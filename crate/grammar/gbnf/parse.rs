@@ -8,8 +8,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// Groups inside each other.
 const MAX_DEPTH: usize = 64;
 
-/// Rules of one grammar: a compiler goes from rule to rule on its stack.
-const MAX_RULES: usize = 1000;
+/// Counters after each other.
+const MAX_COUNTERS: usize = 4;
+
+/// Rules of one grammar.
+const MAX_RULES: usize = 5000;
 
 struct Reader<'t> {
     text: &'t str,
@@ -285,8 +288,8 @@ impl<'t> Reader<'t> {
             };
             self.at += 1;
             counters += 1;
-            if counters > MAX_DEPTH {
-                return Err(self.fail(format_args!("there are more than {MAX_DEPTH} counters after each other")));
+            if counters > MAX_COUNTERS {
+                return Err(self.fail(format_args!("there are more than {MAX_COUNTERS} counters after each other")));
             }
             node = Node::Times(Box::new(node), least, most);
         }

@@ -12,6 +12,10 @@ struct Writer<'r> {
     rules: &'r [Node],
     /// Those that lead neither to themselves nor to a token.
     regular: Vec<bool>,
+    /// Regular rules that are nothing but white space.
+    blank: Vec<bool>,
+    /// Regular rules that may end in white space.
+    tails: Vec<bool>,
     /// How often a regular rule repeats something, by all counters around it.
     times: Vec<u64>,
     out: String,
@@ -23,19 +27,24 @@ pub(super) fn lark(rules: &[Node], root: usize) -> Result<String> {
     let mut writer = Writer {
         rules,
         regular: vec![false; rules.len()],
+        blank: vec![false; rules.len()],
+        tails: vec![false; rules.len()],
         times: vec![1; rules.len()],
         out: String::new(),
         terminals: 0,
     };
     writer.find_regular()?;
-    let start = writer.rule_body(&Node::Rule(root));
+    let start = if writer.regular[root] { format!("R{root}") } else { format!("r{root}") };
     writeln!(writer.out, "start: {start}").expect("writing to a string");
     for (i, rule) in rules.iter().enumerate() {
-        let (name, body) = match writer.regular[i] {
-            true => ("R", writer.terminal(rule)),
-            false => ("r", writer.rule_body(rule)),
-        };
-        writeln!(writer.out, "{name}{i}: {body}").expect("writing to a string");
+        if writer.regular[i] {
+            let body = writer.terminal(rule);
+            writeln!(writer.out, "R{i}: {body}").expect("writing to a string");
+        }
+        if !writer.is_whole(&Node::Rule(i)) {
+            let body = writer.rule_body(rule);
+            writeln!(writer.out, "r{i}: {body}").expect("writing to a string");
+        }
     }
     Ok(writer.out)
 }
@@ -76,6 +85,7 @@ impl Writer<'_> {
                 continue;
             }
             self.regular[i] = true;
+            (self.blank[i], self.tails[i]) = (self.is_blank(&self.rules[i]), self.may_tail(&self.rules[i]));
             self.times[i] = self.count(&self.rules[i])?;
             for user in &users[i] {
                 open[*user] -= 1;
@@ -114,6 +124,53 @@ impl Writer<'_> {
         }
     }
 
+    /// Whether a regular node is nothing but white space.
+    fn is_blank(&self, node: &Node) -> bool {
+        let space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r');
+        match node {
+            Node::Text(text) => text.chars().all(space),
+            Node::Class(negated, ranges) => !negated && ranges.iter().all(|(a, b)| a == b && space(*a)),
+            Node::Token(_) => false,
+            Node::Rule(i) => self.blank[*i],
+            Node::Row(nodes) | Node::Either(nodes) => nodes.iter().all(|node| self.is_blank(node)),
+            Node::Times(node, ..) => self.is_blank(node),
+        }
+    }
+
+    /// Whether a regular node may end in white space.
+    fn may_tail(&self, node: &Node) -> bool {
+        match node {
+            Node::Rule(i) => self.tails[*i],
+            Node::Row(nodes) => nodes.last().is_some_and(|node| self.may_tail(node)),
+            Node::Either(nodes) => nodes.iter().any(|node| self.may_tail(node)),
+            Node::Times(node, ..) => self.may_tail(node),
+            _ => self.is_blank(node),
+        }
+    }
+
+    /// Whether a node becomes one terminal. One that ends in white space would take that from what follows, where that may
+    /// start with it.
+    fn is_whole(&self, node: &Node) -> bool {
+        self.is_regular(node) && !self.may_tail(node)
+    }
+
+    /// White space character by character, so that any of it may belong to what follows.
+    fn spaces(&mut self, node: &Node) -> String {
+        match node {
+            Node::Text(text) => {
+                let signs: Vec<_> = text.chars().map(|c| literal(c.encode_utf8(&mut [0; 4]))).collect();
+                if signs.is_empty() { "\"\"".to_owned() } else { group(&signs, " ") }
+            }
+            Node::Class(negated, ranges) => class(*negated, ranges),
+            Node::Rule(i) => format!("r{i}"),
+            Node::Row(nodes) if nodes.is_empty() => "\"\"".to_owned(),
+            Node::Row(nodes) => group(&nodes.iter().map(|node| self.spaces(node)).collect::<Vec<_>>(), " "),
+            Node::Either(nodes) => group(&nodes.iter().map(|node| self.spaces(node)).collect::<Vec<_>>(), " | "),
+            Node::Times(node, least, most) => times(&self.spaces(node), *least, *most),
+            Node::Token(token) => token.clone(),
+        }
+    }
+
     /// A new terminal, by its name.
     fn new_terminal(&mut self, body: &str) -> String {
         self.terminals += 1;
@@ -124,18 +181,22 @@ impl Writer<'_> {
 
     /// A node of a rule, with what is regular in it as terminals.
     fn rule_body(&mut self, node: &Node) -> String {
-        if self.is_regular(node) {
+        if self.is_whole(node) {
             let body = self.terminal(node);
             return self.new_terminal(&body);
+        }
+        if self.is_regular(node) && self.is_blank(node) {
+            return self.spaces(node);
         }
         match node {
             Node::Rule(i) => format!("r{i}"),
             Node::Token(token) => token.clone(),
             Node::Row(nodes) => {
-                let runs = nodes.chunk_by(|a, b| self.is_regular(a) && self.is_regular(b));
+                let runs = nodes.chunk_by(|a, b| self.is_regular(a) && self.is_whole(b));
                 let runs: Vec<&[Node]> = runs.collect();
                 let parts = runs.into_iter().map(|run| match run {
                     [one] => self.rule_body(one),
+                    // All but the last may end in anything: what follows is in the same terminal.
                     _ => {
                         let row: Vec<_> = run.iter().map(|node| self.terminal(node)).collect();
                         self.new_terminal(&row.join(" "))
@@ -144,7 +205,7 @@ impl Writer<'_> {
                 group(&parts.collect::<Vec<_>>(), " ")
             }
             Node::Either(nodes) => {
-                let (regular, others): (Vec<_>, Vec<_>) = nodes.iter().partition(|node| self.is_regular(node));
+                let (regular, others): (Vec<_>, Vec<_>) = nodes.iter().partition(|node| self.is_whole(node));
                 let mut parts: Vec<_> = others.into_iter().map(|node| self.rule_body(node)).collect();
                 if !regular.is_empty() {
                     let options: Vec<_> = regular.iter().map(|node| self.terminal(node)).collect();

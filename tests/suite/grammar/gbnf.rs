@@ -48,7 +48,7 @@ fn a_grammar_means_what_llama_cpp_says() {
     check(
         "root ::= (expr \"=\" ws term \"\\n\")+\nexpr ::= term ([-+*/] term)*\nterm ::= ident | num | \"(\" ws expr \")\" ws\n\
          ident ::= [a-z] [a-z0-9_]* ws\nnum ::= [0-9]+ ws\nws ::= [ \\t\\n]*",
-        &["a=1\n", "(a + b2)*3=4\n", "((1))=x\n1=1\n"],
+        &["a=1\n", "(a +b2 )*3=4\n", "((1))=x\n1=1\n"],
         &["a=1", "a==1\n", "(a=1\n", "=1\n"],
     );
     // What is regular is exact, however it is cut into rules.
@@ -111,7 +111,7 @@ fn drawn_answers_are_json() {
 #[test]
 fn what_is_wrong_or_not_supported_is_refused_with_its_line() {
     let deep = format!("root ::= {}\"a\"{}", "(".repeat(100), ")".repeat(100));
-    let chain: String = (0..2000).map(|i| format!("r{i} ::= r{}\n", i + 1)).collect();
+    let chain: String = (0..5001).map(|i| format!("r{i} ::= r{}\n", i + 1)).collect();
     let nested = "root ::= a{200}\na ::= \"x\"{200}";
     for (grammar, says) in [
         ("", "no rule `root`"),
@@ -137,7 +137,7 @@ fn what_is_wrong_or_not_supported_is_refused_with_its_line() {
         ("root ::= !<think>", "is not supported"),
         ("root ::= !\"a\"", "a token is expected"),
         (&deep, "more than 64 parentheses"),
-        (&chain, "more than 1000 rules"),
+        (&chain, "more than 5000 rules"),
         ("root ::= \"a\" $", "does not go on"),
     ] {
         let e = Bytes::new()
@@ -147,13 +147,27 @@ fn what_is_wrong_or_not_supported_is_refused_with_its_line() {
         assert_eq!((e.kind(), e.place()), (ErrorKind::BadGrammar, "the grammar"), "{e}");
         assert!(e.detail().contains(says), "{grammar}: {e}");
     }
-    // As deep as it may be.
-    let chain: String = (0..990).map(|i| format!("r{i} ::= \"a\"? r{}\n", i + 1)).collect();
-    for end in ["\"b\"", "r0 | \"b\""] {
-        let grammar = format!("root ::= r0\n{chain}r990 ::= {end}");
-        match Bytes::new().matcher(&GrammarSource::Gbnf(grammar)) {
-            Ok(m) => assert!(accepts(&m, "b")),
-            Err(e) => assert_eq!(e.kind(), ErrorKind::BadGrammar, "{e}"),
+    // As deep as it may be, and deeper.
+    for (n, fits) in [(110, true), (200, false), (4900, false)] {
+        let chain: String = (0..n).map(|i| format!("r{i} ::= \"a\"? r{}\n", i + 1)).collect();
+        for end in ["\"b\"", "r0 | \"b\""] {
+            let grammar = format!("root ::= r0\n{chain}r{n} ::= {end}");
+            match Bytes::new().matcher(&GrammarSource::Gbnf(grammar)) {
+                Ok(m) => assert!(fits && accepts(&m, "b")),
+                Err(e) => assert!(!fits && e.detail().contains("deep into each other"), "{n}, {end}: {e}"),
+            }
         }
+    }
+    // The same in Lark's notation.
+    let chain: String = (0..4000).map(|i| format!("r{i}: \"a\"? r{}\n", i + 1)).collect();
+    let terminals: String = (0..4000).map(|i| format!("R{i}: \"a\"? R{}\n", i + 1)).collect();
+    for lark in [
+        format!("start: r0\n{chain}r4000: \"b\""),
+        format!("start: R0\n{terminals}R4000: \"b\""),
+        format!("start: {}\"a\"{}", "(".repeat(4000), ")".repeat(4000)),
+        format!("start: {}\"a\"{}", "[".repeat(300_000), "]".repeat(300_000)),
+    ] {
+        let e = Bytes::new().matcher(&GrammarSource::Lark(lark)).err().unwrap();
+        assert_eq!(e.kind(), ErrorKind::BadGrammar, "{e}");
     }
 }
