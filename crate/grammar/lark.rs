@@ -2,13 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{GrammarSource, Parts};
+use super::literal::literal;
+use super::source::{GrammarSource, Parts};
 use crate::text::Tokenizer;
-
-/// A text as Lark writes it: like a string of JSON.
-pub(super) fn literal(text: &str) -> String {
-    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
-}
 
 /// Any text.
 const ANY: &str = "/(?s:.*)/";

@@ -5,6 +5,7 @@
 mod depth;
 mod gbnf;
 mod lark;
+mod literal;
 mod matcher;
 mod repeats;
 mod schema;

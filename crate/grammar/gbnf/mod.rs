@@ -5,25 +5,11 @@
 //! some. So a grammar without recursion means exactly what it says, and in one with recursion, all that is let through is in
 //! the grammar.
 
+mod node;
 mod parse;
 mod write;
 
 use crate::error::Result;
-
-/// A part of a rule.
-#[derive(Debug)]
-enum Node {
-    Text(String),
-    /// One of these characters, or with `true` one of all others.
-    Class(bool, Vec<(char, char)>),
-    /// A token, as Lark writes it.
-    Token(String),
-    Rule(usize),
-    Row(Vec<Node>),
-    Either(Vec<Node>),
-    /// With the least and the most times.
-    Times(Box<Node>, u32, Option<u32>),
-}
 
 /// The same grammar in Lark's notation.
 pub(super) fn to_lark(text: &str) -> Result<String> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Node;
+use super::node::Node;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Groups inside each other.
@@ -236,7 +236,7 @@ impl<'t> Reader<'t> {
             'n' => return Ok('\n'),
             'r' => return Ok('\r'),
             't' => return Ok('\t'),
-            '\\' | '"' | '[' | ']' => return Ok(kind),
+            '\\' | '"' | '[' | ']' | '-' => return Ok(kind),
             'x' => 2,
             'u' => 4,
             'U' => 8,

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::Node;
+use super::node::Node;
 use crate::bail;
 use crate::error::Result;
-use crate::grammar::lark::literal;
+use crate::grammar::literal::literal;
 use crate::grammar::repeats::MOST;
 
 struct Writer<'r> {
