@@ -8,6 +8,27 @@ use crate::error::Result;
 use crate::grammar::literal::literal;
 use crate::grammar::repeats::MOST;
 
+/// The characters that a text can start with, as far as that matters.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Start {
+    one: Option<char>,
+    /// There are several.
+    many: bool,
+    /// The text may be empty.
+    empty: bool,
+}
+
+impl Start {
+    fn or(self, other: Self) -> Self {
+        let many = self.many || other.many || (self.one.is_some() && other.one.is_some() && self.one != other.one);
+        Self { one: self.one.or(other.one), many, empty: self.empty || other.empty }
+    }
+
+    fn then(self, next: Self) -> Self {
+        if self.empty { Self { empty: next.empty, ..self.or(next) } } else { self }
+    }
+}
+
 struct Writer<'r> {
     rules: &'r [Node],
     /// Those that lead neither to themselves nor to a token.
@@ -16,6 +37,10 @@ struct Writer<'r> {
     blank: Vec<bool>,
     /// Regular rules that may end in white space.
     tails: Vec<bool>,
+    /// What regular rules start with.
+    starts: Vec<Start>,
+    /// Regular rules with a loop that a terminal might never leave.
+    traps: Vec<bool>,
     /// How often a regular rule repeats something, by all counters around it.
     times: Vec<u64>,
     out: String,
@@ -29,6 +54,8 @@ pub(super) fn lark(rules: &[Node], root: usize) -> Result<String> {
         regular: vec![false; rules.len()],
         blank: vec![false; rules.len()],
         tails: vec![false; rules.len()],
+        starts: vec![Start::default(); rules.len()],
+        traps: vec![false; rules.len()],
         times: vec![1; rules.len()],
         out: String::new(),
         terminals: 0,
@@ -86,6 +113,7 @@ impl Writer<'_> {
             }
             self.regular[i] = true;
             (self.blank[i], self.tails[i]) = (self.is_blank(&self.rules[i]), self.may_tail(&self.rules[i]));
+            (self.starts[i], self.traps[i]) = (self.start(&self.rules[i]), self.is_trap(&self.rules[i]));
             self.times[i] = self.count(&self.rules[i])?;
             for user in &users[i] {
                 open[*user] -= 1;
@@ -148,10 +176,42 @@ impl Writer<'_> {
         }
     }
 
+    fn start(&self, node: &Node) -> Start {
+        match node {
+            Node::Text(text) => Start { one: text.chars().next(), many: false, empty: text.is_empty() },
+            Node::Class(negated, ranges) => {
+                let single =
+                    ranges.first().filter(|(a, b)| !negated && ranges.iter().all(|range| range == &(*a, *a) && a == b));
+                Start { one: single.map(|(a, _)| *a), many: single.is_none(), empty: false }
+            }
+            Node::Token(_) => Start { many: true, ..Start::default() },
+            Node::Rule(i) => self.starts[*i],
+            Node::Row(nodes) => {
+                nodes.iter().fold(Start { empty: true, ..Start::default() }, |s, node| s.then(self.start(node)))
+            }
+            Node::Either(nodes) => nodes.iter().fold(Start::default(), |s, node| s.or(self.start(node))),
+            Node::Times(node, least, _) => {
+                let start = self.start(node);
+                Start { empty: start.empty || *least == 0, ..start }
+            }
+        }
+    }
+
+    /// Whether a regular node has a loop that always starts with the same character. Where what follows starts with that too,
+    /// a terminal would go on for ever, since it is as long as it can be.
+    fn is_trap(&self, node: &Node) -> bool {
+        match node {
+            Node::Rule(i) => self.traps[*i],
+            Node::Row(nodes) | Node::Either(nodes) => nodes.iter().any(|node| self.is_trap(node)),
+            Node::Times(node, _, most) => self.is_trap(node) || (most.is_none() && !self.start(node).many),
+            Node::Text(_) | Node::Class(..) | Node::Token(_) => false,
+        }
+    }
+
     /// Whether a node becomes one terminal. One that ends in white space would take that from what follows, where that may
     /// start with it.
     fn is_whole(&self, node: &Node) -> bool {
-        self.is_regular(node) && !self.may_tail(node)
+        self.is_regular(node) && !self.may_tail(node) && !self.is_trap(node)
     }
 
     /// White space character by character, so that any of it may belong to what follows.
@@ -192,7 +252,7 @@ impl Writer<'_> {
             Node::Rule(i) => format!("r{i}"),
             Node::Token(token) => token.clone(),
             Node::Row(nodes) => {
-                let runs = nodes.chunk_by(|a, b| self.is_regular(a) && self.is_whole(b));
+                let runs = nodes.chunk_by(|a, b| self.is_regular(a) && !self.is_trap(a) && self.is_whole(b));
                 let runs: Vec<&[Node]> = runs.collect();
                 let parts = runs.into_iter().map(|run| match run {
                     [one] => self.rule_body(one),

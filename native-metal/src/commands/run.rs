@@ -225,6 +225,7 @@ impl Args {
             speculate,
             logprobs: self.logprobs,
             grammar: self.grammar.source()?,
+            reasoning: None,
         })
     }
 }

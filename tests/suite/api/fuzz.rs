@@ -1,5 +1,8 @@
 //! Schemas, grammars, templates and requests of all kinds: each gives an error or something that works, in bounded memory.
 
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
 use pagelm::ErrorKind;
 use pagelm::api::{Job, Names};
 use pagelm::grammar::{GrammarSource, Vocabulary};
@@ -17,15 +20,35 @@ fn pick<'a>(rng: &mut Rng, all: &[&'a str]) -> &'a str {
     all[rng.below(all.len())]
 }
 
+/// What takes so long never ends: inputs take milliseconds.
+const HANGS: Duration = Duration::from_secs(60);
+
 /// Runs a seeded input after another, and says how many were taken.
-fn rounds(name: &str, n: usize, mut one: impl FnMut(&mut Rng) -> bool) {
+fn rounds(name: &'static str, n: usize, mut one: impl FnMut(&mut Rng) -> bool) {
+    let (round, watched) = mpsc::channel();
+    let watch = std::thread::spawn(move || {
+        let mut last = 0;
+        loop {
+            match watched.recv_timeout(HANGS) {
+                Ok(round) => last = round,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    eprintln!("{name} {last} does not end");
+                    std::process::exit(101);
+                }
+            }
+        }
+    });
     let mut taken = 0;
-    for round in 0..n {
-        let mut rng = Rng::named(&format!("{name} {round}"));
+    for i in 0..n {
+        round.send(i).unwrap();
+        let mut rng = Rng::named(&format!("{name} {i}"));
         let (is_taken, bytes) = alloc::peak(|| one(&mut rng));
-        assert!(bytes < MOST_BYTES, "{name} {round} takes {bytes} bytes");
+        assert!(bytes < MOST_BYTES, "{name} {i} takes {bytes} bytes");
         taken += usize::from(is_taken);
     }
+    drop(round);
+    watch.join().unwrap();
     println!("{name}: {taken} of {n} were taken");
     assert!(taken > 0 && taken < n, "{name}: {taken} of {n} were taken: nothing is tried");
 }

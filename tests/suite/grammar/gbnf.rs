@@ -74,6 +74,8 @@ fn a_grammar_means_what_llama_cpp_says() {
     );
     check("root ::= \"\\\"\\\\\\n\\t\\x21\\u00e9\" | \"\"", &["\"\\\n\t!é", ""], &["\"", "x"]);
     check("root ::= \"a\" root \"b\" | \"\"", &["", "ab", "aaabbb"], &["a", "aab", "ba"]);
+    // A loop of one text, before what starts alike.
+    check("root ::= \"xy\"+ b\nb ::= \"xyz\" | \"xy\" b \"w\"", &["xyxyz", "xyxyxyzw"], &["xyz", "xyxy"]);
     check("root ::= root \"a\" | \"b\"", &["b", "baa"], &["a", ""]);
     check("root ::= (\"a\" |\n  \"b\")\n  | # or else\n  \"c\"\n", &["a", "b", "c"], &["ab"]);
 }
@@ -169,5 +171,20 @@ fn what_is_wrong_or_not_supported_is_refused_with_its_line() {
     ] {
         let e = Bytes::new().matcher(&GrammarSource::Lark(lark)).err().unwrap();
         assert_eq!(e.kind(), ErrorKind::BadGrammar, "{e}");
+    }
+}
+
+#[test]
+fn a_grammar_of_which_no_answer_ends_is_not_followed_for_ever() {
+    for grammar in [
+        "root ::= \"xy\"{2,} root \"z\"",
+        "root ::= \"xy\" {2,}root!<[65]>",
+        "root ::= root \"a\"",
+        "root ::= \"a\" root",
+    ] {
+        match Bytes::new().matcher(&GrammarSource::Gbnf(grammar.into())) {
+            Ok(mut m) => assert!(!m.may_stop().unwrap(), "{grammar}"),
+            Err(e) => assert_eq!(e.kind(), ErrorKind::BadGrammar, "{grammar}: {e}"),
+        }
     }
 }
