@@ -78,6 +78,8 @@ pub struct Answer {
     /// Whether they have called a tool.
     called: Vec<bool>,
     usages: Vec<Option<Usage>>,
+    /// Tokens of their reasoning, with its markers.
+    reasoning: Vec<usize>,
     /// How many answers each prompt has.
     n: usize,
 }
@@ -85,7 +87,8 @@ pub struct Answer {
 impl Answer {
     pub(super) fn new(shape: Box<dyn Shape>, tokenizer: Arc<Tokenizer>, parts: Vec<Parts>, n: usize) -> Self {
         let called = vec![false; parts.len()];
-        Self { shape, tokenizer, called, usages: vec![None; parts.len()], parts, n }
+        let (usages, reasoning) = (vec![None; parts.len()], vec![0; parts.len()]);
+        Self { shape, tokenizer, called, usages, reasoning, parts, n }
     }
 
     /// The first events of a stream.
@@ -100,7 +103,9 @@ impl Answer {
             Event::Prefill { .. } => Vec::new(),
             Event::Token { id, text, logprobs } => {
                 let said = logprobs.map(|l| Said::new(&self.tokenizer, id, &l));
+                let reasoned = self.parts[index].is_reasoning();
                 let parts = self.parts[index].push(&text);
+                self.reasoning[index] += usize::from(reasoned || self.parts[index].is_reasoning());
                 self.note_calls(index, &parts);
                 self.shape.push(index, parts, said)
             }
@@ -151,6 +156,6 @@ impl Answer {
 
     fn totals(&self) -> Totals {
         let usages: Vec<_> = self.usages.iter().map(|u| u.unwrap_or_default()).collect();
-        Totals::of(&usages, self.n)
+        Totals::of(&usages, self.n, self.reasoning.iter().sum())
     }
 }

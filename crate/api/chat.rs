@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Chunk, Finish, Shape};
+use super::constraint::Begin;
 use super::conversation::Conversation;
 use super::fields::{At, Fields, Result};
 use super::given::Given;
@@ -33,7 +34,9 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         ..GenerateParams::default()
     };
     let format = grammar::format(&mut f, "response_format")?;
-    let tools = tools::read(&mut f, &mut warnings)?;
+    let format = grammar::read(format, &mut f)?;
+    let tools = tools::read(&mut f)?;
+    let budget = f.take("reasoning_budget");
     params::of_servers(&mut f)?;
     params::not_of_chat(&mut f)?;
     let effort = f.take("reasoning_effort");
@@ -41,11 +44,15 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         .with_tools(tools.list.clone())
         .continued(f.take("continue_final_message"), f.take("add_generation_prompt"))?;
     f.rest(&mut warnings);
-    let ids = conversation.prompt(api, given)?;
-    params.grammar = format.map(|format| format.after(&ids, api)).transpose()?;
+    let ids = conversation.prompt(api, given, &mut warnings)?;
+    let begin = Begin::after(&ids, api);
+    params.reasoning = begin.budget(budget.as_ref(), &mut warnings)?;
+    let constraint = begin.grammar(&tools, format)?;
+    let by_grammar = constraint.as_ref().is_some_and(|constraint| constraint.calls);
+    params.grammar = constraint.map(|constraint| constraint.source);
     let choices = (0..n).map(|_| Choice::default()).collect();
     let shape = Chat { id: given.id.clone(), created: given.now, model, streaming, logprobs, choices };
-    let parts = (0..n).map(|_| Parts::after(&ids, api, &tools)).collect();
+    let parts = (0..n).map(|_| Parts::after(&ids, api, &tools, by_grammar)).collect();
     let answer = Answer::new(Box::new(shape), api.tokenizer.clone(), parts, n);
     let prompts = Prompt::times(vec![ids], n, &params);
     let generate = Generate { prompts, stream: streaming.stream, answer };

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Chunk, Finish, Shape};
 use super::fields::{At, Fields, Result};
 use super::given::Given;
+use super::grammar;
 use super::job::{Accepted, Generate, Job, Prompt};
 use super::logprobs::{Lists, Said};
 use super::model::Api;
@@ -48,6 +49,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         stop: params::stop(&mut f)?,
         ignore_eos: f.get("ignore_eos", At::boolean)?.unwrap_or(false),
         logprobs,
+        grammar: grammar::read(None, &mut f)?,
         ..GenerateParams::default()
     };
     params::of_servers(&mut f)?;

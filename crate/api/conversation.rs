@@ -47,18 +47,19 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// The tokens, up to where the answer starts.
-    pub(super) fn prompt(&self, api: &Api, given: &Given) -> Result<Vec<u32>> {
+    /// The tokens, up to where the answer starts. What has no effect is named.
+    pub(super) fn prompt(&self, api: &Api, given: &Given, warnings: &mut Vec<String>) -> Result<Vec<u32>> {
         let template = api.template.as_ref().map_err(Clone::clone)?;
         let variables = self.variables.as_ref().map(|at| chat_variables(template, &at.value.to_string()));
         let mut variables = variables.transpose()?.unwrap_or_default();
         if let Some(effort) = &self.effort {
-            let variable = thinking::variable(template, effort)?;
-            if variables.iter().any(|(name, _)| *name == variable.0) {
-                let name = variable.0;
-                return Err(effort.refuse(format_args!("sets `{name}`, as `chat_template_kwargs` does; give one")));
+            match thinking::variable(template, effort)? {
+                None => warnings.push(effort.path.clone()),
+                Some((name, _)) if variables.iter().any(|(other, _)| *other == name) => {
+                    return Err(effort.refuse(format_args!("sets `{name}`, as `chat_template_kwargs` does; give one")));
+                }
+                Some(variable) => variables.push(variable),
             }
-            variables.push(variable);
         }
         if self.tools.is_some() && !template.mentions("tools") {
             return Err(ApiError::invalid(

@@ -1,31 +1,32 @@
-//! From `response_format` to a grammar.
+//! From `response_format` and `grammar` to a grammar.
 
-use super::fields::{At, Fields, Result};
-use super::model::Api;
-use super::reply::Parts;
+use super::fields::{Fields, Result};
 use crate::grammar::GrammarSource;
 
-/// What an answer must be.
-pub(super) struct Format<'a> {
-    pub grammar: GrammarSource,
-    /// Where the request says so.
-    pub at: At<'a>,
-}
-
-impl Format<'_> {
-    /// The grammar of an answer to this prompt, whose first token it says already.
-    pub(super) fn after(self, prompt: &[u32], api: &Api) -> Result<GrammarSource> {
-        if Parts::start_inside(prompt, api) {
-            let detail =
-                "cannot be met while the model thinks first: turn that off, such as by `reasoning_effort`: \"none\"";
-            return Err(self.at.refuse(detail));
-        }
-        Ok(self.grammar)
+/// Reads what an answer must be: its format, under `name`, or a grammar, which OpenAI's API does not have.
+pub(super) fn read(format: Option<GrammarSource>, f: &mut Fields<'_>) -> Result<Option<GrammarSource>> {
+    let kind = f.take("grammar_type");
+    let Some(at) = f.take("grammar") else {
+        return match kind {
+            Some(kind) => Err(kind.refuse("can only be given with `grammar`")),
+            None => Ok(format),
+        };
+    };
+    if format.is_some() {
+        return Err(at.refuse("cannot be given with a format of the answer; leave one of them out"));
     }
+    let text = at.string()?.to_owned();
+    let kind = kind.map_or(Ok("gbnf"), |kind| kind.one_of(&["gbnf", "lark", "regex", "json_schema"]))?;
+    Ok(Some(match kind {
+        "gbnf" => GrammarSource::Gbnf(text),
+        "lark" => GrammarSource::Lark(text),
+        "regex" => GrammarSource::Regex(text),
+        _ => GrammarSource::JsonSchema(text),
+    }))
 }
 
 /// Reads a format of the answer. In chat completions a schema is an object inside of it; in responses it is flat.
-pub(super) fn format<'a>(f: &mut Fields<'a>, name: &'static str) -> Result<Option<Format<'a>>> {
+pub(super) fn format(f: &mut Fields<'_>, name: &'static str) -> Result<Option<GrammarSource>> {
     let Some(at) = f.take(name) else { return Ok(None) };
     let mut format = at.object()?;
     let grammar = match format.need("type")?.one_of(&["text", "json_object", "json_schema"])? {
@@ -41,5 +42,5 @@ pub(super) fn format<'a>(f: &mut Fields<'a>, name: &'static str) -> Result<Optio
             GrammarSource::JsonSchema(schema.value.to_string())
         }
     };
-    Ok(Some(Format { grammar, at }))
+    Ok(Some(grammar))
 }

@@ -11,8 +11,10 @@
 
 mod answer;
 mod base64;
+mod calls;
 mod chat;
 mod completions;
+mod constraint;
 mod conversation;
 mod embeddings;
 mod error;

@@ -19,18 +19,23 @@ pub(super) enum Parts {
 
 impl Parts {
     /// For an answer after this prompt, with these tools.
-    pub(super) fn after(prompt: &[u32], api: &Api, tools: &Tools) -> Self {
+    /// `by_grammar`: one says what a call is.
+    pub(super) fn after(prompt: &[u32], api: &Api, tools: &Tools, by_grammar: bool) -> Self {
         let Some(format) = &api.format else { return Self::Plain };
         let text = api.tokenizer.decode(prompt, true);
-        let parser = ReplyParser::new(format, &tools.specs, &String::from_utf8_lossy(&text));
+        let mut parser = ReplyParser::new(format, &tools.specs(), &String::from_utf8_lossy(&text));
+        if by_grammar {
+            parser = parser.by_grammar(format);
+        }
         Self::Parsed { parser: Box::new(parser), single: tools.single }
     }
 
-    /// Whether the prompt has opened a block of reasoning, which the answer goes on with.
-    pub(super) fn start_inside(prompt: &[u32], api: &Api) -> bool {
-        let mut parts = Self::after(prompt, api, &Tools::default());
-        let first = [parts.push("x"), parts.finish()].concat();
-        first.iter().any(|part| matches!(part, ReplyPart::Reasoning(_)))
+    /// Whether what was read ends in a block of reasoning.
+    pub(super) fn is_reasoning(&self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Parsed { parser, .. } => parser.is_reasoning(),
+        }
     }
 
     /// The parts that a piece of text brings.

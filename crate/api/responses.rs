@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answer::Answer;
+use super::constraint::Begin;
 use super::conversation::Conversation;
 use super::fields::{At, Fields, Result};
 use super::given::Given;
@@ -48,7 +49,9 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         text.rest(&mut warnings);
     }
     let echoed = (echo(&mut f, "tools")?, echo(&mut f, "tool_choice")?);
-    let tools = tools::read(&mut f, &mut warnings)?;
+    let tools = tools::read(&mut f)?;
+    let format = grammar::read(format, &mut f)?;
+    let budget = f.take("reasoning_budget");
     params::of_servers(&mut f)?;
     not_of_responses(&mut f)?;
     let effort = match f.take("reasoning") {
@@ -66,8 +69,12 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     let conversation =
         Conversation::new(messages, f.take("chat_template_kwargs"), effort).with_tools(tools.list.clone());
     f.rest(&mut warnings);
-    let ids = conversation.prompt(api, given)?;
-    params.grammar = format.map(|format| format.after(&ids, api)).transpose()?;
+    let ids = conversation.prompt(api, given, &mut warnings)?;
+    let begin = Begin::after(&ids, api);
+    params.reasoning = begin.budget(budget.as_ref(), &mut warnings)?;
+    let constraint = begin.grammar(&tools, format)?;
+    let by_grammar = constraint.as_ref().is_some_and(|constraint| constraint.calls);
+    params.grammar = constraint.map(|constraint| constraint.source);
     // The parameters of a request are part of its answer.
     let Value::Object(head) = json!({
         "id": format!("resp_{}", given.id),
@@ -96,7 +103,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     }) else {
         unreachable!("the literal is an object")
     };
-    let parts = Parts::after(&ids, api, &tools);
+    let parts = Parts::after(&ids, api, &tools, by_grammar);
     let shape = Output::new(head, given.id.clone(), stream, logprobs);
     let answer = Answer::new(Box::new(shape), api.tokenizer.clone(), vec![parts], 1);
     let generate = Generate { prompts: Prompt::times(vec![ids], 1, &params), stream, answer };

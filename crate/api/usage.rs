@@ -10,6 +10,7 @@ pub(super) struct Totals {
     prompt: usize,
     cached: usize,
     completion: usize,
+    reasoning: usize,
     drafted: usize,
     accepted: usize,
     first: Usage,
@@ -17,9 +18,9 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// Of generations in their order, `n` of each prompt.
-    pub(super) fn of(usages: &[Usage], n: usize) -> Self {
-        let mut totals = Self { first: usages.first().copied().unwrap_or_default(), ..Self::default() };
+    /// Of generations in their order, `n` of each prompt, with so many tokens of reasoning in all.
+    pub(super) fn of(usages: &[Usage], n: usize, reasoning: usize) -> Self {
+        let mut totals = Self { first: usages.first().copied().unwrap_or_default(), reasoning, ..Self::default() };
         for (i, usage) in usages.iter().enumerate() {
             if i.is_multiple_of(n) {
                 totals.prompt += usage.prompt_tokens;
@@ -40,7 +41,7 @@ impl Totals {
             "completion_tokens": self.completion,
             "total_tokens": self.prompt + self.completion,
             "prompt_tokens_details": { "cached_tokens": self.cached },
-            "completion_tokens_details": { "reasoning_tokens": 0 },
+            "completion_tokens_details": { "reasoning_tokens": self.reasoning },
             "extra": self.extra(),
         })
     }
@@ -51,7 +52,7 @@ impl Totals {
             "input_tokens": self.prompt,
             "input_tokens_details": { "cached_tokens": self.cached },
             "output_tokens": self.completion,
-            "output_tokens_details": { "reasoning_tokens": 0 },
+            "output_tokens_details": { "reasoning_tokens": self.reasoning },
             "total_tokens": self.prompt + self.completion,
             "extra": self.extra(),
         })

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::budget::{Budget, ReasoningBudget};
 use super::{Engine, Sampler, Sequence};
 use crate::backend::{Draw, Logprobs};
 use crate::error::Result;
@@ -18,15 +19,30 @@ pub(super) struct Chosen {
 pub(super) struct Chooser {
     sampler: Sampler,
     grammar: Option<Matcher>,
+    /// Of its reasoning.
+    budget: Option<Budget>,
     /// Tokens that must come next: the grammar is past them.
     forced: VecDeque<u32>,
 }
 
 impl Chooser {
-    pub(super) fn new(sampler: Sampler, grammar: Option<Matcher>) -> Result<Self> {
-        let mut new = Self { sampler, grammar, forced: VecDeque::new() };
+    pub(super) fn new(
+        engine: &mut Engine,
+        tokenizer: &Tokenizer,
+        sampler: Sampler,
+        grammar: Option<GrammarSource>,
+        budget: Option<ReasoningBudget>,
+    ) -> Result<Self> {
+        let grammar = grammar.map(|source| engine.matcher(tokenizer, &source)).transpose()?;
+        let budget = budget.map(|budget| Budget::new(budget, tokenizer)).transpose()?;
+        let mut new = Self { sampler, grammar, budget, forced: VecDeque::new() };
         new.force()?;
         Ok(new)
+    }
+
+    /// Tokens that can be chosen until others must come.
+    pub(super) fn left(&self) -> usize {
+        self.budget.as_ref().map_or(usize::MAX, Budget::left)
     }
 
     /// How likely the last token was, if that is wanted.
@@ -49,12 +65,15 @@ impl Chooser {
     pub(super) fn next_forced(&mut self) -> Option<u32> {
         let id = self.forced.pop_front()?;
         self.sampler.count(None);
+        if let Some(budget) = &mut self.budget {
+            budget.take(id);
+        }
         Some(id)
     }
 
     /// How the token after `ahead` others is drawn, if a backend need only know its row of logits.
     pub(super) fn draw(&self, ahead: usize) -> Option<Draw> {
-        let rules = self.sampler.rules().filter(|_| self.grammar.is_none())?;
+        let rules = self.sampler.rules().filter(|_| self.grammar.is_none() && self.forced.is_empty())?;
         Some(Draw { rules, key: self.sampler.key(ahead) })
     }
 
@@ -62,6 +81,7 @@ impl Chooser {
     pub(super) fn drew(&mut self, id: Result<u32>) -> Result<u32> {
         let id = id?;
         self.sampler.count(None);
+        self.chose(id)?;
         Ok(id)
     }
 
@@ -79,11 +99,21 @@ impl Chooser {
         if let Some(grammar) = &mut self.grammar {
             grammar.accept(id)?;
         }
+        if let Some(budget) = &mut self.budget {
+            budget.take(id);
+        }
         self.force()
     }
 
-    /// Takes the tokens that must come next. With log-probabilities each needs its row of logits.
+    /// Takes the tokens that must come next: the end of a block of reasoning that has used up its budget, and what the grammar
+    /// says. With log-probabilities each of those needs its row of logits.
     fn force(&mut self) -> Result<()> {
+        if let Some(end) = self.budget.as_ref().and_then(Budget::end) {
+            for &id in end {
+                self.grammar.as_mut().map_or(Ok(()), |grammar| grammar.accept(id))?;
+                self.forced.push_back(id);
+            }
+        }
         let Some(grammar) = self.grammar.as_mut().filter(|_| !self.sampler.reports()) else { return Ok(()) };
         for id in grammar.forced()? {
             grammar.accept(id)?;
@@ -95,7 +125,7 @@ impl Chooser {
 
 impl Engine {
     /// A matcher at the start of a grammar. The tokens are prepared once for each tokenizer.
-    pub(super) fn matcher(&mut self, tokenizer: &Tokenizer, source: &GrammarSource) -> Result<Matcher> {
+    fn matcher(&mut self, tokenizer: &Tokenizer, source: &GrammarSource) -> Result<Matcher> {
         let kept = self.vocabulary.take().filter(|v| v.is_of(tokenizer));
         let vocabulary = self.vocabulary.insert(kept.map_or_else(|| Vocabulary::new(tokenizer), Ok)?);
         vocabulary.grammar(source).map(|g| g.matcher())
@@ -110,14 +140,18 @@ impl Engine {
         wanted: usize,
         now: &dyn Fn() -> f64,
     ) -> Result<u32> {
-        let Chooser { sampler, grammar, .. } = chooser;
-        let Some(grammar) = grammar else { return self.next_token(s, all, sampler, wanted, now).await };
         let new = all.get(s.tokens.len()..).unwrap_or_default();
         if !chooser.forced.is_empty() {
             // Its first tokens need no logits.
             self.prefill_part(s, new).await?;
             return chooser.choose(&mut [], all);
         }
+        let wanted = wanted.min(chooser.left());
+        let Chooser { sampler, grammar, .. } = chooser;
+        let Some(grammar) = grammar else {
+            let id = self.next_token(s, all, sampler, wanted, now).await?;
+            return chooser.chose(id).map(|()| id);
+        };
         if let Some(id) = self.next_masked(s, all, sampler, grammar, now).await? {
             return chooser.chose(id).map(|()| id);
         }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::budget::ReasoningBudget;
 use super::chooser::{Chooser, Chosen};
 use super::events::{Event, StopReason, Usage};
 use super::idle::common;
@@ -36,6 +37,8 @@ pub struct GenerateParams {
     /// What the answer must be. It ends where the grammar does; one that is cut by `max_tokens`, a stop string or the end of
     /// the context is only the start of such an answer.
     pub grammar: Option<GrammarSource>,
+    /// How long the answer may reason.
+    pub reasoning: Option<ReasoningBudget>,
 }
 
 /// A prompt and its continuation.
@@ -109,7 +112,6 @@ impl Generation {
         if params.grammar.is_some() && params.ignore_eos {
             crate::bail!(InvalidArgument, "`ignore_eos` goes on where the grammar ends; leave one of them out");
         }
-        let grammar = params.grammar.map(|source| engine.matcher(tokenizer, &source)).transpose()?;
         let mut tokens = Vec::with_capacity(n_ctx + 1);
         tokens.extend_from_slice(prompt);
         Ok(Self {
@@ -118,7 +120,7 @@ impl Generation {
             run: 0,
             max_tokens: params.max_tokens.unwrap_or(usize::MAX),
             ignore_eos: params.ignore_eos,
-            chooser: Chooser::new(sampler, grammar)?,
+            chooser: Chooser::new(engine, tokenizer, sampler, params.grammar, params.reasoning)?,
             text,
             shown: params.show.iter().filter_map(|name| tokenizer.marker(name)).collect(),
             chosen: Vec::with_capacity(MAX_SEGMENTS),
@@ -308,7 +310,7 @@ impl Generation {
     async fn speculate(&mut self, engine: &mut Engine, sequence: &mut Sequence, now: &dyn Fn() -> f64) -> Result<()> {
         let speculation = self.speculation.as_mut().expect("the caller looked");
         let wanted = self.max_tokens - (self.tokens.len() - self.prompt_len);
-        let most = (wanted - 1).min(engine.limits().n_ctx - self.run - 1);
+        let most = (wanted - 1).min(engine.limits().n_ctx - self.run - 1).min(self.chooser.left() - 1);
         let began = now();
         let ahead = 1 + speculation.rest();
         let rows = speculation.propose(engine, sequence, (&self.tokens, &mut self.chooser), most, now).await?;

@@ -1,6 +1,7 @@
 //! Where a model meets a backend: loading, sequences and their cache, sampling and generation.
 
 mod batch;
+mod budget;
 mod cache;
 pub mod check;
 pub mod choose;
@@ -30,6 +31,7 @@ mod stats;
 mod steps;
 
 pub use batch::Batch;
+pub use budget::ReasoningBudget;
 pub use embed::EmbedParams;
 pub use events::{Event, StopReason, Usage};
 pub use file_sampling::FileSampling;

@@ -2,12 +2,17 @@
 //!
 //! [`Vocabulary::grammar`] compiles a [`GrammarSource`] and refuses what cannot be met; a [`Matcher`] follows one answer.
 
+mod depth;
+mod gbnf;
+mod lark;
+mod literal;
 mod matcher;
 mod repeats;
 mod schema;
 mod source;
 mod vocabulary;
 
+pub(crate) use lark::Lark;
 pub use matcher::Matcher;
-pub use source::GrammarSource;
+pub use source::{GrammarSource, Parts};
 pub use vocabulary::{Grammar, Vocabulary};

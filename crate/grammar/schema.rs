@@ -67,7 +67,8 @@ fn prepare(schema: &mut Value) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn parse(text: &str) -> Result<TopLevelGrammar> {
+/// `lenient`: what is not supported is ignored.
+pub(super) fn parse(text: &str, lenient: bool) -> Result<TopLevelGrammar> {
     let bad = |e: serde_json::Error| Error::new(ErrorKind::BadGrammar, format!("it is not JSON: {e}"));
     let mut schema = match serde_json::from_str(text).map_err(bad)? {
         Value::Bool(true) => json!({}),
@@ -79,6 +80,8 @@ pub(super) fn parse(text: &str) -> Result<TopLevelGrammar> {
     let options = JsonCompileOptions {
         whitespace_pattern: Some(WHITE_SPACE.to_owned()),
         json_allow_general_unicode_escapes: true,
+        lenient,
+        coerce_one_of: lenient,
         ..JsonCompileOptions::default()
     };
     options.apply_to(&mut schema);

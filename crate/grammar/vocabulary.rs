@@ -10,7 +10,7 @@ use llguidance::{Logger, ParserFactory};
 use super::GrammarSource;
 use super::matcher::{Matcher, bad};
 use crate::bail;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
 /// Longer tokens are never let through: the trie has no room for more than 1024 bytes.
@@ -131,12 +131,18 @@ impl Vocabulary {
         let known = self.compiled.iter().position(|(s, _)| s == source).map(|i| self.compiled.remove(i).1);
         // One that has grown is compiled anew before it meets the cap.
         let known = known.filter(|g| g.start.states() < MAX_STATES / 2);
-        let grammar = known.map_or_else(|| self.compile(source).map_err(|e| e.at(source.name())), Ok)?;
+        let grammar = known.map_or_else(|| self.compile(source).map_err(|e| self.blamed(source, e)), Ok)?;
         if self.compiled.len() == KEPT {
             self.compiled.remove(0);
         }
         self.compiled.push((source.clone(), grammar.clone()));
         Ok(grammar)
+    }
+
+    /// An error with its place: that part of the grammar which cannot be compiled alone, or all of it.
+    fn blamed(&self, source: &GrammarSource, e: Error) -> Error {
+        let part = |(name, part): &(String, GrammarSource)| self.compile(part).err().map(|e| e.at(name));
+        source.parts().iter().find_map(part).unwrap_or_else(|| e.at(source.name()))
     }
 
     fn compile(&self, source: &GrammarSource) -> Result<Grammar> {

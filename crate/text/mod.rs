@@ -26,6 +26,7 @@ mod vocab;
 pub use chat::{chat_prompt, chat_text, chat_variables};
 pub use hf::{TokenizerFiles, tokenizer_from_hf};
 pub use messages::chat_messages;
+pub(crate) use reply::{CallShape, CallStyle, ReasoningBlock};
 pub use reply::{ReplyFormat, ReplyParser, ReplyPart, ToolSpec};
 pub use stream::{StopStrings, TextStream};
 pub use template::{ChatTemplate, RenderOptions};

@@ -52,6 +52,19 @@ fn expressions_and_grammars_say_what_an_answer_is() {
 }
 
 #[test]
+fn the_name_of_a_grammar_says_which_notation_it_has() {
+    let file = std::env::temp_dir().join(format!("pagelm-grammar-{}.gbnf", std::process::id()));
+    std::fs::write(&file, "root ::= \"<\" [x-z]{2,5} \">\" # five at most\n").unwrap();
+    let text = run(&["--grammar", file.to_str().unwrap()], 0)["text"].as_str().unwrap().to_owned();
+    assert!(text.starts_with('<') && text.ends_with('>') && (4..=7).contains(&text.len()), "{text}");
+    std::fs::write(&file, "root ::= word").unwrap();
+    let refused = run(&["--grammar", file.to_str().unwrap()], 1);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(refused["error"]["code"], "bad-grammar");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("`word` is not defined, in line 1"), "{refused}");
+}
+
+#[test]
 fn a_schema_that_cannot_be_met_is_refused() {
     let refused = run(&["--json-schema", r#"{"type":"array","uniqueItems":true}"#], 1);
     assert_eq!(refused["error"]["code"], "bad-grammar");

@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use super::{Folder, golden};
 
-const CHAT: &str = "/v1/chat/completions";
+pub const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";
 
 /// A server that ends with the test.
-struct Server {
+pub struct Server {
     child: Child,
     address: String,
     log: BufReader<std::process::ChildStderr>,
 }
 
 impl Server {
-    fn start(model: &str, flags: &[&str]) -> Self {
+    pub fn start(model: &str, flags: &[&str]) -> Self {
         let common = ["serve", "--model", model, "--backend", "cpu", "--threads", "1", "--port", "0"];
         let mut command = Command::new(env!("CARGO_BIN_EXE_pagelm"));
         command.args(common).args(flags).env_remove("PAGELM_API_KEY").env_remove("RUST_LOG");
@@ -52,7 +52,7 @@ impl Server {
         read(agent().get(self.url(path)).call().unwrap())
     }
 
-    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         read(agent().post(self.url(path)).header("content-type", "application/json").send(body.to_string()).unwrap())
     }
 
@@ -229,6 +229,79 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     assert_eq!((status, &body["usage"]["completion_tokens"]), (200, &30.into()));
     drop(stalls);
     server.rests();
+}
+
+#[test]
+fn a_stream_with_nothing_to_send_says_that_it_is_alive() {
+    let flags = ["--ctx", "200000", "--sequences", "1", "--memory", "4000", "--ping", "1"];
+    let server = Server::start(&golden("qwen2.gguf"), &flags);
+    let mut long = prompt("One", 190_000);
+    long["stream"] = true.into();
+    let mut runs = server.stream(COMPLETIONS, &long);
+    let mut some = [0; 64];
+    runs.as_reader().read_exact(&mut some).unwrap();
+    // One that waits for its turn.
+    let mut short = prompt("Two", 5);
+    short["stream"] = true.into();
+    let mut waits = server.stream(COMPLETIONS, &short);
+    let mut pings = [0; 16];
+    waits.as_reader().read_exact(&mut pings).unwrap();
+    assert_eq!(pings, *b": ping\n\n: ping\n\n");
+    drop(runs);
+    let rest = waits.read_to_string().unwrap();
+    let rest = rest.trim_start_matches(": ping\n\n");
+    assert_eq!(events(rest).last().unwrap()["choices"][0]["finish_reason"], "length");
+}
+
+/// A model that thinks, and calls in tags.
+const THINKS: &str = "{% for m in messages %}{{ m.content }}\n{% endfor %}{% if tools %}{{ tools | tojson }}{% endif %}<think>\n\
+    {% if false %}</think><tool_call></tool_call>{% endif %}";
+
+#[test]
+fn calls_and_formats_are_enforced_after_as_much_reasoning_as_is_allowed() {
+    let (_folder, path) = with_template("llama.gguf", THINKS);
+    let server = Server::start(&path, &["--ctx", "600"]);
+    let schema = json!({ "type": "object", "properties": { "city": { "enum": ["Rome", "Oslo"] } }, "required": ["city"],
+        "additionalProperties": false });
+    let tool =
+        json!({ "type": "function", "function": { "name": "get_weather", "parameters": schema, "strict": true } });
+    let base = json!({ "messages": [{ "role": "user", "content": "Hi" }], "reasoning_budget": 12, "max_tokens": 400,
+        "reasoning_effort": "low" });
+    let with = |more: Value| {
+        let mut body = base.clone();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    for seed in 0..4 {
+        let body =
+            with(json!({ "tools": [tool], "tool_choice": "required", "parallel_tool_calls": false, "seed": seed }));
+        let (status, answer) = server.post(CHAT, &body);
+        assert_eq!(status, 200, "{answer}");
+        let message = &answer["choices"][0]["message"];
+        let calls = message["tool_calls"].as_array().unwrap();
+        assert_eq!((calls.len(), &calls[0]["function"]["name"]), (1, &"get_weather".into()), "{answer}");
+        let arguments: Value = serde_json::from_str(calls[0]["function"]["arguments"].as_str().unwrap()).unwrap();
+        assert!(["Rome", "Oslo"].contains(&arguments["city"].as_str().unwrap()));
+        assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
+        // The budget, what a character may need to end, and the marker.
+        let counted = answer["usage"]["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap();
+        assert!((1..=24).contains(&counted), "{counted} tokens of reasoning");
+        let format = json!({ "type": "json_schema", "json_schema": { "name": "n", "schema": schema } });
+        let (_, answer) = server.post(CHAT, &with(json!({ "response_format": format, "seed": seed })));
+        let content = answer["choices"][0]["message"]["content"].as_str().unwrap();
+        let value: Value = serde_json::from_str(content).unwrap_or_else(|e| panic!("{e}: {answer}"));
+        assert!(["Rome", "Oslo"].contains(&value["city"].as_str().unwrap()));
+        let grammar = json!({ "grammar": "root ::= \"yes\" | \"no\"", "seed": seed });
+        let (_, answer) = server.post(CHAT, &with(grammar));
+        let content = answer["choices"][0]["message"]["content"].as_str().unwrap();
+        assert!(["yes", "no"].contains(&content), "{answer}");
+    }
+    // What cannot be compiled is refused before anything runs, with its place.
+    let unique = json!({ "type": "function", "function": { "name": "f", "strict": true,
+        "parameters": { "type": "object", "properties": { "a": { "type": "array", "uniqueItems": true } } } } });
+    let (status, answer) = server.post(CHAT, &with(json!({ "tools": [tool, unique] })));
+    assert_eq!((status, &answer["error"]["code"]), (400, &"bad-grammar".into()));
+    assert!(answer["error"]["message"].as_str().unwrap().starts_with("tools[1].function.parameters: "), "{answer}");
 }
 
 #[test]

@@ -8,14 +8,19 @@ pub const ENDS: [u32; 2] = [256, 257];
 
 /// The tokenizer. More tokens may follow, each text.
 pub fn with(more: &[&str]) -> Tokenizer {
+    Tokenizer::from_gguf(&meta(more, &[])).unwrap()
+}
+
+/// The header of its file, with more tokens: texts, and control tokens after them.
+pub fn meta(more: &[&str], controls: &[&str]) -> Meta {
     // Bytes that are no visible character of Latin-1 are named by characters after those.
     let visible = |b: u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
     let hidden: Vec<u32> = (0..256).filter(|b| !visible(*b)).collect();
     let name = |b: u32| char::from_u32(hidden.iter().position(|h| *h == b).map_or(b, |i| 256 + i as u32)).unwrap();
     let mut tokens = Strings::default();
     (0..256).for_each(|b| tokens.push(name(b).to_string().as_bytes()));
-    ["<|end|>", "<|return|>"].iter().chain(more).for_each(|t| tokens.push(t.as_bytes()));
-    let kinds = [vec![1; 256], vec![3; 2], vec![1; more.len()]].concat();
+    ["<|end|>", "<|return|>"].iter().chain(more).chain(controls).for_each(|t| tokens.push(t.as_bytes()));
+    let kinds = [vec![1; 256], vec![3; 2], vec![1; more.len()], vec![3; controls.len()]].concat();
     let mut meta = Meta::default();
     for (key, value) in [
         ("model", Value::String("gpt2".into())),
@@ -27,5 +32,5 @@ pub fn with(more: &[&str]) -> Tokenizer {
     ] {
         meta.insert(format!("tokenizer.ggml.{key}"), value);
     }
-    Tokenizer::from_gguf(&meta).unwrap()
+    meta
 }

@@ -9,6 +9,7 @@ pub mod cases;
 pub mod checkpoint;
 pub mod conversation;
 pub mod counting;
+pub mod drawn;
 pub mod faulty;
 pub mod fixtures;
 pub mod gguf_writer;

@@ -2,6 +2,8 @@
 
 mod chat;
 mod completions;
+mod enforced;
+mod fuzz;
 mod refused;
 mod responses;
 mod runs;

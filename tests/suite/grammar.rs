@@ -1,5 +1,6 @@
 //! Grammars: what they let through, and what they refuse.
 
+mod gbnf;
 mod generated;
 mod official;
 mod vocabulary;
@@ -355,7 +356,8 @@ fn sources_come_as_json() {
         .for_each(|v| assert_eq!(read(v).unwrap(), GrammarSource::JsonSchema(schema.to_string()), "in its order"));
     assert_eq!(read(json!({"regex": "a"})).unwrap(), GrammarSource::Regex("a".into()));
     assert_eq!(read(json!({"lark": "a"})).unwrap(), GrammarSource::Lark("a".into()));
-    for wrong in [json!("json"), json!({}), json!({"regex": 3}), json!({"gbnf": "a"}), json!(null)] {
+    assert_eq!(read(json!({"gbnf": "a"})).unwrap(), GrammarSource::Gbnf("a".into()));
+    for wrong in [json!("json"), json!({}), json!({"regex": 3}), json!({"ebnf": "a"}), json!(null)] {
         assert!(read(wrong.clone()).is_err(), "{wrong}");
     }
 }

@@ -1,5 +1,6 @@
 mod api;
 mod arch;
+mod budget;
 mod check;
 mod choose;
 mod constrained;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::head::{OPENERS, Opener};
+use super::style::CallStyle;
 use crate::text::template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
 
@@ -16,6 +17,15 @@ const BLOCKS: [Block; 5] = [
     ("<seed:think>", "</seed:think>", "<seed:think>"),
     ("<|START_THINKING|>", "<|END_THINKING|>", "<|START_THINKING|>"),
 ];
+
+/// How a model writes a block of reasoning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReasoningBlock {
+    pub open: &'static str,
+    pub close: &'static str,
+    /// The token that it starts with.
+    pub token: &'static str,
+}
 
 /// Where an answer starts.
 pub(super) struct Start {
@@ -31,12 +41,13 @@ pub(super) struct Start {
 const INSIDE: [&str; 5] = ["<|\"|>", "<escape>", "[ARGS]", "[CALL_ID]", "<｜tool▁sep｜>"];
 
 /// The markers of a model: of its reasoning, and of its calls of tools.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ReplyFormat {
     pub(super) reasoning: Option<(&'static str, &'static str)>,
     /// Whether the template writes the markers of reasoning. A vocabulary alone may have them from its family.
     pub(super) is_written: bool,
     pub(super) openers: Vec<Opener>,
+    pub(super) style: CallStyle,
     /// Control tokens that the template writes, and those that end an answer: what stands before one is not of the
     /// answer.
     turns: Vec<String>,
@@ -54,6 +65,7 @@ impl ReplyFormat {
             reasoning,
             is_written: written.is_some(),
             openers: OPENERS.into_iter().filter(|opener| knows(opener.open)).collect(),
+            style: CallStyle::of(template.source()),
             turns: Vec::new(),
         };
         let markers = format.markers();
@@ -77,6 +89,24 @@ impl ReplyFormat {
     /// Whether the model reasons before it answers, as far as its template and vocabulary tell.
     pub fn has_reasoning(&self) -> bool {
         self.reasoning.is_some()
+    }
+
+    /// The block of reasoning, if the template writes such blocks.
+    pub(crate) fn reasoning(&self) -> Option<ReasoningBlock> {
+        let (open, close) = self.reasoning.filter(|_| self.is_written)?;
+        let (.., token) = BLOCKS.into_iter().find(|block| block.0 == open)?;
+        Some(ReasoningBlock { open, close, token })
+    }
+
+    /// How the model writes calls.
+    pub(crate) fn style(&self) -> CallStyle {
+        self.style
+    }
+
+    /// Whether an answer that goes on after this starts inside of a block of reasoning, and whether it may start one.
+    pub(crate) fn thinks(&self, prompt_end: &str) -> (bool, bool) {
+        let start = self.start(prompt_end);
+        (start.is_inside, self.is_written && start.is_fresh && !start.is_closed && !start.is_inside)
     }
 
     /// Where an answer starts that goes on after this.

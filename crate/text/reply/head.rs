@@ -33,7 +33,7 @@ pub(super) struct Opener {
     pub(super) is_strict: bool,
 }
 
-const fn tags(open: &'static str, close: &'static str) -> Opener {
+pub(super) const fn tags(open: &'static str, close: &'static str) -> Opener {
     Opener { open, close, is_part: false, is_strict: false }
 }
 
@@ -50,8 +50,11 @@ pub(super) const OPENERS: [Opener; 12] = [
     tags("[TOOL_CALLS]", ""),
     Opener { is_strict: true, ..tags("<tools>", "</tools>") },
     Opener { is_strict: true, ..tags("<|python_tag|>", "") },
-    Opener { is_part: true, is_strict: true, ..tags("<function=", "") },
+    FUNCTION,
 ];
+
+/// The start of a call with parameters in tags, where no marker is around it.
+pub(super) const FUNCTION: Opener = Opener { is_part: true, is_strict: true, ..tags("<function=", "") };
 
 /// A fenced block at the start of a line.
 pub(super) const FENCE: Opener = Opener { is_strict: true, ..tags("```", "```") };

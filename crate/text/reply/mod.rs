@@ -39,16 +39,19 @@ mod format;
 mod head;
 mod parts;
 mod quote;
+mod style;
 mod tools;
 mod value;
 mod xml;
 
 use cursor::{Cursor, Scan, Stop};
+pub(crate) use format::ReasoningBlock;
 pub use format::ReplyFormat;
 use format::Start;
 use head::{Around, BARE, Body, FENCE, Head, Opener, Tail, head, window};
 use parts::Parts;
 pub use parts::ReplyPart;
+pub(crate) use style::{CallShape, CallStyle};
 pub use tools::ToolSpec;
 use tools::Tools;
 
@@ -77,11 +80,23 @@ enum Mark {
     Stray,
 }
 
+/// Where a call may stand that has no marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bare {
+    Nowhere,
+    /// Before all content.
+    First,
+    /// At the start of any line.
+    Lines,
+}
+
 /// Reads one answer.
 #[derive(Debug)]
 pub struct ReplyParser {
     reasoning: Option<(&'static str, &'static str)>,
     openers: Vec<Opener>,
+    /// Where calls without a marker, or in a fenced block, may stand.
+    bare: Bare,
     tools: Tools,
     /// Text that is not read yet.
     text: String,
@@ -106,6 +121,7 @@ impl ReplyParser {
         Self {
             reasoning: format.reasoning,
             openers: if tools.is_empty() { Vec::new() } else { format.openers.clone() },
+            bare: Bare::Lines,
             tools: Tools(tools.to_vec()),
             text: String::new(),
             state: State::Text,
@@ -116,6 +132,18 @@ impl ReplyParser {
             stray: "",
             wanted: 0,
         }
+    }
+
+    /// The same where a grammar says what a call is: only what stands where that lets calls be is one.
+    pub(crate) fn by_grammar(mut self, format: &ReplyFormat) -> Self {
+        self.openers = format.style.opener().into_iter().collect();
+        self.bare = if self.openers.is_empty() { Bare::First } else { Bare::Nowhere };
+        self
+    }
+
+    /// Whether the text that was read ends inside of a block of reasoning.
+    pub fn is_reasoning(&self) -> bool {
+        self.is_inside
     }
 
     /// Takes the next text of the answer and gives the parts that are certain now.
@@ -194,12 +222,17 @@ impl ReplyParser {
         if !self.stray.is_empty() && c.starts(self.stray)? {
             return Ok((Mark::Stray, self.stray.len()));
         }
-        for opener in &self.openers {
+        for opener in self.openers.iter().filter(|_| self.bare == Bare::Lines || !self.is_inside) {
             if c.starts(opener.open)? {
                 return Ok((Mark::Call(*opener), 0));
             }
         }
-        if self.tools.0.is_empty() || self.is_inside || !self.parts.is_new_line {
+        let may = match self.bare {
+            Bare::Nowhere => false,
+            Bare::First => !self.parts.has_content() && self.calls == 0,
+            Bare::Lines => self.parts.is_new_line,
+        };
+        if self.tools.0.is_empty() || self.is_inside || !may {
             return Err(Stop::No);
         }
         let opener = match c.char()? {

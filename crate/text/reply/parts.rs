@@ -84,6 +84,11 @@ impl Parts {
         }
     }
 
+    /// Whether there was content.
+    pub(super) fn has_content(&self) -> bool {
+        self.said[0]
+    }
+
     /// What came before and what comes after are parts of different kinds.
     pub(super) fn cut(&mut self) {
         self.spaces.clear();

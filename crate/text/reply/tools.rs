@@ -48,6 +48,11 @@ impl ToolSpec {
         list.iter().enumerate().map(one).collect()
     }
 
+    /// Whether a parameter in tags is text that is taken as it stands.
+    pub(crate) fn takes_text(&self, parameter: &str) -> bool {
+        self.kinds(parameter).is_text()
+    }
+
     /// The names of its parameters, in their order.
     pub(super) fn names(&self) -> Vec<String> {
         let properties = self.parameters.get("properties").and_then(Json::as_object);

@@ -369,11 +369,11 @@ fn constant(word: &str) -> Option<&'static str> {
 /// What a word without quotes means in JSON or in Python: a constant, a number or else a string.
 fn write_word(out: &mut String, word: &str) {
     let digits = word.trim_start_matches('+').replace('_', "");
-    let is_padded = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
+    let is_padded = digits.starts_with('0') && digits[1..].starts_with(|c: char| c.is_ascii_digit());
     let is_number = !is_padded && digits.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '.'));
     match constant(word) {
         Some(constant) => out.push_str(constant),
-        None if is_number && serde_json::from_str::<serde_json::Number>(&digits).is_ok() => out.push_str(&digits),
+        None if is_number && serde_json::from_str::<serde::de::IgnoredAny>(&digits).is_ok() => out.push_str(&digits),
         None => match digits.parse::<f64>() {
             Ok(number) if is_number && number.is_finite() => out.push_str(&serde_json::json!(number).to_string()),
             _ => {

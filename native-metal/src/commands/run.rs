@@ -104,7 +104,8 @@ struct GrammarArgs {
     /// Answer with text that this regular expression matches as a whole.
     #[arg(long, value_name = "REGEX", conflicts_with = "ignore_eos")]
     regex: Option<String>,
-    /// Answer with text that the grammar in this file derives, in Lark's notation.
+    /// Answer with text that the grammar in this file derives: in llama.cpp's notation where its name ends in .gbnf, else in
+    /// Lark's.
     #[arg(long, value_name = "FILE", conflicts_with = "ignore_eos")]
     grammar: Option<PathBuf>,
 }
@@ -123,7 +124,9 @@ impl GrammarArgs {
             let text = if inline { schema.clone() } else { read(Path::new(schema))? };
             return Ok(Some(GrammarSource::JsonSchema(text)));
         }
-        self.grammar.as_deref().map(|path| read(path).map(GrammarSource::Lark)).transpose()
+        let Some(path) = &self.grammar else { return Ok(None) };
+        let is_gbnf = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gbnf"));
+        read(path).map(if is_gbnf { GrammarSource::Gbnf } else { GrammarSource::Lark }).map(Some)
     }
 }
 
@@ -222,6 +225,7 @@ impl Args {
             speculate,
             logprobs: self.logprobs,
             grammar: self.grammar.source()?,
+            reasoning: None,
         })
     }
 }

@@ -10,7 +10,7 @@ mod worker;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pagelm::api::{Api, Names};
 use pagelm::engine::Options;
@@ -50,6 +50,9 @@ pub struct Args {
     /// The name of the model for requests. Default: that of the file.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Seconds without anything to send after which a stream gets a comment, so that nobody takes it for dead.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    ping: u64,
     /// Make embeddings instead of text.
     #[arg(long)]
     embeddings: bool,
@@ -81,7 +84,7 @@ pub fn run(args: &Args) -> Result<Report> {
     let tokenizer = Arc::new(Tokenizer::from_gguf(&opened.gguf.meta)?);
     let api = Api::new(&opened.gguf.meta, tokenizer.clone(), names(args), now())?;
     let (commands, inbox) = mpsc::channel();
-    let server = Server::new(api, gate, commands);
+    let server = Server::new(api, gate, commands, Duration::from_secs(args.ping));
     let http = std::thread::spawn(move || http::serve(listener, server));
     tracing::info!("listening at http://{address}");
     let mut worker = Worker::new(opened.session.engine(), &tokenizer, sequences, args.spec.params());

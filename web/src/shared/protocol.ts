@@ -32,6 +32,7 @@ export interface WireParams {
   speculate?: SpeculateParams;
   logprobs?: number;
   grammar?: Grammar;
+  reasoning?: { open: string; close: string; tokens: number };
 }
 
 export type WireSampler = { [K in keyof Omit<SamplingParams, "logitBias">]?: NonNullable<SamplingParams[K]> } & {

@@ -5,10 +5,12 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::mpsc::Sender;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use pagelm::api::{Answer, ApiError, Chunk};
 use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::line::Line;
 use super::worker::{Command, News};
@@ -78,25 +80,37 @@ pub struct Stream {
     ready: String,
     over: bool,
     line: Line,
+    /// When there has been nothing to send for so long that a comment is sent.
+    silent: Pin<Box<Sleep>>,
+    ping: Duration,
 }
 
+/// A comment: it keeps what is between from ending a silent connection.
+const PING: &str = ": ping\n\n";
+
 impl Stream {
-    pub fn new(events: Events, mut answer: Answer, line: Line) -> Self {
+    /// `ping`: how long nothing is sent before a comment is. In a runtime.
+    pub fn new(events: Events, mut answer: Answer, line: Line, ping: Duration) -> Self {
         let ready = sse(&answer.start());
-        Self { events, answer, ready, over: false, line }
+        Self { events, answer, ready, over: false, line, silent: Box::pin(sleep(ping)), ping }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if !self.ready.is_empty() {
+                self.silent.as_mut().reset(Instant::now() + self.ping);
                 return Poll::Ready(Some(std::mem::take(&mut self.ready).into()));
             }
             if self.over {
                 self.line.whole = true;
                 return Poll::Ready(None);
             }
-            let news = ready!(self.events.poll(cx)).map_or_else(|| Err(ended()), |(index, event)| Ok((index, event?)));
-            match news {
+            let Poll::Ready(news) = self.events.poll(cx) else {
+                ready!(self.silent.as_mut().poll(cx));
+                self.ready = PING.to_owned();
+                continue;
+            };
+            match news.map_or_else(|| Err(ended()), |(index, event)| Ok((index, event?))) {
                 Ok((index, event)) => self.ready = sse(&self.answer.push(index, event)),
                 Err(e) => {
                     tracing::error!("{}", e.message);

@@ -45,11 +45,13 @@ pub struct Server {
     api: Api,
     gate: Gate,
     worker: Sender<Command>,
+    /// How long a stream is silent.
+    ping: Duration,
 }
 
 impl Server {
-    pub fn new(api: Api, gate: Gate, worker: Sender<Command>) -> Self {
-        Self { api, gate, worker }
+    pub fn new(api: Api, gate: Gate, worker: Sender<Command>, ping: Duration) -> Self {
+        Self { api, gate, worker, ping }
     }
 }
 
@@ -219,7 +221,8 @@ impl Server {
                 }
                 if stream {
                     line.status = 200;
-                    let mut response = Response::new(Reply::Stream(Box::new(Stream::new(events, answer, line))));
+                    let mut response =
+                        Response::new(Reply::Stream(Box::new(Stream::new(events, answer, line, self.ping))));
                     let headers = response.headers_mut();
                     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
                     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
