@@ -2,12 +2,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { bindings } from "./unit/bindings.mjs";
 
 const at = (/** @type {string} */ path) => new URL(path, import.meta.url);
-/** Not there before the package is built, so its types are those that the build compares with it. */
-const made = at("../pkg/base/pagelm.js").href;
-const bindings = /** @type {import("../src/worker/bindings.d.ts").Bindings} */ (await import(made));
-await bindings.default({ module_or_path: new WebAssembly.Module(readFileSync(at("../pkg/pagelm-base.wasm"))) });
 
 function header() {
   const made = new bindings.Header();

@@ -8,6 +8,7 @@ mod embed;
 mod engine;
 mod generate;
 mod header;
+mod hub;
 mod options;
 mod sessions;
 mod threads;

@@ -30,14 +30,26 @@ export interface CanRun {
 export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
   checkModel(model);
   const checked = canRunOptions(given);
-  const { signal, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, backend = "auto", ...rest } = checked;
+  const {
+    signal,
+    wasmUrl,
+    wasmBuild,
+    workerUrl,
+    cache,
+    sha256,
+    headers,
+    hub,
+    fetch,
+    backend = "auto",
+    ...rest
+  } = checked;
   const wasm = chooseBuilds(checked);
   const client = await connect(checked, wasm);
   try {
     const memoryLimit = rest.memoryLimit ?? deviceRoom();
     const options = { ...rest, ...(memoryLimit !== undefined && { memoryLimit }) };
     const input = { model: wireModel(model), source: sourceOf(checked), wasm, backend, options };
-    const { info, size, stored, backends } = await client.call("inspect", input, { signal });
+    const { info, size, stored, backends } = await client.call("inspect", input, { signal, fetch });
     const here = backends[0]?.fit ?? null;
     let problem = info.problem ?? backends[0]?.problem ?? null;
     if (!problem && size !== null && size < info.fileBytes) {

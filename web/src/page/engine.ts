@@ -47,12 +47,12 @@ export function createEngine(given: EngineOptions): Promise<Engine> {
  */
 export async function load(given: EngineOptions & WireOptions): Promise<Engine> {
   const { model, backend = "auto", tune = true, signal, onProgress, ...rest } = given;
-  const { threads, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, ...options } = rest;
+  const { threads, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, fetch, ...options } = rest;
   const wasm = chooseBuilds(given);
   const client = await connect(given, wasm);
   try {
     const input = { model: wireModel(model), source: sourceOf(given), wasm, backend, tune, options };
-    const info = await client.call("load", input, { signal, onPiece: onProgress });
+    const info = await client.call("load", input, { signal, onPiece: onProgress, fetch });
     return Engine.open(client, info, label(model));
   } catch (e) {
     client.end(new PagelmError("disposed", "the model did not load"));
@@ -270,11 +270,12 @@ export function wireModel(model: ModelRef): WireModel {
 }
 
 /** @internal */
-export const sourceOf = ({ cache = true, sha256, headers, hub }: SourceOptions): WireSource => ({
+export const sourceOf = ({ cache = true, sha256, headers, hub, fetch }: SourceOptions): WireSource => ({
   cache,
   ...(sha256 && { sha256: sha256.toLowerCase() }),
   ...(headers && { headers }),
   ...(hub && { hub: address(hub)!.href }),
+  ...(fetch && { fetch: true }),
 });
 
 /**

@@ -29,7 +29,14 @@ export interface SourceOptions {
   headers?: Record<string, string>;
   /** Where `hf:` leads to: a mirror of `https://huggingface.co`. */
   hub?: string;
+  /**
+   * Called in the place of `fetch` for the files of a model and lists of a hub, as `fetch` is: with headers of which `Range`
+   * should reach the server, and a signal. What it throws counts as a broken connection, which is tried again.
+   */
+  fetch?: FetchFunction;
 }
+
+export type FetchFunction = (url: string, init: RequestInit) => Promise<Response>;
 
 /** A string, a `URL`, or a `TrustedScriptURL`. */
 export type ScriptUrl = string | { toJSON(): string };

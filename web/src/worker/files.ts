@@ -14,8 +14,7 @@ export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
   write: boolean;
   /** Called if another page downloads a file, before that is waited for. */
   onWait?: (() => void) | undefined;
-  /** Whose sums are used, where one is known. */
-  wasm: Bindings | null;
+  wasm: Bindings;
   /** Makes the sum of every file, known or not. */
   verify?: boolean;
   /** Bytes for the URLs of the model. */
@@ -49,15 +48,15 @@ export class ModelFiles {
     } catch (e) {
       this.#why = `the browser gives no storage: ${(e as Error).message}`;
     }
-    const parts = await partsOf(model, source, store, remote);
+    const parts = await partsOf(wasm, model, source, store, remote);
     for (const [i, found] of parts.entries()) {
       const part = blobs ? { ...found, blob: blobs[i] ?? null } : found;
       const asked = typeof model === "string" ? modelKey(model) : (part.url ?? "");
       const entry = store && (await this.#entry(store, part, { model: asked, part: i, parts: parts.length }, options));
       const { meta } = entry ?? {};
       const checked = entry?.complete && meta?.checked && (!part.sha256 || part.sha256 === meta.sha256);
-      const hashed = verify || ((part.sha256 ?? meta?.sha256) && !checked);
-      this.feeds.push(new Feed(part, entry, { ...remote, hash: hashed && wasm ? () => new wasm.Sha256() : undefined }));
+      const hashed = write && (verify || ((part.sha256 ?? meta?.sha256) && !checked));
+      this.feeds.push(new Feed(part, entry, { ...remote, hash: hashed ? () => new wasm.Sha256() : undefined }));
     }
   }
 

@@ -4,6 +4,7 @@ import { runnerImport } from "vite";
 /**
  * What tests run by itself.
  * @typedef {{
+ *   "page/fetch.ts": typeof import("../../src/page/fetch.ts"),
  *   "page/client.ts": typeof import("../../src/page/client.ts"),
  *   "page/openai.ts": typeof import("../../src/page/openai.ts"),
  *   "page/params.ts": typeof import("../../src/page/params.ts"),

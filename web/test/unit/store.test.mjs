@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { serve } from "../../tools/serve.mjs";
+import { bindings } from "./bindings.mjs";
 import { FakeStorage } from "./opfs.mjs";
 import { source } from "./source.mjs";
 
@@ -18,20 +19,6 @@ const dir = mkdtempSync(join(tmpdir(), "pagelm-store-"));
 const { ModelFiles, removeModel, storedModels, modelFiles } = await source("worker/files.ts");
 const { readLog, record } = await source("worker/log.ts");
 const { stableUrl } = await source("worker/store.ts");
-
-/** SHA-256 as the engine's module has it. */
-class Sha256 {
-  hash = createHash("sha256");
-  push(/** @type {Uint8Array} */ part) {
-    this.hash.update(part);
-  }
-  finish() {
-    return this.hash.digest("hex");
-  }
-  free() {}
-}
-/** @typedef {NonNullable<Parameters<typeof ModelFiles.open>[2]["wasm"]>} Wasm */
-const wasm = /** @type {Wasm} */ (/** @type {unknown} */ ({ Sha256 }));
 
 /** @type {Awaited<ReturnType<typeof serve>>} */
 let server;
@@ -50,13 +37,13 @@ after(async () => {
 /** @typedef {Parameters<typeof ModelFiles.open>[1]} Source @typedef {Partial<Parameters<typeof ModelFiles.open>[2]>} Options */
 /**
  * Loads as the engine does; `stopAt` leaves after so many bytes, as when the page is closed.
- * @param {string} model @param {Partial<Source> & Options & { stopAt?: number, spread?: boolean }} options
+ * @param {string} model @param {Partial<Omit<Source, "fetch">> & Options & { stopAt?: number, spread?: boolean }} options
  */
 async function load(model, { stopAt = Number.POSITIVE_INFINITY, cache = true, sha256, spread, ...options } = {}) {
   const files = await ModelFiles.open(
     model,
     { cache, ...(sha256 && { sha256 }) },
-    { write: true, wasm, backoffMs: 1, ...options },
+    { write: true, wasm: bindings, backoffMs: 1, ...options },
   );
   const body = [];
   let seen = 0;
