@@ -2,7 +2,7 @@
 import { type ErrorCode, PagelmError } from "../shared/errors.ts";
 import type { BackendFit, BackendName, CanRunOptions, KvType, ModelInfo, ModelRef } from "../shared/types.ts";
 import { chooseBuilds } from "./builds.ts";
-import { connect, hinted, sourceOf, wireModel } from "./engine.ts";
+import { connect, hinted, sourceOf, totalOf, wireModel } from "./engine.ts";
 import { canRunOptions, checkModel } from "./params.ts";
 
 export interface CanRun {
@@ -71,7 +71,7 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
       backends,
       best: fitting ? { backend: fitting.backend, contextLength: contextLength!, kvType: kvType! } : null,
       fileBytes: size,
-      memoryBytes: memory ? memory.weights + memory.kv + memory.scratch : null,
+      memoryBytes: memory ? totalOf(memory) : null,
       stored,
       storable: quota && size ? stored || quota - usage > size : null,
     };

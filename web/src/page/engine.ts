@@ -12,6 +12,7 @@ import type {
   EngineOptions,
   EngineStats,
   GenerateParams,
+  Memory,
   Message,
   ModelRef,
   Piece,
@@ -162,12 +163,12 @@ export class Engine {
 
   /** What it holds, by purpose: all 0 once it is disposed of. */
   async memory(): Promise<EngineMemory> {
-    if (this.ended) return { weights: 0, cache: 0, scratch: 0, module: 0 };
+    if (this.ended) return { weights: 0, cache: 0, states: 0, scratch: 0, staging: 0, module: 0 };
     const { memory, wasmBytes, backend } = await this.stats();
-    const { weights, kv: cache, scratch } = memory;
+    const { kv: cache, ...rest } = memory;
     // On the CPU all of it lies in the module.
-    const inside = backend === "webgpu" ? 0 : weights + cache + scratch;
-    return { weights, cache, scratch, module: Math.max(wasmBytes - inside, 0) };
+    const inside = backend === "webgpu" ? 0 : totalOf(memory);
+    return { cache, ...rest, module: Math.max(wasmBytes - inside, 0) };
   }
 
   /** Frees everything immediately. Pending calls reject with `disposed`. */
@@ -261,6 +262,9 @@ export async function connect(
   const script = new Script(workerUrl);
   return new Client(new Workers(script, await script.start(signal), stop));
 }
+
+/** @internal */
+export const totalOf = (memory: Memory): number => Object.values(memory).reduce((sum, bytes) => sum + bytes, 0);
 
 /** @internal */
 export function wireModel(model: ModelRef): WireModel {

@@ -323,15 +323,22 @@ export interface Held {
 export interface Memory {
   weights: number;
   kv: number;
+  states: number;
   scratch: number;
+  staging: number;
 }
 
 /** Bytes, on the GPU or, on the CPU, in the memory of the module. */
 export interface EngineMemory {
   weights: number;
-  /** Keys and values, and recurrent states. */
+  /** Keys and values. */
   cache: number;
+  /** Recurrent states. */
+  states: number;
+  /** Values of a step, its logits among them, and tables. */
   scratch: number;
+  /** What comes back from the GPU, and blocks of the cache that are copied. */
+  staging: number;
   /** The module's memory apart from those: its code's data, tokenizer, and what it had to spare. */
   module: number;
 }

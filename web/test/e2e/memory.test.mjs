@@ -56,7 +56,7 @@ test("ten loads and disposals leave the process where it was", { timeout: 300_00
       before.weights > 90e6 && before.cache > 0 && before.scratch > 0 && before.module > 0,
       JSON.stringify(before),
     );
-    assert.deepEqual(after, { weights: 0, cache: 0, scratch: 0, module: 0 });
+    assert.deepEqual(after, { weights: 0, cache: 0, states: 0, scratch: 0, staging: 0, module: 0 });
   };
   await cycle();
   await cycle();

@@ -111,6 +111,11 @@ impl InFlight {
         self.steps.is_empty()
     }
 
+    /// Bytes of all slots.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.steps.iter().chain(&self.free).map(|s| s.buffer.size()).sum()
+    }
+
     /// Fails where no slot is free.
     pub(crate) fn ensure_free(&self, answer: Answer) -> Result<()> {
         if !self.free.iter().any(|s| s.answer == answer) {
