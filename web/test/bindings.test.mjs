@@ -61,3 +61,19 @@ test("what a model needs is that of the backend that would run it", () => {
   assert.deepEqual(needs({ backend: "cpu", kvType: "f32" }), { cacheBytes: f32, code: undefined });
   assert.deepEqual(needs({ backend: "webgpu", maxBinding: 1000 }), { cacheBytes: null, code: "out-of-memory" });
 });
+
+test("the sum of a block tells it from any with one bit flipped, and from other lengths", () => {
+  // What pages have stored has these.
+  const of = (/** @type {number} */ n) => bindings.blockSum(Uint8Array.from({ length: n }, (_, i) => i * 7));
+  assert.deepEqual([of(0), of(5), of(100)], ["075e2074f0ba6b3a", "1f88bb15e663d240", "9a5981b3059d7c97"]);
+  for (const length of [1, 7, 8, 31, 32, 33, 200]) {
+    const bytes = new Uint8Array(length);
+    const all = new Set([bindings.blockSum(bytes), bindings.blockSum(new Uint8Array(length + 1))]);
+    for (let bit = 0; bit < length * 8; bit++) {
+      bytes[bit >> 3] = 1 << (bit & 7);
+      all.add(bindings.blockSum(bytes));
+      bytes[bit >> 3] = 0;
+    }
+    assert.equal(all.size, length * 8 + 2);
+  }
+});

@@ -143,6 +143,7 @@ export interface Bindings {
     join(parts: Header[], starts: Float64Array, names: string[]): Header;
   };
   Sha256: new () => Sha256;
+  blockSum(bytes: Uint8Array): string;
   threadsWanted(): number;
   joinEngine(): boolean;
   lendThread(): void;

@@ -43,7 +43,7 @@ export class ModelFiles {
     const remote = { ...rest, headers: source.headers };
     let store: Store | null = null;
     try {
-      if (source.cache) store = await Store.open();
+      if (source.cache) store = await Store.open(wasm.blockSum);
       else this.#why = "cache is false";
     } catch (e) {
       this.#why = `the browser gives no storage: ${(e as Error).message}`;

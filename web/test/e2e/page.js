@@ -246,6 +246,28 @@ const e2e = {
     return { before, after: await loaded().memory() };
   },
 
+  /**
+   * What the engine of a worker like `counted.js` says that it holds on the GPU, what its devices have, and what they have
+   * once it is disposed of.
+   */
+  async buffersAround() {
+    const channel = new BroadcastChannel("buffers");
+    /** @returns {Promise<{ bytes: number, destroyed: number }>} */
+    const told = () =>
+      new Promise((resolve) => {
+        channel.onmessage = ({ data }) => resolve(data);
+      });
+    const { weights, cache, states, scratch, staging } = await loaded().memory();
+    const now = told();
+    channel.postMessage("now");
+    const { bytes } = await now;
+    const end = told();
+    loaded().dispose();
+    const after = await end;
+    channel.close();
+    return { said: { weights, cache, states, scratch, staging }, bytes, after };
+  },
+
   /** What a cache of the browser holds. @param {string} name */
   async kept(name) {
     const cache = await caches.open(name);

@@ -81,6 +81,13 @@ struct Slot {
     submission: Option<wgpu::SubmissionIndex>,
 }
 
+/// At once: a browser would wait for its garbage collector.
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.buffer.destroy();
+    }
+}
+
 /// Steps in flight, oldest first, and free slots for more of them.
 #[derive(Default)]
 pub(crate) struct InFlight {
