@@ -4,6 +4,7 @@ import { abortError, PagelmError } from "../shared/errors.ts";
 import type { Entry } from "./entry.ts";
 import { type Bytes, type Connection, Remote, type RemoteOptions } from "./fetch.ts";
 import { BLOCK } from "./log.ts";
+import { share } from "./shared.ts";
 import type { Part } from "./source.ts";
 
 export type From = "network" | "cache" | "file";
@@ -227,6 +228,7 @@ export class Feed {
       throw new PagelmError("bad-checksum", message, part.name);
     }
     await entry?.note({ sha256: this.sum, checked: true });
+    if (want && this.taken.network && entry?.complete) await share(want, !this.#options.headers, entry);
   }
 }
 

@@ -6,6 +6,7 @@ import type { LoadSource, StoredModel } from "../shared/types.ts";
 import type { Entry } from "./entry.ts";
 import { Feed, type FeedOptions } from "./feed.ts";
 import type { Meta } from "./log.ts";
+import { sharedFile } from "./shared.ts";
 import { type Part, partsOf } from "./source.ts";
 import { Store, stableUrl } from "./store.ts";
 
@@ -53,6 +54,7 @@ export class ModelFiles {
       const part = blobs ? { ...found, blob: blobs[i] ?? null } : found;
       const asked = typeof model === "string" ? modelKey(model) : (part.url ?? "");
       const entry = store && (await this.#entry(store, part, { model: asked, part: i, parts: parts.length }, options));
+      if (entry && !entry.complete && part.sha256) part.blob ??= await sharedFile(part.sha256);
       const { meta } = entry ?? {};
       const checked = entry?.complete && meta?.checked && (!part.sha256 || part.sha256 === meta.sha256);
       const hashed = write && (verify || ((part.sha256 ?? meta?.sha256) && !checked));

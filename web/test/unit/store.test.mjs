@@ -37,12 +37,15 @@ after(async () => {
 /** @typedef {Parameters<typeof ModelFiles.open>[1]} Source @typedef {Partial<Parameters<typeof ModelFiles.open>[2]>} Options */
 /**
  * Loads as the engine does; `stopAt` leaves after so many bytes, as when the page is closed.
- * @param {string} model @param {Partial<Omit<Source, "fetch">> & Options & { stopAt?: number, spread?: boolean }} options
+ * @param {string} model @param {Partial<Omit<Source, "fetch">> & Omit<Options, "headers"> & { stopAt?: number, spread?: boolean }} options
  */
-async function load(model, { stopAt = Number.POSITIVE_INFINITY, cache = true, sha256, spread, ...options } = {}) {
+async function load(
+  model,
+  { stopAt = Number.POSITIVE_INFINITY, cache = true, sha256, headers, spread, ...options } = {},
+) {
   const files = await ModelFiles.open(
     model,
-    { cache, ...(sha256 && { sha256 }) },
+    { cache, ...(sha256 && { sha256 }), ...(headers && { headers }) },
     { write: true, wasm: bindings, backoffMs: 1, ...options },
   );
   const body = [];
@@ -251,6 +254,52 @@ test("a file without the sum that is expected is refused and forgotten", async (
   await assert.rejects(load(url(A), { sha256: "1".repeat(64) }), { code: "bad-checksum" });
   // Also where nothing can be stored.
   await assert.rejects(load(url(A), { sha256: "0".repeat(64), cache: false }), { code: "bad-checksum" });
+});
+
+test("a file that another site shares by its sum is not fetched, and what is fetched is shared", async (t) => {
+  const shared = /** @type {Map<string, Uint8Array<ArrayBuffer>>} */ (new Map());
+  const asked = /** @type {unknown[]} */ ([]);
+  const crossOriginStorage = {
+    async requestFileHandle(/** @type {{ value: string }} */ { value }, /** @type {object} */ options) {
+      asked.push(options);
+      if (!shared.has(value) && !options) throw new Error("NotFoundError");
+      const parts = /** @type {Uint8Array<ArrayBuffer>[]} */ ([]);
+      return {
+        getFile: async () => new File([shared.get(value) ?? ""], value),
+        createWritable: async () => ({
+          write: async (/** @type {Uint8Array<ArrayBuffer>} */ part) => parts.push(part.slice()),
+          close: async () => shared.set(value, new Uint8Array(Buffer.concat(parts))),
+        }),
+      };
+    },
+  };
+  /** A site of its own, with this browser. */
+  const visit = () => {
+    new FakeStorage().install(t);
+    Object.assign(navigator, { crossOriginStorage });
+  };
+  visit();
+  assert.equal((await load(url(A))).network, SIZE);
+  assert.equal(asked.length, 0, "without a sum nothing is asked for");
+  visit();
+  assert.equal((await load(url(A), { sha256: SHA256 })).network, SIZE);
+  assert.ok(bytes.equals(shared.get(SHA256) ?? Buffer.alloc(0)));
+  assert.deepEqual(asked.splice(0), [undefined, { create: true, origins: "*" }]);
+  visit();
+  const { body, network, file, stored } = await load(url(A), { sha256: SHA256 });
+  assert.ok(body.equals(bytes));
+  assert.deepEqual([network, file, stored], [0, SIZE, true]);
+  assert.deepEqual(asked.splice(0), [undefined]);
+  assert.equal((await load(url(A), { sha256: SHA256 })).cache, SIZE);
+  assert.deepEqual(asked, []);
+  // What only some may read is shared with this site alone.
+  visit();
+  shared.clear();
+  await load(url(A), { sha256: SHA256, headers: { Authorization: "Bearer 1" } });
+  assert.deepEqual(asked.splice(0), [undefined, { create: true }]);
+  visit();
+  shared.set(SHA256, new Uint8Array(SIZE));
+  await assert.rejects(load(url(A), { sha256: SHA256 }), { code: "bad-checksum" });
 });
 
 test("a signature that is new each time does not hide what is stored", async (t) => {
