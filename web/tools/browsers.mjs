@@ -179,6 +179,8 @@ async function startFirefox({ profile, args, prefs, headless, timeout }) {
     const gone = once(program, "exit");
     program.kill("SIGKILL");
     await gone;
+    // The driver then puts the profile's preferences back, and does not say when.
+    await new Promise((done) => setTimeout(done, 500));
   };
   return { newPage, close: () => browser.close(), version: await browser.version(), kill };
 }
