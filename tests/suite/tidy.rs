@@ -95,7 +95,7 @@ fn imports_in_crate_only_go_downwards() {
 fn files_and_folders_keep_their_size_budgets() {
     // Raising a number is a visible edit that someone must defend.
     let budgets =
-        [("crate", "rs", 36_000), ("shaders", "wgsl", 4_000), ("web/src", "ts", 5_200), ("web/bindings", "rs", 1_100)];
+        [("crate", "rs", 36_000), ("shaders", "wgsl", 4_000), ("web/src", "ts", 5_300), ("web/bindings", "rs", 1_200)];
     for (dir, ext, budget) in budgets {
         let mut total = 0;
         for path in files(dir, ext) {
