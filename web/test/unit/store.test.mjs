@@ -84,6 +84,22 @@ test("what was loaded once is read, and nobody is asked again", async (t) => {
   assert.equal(server.requests.length, asked);
 });
 
+test("a load of what is stored can be stopped, and lets the worker's messages in", async (t) => {
+  new FakeStorage().install(t);
+  await load(url(A));
+  const stop = new AbortController();
+  // As a message would.
+  setImmediate(() => stop.abort());
+  const files = await ModelFiles.open(url(A), { cache: true }, { write: true, wasm: bindings, signal: stop.signal });
+  t.after(() => files.close());
+  let seen = 0;
+  const read = async () => {
+    for await (const { bytes } of files.feeds[0]?.pieces() ?? []) seen += bytes.length;
+  };
+  await assert.rejects(read(), { code: "aborted" });
+  assert.ok(seen < SIZE);
+});
+
 test("a page that was killed anywhere goes on there", async (t) => {
   const storage = new FakeStorage().install(t);
   let fetched = 0;
