@@ -73,14 +73,22 @@ test("a large model streams to the GPU through little memory", { timeout: 300_00
 test("an engine says what its GPU has, by purpose, and leaves nothing there", { timeout: 300_000 }, async () => {
   for (const model of [TINY, "/golden/qwen35.gguf"]) {
     for (let i = 0; i < 3; i++) {
-      await context.call("load", { model, backend: "webgpu", workerUrl: "/counted.js" });
+      await context.call("load", {
+        model,
+        backend: "webgpu",
+        workerUrl: "/counted.js",
+        cacheTokens: 2048,
+        sequences: 8,
+      });
       // The cache grows, tokens and logits come back, and a block is copied.
-      const ids = Array.from({ length: 700 }, (_, i) => (i * 37) % 250);
+      const ids = Array.from({ length: 400 }, (_, i) => (i * 37) % 250);
       await context.call("generate", ids, { maxTokens: 4, ignoreEos: true });
       await context.call("sessions", ids.slice(0, 100), ids.slice(0, 20));
-      const { said, bytes, after } = await context.call("buffersAround");
+      const { said, onHost, bytes, after } = await context.call("buffersAround");
       const sum = Object.values(said).reduce((a, b) => a + b);
-      assert.equal(sum, bytes, JSON.stringify(said));
+      // Norms are weights that the module has, and fills tables from; of other weights it saw the ends, which are no whole word.
+      assert.ok(sum >= bytes && sum - bytes <= onHost, `${bytes} of ${JSON.stringify(said)}, ${onHost} on the host`);
+      assert.ok(onHost < 8192);
       for (const purpose of /** @type {const} */ (["weights", "cache", "scratch", "staging"]))
         assert.ok(said[purpose] > 0);
       assert.equal(said.states > 0, model !== TINY);

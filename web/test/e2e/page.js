@@ -258,6 +258,7 @@ const e2e = {
         channel.onmessage = ({ data }) => resolve(data);
       });
     const { weights, cache, states, scratch, staging } = await loaded().memory();
+    const { weightBytesCopied } = await loaded().stats();
     const now = told();
     channel.postMessage("now");
     const { bytes } = await now;
@@ -265,7 +266,7 @@ const e2e = {
     loaded().dispose();
     const after = await end;
     channel.close();
-    return { said: { weights, cache, states, scratch, staging }, bytes, after };
+    return { said: { weights, cache, states, scratch, staging }, onHost: weightBytesCopied, bytes, after };
   },
 
   /** What a cache of the browser holds. @param {string} name */
