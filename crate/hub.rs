@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,6 +34,27 @@ pub enum Wanted {
     File(String),
     /// By the end of its name.
     Quantisation(String),
+}
+
+/// A file of a model on a hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HubFile {
+    /// Where it is.
+    pub url: String,
+    /// Its SHA-256 in hexadecimal digits, if the hub says it.
+    pub sha256: Option<String>,
+}
+
+/// An entry of a hub's list.
+#[derive(Deserialize)]
+struct Listed {
+    path: String,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    oid: Option<String>,
 }
 
 impl FromStr for HubModel {
@@ -86,6 +109,24 @@ impl HubModel {
         format!("{hub}/{}/resolve/{revision}/{}", self.repo, path.join("/"))
     }
 
+    /// The files of the model, all its parts in their order, by the list that the hub gave.
+    pub fn files(&self, hub: &str, list: &str) -> Result<Vec<HubFile>> {
+        let listed: Vec<Listed> = serde_json::from_str(list).map_err(|e| {
+            let detail = format!("the hub's list of files is not one: {e}");
+            Error::new(ErrorKind::HttpStatus, detail).at(self.list_url(hub))
+        })?;
+        let paths: Vec<_> = listed.iter().map(|f| f.path.clone()).collect();
+        let sum = |path: &String| listed.iter().find(|f| f.path == *path)?.lfs.as_ref()?.oid.clone();
+        let files = self.choose(&paths)?;
+        Ok(files.iter().map(|path| HubFile { url: self.file_url(hub, path), sha256: sum(path) }).collect())
+    }
+
+    /// The same without a list, which not every mirror has: only where the model is named by its path.
+    pub fn files_unlisted(&self, hub: &str) -> Option<Vec<HubFile>> {
+        let Wanted::File(path) = &self.wanted else { return None };
+        Some(siblings(path).iter().map(|path| HubFile { url: self.file_url(hub, path), sha256: None }).collect())
+    }
+
     /// The paths of the model's parts, in their order, among all paths of the repository.
     pub fn choose(&self, paths: &[String]) -> Result<Vec<String>> {
         let (tag, parts) = match &self.wanted {
@@ -126,11 +167,15 @@ fn stem(path: &str) -> (&str, Option<(u32, u32)>) {
     part.map_or((name, None), |(before, part)| (before, Some(part)))
 }
 
-/// The names of all parts of a split model, whichever of them this is; just this one if it is whole.
+/// The names or URLs of all parts of a split model, whichever of them this is; just this one if it is whole.
 pub fn siblings(path: &str) -> Vec<String> {
-    match stem(path) {
-        (before, Some((_, count))) if is_gguf(path) => {
-            (1..=count).map(|no| format!("{before}-{no:05}-of-{count:05}{}", &path[path.len() - 5..])).collect()
+    // Of a URL, what follows the path stays as it is.
+    let query = if path.contains("://") { path.find(['?', '#']) } else { None };
+    let (name, query) = path.split_at(query.unwrap_or(path.len()));
+    match stem(name) {
+        (before, Some((_, count))) if is_gguf(name) => {
+            let end = &name[name.len() - 5..];
+            (1..=count).map(|no| format!("{before}-{no:05}-of-{count:05}{end}{query}")).collect()
         }
         _ => vec![path.to_string()],
     }
@@ -229,6 +274,42 @@ mod tests {
     }
 
     #[test]
+    fn any_part_of_a_split_model_names_all_of_them() {
+        let all = |query: &str| [1, 2].map(|i| format!("https://x/q/m-Q4_K_M-0000{i}-of-00002.gguf{query}"));
+        for query in ["", "?download=true", "#x", "?a=b.gguf#c"] {
+            for one in all(query) {
+                assert_eq!(siblings(&one), all(query));
+            }
+        }
+        assert_eq!(siblings("m#1-00001-of-00001.GGUF"), ["m#1-00001-of-00001.GGUF"]);
+        assert_eq!(siblings("https://x/a.gguf?b-00001-of-00002.gguf"), ["https://x/a.gguf?b-00001-of-00002.gguf"]);
+    }
+
+    #[test]
+    fn a_list_of_a_hub_gives_addresses_and_sums() {
+        let list = r#"[{"type": "directory", "path": "d"}, {"path": "d/m-Q4_0.gguf", "size": 5, "lfs": {"oid": "5a"}},
+            {"path": "d/m-F16-00001-of-00002.gguf"}, {"path": "d/m-F16-00002-of-00002.gguf", "lfs": {}}]"#;
+        let file = |name: &str, sha256: Option<&str>| HubFile {
+            url: format!("https://h/a/b/resolve/main/d/{name}.gguf"),
+            sha256: sha256.map(str::to_string),
+        };
+        let m: HubModel = "hf:a/b:Q4_0".parse().unwrap();
+        assert_eq!(m.files("https://h/", list).unwrap(), [file("m-Q4_0", Some("5a"))]);
+        assert_eq!(m.files_unlisted("https://h"), None);
+        let m: HubModel = "hf:a/b/d/m-F16-00002-of-00002.gguf".parse().unwrap();
+        let both = ["m-F16-00001-of-00002", "m-F16-00002-of-00002"].map(|name| file(name, None));
+        assert_eq!(m.files("https://h", list).unwrap(), both);
+        assert_eq!(m.files_unlisted("https://h").unwrap(), both);
+        for wrong in ["", "{}", "[1]", "[{}]", "<html>"] {
+            let e = m.files("https://h", wrong).unwrap_err();
+            assert_eq!(
+                (e.kind(), e.place()),
+                (ErrorKind::HttpStatus, "https://h/api/models/a/b/tree/main?recursive=true")
+            );
+        }
+    }
+
+    #[test]
     fn a_quantisation_is_exact_and_falls_on_models_alone() {
         let all = paths(&[
             "README.md",
@@ -237,6 +318,10 @@ mod tests {
             "m-IQ4_XS.gguf",
             "m-UD-Q4_K_XL.gguf",
             "m.Q8_0.gguf",
+            "m-Q6_K_L.gguf",
+            "m-MXFP4.gguf",
+            "m-MXFP4_MOE.gguf",
+            "m-Q5_0_4_4.gguf",
             "m-f16.gguf",
             "mmproj-m-F16.gguf",
             "draft/m-Q4_0.gguf",
@@ -245,19 +330,26 @@ mod tests {
             "big/m-BF16-00002-of-00002.gguf",
         ]);
         let by = |tag: &str| format!("hf:a/b:{tag}").parse::<HubModel>().unwrap().choose(&all);
-        for (tag, want) in [("Q4_K_M", "m-Q4_K_M.gguf"), ("q4_k_s", "m-Q4_K_S.gguf"), ("IQ4_XS", "m-IQ4_XS.gguf")] {
+        for (tag, want) in [
+            ("Q4_K_M", "m-Q4_K_M.gguf"),
+            ("q4_k_s", "m-Q4_K_S.gguf"),
+            ("IQ4_XS", "m-IQ4_XS.gguf"),
+            ("UD-Q4_K_XL", "m-UD-Q4_K_XL.gguf"),
+            ("Q6_K_L", "m-Q6_K_L.gguf"),
+            ("MXFP4", "m-MXFP4.gguf"),
+            ("MXFP4_MOE", "m-MXFP4_MOE.gguf"),
+        ] {
             assert_eq!(by(tag).unwrap(), [want]);
         }
-        assert_eq!(by("UD-Q4_K_XL").unwrap(), ["m-UD-Q4_K_XL.gguf"]);
         assert_eq!((by("Q8_0").unwrap(), by("F16").unwrap()), (paths(&["m.Q8_0.gguf"]), paths(&["m-f16.gguf"])));
-        assert_eq!(by("BF16").unwrap(), all[10..], "all its parts");
-        for tag in ["Q4", "Q4_K", "Q4_0", "K_M"] {
+        assert_eq!(by("BF16").unwrap(), all[14..], "all its parts");
+        for tag in ["Q4", "Q4_K", "Q4_0", "K_M", "Q6_K", "XS", "Q4_K_XL", "Q5_0"] {
             let e = by(tag).unwrap_err();
             assert!(e.detail().contains("Q4_K_M") && e.detail().contains("0 files"), "{e}");
         }
         let only: HubModel = "hf:a/b".parse().unwrap();
         assert_eq!(only.choose(&all[..2]).unwrap(), ["m-Q4_K_M.gguf"]);
-        assert!(only.choose(&all).unwrap_err().detail().contains("7 models"));
+        assert!(only.choose(&all).unwrap_err().detail().contains("11 models"));
         assert!(only.choose(&[]).unwrap_err().detail().contains("none"));
     }
 

@@ -138,21 +138,31 @@ pub struct Counters {
     pub in_flight: u64,
 }
 
-/// Bytes that a backend holds.
+/// Bytes that a backend holds, by what they are for: all buffers of a GPU. What is planned has no staging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// Packed weights, with what repacking adds.
     pub weights: u64,
-    /// Keys and values, recurrent states and copies of those.
+    /// Keys and values.
     pub kv: u64,
-    /// Values of a step, tables, staging and readback.
+    /// Recurrent states, copies of those included.
+    pub states: u64,
+    /// Values of a step, its logits among them, and tables.
     pub scratch: u64,
+    /// What the host reads back, and blocks of the cache on their way to another place.
+    pub staging: u64,
 }
 
 impl Memory {
     /// All of it.
     pub fn total(self) -> u64 {
-        self.weights.saturating_add(self.kv).saturating_add(self.scratch)
+        let Self { weights, kv, states, scratch, staging } = self;
+        [weights, kv, states, scratch, staging].into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// Keys and values, and recurrent states.
+    pub fn cache(self) -> u64 {
+        self.kv.saturating_add(self.states)
     }
 }
 

@@ -169,10 +169,16 @@ impl Model {
                 positions.saturating_mul(limits.kv.bytes(s.cols) as u64)
             }
         };
+        let states = |recurrent| {
+            let of_kind = (0..).zip(&g.states).filter(|(_, s)| s.rows.is_recurrent() == recurrent);
+            of_kind.map(of_state).fold(0, u64::saturating_add)
+        };
         Memory {
             weights: g.weights.iter().map(|w| w.bytes() as u64).sum(),
-            kv: (0..).zip(&g.states).map(of_state).fold(0, u64::saturating_add),
+            kv: states(false),
+            states: states(true),
             scratch: scratch.fold(cpu::attention_bytes(g, limits.n_ctx), u64::saturating_add),
+            staging: 0,
         }
     }
 
@@ -218,11 +224,11 @@ impl Model {
             }
             (most, _) => format!("a context of {most} tokens would fit"),
         };
-        let Memory { weights, kv, scratch } = memory;
-        let [need, room, weights, kv, scratch] = [memory.total(), room, weights, kv, scratch].map(mib);
+        let [need, room, weights, cache, scratch] =
+            [memory.total(), room, memory.weights, memory.cache(), memory.scratch].map(mib);
         crate::bail!(
             OutOfMemory,
-            "the model needs {need}: {weights} of weights, {kv} of cache for {n_ctx} tokens and {scratch} of scratch; \
+            "the model needs {need}: {weights} of weights, {cache} of cache for {n_ctx} tokens and {scratch} of scratch; \
              {room} are available: {remedy}"
         );
     }

@@ -72,8 +72,9 @@ fn out_of_memory_says_the_sum_and_the_context_that_fits() {
         let gguf = Gguf::parse(&file).unwrap();
         let with = |n_ctx, memory| Options { n_ctx: Some(n_ctx), memory, ..Options::DEFAULT };
         let supports = |_| true;
-        let Memory { weights, kv, scratch } = Model::new(&gguf, &supports, &with(9000, None)).unwrap().memory();
-        let sum = weights + kv + scratch;
+        let memory = Model::new(&gguf, &supports, &with(9000, None)).unwrap().memory();
+        let Memory { weights, kv, states, scratch, staging: 0 } = memory else { panic!("{memory:?}") };
+        let sum = weights + kv + states + scratch;
         assert!(Model::new(&gguf, &supports, &with(9000, Some(sum))).is_ok());
         let e = refused(open(&gguf, Box::new(Cpu::new(1)), &with(9000, Some(sum - 1))));
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MIB as f64);
@@ -81,7 +82,7 @@ fn out_of_memory_says_the_sum_and_the_context_that_fits() {
             "the model needs {}: {} of weights, {} of cache for 9000 tokens and {} of scratch; {} are available",
             mib(sum),
             mib(weights),
-            mib(kv),
+            mib(kv + states),
             mib(scratch),
             mib(sum - 1)
         );
@@ -168,7 +169,9 @@ fn what_a_model_is_said_to_need_is_what_backends_hold() {
             fill(&mut *backend, model.limits);
             // The CPU keeps the values of a head in whole registers of 16; heads of 12 are the smallest here.
             let most = if c.name.starts_with("cpu") { said.kv * 4 / 3 } else { said.kv };
-            assert!((said.kv..=most).contains(&backend.memory().kv), "{what}");
+            let filled = backend.memory();
+            assert!((said.kv..=most).contains(&filled.kv), "{what}");
+            assert_eq!((filled.states, filled.states > 0), (said.states, name.starts_with("qwen35")), "{what}");
             // Ends of buffers, tables, and what threads decode into: some hundred KiB, however large the model is.
             assert!(held.weights >= said.weights && held.weights <= said.weights + MIB / 2, "{what}");
             // Where a backend fuses ops, some of their values are never held; in models as small as these, few KiB.

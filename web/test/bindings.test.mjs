@@ -2,12 +2,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { bindings } from "./unit/bindings.mjs";
 
 const at = (/** @type {string} */ path) => new URL(path, import.meta.url);
-/** Not there before the package is built, so its types are those that the build compares with it. */
-const made = at("../pkg/base/pagelm.js").href;
-const bindings = /** @type {import("../src/worker/bindings.d.ts").Bindings} */ (await import(made));
-await bindings.default({ module_or_path: new WebAssembly.Module(readFileSync(at("../pkg/pagelm-base.wasm"))) });
 
 function header() {
   const made = new bindings.Header();
@@ -63,4 +60,20 @@ test("what a model needs is that of the backend that would run it", () => {
   assert.deepEqual(needs({ backend: "webgpu" }), { cacheBytes: f32 / 2, code: undefined });
   assert.deepEqual(needs({ backend: "cpu", kvType: "f32" }), { cacheBytes: f32, code: undefined });
   assert.deepEqual(needs({ backend: "webgpu", maxBinding: 1000 }), { cacheBytes: null, code: "out-of-memory" });
+});
+
+test("the sum of a block tells it from any with one bit flipped, and from other lengths", () => {
+  // What pages have stored has these.
+  const of = (/** @type {number} */ n) => bindings.blockSum(Uint8Array.from({ length: n }, (_, i) => i * 7));
+  assert.deepEqual([of(0), of(5), of(100)], ["075e2074f0ba6b3a", "1f88bb15e663d240", "9a5981b3059d7c97"]);
+  for (const length of [1, 7, 8, 31, 32, 33, 200]) {
+    const bytes = new Uint8Array(length);
+    const all = new Set([bindings.blockSum(bytes), bindings.blockSum(new Uint8Array(length + 1))]);
+    for (let bit = 0; bit < length * 8; bit++) {
+      bytes[bit >> 3] = 1 << (bit & 7);
+      all.add(bindings.blockSum(bytes));
+      bytes[bit >> 3] = 0;
+    }
+    assert.equal(all.size, length * 8 + 2);
+  }
 });

@@ -6,6 +6,7 @@
 //   node web/tools/browsers.mjs which chromium        prints the program that will be started, or fails
 //
 // CHROMIUM and FIREFOX name other programs. PAGELM_GPU=hardware lets Chromium take the real GPU.
+import { once } from "node:events";
 import { accessSync, constants, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -76,19 +77,25 @@ function environment() {
 
 /**
  * @param {Browser} name
- * @param {{ args?: string[], prefs?: Record<string, unknown>, headless?: boolean, timeout?: number }} options
+ * @param {{ args?: string[], prefs?: Record<string, unknown>, headless?: boolean, timeout?: number, profile?: string }} options
+ *   profile: the browser's folder, which stays; else it has one of its own
  */
-export async function launch(name, { args = [], prefs = {}, headless = true, timeout = 60_000 } = {}) {
-  const profile = mkdtempSync(join(tmpdir(), `pagelm-${name}-`));
-  const cleanUp = () => rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+export async function launch(
+  name,
+  { args = [], prefs = {}, headless = true, timeout = 60_000, profile: kept = "" } = {},
+) {
+  const profile = kept || mkdtempSync(join(tmpdir(), `pagelm-${name}-`));
+  const cleanUp = () => kept || rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   try {
     const start = name === "chromium" ? startChromium : startFirefox;
-    const { newPage, close, version, debug } = await start({ profile, args, prefs, headless, timeout });
+    const { newPage, close, version, debug, kill } = await start({ profile, args, prefs, headless, timeout });
     return {
       name,
       version,
       /** The browser's own protocol, in Chromium. */
       debug,
+      /** Ends the browser as when the machine stops, in Firefox. */
+      kill,
       /** Opens a page; `console` collects what it and its workers print, `errors` what it did not catch. */
       async open(/** @type {string} */ url) {
         const page = await newPage();
@@ -118,7 +125,7 @@ export async function launch(name, { args = [], prefs = {}, headless = true, tim
 /** @typedef {{ profile: string, args: string[], prefs: Record<string, unknown>, headless: boolean, timeout: number }} Start */
 /** @typedef {import("playwright-core").Page} Page what tests use of it, Firefox's driver has too */
 /** @typedef {() => Promise<import("playwright-core").CDPSession>} Debug */
-/** @typedef {{ newPage: () => Promise<Page>, close: () => Promise<void>, version: string, debug?: Debug }} Started */
+/** @typedef {{ newPage: () => Promise<Page>, close: () => Promise<void>, version: string, debug?: Debug, kill?: () => Promise<void> }} Started */
 
 /** @param {Start} o @returns {Promise<Started>} */
 async function startChromium({ profile, args, headless, timeout }) {
@@ -166,7 +173,16 @@ async function startFirefox({ profile, args, prefs, headless, timeout }) {
     env: environment(),
   });
   const newPage = async () => /** @type {Page} */ (/** @type {unknown} */ (await browser.newPage()));
-  return { newPage, close: () => browser.close(), version: await browser.version() };
+  const kill = async () => {
+    const program = browser.process();
+    if (!program || program.exitCode !== null) throw new Error("the browser does not run");
+    const gone = once(program, "exit");
+    program.kill("SIGKILL");
+    await gone;
+    // The driver then puts the profile's preferences back, and does not say when.
+    await new Promise((done) => setTimeout(done, 500));
+  };
+  return { newPage, close: () => browser.close(), version: await browser.version(), kill };
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {

@@ -201,10 +201,13 @@ impl Model {
 
     pub(super) fn memory(&self) -> Memory {
         let f32s = |all: &[Vec<f32>]| all.iter().map(|v| 4 * v.len() as u64).sum::<u64>();
+        let (kv, states) = self.states.bytes();
         Memory {
             weights: self.memory.bytes() as u64 + f32s(&self.vectors),
-            kv: self.states.bytes(),
+            kv,
+            states,
             scratch: f32s(&self.slots) + (size_of_val(&*self.blocks.1) + size_of_val(&*self.sums)) as u64,
+            staging: 0,
         }
     }
 

@@ -70,12 +70,13 @@ impl States {
         })
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        let bytes = |rows: &Rows| match rows {
-            Rows::Cache(_, cache) => cache.bytes(),
-            Rows::ByPosition { values, .. } | Rows::Slots { values, .. } => size_of_val(&**values),
-        };
-        self.all.iter().map(|rows| bytes(rows) as u64).sum()
+    /// Bytes of rows by position, and of slots.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        self.all.iter().fold((0, 0), |(kv, slots), rows| match rows {
+            Rows::Cache(_, cache) => (kv + cache.bytes() as u64, slots),
+            Rows::ByPosition { values, .. } => (kv + size_of_val(&**values) as u64, slots),
+            Rows::Slots { values, .. } => (kv, slots + size_of_val(&**values) as u64),
+        })
     }
 
     /// Stores the rows of a step.

@@ -178,10 +178,17 @@ impl Backend for Reference {
     }
 
     fn memory(&self) -> Memory {
+        let graph = self.plan.as_ref().map(|plan| &plan.graph);
+        let states = |recurrent| {
+            let all = graph.into_iter().flat_map(|g| &g.states).zip(&self.states);
+            all.filter(|(s, _)| s.rows.is_recurrent() == recurrent).map(|(_, values)| 8 * values.len() as u64).sum()
+        };
         Memory {
             weights: self.weights.iter().map(|w| w.len() as u64).sum(),
-            kv: self.states.iter().map(|s| 8 * s.len() as u64).sum(),
+            kv: states(false),
+            states: states(true),
             scratch: self.values.iter().map(|v| 8 * v.len() as u64).sum(),
+            staging: 0,
         }
     }
 }

@@ -138,6 +138,14 @@ pub(super) struct Gpu {
     pub timestamps: bool,
 }
 
+/// A browser frees the buffers of a device that nobody holds when it collects garbage, which may be late.
+#[cfg(target_arch = "wasm32")]
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        self.device.destroy();
+    }
+}
+
 impl Gpu {
     pub(super) async fn request(on: &Adapter, options: Options) -> Result<Self> {
         let adapter = &on.adapter;

@@ -276,10 +276,16 @@ impl Backend for WebGpu {
     }
 
     fn memory(&self) -> Memory {
-        self.runner.as_ref().map_or_else(Memory::default, |r| Memory {
-            weights: r.program.buffers.weights.bytes(),
-            kv: r.program.buffers.states.bytes(),
-            scratch: r.program.buffers.scratch_bytes() + r.samplers().map(|s| s.bytes()).sum::<u64>(),
+        self.runner.as_ref().map_or_else(Memory::default, |r| {
+            let buffers = &r.program.buffers;
+            let (kv, states, staging) = buffers.states.bytes();
+            Memory {
+                weights: buffers.weights.bytes(),
+                kv,
+                states,
+                scratch: buffers.scratch_bytes() + r.samplers().map(|s| s.bytes()).sum::<u64>(),
+                staging: staging + r.readback_bytes(),
+            }
         })
     }
 }

@@ -132,7 +132,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let memory = opened.session.backend().memory();
     let counters = per_token(decoded, opened.kv_bytes_per_token);
     let memory = json!({
-        "weights": memory.weights, "kv": memory.kv, "scratch": memory.scratch, "peak_rss": machine::peak_rss(),
+        "weights": memory.weights, "kv": memory.cache(), "scratch": memory.scratch, "peak_rss": machine::peak_rss(),
     });
     if !json {
         println!("counters {counters}\nmemory {memory}");

@@ -113,7 +113,7 @@ fn can_run(gguf: &Gguf, args: &Args) -> Result<serde_json::Value> {
                 "ctx": ctx,
                 "kv_type": model.limits.kv.name(),
                 "weights": m.weights,
-                "kv": m.kv,
+                "kv": m.cache(),
                 "scratch": m.scratch,
                 "changes": changes,
             })

@@ -11,9 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 use pagelm::gguf::Gguf;
-use pagelm::hub::{self, HubModel, Wanted};
+use pagelm::hub::{self, HubFile, HubModel, Wanted};
 use pagelm::{Error, ErrorKind, Result};
-use serde::Deserialize;
 
 use crate::mmap::Mapped;
 
@@ -56,18 +55,6 @@ pub struct Stored {
     pub path: PathBuf,
     pub bytes: u64,
     pub complete: bool,
-}
-
-/// A file of a hub's list.
-#[derive(Deserialize)]
-struct Listed {
-    path: String,
-    lfs: Option<Lfs>,
-}
-
-#[derive(Deserialize)]
-struct Lfs {
-    oid: Option<String>,
 }
 
 impl Store {
@@ -134,21 +121,14 @@ impl Store {
 
     /// The files of a model of a hub. If all are stored, nobody is asked.
     fn of_hub(&self, model: &HubModel, hub: &str) -> Result<Vec<Wish>> {
-        let wish = |path: &String, sha256| Wish { url: model.file_url(hub, path), sha256 };
         let (root, files) = (model.file_url(hub, ""), self.list()?);
         let below = self.name(&self.path(&root)?);
         let complete = files.iter().filter(|f| f.complete).map(|f| f.name.as_str());
         if let Ok(stored) = chosen(model, complete, &format!("{below}/")) {
             return Ok(stored.iter().map(|path| Wish { url: format!("{root}{path}"), sha256: None }).collect());
         }
-        let url = model.list_url(hub);
-        let text = Client::new(hub).text(&url)?;
-        let all: Vec<Listed> = serde_json::from_str(&text).map_err(|e| {
-            Error::new(ErrorKind::HttpStatus, format!("the hub's list of files is not one: {e}")).at(&url)
-        })?;
-        let paths: Vec<_> = all.iter().map(|f| f.path.clone()).collect();
-        let sum = |path: &String| all.iter().find(|f| f.path == *path)?.lfs.as_ref()?.oid.clone();
-        Ok(model.choose(&paths)?.iter().map(|path| wish(path, sum(path))).collect())
+        let text = Client::new(hub).text(&model.list_url(hub))?;
+        Ok(model.files(hub, &text)?.into_iter().map(|HubFile { url, sha256 }| Wish { url, sha256 }).collect())
     }
 
     /// Where the file of an address is kept: below its host, by its path, whatever its query.

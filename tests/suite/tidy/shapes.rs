@@ -27,6 +27,7 @@ const TOLD: &[Shape] = &[
     ("web/bindings/src/value.rs", "Problem", &[("web/src/shared/errors.ts", "ErrorData")]),
     ("crate/backend/mod.rs", "Counters", &[(TYPES, "Counters")]),
     ("crate/backend/mod.rs", "Memory", &[(TYPES, "Memory")]),
+    ("crate/hub.rs", "HubFile", &[(BINDINGS, "HubFile")]),
     ("crate/backend/webgpu/device.rs", "AdapterInfo", &[(TYPES, "AdapterInfo")]),
     ("crate/engine/fit.rs", "Fit", &[(TYPES, "Fit")]),
     ("crate/engine/fit.rs", "Change", &[(TYPES, "Change")]),

@@ -113,7 +113,7 @@ impl Header {
             sampling: sampling.clone().unwrap_or_default(),
             context_length: model.as_ref().ok().map(|m| m.limits.n_ctx),
             weight_bytes: memory.map(|m| m.weights),
-            cache_bytes: memory.map(|m| m.kv),
+            cache_bytes: memory.map(|m| m.cache()),
             scratch_bytes: memory.map(|m| m.scratch),
             problem: model.as_ref().err().or(sampling.as_ref().err()).map(Problem::from),
         })

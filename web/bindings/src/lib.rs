@@ -1,5 +1,6 @@
 //! The engine as JavaScript sees it. The worker (`web/src/worker`) is the only caller: it does all I/O, asks where
-//! bytes of the file go, and writes weights into GPU buffers itself, so that they never enter the memory of this module.
+//! bytes of the file go, and writes weights into GPU buffers itself, so that the memory of this module has no more than a
+//! block of them, for its sum.
 #![cfg(target_arch = "wasm32")]
 
 mod choose;
@@ -8,6 +9,7 @@ mod embed;
 mod engine;
 mod generate;
 mod header;
+mod hub;
 mod options;
 mod sessions;
 mod threads;

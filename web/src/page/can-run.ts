@@ -2,7 +2,7 @@
 import { type ErrorCode, PagelmError } from "../shared/errors.ts";
 import type { BackendFit, BackendName, CanRunOptions, KvType, ModelInfo, ModelRef } from "../shared/types.ts";
 import { chooseBuilds } from "./builds.ts";
-import { connect, hinted, sourceOf, wireModel } from "./engine.ts";
+import { connect, hinted, sourceOf, totalOf, wireModel } from "./engine.ts";
 import { canRunOptions, checkModel } from "./params.ts";
 
 export interface CanRun {
@@ -30,14 +30,26 @@ export interface CanRun {
 export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
   checkModel(model);
   const checked = canRunOptions(given);
-  const { signal, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, backend = "auto", ...rest } = checked;
+  const {
+    signal,
+    wasmUrl,
+    wasmBuild,
+    workerUrl,
+    cache,
+    sha256,
+    headers,
+    hub,
+    fetch,
+    backend = "auto",
+    ...rest
+  } = checked;
   const wasm = chooseBuilds(checked);
   const client = await connect(checked, wasm);
   try {
     const memoryLimit = rest.memoryLimit ?? deviceRoom();
     const options = { ...rest, ...(memoryLimit !== undefined && { memoryLimit }) };
     const input = { model: wireModel(model), source: sourceOf(checked), wasm, backend, options };
-    const { info, size, stored, backends } = await client.call("inspect", input, { signal });
+    const { info, size, stored, backends } = await client.call("inspect", input, { signal, fetch });
     const here = backends[0]?.fit ?? null;
     let problem = info.problem ?? backends[0]?.problem ?? null;
     if (!problem && size !== null && size < info.fileBytes) {
@@ -59,7 +71,7 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
       backends,
       best: fitting ? { backend: fitting.backend, contextLength: contextLength!, kvType: kvType! } : null,
       fileBytes: size,
-      memoryBytes: memory ? memory.weights + memory.kv + memory.scratch : null,
+      memoryBytes: memory ? totalOf(memory) : null,
       stored,
       storable: quota && size ? stored || quota - usage > size : null,
     };

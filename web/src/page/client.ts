@@ -1,6 +1,8 @@
 // The page's side of the protocol: requests, their pieces, and every way in which they can end.
 import { abortError, PagelmError } from "../shared/errors.ts";
 import type { FromWorker, Op, Operations, ToWorker } from "../shared/protocol.ts";
+import type { FetchFunction } from "../shared/types.ts";
+import { type Asked, serveFetch } from "./fetch.ts";
 
 /** What the client needs of a worker; tests pass a fake. */
 export interface Port {
@@ -15,11 +17,14 @@ interface Pending {
   done(value: unknown): void;
   fail(error: PagelmError): void;
   piece?: ((value: never) => void) | undefined;
+  fetch?: ((asked: Asked) => void) | undefined;
 }
 
 export interface CallOptions<K extends Op> {
   signal?: AbortSignal | null | undefined;
   onPiece?: ((piece: Operations[K]["piece"]) => void) | undefined;
+  /** What the worker may call for the request. */
+  fetch?: FetchFunction | undefined;
 }
 
 export class Client {
@@ -49,13 +54,15 @@ export class Client {
   }
 
   /** Like `call`, but returns a handle for pieces, credit and abort. */
-  start<K extends Op>(op: K, input: Operations[K]["in"], { signal, onPiece }: CallOptions<K> = {}) {
+  start<K extends Op>(op: K, input: Operations[K]["in"], { signal, onPiece, fetch }: CallOptions<K> = {}) {
     const id = this.#nextId++;
     const result = new Promise<Operations[K]["out"]>((resolve, reject) => {
       if (this.#ended) return reject(this.#ended);
       if (signal?.aborted) return reject(abortError(signal));
       const abort = () => this.#abort(id, signal);
+      const over = new AbortController();
       const settle = () => {
+        over.abort();
         this.#pending.delete(id);
         signal?.removeEventListener("abort", abort);
       };
@@ -69,6 +76,7 @@ export class Client {
           reject(error);
         },
         piece: onPiece as ((value: never) => void) | undefined,
+        fetch: fetch && ((asked) => void serveFetch(fetch, asked, over.signal)),
       });
       signal?.addEventListener("abort", abort);
       try {
@@ -112,6 +120,7 @@ export class Client {
     // A request that was aborted here may still be answered: the answer is ignored.
     const pending = this.#pending.get(message.id);
     if (message.op === "piece") pending?.piece?.(message.value as never);
+    else if (message.op === "fetch") pending?.fetch?.(message);
     else if (message.op === "done") pending?.done(message.value);
     else pending?.fail(PagelmError.from(message.error));
   }

@@ -12,6 +12,7 @@ import type {
   EngineOptions,
   EngineStats,
   GenerateParams,
+  Memory,
   Message,
   ModelRef,
   Piece,
@@ -47,13 +48,13 @@ export function createEngine(given: EngineOptions): Promise<Engine> {
  */
 export async function load(given: EngineOptions & WireOptions): Promise<Engine> {
   const { model, backend = "auto", tune = true, signal, onProgress, ...rest } = given;
-  const { threads, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, ...options } = rest;
+  const { threads, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, fetch, ...options } = rest;
   const wasm = chooseBuilds(given);
   const client = await connect(given, wasm);
   try {
     const wire = { ...options, name: label(model) };
     const input = { model: wireModel(model), source: sourceOf(given), wasm, backend, tune, options: wire };
-    const info = await client.call("load", input, { signal, onPiece: onProgress });
+    const info = await client.call("load", input, { signal, onPiece: onProgress, fetch });
     return Engine.open(client, info);
   } catch (e) {
     client.end(new PagelmError("disposed", "the model did not load"));
@@ -177,12 +178,12 @@ export class Engine {
 
   /** What it holds, by purpose: all 0 once it is disposed of. */
   async memory(): Promise<EngineMemory> {
-    if (this.ended) return { weights: 0, cache: 0, scratch: 0, module: 0 };
+    if (this.ended) return { weights: 0, cache: 0, states: 0, scratch: 0, staging: 0, module: 0 };
     const { memory, wasmBytes, backend } = await this.stats();
-    const { weights, kv: cache, scratch } = memory;
+    const { kv: cache, ...rest } = memory;
     // On the CPU all of it lies in the module.
-    const inside = backend === "webgpu" ? 0 : weights + cache + scratch;
-    return { weights, cache, scratch, module: Math.max(wasmBytes - inside, 0) };
+    const inside = backend === "webgpu" ? 0 : totalOf(memory);
+    return { cache, ...rest, module: Math.max(wasmBytes - inside, 0) };
   }
 
   /** Frees everything immediately. Pending calls reject with `disposed`. */
@@ -278,6 +279,9 @@ export async function connect(
 }
 
 /** @internal */
+export const totalOf = (memory: Memory): number => Object.values(memory).reduce((sum, bytes) => sum + bytes, 0);
+
+/** @internal */
 export function wireModel(model: ModelRef): WireModel {
   const one = (ref: string | URL | Blob) => (isBlob(ref) ? ref : address(ref)!.href);
   if (Array.isArray(model)) return model.map(one);
@@ -285,11 +289,12 @@ export function wireModel(model: ModelRef): WireModel {
 }
 
 /** @internal */
-export const sourceOf = ({ cache = true, sha256, headers, hub }: SourceOptions): WireSource => ({
+export const sourceOf = ({ cache = true, sha256, headers, hub, fetch }: SourceOptions): WireSource => ({
   cache,
   ...(sha256 && { sha256: sha256.toLowerCase() }),
   ...(headers && { headers }),
   ...(hub && { hub: address(hub)!.href }),
+  ...(fetch && { fetch: true }),
 });
 
 /**

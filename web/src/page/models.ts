@@ -36,8 +36,8 @@ async function call<K extends Op>(
   const message = input(wasm, given);
   const client = await connect(given, wasm);
   try {
-    const { signal, onProgress } = given;
-    return await client.call(op, message, { signal, onPiece: onProgress as CallOptions<K>["onPiece"] });
+    const { signal, onProgress, fetch } = given;
+    return await client.call(op, message, { signal, onPiece: onProgress as CallOptions<K>["onPiece"], fetch });
   } finally {
     client.end(new PagelmError("disposed", "it is done"));
   }

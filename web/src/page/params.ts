@@ -73,6 +73,7 @@ const SOURCE: Fields<SourceOptions> = {
   sha256: must("64 hexadecimal digits", (v) => /^[0-9a-f]{64}$/i.test(String(v))),
   headers: must("an object of strings", (v) => isObject(v) && Object.values(v).every((s) => typeof s === "string")),
   hub: url,
+  fetch: callback,
 };
 
 /** A step has a row for each. */

@@ -90,6 +90,8 @@ export interface WireSource {
   sha256?: string;
   headers?: Record<string, string>;
   hub?: string;
+  /** Whether the page has a fetch function of its own for them. */
+  fetch?: true;
 }
 
 export interface TokenizeOptions {
@@ -170,8 +172,16 @@ export type FromWorker =
   | { op: "done"; id: number; value: unknown }
   | { op: "error"; id: number; error: ErrorData }
   | { op: "piece"; id: number; value: unknown }
+  /** Calls the page's own fetch function for a request. The port brings `FetchAnswer`s, and takes "more" and "stop". */
+  | { op: "fetch"; id: number; url: string; init: RequestInit; port: MessagePort }
   /** The engine is broken for good: every open request fails with this, and every later one. */
   | { op: "fatal"; error: ErrorData };
+
+/** At first the head; then a piece of the body for each "more", without bytes at its end. */
+export type FetchAnswer =
+  | { head: { status: number; statusText: string; headers: [string, string][] }; empty: boolean }
+  | { bytes: Uint8Array<ArrayBuffer> | undefined }
+  | { error: ErrorData };
 
 /** What a thread runs. */
 export type StartThread = { build: WasmBuild; module: WebAssembly.Module; memory: WebAssembly.Memory };

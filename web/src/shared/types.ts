@@ -29,7 +29,14 @@ export interface SourceOptions {
   headers?: Record<string, string>;
   /** Where `hf:` leads to: a mirror of `https://huggingface.co`. */
   hub?: string;
+  /**
+   * Called in the place of `fetch` for the files of a model and lists of a hub, as `fetch` is: with headers of which `Range`
+   * should reach the server, and a signal. What it throws counts as a broken connection, which is tried again.
+   */
+  fetch?: FetchFunction;
 }
+
+export type FetchFunction = (url: string, init: RequestInit) => Promise<Response>;
 
 /** A string, a `URL`, or a `TrustedScriptURL`. */
 export type ScriptUrl = string | { toJSON(): string };
@@ -316,15 +323,22 @@ export interface Held {
 export interface Memory {
   weights: number;
   kv: number;
+  states: number;
   scratch: number;
+  staging: number;
 }
 
 /** Bytes, on the GPU or, on the CPU, in the memory of the module. */
 export interface EngineMemory {
   weights: number;
-  /** Keys and values, and recurrent states. */
+  /** Keys and values. */
   cache: number;
+  /** Recurrent states. */
+  states: number;
+  /** Values of a step, its logits among them, and tables. */
   scratch: number;
+  /** What comes back from the GPU, and blocks of the cache that are copied. */
+  staging: number;
   /** The module's memory apart from those: its code's data, tokenizer, and what it had to spare. */
   module: number;
 }

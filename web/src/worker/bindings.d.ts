@@ -85,6 +85,12 @@ export interface Requested {
   pieces: ApiPiece[];
 }
 
+/** A file on a hub. */
+export interface HubFile {
+  url: string;
+  sha256: string | null;
+}
+
 export interface Header {
   push(bytes: Uint8Array): boolean;
   part(): number;
@@ -135,11 +141,17 @@ export interface Bindings {
   start(report: (message: string) => void, stop?: Int32Array): void;
   choose(facts: HostFacts): Choice;
   fallBack(facts: HostFacts, code: string, message: string): Choice | undefined;
+  siblings(url: string): string[];
+  chooseFiles(names: string[], place: string): string[];
+  hubList(model: string, hub?: string): string;
+  /** Undefined where only a list could tell. */
+  hubFiles(model: string, hub?: string, list?: string): HubFile[] | undefined;
   Header: {
     new (size?: number): Header;
     join(parts: Header[], starts: Float64Array, names: string[]): Header;
   };
   Sha256: new () => Sha256;
+  blockSum(bytes: Uint8Array): string;
   threadsWanted(): number;
   joinEngine(): boolean;
   lendThread(): void;

@@ -19,6 +19,7 @@ export async function download(wasm: Bindings, r: Operations["download"]["in"], 
       verify,
       ...(blobs && { blobs }),
       signal: task.signal,
+      fetch: r.source.fetch && task.fetch,
       onStall: () => meter.note({ stalled: true }),
       onWait: () => meter.note({ phase: "waiting" }),
     });

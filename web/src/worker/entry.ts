@@ -1,7 +1,8 @@
 // One file of the store while it is loaded: its blocks are read, checked and written.
 
 import type { Bytes } from "./fetch.ts";
-import { BLOCK, complete, digest, type Log, lengthOf, type Meta, record } from "./log.ts";
+import { yieldToEventLoop } from "./lanes.ts";
+import { BLOCK, complete, type Log, lengthOf, type Meta, record } from "./log.ts";
 
 /** Resolves once others may have the lock. */
 export type Release = () => Promise<unknown>;
@@ -47,8 +48,8 @@ async function retried<T>(open: () => Promise<T>): Promise<T> {
   }
 }
 
-/** How many blocks are read ahead while the ones before are checked. */
-const AHEAD = 6;
+/** The sum by which a damaged block is known. */
+export type BlockSum = (bytes: Bytes) => string;
 
 /** One file of the store, for one load. */
 export class Entry {
@@ -56,6 +57,7 @@ export class Entry {
   problem: string | null = null;
   #folder: FileSystemDirectoryHandle;
   #id: string;
+  #sum: BlockSum;
   #log: Log;
   #release: Release;
   /** Null in an entry that is only read. */
@@ -64,11 +66,11 @@ export class Entry {
   /** Blocks of which only the start has come. */
   #partial = new Map<number, { bytes: Bytes; filled: number }>();
   #spare: Bytes[] = [];
-  #writing = new Set<Promise<void>>();
 
-  constructor(folder: FileSystemDirectoryHandle, id: string, log: Log, release: Release) {
+  constructor(folder: FileSystemDirectoryHandle, id: string, sum: BlockSum, log: Log, release: Release) {
     this.#folder = folder;
     this.#id = id;
+    this.#sum = sum;
     this.#log = log;
     this.#release = release;
   }
@@ -118,29 +120,25 @@ export class Entry {
 
   /** The blocks from byte `start` on, as far as they are there and whole. Their bytes are valid until the next is taken. */
   async *read(start: number): AsyncGenerator<Bytes, void, void> {
-    const ahead: Promise<Bytes | null>[] = [];
-    let next = start / BLOCK;
-    for (;;) {
-      while (ahead.length < AHEAD && this.has(next * BLOCK)) ahead.push(this.#block(next++));
-      const bytes = await ahead.shift();
-      if (!bytes) {
-        await Promise.all(ahead);
-        return;
-      }
+    const memory = new Uint8Array(BLOCK);
+    for (let i = start / BLOCK; this.has(i * BLOCK); i++) {
+      // Files are read at once: in between an abort may come.
+      await yieldToEventLoop();
+      const bytes = await this.#block(i, memory);
+      if (!bytes) return;
       yield bytes;
-      this.#spare.push(bytes.buffer.byteLength === BLOCK ? new Uint8Array(bytes.buffer) : new Uint8Array(BLOCK));
     }
   }
 
-  async #block(i: number): Promise<Bytes | null> {
+  async #block(i: number, memory: Bytes): Promise<Bytes | null> {
     const length = lengthOf(i, this.meta.size!);
     const at = i * BLOCK;
-    let bytes = (this.#spare.pop() ?? new Uint8Array(BLOCK)).subarray(0, length);
+    let bytes = memory.subarray(0, length);
     try {
       if (this.#data instanceof Blob) {
         bytes = new Uint8Array(await this.#data.slice(at, at + length).arrayBuffer());
       } else if (this.#data!.read(bytes, { at }) !== length) return null;
-      return (await digest(bytes)) === this.#log.blocks.get(i) ? bytes : null;
+      return this.#sum(bytes) === this.#log.blocks.get(i) ? bytes : null;
     } catch {
       // The browser may take the file away.
       return null;
@@ -193,18 +191,10 @@ export class Entry {
       this.#fail(e);
       return;
     }
-    const sealed = digest(bytes).then((digest) => {
-      this.#spare.push(block.bytes);
-      this.#log.blocks.set(i, digest);
-      this.#append([i, digest]);
-      this.#writing.delete(sealed);
-    });
-    this.#writing.add(sealed);
-  }
-
-  /** Resolves once not too many blocks are on their way. */
-  async ready(): Promise<void> {
-    while (this.#writing.size >= AHEAD) await Promise.race(this.#writing);
+    const sum = this.#sum(bytes);
+    this.#spare.push(block.bytes);
+    this.#log.blocks.set(i, sum);
+    this.#append([i, sum]);
   }
 
   /** Takes note of what is now known of the file. */
@@ -229,7 +219,6 @@ export class Entry {
     await this.note(known);
     const { size } = this.meta;
     for (const [i, { filled }] of this.#partial) if (size && filled === lengthOf(i, size)) this.#seal(i);
-    await Promise.all(this.#writing);
     try {
       if (!(this.#data instanceof Blob)) this.#data?.flush();
       this.#records?.flush();
@@ -240,7 +229,6 @@ export class Entry {
 
   /** Removes the file, whose bytes are of another one. */
   async discard(): Promise<void> {
-    await Promise.all(this.#writing);
     this.close();
     const release = await lock(this.#id, {});
     for (const type of ["log", "gguf"]) await this.#folder.removeEntry(`${this.#id}.${type}`).catch(() => {});

@@ -1,9 +1,10 @@
 // The bytes of one file of a model: what is stored is read, what is missing is fetched, checked and stored on the way.
 
-import { PagelmError } from "../shared/errors.ts";
+import { abortError, PagelmError } from "../shared/errors.ts";
 import type { Entry } from "./entry.ts";
 import { type Bytes, type Connection, Remote, type RemoteOptions } from "./fetch.ts";
 import { BLOCK } from "./log.ts";
+import { share } from "./shared.ts";
 import type { Part } from "./source.ts";
 
 export type From = "network" | "cache" | "file";
@@ -72,11 +73,11 @@ export class Feed {
   async *pieces(): AsyncGenerator<Piece, void, void> {
     try {
       for await (const piece of this.#all()) {
+        if (this.#options.signal?.aborted) throw abortError();
         const { offset, bytes, from } = piece;
         this.taken[from] += bytes.length;
         if (from !== "cache" && this.entry) {
           this.entry.write(offset, bytes);
-          await this.entry.ready();
         }
         if (offset === this.#hashed) this.#push(bytes);
         yield piece;
@@ -227,6 +228,7 @@ export class Feed {
       throw new PagelmError("bad-checksum", message, part.name);
     }
     await entry?.note({ sha256: this.sum, checked: true });
+    if (want && this.taken.network && entry?.complete) await share(want, !this.#options.headers, entry);
   }
 }
 

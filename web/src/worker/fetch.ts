@@ -2,13 +2,14 @@
 
 import { allow, watchPolicy } from "../shared/csp.ts";
 import { abortError, PagelmError } from "../shared/errors.ts";
+import type { FetchFunction } from "../shared/types.ts";
 import { retryAfter, whyUnreached } from "./reasons.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
 export interface RemoteOptions {
   signal?: AbortSignal | undefined;
-  fetch?: typeof fetch;
+  fetch?: FetchFunction | undefined;
   /** Sent to the origin of the URL, and to no other. */
   headers?: Record<string, string> | undefined;
   /** A connection fails after this many consecutive breaks with little data between them. */
@@ -48,7 +49,7 @@ class Broken extends Error {
 export class Remote {
   readonly url: string;
   readonly options: RemoteOptions;
-  readonly get: typeof fetch;
+  readonly get: FetchFunction;
   /** Bytes in total, if known. */
   size: number | undefined;
   /** ETag or date of change: it tells one state of the file from another. */
@@ -263,7 +264,10 @@ export class Connection {
     try {
       return await Promise.race([promise, timeout]);
     } catch (e) {
-      throw e instanceof Broken ? e : new Broken(text(e), { unreached });
+      // Some of what a page's own function does wrong is not worth another try.
+      throw e instanceof Broken || (e as PagelmError).code === "invalid-argument"
+        ? e
+        : new Broken(text(e), { unreached });
     } finally {
       clearTimeout(timer);
       clearTimeout(notice);

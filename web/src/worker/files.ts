@@ -6,6 +6,7 @@ import type { LoadSource, StoredModel } from "../shared/types.ts";
 import type { Entry } from "./entry.ts";
 import { Feed, type FeedOptions } from "./feed.ts";
 import type { Meta } from "./log.ts";
+import { sharedFile } from "./shared.ts";
 import { type Part, partsOf } from "./source.ts";
 import { Store, stableUrl } from "./store.ts";
 
@@ -14,8 +15,7 @@ export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
   write: boolean;
   /** Called if another page downloads a file, before that is waited for. */
   onWait?: (() => void) | undefined;
-  /** Whose sums are used, where one is known. */
-  wasm: Bindings | null;
+  wasm: Bindings;
   /** Makes the sum of every file, known or not. */
   verify?: boolean;
   /** Bytes for the URLs of the model. */
@@ -44,20 +44,21 @@ export class ModelFiles {
     const remote = { ...rest, headers: source.headers };
     let store: Store | null = null;
     try {
-      if (source.cache) store = await Store.open();
+      if (source.cache) store = await Store.open(wasm.blockSum);
       else this.#why = "cache is false";
     } catch (e) {
       this.#why = `the browser gives no storage: ${(e as Error).message}`;
     }
-    const parts = await partsOf(model, source, store, remote);
+    const parts = await partsOf(wasm, model, source, store, remote);
     for (const [i, found] of parts.entries()) {
       const part = blobs ? { ...found, blob: blobs[i] ?? null } : found;
       const asked = typeof model === "string" ? modelKey(model) : (part.url ?? "");
       const entry = store && (await this.#entry(store, part, { model: asked, part: i, parts: parts.length }, options));
+      if (entry && !entry.complete && part.sha256) part.blob ??= await sharedFile(part.sha256);
       const { meta } = entry ?? {};
       const checked = entry?.complete && meta?.checked && (!part.sha256 || part.sha256 === meta.sha256);
-      const hashed = verify || ((part.sha256 ?? meta?.sha256) && !checked);
-      this.feeds.push(new Feed(part, entry, { ...remote, hash: hashed && wasm ? () => new wasm.Sha256() : undefined }));
+      const hashed = write && (verify || ((part.sha256 ?? meta?.sha256) && !checked));
+      this.feeds.push(new Feed(part, entry, { ...remote, hash: hashed ? () => new wasm.Sha256() : undefined }));
     }
   }
 

@@ -64,12 +64,14 @@ export class Lanes {
   }
 }
 
-const channel = new MessageChannel();
-
 /** Runs the worker's event loop once; timers would wait for milliseconds. */
 export function yieldToEventLoop(): Promise<void> {
   return new Promise((resolve) => {
-    channel.port1.onmessage = () => resolve();
-    channel.port2.postMessage(null);
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
   });
 }

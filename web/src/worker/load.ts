@@ -57,6 +57,7 @@ async function loadWeights(started: Started, r: In<"load">, task: Task, meter: M
     write: true,
     wasm: started.wasm,
     signal: task.signal,
+    fetch: r.source.fetch && task.fetch,
     onStall: () => meter.note({ stalled: true }),
     onWait: () => meter.note({ phase: "waiting" }),
   });
@@ -151,8 +152,9 @@ export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): 
   return twice(r.model, async () => {
     const files = await ModelFiles.open(r.model, r.source, {
       write: false,
-      wasm: null,
+      wasm,
       signal: task.signal,
+      fetch: r.source.fetch && task.fetch,
       segment: HEADER_SEGMENT,
     });
     let header: Header | null = null;

@@ -22,12 +22,12 @@ export interface Meta {
 /** What a log says. */
 export interface Log {
   meta: Meta;
-  /** The digest of each block that is there. */
+  /** The sum of each block that is there. */
   blocks: Map<number, string>;
 }
 
-/** A record is a line, so that a torn one costs no other: its check sum, and a block's number and digest, or the `Meta`. */
-export function record(value: Meta | [block: number, digest?: string]): string {
+/** A record is a line, so that a torn one costs no other: its check sum, and a block's number and sum, or the `Meta`. */
+export function record(value: Meta | [block: number, sum?: string]): string {
   const text = JSON.stringify(value);
   return `\n${sum(text)} ${text}`;
 }
@@ -53,13 +53,6 @@ function sum(text: string): string {
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
   return (hash >>> 0).toString(16).padStart(8, "0");
 }
-
-/** Half of a SHA-256: browsers make it beside the worker, faster than any script could. */
-export async function digest(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return hex(await crypto.subtle.digest("SHA-256", bytes)).slice(0, 32);
-}
-
-const hex = (bytes: ArrayBuffer) => Array.from(new Uint8Array(bytes), (b) => b.toString(16).padStart(2, "0")).join("");
 
 export const lengthOf = (i: number, size: number) => Math.min(BLOCK, size - i * BLOCK);
 

@@ -1,5 +1,7 @@
 // Why a download fails, as far as a page can find out: browsers say "Failed to fetch" for every failure.
 
+import type { FetchFunction } from "../shared/types.ts";
+
 /** The wait that a server asks for, in ms: a number of seconds, or until a date. */
 export function retryAfter(header: string | null, now = Date.now()): number | undefined {
   if (header === null) return undefined;
@@ -13,7 +15,7 @@ export function retryAfter(header: string | null, now = Date.now()): number | un
 export async function whyUnreached(
   url: string,
   wasReached: boolean,
-  get: typeof fetch,
+  get: FetchFunction,
   signal: AbortSignal | undefined,
 ): Promise<string> {
   const { origin, protocol, hostname } = new URL(url);
@@ -35,7 +37,7 @@ export async function whyUnreached(
 const PROBE_MS = 5000;
 
 /** Whether a server answers requests whose answers the page may not read. */
-async function answers(url: string, get: typeof fetch, signal: AbortSignal | undefined): Promise<boolean> {
+async function answers(url: string, get: FetchFunction, signal: AbortSignal | undefined): Promise<boolean> {
   const stop = new AbortController();
   const timer = setTimeout(() => stop.abort(), PROBE_MS);
   const abort = () => stop.abort();

@@ -1,8 +1,8 @@
 // Files of models in the page's private file system (OPFS). Each has its bytes, in blocks, and a log that says which
 // blocks are there and what they hash to: whatever a crash, a full disk or a flipped bit did to them is found by reading.
 
-import { Entry, lock } from "./entry.ts";
-import { complete, digest, type Log, lengthOf, type Meta, readLog } from "./log.ts";
+import { type BlockSum, Entry, lock } from "./entry.ts";
+import { complete, type Log, lengthOf, type Meta, readLog } from "./log.ts";
 
 const FOLDER = "pagelm-models";
 
@@ -18,7 +18,11 @@ export function stableUrl(url: string): string {
   return stable.href;
 }
 
-const idOf = (url: string) => digest(new TextEncoder().encode(url));
+/** Half of its SHA-256. */
+async function idOf(url: string): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(url)));
+  return Array.from(digest.subarray(0, 16), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 export interface OpenOptions {
   /** Whether what is missing will be written; else only what is there is read. */
@@ -31,15 +35,17 @@ export interface OpenOptions {
 /** All files of the store. */
 export class Store {
   #folder: FileSystemDirectoryHandle;
+  #sum: BlockSum | undefined;
 
-  private constructor(folder: FileSystemDirectoryHandle) {
+  private constructor(folder: FileSystemDirectoryHandle, sum: BlockSum | undefined) {
     this.#folder = folder;
+    this.#sum = sum;
   }
 
-  /** Throws if the browser has no such file system, or does not give it to this page. */
-  static async open(): Promise<Store> {
+  /** Throws if the browser has no such file system, or does not give it to this page. Entries need the sum. */
+  static async open(sum?: BlockSum): Promise<Store> {
     const root = await navigator.storage.getDirectory();
-    return new Store(await root.getDirectoryHandle(FOLDER, { create: true }));
+    return new Store(await root.getDirectoryHandle(FOLDER, { create: true }), sum);
   }
 
   async *logs(): AsyncGenerator<Log & { id: string; bytes: number; complete: boolean }, void, void> {
@@ -75,7 +81,8 @@ export class Store {
     for (;;) {
       if (reading) {
         const log = await this.#log(id);
-        if (log && (complete(log) || !write)) return new Entry(this.#folder, id, log, reading).opened(false);
+        if (log && (complete(log) || !write))
+          return new Entry(this.#folder, id, this.#sum!, log, reading).opened(false);
         await reading();
       }
       if (!write) return null;
@@ -92,7 +99,7 @@ export class Store {
       }
       // Where the length is not known, nobody could say which blocks are whole.
       const known = log?.meta.size ? log : { meta, blocks: new Map() };
-      return new Entry(this.#folder, id, known, writing!).opened(true);
+      return new Entry(this.#folder, id, this.#sum!, known, writing!).opened(true);
     }
   }
 

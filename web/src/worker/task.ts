@@ -1,6 +1,7 @@
 /// <reference lib="webworker" />
 // A request in the worker, from its message to its answer.
-import type { FromWorker, Request } from "../shared/protocol.ts";
+import { PagelmError } from "../shared/errors.ts";
+import type { FetchAnswer, FromWorker, Request } from "../shared/protocol.ts";
 
 export const post = (message: FromWorker, transfer: Transferable[] = []) => self.postMessage(message, { transfer });
 
@@ -32,6 +33,43 @@ export class Task {
   threads(ports: MessagePort[]): void {
     if (ports.length) post({ op: "threads", ports }, ports);
   }
+
+  /** The page's own fetch function. */
+  readonly fetch = async (url: string, { headers, signal, ...init }: RequestInit): Promise<Response> => {
+    const { port1: port, port2 } = new MessageChannel();
+    let [settle, fail] = [(_: FetchAnswer) => {}, (_: unknown) => {}];
+    const answer = () =>
+      new Promise<FetchAnswer>((resolve, reject) => {
+        [settle, fail] = [resolve, reject];
+      });
+    const stop = () => {
+      port.postMessage("stop");
+      port.close();
+    };
+    port.onmessage = ({ data }: MessageEvent<FetchAnswer>) => {
+      if ("error" in data) fail(PagelmError.from(data.error));
+      else settle(data);
+    };
+    signal?.addEventListener("abort", () => {
+      stop();
+      fail(signal.reason);
+    });
+    const first = answer();
+    post({ op: "fetch", id: this.id, url, init: { ...init, headers: [...new Headers(headers)] }, port: port2 }, [
+      port2,
+    ]);
+    const { head, empty } = (await first) as Extract<FetchAnswer, { empty: boolean }>;
+    const body = new ReadableStream({
+      async pull(to) {
+        port.postMessage("more");
+        const { bytes } = (await answer()) as Extract<FetchAnswer, { bytes: unknown }>;
+        if (bytes) to.enqueue(bytes);
+        else to.close();
+      },
+      cancel: stop,
+    });
+    return new Response(empty ? null : body, head);
+  };
 
   piece(value: unknown): void {
     this.credit--;

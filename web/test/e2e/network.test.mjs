@@ -3,7 +3,9 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { BROWSERS } from "../../tools/browsers.mjs";
 import { serve } from "../../tools/serve.mjs";
-import { SMOLLM, start, TINY } from "./setup.mjs";
+import { golden, SMOLLM, start, TINY } from "./setup.mjs";
+
+const prompt = golden.prompts.find((/** @type {{ greedy?: object }} */ p) => p.greedy);
 
 const models = new URL("../../../tests/golden", import.meta.url).pathname;
 const one = { isolated: false, load: { backend: "cpu", wasmBuild: "base" } };
@@ -35,6 +37,16 @@ for (const browser of BROWSERS) {
     await t.test("a name that was taken for a path", async () => {
       const message = /404.*owner\/name was taken for a path beside this page.*hf:OWNER\/NAME/;
       await assert.rejects(load("owner/name"), { code: "http-status", message });
+    });
+
+    await t.test("a page's own fetch function brings all of a model", async () => {
+      const options = { ...one.load, backend: /** @type {const} */ ("cpu"), wasmBuild: /** @type {const} */ ("base") };
+      const exact = { ...options, activations: /** @type {const} */ ("f32"), kvType: /** @type {const} */ ("f32") };
+      const seen = await c.call("ownFetch", TINY, `/fault/slow${TINY}?bytes=2000&ms=20`, exact, prompt.ids);
+      assert.deepEqual(seen.ids, prompt.greedy.tokens.slice(0, 8));
+      assert.deepEqual([seen.ok, seen.code, seen.stopped, seen.source.stored], [true, "aborted", true, true]);
+      assert.ok(seen.asked.length >= 3 && seen.asked.every((a) => a === "https://nowhere.invalid/own.gguf 1"));
+      assert.equal(seen.refused, 'invalid-argument: fetch must return a Response, returned "text"');
     });
 
     await t.test("a server that sends parts of at most so many bytes", async () => {

@@ -196,6 +196,46 @@ const e2e = {
     for (const { model } of await models.list()) await models.delete(model);
   },
 
+  /**
+   * What a page's own fetch function is asked for, by all that loads: a model whose address only the function knows, and a
+   * download that is stopped. @param {string} file @param {string} slow @param {Load} options @param {number[]} prompt
+   */
+  async ownFetch(file, slow, options, prompt) {
+    const asked = /** @type {string[]} */ ([]);
+    /** @param {string} path @returns {import("pagelm").FetchFunction} */
+    const from = (path) => (url, init) => {
+      asked.push(`${url} ${new Headers(init.headers).get("X-Token")}`);
+      return fetch(path, init);
+    };
+    const model = "https://nowhere.invalid/own.gguf";
+    const own = { headers: { "X-Token": "1" }, fetch: from(file) };
+    const { ok } = await canRun(model, { ...own, wasmBuild: "base" });
+    const stopped = { aborted: false };
+    const stop = new AbortController();
+    const code = await models
+      .download(model, {
+        ...own,
+        signal: stop.signal,
+        onProgress: ({ loaded }) => loaded > 0 && stop.abort(),
+        fetch: (url, init) => {
+          init.signal?.addEventListener("abort", () => {
+            stopped.aborted = true;
+          });
+          return from(slow)(url, init);
+        },
+      })
+      .then(
+        () => "complete",
+        (e) => e.code,
+      );
+    await models.delete(model);
+    const { ids, source } = await answer({ ...options, ...own, model }, prompt);
+    await models.delete(model);
+    const wrong = /** @type {import("pagelm").FetchFunction} */ (/** @type {unknown} */ (async () => "text"));
+    const refused = await models.download(model, { fetch: wrong }).catch((e) => `${e.code}: ${e.message}`);
+    return { ok, code, stopped: stopped.aborted, ids, source, asked, refused };
+  },
+
   stats: () => loaded().stats(),
   profile: (/** @type {Parameters<import("pagelm").Engine["profile"]>[0]} */ options) => loaded().profile(options),
   dispose: () => engine?.dispose(),
@@ -204,6 +244,29 @@ const e2e = {
     const before = await loaded().memory();
     loaded().dispose();
     return { before, after: await loaded().memory() };
+  },
+
+  /**
+   * What the engine of a worker like `counted.js` says that it holds on the GPU, what its devices have, and what they have
+   * once it is disposed of.
+   */
+  async buffersAround() {
+    const channel = new BroadcastChannel("buffers");
+    /** @returns {Promise<{ bytes: number, destroyed: number }>} */
+    const told = () =>
+      new Promise((resolve) => {
+        channel.onmessage = ({ data }) => resolve(data);
+      });
+    const { weights, cache, states, scratch, staging } = await loaded().memory();
+    const { weightBytesCopied } = await loaded().stats();
+    const now = told();
+    channel.postMessage("now");
+    const { bytes } = await now;
+    const end = told();
+    loaded().dispose();
+    const after = await end;
+    channel.close();
+    return { said: { weights, cache, states, scratch, staging }, onHost: weightBytesCopied, bytes, after };
   },
 
   /** What a cache of the browser holds. @param {string} name */

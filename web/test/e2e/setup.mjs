@@ -137,8 +137,8 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
     rmSync(made, { recursive: true });
   });
   /** Opens a page that has `e2e`. @param {string} url */
-  async function open(url) {
-    const page = await browser.open(new URL(url, server.url).href);
+  async function open(url, within = browser) {
+    const page = await within.open(new URL(url, server.url).href);
     await page.waitForFunction(() => "e2e" in globalThis);
     /**
      * Calls a function of page.js there. An error comes back as data, so that its code is not lost on the way.

@@ -1,10 +1,11 @@
 // Loading against bad servers, full and damaged disks, and pages that are killed: the right tokens come out, and what
 // was fetched once is not fetched again.
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { BROWSERS } from "../../tools/browsers.mjs";
+import { BROWSERS, launch } from "../../tools/browsers.mjs";
 import { golden, start, TINY } from "./setup.mjs";
 
 const BLOCK = 1 << 20;
@@ -219,6 +220,24 @@ for (const browser of BROWSERS) {
     await t.test("nothing went wrong unnoticed", () => assert.deepEqual(c.page.errors, []));
   });
 }
+
+test("firefox: a browser that is killed goes on where it was", { timeout: 300_000 }, async (t) => {
+  const c = await start("firefox", { isolated: false });
+  const profile = mkdtempSync(join(tmpdir(), "pagelm-killed-"));
+  t.after(() => rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }));
+  for (const bytes of [5, 14]) {
+    const killed = await launch("firefox", { profile });
+    const page = await c.open("/page.html", killed);
+    await page.call("begin", { ...options, model: SLOW }, prompt.ids, bytes * BLOCK);
+    await killed.kill?.();
+  }
+  const last = await launch("firefox", { profile });
+  t.after(() => last.close());
+  const page = await c.open("/page.html", last);
+  const [{ ids, source } = assert.fail()] = await page.call("answers", [SLOW], options, prompt.ids);
+  assert.deepEqual(ids, right);
+  assert.ok(source.stored && source.cache >= 12 * BLOCK, JSON.stringify(source));
+});
 
 /** @typedef {Awaited<ReturnType<typeof start>>} Context */
 /** Ends a page as when its process dies. @param {string} browser @param {Context["page"]} page */

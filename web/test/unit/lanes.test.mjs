@@ -12,7 +12,7 @@ const sent = /** @type {{ id: number, value: Piece }[]} */ ([]);
 Object.assign(globalThis, {
   self: { postMessage: (/** @type {{ id: number, value: Piece }} */ message) => sent.push(message) },
   MessageChannel: class {
-    port1 = /** @type {{ onmessage: (() => void) | null }} */ ({ onmessage: null });
+    port1 = { onmessage: /** @type {(() => void) | null} */ (null), close: () => {} };
     port2 = { postMessage: () => setImmediate(() => this.port1.onmessage?.()) };
   },
 });

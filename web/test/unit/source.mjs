@@ -5,6 +5,7 @@ import { runnerImport } from "vite";
  * What tests run by itself.
  * @typedef {{
  *   "page/api.ts": typeof import("../../src/page/api.ts"),
+ *   "page/fetch.ts": typeof import("../../src/page/fetch.ts"),
  *   "page/client.ts": typeof import("../../src/page/client.ts"),
  *   "page/params.ts": typeof import("../../src/page/params.ts"),
  *   "page/script.ts": typeof import("../../src/page/script.ts"),

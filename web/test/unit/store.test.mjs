@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { serve } from "../../tools/serve.mjs";
+import { bindings } from "./bindings.mjs";
 import { FakeStorage } from "./opfs.mjs";
 import { source } from "./source.mjs";
 
@@ -18,20 +19,6 @@ const dir = mkdtempSync(join(tmpdir(), "pagelm-store-"));
 const { ModelFiles, removeModel, storedModels, modelFiles } = await source("worker/files.ts");
 const { readLog, record } = await source("worker/log.ts");
 const { stableUrl } = await source("worker/store.ts");
-
-/** SHA-256 as the engine's module has it. */
-class Sha256 {
-  hash = createHash("sha256");
-  push(/** @type {Uint8Array} */ part) {
-    this.hash.update(part);
-  }
-  finish() {
-    return this.hash.digest("hex");
-  }
-  free() {}
-}
-/** @typedef {NonNullable<Parameters<typeof ModelFiles.open>[2]["wasm"]>} Wasm */
-const wasm = /** @type {Wasm} */ (/** @type {unknown} */ ({ Sha256 }));
 
 /** @type {Awaited<ReturnType<typeof serve>>} */
 let server;
@@ -50,13 +37,16 @@ after(async () => {
 /** @typedef {Parameters<typeof ModelFiles.open>[1]} Source @typedef {Partial<Parameters<typeof ModelFiles.open>[2]>} Options */
 /**
  * Loads as the engine does; `stopAt` leaves after so many bytes, as when the page is closed.
- * @param {string} model @param {Partial<Source> & Options & { stopAt?: number, spread?: boolean }} options
+ * @param {string} model @param {Partial<Omit<Source, "fetch">> & Omit<Options, "headers"> & { stopAt?: number, spread?: boolean }} options
  */
-async function load(model, { stopAt = Number.POSITIVE_INFINITY, cache = true, sha256, spread, ...options } = {}) {
+async function load(
+  model,
+  { stopAt = Number.POSITIVE_INFINITY, cache = true, sha256, headers, spread, ...options } = {},
+) {
   const files = await ModelFiles.open(
     model,
-    { cache, ...(sha256 && { sha256 }) },
-    { write: true, wasm, backoffMs: 1, ...options },
+    { cache, ...(sha256 && { sha256 }), ...(headers && { headers }) },
+    { write: true, wasm: bindings, backoffMs: 1, ...options },
   );
   const body = [];
   let seen = 0;
@@ -92,6 +82,22 @@ test("what was loaded once is read, and nobody is asked again", async (t) => {
   assert.ok(second.body.equals(bytes));
   assert.deepEqual([second.network, second.cache, second.stored], [0, SIZE, true]);
   assert.equal(server.requests.length, asked);
+});
+
+test("a load of what is stored can be stopped, and lets the worker's messages in", async (t) => {
+  new FakeStorage().install(t);
+  await load(url(A));
+  const stop = new AbortController();
+  // As a message would.
+  setImmediate(() => stop.abort());
+  const files = await ModelFiles.open(url(A), { cache: true }, { write: true, wasm: bindings, signal: stop.signal });
+  t.after(() => files.close());
+  let seen = 0;
+  const read = async () => {
+    for await (const { bytes } of files.feeds[0]?.pieces() ?? []) seen += bytes.length;
+  };
+  await assert.rejects(read(), { code: "aborted" });
+  assert.ok(seen < SIZE);
 });
 
 test("a page that was killed anywhere goes on there", async (t) => {
@@ -264,6 +270,52 @@ test("a file without the sum that is expected is refused and forgotten", async (
   await assert.rejects(load(url(A), { sha256: "1".repeat(64) }), { code: "bad-checksum" });
   // Also where nothing can be stored.
   await assert.rejects(load(url(A), { sha256: "0".repeat(64), cache: false }), { code: "bad-checksum" });
+});
+
+test("a file that another site shares by its sum is not fetched, and what is fetched is shared", async (t) => {
+  const shared = /** @type {Map<string, Uint8Array<ArrayBuffer>>} */ (new Map());
+  const asked = /** @type {unknown[]} */ ([]);
+  const crossOriginStorage = {
+    async requestFileHandle(/** @type {{ value: string }} */ { value }, /** @type {object} */ options) {
+      asked.push(options);
+      if (!shared.has(value) && !options) throw new Error("NotFoundError");
+      const parts = /** @type {Uint8Array<ArrayBuffer>[]} */ ([]);
+      return {
+        getFile: async () => new File([shared.get(value) ?? ""], value),
+        createWritable: async () => ({
+          write: async (/** @type {Uint8Array<ArrayBuffer>} */ part) => parts.push(part.slice()),
+          close: async () => shared.set(value, new Uint8Array(Buffer.concat(parts))),
+        }),
+      };
+    },
+  };
+  /** A site of its own, with this browser. */
+  const visit = () => {
+    new FakeStorage().install(t);
+    Object.assign(navigator, { crossOriginStorage });
+  };
+  visit();
+  assert.equal((await load(url(A))).network, SIZE);
+  assert.equal(asked.length, 0, "without a sum nothing is asked for");
+  visit();
+  assert.equal((await load(url(A), { sha256: SHA256 })).network, SIZE);
+  assert.ok(bytes.equals(shared.get(SHA256) ?? Buffer.alloc(0)));
+  assert.deepEqual(asked.splice(0), [undefined, { create: true, origins: "*" }]);
+  visit();
+  const { body, network, file, stored } = await load(url(A), { sha256: SHA256 });
+  assert.ok(body.equals(bytes));
+  assert.deepEqual([network, file, stored], [0, SIZE, true]);
+  assert.deepEqual(asked.splice(0), [undefined]);
+  assert.equal((await load(url(A), { sha256: SHA256 })).cache, SIZE);
+  assert.deepEqual(asked, []);
+  // What only some may read is shared with this site alone.
+  visit();
+  shared.clear();
+  await load(url(A), { sha256: SHA256, headers: { Authorization: "Bearer 1" } });
+  assert.deepEqual(asked.splice(0), [undefined, { create: true }]);
+  visit();
+  shared.set(SHA256, new Uint8Array(SIZE));
+  await assert.rejects(load(url(A), { sha256: SHA256 }), { code: "bad-checksum" });
 });
 
 test("a signature that is new each time does not hide what is stored", async (t) => {

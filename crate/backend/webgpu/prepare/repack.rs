@@ -56,9 +56,17 @@ impl<'a> Repacker<'a> {
 
     fn staging(&mut self, bytes: u64) -> Result<wgpu::Buffer> {
         if self.staging.as_ref().is_none_or(|b| b.size() < bytes) {
+            self.free();
             self.staging = Some(self.gpu.storage("repack", bytes)?);
         }
         Ok(self.staging.clone().expect("it was just made"))
+    }
+
+    /// At once: a browser would wait for its garbage collector.
+    fn free(&mut self) {
+        if let Some(staging) = self.staging.take() {
+            staging.destroy();
+        }
     }
 
     fn pipeline(&mut self, dtype: DType, cols: usize, tile: usize, fields: &[(usize, usize)]) -> wgpu::ComputePipeline {
@@ -80,5 +88,11 @@ impl<'a> Repacker<'a> {
         });
         self.pipelines.push(((dtype, cols), pipeline.clone()));
         pipeline
+    }
+}
+
+impl Drop for Repacker<'_> {
+    fn drop(&mut self) {
+        self.free();
     }
 }

@@ -145,8 +145,13 @@ impl States {
         &self.all[s.index()].buffer
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.all.iter().map(|s| &s.buffer).chain(&self.staging).map(wgpu::Buffer::size).sum()
+    /// Bytes of keys and values, of recurrent states, and of staging.
+    pub(crate) fn bytes(&self) -> (u64, u64, u64) {
+        let of = |recurrent| {
+            let all = self.all.iter().filter(|s| s.kind.is_none() == recurrent);
+            all.map(|s| s.buffer.size()).sum()
+        };
+        (of(false), of(true), self.staging.as_ref().map_or(0, wgpu::Buffer::size))
     }
 
     pub(crate) fn buffers(&self) -> u64 {

@@ -81,6 +81,13 @@ struct Slot {
     submission: Option<wgpu::SubmissionIndex>,
 }
 
+/// At once: a browser would wait for its garbage collector.
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.buffer.destroy();
+    }
+}
+
 /// Steps in flight, oldest first, and free slots for more of them.
 #[derive(Default)]
 pub(crate) struct InFlight {
@@ -109,6 +116,11 @@ impl InFlight {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Bytes of all slots.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.steps.iter().chain(&self.free).map(|s| s.buffer.size()).sum()
     }
 
     /// Fails where no slot is free.

@@ -65,7 +65,7 @@ pub(crate) async fn streaming_read(gpu: &Gpu) -> Result<f64> {
         pass.dispatch_workgroups(2048, 1, 1);
     });
     let best = times.await?.into_iter().fold(f64::INFINITY, f64::min);
-    from.destroy();
+    [from, to].iter().for_each(wgpu::Buffer::destroy);
     Ok(bytes as f64 / (best.max(1.0) * 1e-9))
 }
 
@@ -110,5 +110,9 @@ pub(crate) async fn time(
     let Ok(view) = read.get_mapped_range(..) else { bail!(GpuError, "the timestamps could not be read back") };
     let period = f64::from(gpu.queue.get_timestamp_period());
     let ticks = |at: &[u8]| at.iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
-    Ok(view.chunks_exact(16).map(|pair| ticks(&pair[8..]).saturating_sub(ticks(&pair[..8])) as f64 * period).collect())
+    let times = view.chunks_exact(16).map(|pair| ticks(&pair[8..]).saturating_sub(ticks(&pair[..8])) as f64 * period);
+    let times = times.collect();
+    drop(view);
+    [resolved, read].iter().for_each(wgpu::Buffer::destroy);
+    Ok(times)
 }

@@ -134,6 +134,11 @@ impl Runner {
         self.samplers.iter().chain([&self.row_sampler]).flatten()
     }
 
+    /// Bytes of the buffers that the host maps.
+    pub(crate) fn readback_bytes(&self) -> u64 {
+        self.in_flight.bytes() + self.reads.bytes()
+    }
+
     /// Submits a step, with a copy of what comes back to the host: one pass and one submit, or several where it would
     /// take long.
     pub(crate) fn start(&mut self, gpu: &Gpu, c: &mut Counters, step: &Step<'_>, wanted: Wanted<'_>) -> Result<()> {
