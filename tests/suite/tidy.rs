@@ -47,13 +47,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("gguf", &["error", "dtype"]),
     ("hf", &["error", "dtype", "gguf"]),
     ("hub", &["error"]),
+    ("image", &["error"]),
     ("quant", &["error", "dtype"]),
     ("graph", &["dtype"]),
     ("arch", &["error", "dtype", "gguf", "graph"]),
     ("backend", &["error", "dtype", "quant", "graph"]),
     ("text", &["error", "gguf"]),
     ("grammar", &["error", "text"]),
-    ("engine", &["error", "dtype", "gguf", "quant", "graph", "arch", "backend", "text", "grammar"]),
+    ("engine", &["error", "dtype", "gguf", "quant", "graph", "arch", "image", "backend", "text", "grammar"]),
     ("api", &["error", "backend", "gguf", "text", "grammar", "engine"]),
 ];
 
@@ -95,7 +96,7 @@ fn imports_in_crate_only_go_downwards() {
 fn files_and_folders_keep_their_size_budgets() {
     // Raising a number is a visible edit that someone must defend.
     let budgets =
-        [("crate", "rs", 36_000), ("shaders", "wgsl", 4_000), ("web/src", "ts", 5_200), ("web/bindings", "rs", 1_100)];
+        [("crate", "rs", 37_500), ("shaders", "wgsl", 4_000), ("web/src", "ts", 5_200), ("web/bindings", "rs", 1_100)];
     for (dir, ext, budget) in budgets {
         let mut total = 0;
         for path in files(dir, ext) {
