@@ -43,6 +43,10 @@ kinds! {
     BadConfig = "bad-config",
     /// The architecture is not one that this engine runs.
     UnsupportedArchitecture = "unsupported-architecture",
+    /// An image for a model that reads text only.
+    NoImages = "no-images",
+    /// An image that cannot be decoded, or has too many pixels or no usable shape.
+    BadImage = "bad-image",
     /// The backend has no kernel for a tensor's type.
     UnsupportedType = "unsupported-type",
     /// Tensors that the architecture needs are absent.

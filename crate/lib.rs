@@ -9,7 +9,7 @@
 //! grammar                               what an answer may be
 //! arch | backend | text                 what a model is | how a plan runs | strings <-> ids
 //! graph      ops, builder, inference, verifier, passes, slots, plan
-//! hf | hub                              checkpoints of Hugging Face, as if they were GGUF | models by name
+//! hf | hub | image                      checkpoints as if they were GGUF | models by name | pixels as models read them
 //! gguf  quant                           headers and metadata | packed blocks
 //! error  dtype
 //! ```
@@ -60,6 +60,7 @@ pub mod error;
 pub mod gguf;
 pub mod hf;
 pub mod hub;
+pub mod image;
 pub mod quant;
 
 pub mod graph;

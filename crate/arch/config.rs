@@ -3,7 +3,7 @@
 use super::ModelBuilder;
 use super::keys::{Keys, MAX_SIZE};
 use crate::error::Result;
-use crate::graph::{Rope, RopePairs};
+use crate::graph::{Rope, RopeAxes, RopePairs};
 
 /// The hyper-parameters that every decoder-only transformer has.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Config {
     pub n_rot: usize,
     /// `rope.freq_base`, or 10000.
     pub rope_base: f32,
+    /// The coordinates of angles: `rope.dimension_sections` where images are wanted, else the time, which text has only.
+    pub rope_axes: RopeAxes,
     /// 1 / `rope.scaling.factor` (in old files `rope.scale_linear`), unless `rope.scaling.type` is `none`.
     pub rope_scale: f32,
     /// `attention.layer_norm_rms_epsilon`.
@@ -95,6 +97,7 @@ impl Config {
             d_head,
             n_rot,
             rope_base: keys.positive("rope.freq_base")?.unwrap_or(10000.0),
+            rope_axes: if d.images { rope_axes(keys, n_rot)? } else { RopeAxes::Time },
             rope_scale: rope_scale(keys)?,
             eps: keys.required_float("attention.layer_norm_rms_epsilon")?,
             n_vocab: gguf.tensor("token_embd.weight").map_or(0, |t| t.rows()),
@@ -113,8 +116,21 @@ impl Config {
 
     /// Rotation of (i, i + n_rot / 2), which all but llama's converter leave as it was trained.
     pub fn rope_halves(&self) -> Rope {
-        let (d_head, n_rot, base, scale) = (self.d_head, self.n_rot, self.rope_base, self.rope_scale);
-        Rope { d_head, n_rot, pairs: RopePairs::Halves, base, scale, freqs: None }
+        let (d_head, n_rot, axes) = (self.d_head, self.n_rot, self.rope_axes);
+        let (base, scale) = (self.rope_base, self.rope_scale);
+        Rope { d_head, n_rot, pairs: RopePairs::Halves, axes, base, scale, freqs: None }
+    }
+}
+
+/// How many angles turn by the time, the row and the column, which are all of them.
+fn rope_axes(keys: &Keys<'_>, n_rot: usize) -> Result<RopeAxes> {
+    let name = "rope.dimension_sections";
+    match keys.sizes(name)?.as_deref() {
+        None => Ok(RopeAxes::Time),
+        Some(&[time, rows, columns, 0] | &[time, rows, columns]) if time + rows + columns == n_rot as u64 / 2 => {
+            Ok(RopeAxes::Interleaved { rows: rows as usize, columns: columns as usize })
+        }
+        Some(other) => Err(keys.bad(name, format!("must share {} angles among three axes, is {other:?}", n_rot / 2))),
     }
 }
 

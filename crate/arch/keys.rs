@@ -24,6 +24,10 @@ impl<'a> Keys<'a> {
         Ok(Self { meta, arch: meta.architecture()?, read: RefCell::default(), refused: RefCell::default() })
     }
 
+    pub fn arch(&self) -> &'a str {
+        self.arch
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.meta.get(&self.key(name)).is_some()
     }
@@ -76,6 +80,32 @@ impl<'a> Keys<'a> {
 
     pub fn string(&self, name: &str) -> Result<Option<&'a str>> {
         self.meta.opt_string(&self.key(name))
+    }
+
+    /// A list of numbers that are not negative, or absent.
+    pub fn sizes(&self, name: &str) -> Result<Option<Vec<u64>>> {
+        let key = self.key(name);
+        let list = match self.meta.opt_array(&key)? {
+            None => return Ok(None),
+            Some(Array::Uint(list)) => Some(list.clone()),
+            Some(Array::Int(list)) => list.iter().map(|v| u64::try_from(*v).ok()).collect(),
+            Some(_) => None,
+        };
+        let small = list.filter(|list| list.len() <= 8 && list.iter().all(|v| *v <= u64::from(MAX_SIZE)));
+        small
+            .map(Some)
+            .ok_or_else(|| self.bad(name, "must be an array of few integers, none of them negative".to_string()))
+    }
+
+    /// A list of as many finite floats.
+    pub fn floats<const N: usize>(&self, name: &str) -> Result<[f32; N]> {
+        let key = self.key(name);
+        let list = match self.meta.opt_array(&key)? {
+            Some(Array::Float(list)) => <[f32; N]>::try_from(list.as_slice()).ok(),
+            _ => None,
+        };
+        let finite = list.filter(|list| list.iter().all(|v| v.is_finite()));
+        finite.ok_or_else(|| self.bad(name, format!("must be an array of {N} finite floats")))
     }
 
     /// A flag per layer, where the key is an array, which must have at least `n` entries.

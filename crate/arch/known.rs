@@ -3,6 +3,9 @@
 
 use crate::gguf::{Array, Value};
 
+/// The architecture of files with the part of a model that sees.
+const SEES: &str = "clip";
+
 /// Prefixes of tensors that only images and sound use.
 const OTHER_SENSES: &[&str] = &["v.", "a.", "mm."];
 
@@ -72,6 +75,8 @@ const NEUTRAL: &[(&str, Neutral)] = {
     const FACTOR: Neutral = Number(&[1.0, 0.0]);
     const NONE: Neutral = Number(&[0.0]);
     &[
+        ("has_text_encoder", Bool(false)),
+        ("has_audio_encoder", Bool(false)),
         ("attention.causal", Bool(true)),
         ("attention.output_scale", FACTOR),
         ("attention.value_scale", FACTOR),
@@ -127,7 +132,8 @@ enum Neutral {
 /// The problem with a key that the description did not read; `None` where it cannot change the results.
 pub(super) fn problem(arch: &str, key: &str, value: &Value) -> Option<String> {
     let allowed = if let Some(name) = key.strip_prefix(arch).and_then(|rest| rest.strip_prefix('.')) {
-        if OTHER_KEYS.iter().any(|p| name.starts_with(p)) || HARMLESS.contains(&name) {
+        let other = |p: &&str| name.starts_with(*p) && (arch != SEES || **p == *"audio.");
+        if OTHER_KEYS.iter().any(other) || HARMLESS.contains(&name) {
             return None;
         }
         match NEUTRAL.iter().find(|(n, _)| *n == name).map(|(_, neutral)| neutral) {
@@ -139,7 +145,7 @@ pub(super) fn problem(arch: &str, key: &str, value: &Value) -> Option<String> {
             Some(Neutral::Number(list)) => Some(*list),
             _ => None,
         }
-    } else if is_note(key, value) {
+    } else if is_note(arch, key, value) {
         return None;
     } else {
         None
@@ -148,11 +154,14 @@ pub(super) fn problem(arch: &str, key: &str, value: &Value) -> Option<String> {
 }
 
 /// Whether a key outside the architecture's namespace cannot change the results.
-fn is_note(key: &str, value: &Value) -> bool {
+fn is_note(arch: &str, key: &str, value: &Value) -> bool {
     let empty = matches!(value, Value::Array(a) if a.is_empty());
     let text = empty || matches!(value, Value::String(_) | Value::Array(Array::Strings(_)));
     match key.split('.').next() {
-        Some("general") if key == "general.type" => matches!(value, Value::String(s) if s == "model"),
+        Some("general") if key == "general.type" => {
+            let kind = if arch == SEES { "mmproj" } else { "model" };
+            matches!(value, Value::String(s) if s == kind)
+        }
         // Which tensors are computed in another way.
         Some("general") if key.starts_with("general.tensor_extra.") => false,
         Some("general") => text || GENERAL.contains(&key) || key.starts_with("general.sampling."),
@@ -170,9 +179,9 @@ fn is_note(key: &str, value: &Value) -> bool {
     }
 }
 
-/// Whether only images or sound use a tensor.
-pub(super) fn is_for_other_senses(tensor: &str) -> bool {
-    OTHER_SENSES.iter().any(|p| tensor.starts_with(p))
+/// Whether only senses use a tensor that the model of the file has not.
+pub(super) fn is_for_other_senses(arch: &str, tensor: &str) -> bool {
+    OTHER_SENSES.iter().any(|p| tensor.starts_with(p) && (arch != SEES || *p == "a."))
 }
 
 /// Whether the value is one of these numbers, or a list of nothing else.

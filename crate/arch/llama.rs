@@ -7,7 +7,7 @@
 use super::blocks::{AttnSpec, DecoderSpec, LayerSpec, decoder};
 use super::{Config, ModelBuilder};
 use crate::error::Result;
-use crate::graph::{Act, Graph, Rope, RopePairs};
+use crate::graph::{Act, Graph, Rope, RopeAxes, RopePairs};
 
 pub(super) fn build(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     let c = Config::read(d)?;
@@ -17,6 +17,7 @@ pub(super) fn build(d: &mut ModelBuilder<'_>) -> Result<Graph> {
         d_head: c.d_head,
         n_rot: c.n_rot,
         pairs: RopePairs::Adjacent,
+        axes: RopeAxes::Time,
         base: c.rope_base,
         scale: c.rope_scale,
         freqs,

@@ -9,9 +9,11 @@ mod llama;
 mod model_builder;
 mod qwen;
 mod qwen35;
+mod vision;
 
 pub use config::Config;
 pub use model_builder::{ModelBuilder, Wanted};
+pub use vision::{CORNERS, Vision, vision};
 
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,7 +29,7 @@ pub const REGISTRY: &[(&str, Description)] = &[
     ("qwen2moe", qwen::qwen2moe),
     ("qwen3", qwen::qwen3),
     ("qwen3moe", qwen::qwen3moe),
-    ("qwen3vl", qwen::qwen3),
+    ("qwen3vl", qwen::qwen3vl),
     ("qwen35", qwen35::qwen35),
     ("qwen35moe", qwen35::qwen35moe),
     ("gemma", gemma::gemma),
@@ -42,6 +44,12 @@ pub const REGISTRY: &[(&str, Description)] = &[
 pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, wanted: Wanted) -> Result<Graph> {
     gguf.check_whole()?;
     let name = gguf.meta.architecture()?;
+    if name == "clip" {
+        crate::bail!(
+            UnsupportedArchitecture,
+            "this file is the part of a model that sees images; give the file of its language model, and this one beside it"
+        );
+    }
     let Some((_, describe)) = REGISTRY.iter().find(|(n, _)| *n == name) else {
         let known: Vec<_> = REGISTRY.iter().map(|(n, _)| *n).collect();
         return Err(Error::new(
@@ -52,5 +60,11 @@ pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, wanted: Wanted) -> R
     let mut d = ModelBuilder::new(gguf, wanted)?;
     let graph = describe(&mut d)?;
     d.check(supports, wanted.allow_unknown)?;
+    if wanted.images && graph.given.is_none() {
+        crate::bail!(
+            NoImages,
+            "models of the architecture `{name}` read text only; use one that sees, such as qwen3vl"
+        );
+    }
     Ok(graph)
 }

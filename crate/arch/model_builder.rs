@@ -16,6 +16,8 @@ pub struct Wanted {
     pub mtp: bool,
     /// The last hidden states instead of logits: the head is left out, and with it the block for multi-token prediction.
     pub embeddings: bool,
+    /// The trunk once more from rows that steps give, for images.
+    pub images: bool,
     /// Ignores unknown keys and tensors instead of refusing the file.
     pub allow_unknown: bool,
 }
@@ -31,6 +33,8 @@ pub struct ModelBuilder<'a> {
     pub mtp: bool,
     /// Whether the last hidden states are wanted instead of logits.
     pub embeddings: bool,
+    /// Whether the trunk is wanted from given rows too.
+    pub images: bool,
     /// The graph under construction.
     pub g: Builder,
     tensors: HashMap<&'a str, &'a TensorInfo>,
@@ -55,6 +59,7 @@ impl<'a> ModelBuilder<'a> {
             keys: Keys::new(&gguf.meta)?,
             mtp: wanted.mtp && !wanted.embeddings,
             embeddings: wanted.embeddings,
+            images: wanted.images,
             g: Builder::new(),
             tensors: gguf.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
             taken: HashMap::new(),
@@ -105,17 +110,30 @@ impl<'a> ModelBuilder<'a> {
         self.has(name).then(|| self.vector(name, len))
     }
 
+    /// A convolution over squares of three channels that do not overlap, `[side, side, 3, out]`: a matrix over their pixels.
+    pub fn patches(&mut self, name: &str, side: usize, d_out: usize) -> WeightId {
+        self.take_as(name, &[side, side, 3, d_out], (d_out, 3 * side * side), Use::Matrix)
+    }
+
     fn take(&mut self, name: &str, dims: &[usize], usage: Use) -> WeightId {
+        self.take_as(name, dims, (dims[1..].iter().product(), dims[0]), usage)
+    }
+
+    /// The same, as a matrix of so many rows and columns.
+    fn take_as(&mut self, name: &str, dims: &[usize], (rows, cols): (usize, usize), usage: Use) -> WeightId {
         if let Some((w, _)) = self.taken.get(name) {
             return *w;
         }
-        let (cols, rows) = (dims[0], dims[1..].iter().product());
         let Some(&t) = self.tensors.get(name) else {
             self.missing.push(format!("`{name}`"));
             return self.g.weight(name, DType::F32, rows, cols);
         };
         if !t.dims.iter().copied().eq(dims.iter().map(|&d| d as u64)) {
             self.misshapen.push(format!("`{name}` must be {dims:?}, is {:?}", t.dims));
+            return self.g.weight(name, DType::F32, rows, cols);
+        }
+        if t.dtype.row_bytes(cols).is_none() {
+            self.misshapen.push(format!("`{name}` must have rows of whole blocks, has {cols} values of {}", t.dtype));
             return self.g.weight(name, DType::F32, rows, cols);
         }
         let w = self.g.weight(name, t.dtype, rows, cols);
@@ -161,10 +179,11 @@ impl<'a> ModelBuilder<'a> {
         Err(Error::new(*kind, said.collect::<Vec<_>>().join("; ")))
     }
 
-    /// Tensors that were not read although text may use them.
+    /// Tensors that were not read although the model may use them.
     fn unread_tensors(&self) -> Vec<String> {
+        let arch = self.keys.arch();
         (self.gguf.tensors.iter().map(|t| t.name.as_str()))
-            .filter(|name| !self.taken.contains_key(name) && !known::is_for_other_senses(name))
+            .filter(|name| !self.taken.contains_key(name) && !known::is_for_other_senses(arch, name))
             .filter(|name| !self.ignored.iter().any(|prefix| name.starts_with(prefix)))
             .map(|name| format!("tensor `{}`", known::clipped(name)))
             .collect()

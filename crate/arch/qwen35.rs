@@ -3,7 +3,8 @@
 //! Tensors of a delta-net layer: `attn_norm, attn_qkv, attn_gate, ssm_conv1d, ssm_alpha, ssm_beta, ssm_a, ssm_dt.bias,
 //! ssm_norm, ssm_out`. Of an attention layer: as qwen3's, `attn_q` twice as long (query and gate, head by head).
 //! `post_attention_norm` is the norm before the feed-forward network. Only `rope.dimension_count` numbers of a head are
-//! rotated; for text the three positions of M-RoPE are equal, so it is plain RoPE.
+//! rotated; the three coordinates of M-RoPE differ in images
+//! only.
 
 use super::blocks::{AttnSpec, DecoderSpec, DeltaSpec, Ffn, LayerSpec, Mixer, MoeSpec, decoder};
 use super::keys::Keys;
@@ -42,7 +43,8 @@ fn build(d: &mut ModelBuilder<'_>, ffn: Ffn) -> Result<Graph> {
     let delta = DeltaSpec::read(&d.keys)?;
     let attn = AttnSpec { qk_norm: true, gated: true, ..AttnSpec::causal(&c, c.rope_halves()) };
     let recurrent = recurrent_layers(&d.keys, c.n_layer)?;
-    decoder(d, &c, &DecoderSpec { mtp, ..DecoderSpec::default() }, |i| LayerSpec {
+    let spec = DecoderSpec { mtp, deepstack: Some(0), ..DecoderSpec::default() };
+    decoder(d, &c, &spec, |i| LayerSpec {
         mixer: if i < c.n_layer && recurrent(i) { Mixer::DeltaNet(delta) } else { Mixer::Attention(attn.clone()) },
         ffn,
         ffn_norm: "post_attention_norm",

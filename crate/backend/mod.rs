@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 pub use adapter::{AdapterFacts, SOFTWARE_ADAPTERS};
 pub use sampling::{Draw, Logprobs, MAX_LOGPROBS, SampleRequest, SamplingRules};
 use serde::{Deserialize, Serialize};
-pub use step::{BLOCK, CachePart, MAX_KEPT, MAX_SEGMENTS, Segment, Step, Stretch};
+pub use step::{BLOCK, CachePart, MAX_KEPT, MAX_SEGMENTS, Place, Segment, Step, Stretch};
 pub use timed::{Timed, TimedStep, Timing};
 
 use crate::bail;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{CACHE_KINDS, CacheKind, Dim, Entry, Graph, Part, Shape};
+use crate::graph::{CACHE_KINDS, CacheKind, Dim, Entry, Graph, Op, Part, Shape};
 
 /// Positions of a block of the cache.
 pub const BLOCK: usize = 64;
@@ -23,6 +23,9 @@ pub struct Step<'a> {
     pub segments: &'a [Segment<'a>],
     /// The part of the graph that runs.
     pub entry: Entry,
+    /// Where the part reads given rows: one for each token, as wide as the graph's
+    /// [`given_columns`](Graph::given_columns).
+    pub given: &'a [f32],
 }
 
 /// Consecutive tokens of one sequence: they see those before them in the sequence, and nothing of other segments.
@@ -32,11 +35,11 @@ pub struct Step<'a> {
 /// has.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
-    /// Ids below the size of the vocabulary; at least one.
+    /// Ids below the size of the vocabulary, unless the step gives rows in their place; at least one.
     pub tokens: &'a [u32],
     /// The position of the first token.
     pub pos: usize,
-    /// Rows of logits: those after the last so many tokens.
+    /// Rows of logits: those after the last so many tokens. Of a graph that groups its rows: so many groups.
     pub outputs: usize,
     /// The block of positions `BLOCK * i` and on, for each [`CacheKind`]. Entries that no token
     /// of the segment sees are not used, and may be any number.
@@ -45,6 +48,35 @@ pub struct Segment<'a> {
     pub from: Option<u32>,
     /// The slots that get the recurrent states after each of the last `to.len()` tokens: 1 to [`MAX_KEPT`] of them.
     pub to: &'a [u32],
+    /// Which coordinates its tokens have.
+    pub place: Place,
+}
+
+/// The coordinates of consecutive tokens, by which heads are rotated. Those of text are all the same, its time: the position
+/// in the cache, less what images before it take there beyond their time. The tokens of an image have one time, and a row and
+/// a column from there on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// How far the time is behind the position in the cache.
+    pub behind: usize,
+    /// Of an image: the position of its first token in the cache.
+    pub start: usize,
+    /// Of an image: tokens of a row. 0 for text.
+    pub width: usize,
+}
+
+impl Place {
+    /// Time, row and column of the token at a position; images come in squares of `square` by `square` tokens.
+    pub fn at(self, pos: usize, square: usize) -> [usize; 3] {
+        if self.width == 0 {
+            return [pos - self.behind; 3];
+        }
+        let (time, i) = (self.start - self.behind, pos - self.start);
+        let (tile, inside, across) = (i / (square * square), i % (square * square), self.width / square);
+        let row = tile / across * square + inside / square;
+        let column = tile % across * square + inside % square;
+        [time, time + row, time + column]
+    }
 }
 
 /// The table of a sequence that has the cache for itself.
@@ -63,7 +95,7 @@ impl<'a> Segment<'a> {
     /// states: where there is only one sequence, and nobody counts blocks.
     pub fn alone(tokens: &'a [u32], pos: usize, outputs: usize) -> Self {
         let from = (pos > 0).then_some(0);
-        Self { tokens, pos, outputs, blocks: [&IN_ORDER; CACHE_KINDS], from, to: &[0] }
+        Self { tokens, pos, outputs, blocks: [&IN_ORDER; CACHE_KINDS], from, to: &[0], place: Place::default() }
     }
 
     /// The position after the last token.
@@ -104,7 +136,12 @@ pub struct Stretch {
 impl<'a> Step<'a> {
     /// A step of the trunk.
     pub fn trunk(segments: &'a [Segment<'a>]) -> Self {
-        Self { segments, entry: Entry::Trunk }
+        Self { segments, entry: Entry::Trunk, given: &[] }
+    }
+
+    /// The coordinates of each row.
+    pub fn places(&self, square: usize) -> impl Iterator<Item = [usize; 3]> {
+        self.segments.iter().flat_map(move |s| (s.pos..s.end()).map(move |pos| s.place.at(pos, square)))
     }
 
     /// Tokens of all segments.
@@ -170,12 +207,31 @@ impl<'a> Step<'a> {
         if self.entry == Entry::MtpChain && self.segments.iter().any(last_of_block) {
             crate::bail!(InvalidArgument, "a chain of predictions ends at the last position of a block");
         }
-        g.part(self.entry).ok_or_else(|| {
+        let part = g.part(self.entry).ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidState,
-                "the plan has no such part; was the model opened with multi-token prediction?",
+                "the plan has no such part; was the model opened with multi-token prediction, or for images?",
             )
-        })
+        })?;
+        // Steps of text look no further.
+        if self.entry == Entry::Given || !self.given.is_empty() {
+            self.check_given(g, &part)?;
+        }
+        Ok(part)
+    }
+
+    /// Refuses given rows that are not those that the part reads.
+    fn check_given(&self, g: &Graph, part: &Part) -> Result<()> {
+        let (tokens, outputs, given) = (self.len(), self.outputs(), self.given.len());
+        let wanted = tokens * g.given_columns();
+        if given != wanted {
+            crate::bail!(InvalidArgument, "a step of {tokens} tokens must give {wanted} values, gives {given}");
+        }
+        let misfit = |op: &Op| matches!(op, Op::Group { n, .. } if outputs * n != tokens);
+        if g.nodes[part.nodes.clone()].iter().any(|n| misfit(&n.op)) {
+            crate::bail!(InvalidArgument, "a step of {tokens} tokens cannot have {outputs} rows of groups");
+        }
+        Ok(())
     }
 
     /// The rows of a value in this step.

@@ -223,6 +223,9 @@ impl Batch {
     }
 
     async fn step(&mut self, engine: &mut Engine, tokenizer: &Tokenizer, now: &dyn Fn() -> f64) -> Result<Events> {
+        for Lane { generation, sequence, .. } in &mut self.lanes {
+            sequence.iter().for_each(|s| _ = generation.catches_up(s));
+        }
         let mut parts = self.parts(engine);
         // Who finds no room waits until others end.
         let mut refused = None;

@@ -98,7 +98,7 @@ impl<'a> Checker<'a> {
         reference.submit(&Step::trunk(&[Segment::alone(tokens, 0, n)]))?;
         let next = [&tokens[1..], &tokens[..1]].concat();
         if plan.graph.mtp.is_some() {
-            reference.submit(&Step { segments: &[Segment::alone(&next, 0, n)], entry: Entry::Mtp })?;
+            reference.submit(&Step { segments: &[Segment::alone(&next, 0, n)], entry: Entry::Mtp, given: &[] })?;
         }
         Ok(Self { gguf, source, tokens: tokens.to_vec(), next, reference })
     }
@@ -310,11 +310,18 @@ fn tolerance(op: &Op) -> f64 {
         // One or two roundings of f32, of 6e-8 each.
         Op::Embed { .. } | Op::AddBias { .. } | Op::Add { .. } => 1e-6,
         // Copies.
-        Op::LastRows { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::KvLoad { .. } => 1e-6,
+        Op::LastRows { .. }
+        | Op::Group { .. }
+        | Op::Given { .. }
+        | Op::Slice { .. }
+        | Op::Concat { .. }
+        | Op::KvLoad { .. } => 1e-6,
         // Sums of squares, a root, a division.
-        Op::RmsNorm { .. } | Op::L2Norm { .. } | Op::MoeSum { .. } => 5e-6,
+        Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::L2Norm { .. } | Op::MoeSum { .. } | Op::Blend { .. } => 5e-6,
         // exp and tanh of devices are accurate to a few units in the last place.
-        Op::Glu { .. } | Op::Softcap { .. } | Op::SigmoidGate { .. } | Op::MoeRoute { .. } => 1e-5,
+        Op::Activate { .. } | Op::Glu { .. } | Op::Softcap { .. } | Op::SigmoidGate { .. } | Op::MoeRoute { .. } => {
+            1e-5
+        }
         // The sine of an angle of a few hundred radians.
         Op::Rope { .. } => 6e-5,
         // Dot products of some thousand terms that are larger than their sum.

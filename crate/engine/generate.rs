@@ -1,5 +1,7 @@
 //! The generation loop as a state machine: one step of the backend per call, so that a host can stop in between.
 
+mod proposals;
+
 use serde::Deserialize;
 
 use super::budget::ReasoningBudget;
@@ -241,6 +243,16 @@ impl Generation {
         (&self.tokens[self.run..end], end == self.tokens.len() && self.max_tokens > 0)
     }
 
+    /// Counts what of a part with images has run, though a later step of it failed or was dropped. Returns whether nothing else
+    /// used the sequence.
+    pub(super) fn catches_up(&mut self, sequence: &Sequence) -> bool {
+        let have = sequence.tokens().len();
+        if have > self.run && self.tokens.starts_with(sequence.tokens()) {
+            self.run = have;
+        }
+        have == self.run
+    }
+
     /// Whether more than one token runs before the next is chosen.
     pub(super) fn reads(&self) -> bool {
         self.run + 1 < self.tokens.len()
@@ -286,7 +298,7 @@ impl Generation {
 
     /// Runs the next tokens that are not in the cache, and chooses a token after the last of them.
     async fn step(&mut self, engine: &mut Engine, sequence: &mut Sequence, now: &dyn Fn() -> f64) -> Result<()> {
-        if sequence.tokens().len() != self.run {
+        if !self.catches_up(sequence) {
             let have = sequence.tokens().len();
             crate::bail!(InvalidState, "the cache holds {have} tokens, not {}: something else used it", self.run);
         }
@@ -303,52 +315,6 @@ impl Generation {
             None
         };
         self.ran(engine, sequence, end, chosen, now);
-        Ok(())
-    }
-
-    /// Runs the last token and some that are proposed after it, and chooses one token or more.
-    async fn speculate(&mut self, engine: &mut Engine, sequence: &mut Sequence, now: &dyn Fn() -> f64) -> Result<()> {
-        let speculation = self.speculation.as_mut().expect("the caller looked");
-        let wanted = self.max_tokens - (self.tokens.len() - self.prompt_len);
-        let most = (wanted - 1).min(engine.limits().n_ctx - self.run - 1).min(self.chooser.left() - 1);
-        let began = now();
-        let ahead = 1 + speculation.rest();
-        let rows = speculation.propose(engine, sequence, (&self.tokens, &mut self.chooser), most, now).await?;
-        if rows.len() == 1 {
-            let id = engine.choose_next(sequence, &self.tokens, &mut self.chooser, wanted.min(ahead), now).await?;
-            self.ran(engine, sequence, self.tokens.len(), Some(id), now);
-            let ms = self.last_ms - began;
-            let all = &mut engine.counting.done.speculated;
-            self.speculation.iter_mut().for_each(|s| s.learn(0, 0, ms, all));
-            return Ok(());
-        }
-        let draws = engine.draws((0..rows.len()).map(|i| (&self.chooser, i)))?;
-        engine.verify(sequence, rows, &draws).await?;
-        let rows = speculation.rows();
-        let known = self.tokens.len();
-        let mut result = Ok(());
-        for (i, next) in (0..rows.len()).map(|i| (i, rows.get(i + 1))) {
-            match engine.choose_row(i, &mut self.chooser, &self.tokens) {
-                Ok(id) => self.chosen.push(Chosen { id, logprobs: self.chooser.logprobs().cloned() }),
-                Err(e) => result = Err(e),
-            }
-            match (&result, next) {
-                (Ok(()), Some(id)) if self.chosen.last().is_some_and(|c| c.id == *id) => self.tokens.push(*id),
-                _ => break,
-            }
-        }
-        self.tokens.truncate(known);
-        // A row that cannot be sampled is met again in the next step, as its first.
-        if self.chosen.is_empty() {
-            return result;
-        }
-        let n = self.chosen.len();
-        engine.accept(sequence, rows, n);
-        self.run += n;
-        self.last_ms = now();
-        let drafted = rows.len() - 1;
-        speculation.learn(drafted, n - 1, self.last_ms - began, &mut engine.counting.done.speculated);
-        self.take_forced(engine.limits().n_ctx);
         Ok(())
     }
 

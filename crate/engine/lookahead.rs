@@ -121,7 +121,13 @@ impl Engine {
         let new = all.get(s.tokens.len()..).unwrap_or_default();
         self.check(s.tokens.len(), new)?;
         self.abandon();
-        let (before, new) = new.split_at(new.len().saturating_sub(self.limits.max_tokens));
+        if self.is_of_image(new[new.len() - 1]) {
+            crate::bail!(
+                InvalidArgument,
+                "a token follows text, and the prompt ends with an image; add what comes after it"
+            );
+        }
+        let (before, new) = new.split_at(self.last_stretch(new).max(new.len().saturating_sub(self.limits.max_tokens)));
         if !before.is_empty() {
             self.prefill_part(s, before).await?;
         }

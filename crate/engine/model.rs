@@ -25,6 +25,8 @@ pub struct Options {
     pub mtp: bool,
     /// Makes embeddings instead of logits; `None` is as the file says.
     pub embeddings: Option<bool>,
+    /// Prepares for images too, if the model sees: see [`Encoder`](super::Encoder).
+    pub images: bool,
     /// Ignores metadata keys and tensors that the engine does not know, instead of refusing the file: the results may
     /// be wrong.
     pub allow_unknown: bool,
@@ -52,6 +54,7 @@ impl Options {
         max_outputs: 1,
         mtp: false,
         embeddings: None,
+        images: false,
         allow_unknown: false,
         memory: None,
         kv_type: KvType::F32,
@@ -95,7 +98,11 @@ impl Model {
     pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &Options) -> Result<Self> {
         let pooling = Pooling::from_gguf(&gguf.meta)?;
         let embeddings = options.embeddings.unwrap_or(pooling.is_some());
-        let wanted = Wanted { mtp: options.mtp, embeddings, allow_unknown: options.allow_unknown };
+        let Options { mtp, images, allow_unknown, .. } = *options;
+        if embeddings && images {
+            crate::bail!(InvalidArgument, "a model that makes embeddings takes no images; leave `images` out");
+        }
+        let wanted = Wanted { mtp, embeddings, images, allow_unknown };
         let mut graph = arch::build(gguf, supports, wanted)?;
         // Such a model cannot generate.
         let whole = !graph.is_causal();
@@ -161,7 +168,8 @@ impl Model {
     fn memory_with(&self, limits: Limits) -> Memory {
         let g = &self.plan.graph;
         let rows = |d| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
-        let scratch = self.plan.slots.slots.iter().map(|s| f32s(rows(s.rows), s.cols));
+        let given = f32s(limits.max_tokens, g.given_columns());
+        let scratch = self.plan.slots.slots.iter().map(|s| f32s(rows(s.rows), s.cols)).chain([given]);
         let of_state = |(i, s): (u32, &State)| match s.rows {
             StateRows::Recurrent(n) => (limits.slots as u64).saturating_mul(f32s(n, s.cols)),
             StateRows::Ctx => {
@@ -241,19 +249,7 @@ impl Model {
 
     /// Prepares a backend and writes all weights to it.
     pub fn write(&mut self, gguf: &Gguf, source: &dyn Source, backend: &mut dyn Backend) -> Result<()> {
-        backend.prepare(self.plan.clone(), self.limits)?;
-        let wanted: HashSet<_> = self.plan.graph.weights.iter().map(|w| w.name.as_str()).collect();
-        for t in gguf.tensors.iter().filter(|t| wanted.contains(t.name.as_str())) {
-            let bytes = source.tensor(t)?;
-            for (i, bytes) in bytes.chunks(PIECE).enumerate() {
-                let start = i * PIECE;
-                for piece in self.loader.place(t.offset + start as u64, bytes.len()) {
-                    backend.write_weight(piece.weight, piece.offset, &bytes[piece.bytes])?;
-                }
-                source.used(t, start..start + bytes.len());
-            }
-        }
-        Ok(())
+        write_weights((&self.plan, self.limits, &mut self.loader), gguf, source, backend)
     }
 
     /// Opens a session on a backend that was prepared with this plan and has all weights.
@@ -262,6 +258,28 @@ impl Model {
         backend.finish_weights()?;
         Ok(Session::new(Engine::new(backend, &self.plan, self.limits, self.embeds, self.drafts, self.fingerprint)))
     }
+}
+
+/// Prepares a backend and writes the weights of a plan to it, one at a time.
+pub(super) fn write_weights(
+    (plan, limits, loader): (&Plan, Limits, &mut Loader),
+    gguf: &Gguf,
+    source: &dyn Source,
+    backend: &mut dyn Backend,
+) -> Result<()> {
+    backend.prepare(plan.clone(), limits)?;
+    let wanted: HashSet<_> = plan.graph.weights.iter().map(|w| w.name.as_str()).collect();
+    for t in gguf.tensors.iter().filter(|t| wanted.contains(t.name.as_str())) {
+        let bytes = source.tensor(t)?;
+        for (i, bytes) in bytes.chunks(PIECE).enumerate() {
+            let start = i * PIECE;
+            for piece in loader.place(t.offset + start as u64, bytes.len()) {
+                backend.write_weight(piece.weight, piece.offset, &bytes[piece.bytes])?;
+            }
+            source.used(t, start..start + bytes.len());
+        }
+    }
+    Ok(())
 }
 
 /// The sizes that a model is opened with.

@@ -95,7 +95,7 @@ impl Engine {
         for i in 1..length {
             let at = n + i - 1;
             self.make_room(sequence, at, at + 1, true)?;
-            self.submit_draft(&Step { segments: &[sequence.segment(&[0], at, 1)], entry: entry(i) }, None)?;
+            self.submit_draft(&Step { segments: &[sequence.segment(&[0], at, 1)], entry: entry(i), given: &[] }, None)?;
         }
         for _ in 0..length {
             let id = poll_fn(|cx| self.backend.poll_token(cx)).await;
@@ -132,24 +132,27 @@ impl Engine {
         }
         self.check(0, slice::from_ref(&next))?;
         let n = s.tokens.len();
+        // The block has no rows of images: of one it sees another token. What it says is a guess in any case.
+        let embedded = |id: &u32| if self.is_of_image(*id) { 0 } else { *id };
         // Taken out so that steps can read it. A dropped future loses it, and then all rows run again.
         let mut after = std::mem::take(&mut s.mtp_tokens);
         after.truncate(s.mtp_seen);
-        let known = s.tokens[1..].iter().chain([&next]);
-        let same = after.iter().zip(known).take_while(|(a, b)| a == b).count();
+        let known = s.tokens[1..].iter().map(embedded).chain([next]);
+        let same = after.iter().zip(known).take_while(|(a, b)| **a == *b).count();
         s.mtp_seen = same.min(n - 1); // the last row always runs: its logits are needed
         after.truncate(s.mtp_seen);
-        after.extend_from_slice(&s.tokens[s.mtp_seen + 1..]);
+        after.extend(s.tokens[s.mtp_seen + 1..].iter().map(embedded));
         after.push(next);
         let mut result = Ok(());
         while s.mtp_seen < n && result.is_ok() {
             let at = s.mtp_seen;
             let all = wanted == Wanted::All;
-            let end = n.min(at + if all { self.limits.max_outputs } else { self.limits.max_tokens });
+            let most = n.min(at + if all { self.limits.max_outputs } else { self.limits.max_tokens });
+            let end = s.stretch_end(at, most);
             let outputs = if all { end - at } else { usize::from(end == n) };
             if wanted == Wanted::Token && end == n {
                 result = self.mtp_ready(s, at, end).await;
-                let step = Step { segments: &[s.segment(&after[at..end], at, 1)], entry };
+                let step = Step { segments: &[s.segment(&after[at..end], at, 1)], entry, given: &[] };
                 result = result.and_then(|()| self.submit_draft(&step, Some(&after)));
                 s.mtp_seen = if result.is_ok() { end } else { at };
                 break;
@@ -173,7 +176,7 @@ impl Engine {
         entry: Entry,
     ) -> Result<()> {
         self.mtp_ready(s, at, at + tokens.len()).await?;
-        let step = Step { segments: &[s.segment(tokens, at, outputs)], entry };
+        let step = Step { segments: &[s.segment(tokens, at, outputs)], entry, given: &[] };
         self.submit_and_read(&step).await
     }
 

@@ -37,7 +37,10 @@ impl Engine {
     }
 
     pub(super) async fn submit_and_read(&mut self, step: &Step<'_>) -> Result<()> {
-        let cols = if step.entry == Entry::Trunk { self.n_output } else { self.mtp_vocab };
+        let cols = match step.entry {
+            Entry::Trunk | Entry::Given => self.n_output,
+            Entry::Mtp | Entry::MtpChain => self.mtp_vocab,
+        };
         let len = step.outputs() * cols;
         self.backend.submit(step)?;
         self.counting.step(step);

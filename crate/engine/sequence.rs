@@ -1,6 +1,7 @@
 //! What the engine knows of one sequence: its tokens, and which parts of the cache hold their rows and states.
 
 use super::cache::Held;
+use super::images::Shown;
 use crate::backend::{BLOCK, Segment};
 use crate::graph::{CACHE_KINDS, CacheKind};
 
@@ -54,6 +55,8 @@ pub struct Sequence {
     pub(super) mtp_tokens: Vec<u32>,
     /// How many of those rows belong to tokens that are still in the cache.
     pub(super) mtp_seen: usize,
+    /// The images among the tokens, in order.
+    pub(super) images: Vec<Shown>,
 }
 
 impl Sequence {
@@ -75,6 +78,7 @@ impl Sequence {
             to_ids: Vec::new(),
             mtp_tokens: Vec::with_capacity(if mtp { n_ctx } else { 0 }),
             mtp_seen: 0,
+            images: Vec::new(),
         }
     }
 
@@ -93,6 +97,7 @@ impl Sequence {
             self.tables[kind].extend_from_slice(&other.tables[kind][..len]);
         }
         self.released = other.released;
+        self.images.extend(other.images.iter().filter(|(start, _)| *start < n).cloned());
         if other.seen == n {
             (self.seen, self.state) = (n, other.state.clone());
         } else if !past.recurrent {
@@ -107,6 +112,7 @@ impl Sequence {
     pub(super) fn truncate(&mut self, n: usize, past: Past) {
         let back = n < self.tokens.len();
         self.tokens.truncate(n);
+        self.forget_images();
         for kind in CacheKind::ALL.map(|k| k as usize) {
             self.blocks[kind].truncate(n.div_ceil(BLOCK));
             self.tables[kind].truncate(n.div_ceil(BLOCK));
@@ -121,6 +127,11 @@ impl Sequence {
             self.seen = 0;
         }
         self.released = self.released.min(n.div_ceil(BLOCK));
+    }
+
+    /// Forgets the images of which no token is there.
+    pub(super) fn forget_images(&mut self) {
+        self.images.retain(|(start, _)| *start < self.tokens.len());
     }
 
     /// The checkpoint after the most tokens, and how many those are.
@@ -257,6 +268,6 @@ impl Sequence {
         let from = self.from.as_ref().map(Held::id);
         // Without recurrent ops, as in the block for multi-token prediction, nothing is written.
         let to: &[u32] = if self.to.is_empty() { &[0] } else { &self.to_ids };
-        Segment { tokens, pos, outputs, blocks: [context, window], from, to }
+        Segment { tokens, pos, outputs, blocks: [context, window], from, to, place: self.place(pos) }
     }
 }

@@ -6,13 +6,14 @@
 
 use std::future::poll_fn;
 
+use super::images::{ImageRows, Shown};
 use super::{Engine, Sequence};
 use crate::backend::{BLOCK, CachePart};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::CacheKind;
 
 /// The first bytes, with the version of the format at the end.
-const MAGIC: [u8; 8] = *b"pagelmS1";
+const MAGIC: [u8; 8] = *b"pagelmS2";
 
 /// A checksum that reads eight bytes at a time.
 struct Sum(u64);
@@ -41,6 +42,18 @@ impl Writer<'_> {
 
     fn number(&mut self, n: u64) -> Result<()> {
         self.bytes(&n.to_le_bytes())
+    }
+
+    /// Those of a sequence with their rows: a state that is lost is made of them again.
+    fn images(&mut self, s: &Sequence) -> Result<()> {
+        self.number(s.images.len() as u64)?;
+        for (start, image) in &s.images {
+            let ImageRows { digest, width, height, values } = image.rows();
+            let numbers = [*start as u64, (digest >> 64) as u64, *digest as u64, *width as u64, *height as u64];
+            numbers.into_iter().try_for_each(|n| self.number(n))?;
+            self.bytes(bytemuck::cast_slice(values))?;
+        }
+        Ok(())
     }
 
     fn ids(&mut self, ids: &[u32]) -> Result<()> {
@@ -111,6 +124,7 @@ impl Engine {
         w.number(self.identity())?;
         w.ids(s.tokens())?;
         w.ids(&s.mtp_tokens[..s.mtp_seen.min(s.mtp_tokens.len())])?;
+        w.images(s)?;
         let mut parts = Vec::new();
         for kind in CacheKind::ALL {
             let blocks: Vec<_> =
@@ -157,8 +171,9 @@ impl Engine {
                 "the sequence was saved with another model, backend or cache type; run its tokens again".to_string()
             ));
         }
-        let tokens = r.ids("tokens", self.limits.n_ctx, self.n_vocab)?;
+        let tokens = r.ids("tokens", self.limits.n_ctx, u32::MAX as usize)?;
         let mtp_tokens = r.ids("tokens of the block for multi-token prediction", tokens.len(), self.n_vocab)?;
+        let images = self.restored_images(&mut r, &tokens)?;
         let blocks = tokens.len().div_ceil(BLOCK);
         let indices = [(); 2].map(|()| r.ids("blocks", blocks, blocks));
         let [context, window] = indices;
@@ -192,8 +207,40 @@ impl Engine {
         if u64::from_le_bytes(end) != sum {
             return Err(bad("the bytes are damaged: their checksum is another".to_string()));
         }
+        s.images = images;
         s.restored(tokens, mtp_tokens, slots, self.past);
         Ok(s)
+    }
+
+    /// The images among the tokens, which must be theirs.
+    fn restored_images(&mut self, r: &mut Reader<'_>, tokens: &[u32]) -> Result<Vec<Shown>> {
+        let mut images = Vec::new();
+        let mut end = 0;
+        for _ in 0..r.count("images", tokens.len())? {
+            let start = r.count("tokens before an image", tokens.len())?;
+            let digest = u128::from(r.number()?) << 64 | u128::from(r.number()?);
+            let [width, height] =
+                [r.count("rows along an image", self.limits.n_ctx)?, r.count("rows down it", self.limits.n_ctx)?];
+            let n = width.checked_mul(height).filter(|n| (1..=self.limits.n_ctx).contains(n));
+            let Some(n) = n.filter(|_| self.given_columns > 0 && start >= end) else {
+                return Err(bad("it has an image that the model cannot take".to_string()));
+            };
+            let mut values = vec![0f32; n * self.given_columns];
+            r.bytes(bytemuck::cast_slice_mut(&mut values))?;
+            let image = self.add_image(ImageRows { digest, width, height, values })?;
+            if !tokens[start..].iter().zip(image.tokens()).all(|(a, b)| a == b) {
+                return Err(bad("its tokens are not those of its images".to_string()));
+            }
+            end = start + n;
+            images.push((start, image));
+        }
+        let in_image =
+            |at: usize| images.iter().any(|(start, i): &Shown| (*start..start + i.tokens().len()).contains(&at));
+        let known = |(at, id): (usize, &u32)| (*id as usize) < self.n_vocab || in_image(at);
+        if !tokens.iter().enumerate().all(known) {
+            return Err(bad(format!("one of the tokens is not below {}", self.n_vocab)));
+        }
+        Ok(images)
     }
 
     fn read_part(&mut self, r: &mut Reader<'_>, part: CachePart, bytes: &mut Vec<u8>) -> Result<()> {

@@ -174,6 +174,8 @@ impl Speculation {
                 Proposer::Draft(draft) => draft.propose(engine.n_vocab(), tokens, most, &mut drafts, now).await?,
             }
         }
+        // An image is looked at, not said.
+        drafts.truncate(drafts.iter().take_while(|id| !engine.is_of_image(**id)).count());
         drafts.truncate(chooser.allows(&drafts)?);
         drafts.insert(0, last);
         self.rows = drafts;

@@ -77,7 +77,7 @@ pub(super) struct Counting {
 
 impl Counting {
     pub(super) fn new(plan: &Plan) -> Self {
-        let reads = [Entry::Trunk, Entry::Mtp, Entry::MtpChain].map(|entry| plan.weight_reads(entry));
+        let reads = Entry::ALL.map(|entry| plan.weight_reads(entry));
         Self { reads, done: Done::default() }
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache::{Held, Pool};
 use super::idle::Idle;
+use super::images::Images;
 use super::pooling::Embeds;
 use super::queue::{Queue, Unread};
 use super::sequence::{Past, Sequence};
@@ -45,6 +46,9 @@ pub struct Engine {
     pub(super) slots: Pool,
     /// Slots that a step takes: kept, so that steps do not allocate.
     pub(super) taken: Vec<Held>,
+    /// Columns of the rows of images; 0 where it takes none.
+    pub(super) given_columns: usize,
+    pub(super) images: Images,
     /// Sequences that nobody runs now, for what new ones share with them.
     pub(super) idle: Idle,
     /// No other engine has it.
@@ -103,6 +107,8 @@ impl Engine {
             blocks: limits.blocks.map(Pool::new),
             slots: Pool::new(limits.slots),
             taken: Vec::new(),
+            given_columns: if g.given.is_some() { g.given_columns() } else { 0 },
+            images: Images::default(),
             idle: Idle::default(),
             id: NEXT_ENGINE.fetch_add(1, Ordering::Relaxed),
             next_id: 0,
@@ -236,10 +242,11 @@ impl Engine {
     }
 
     /// Runs one step: tokens of several sequences, each of which gets its own. Returns the rows of logits, those of the
-    /// first sequence first. Nothing changes if it fails, except that a recurrent state may have to be made again.
+    /// first sequence first. Nothing changes if it fails, except that a recurrent state may have to be made again, and that images
+    /// and the text before them, which run in steps of their own, may have run.
     pub async fn run(&mut self, rows: &mut [Row<'_>]) -> Result<&mut [f32]> {
-        self.run_rows(rows, &[]).await?;
         let outputs = rows.iter().map(|r| r.outputs).sum::<usize>();
+        self.run_rows(rows, &[]).await?;
         Ok(&mut self.logits[..outputs * self.n_output])
     }
 
@@ -262,58 +269,32 @@ impl Engine {
             }
         }
         for r in rows.iter_mut() {
+            self.run_images(r).await?;
+        }
+        // What is left is text.
+        let left = |r: &&mut Row<'_>| !r.tokens.is_empty();
+        for r in rows.iter_mut().filter(left) {
             self.ready(r.sequence, r.tokens.len()).await?;
         }
         self.abandon();
         self.drain().await?;
-        for r in rows.iter_mut() {
+        for r in rows.iter_mut().filter(left) {
             self.begin_states(r.sequence, 1)?;
         }
         let mut segments = [Segment::alone(&[], 0, 0); MAX_SEGMENTS];
-        for (segment, r) in segments.iter_mut().zip(rows.iter()) {
-            *segment = r.sequence.segment(r.tokens, r.sequence.tokens.len(), r.outputs);
+        let mut n = 0;
+        for r in rows.iter().filter(|r| !r.tokens.is_empty()) {
+            segments[n] = r.sequence.segment(r.tokens, r.sequence.tokens.len(), r.outputs);
+            n += 1;
         }
-        self.submit_and_choose(&Step::trunk(&segments[..rows.len()]), draws).await?;
-        for r in rows.iter_mut() {
+        if n == 0 {
+            return Ok(());
+        }
+        self.submit_and_choose(&Step::trunk(&segments[..n]), draws).await?;
+        for r in rows.iter_mut().filter(left) {
             r.sequence.end_states(0);
             r.sequence.tokens.extend_from_slice(r.tokens);
             self.settle(r.sequence);
-        }
-        Ok(())
-    }
-
-    /// Appends tokens to a sequence, in one step or several, and returns the logits after the last of them.
-    pub async fn prefill(&mut self, sequence: &mut Sequence, ids: &[u32]) -> Result<&mut [f32]> {
-        self.check(sequence.tokens.len(), ids)?;
-        let (before, last) = ids.split_at((ids.len() - 1) / self.limits.max_tokens * self.limits.max_tokens);
-        if !before.is_empty() {
-            self.prefill_part(sequence, before).await?;
-        }
-        self.run(&mut [Row { sequence, tokens: last, outputs: 1 }]).await
-    }
-
-    /// Appends the tokens of a part of a prompt without logits.
-    pub async fn prefill_part(&mut self, sequence: &mut Sequence, ids: &[u32]) -> Result<()> {
-        self.check(sequence.tokens.len(), ids)?;
-        for tokens in ids.chunks(self.limits.max_tokens) {
-            self.run(&mut [Row { sequence, tokens, outputs: 0 }]).await?;
-        }
-        Ok(())
-    }
-
-    /// Appends tokens and passes the logits after each of them to `each`, in order. A step has at most as many tokens
-    /// as the rows of logits that the model was opened with.
-    pub async fn prefill_all(
-        &mut self,
-        sequence: &mut Sequence,
-        ids: &[u32],
-        mut each: impl FnMut(&[f32]),
-    ) -> Result<()> {
-        self.check(sequence.tokens.len(), ids)?;
-        let cols = self.n_output;
-        for tokens in ids.chunks(self.limits.max_outputs) {
-            let rows = self.run(&mut [Row { sequence, tokens, outputs: tokens.len() }]).await?;
-            rows.chunks_exact(cols).for_each(&mut each);
         }
         Ok(())
     }
@@ -323,9 +304,13 @@ impl Engine {
         if ids.is_empty() {
             crate::bail!(EmptyPrompt, "there are no tokens to run; give at least one");
         }
-        if let Some((i, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= self.n_vocab) {
+        let outside = |id: u32| id as usize >= self.n_vocab;
+        if let Some((i, id)) = ids.iter().enumerate().find(|(_, id)| outside(**id) && !self.is_of_image(**id)) {
             return Err(Error::new(ErrorKind::TokenOutOfRange, format!("the vocabulary has {} tokens", self.n_vocab))
                 .at(format!("token {id} at index {i}")));
+        }
+        if ids.iter().any(|id| outside(*id)) {
+            self.check_images(ids)?;
         }
         let n_ctx = self.limits.n_ctx;
         if ids.len() > n_ctx - have {
@@ -341,6 +326,8 @@ impl Engine {
     /// Brings the states of a sequence to its last position, and makes room for `n` more tokens.
     pub(super) async fn ready(&mut self, sequence: &mut Sequence, n: usize) -> Result<()> {
         self.owns(sequence)?;
+        // Those of a step that was dropped.
+        sequence.forget_images();
         let end = sequence.tokens.len();
         // Without tokens too: the states may be those of a first step that was dropped.
         if sequence.seen < end || end == 0 {
@@ -355,22 +342,23 @@ impl Engine {
         sequence.state = state;
         self.abandon();
         self.drain().await?;
-        let tokens = std::mem::take(&mut sequence.tokens);
-        let mut result = Ok(());
-        while at < tokens.len() && result.is_ok() {
-            let end = tokens.len().min(at + self.limits.max_tokens);
-            result = self.replay_part(sequence, &tokens[at..end], at).await;
+        // A dropped future must not lose them.
+        let tokens = sequence.tokens.clone();
+        while at < tokens.len() {
+            let end = sequence.stretch_end(at, tokens.len().min(at + self.limits.max_tokens));
+            self.replay_part(sequence, &tokens[at..end], at).await?;
             at = end;
         }
-        sequence.tokens = tokens;
-        result.map(|()| sequence.seen = sequence.tokens.len())
+        sequence.seen = tokens.len();
+        Ok(())
     }
 
     /// Rows that are there already get the same values again, so those that others share stay shared.
     async fn replay_part(&mut self, sequence: &mut Sequence, tokens: &[u32], at: usize) -> Result<()> {
         self.make_room(sequence, at, at + tokens.len(), false)?;
         self.begin_states(sequence, 1)?;
-        self.submit_and_read(&Step::trunk(&[sequence.segment(tokens, at, 0)])).await?;
+        let (entry, given) = sequence.given(at, tokens.len());
+        self.submit_and_read(&Step { segments: &[sequence.segment(tokens, at, 0)], entry, given }).await?;
         sequence.end_states(0);
         self.release(sequence, at + tokens.len());
         Ok(())

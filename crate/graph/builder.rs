@@ -2,7 +2,8 @@
 
 use super::infer::infer;
 use super::ir::{Graph, Node, State, StateId, StateRows, ValueId, Weight, WeightId};
-use super::op::{Act, Attention, Op, Rope};
+use super::op::{Act, Attention, Op};
+use super::rope::Rope;
 use super::verify::verify;
 use crate::dtype::DType;
 
@@ -27,13 +28,14 @@ impl Builder {
     /// A graph without nodes.
     pub fn new() -> Self {
         let (weights, states, nodes) = Default::default();
-        Self { g: Graph { weights, states, nodes, output: ValueId(0), mtp: None }, trunk: None }
+        Self { g: Graph { weights, states, nodes, given: None, output: ValueId(0), mtp: None }, trunk: None }
     }
 
     /// For another graph over the weights and states of this one.
     pub(super) fn over(g: &Graph) -> Self {
         let (weights, states) = (g.weights.clone(), g.states.clone());
-        Self { g: Graph { weights, states, nodes: Vec::new(), output: ValueId(0), mtp: None }, trunk: None }
+        let g = Graph { weights, states, nodes: Vec::new(), given: None, output: ValueId(0), mtp: None };
+        Self { g, trunk: None }
     }
 
     pub(super) fn cols(&self, v: ValueId) -> usize {
@@ -46,24 +48,41 @@ impl Builder {
         WeightId(self.g.weights.len() as u32 - 1)
     }
 
-    /// A state with a row for each position.
+    /// A state with a row for each position; the same one for the same name.
     pub fn state(&mut self, name: &str, cols: usize) -> StateId {
         self.push_state(name, StateRows::Ctx, cols)
     }
 
-    /// A state of `rows` rows that every step rewrites.
+    /// A state of `rows` rows that every step rewrites; the same one for the same name.
     pub fn recurrent_state(&mut self, name: &str, rows: usize, cols: usize) -> StateId {
         self.push_state(name, StateRows::Recurrent(rows), cols)
     }
 
     fn push_state(&mut self, name: &str, rows: StateRows, cols: usize) -> StateId {
-        self.g.states.push(State { name: name.to_string(), rows, cols });
-        StateId(self.g.states.len() as u32 - 1)
+        let new = State { name: name.to_string(), rows, cols };
+        let known = self.g.states.iter().position(|s| s.name == name);
+        let i = known.unwrap_or(self.g.states.len());
+        if known.is_none() {
+            self.g.states.push(new);
+        } else {
+            assert_eq!(self.g.states[i], new, "two states have one name");
+        }
+        StateId(i as u32)
     }
 
     /// [`Op::Embed`]: `[tokens, cols of w]`.
     pub fn embed(&mut self, w: WeightId, scale: f32) -> ValueId {
         self.push(Op::Embed { w, scale })
+    }
+
+    /// [`Op::Given`]: `[tokens, len]`.
+    pub fn given(&mut self, start: usize, len: usize) -> ValueId {
+        self.push(Op::Given { start, len })
+    }
+
+    /// [`Op::Blend`]: `[tokens, cols of w]`.
+    pub fn blend(&mut self, w: WeightId, x: ValueId) -> ValueId {
+        self.push(Op::Blend { w, x })
     }
 
     /// [`Op::MatMul`]: `[rows of x, rows of w]`.
@@ -84,6 +103,11 @@ impl Builder {
     /// [`Op::RmsNorm`]; a `w` shorter than a row norms per head.
     pub fn rms_norm(&mut self, x: ValueId, w: WeightId, eps: f32) -> ValueId {
         self.push(Op::RmsNorm { x, w, eps })
+    }
+
+    /// [`Op::LayerNorm`].
+    pub fn layer_norm(&mut self, x: ValueId, w: WeightId, b: WeightId, eps: f32) -> ValueId {
+        self.push(Op::LayerNorm { x, w, b, eps })
     }
 
     /// [`Op::Rope`].
@@ -119,6 +143,11 @@ impl Builder {
     /// [`Op::Concat`].
     pub fn concat(&mut self, a: ValueId, b: ValueId) -> ValueId {
         self.push(Op::Concat { a, b })
+    }
+
+    /// [`Op::Activate`].
+    pub fn activate(&mut self, x: ValueId, act: Act) -> ValueId {
+        self.push(Op::Activate { x, act })
     }
 
     /// [`Op::Glu`].
@@ -176,9 +205,19 @@ impl Builder {
         self.push(Op::LastRows { x })
     }
 
+    /// [`Op::Group`]: `[outputs, n * cols of x]`.
+    pub fn group(&mut self, x: ValueId, n: usize) -> ValueId {
+        self.push(Op::Group { x, n })
+    }
+
     /// Names a value for hidden-state dumps.
     pub fn name(&mut self, v: ValueId, name: impl Into<String>) {
         self.g.nodes[v.index()].name = Some(name.into());
+    }
+
+    /// Ends the part of [`Entry::Given`](super::Entry::Given). What is built from here on is the trunk.
+    pub fn end_given(&mut self, output: ValueId) {
+        self.g.given = Some(output);
     }
 
     /// Ends the trunk. What is built from here on is the block for multi-token prediction.

@@ -5,6 +5,7 @@ use std::fmt;
 use super::fused::{Post, Pre};
 use super::ir::{Dim, Graph, Shape, StateRows, ValueId};
 use super::op::Op;
+use super::rope::RopeAxes;
 
 impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +42,7 @@ impl fmt::Display for Graph {
                 None => writeln!(f)?,
             }
         }
+        self.given.map_or(Ok(()), |given| writeln!(f, "given {given}"))?;
         writeln!(f, "output {}", self.output)?;
         self.mtp.map_or(Ok(()), |mtp| writeln!(f, "mtp {mtp}"))
     }
@@ -58,9 +60,11 @@ impl Graph {
         }
         match op {
             Op::Embed { scale, .. } => write!(f, " scale={scale}"),
-            Op::RmsNorm { eps, .. } => write!(f, " eps={eps}"),
+            Op::Given { start, len } => write!(f, " start={start} len={len}"),
+            Op::RmsNorm { eps, .. } | Op::LayerNorm { eps, .. } => write!(f, " eps={eps}"),
             Op::Rope { rope: r, .. } => {
-                write!(f, " d_head={} n_rot={} {:?} base={} scale={}", r.d_head, r.n_rot, r.pairs, r.base, r.scale)
+                write!(f, " d_head={} n_rot={} {:?} base={} scale={}", r.d_head, r.n_rot, r.pairs, r.base, r.scale)?;
+                if r.axes == RopeAxes::Time { Ok(()) } else { write!(f, " {:?}", r.axes) }
             }
             Op::KvStore { state, .. } | Op::KvStoreNext { state, .. } | Op::KvLoad { state } => {
                 write!(f, " {}", self.state(*state).name)
@@ -74,7 +78,8 @@ impl Graph {
                 }
                 a.softcap.map_or(Ok(()), |c| write!(f, " softcap={c}"))
             }
-            Op::Glu { act, .. } => write!(f, " {act:?}"),
+            Op::Activate { act, .. } | Op::Glu { act, .. } => write!(f, " {act:?}"),
+            Op::Group { n, .. } => write!(f, " n={n}"),
             Op::Softcap { cap, .. } => write!(f, " cap={cap}"),
             Op::Slice { group, start, len, .. } => write!(f, " group={group} start={start} len={len}"),
             Op::L2Norm { d_head, eps, scale, .. } => write!(f, " d_head={d_head} eps={eps} scale={scale}"),
@@ -107,7 +112,8 @@ impl Graph {
             }
             Op::MoeMatMul { n_expert, .. } => write!(f, " n_expert={n_expert}"),
             Op::MatMul { w, rows, .. } if *rows < self.weight(*w).rows => write!(f, " rows={rows}"),
-            Op::MatMul { .. }
+            Op::Blend { .. }
+            | Op::MatMul { .. }
             | Op::AddBias { .. }
             | Op::Add { .. }
             | Op::Concat { .. }

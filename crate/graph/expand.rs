@@ -19,6 +19,9 @@ pub fn expand(g: &Graph) -> Graph {
         if let (Some(name), Some(v)) = (&node.name, v) {
             e.b.name(v, name);
         }
+        if let (true, Some(v)) = (g.given == Some(ValueId(i as u32)), v) {
+            e.b.end_given(v);
+        }
         if let (true, Some(_), Some(v)) = (i == g.output.index(), g.mtp, v) {
             e.b.end_trunk(v);
         }

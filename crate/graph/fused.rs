@@ -2,7 +2,8 @@
 //! by the ops that it replaces.
 
 use super::ir::{Graph, StateId, ValueId, WeightId};
-use super::op::{Act, Op, Rope};
+use super::op::{Act, Op};
+use super::rope::Rope;
 
 /// A product of matrices with one input, what happens to that input first, and to the result.
 ///

@@ -3,6 +3,7 @@
 use super::fused::Post;
 use super::ir::{Dim, Graph, Shape, StateId, StateRows};
 use super::op::{Delta, Op};
+use super::rope::RopeAxes;
 
 /// The shape of the op's value, `None` for an effect.
 pub(super) fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
@@ -15,6 +16,12 @@ pub(super) fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
     };
     let out = match op {
         Op::Embed { w, .. } => Shape { rows: Dim::Tokens, cols: g.weight(*w).cols },
+        Op::Given { len: 0, .. } => return Err("given: there must be columns".to_string()),
+        Op::Given { len, .. } => Shape { rows: Dim::Tokens, cols: *len },
+        Op::Blend { w, x } => {
+            expect("columns of x modulo 2", 0, shape(*x).cols % 2)?;
+            Shape { cols: g.weight(*w).cols, ..shape(*x) }
+        }
         Op::MatMul { w, x, rows } => {
             if !(1..=g.weight(*w).rows).contains(rows) {
                 return Err(format!("matmul: there are {} rows, not {rows}", g.weight(*w).rows));
@@ -32,11 +39,22 @@ pub(super) fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             expect("columns left over by the weight's length", 0, shape(*x).cols % g.weight(*w).cols)?;
             shape(*x)
         }
+        Op::LayerNorm { x, w, b, .. } => {
+            for w in [w, b] {
+                expect("rows of the weight", 1, g.weight(*w).rows)?;
+                expect("length of the weight", shape(*x).cols, g.weight(*w).cols)?;
+            }
+            shape(*x)
+        }
         Op::Rope { x, rope } => {
             expect("columns left over by d_head", 0, shape(*x).cols % rope.d_head)?;
             expect("n_rot modulo 2", 0, rope.n_rot % 2)?;
             if rope.n_rot > rope.d_head {
                 return Err(format!("rope: n_rot {} is more than d_head {}", rope.n_rot, rope.d_head));
+            }
+            if let RopeAxes::Grid { square } = rope.axes {
+                expect("n_rot modulo 4", 0, rope.n_rot % 4)?;
+                expect("empty squares", 0, usize::from(square == 0))?;
             }
             if let Some(freqs) = rope.freqs {
                 expect("length of freqs", rope.n_rot / 2, g.weight(freqs).cols)?;
@@ -76,7 +94,7 @@ pub(super) fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             Shape { cols: a.cols + b.cols, ..a }
         }
         Op::Glu { gate, up, .. } => same(shape(*gate), shape(*up))?,
-        Op::Softcap { x, .. } => shape(*x),
+        Op::Activate { x, .. } | Op::Softcap { x, .. } => shape(*x),
         Op::SigmoidGate { x, gate } => {
             if shape(*gate).cols == 1 {
                 same(shape(*x), Shape { cols: shape(*x).cols, ..shape(*gate) })?
@@ -135,6 +153,7 @@ pub(super) fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
             Shape { cols: shape(*x).cols / n_used, ..shape(*x) }
         }
         Op::LastRows { x } => Shape { rows: Dim::Outputs, ..rows_are_tokens(op, shape(*x))? },
+        Op::Group { x, n } => Shape { rows: Dim::Outputs, cols: n * rows_are_tokens(op, shape(*x))?.cols },
         Op::NormAdd { x, y, w, .. } => {
             expect("length of the weight", shape(*x).cols, g.weight(*w).cols)?;
             same(shape(*x), shape(*y))?

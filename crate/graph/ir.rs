@@ -152,6 +152,8 @@ pub struct Graph {
     pub states: Vec<State>,
     /// Operands come before what reads them.
     pub nodes: Vec<Node>,
+    /// What a step of [`Entry::Given`] gives back, where there is one: the nodes up to this one are its own.
+    pub given: Option<ValueId>,
     /// The value that a step gives back: logits, `[outputs, vocab]`, or the last hidden states, `[outputs, d_model]`.
     pub output: ValueId,
     /// The same of the block for multi-token prediction, where there is one. The nodes after `output` are its own; those
@@ -171,10 +173,17 @@ pub enum Entry {
     /// The same, and the block's result for each row of logits takes the place of what the trunk will store for the next
     /// position: so the block can go on from it before the trunk has run.
     MtpChain,
+    /// The trunk once more, from rows that the step gives in place of those of its tokens' embeddings: those of images.
+    Given,
 }
 
 /// How many entries there are.
-pub(crate) const ENTRIES: usize = 3;
+pub(crate) const ENTRIES: usize = 4;
+
+impl Entry {
+    /// All, by number.
+    pub(crate) const ALL: [Self; ENTRIES] = [Self::Trunk, Self::Mtp, Self::MtpChain, Self::Given];
+}
 
 /// The nodes that run from one entry, and the value that they give back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,9 +220,11 @@ impl Graph {
 
     /// What runs from an entry; `None` where the model has no such part.
     pub fn part(&self, entry: Entry) -> Option<Part> {
+        let start = self.given.map_or(0, |v| v.index() + 1);
         let end = if self.mtp.is_some() { self.output.index() + 1 } else { self.nodes.len() };
         match entry {
-            Entry::Trunk => Some(Part { nodes: 0..end, output: self.output }),
+            Entry::Given => self.given.map(|output| Part { nodes: 0..start, output }),
+            Entry::Trunk => Some(Part { nodes: start..end, output: self.output }),
             Entry::Mtp => self.mtp.map(|output| Part { nodes: end..output.index() + 1, output }),
             Entry::MtpChain => self.mtp.map(|output| Part { nodes: end..self.nodes.len(), output }),
         }
@@ -221,7 +232,16 @@ impl Graph {
 
     /// All parts, by the number of their entry.
     pub fn parts(&self) -> impl Iterator<Item = Part> {
-        [Entry::Trunk, Entry::Mtp, Entry::MtpChain].into_iter().filter_map(|e| self.part(e))
+        Entry::ALL.into_iter().filter_map(|e| self.part(e))
+    }
+
+    /// Columns of the rows that steps give; 0 where no op reads them.
+    pub fn given_columns(&self) -> usize {
+        let ends = self.nodes.iter().filter_map(|n| match n.op {
+            Op::Given { start, len } => Some(start + len),
+            _ => None,
+        });
+        ends.max().unwrap_or(0)
     }
 
     /// How many tokens there are: the rows of the first embedding; 0 without one.
@@ -279,9 +299,9 @@ impl Graph {
         windows.max()
     }
 
-    /// The value with this name, such as `blk.0.attn_out`.
+    /// The value with this name, such as `blk.0.attn_out`; of the trunk, where the part before it has one too.
     pub fn named(&self, name: &str) -> Option<ValueId> {
-        let i = self.nodes.iter().position(|n| n.name.as_deref() == Some(name))?;
+        let i = self.nodes.iter().rposition(|n| n.name.as_deref() == Some(name))?;
         Some(ValueId(i as u32))
     }
 }

@@ -15,6 +15,7 @@ mod op;
 pub mod passes;
 mod plan;
 mod reads;
+mod rope;
 mod rules;
 mod verify;
 
@@ -26,8 +27,9 @@ pub use ir::{
     CACHE_KINDS, CacheKind, Dim, Entry, Graph, Node, Part, Shape, State, StateId, StateRows, ValueId, Weight, WeightId,
 };
 pub use memory::{Slot, SlotId, Slots, assign};
-pub use op::{Act, Attention, Delta, Op, Rope, RopePairs};
+pub use op::{Act, Attention, Delta, Op};
 pub use plan::{Plan, View};
 pub use reads::WeightReads;
+pub use rope::{Rope, RopeAxes, RopePairs};
 pub use rules::FuseRules;
 pub use verify::verify;

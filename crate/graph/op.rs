@@ -2,41 +2,17 @@
 
 use super::fused::{FusedMatMul, Post, Pre, QkNorm, RopeStore};
 use super::ir::{StateId, ValueId, WeightId};
+use super::rope::Rope;
 
-/// The gate of a gated linear unit.
+/// An activation: of the gate of a gated linear unit, or alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// x * sigmoid(x).
     Silu,
     /// GELU in its tanh form, <https://arxiv.org/abs/1606.08415>.
     GeluTanh,
-}
-
-/// Which two numbers of a head one angle rotates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RopePairs {
-    /// (2i, 2i + 1).
-    Adjacent,
-    /// (i, i + n_rot / 2).
-    Halves,
-}
-
-/// Rotary position embedding, <https://arxiv.org/abs/2104.09864>: angle i of position p is
-/// `p * scale * base^(-2i / n_rot)`, divided by `freqs[i]` where that weight is given.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rope {
-    /// Columns of a head.
-    pub d_head: usize,
-    /// How many numbers at the start of a head are rotated.
-    pub n_rot: usize,
-    /// Which numbers one angle rotates.
-    pub pairs: RopePairs,
-    /// Angles fall from 1 to about `1 / base` per position.
-    pub base: f32,
-    /// Factor on the position (linear scaling by s is 1 / s).
-    pub scale: f32,
-    /// One divisor per angle, `n_rot / 2` of them.
-    pub freqs: Option<WeightId>,
+    /// GELU, `x * (1 + erf(x / sqrt(2))) / 2`.
+    Gelu,
 }
 
 /// Attention of the step's queries over the rows stored so far.
@@ -77,12 +53,18 @@ pub struct Delta {
 pub enum Op {
     /// Row `token` of `w` for each token of the step, times `scale`.
     Embed { w: WeightId, scale: f32 },
+    /// Columns `start .. start + len` of the row that the step gives for each token.
+    Given { start: usize, len: usize },
+    /// The sum of rows of `w`, each times its share. A row of x is n row numbers (as floats), and then their n shares.
+    Blend { w: WeightId, x: ValueId },
     /// `W x` for each row of x, with the first `rows` rows of W.
     MatMul { w: WeightId, x: ValueId, rows: usize },
     /// Adds the one row of `b` to each row.
     AddBias { x: ValueId, b: WeightId },
     /// `x / sqrt(mean(x^2) + eps) * w`, <https://arxiv.org/abs/1910.07467>, over each run of `w.cols` values.
     RmsNorm { x: ValueId, w: WeightId, eps: f32 },
+    /// `(x - mean(x)) / sqrt(variance(x) + eps) * w + b`, <https://arxiv.org/abs/1607.06450>, over each row.
+    LayerNorm { x: ValueId, w: WeightId, b: WeightId, eps: f32 },
     /// Each head of x rotated by its token's position, as [`Rope`] says.
     Rope { x: ValueId, rope: Rope },
     /// Writes the rows of x into a state at the step's positions. Makes no value.
@@ -105,6 +87,8 @@ pub enum Op {
     Add { a: ValueId, b: ValueId },
     /// The columns of a, then those of b.
     Concat { a: ValueId, b: ValueId },
+    /// `act(x)`.
+    Activate { x: ValueId, act: Act },
     /// `act(gate) * up`.
     Glu { gate: ValueId, up: ValueId, act: Act },
     /// `cap * tanh(x / cap)`.
@@ -143,6 +127,9 @@ pub enum Op {
     MoeSum { x: ValueId, route: ValueId },
     /// The last rows of x: those for which logits are wanted.
     LastRows { x: ValueId },
+    /// Each `n` rows of x side by side: `[n * outputs, cols]` to `[outputs, n * cols]`. For steps with a row of the output
+    /// for each n tokens.
+    Group { x: ValueId, n: usize },
     /// Made by passes, as all that follow. A backend runs them only if it asks for fused plans.
     FusedMatMul(Box<FusedMatMul>),
     /// An effect on two states, and a value: q.
@@ -156,9 +143,12 @@ impl Op {
     pub fn name(&self) -> &'static str {
         match self {
             Op::Embed { .. } => "embed",
+            Op::Given { .. } => "given",
+            Op::Blend { .. } => "blend",
             Op::MatMul { .. } => "matmul",
             Op::AddBias { .. } => "add_bias",
             Op::RmsNorm { .. } => "rms_norm",
+            Op::LayerNorm { .. } => "layer_norm",
             Op::Rope { .. } => "rope",
             Op::KvStore { .. } => "kv_store",
             Op::KvStoreNext { .. } => "kv_store_next",
@@ -166,6 +156,7 @@ impl Op {
             Op::Attention { .. } => "attention",
             Op::Add { .. } => "add",
             Op::Concat { .. } => "concat",
+            Op::Activate { .. } => "activate",
             Op::Glu { .. } => "glu",
             Op::Softcap { .. } => "softcap",
             Op::SigmoidGate { .. } => "sigmoid_gate",
@@ -177,6 +168,7 @@ impl Op {
             Op::MoeMatMul { .. } => "moe_matmul",
             Op::MoeSum { .. } => "moe_sum",
             Op::LastRows { .. } => "last_rows",
+            Op::Group { .. } => "group",
             Op::FusedMatMul(_) => "fused_matmul",
             Op::RopeStore(_) => "rope_store",
             Op::NormAdd { .. } => "norm_add",
@@ -193,19 +185,23 @@ impl Op {
     /// Gives each operand to `f`, which may point it at another value.
     pub fn map_operands(&mut self, mut f: impl FnMut(&mut ValueId)) {
         match self {
-            Op::Embed { .. } | Op::KvLoad { .. } => {}
+            Op::Embed { .. } | Op::Given { .. } | Op::KvLoad { .. } => {}
             Op::MatMul { x, .. }
+            | Op::Blend { x, .. }
             | Op::AddBias { x, .. }
             | Op::RmsNorm { x, .. }
+            | Op::LayerNorm { x, .. }
             | Op::Rope { x, .. }
             | Op::KvStore { x, .. }
             | Op::KvStoreNext { x, .. }
+            | Op::Activate { x, .. }
             | Op::Softcap { x, .. }
             | Op::Slice { x, .. }
             | Op::L2Norm { x, .. }
             | Op::SsmConv { x, .. }
             | Op::MoeRoute { x, .. }
-            | Op::LastRows { x } => f(x),
+            | Op::LastRows { x }
+            | Op::Group { x, .. } => f(x),
             Op::Attention { q, gate, .. } => [q].into_iter().chain(gate).for_each(f),
             Op::Add { a, b } | Op::Concat { a, b } => [a, b].into_iter().for_each(f),
             Op::Glu { gate, up, .. } => [gate, up].into_iter().for_each(f),
@@ -246,12 +242,14 @@ impl Op {
     pub fn map_weights(&mut self, mut f: impl FnMut(&mut WeightId)) {
         match self {
             Op::Embed { w, .. }
+            | Op::Blend { w, .. }
             | Op::MatMul { w, .. }
             | Op::RmsNorm { w, .. }
             | Op::SsmConv { w, .. }
             | Op::MoeMatMul { w, .. }
             | Op::NormAdd { w, .. } => f(w),
             Op::AddBias { b, .. } => f(b),
+            Op::LayerNorm { w, b, .. } => [w, b].into_iter().for_each(f),
             Op::Rope { rope, .. } => rope.freqs.iter_mut().for_each(f),
             Op::DeltaRule { a, dt, .. } => [a, dt].into_iter().for_each(f),
             Op::RopeStore(p) => p.norms.iter_mut().flatten().chain(&mut p.rope.freqs).for_each(f),
@@ -261,12 +259,14 @@ impl Op {
                 }
                 p.parts.iter_mut().flat_map(|p| [&mut p.w].into_iter().chain(&mut p.bias)).for_each(f);
             }
-            Op::KvStore { .. }
+            Op::Given { .. }
+            | Op::KvStore { .. }
             | Op::KvStoreNext { .. }
             | Op::KvLoad { .. }
             | Op::Attention { .. }
             | Op::Add { .. }
             | Op::Concat { .. }
+            | Op::Activate { .. }
             | Op::Glu { .. }
             | Op::Softcap { .. }
             | Op::SigmoidGate { .. }
@@ -274,7 +274,8 @@ impl Op {
             | Op::L2Norm { .. }
             | Op::MoeRoute { .. }
             | Op::MoeSum { .. }
-            | Op::LastRows { .. } => {}
+            | Op::LastRows { .. }
+            | Op::Group { .. } => {}
         }
     }
 

@@ -10,13 +10,14 @@ use super::op::Op;
 /// * weights and states are declared;
 /// * each shape is what `infer` says;
 /// * attention reads only states that the same step has stored to, and loads read only what some step stores;
-/// * the parts of the graph share states but no values, and only the trunk has recurrent states;
+/// * the parts of the graph share states but no values, and the block for multi-token prediction has no recurrent ones;
 /// * the output of each part has one row for each wanted output.
 pub fn verify(g: &Graph) -> Result<(), String> {
+    let trunk = g.given.map_or(0, |v| v.index() + 1);
     let mtp = g.part(Entry::Mtp).map_or(g.nodes.len(), |p| p.nodes.start);
     let mut stored = vec![None; g.states.len()]; // the first node of the part that did
     for (i, node) in g.nodes.iter().enumerate() {
-        let part = if i < mtp { 0 } else { mtp };
+        let part = [mtp, trunk, 0].into_iter().find(|start| *start <= i).unwrap_or(0);
         let at = |what: String| format!("{} ({}): {what}", ValueId(i as u32), node.op.name());
         for x in node.op.operands() {
             if x.index() < part {
@@ -47,7 +48,7 @@ pub fn verify(g: &Graph) -> Result<(), String> {
                     return Err(at(format!("reads {s} before this step's rows are stored")));
                 }
             }
-            ref op if part > 0 && op.recurrent_state().is_some() => {
+            ref op if part == mtp && op.recurrent_state().is_some() => {
                 return Err(at("only the trunk may have recurrent states".to_string()));
             }
             _ => {}

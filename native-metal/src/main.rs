@@ -2,6 +2,7 @@
 
 mod commands;
 mod device;
+mod image;
 mod machine;
 mod mmap;
 mod model;

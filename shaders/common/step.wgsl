@@ -17,6 +17,10 @@ struct Segment {
     outputs: u32,
     before: u32,
     kept: u32,
+    // The coordinates of its tokens, as `Place` in Rust says it.
+    behind: u32,
+    start: u32,
+    width: u32,
     after: array<vec4<u32>, 2>,
 }
 @group(0) @binding(0) var<uniform> now: Step;

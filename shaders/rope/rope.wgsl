@@ -17,7 +17,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         y[head + PAIRS + i] = x[head + PAIRS + i];
         return;
     }
-    let cs = angle(row_pos(id.z), i);
+    let cs = angle(coordinate(id.z, i), i);
     let p = head + select(i, 2u * i, ADJACENT);
     let q = head + select(i + PAIRS, 2u * i + 1u, ADJACENT);
     let u = x[p];

@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             workgroupBarrier();
         }
         for (var i = tid; i < PAIRS; i += WG) {
-            let cs = angle(pos, i);
+            let cs = angle(coordinate(wid.z, i), i);
             let p = select(i, 2u * i, ADJACENT);
             let q = select(i + PAIRS, 2u * i + 1u, ADJACENT);
             let u = head[p];

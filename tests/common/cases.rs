@@ -74,12 +74,19 @@ pub struct Case {
 impl Case {
     /// A case that runs `steps` and gives back every row of the value that `build` makes.
     pub fn new(name: impl Into<String>, steps: &[usize], build: impl FnOnce(&mut Parts) -> ValueId) -> Self {
+        Self::of_outputs(name, steps, |p| {
+            let out = build(p);
+            p.g.last_rows(out)
+        })
+    }
+
+    /// The same where the value that `build` makes has a row for each output of a step.
+    pub fn of_outputs(name: impl Into<String>, steps: &[usize], build: impl FnOnce(&mut Parts) -> ValueId) -> Self {
         let name = name.into();
         let total = steps.iter().sum();
         let mut p =
             Parts { g: Builder::new(), rng: Rng::named(&name), weights: Vec::new(), states: 0, vocab: total + 5 };
         let out = build(&mut p);
-        let out = p.g.last_rows(out);
         let most = steps.iter().copied().max().expect("at least one step");
         let tokens = (0..total).map(|_| p.rng.below(p.vocab) as u32).collect();
         let limits = Limits::one(total, most, KvType::F32);

@@ -8,7 +8,7 @@ use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::{Activations, Backend, KvType, Segment, Step};
 use pagelm::engine::Options;
-use pagelm::graph::{Act, Attention, Rope, RopePairs, WeightId};
+use pagelm::graph::{Act, Attention, Rope, RopeAxes, RopePairs, WeightId};
 use pagelm::{DType, ErrorKind};
 
 use crate::common::alloc;
@@ -30,7 +30,15 @@ fn layer(steps: &[usize]) -> Case {
         let h = p.g.rms_norm(x, norm, 1e-5);
         let wq = p.weight(DType::Q4_K, WIDTH, WIDTH);
         let [wk, wv] = [DType::Q8_0, DType::Q6_K].map(|d| p.weight(d, WIDTH / 2, WIDTH));
-        let rope = Rope { d_head, n_rot: d_head, pairs: RopePairs::Halves, base: 1e4, scale: 1.0, freqs: None };
+        let rope = Rope {
+            d_head,
+            n_rot: d_head,
+            pairs: RopePairs::Halves,
+            axes: RopeAxes::Time,
+            base: 1e4,
+            scale: 1.0,
+            freqs: None,
+        };
         let (q, k, v) = (p.g.matmul(wq, h), p.g.matmul(wk, h), p.g.matmul(wv, h));
         let (q, k) = (p.g.rope(q, rope), p.g.rope(k, rope));
         let (k, v) = (p.stored(k, WIDTH / 2), p.stored(v, WIDTH / 2));

@@ -9,7 +9,7 @@ use pagelm::backend::webgpu::{FUSE_RULES, Options as GpuOptions};
 use pagelm::backend::{Backend, Counters};
 use pagelm::engine::{Model, Options};
 use pagelm::gguf::Gguf;
-use pagelm::graph::{Act, Attention, Delta, Entry, FuseRules, Op, Plan, Rope, RopePairs, ValueId, expand};
+use pagelm::graph::{Act, Attention, Delta, FuseRules, Op, Plan, Rope, RopeAxes, RopePairs, ValueId, expand};
 use pollster::block_on;
 
 use crate::common::backends::{self, gpu, gpu_wanted, parity, run};
@@ -174,7 +174,7 @@ fn attention_layer(p: &mut Parts, x: ValueId, l: &Layer) -> ValueId {
         k = p.g.rms_norm(k, w, 1e-6);
     }
     let pairs = if l.norms { RopePairs::Halves } else { RopePairs::Adjacent };
-    let rope = Rope { d_head: d, n_rot: d / 4 * 2, pairs, base: 1e4, scale: 1.0, freqs: None };
+    let rope = Rope { d_head: d, n_rot: d / 4 * 2, pairs, axes: RopeAxes::Time, base: 1e4, scale: 1.0, freqs: None };
     let (q, k) = (p.g.rope(q, rope), p.g.rope(k, rope));
     let (keys, values) = (p.stored(k, n_kv_head * d), p.stored(v, n_kv_head * d));
     let attn = Attention { n_head, n_kv_head, d_head: d, scale: 0.2, causal: true, window: None, softcap: None };

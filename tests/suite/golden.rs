@@ -1,5 +1,7 @@
 //! Whole models against the numbers of another implementation.
 
+pub(crate) mod images;
+
 use std::future::poll_fn;
 
 use pagelm::backend::reference::Reference;

@@ -2,7 +2,7 @@
 
 use pagelm::DType;
 use pagelm::graph::{
-    Act, Attention, Builder, Dim, Entry, Graph, Op, Plan, Rope, RopePairs, ValueId, assign, passes, verify,
+    Act, Attention, Builder, Dim, Entry, Graph, Op, Plan, Rope, RopeAxes, RopePairs, ValueId, assign, passes, verify,
 };
 use proptest::prelude::*;
 
@@ -16,7 +16,15 @@ fn layer() -> Graph {
     let wq = b.weight("q.weight", DType::F32, 8, 8);
     let wkv = b.weight("kv.weight", DType::F32, 4, 8);
     let (q, k) = (b.matmul(wq, h), b.matmul(wkv, h));
-    let rope = Rope { d_head: 4, n_rot: 4, pairs: RopePairs::Halves, base: 1e4, scale: 1.0, freqs: None };
+    let rope = Rope {
+        d_head: 4,
+        n_rot: 4,
+        pairs: RopePairs::Halves,
+        axes: RopeAxes::Time,
+        base: 1e4,
+        scale: 1.0,
+        freqs: None,
+    };
     let (q, k) = (b.rope(q, rope), b.rope(k, rope));
     let (ks, vs) = (b.state("k", 4), b.state("v", 4));
     b.kv_store(k, ks);

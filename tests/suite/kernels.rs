@@ -2,12 +2,13 @@
 
 mod attention;
 mod delta;
+mod images;
 mod moe;
 
 use pagelm::DType;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::{Backend, Segment, Step};
-use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs};
+use pagelm::graph::{Act, Attention, Rope, RopeAxes, RopePairs};
 
 use crate::common::backends::{self, parity};
 use crate::common::cases::{Case, Parts, packed};
@@ -206,7 +207,7 @@ fn rope_case(name: &str, heads: usize, rope: Rope, with_freqs: bool, steps: &[us
 fn rope_rotates_both_kinds_of_pairs_wholly_or_in_part() {
     for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
         for (heads, d_head, n_rot) in [(1, 2, 2), (3, 6, 6), (9, 64, 64), (3, 64, 16), (1, 33, 10), (2, 96, 96)] {
-            let rope = Rope { d_head, n_rot, pairs, base: 10_000.0, scale: 1.0, freqs: None };
+            let rope = Rope { d_head, n_rot, pairs, axes: RopeAxes::Time, base: 10_000.0, scale: 1.0, freqs: None };
             parity(&rope_case("plain", heads, rope, false, &[17, 1, 65]), tol::ANGLE);
             let far = Rope { base: 1_000_000.0, scale: 0.125, ..rope };
             parity(&rope_case("scaled", heads, far, false, &[3, 1]).starting_at(1234), tol::ANGLE);
@@ -235,8 +236,8 @@ fn wide(p: &mut Parts, cols: usize) -> Vec<f32> {
 }
 
 #[test]
-fn glu_stays_finite_and_exact_for_huge_values_with_both_activations() {
-    for act in [Act::Silu, Act::GeluTanh] {
+fn glu_stays_finite_and_exact_for_huge_values_with_all_activations() {
+    for act in [Act::Silu, Act::GeluTanh, Act::Gelu] {
         for (rows, cols) in sizes() {
             let case = Case::new(format!("glu {act:?} [{rows}, {cols}]"), &[rows], |p| {
                 let gate = wide(p, cols);
@@ -265,7 +266,7 @@ fn softcap_bends_huge_values_to_the_cap() {
 fn last_rows_gives_the_last_rows_in_order() {
     for (tokens, outputs) in [(1, 1), (5, 1), (17, 3), (65, 0)] {
         let case = Case::new(format!("last_rows {outputs} of {tokens}"), &[tokens], |p| p.input(33));
-        let s = Step { segments: &[Segment::alone(&case.tokens, 0, outputs)], entry: Entry::Trunk };
+        let s = Step { segments: &[Segment::alone(&case.tokens, 0, outputs)], ..Step::trunk(&[]) };
         let result = |b: &mut dyn Backend| backends::load(b, &case).and_then(|()| backends::step(b, &s, case.cols()));
         let want = result(&mut Reference::new()).expect("the reference runs it");
         for c in backends::all() {
@@ -332,10 +333,8 @@ fn a_position_that_is_stored_again_is_seen_with_its_new_row() {
         backends::load(b, &case).expect("loads");
         let mut rows = Vec::new();
         for (range, pos) in [(0..6, 0), (6..9, 2), (1..2, 5)] {
-            let s = Step {
-                segments: &[Segment::alone(&case.tokens[range.clone()], pos, range.len())],
-                entry: Entry::Trunk,
-            };
+            let s =
+                Step { segments: &[Segment::alone(&case.tokens[range.clone()], pos, range.len())], ..Step::trunk(&[]) };
             rows.extend(backends::step(b, &s, case.cols()).expect("runs"));
         }
         rows

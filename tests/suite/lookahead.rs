@@ -9,7 +9,7 @@ use pagelm::backend::webgpu::Options as GpuOptions;
 use pagelm::backend::{Backend, Counters, Limits, Memory, SampleRequest, Segment, Step};
 use pagelm::engine::{Event, GenerateParams, Generation, Options, Sampler, SamplerParams, Session, StopReason};
 use pagelm::gguf::Gguf;
-use pagelm::graph::{Entry, Plan, WeightId};
+use pagelm::graph::{Plan, WeightId};
 use pagelm::text::Tokenizer;
 use pagelm::{DType, ErrorKind, Result};
 use pollster::block_on;
@@ -297,7 +297,7 @@ fn a_backend_that_samples_nothing_leaves_it_to_the_host() {
     assert_eq!(Sampler::new(SamplerParams::greedy()).unwrap().sample(logits, &[]).unwrap(), id);
     let mut backend = Reference::new();
     assert_eq!(block_on(poll_fn(|cx| backend.poll_token(cx))).expect_err("none").kind(), ErrorKind::InvalidState);
-    let step = Step { segments: &[Segment::alone(&[1], 0, 1)], entry: Entry::Trunk };
+    let step = Step { segments: &[Segment::alone(&[1], 0, 1)], ..Step::trunk(&[]) };
     let request = SampleRequest { rules: &sampler.rules().unwrap(), key: 0, history: Some(&[1]), masked: false };
     assert_eq!(backend.submit_sampled(&step, &request).expect_err("none").kind(), ErrorKind::InvalidState);
 }

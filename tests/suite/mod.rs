@@ -15,6 +15,8 @@ mod gpu_q8;
 mod grammar;
 mod graph;
 mod hf;
+mod image;
+mod images;
 mod kernels;
 mod load;
 mod logprobs;

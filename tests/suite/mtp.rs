@@ -90,7 +90,9 @@ fn reference() -> (Reference, Plan) {
 
 /// The logits after each token of a step.
 fn rows(backend: &mut Reference, plan: &Plan, entry: Entry, pos: usize, tokens: &[u32]) -> Vec<f32> {
-    backend.submit(&Step { segments: &[Segment::alone(tokens, pos, tokens.len())], entry }).unwrap();
+    backend
+        .submit(&Step { segments: &[Segment::alone(tokens, pos, tokens.len())], entry, ..Step::trunk(&[]) })
+        .unwrap();
     let mut logits = vec![0.0; tokens.len() * plan.graph.n_vocab()];
     block_on(poll_fn(|cx| backend.poll_logits(cx, &mut logits))).unwrap();
     logits

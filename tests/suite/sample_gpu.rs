@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use pagelm::backend::webgpu::{Options, WebGpu};
 use pagelm::backend::{Backend, Draw, Logprobs, MAX_SEGMENTS, SampleRequest, SamplingRules, Segment, Step};
 use pagelm::engine::{Sampler, SamplerParams};
-use pagelm::graph::Entry;
 use pagelm::{ErrorKind, Result};
 use pollster::block_on;
 
@@ -58,7 +57,7 @@ fn likely_alike(what: &str, b: &WebGpu, cpu: &Sampler) {
 /// Lets the GPU choose after `history`, of which the last token runs.
 fn choose(b: &mut WebGpu, sampler: &Sampler, rules: &SamplingRules, history: &[u32]) -> Result<u32> {
     let pos = history.len() - 1;
-    let step = Step { segments: &[Segment::alone(&history[pos..], pos, 1)], entry: Entry::Trunk };
+    let step = Step { segments: &[Segment::alone(&history[pos..], pos, 1)], ..Step::trunk(&[]) };
     b.submit_sampled(&step, &SampleRequest { rules, key: sampler.key(0), history: Some(history), masked: false })?;
     read(b)
 }
@@ -105,7 +104,7 @@ fn a_chain_of_choices_that_never_left_the_gpu_is_that_of_the_cpu() {
             let mut submitted = 0;
             while history.len() < 92 {
                 while submitted < 91 && submitted < history.len() + 2 {
-                    let step = Step { segments: &[Segment::alone(&[5], submitted, 1)], entry: Entry::Trunk };
+                    let step = Step { segments: &[Segment::alone(&[5], submitted, 1)], ..Step::trunk(&[]) };
                     let known = (submitted == 0).then_some(&history[..]);
                     let request =
                         SampleRequest { rules: &rules, key: sampler.key(submitted), history: known, masked: false };
@@ -252,7 +251,7 @@ fn logits_from_which_nothing_can_be_chosen_are_an_error_and_no_token() {
             for (i, row) in bad.iter().enumerate() {
                 let token = [i as u32];
                 let first = SampleRequest { rules: &rules, key: 7, history: Some(&token), masked: false };
-                let step = Step { segments: &[Segment::alone(&token, 0, 1)], entry: Entry::Trunk };
+                let step = Step { segments: &[Segment::alone(&token, 0, 1)], ..Step::trunk(&[]) };
                 b.submit_sampled(&step, &first).unwrap();
                 // What was started after it runs some token, and harms nothing.
                 let after = [Segment::alone(&token, 1, 1)];

@@ -2,7 +2,7 @@
 
 mod generate_batch;
 mod random;
-mod snapshot;
+pub(crate) mod snapshot;
 mod stats;
 
 use std::collections::BTreeMap;

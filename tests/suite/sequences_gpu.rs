@@ -4,8 +4,8 @@ use std::future::poll_fn;
 
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{Options, WebGpu};
-use pagelm::backend::{Backend, CachePart, KvType, Limits, MAX_SEGMENTS, Segment, Step};
-use pagelm::graph::{Attention, CacheKind, Delta, Op, Rope, RopePairs, ValueId};
+use pagelm::backend::{Backend, CachePart, KvType, Limits, MAX_SEGMENTS, Place, Segment, Step};
+use pagelm::graph::{Attention, CacheKind, Delta, Op, Rope, RopeAxes, RopePairs, ValueId};
 use pagelm::{DType, ErrorKind};
 use pollster::block_on;
 
@@ -89,6 +89,7 @@ fn run(b: &mut dyn Backend, case: &Case, script: Script) -> (Vec<f32>, Vec<f32>)
                 blocks: [&tables[0], &tables[1]],
                 from: (seen[s] > 0).then(|| SLOTS[s][turns[s] % 2]),
                 to: std::slice::from_ref(&SLOTS[s][(turns[s] + 1) % 2]),
+                place: Place::default(),
             })
             .collect();
         got.extend(backends::step(b, &Step::trunk(&segments), cols).expect("runs"));
@@ -171,7 +172,15 @@ fn rotated(p: &mut Parts) -> ValueId {
             let w = p.weight(DType::F32, 1, 32);
             p.g.rms_norm(x, w, 1e-6)
         });
-        let rope = Rope { d_head: 32, n_rot: 16, pairs: RopePairs::Halves, base: 1e4, scale: 1.0, freqs: None };
+        let rope = Rope {
+            d_head: 32,
+            n_rot: 16,
+            pairs: RopePairs::Halves,
+            axes: RopeAxes::Time,
+            base: 1e4,
+            scale: 1.0,
+            freqs: None,
+        };
         let (q, k) = (p.g.rope(q, rope), p.g.rope(k, rope));
         let (keys, values) = (p.stored(k, 64), p.stored(v, 64));
         let y = p.g.attention(q, keys, values, Attention { scale: 0.2, causal: true, window, ..PLAIN });
@@ -201,7 +210,18 @@ fn rows_by_position_and_angles_are_those_of_the_sequence() {
     check(&stored, SCRIPT, tol::COPY);
     let turned = case("rope", |p| {
         let x = p.input(66);
-        p.g.rope(x, Rope { d_head: 33, n_rot: 32, pairs: RopePairs::Halves, base: 1e4, scale: 1.0, freqs: None })
+        p.g.rope(
+            x,
+            Rope {
+                d_head: 33,
+                n_rot: 32,
+                pairs: RopePairs::Halves,
+                axes: RopeAxes::Time,
+                base: 1e4,
+                scale: 1.0,
+                freqs: None,
+            },
+        )
     });
     check(&turned, SCRIPT, tol::ANGLE);
 }

@@ -4,7 +4,7 @@ use pagelm::backend::webgpu::{Options as GpuOptions, WebGpu};
 use pagelm::backend::{Backend, Counters, Segment, Step};
 use pagelm::engine::{GenerateParams, Generation, Options, SamplerParams};
 use pagelm::gguf::Gguf;
-use pagelm::graph::{Act, Attention, Entry};
+use pagelm::graph::{Act, Attention};
 use pagelm::text::Tokenizer;
 use pagelm::{DType, ErrorKind};
 use pollster::block_on;
@@ -86,7 +86,7 @@ fn a_step_takes_fewer_tokens_at_once_where_one_dispatch_of_all_would_take_long()
         let mut pos = 0;
         for (outputs, n) in [(3, 90), (70, 70)] {
             let before = b.counters();
-            let s = Step { segments: &[Segment::alone(&case.tokens[pos..pos + n], pos, outputs)], entry: Entry::Trunk };
+            let s = Step { segments: &[Segment::alone(&case.tokens[pos..pos + n], pos, outputs)], ..Step::trunk(&[]) };
             let got = backends::step(&mut b, &s, case.cols()).expect("runs in parts");
             pos += n;
             let want = &want[(pos - outputs) * case.cols()..pos * case.cols()];
@@ -99,7 +99,7 @@ fn a_step_takes_fewer_tokens_at_once_where_one_dispatch_of_all_would_take_long()
         assert_eq!((b.counters().pipelines, b.counters().buffers), (made.pipelines, made.buffers));
         // A token alone is one submit however slow the GPU is said to be, and a full ring starts nothing.
         let before = b.counters();
-        let s = Step { segments: &[Segment::alone(&case.tokens[..1], pos - 1, 0)], entry: Entry::Trunk };
+        let s = Step { segments: &[Segment::alone(&case.tokens[..1], pos - 1, 0)], ..Step::trunk(&[]) };
         while let Ok(()) = b.submit(&s) {}
         let (steps, passes, submits) = since(before, b.counters());
         assert_eq!((steps, steps), (passes, submits));

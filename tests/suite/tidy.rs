@@ -47,13 +47,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("gguf", &["error", "dtype"]),
     ("hf", &["error", "dtype", "gguf"]),
     ("hub", &["error"]),
+    ("image", &["error"]),
     ("quant", &["error", "dtype"]),
     ("graph", &["dtype"]),
     ("arch", &["error", "dtype", "gguf", "graph"]),
     ("backend", &["error", "dtype", "quant", "graph"]),
     ("text", &["error", "gguf"]),
     ("grammar", &["error", "text"]),
-    ("engine", &["error", "dtype", "gguf", "quant", "graph", "arch", "backend", "text", "grammar"]),
+    ("engine", &["error", "dtype", "gguf", "quant", "graph", "arch", "image", "backend", "text", "grammar"]),
     ("api", &["error", "backend", "gguf", "text", "grammar", "engine"]),
 ];
 

@@ -4,7 +4,7 @@ use naga::back::msl;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use pagelm::backend::webgpu::{Options, Target, WebGpu, shader_sources};
 use pagelm::backend::{Backend, Limits, Segment, Step};
-use pagelm::graph::{Act, Attention, Entry, Rope, RopePairs, WeightId};
+use pagelm::graph::{Act, Attention, Rope, RopeAxes, RopePairs, WeightId};
 use pagelm::{DType, ErrorKind};
 
 use crate::common::backends::{self, gpu, gpu_wanted, run, step};
@@ -38,7 +38,15 @@ fn layer(steps: &[usize]) -> Case {
             p.g.matmul(w, h)
         };
         let (q, k, v) = (project(p, DType::Q4_0, 64), project(p, DType::Q5_0, 32), project(p, DType::Q4_1, 32));
-        let rope = |d_head| Rope { d_head, n_rot: 16, pairs: RopePairs::Halves, base: 1e4, scale: 1.0, freqs: None };
+        let rope = |d_head| Rope {
+            d_head,
+            n_rot: 16,
+            pairs: RopePairs::Halves,
+            axes: RopeAxes::Time,
+            base: 1e4,
+            scale: 1.0,
+            freqs: None,
+        };
         let (q, k) = (p.g.rope(q, rope(16)), p.g.rope(k, rope(16)));
         let (k, v) = (p.stored(k, 32), p.stored(v, 32));
         let attn =
@@ -110,7 +118,7 @@ fn pieces_of_any_size_in_any_order_make_the_same_weights() {
             }
         }
         b.finish_weights().expect("is whole");
-        let s = Step { segments: &[Segment::alone(&case.tokens, 0, 5)], entry: Entry::Trunk };
+        let s = Step { segments: &[Segment::alone(&case.tokens, 0, 5)], ..Step::trunk(&[]) };
         same(&step(&mut b, &s, case.cols()).expect("runs"), &want, &format!("pieces of {piece}"));
     }
 }
@@ -148,7 +156,7 @@ fn a_host_can_hand_pieces_to_the_queue_itself() {
     b.finish_weights().expect("is whole");
     let total: usize = case.weights.iter().map(Vec::len).sum();
     assert!(raw > total * 9 / 10, "only {raw} of {total} bytes went straight to the GPU");
-    let s = Step { segments: &[Segment::alone(&case.tokens, 0, 5)], entry: Entry::Trunk };
+    let s = Step { segments: &[Segment::alone(&case.tokens, 0, 5)], ..Step::trunk(&[]) };
     same(&step(&mut b, &s, case.cols()).expect("runs"), &want, "handed over");
 }
 
@@ -181,7 +189,7 @@ fn a_step_is_one_pass_and_one_submit_and_makes_no_pipeline_and_no_buffer() {
     let mut before = made;
     let mut pos = 0;
     for &n in &case.steps {
-        let s = Step { segments: &[Segment::alone(&case.tokens[pos..pos + n], pos, 1)], entry: Entry::Trunk };
+        let s = Step { segments: &[Segment::alone(&case.tokens[pos..pos + n], pos, 1)], ..Step::trunk(&[]) };
         step(&mut b, &s, case.cols()).expect("runs");
         pos += n;
         let c = b.counters();
@@ -279,7 +287,7 @@ fn after_the_device_is_lost_every_call_says_so() {
     let mut b = gpu(Options::default());
     backends::load(&mut b, &case).expect("loads");
     b.device().destroy();
-    let s = Step { segments: &[Segment::alone(&case.tokens, 0, 1)], entry: Entry::Trunk };
+    let s = Step { segments: &[Segment::alone(&case.tokens, 0, 1)], ..Step::trunk(&[]) };
     // The first call may only find out.
     let _ = step(&mut b, &s, case.cols());
     let e = step(&mut b, &s, case.cols()).expect_err("the device is gone");

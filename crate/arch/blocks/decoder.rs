@@ -4,7 +4,7 @@ use super::layer::{LayerSpec, layer, norm};
 use super::mtp::mtp;
 use crate::arch::{Config, ModelBuilder};
 use crate::error::Result;
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, ValueId, WeightId};
 
 /// The variant of the decoder outside its layers.
 #[derive(Clone, Debug)]
@@ -15,11 +15,13 @@ pub(crate) struct DecoderSpec {
     pub final_softcap: Option<f32>,
     /// A block for multi-token prediction follows the layers.
     pub mtp: bool,
+    /// Where the model sees: of how many of its first layers the rows of an image have additions to the results.
+    pub deepstack: Option<usize>,
 }
 
 impl Default for DecoderSpec {
     fn default() -> Self {
-        Self { embed_scale: 1.0, final_softcap: None, mtp: false }
+        Self { embed_scale: 1.0, final_softcap: None, mtp: false, deepstack: None }
     }
 }
 
@@ -47,34 +49,71 @@ pub(crate) fn decoder(
     layer_spec: impl Fn(usize) -> LayerSpec,
 ) -> Result<Graph> {
     let token_embd = d.matrix("token_embd.weight", c.d_model, c.n_vocab);
-    let mut x = d.g.embed(token_embd, spec.embed_scale);
+    if let Some(deepstack) = spec.deepstack.filter(|_| d.images) {
+        let x = d.g.given(0, c.d_model);
+        let x = trunk(d, c, spec, &layer_spec, (x, deepstack));
+        let logits = head(d, c, spec, token_embd, x);
+        d.g.end_given(logits);
+    }
+    let x = d.g.embed(token_embd, spec.embed_scale);
     d.g.name(x, "embd");
+    let x = trunk(d, c, spec, &layer_spec, (x, 0));
+    if d.embeddings {
+        d.ignore("output.weight".to_string());
+        let x = dense(d, c, x)?;
+        return Ok(d.finish(x));
+    }
+    let logits = head(d, c, spec, token_embd, x);
+    if !spec.mtp {
+        return Ok(d.finish(logits));
+    }
+    d.g.end_trunk(logits);
+    let hidden = d.g.state(HIDDEN, c.d_model);
+    let output = output(d, c, token_embd);
+    let logits = mtp(d, c, hidden, (token_embd, output), &layer_spec(c.n_layer));
+    Ok(d.finish(logits))
+}
+
+/// What the block for multi-token prediction reads of the trunk.
+const HIDDEN: &str = "mtp.hidden";
+
+/// From the rows of tokens to the last norm of those whose logits are wanted. Given rows have something to add to the results
+/// of the first `deepstack` layers.
+fn trunk(
+    d: &mut ModelBuilder<'_>,
+    c: &Config,
+    spec: &DecoderSpec,
+    layer_spec: &impl Fn(usize) -> LayerSpec,
+    (mut x, deepstack): (ValueId, usize),
+) -> ValueId {
     for i in 0..c.n_layer {
         x = layer(d, c, i, x, &layer_spec(i));
+        if i < deepstack {
+            let more = d.g.given((1 + i) * c.d_model, c.d_model);
+            x = d.g.add(x, more);
+        }
     }
     // Only the rows whose logits are wanted go through the head; multi-token prediction wants the norm of all.
-    let hidden = spec.mtp.then(|| {
+    if spec.mtp {
         x = norm(d, c, "output_norm", x);
-        let hidden = d.g.state("mtp.hidden", c.d_model);
+        let hidden = d.g.state(HIDDEN, c.d_model);
         d.g.kv_store(x, hidden);
-        hidden
-    });
+    }
     x = d.g.last_rows(x);
-    if hidden.is_none() {
+    if !spec.mtp {
         x = norm(d, c, "output_norm", x);
     }
     d.g.name(x, "norm");
-    if d.embeddings {
-        d.ignore("output.weight".to_string());
-        x = dense(d, c, x)?;
-        return Ok(d.finish(x));
-    }
-    // Tied embeddings: the file has no output matrix.
-    let output = if d.has("output.weight") { d.matrix("output.weight", c.d_model, c.n_vocab) } else { token_embd };
+    x
+}
+
+fn head(d: &mut ModelBuilder<'_>, c: &Config, spec: &DecoderSpec, token_embd: WeightId, x: ValueId) -> ValueId {
+    let output = output(d, c, token_embd);
     let logits = d.g.matmul(output, x);
-    let logits = spec.final_softcap.map_or(logits, |cap| d.g.softcap(logits, cap));
-    let Some(hidden) = hidden else { return Ok(d.finish(logits)) };
-    d.g.end_trunk(logits);
-    let logits = mtp(d, c, hidden, (token_embd, output), &layer_spec(c.n_layer));
-    Ok(d.finish(logits))
+    spec.final_softcap.map_or(logits, |cap| d.g.softcap(logits, cap))
+}
+
+/// Tied embeddings: the file has no output matrix.
+fn output(d: &mut ModelBuilder<'_>, c: &Config, token_embd: WeightId) -> WeightId {
+    if d.has("output.weight") { d.matrix("output.weight", c.d_model, c.n_vocab) } else { token_embd }
 }

@@ -25,14 +25,23 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// `x * sigmoid(x)`, or the tanh form of GELU, which is `x * sigmoid(2 u)` with u the argument of its tanh.
+/// `x * sigmoid(x)`; the tanh form of GELU, which is `x * sigmoid(2 u)` with u the argument of its tanh; or GELU.
 #[inline(always)]
 pub(super) fn act(act: Act, x: f32) -> f32 {
     const TWICE_ROOT: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2; // 2 sqrt(2 / pi)
     match act {
         Act::Silu => x / (1.0 + exp(-x)),
         Act::GeluTanh => x / (1.0 + exp(-TWICE_ROOT * (x + 0.044715 * x * x * x))),
+        Act::Gelu => x.max(0.0) - 0.5 * x.abs() * erfc(x.abs() * std::f32::consts::FRAC_1_SQRT_2),
     }
+}
+
+/// `1 - erf(x)` for x >= 0, within 1.5e-7: number 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical Functions.
+#[inline(always)]
+fn erfc(x: f32) -> f32 {
+    let t = 1.0 / (1.0 + 0.327_591_1 * x);
+    let tail = 1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4);
+    t * (0.254_829_6 + t * (-0.284_496_74 + t * tail)) * exp(-x * x)
 }
 
 /// `cap * tanh(x / cap)`.

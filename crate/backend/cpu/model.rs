@@ -151,7 +151,7 @@ impl Model {
             bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.keys());
         }
         self.states.reserve(step)?;
-        self.ropes.iter_mut().for_each(|r| r.turn(step.segments.iter().flat_map(|s| s.pos..s.end())));
+        self.ropes.iter_mut().for_each(|r| r.turn(step));
         self.blocks.0 = None;
         let part = step.part(&self.plan.graph)?;
         for i in part.nodes {
@@ -299,12 +299,17 @@ impl Run<'_> {
         let vector = |w: WeightId| &*m.vectors[w.index()];
         match *op {
             Op::Embed { w, scale } => self.embed(w, scale, cols, y)?,
+            Op::Given { start, .. } => rows::slice(step.given, m.graph().given_columns(), start, cols, y),
+            Op::Blend { w, x } => rows::blend(pool, isa, value(x), m.cols(x) / 2, vector(w), y, cols),
             Op::MatMul { w, x, .. } => match &m.weights[w.index()].packed {
                 None => matmul_f32(pool, isa, m.matrix(w), value(x), y),
                 Some(packed) => matmul(pool, isa, (packed, m.bytes(w), 0), m.blocks(x, step), y),
             },
             Op::AddBias { x, b } => rows::add_bias(pool, isa, value(x), vector(b), y),
             Op::RmsNorm { x, w, eps } => rows::rms_norm(pool, isa, value(x), vector(w), eps, y),
+            Op::LayerNorm { x, w, b, eps } => {
+                rows::layer_norm(pool, isa, value(x), [w, b].map(vector), eps, y);
+            }
             Op::Rope { x, ref rope } => {
                 let table = m.table(rope).expect("`finish_weights` made a table for each rope");
                 table.apply(pool, isa, value(x), cols, y);
@@ -321,6 +326,7 @@ impl Run<'_> {
             }
             Op::Add { a, b } => rows::add(pool, isa, value(a), value(b), y),
             Op::Concat { a, b } => rows::concat(value(a), value(b), m.cols(a), y),
+            Op::Activate { x, act } => rows::activate(pool, isa, value(x), act, y),
             Op::Glu { gate, up, act } => rows::glu(pool, isa, value(gate), value(up), act, y),
             Op::Softcap { x, cap } => rows::softcap(pool, isa, value(x), cap, y),
             Op::SigmoidGate { x, gate } => rows::sigmoid_gate(pool, isa, value(x), value(gate), y),
@@ -374,6 +380,8 @@ impl Run<'_> {
                     y.copy_from_slice(&x[row * cols..][..cols]);
                 }
             }
+            // Rows lie one after another.
+            Op::Group { x, .. } => y.copy_from_slice(value(x)),
         }
         Ok(())
     }

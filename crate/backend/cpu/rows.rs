@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::lanes::Isa;
 use super::math;
 use super::pool::Pool;
+use crate::backend::Step;
 use crate::graph::{Act, Rope, RopePairs};
 
 /// The fewest values for which a second thread pays.
@@ -31,18 +32,63 @@ pub(super) fn rms_norm(pool: &Pool, isa: Isa, x: &[f32], w: &[f32], eps: f32, y:
         #[inline(always)]
         |r, y| {
             let x = &x[r * n..][..n];
-            let (chunks, rest) = x.as_chunks::<16>();
-            let mut sums = [0f32; 16];
-            for c in chunks {
-                for i in 0..16 {
-                    sums[i] += c[i] * c[i];
-                }
-            }
-            rest.iter().zip(&mut sums).for_each(|(v, s)| *s += v * v);
-            let mean = sums.iter().sum::<f32>() / n as f32;
+            let mean = sum16(x, |v| v * v) / n as f32;
             let factor = 1.0 / (mean + eps).sqrt();
             for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
                 *y = x * factor * w;
+            }
+        },
+    );
+}
+
+/// `w` and `b` have as many values as a row.
+pub(super) fn layer_norm(pool: &Pool, isa: Isa, x: &[f32], [w, b]: [&[f32]; 2], eps: f32, y: &mut [f32]) {
+    let n = w.len();
+    each_row(
+        pool,
+        isa,
+        y,
+        n,
+        #[inline(always)]
+        |r, y| {
+            let x = &x[r * n..][..n];
+            let mean = sum16(x, |v| v) / n as f32;
+            let variance = sum16(x, |v| (v - mean) * (v - mean)) / n as f32;
+            let factor = 1.0 / (variance + eps).sqrt();
+            for ((y, x), (w, b)) in y.iter_mut().zip(x).zip(w.iter().zip(b)) {
+                *y = (x - mean) * factor * w + b;
+            }
+        },
+    );
+}
+
+/// The sum of `f` over all values, in 16 sums that a register holds.
+#[inline(always)]
+fn sum16(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, rest) = x.as_chunks::<16>();
+    let mut sums = [0f32; 16];
+    for c in chunks {
+        for i in 0..16 {
+            sums[i] += f(c[i]);
+        }
+    }
+    rest.iter().zip(&mut sums).for_each(|(v, s)| *s += f(*v));
+    sums.iter().sum()
+}
+
+/// Rows of `w` [rows, cols], each times its share: a row of `x` is n row numbers and their n shares.
+pub(super) fn blend(pool: &Pool, isa: Isa, x: &[f32], n: usize, w: &[f32], y: &mut [f32], cols: usize) {
+    each_row(
+        pool,
+        isa,
+        y,
+        cols,
+        #[inline(always)]
+        |r, y| {
+            let (numbers, shares) = x[r * 2 * n..][..2 * n].split_at(n);
+            y.fill(0.0);
+            for (number, share) in numbers.iter().zip(shares) {
+                y.iter_mut().zip(&w[*number as usize * cols..][..cols]).for_each(|(y, w)| *y += share * w);
             }
         },
     );
@@ -76,6 +122,16 @@ pub(super) fn glu(pool: &Pool, isa: Isa, gate: &[f32], up: &[f32], act: Act, y: 
         y,
         #[inline(always)]
         |at, y| y.iter_mut().zip(&gate[at.clone()]).zip(&up[at]).for_each(|((y, &g), u)| *y = math::act(act, g) * u),
+    );
+}
+
+pub(super) fn activate(pool: &Pool, isa: Isa, x: &[f32], act: Act, y: &mut [f32]) {
+    each_part(
+        pool,
+        isa,
+        y,
+        #[inline(always)]
+        |at, y| y.iter_mut().zip(&x[at]).for_each(|(y, &x)| *y = math::act(act, x)),
     );
 }
 
@@ -155,8 +211,8 @@ pub(super) fn l2_norm(pool: &Pool, isa: Isa, x: &[f32], d_head: usize, (eps, sca
 /// The sines and cosines of a step, shared by all ropes of the same kind: they cost more than the rotation.
 pub(super) struct RopeTable {
     pub rope: Rope,
-    /// Angle per position of each pair.
-    speeds: Vec<f64>,
+    /// Angle per position of each pair, and its coordinate.
+    speeds: Vec<(f64, usize)>,
     /// `(cos, sin)` [tokens, n_rot / 2].
     turns: Vec<(f32, f32)>,
 }
@@ -164,18 +220,19 @@ pub(super) struct RopeTable {
 impl RopeTable {
     pub(super) fn new(rope: Rope, freqs: Option<&[f32]>) -> Self {
         let speed = |i: usize| {
-            let power = f64::from(rope.base).powf(-2.0 * i as f64 / rope.n_rot as f64);
-            power * f64::from(rope.scale) / freqs.map_or(1.0, |f| f64::from(f[i]))
+            let power = f64::from(rope.base).powf(rope.power(i));
+            (power * f64::from(rope.scale) / freqs.map_or(1.0, |f| f64::from(f[i])), rope.axis(i))
         };
         Self { rope, speeds: (0..rope.n_rot / 2).map(speed).collect(), turns: Vec::new() }
     }
 
-    /// Computes the table of a step with tokens at these positions.
-    pub(super) fn turn(&mut self, positions: impl Iterator<Item = usize>) {
+    /// Computes the table of a step.
+    pub(super) fn turn(&mut self, step: &Step<'_>) {
         let turn = |angle: f64| (angle.cos() as f32, angle.sin() as f32);
         let speeds = &self.speeds;
         self.turns.clear();
-        self.turns.extend(positions.flat_map(|p| speeds.iter().map(move |s| turn(p as f64 * s))));
+        let places = step.places(self.rope.square());
+        self.turns.extend(places.flat_map(|p| speeds.iter().map(move |(s, axis)| turn(p[*axis] as f64 * s))));
     }
 
     /// Rotates the heads of `x` [tokens, cols].

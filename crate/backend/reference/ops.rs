@@ -42,12 +42,18 @@ impl Run<'_> {
         };
         Ok(match *op {
             Op::Embed { w, scale } => self.embed(w, f64::from(scale))?,
+            Op::Given { start, len } => {
+                let rows = self.step.given.chunks_exact(self.g.given_columns());
+                rows.flat_map(|row| &row[start..start + len]).map(|&v| f64::from(v)).collect()
+            }
+            Op::Blend { w, x } => self.blend(w, x)?,
             Op::MatMul { w, x, rows } => self.matmul(w, x, rows)?,
             Op::AddBias { x, b } => {
                 let b = self.row(b, 0)?;
                 self.value(x).iter().enumerate().map(|(i, x)| x + b[i % b.len()]).collect()
             }
             Op::RmsNorm { x, w, eps } => self.rms_norm(x, w, f64::from(eps))?,
+            Op::LayerNorm { x, w, b, eps } => self.layer_norm(x, [w, b], f64::from(eps))?,
             Op::Rope { x, ref rope } => self.rope(x, rope)?,
             Op::KvStore { x, state } => {
                 let cols = self.cols(x);
@@ -78,6 +84,7 @@ impl Run<'_> {
                 let rows = self.value(a).chunks_exact(self.cols(a)).zip(self.value(b).chunks_exact(self.cols(b)));
                 rows.flat_map(|(a, b)| [a, b].concat()).collect()
             }
+            Op::Activate { x, act } => self.value(x).iter().map(|&x| activate(act, x)).collect(),
             Op::Glu { gate, up, act } => zip(gate, up, &|g, u| activate(act, g) * u),
             Op::Softcap { x, cap } => self.value(x).iter().map(|&x| softcap(x, cap)).collect(),
             Op::SigmoidGate { x, gate } => {
@@ -108,6 +115,8 @@ impl Run<'_> {
                 let (x, cols) = (self.value(x), self.cols(x));
                 self.step.output_rows().flat_map(|row| &x[row * cols..][..cols]).copied().collect()
             }
+            // Rows lie one after another.
+            Op::Group { x, .. } => self.value(x).to_vec(),
         })
     }
 
@@ -184,17 +193,40 @@ impl Run<'_> {
         Ok(y)
     }
 
+    fn layer_norm(&self, x: ValueId, [w, b]: [WeightId; 2], eps: f64) -> Result<Vec<f64>> {
+        let (w, b) = (self.row(w, 0)?, self.row(b, 0)?);
+        let mut y = Vec::new();
+        for x in self.value(x).chunks_exact(w.len()) {
+            let mean = x.iter().sum::<f64>() / x.len() as f64;
+            let variance = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / x.len() as f64;
+            y.extend(x.iter().zip(w.iter().zip(&b)).map(|(v, (w, b))| (v - mean) / (variance + eps).sqrt() * w + b));
+        }
+        Ok(y)
+    }
+
+    fn blend(&self, w: WeightId, x: ValueId) -> Result<Vec<f64>> {
+        let (n, cols) = (self.cols(x) / 2, self.g.weight(w).cols);
+        let mut y = Vec::new();
+        for x in self.value(x).chunks_exact(2 * n) {
+            let mut sum = vec![0.0; cols];
+            for (row, share) in x[..n].iter().zip(&x[n..]) {
+                sum.iter_mut().zip(self.row(w, *row as usize)?).for_each(|(s, v)| *s += share * v);
+            }
+            y.extend(sum);
+        }
+        Ok(y)
+    }
+
     fn rope(&self, x: ValueId, rope: &Rope) -> Result<Vec<f64>> {
         let freqs = rope.freqs.map(|f| self.row(f, 0)).transpose()?;
         let mut y = self.value(x).to_vec();
         let cols = self.cols(x);
-        let positions = self.step.segments.iter().flat_map(|s| s.pos..s.end());
-        for (pos, row) in positions.zip(y.chunks_exact_mut(cols)) {
+        for (place, row) in self.step.places(rope.square()).zip(y.chunks_exact_mut(cols)) {
             for head in row.chunks_exact_mut(rope.d_head) {
                 for i in 0..rope.n_rot / 2 {
-                    let pos = pos as f64 * f64::from(rope.scale);
+                    let at = place[rope.axis(i)] as f64 * f64::from(rope.scale);
                     let divisor = freqs.as_ref().map_or(1.0, |f| f[i]);
-                    let angle = pos * f64::from(rope.base).powf(-2.0 * i as f64 / rope.n_rot as f64) / divisor;
+                    let angle = at * f64::from(rope.base).powf(rope.power(i)) / divisor;
                     let (a, b) = match rope.pairs {
                         RopePairs::Adjacent => (2 * i, 2 * i + 1),
                         RopePairs::Halves => (i, i + rope.n_rot / 2),
@@ -250,7 +282,22 @@ pub(super) fn activate(act: Act, x: f64) -> f64 {
     match act {
         Act::Silu => x * sigmoid(x),
         Act::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
+        Act::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
     }
+}
+
+/// `2 / sqrt(pi) * exp(-x^2) * sum of 2^n x^(2n+1) / (1 * 3 * ... * (2n + 1))`, whose terms have one sign.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 6.0 {
+        return x.signum(); // 1 - erf(6) is 2e-17
+    }
+    let (mut term, mut sum, mut n) = (x, x, 0.0);
+    while term.abs() > 1e-17 * sum.abs() {
+        n += 1.0;
+        term *= 2.0 * x * x / (2.0 * n + 1.0);
+        sum += term;
+    }
+    std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
 }
 
 fn softcap(x: f64, cap: f32) -> f64 {

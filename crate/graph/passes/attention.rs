@@ -3,7 +3,8 @@
 use super::edit::Edit;
 use crate::graph::fused::RopeStore;
 use crate::graph::ir::{Graph, StateId, ValueId, WeightId};
-use crate::graph::op::{Op, Rope};
+use crate::graph::op::Op;
+use crate::graph::rope::Rope;
 use crate::graph::rules::FuseRules;
 
 /// A gate on the result of attention becomes part of it.
@@ -44,8 +45,10 @@ fn rope_store(
     (q, keys, values): (ValueId, StateId, StateId),
     vector: usize,
 ) -> Option<(RopeStore, [usize; 2])> {
+    // Other parts store to the same states.
+    let part = e.g.parts().map(|p| p.nodes).find(|nodes| nodes.contains(&i))?;
     let store = |state: StateId| {
-        let mut stores = (0..e.g.nodes.len()).filter(|n| e.g.nodes[*n].op.stores().any(|s| s == state));
+        let mut stores = part.clone().filter(|n| e.g.nodes[*n].op.stores().any(|s| s == state));
         let (first, second) = (stores.next()?, stores.next());
         (second.is_none() && first < i).then_some(first)
     };

@@ -26,5 +26,6 @@ pub fn dce(g: Graph) -> Graph {
         nodes.push(node);
     }
     let new = |v: ValueId| new_id[v.index()];
-    Graph { output: new(g.output), mtp: g.mtp.map(new), nodes, weights: g.weights, states: g.states }
+    let (given, output, mtp) = (g.given.map(new), new(g.output), g.mtp.map(new));
+    Graph { given, output, mtp, nodes, weights: g.weights, states: g.states }
 }

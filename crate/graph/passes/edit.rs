@@ -36,7 +36,7 @@ impl Edit {
 
     /// Whether nothing but one op reads a value.
     pub(super) fn only_reader(&self, v: ValueId) -> bool {
-        self.readers(v).len() == 1 && v != self.g.output && Some(v) != self.g.mtp
+        self.readers(v).len() == 1 && v != self.g.output && ![self.g.mtp, self.g.given].contains(&Some(v))
     }
 
     /// Node i computes `op` from now on.
@@ -78,7 +78,7 @@ impl Edit {
             nodes.push(node);
         }
         let new = |v: ValueId| new_id[v.index()];
-        let (output, mtp) = (new(self.g.output), self.g.mtp.map(new));
-        dce(Graph { output, mtp, nodes, weights: self.g.weights, states: self.g.states })
+        let (given, output, mtp) = (self.g.given.map(new), new(self.g.output), self.g.mtp.map(new));
+        dce(Graph { given, output, mtp, nodes, weights: self.g.weights, states: self.g.states })
     }
 }

@@ -102,5 +102,6 @@ pub(super) fn merge(g: Graph, rules: &FuseRules) -> Graph {
     }
     new.output = new_id[g.output.index()];
     new.mtp = g.mtp.map(|v| new_id[v.index()]);
+    new.given = g.given.map(|v| new_id[v.index()]);
     new
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use pagelm::backend::Logprobs;
 use pagelm::engine::{
-    Draft, Event, FileSampling, GenerateParams, Generation, SamplerParams, Speculated, StopReason, Usage,
+    Draft, Event, FileSampling, GenerateParams, Generation, Options, SamplerParams, Speculated, StopReason, Usage,
 };
 use pagelm::gguf::Meta;
 use pagelm::grammar::GrammarSource;
@@ -19,6 +19,7 @@ use pollster::block_on;
 use serde_json::json;
 
 use crate::Report;
+use crate::image::ImageArgs;
 use crate::machine;
 use crate::model::{self, ModelArgs, Opened, Purpose};
 use crate::spec::SpecArgs;
@@ -29,6 +30,8 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     input: Input,
+    #[command(flatten)]
+    images: ImageArgs,
     /// Format the prompt as a user message with the model's chat template.
     #[arg(long, conflicts_with = "ids")]
     chat: bool,
@@ -141,6 +144,7 @@ struct Output {
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
     let options = args.spec.options(args.model.device.options());
+    let options = Options { images: args.images.count() > 0, ..options };
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
     if let Some(path) = &args.load_state {
         state::load(&mut opened.session, path)?;
@@ -148,6 +152,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
     let draft = args.spec.draft(&mut opened.session, &tokenizer, &args.model.device)?;
     let prompt = prompt_ids(args, &opened.gguf.meta, &tokenizer)?;
+    let (prompt, _kept) = args.images.place(&mut opened.session, &tokenizer, &args.model.device, prompt)?;
     let params = args.params(&opened.gguf.meta)?;
     let out = generate(&mut opened, &tokenizer, &prompt, (params, draft), |text| {
         if !json {
@@ -240,7 +245,10 @@ fn prompt_ids(args: &Args, meta: &Meta, tokenizer: &Tokenizer) -> Result<Vec<u32
     }
     let template = ChatTemplate::from_gguf(meta)?;
     let variables = args.chat_template_kwargs.as_deref().map_or(Ok(Vec::new()), |v| chat_variables(&template, v))?;
-    let messages = parse_json(&json!([{ "role": "user", "content": text }]).to_string())?;
+    let images = vec![json!({ "type": "image" }); args.images.count()];
+    let parts = || [images.clone(), vec![json!({ "type": "text", "text": text })]].concat();
+    let content = if images.is_empty() { json!(text) } else { json!(parts()) };
+    let messages = parse_json(&json!([{ "role": "user", "content": content }]).to_string())?;
     let options =
         RenderOptions { add_generation_prompt: true, now: Some(machine::now()), variables, ..RenderOptions::default() };
     chat_prompt(&template, tokenizer, &messages, options)

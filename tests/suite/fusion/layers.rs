@@ -52,10 +52,8 @@ fn a_past_of_several_chunks_is_joined_with_one_more_dispatch_for_each_layer() {
     backends::load(&mut b, &case).unwrap();
     let mut count = |pos: usize, n: usize| {
         let before = b.counters().dispatches;
-        let s = pagelm::backend::Step {
-            segments: &[pagelm::backend::Segment::alone(&case.tokens[..n], pos, 1)],
-            entry: Entry::Trunk,
-        };
+        let segments = [pagelm::backend::Segment::alone(&case.tokens[..n], pos, 1)];
+        let s = pagelm::backend::Step::trunk(&segments);
         backends::step(&mut b, &s, case.cols()).unwrap();
         b.counters().dispatches - before
     };

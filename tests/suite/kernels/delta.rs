@@ -4,7 +4,7 @@ use pagelm::DType;
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::Options;
 use pagelm::backend::{Backend, Segment, Step};
-use pagelm::graph::{Delta, Entry, Op};
+use pagelm::graph::{Delta, Op};
 
 use super::{sizes, wide};
 use crate::common::backends::{self, parity};
@@ -206,8 +206,7 @@ fn twice(b: &mut dyn Backend, case: &Case) -> Vec<f32> {
     backends::load(b, case).expect("loads");
     let mut rows = Vec::new();
     for (range, pos) in [(0..9, 0), (9..10, 9), (10..13, 0), (13..14, 3), (3..4, 0), (4..9, 1)] {
-        let s =
-            Step { segments: &[Segment::alone(&case.tokens[range.clone()], pos, range.len())], entry: Entry::Trunk };
+        let s = Step { segments: &[Segment::alone(&case.tokens[range.clone()], pos, range.len())], ..Step::trunk(&[]) };
         rows.extend(backends::step(b, &s, case.cols()).expect("runs"));
     }
     rows

@@ -12,7 +12,7 @@ use crate::common::golden;
 use crate::common::rng::Rng;
 
 /// The bytes of a sequence.
-pub(super) fn saved(engine: &mut Engine, s: &mut Sequence) -> pagelm::Result<Vec<u8>> {
+pub(crate) fn saved(engine: &mut Engine, s: &mut Sequence) -> pagelm::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut write = |piece: &[u8]| {
         bytes.extend_from_slice(piece);
@@ -23,7 +23,7 @@ pub(super) fn saved(engine: &mut Engine, s: &mut Sequence) -> pagelm::Result<Vec
 }
 
 /// Reads bytes one after another.
-pub(super) fn reader(mut bytes: &[u8]) -> impl FnMut(&mut [u8]) -> pagelm::Result<()> {
+pub(crate) fn reader(mut bytes: &[u8]) -> impl FnMut(&mut [u8]) -> pagelm::Result<()> {
     move |out| {
         let Some((now, later)) = bytes.split_at_checked(out.len()) else {
             return Err(pagelm::Error::new(ErrorKind::BadSnapshot, "the bytes end early"));

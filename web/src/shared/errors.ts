@@ -9,6 +9,8 @@ export const ENGINE_CODES = [
   "wrong-key-type",
   "bad-config",
   "unsupported-architecture",
+  "no-images",
+  "bad-image",
   "unsupported-type",
   "missing-tensor",
   "bad-tensor",

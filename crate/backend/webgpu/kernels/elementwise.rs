@@ -35,6 +35,9 @@ pub(crate) fn lower(l: &mut Launches<'_>, op: &Op) {
         Op::AddBias { b, .. } => l.one_kernel(add_bias(cols, g.weight(*b).dtype), &[Operand::Weight(*b, 0)]),
         Op::Add { .. } => l.one_kernel(add(cols), &[]),
         Op::Concat { a, b } => l.one_kernel(concat(of(*a), of(*b)), &[]),
+        Op::Given { start, .. } => l.one_kernel(given(g.given_columns(), *start, cols), &[Operand::Given]),
+        Op::Activate { act, .. } => l.one_kernel(activate(cols, *act), &[]),
+        Op::Group { .. } => l.one_kernel(group(cols), &[]),
         Op::Glu { act, .. } => l.one_kernel(glu(cols, *act), &[]),
         Op::Softcap { cap, .. } => l.one_kernel(softcap(cols, *cap), &[]),
         Op::LastRows { .. } => l.one_kernel(last_rows(cols), &[]),
@@ -52,6 +55,24 @@ fn add_bias(cols: usize, dtype: DType) -> Kernel {
 
 fn add(cols: usize) -> Kernel {
     by_vector("add", cols, &[], &[], &[Read, Read, Write])
+}
+
+/// Columns from `start` on of rows of `from` columns.
+fn given(from: usize, start: usize, cols: usize) -> Kernel {
+    let (v, width) = if [from, start, cols].iter().all(|n| n.is_multiple_of(4)) { ("v4", 4) } else { ("v1", 1) };
+    let n = cols / width;
+    let consts = [("N", U(n)), ("FROM", U(from / width)), ("START", U(start / width))];
+    let grid = [n.div_ceil(THREADS) as u32, 1];
+    let source = assemble("given", &[v], &consts);
+    Kernel { name: "given", source, bind: vec![Read, Write], grid, each: Each::Rows(1), z: 1 }
+}
+
+fn group(cols: usize) -> Kernel {
+    by_vector("group", cols, &[], &[], &[Read, Write])
+}
+
+fn activate(cols: usize, act: Act) -> Kernel {
+    by_vector("activate", cols, &[act_lib(act)], &[], &[Read, Write])
 }
 
 fn glu(cols: usize, act: Act) -> Kernel {
@@ -120,6 +141,12 @@ pub(crate) fn variants() -> Vec<(String, Kernel)> {
             add(cols),
             glu(cols, Act::Silu),
             glu(cols, Act::GeluTanh),
+            glu(cols, Act::Gelu),
+            activate(cols, Act::Silu),
+            activate(cols, Act::GeluTanh),
+            activate(cols, Act::Gelu),
+            given(cols * 3, cols, cols),
+            group(cols * 4),
             softcap(cols, 30.0),
             last_rows(cols),
             sigmoid_gate(cols, cols),

@@ -2,21 +2,36 @@
 //!
 //! Tests: `tests/suite/kernels.rs`.
 
+use super::elementwise::by_vector;
 use super::launch::{Launches, Operand};
 use super::libs::{VALUE_TYPES, element, quant, quant_types, value};
 use super::matrix::{Matrix, THREADS};
 use crate::backend::webgpu::dispatch::Access::{Read, Write};
 use crate::backend::webgpu::dispatch::{Each, Kernel};
 use crate::backend::webgpu::shader::bindings::Bindings;
-use crate::backend::webgpu::shader::text::Const::F;
+use crate::backend::webgpu::shader::text::Const::{F, U};
 use crate::backend::webgpu::shader::text::{assemble, assemble_with};
 use crate::dtype::DType;
-use crate::graph::WeightId;
+use crate::graph::{ValueId, WeightId};
 
 pub(crate) fn lower(l: &mut Launches<'_>, w: WeightId, scale: f32) {
     for (m, part) in l.matrices(w) {
         l.one_kernel(embed(m, scale), &[Operand::Rows, part]);
     }
+}
+
+/// Rows of a table that were chosen by another op.
+pub(crate) fn lower_blend(l: &mut Launches<'_>, w: WeightId, x: ValueId) {
+    let weight = l.g.weight(w);
+    let k = blend(l.cols(), weight.rows, l.g.shape(x).cols / 2, weight.dtype);
+    l.one_kernel(k, &[Operand::Weight(w, 0)]);
+}
+
+/// The sum of `parts` of `rows` rows.
+fn blend(cols: usize, rows: usize, parts: usize, dtype: DType) -> Kernel {
+    let mut libs = value(dtype);
+    libs.push(if cols.is_multiple_of(4) { "vector4" } else { "vector1" });
+    by_vector("blend", cols, &libs, &[("ROWS", U(rows)), ("PARTS", U(parts))], &[Read, Read, Write])
 }
 
 fn embed(m: Matrix, scale: f32) -> Kernel {
@@ -45,5 +60,7 @@ fn embed(m: Matrix, scale: f32) -> Kernel {
 pub(crate) fn variants() -> Vec<(String, Kernel)> {
     let of = |dtype: DType, cols| Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107, held: 100 };
     let whole = quant_types().map(|d| of(d, 768));
-    whole.chain(VALUE_TYPES.map(|d| of(d, 33))).map(|m| (m.dtype.to_string(), embed(m, 2.0))).collect()
+    let embeds = whole.chain(VALUE_TYPES.map(|d| of(d, 33))).map(|m| (m.dtype.to_string(), embed(m, 2.0)));
+    let blends = VALUE_TYPES.into_iter().flat_map(|d| [33, 64].map(|n| (format!("{n} {d}"), blend(n, 36, 4, d))));
+    embeds.chain(blends).collect()
 }

@@ -22,6 +22,8 @@ pub(crate) enum Operand {
     Table(Table),
     /// The rows of a step by expert, for a route.
     Groups(ValueId),
+    /// The rows that the step gives.
+    Given,
     /// Scratch that the kernels of a node pass to each other.
     Scratch,
     /// Rows of x in int8, also scratch.

@@ -83,5 +83,6 @@ pub(crate) fn act_lib(act: Act) -> &'static str {
     match act {
         Act::Silu => "act_silu",
         Act::GeluTanh => "act_gelu_tanh",
+        Act::Gelu => "act_gelu",
     }
 }

@@ -32,6 +32,11 @@ pub(crate) fn lower_l2(l: &mut Launches<'_>, d_head: usize, eps: f32, scale: f32
     l.one_kernel(l2_norm(l.cols(), d_head, (eps, scale), l.tuning), &[]);
 }
 
+pub(crate) fn lower_layer(l: &mut Launches<'_>, eps: f32) {
+    let [table]: [_; 1] = l.tables().try_into().expect("a layer norm has a table");
+    l.one_kernel(layer_norm(l.cols(), eps, l.tuning), &[Operand::Table(table)]);
+}
+
 /// What happens to the result of a norm.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Finish {
@@ -81,9 +86,20 @@ fn l2_norm(cols: usize, d_head: usize, (eps, scale): (f32, f32), tuning: Tuning)
     Kernel { name: "l2_norm", source, bind: vec![Read, Write], grid: [heads as u32, 1], each: Each::Rows(1), z: 1 }
 }
 
+fn layer_norm(cols: usize, eps: f32, tuning: Tuning) -> Kernel {
+    let (v, n) = vectors(cols);
+    let threads = n.next_power_of_two().clamp(8, if tuning.software { 8 } else { 64 });
+    // Tables have each weight aligned to four values.
+    let bias = if v == "v4" { n } else { n.next_multiple_of(4) };
+    let consts = [("N", U(n)), ("WG", U(threads)), ("BIAS", U(bias)), ("EPS", F(eps))];
+    let source = assemble("layer_norm", &[v], &consts);
+    Kernel { name: "layer_norm", source, bind: vec![Read, Read, Write], grid: [1, 1], each: Each::Rows(1), z: 1 }
+}
+
 pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
     for cols in [33, 64, 2048] {
+        all.push((cols.to_string(), layer_norm(cols, 1e-6, tuning)));
         all.push((cols.to_string(), l2_norm(cols * 3, cols, (1e-6, 0.5), tuning)));
         let gate = View { stride: 6 * cols, at: 2 * cols, group: 2 * cols, len: 2 * cols };
         for dtype in VALUE_TYPES {

@@ -10,9 +10,9 @@ use crate::backend::webgpu::dispatch::Access::{Read, Write};
 use crate::backend::webgpu::dispatch::{Each, Kernel, When};
 use crate::backend::webgpu::shader::bindings::Bindings;
 use crate::backend::webgpu::shader::text::Const::{B, F, U};
-use crate::backend::webgpu::shader::text::{assemble, assemble_with};
+use crate::backend::webgpu::shader::text::{Const, assemble, assemble_with};
 use crate::backend::webgpu::tuning::Tuning;
-use crate::graph::{self, CacheKind, Rope, RopePairs, View};
+use crate::graph::{self, CacheKind, Rope, RopeAxes, RopePairs, View};
 
 pub(crate) fn lower_rope(l: &mut Launches<'_>, r: &Rope) {
     let [table]: [_; 1] = l.tables().try_into().expect("a rotation has a table");
@@ -74,7 +74,8 @@ fn rope_store(p: &RopeStore, tuning: Tuning) -> Kernel {
         ("NORMED", B(p.eps.is_some())),
         ("EPS", F(p.eps.unwrap_or(0.0))),
     ];
-    let consts = [&sizes[..], &kv_consts(p.kind)].concat();
+    let (coordinate, axes) = coordinates(&p.rope);
+    let consts = [&sizes[..], &axes, &kv_consts(p.kind)].concat();
     let (element, _, store) = kv_parts(p.kv, "vec4<f32>");
     let mut b = Bindings::default();
     b.buffer(Read, "x", "f32");
@@ -84,24 +85,37 @@ fn rope_store(p: &RopeStore, tuning: Tuning) -> Kernel {
     b.buffer(Write, "values", element);
     b.buffer(Read, "rows", "u32");
     b.buffer(Write, "y", "vec4<f32>");
-    let source = assemble_with("rope_store", &b, &["v4", "turn", "rows", "kv", store], &consts, "");
+    let source = assemble_with("rope_store", &b, &["v4", "turn", "rows", coordinate, "kv", store], &consts, "");
     let grid = [(p.n_head + 2 * p.n_kv_head) as u32, 1];
     Kernel { name: "rope_store", source, bind: b.access, grid, each: Each::Rows(1), z: 1 }
 }
 
+/// The part that says what an angle turns by, and its constants.
+fn coordinates(r: &Rope) -> (&'static str, Vec<(&'static str, Const)>) {
+    let (grid, rows, columns) = match r.axes {
+        RopeAxes::Time => return ("coordinate_time", Vec::new()),
+        RopeAxes::Interleaved { rows, columns } => (false, rows, columns),
+        RopeAxes::Grid { .. } => (true, 0, 0),
+    };
+    let consts = [("GRID", B(grid)), ("SQUARE", U(r.square())), ("AXIS_ROWS", U(rows)), ("AXIS_COLUMNS", U(columns))];
+    ("coordinate_axes", consts.to_vec())
+}
+
 fn rope(cols: usize, r: &Rope) -> Kernel {
     let heads = cols / r.d_head;
-    let consts = [
+    let sizes = [
         ("HEADS", U(heads)),
         ("PAIRS", U(r.n_rot / 2)),
         ("REST", U(r.d_head - r.n_rot)),
         ("ADJACENT", B(r.pairs == RopePairs::Adjacent)),
     ];
+    let (coordinate, axes) = coordinates(r);
+    let consts = [&sizes[..], &axes].concat();
     let threads = heads * (r.d_head - r.n_rot / 2);
     let grid = [threads.div_ceil(THREADS) as u32, 1];
     Kernel {
         name: "rope",
-        source: assemble("rope", &["turn", "rows"], &consts),
+        source: assemble("rope", &["turn", "rows", coordinate], &consts),
         bind: vec![Read, Read, Read, Write],
         grid,
         each: Each::Rows(1),
@@ -111,8 +125,16 @@ fn rope(cols: usize, r: &Rope) -> Kernel {
 
 pub(crate) fn variants(tuning: Tuning) -> Vec<(String, Kernel)> {
     let mut all = Vec::new();
+    for axes in [RopeAxes::Interleaved { rows: 11, columns: 10 }, RopeAxes::Grid { square: 2 }] {
+        let r = Rope { d_head: 64, n_rot: 64, pairs: RopePairs::Halves, axes, base: 1e4, scale: 1.0, freqs: None };
+        let view = View { stride: 192, at: 64, group: 64, len: 64 };
+        let (kv, kind) = (KvType::F32, CacheKind::Context);
+        let sizes = RopeStore { n_head: 1, n_kv_head: 1, rope: r, views: [view; 3], eps: Some(1e-5), kv, kind };
+        all.push((format!("{axes:?}"), rope(192, &r)));
+        all.push((format!("{axes:?}"), rope_store(&sizes, tuning)));
+    }
     for (d_head, pairs) in [6, 64, 80, 96, 256, 512].into_iter().flat_map(|d| PAIRS.map(|p| (d, p))) {
-        let r = Rope { d_head, n_rot: 4, pairs, base: 1e4, scale: 1.0, freqs: None };
+        let r = Rope { d_head, n_rot: 4, pairs, axes: RopeAxes::Time, base: 1e4, scale: 1.0, freqs: None };
         all.push((format!("{d_head} {pairs:?}"), rope(d_head * 3, &r)));
         let kinds = [KvType::F32, KvType::F16, KvType::Q8_0].into_iter().filter(|_| d_head % 4 == 0);
         for (kv, eps) in kinds.flat_map(|k| [(k, None), (k, Some(1e-5))]) {

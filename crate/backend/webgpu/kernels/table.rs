@@ -16,6 +16,7 @@ impl Table {
     pub(crate) fn of(g: &Graph, i: usize) -> Vec<Self> {
         match &g.nodes[i].op {
             Op::Rope { rope, .. } => vec![Table::Turns(*rope)],
+            Op::LayerNorm { w, b, .. } => vec![Table::Values(vec![*w, *b])],
             Op::DeltaRule { a, dt, .. } => vec![Table::Values(vec![*a, *dt])],
             Op::RopeStore(p) => {
                 let norms = p.norms.map(|n| Table::Values(n.to_vec()));

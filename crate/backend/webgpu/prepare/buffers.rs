@@ -22,6 +22,8 @@ pub(crate) struct Buffers {
     pub tables: Tables,
     /// Intermediate results between the kernels of one node.
     scratch: wgpu::Buffer,
+    /// The rows that steps give.
+    pub given: Option<wgpu::Buffer>,
     /// Rows of x quantised to int8, between the kernels of one node.
     quantized: wgpu::Buffer,
     /// Rows of the step sorted by expert, for each slot that holds a route.
@@ -45,15 +47,17 @@ impl Buffers {
         });
         let tables = Tables::new(gpu, g)?;
         let scratch = gpu.storage("scratch", kernels::scratch_bytes(g, limits, tuning))?;
+        let given = given_bytes(plan, limits);
+        let given = (given > 0).then(|| gpu.storage("given", given)).transpose()?;
         let quantized = gpu.storage("quantized", kernels::quantized_bytes(g, limits, tuning))?;
         let groups = groups(plan, limits, tuning).into_iter();
         let groups = groups.map(|(s, bytes)| Ok((s, gpu.storage("groups", bytes)?))).collect::<Result<_>>()?;
-        Ok(Self { weights, states, step, slots, tables, scratch, quantized, groups })
+        Ok(Self { weights, states, step, slots, tables, scratch, given, quantized, groups })
     }
 
     /// How many buffers there are.
     pub(crate) fn count(&self) -> u64 {
-        let single = [&self.step, &self.scratch, &self.quantized].len();
+        let single = [&self.step, &self.scratch, &self.quantized].len() + self.given.iter().len();
         let shared = self.slots.len() + self.tables.all().count() + self.groups.len() + single;
         shared as u64 + self.states.buffers() + self.weights.buffers()
     }
@@ -62,7 +66,14 @@ impl Buffers {
     pub(crate) fn scratch_bytes(&self) -> u64 {
         let groups = self.groups.iter().map(|(_, b)| b);
         let rest = [&self.step, &self.scratch, &self.quantized];
-        self.slots.iter().chain(self.tables.all()).chain(groups).chain(rest).map(wgpu::Buffer::size).sum()
+        self.slots
+            .iter()
+            .chain(self.tables.all())
+            .chain(groups)
+            .chain(&self.given)
+            .chain(rest)
+            .map(wgpu::Buffer::size)
+            .sum()
     }
 
     pub(crate) fn slot(&self, s: SlotId) -> &wgpu::Buffer {
@@ -81,6 +92,7 @@ impl Buffers {
                 let found = self.groups.iter().find(|(s, _)| *s == slot);
                 &found.expect("each route that has tiles has groups").1
             }
+            Operand::Given => self.given.as_ref().expect("the op that reads it is in the graph"),
             Operand::Scratch => &self.scratch,
             Operand::Quantized => &self.quantized,
         }
@@ -93,11 +105,19 @@ pub(crate) fn check(plan: &Plan, limits: Limits, tuning: Tuning, max_binding: u6
     let g = &plan.graph;
     weights::check(g, max_binding)?;
     states::check(g, limits, max_binding)?;
-    let scratch = [kernels::scratch_bytes(g, limits, tuning), kernels::quantized_bytes(g, limits, tuning)];
+    let scratch = [
+        kernels::scratch_bytes(g, limits, tuning),
+        kernels::quantized_bytes(g, limits, tuning),
+        given_bytes(plan, limits),
+    ];
     let slots = plan.slots.slots.iter().map(|s| slot_bytes(s, limits));
     let groups = groups(plan, limits, tuning).into_iter().map(|(_, bytes)| bytes);
     let mut all = slots.chain(scratch).chain(groups);
     all.try_for_each(|bytes| check_binding("scratch of a step", bytes, max_binding))
+}
+
+fn given_bytes(plan: &Plan, limits: Limits) -> u64 {
+    (limits.max_tokens * plan.graph.given_columns() * 4) as u64
 }
 
 fn slot_bytes(s: &Slot, limits: Limits) -> u64 {

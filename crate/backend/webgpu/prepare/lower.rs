@@ -13,8 +13,10 @@ pub(crate) fn node(facts: Facts<'_>, i: usize) -> Vec<Launch> {
     let mut l = Launches::new(facts, i);
     match &g.nodes[i].op {
         Op::Embed { w, scale } => embed::lower(&mut l, *w, *scale),
+        Op::Blend { w, x } => embed::lower_blend(&mut l, *w, *x),
         op @ (Op::MatMul { .. } | Op::MoeMatMul { .. } | Op::FusedMatMul(_)) => matmul::lower(&mut l, op),
         Op::RmsNorm { w, eps, .. } => norm::lower(&mut l, *w, *eps),
+        Op::LayerNorm { eps, .. } => norm::lower_layer(&mut l, *eps),
         Op::NormAdd { x, y, w, eps } => norm::lower_add(&mut l, (*x, *y), *w, *eps),
         Op::L2Norm { d_head, eps, scale, .. } => norm::lower_l2(&mut l, *d_head, *eps, *scale),
         Op::Rope { rope, .. } => rope_store::lower_rope(&mut l, rope),
@@ -27,14 +29,17 @@ pub(crate) fn node(facts: Facts<'_>, i: usize) -> Vec<Launch> {
         op @ Op::DeltaRule { .. } => delta::lower_rule(&mut l, op),
         Op::MoeRoute { x, n_used, renormalise } => moe::lower_route(&mut l, *x, *n_used, *renormalise),
         Op::MoeSum { route, .. } => moe::lower_sum(&mut l, *route),
-        op @ (Op::AddBias { .. }
+        op @ (Op::Given { .. }
+        | Op::AddBias { .. }
         | Op::Add { .. }
         | Op::Concat { .. }
+        | Op::Activate { .. }
         | Op::Glu { .. }
         | Op::Softcap { .. }
         | Op::SigmoidGate { .. }
         | Op::Slice { .. }
-        | Op::LastRows { .. }) => elementwise::lower(&mut l, op),
+        | Op::LastRows { .. }
+        | Op::Group { .. }) => elementwise::lower(&mut l, op),
     }
     l.finish()
 }

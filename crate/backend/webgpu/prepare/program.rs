@@ -11,7 +11,7 @@ use crate::backend::webgpu::tuning::Tuning;
 use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
-use crate::graph::{ENTRIES, Graph, Op, Plan, WeightId};
+use crate::graph::{ENTRIES, Entry, Graph, Op, Plan, WeightId};
 
 pub(crate) struct Program {
     pub plan: Plan,
@@ -62,8 +62,8 @@ impl Program {
         let parts = |w: WeightId| buffers.weights.parts(w).iter().map(|p| p.row0..p.row0 + p.rows).collect();
         let facts = Facts { plan, limits: self.limits, tuning, parts: &parts };
         let mut dispatches: [Vec<Dispatch>; ENTRIES] = Default::default();
-        for (part, all) in plan.graph.parts().zip(&mut dispatches) {
-            for launch in part.nodes.flat_map(|i| lower::node(facts, i)) {
+        for (entry, all) in Entry::ALL.into_iter().zip(&mut dispatches) {
+            for launch in plan.graph.part(entry).into_iter().flat_map(|p| p.nodes).flat_map(|i| lower::node(facts, i)) {
                 let bound: Vec<_> = launch.operands.iter().map(|o| buffers.get(plan, o)).collect();
                 all.push(compiler.dispatch(launch.kernel, launch.schedule, &buffers.step, &bound));
             }

@@ -60,7 +60,7 @@ fn words(table: &Table, g: &Graph, weights: &Weights) -> Vec<u32> {
 /// Whole turns do not matter, so the product with a position may wrap around: its low bits are exact at any position.
 fn turns(r: &Rope, freqs: Option<&[f32]>) -> Vec<[u32; 2]> {
     let turn = |i: usize| {
-        let angle = f64::from(r.scale) * f64::from(r.base).powf(-2.0 * i as f64 / r.n_rot as f64);
+        let angle = f64::from(r.scale) * f64::from(r.base).powf(r.power(i));
         let angle = angle / freqs.map_or(1.0, |f| f64::from(f[i]));
         let turns = (angle / std::f64::consts::TAU).rem_euclid(1.0);
         let fixed = (turns * 2f64.powi(64)) as u64;

@@ -9,26 +9,27 @@ pub(crate) struct Rows<'a> {
     segments: [Segment<'a>; MAX_SEGMENTS],
     len: usize,
     entry: Entry,
+    given: &'a [f32],
 }
 
 impl<'a> Rows<'a> {
     /// All rows of a step that was checked.
     pub(crate) fn all(step: &Step<'a>) -> Self {
-        Self::new(step.segments.iter().copied(), step.entry)
+        Self::new(step.segments.iter().copied(), step.entry, step.given)
     }
 
-    fn new(from: impl Iterator<Item = Segment<'a>>, entry: Entry) -> Self {
+    fn new(from: impl Iterator<Item = Segment<'a>>, entry: Entry, given: &'a [f32]) -> Self {
         let mut segments = [Segment::alone(&[], 0, 0); MAX_SEGMENTS];
         let mut len = 0;
         for s in from.filter(|s| !s.tokens.is_empty()) {
             segments[len] = s;
             len += 1;
         }
-        Self { segments, len, entry }
+        Self { segments, len, entry, given }
     }
 
     pub(crate) fn step(&self) -> Step<'_> {
-        Step { segments: &self.segments[..self.len], entry: self.entry }
+        Step { segments: &self.segments[..self.len], entry: self.entry, given: self.given }
     }
 
     /// The first `n` rows, which have no logits, and the rest.
@@ -48,7 +49,10 @@ impl<'a> Rows<'a> {
             );
         }
         let parts = &parts[..self.len];
-        (Self::new(parts.iter().map(|p| p.0), self.entry), Self::new(parts.iter().map(|p| p.1), self.entry))
+        let columns = self.given.len() / self.step().len().max(1);
+        let (first, rest) = self.given.split_at(n * columns);
+        let new = |parts: &mut dyn Iterator<Item = Segment<'a>>, given| Self::new(parts, self.entry, given);
+        (new(&mut parts.iter().map(|p| p.0), first), new(&mut parts.iter().map(|p| p.1), rest))
     }
 }
 

@@ -9,6 +9,7 @@ use super::submit_budget::{SubmitBudget, fitting, tokens_at_once, unanswered};
 use super::words;
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::Dispatch;
+use crate::backend::webgpu::prepare::buffers::Buffers;
 use crate::backend::webgpu::prepare::program::Program;
 use crate::backend::webgpu::prepare::sampler::{self, Sampler};
 use crate::backend::webgpu::prepare::states::Room;
@@ -227,7 +228,7 @@ impl Runner {
             let (first, rest) = last.split(n.min(unanswered(&last.step())));
             let part = first.step();
             words::write(words, &part, program.uses);
-            c.bytes_written += send(gpu, &program.buffers.step, words);
+            c.bytes_written += send(gpu, &program.buffers, words, &part);
             let encoder = record(gpu, c, run, &part, budget, gpu.encoder(), |_| ());
             gpu.queue.submit([encoder.finish()]);
             c.submits += 1;
@@ -248,7 +249,7 @@ impl Runner {
             (Wanted::Rows(draws), _, Some(sampler)) => c.bytes_written += sampler.write_draws(gpu, draws),
             _ => {}
         }
-        c.bytes_written += send(gpu, &program.buffers.step, words);
+        c.bytes_written += send(gpu, &program.buffers, words, last);
     }
 
     /// Records the last pass of a step, and the copy of its result unless a mask comes first.
@@ -333,7 +334,7 @@ impl Runner {
         fits(step, self.program.limits, self.program.uses)?;
         self.reserve(gpu, c, Room::of(step, self.program.uses))?;
         words::write(&mut self.words, step, self.program.uses);
-        send(gpu, &self.program.buffers.step, &self.words);
+        send(gpu, &self.program.buffers, &self.words, step);
         Ok(())
     }
 }
@@ -353,9 +354,12 @@ fn is_known(wanted: Wanted<'_>) -> bool {
 }
 
 /// Returns the bytes that were written.
-fn send(gpu: &Gpu, to: &wgpu::Buffer, words: &[u32]) -> u64 {
-    gpu.queue.write_buffer(to, 0, bytemuck::cast_slice(words));
-    words.len() as u64 * 4
+fn send(gpu: &Gpu, to: &Buffers, words: &[u32], step: &Step<'_>) -> u64 {
+    gpu.queue.write_buffer(&to.step, 0, bytemuck::cast_slice(words));
+    if let (Some(to), false) = (&to.given, step.given.is_empty()) {
+        gpu.queue.write_buffer(to, 0, bytemuck::cast_slice(step.given));
+    }
+    (words.len() + step.given.len()) as u64 * 4
 }
 
 /// Records a run and submits as much of it as is over the budget of one submit. Gives back the encoder of the rest;

@@ -15,7 +15,8 @@ pub(crate) fn write(words: &mut Vec<u32>, step: &Step<'_>, uses: Uses) {
         let end = words.len() + SEGMENT / 4;
         let before = s.from.map_or(0, |slot| slot + 1);
         let kept = s.to.len().min(MAX_KEPT);
-        words.extend([first as u32, s.tokens.len() as u32, s.outputs as u32, before, kept as u32, 0, 0, 0]);
+        words.extend([first as u32, s.tokens.len() as u32, s.outputs as u32, before, kept as u32]);
+        words.extend([s.place.behind, s.place.start, s.place.width].map(|n| n as u32));
         words.extend(&s.to[..kept]);
         words.resize(end, 0);
         first += s.tokens.len();

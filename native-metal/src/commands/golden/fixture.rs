@@ -23,8 +23,8 @@ pub struct Fixture {
 }
 
 #[derive(Deserialize)]
-pub struct Prompt {
-    pub ids: Vec<u32>,
+struct Prompt {
+    ids: Vec<u32>,
     logits_last: Array,
     logits_all: Option<Array>,
     greedy: Option<Tokens>,
@@ -55,8 +55,8 @@ impl Array {
 }
 
 #[derive(Deserialize)]
-struct Tokens {
-    tokens: Vec<u32>,
+pub struct Tokens {
+    pub tokens: Vec<u32>,
 }
 
 impl Fixture {
@@ -85,13 +85,6 @@ impl Fixture {
 }
 
 impl Prompt {
-    /// Rows of logits, one for each token.
-    pub fn of_rows(ids: &[u32], rows: &[f32], cols: usize) -> Self {
-        let array = |rows: &[f32]| Array { shape: vec![rows.len() / cols, cols], data: rows.to_vec() };
-        let last = array(&rows[rows.len() - cols..]);
-        Self { ids: ids.to_vec(), logits_last: last, logits_all: Some(array(rows)), greedy: None }
-    }
-
     fn greedy(&self) -> &[u32] {
         self.greedy.as_ref().map_or(&[], |g| &g.tokens)
     }
@@ -145,11 +138,11 @@ pub fn run(args: &Args, path: &Path, fixture: &Fixture, json: bool) -> Result<Ou
         }));
     }
     let json = json!({ "backend": session.backend().name(), "tol": tol, "prompts": rows, "mtp": predicted });
-    Ok(Outcome { json, ok, skipped: Vec::new() })
+    Ok(Outcome { json, ok })
 }
 
 /// Over all rows that the fixture has. What is not finite is infinitely far off.
-pub fn largest_difference(session: &mut Session, prompt: &Prompt) -> Result<f32> {
+fn largest_difference(session: &mut Session, prompt: &Prompt) -> Result<f32> {
     let cols = prompt.logits_last.data.len();
     let mut wanted = prompt.logits_all.as_ref().map(|all| all.data.chunks_exact(cols));
     let (mut diff, mut last) = (0f32, Vec::new());
@@ -164,7 +157,7 @@ pub fn largest_difference(session: &mut Session, prompt: &Prompt) -> Result<f32>
     Ok(diff.max(row_difference(&last, &prompt.logits_last.data)))
 }
 
-fn row_difference(got: &[f32], want: &[f32]) -> f32 {
+pub fn row_difference(got: &[f32], want: &[f32]) -> f32 {
     if got.len() != want.len() {
         return f32::INFINITY;
     }

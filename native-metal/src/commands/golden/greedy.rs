@@ -101,7 +101,7 @@ pub fn run(args: &Args, path: &Path, greedy: &Greedy, json: bool) -> Result<Outc
         }));
     }
     let json = json!({ "backend": session.backend().name(), "clear_margin": CLEAR, "prompts": rows });
-    Ok(Outcome { json, ok, skipped: Vec::new() })
+    Ok(Outcome { json, ok })
 }
 
 /// Along the first `total` tokens.

@@ -1,0 +1,154 @@
+//! Images, from pixels to rows: the part of a model that sees, on a backend of its own.
+
+use std::future::poll_fn;
+
+use super::images::{Image, ImageRows};
+use super::model::write_weights;
+use super::{Engine, Loader};
+use crate::arch::{self, CORNERS, Vision};
+use crate::backend::{Backend, KvType, Limits, Segment, Step};
+use crate::bail;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::gguf::{Gguf, Source};
+use crate::graph::Plan;
+use crate::image::{Cut, PixelRange, Pixels, fitted, patches, resize};
+
+/// How an image is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VisionOptions {
+    /// The most rows of an image. Each is a position of the language model's context, and what the encoder holds grows with
+    /// them.
+    pub max_rows: usize,
+    /// Ignores metadata keys and tensors that the engine does not know.
+    pub allow_unknown: bool,
+}
+
+impl Default for VisionOptions {
+    fn default() -> Self {
+        Self { max_rows: 1024, allow_unknown: false }
+    }
+}
+
+/// The fewest rows of an image where the file does not say it: smaller images are made larger.
+const LEAST_ROWS: usize = 8;
+
+/// The part of a model that sees, before its weights have arrived.
+#[derive(Clone, Debug)]
+pub struct VisionModel {
+    /// What the backend prepares.
+    pub plan: Plan,
+    /// The sizes that it is prepared for.
+    pub limits: Limits,
+    /// The bytes of the file that it needs.
+    pub loader: Loader,
+    vision: Vision,
+    range: PixelRange,
+    fingerprint: u64,
+}
+
+impl VisionModel {
+    /// Reads the configuration. Finds everything that is wrong with it before any weight is fetched.
+    pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &VisionOptions) -> Result<Self> {
+        let (graph, vision) = arch::vision(gguf, supports, options.allow_unknown)?;
+        if !(1..=1 << 14).contains(&options.max_rows) {
+            bail!(InvalidArgument, "an image may have 1 to {} rows, not {}", 1 << 14, options.max_rows);
+        }
+        let of_row = vision.patch * vision.merge * vision.patch * vision.merge;
+        let most = vision.pixels[1].unwrap_or(usize::MAX).min(options.max_rows * of_row);
+        let least = vision.pixels[0].unwrap_or(LEAST_ROWS * of_row).min(most);
+        let max_tokens = options.max_rows * vision.merge * vision.merge;
+        let limits = Limits { max_outputs: options.max_rows, ..Limits::one(max_tokens, max_tokens, KvType::F32) };
+        let loader = Loader::new(gguf, &graph);
+        let range = PixelRange { least, most: most.max(of_row) };
+        Ok(Self { plan: Plan::new(graph), limits, loader, vision, range, fingerprint: gguf.fingerprint() })
+    }
+
+    /// Loads all weights of the header from the source of its tensors.
+    pub fn load(mut self, gguf: &Gguf, source: &dyn Source, mut backend: Box<dyn Backend>) -> Result<Encoder> {
+        write_weights((&self.plan, self.limits, &mut self.loader), gguf, source, &mut *backend)?;
+        self.finish(backend)
+    }
+
+    /// The encoder on a backend that was prepared with this plan and has all weights.
+    pub fn finish(self, mut backend: Box<dyn Backend>) -> Result<Encoder> {
+        self.loader.finish()?;
+        backend.finish_weights()?;
+        let Self { limits, vision, range, fingerprint, .. } = self;
+        Ok(Encoder { backend, limits, vision, range, fingerprint, unread: None })
+    }
+}
+
+/// Makes rows of images, for the language model that was trained with it.
+pub struct Encoder {
+    backend: Box<dyn Backend>,
+    limits: Limits,
+    vision: Vision,
+    range: PixelRange,
+    fingerprint: u64,
+    /// Values of a step that was submitted but not read: a caller dropped its future.
+    unread: Option<usize>,
+}
+
+impl Encoder {
+    /// The backend that it owns.
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// What images are cut into.
+    pub fn vision(&self) -> &Vision {
+        &self.vision
+    }
+
+    /// Which rows an image has, without making them: an engine may have them already.
+    pub fn digest(&self, image: &Pixels<'_>) -> u128 {
+        image.digest() ^ (u128::from(self.fingerprint) << 32 | self.limits.max_outputs as u128)
+    }
+
+    /// The rows of an image, which is brought to a size that the model reads.
+    pub async fn encode(&mut self, image: &Pixels<'_>) -> Result<ImageRows> {
+        let digest = self.digest(image);
+        let Vision { patch, merge, side, mean, std, .. } = self.vision;
+        let factor = patch * merge;
+        let [height, width] = fitted(image.height(), image.width(), factor, self.range)?;
+        let rows = height / factor * (width / factor);
+        if rows > self.limits.max_outputs {
+            // The shortest side cannot shrink further.
+            let most = self.limits.max_outputs;
+            bail!(BadImage, "an image of this shape has {rows} rows, at most {most} fit; crop it, or allow more rows");
+        }
+        let image = resize(image, height, width)?;
+        let given = patches(&image, &Cut { patch, merge, side, mean, std });
+        debug_assert_eq!(given.len(), rows * merge * merge * (3 * patch * patch + 2 * CORNERS));
+        let tokens = vec![0; rows * merge * merge];
+        let mut segment = Segment::alone(&tokens, 0, rows);
+        segment.place.width = width / patch;
+        self.read().await?;
+        self.backend.submit(&Step { segments: &[segment], given: &given, ..Step::trunk(&[]) })?;
+        self.unread = Some(rows * self.vision.columns());
+        let values = self.read().await?;
+        if values.iter().any(|v| !v.is_finite()) {
+            bail!(DegenerateLogits, "the encoder made rows that are not finite: a kernel or a file is broken");
+        }
+        Ok(ImageRows { digest, width: width / factor, height: height / factor, values })
+    }
+
+    /// The image for an engine, which may know it already.
+    pub async fn see(&mut self, engine: &mut Engine, image: &Pixels<'_>) -> Result<Image> {
+        // Before any work, in case the model cannot take it.
+        match engine.image(self.digest(image))? {
+            Some(known) => Ok(known),
+            None => engine.add_image(self.encode(image).await?),
+        }
+    }
+
+    /// What the last step made, if it was not read yet.
+    async fn read(&mut self) -> Result<Vec<f32>> {
+        let Some(n) = self.unread else { return Ok(Vec::new()) };
+        let mut values = vec![0.0; n];
+        let result = poll_fn(|cx| self.backend.poll_logits(cx, &mut values)).await;
+        self.unread = None;
+        result.map(|()| values)
+    }
+}

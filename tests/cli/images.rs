@@ -1,0 +1,135 @@
+//! Images in prompts.
+
+use std::path::{Path, PathBuf};
+
+use image::{DynamicImage, ImageFormat, RgbImage};
+use serde_json::Value;
+
+use super::{golden, json};
+
+/// A folder that is removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("pagelm-images-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder for the test");
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("a UTF-8 path").to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The fixture's image of a case.
+fn picture(case: &Value) -> RgbImage {
+    let of = |key: &str| case["image"][key].as_u64().expect("a size") as u32;
+    let hex = case["image"]["rgb_u8_hex"].as_str().expect("bytes");
+    let bytes =
+        (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hexadecimal")).collect();
+    RgbImage::from_raw(of("width"), of("height"), bytes).expect("as many bytes as pixels")
+}
+
+fn numbers(name: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(golden(&format!("{name}.json"))).unwrap()).unwrap()
+}
+
+/// The ids of a case with one placeholder for its image.
+fn ids(numbers: &Value, case: &Value) -> String {
+    let mut ids: Vec<_> = case["ids"].as_array().unwrap().clone();
+    ids.dedup_by(|a, b| *a == numbers["image_token_id"] && a == b);
+    ids.iter().map(Value::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn golden_passes_the_fixtures_of_models_that_see_whole() {
+    for backend in ["reference", "cpu", "gpu"] {
+        if backend == "gpu" && std::env::var_os("PAGELM_NO_GPU").is_some_and(|v| v == "1") {
+            continue;
+        }
+        let [a, b, sizes] = ["qwen3vl.json", "qwen35vl.json", "smart_resize.json"].map(golden);
+        let out = json(&["golden", &a, &b, &sizes, "--backend", backend], 0);
+        assert_eq!(out["ok"], true, "{backend}: {out}");
+        for file in &out["files"].as_array().unwrap()[..2] {
+            let cases = file["result"]["cases"].as_array().unwrap();
+            assert!(cases.len() == 2 && cases.iter().all(|c| c["greedy_matched"] == 8), "{backend}: {file}");
+        }
+    }
+}
+
+#[test]
+fn run_sees_an_image_from_a_file() {
+    let folder = Folder::new("run");
+    for name in ["qwen3vl", "qwen35vl"] {
+        let numbers = numbers(name);
+        let (model, mmproj) = (golden(&format!("{name}.gguf")), golden(&format!("mmproj-{name}.gguf")));
+        for (i, case) in numbers["cases"].as_array().unwrap().iter().enumerate() {
+            let png = folder.file(&format!("{name}-{i}.png"));
+            picture(case).save(&png).unwrap();
+            let ids = ids(&numbers, case);
+            let flags =
+                ["--max-tokens", "8", "--ignore-eos", "--temperature", "0", "--backend", "cpu", "--kv-type", "f32"];
+            let files = ["--mmproj", &mmproj, "--image", &png, "--image-rows", "16", "--activations", "f32"];
+            let out = json(&[&["run", "--model", &model, "--ids", &ids], &files[..], &flags[..]].concat(), 0);
+            assert_eq!(out["tokens"], case["greedy"]["tokens"], "{name}, case {i}");
+        }
+    }
+}
+
+fn run_with(image: &Path, model: &str, status: i32) -> Value {
+    let (model, mmproj) = (golden(model), golden("mmproj-qwen3vl.gguf"));
+    let image = image.to_str().unwrap();
+    let flags = ["--mmproj", &mmproj, "--image", image, "--backend", "cpu", "--max-tokens", "1", "--image-rows", "16"];
+    json(&[&["run", "--model", &model, "--prompt", "<|image_pad|>a"], &flags[..]].concat(), status)
+}
+
+#[test]
+fn run_decodes_png_jpeg_and_webp_and_refuses_what_is_no_image() {
+    let folder = Folder::new("formats");
+    let case = numbers("qwen3vl")["cases"][0].clone();
+    let image = DynamicImage::from(picture(&case));
+    for (name, format) in [("a.png", ImageFormat::Png), ("a.jpg", ImageFormat::Jpeg), ("a.webp", ImageFormat::WebP)] {
+        let path = folder.0.join(name);
+        image.save_with_format(&path, format).unwrap();
+        let out = run_with(&path, "qwen3vl.gguf", 0);
+        assert_eq!(out["usage"]["prompt_tokens"], 10, "{name}");
+        let whole = std::fs::read(&path).unwrap();
+        // Decoders of JPEG show as much of an image as there is.
+        let left = if format == ImageFormat::Jpeg { 100 } else { whole.len() / 3 };
+        std::fs::write(&path, &whole[..left]).unwrap();
+        assert_eq!(run_with(&path, "qwen3vl.gguf", 1)["error"]["code"], "bad-image", "{name}, cut");
+    }
+    let text = folder.0.join("text");
+    std::fs::write(&text, "not an image").unwrap();
+    assert_eq!(run_with(&text, "qwen3vl.gguf", 1)["error"]["code"], "bad-image");
+    assert_eq!(run_with(&folder.0.join("nothing"), "qwen3vl.gguf", 1)["error"]["code"], "io");
+    // A header that promises far more than it has: nothing is allocated for it.
+    let mut large = std::fs::read(folder.0.join("a.png")).unwrap();
+    large[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
+    std::fs::write(&text, large).unwrap();
+    assert_eq!(run_with(&text, "qwen3vl.gguf", 1)["error"]["code"], "bad-image");
+}
+
+#[test]
+fn run_refuses_images_for_models_of_text_and_prompts_without_places() {
+    let folder = Folder::new("refused");
+    let path = folder.0.join("a.png");
+    picture(&numbers("qwen3vl")["cases"][0]).save(&path).unwrap();
+    assert_eq!(run_with(&path, "qwen3.gguf", 1)["error"]["code"], "no-images");
+    assert_eq!(
+        run_with(&path, "qwen35vl.gguf", 1)["error"]["code"],
+        "invalid-argument",
+        "the encoder of another model"
+    );
+    let (model, mmproj, image) = (golden("qwen3vl.gguf"), golden("mmproj-qwen3vl.gguf"), path.to_str().unwrap());
+    let flags = ["--mmproj", &mmproj, "--image", image, "--backend", "cpu", "--image-rows", "16"];
+    let out = json(&[&["run", "--model", &model, "--prompt", "text"], &flags[..]].concat(), 1);
+    assert_eq!(out["error"]["code"], "invalid-argument");
+}
