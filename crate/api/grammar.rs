@@ -16,10 +16,10 @@ pub(super) fn read(format: Option<GrammarSource>, f: &mut Fields<'_>) -> Result<
         return Err(at.refuse("cannot be given with a format of the answer; leave one of them out"));
     }
     let text = at.string()?.to_owned();
-    let kind = kind.map_or(Ok("gbnf"), |kind| kind.one_of(&["gbnf", "lark", "regex", "json_schema"]))?;
+    // Lark's notation can say a text without an end, so it is not for requests of strangers.
+    let kind = kind.map_or(Ok("gbnf"), |kind| kind.one_of(&["gbnf", "regex", "json_schema"]))?;
     Ok(Some(match kind {
         "gbnf" => GrammarSource::Gbnf(text),
-        "lark" => GrammarSource::Lark(text),
         "regex" => GrammarSource::Regex(text),
         _ => GrammarSource::JsonSchema(text),
     }))

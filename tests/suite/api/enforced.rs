@@ -351,8 +351,8 @@ fn what_cannot_be_enforced_is_refused_by_its_name() {
         (body(&[tool("a", &object)], json!({ "tool_choice": "some" })), "tool_choice"),
         (body(&[tool("a", &object)], json!({ "tool_choice": { "type": "custom" } })), "tool_choice.type"),
         (body(&[], json!({ "grammar": "root ::= \"a\"", "response_format": { "type": "json_object" } })), "grammar"),
-        (body(&[], json!({ "grammar": "root ::= \"a\"", "grammar_type": "ebnf" })), "grammar_type"),
-        (body(&[], json!({ "grammar_type": "lark" })), "grammar_type"),
+        (body(&[], json!({ "grammar": "root ::= \"a\"", "grammar_type": "lark" })), "grammar_type"),
+        (body(&[], json!({ "grammar_type": "gbnf" })), "grammar_type"),
     ] {
         let e = host
             .api

@@ -392,7 +392,7 @@ fn body(rng: &mut Rng) -> Json {
             }
             "text" => json!({ "format": { "type": "json_schema", "name": "n", "schema": schema(rng, 1) } }),
             "grammar" => "root ::= \"a\" root | \"b\"".into(),
-            "grammar_type" => pick(rng, &["gbnf", "lark", "regex", "json_schema"]).into(),
+            "grammar_type" => pick(rng, &["gbnf", "regex", "json_schema"]).into(),
             "reasoning_effort" => pick(rng, &["none", "low", "high"]).into(),
             "reasoning" => json!({ "effort": "low" }),
             "parallel_tool_calls" | "stream" | "logprobs" | "echo" => (rng.below(2) == 0).into(),

@@ -1,7 +1,6 @@
 //! Requests and generations beside each other, as a page runs them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pagelm::api::{Host, News, Piece, Response, Runs};
 use pagelm::backend::cpu::Cpu;
@@ -10,6 +9,7 @@ use pollster::block_on;
 use serde_json::{Value as Json, json};
 
 use super::{Model, OPTIONS, given, open, open_with};
+use crate::common::faulty::Faulty;
 use crate::common::{fixtures, golden};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -169,20 +169,20 @@ fn what_is_refused_or_known_at_once_does_not_run() {
 
 #[test]
 fn an_error_of_a_step_is_the_answer_of_all_that_ran() {
-    static STOPPED: AtomicBool = AtomicBool::new(false);
-    let stopped = || STOPPED.load(Ordering::Relaxed);
     let file = fixtures::bytes("golden/qwen2.gguf");
-    let engine = golden::open(&file, Box::new(Cpu::new(1).until(stopped)), OPTIONS).unwrap().into_engine();
+    let engine =
+        golden::open(&file, Box::new(Faulty::new(Cpu::new(1)).fail_in(Some(2))), OPTIONS).unwrap().into_engine();
     let mut page = page(Model { engine, ..open() });
     let streamed = page.start(CHAT, &greedy(&json!({ "stream": true, "max_tokens": 100 })));
     let whole = page.start(CHAT, &greedy(&json!({ "max_tokens": 100 })));
     let generation = page.generate(&[5, 6], 100);
-    page.step(&[streamed, whole, generation]);
-    STOPPED.store(true, Ordering::Relaxed);
-    while !page.runs.is_empty() {
-        let news = page.step(&[streamed, whole, generation]);
-        assert!(!news.is_empty() && news.iter().all(|n| n.done && n.error.is_some() == (n.run == generation)));
+    let all = [streamed, whole, generation];
+    while page.over.is_empty() {
+        let news = page.step(&all);
+        assert!(!news.is_empty());
+        assert!(news.iter().all(|n| n.error.is_some() == (n.done && n.run == generation)));
     }
+    assert!(page.runs.is_empty());
     let (status, stream, _, events) = page.response(streamed);
     assert_eq!((status, stream), (200, true));
     assert!(events.last().unwrap().contains("\"error\""));
