@@ -34,6 +34,7 @@ export interface Endpoints {
   embeddings: { create(params: EmbeddingParams, options?: RequestOptions): Promise<CreateEmbeddingResponse> };
 }
 
+/** @internal */
 export function endpoints(client: Client): Endpoints {
   const at = (path: string) => ({
     create: (params: object, options?: RequestOptions) => create(client, `/v1/${path}`, params, options),
@@ -46,7 +47,10 @@ export function endpoints(client: Client): Endpoints {
   } as Endpoints;
 }
 
-/** Answers HTTP requests of OpenAI's API, whatever host they name. */
+/**
+ * Answers HTTP requests of OpenAI's API, whatever host they name.
+ * @internal
+ */
 export async function fetchFrom(client: Client, input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
   const request = new Request(input, init);
   const { pathname } = new URL(request.url);
