@@ -5,11 +5,11 @@ use serde_json::{Map, Value, json};
 use super::error::ApiError;
 use super::fields::Result;
 use super::tools::Tool;
-use crate::grammar::Lark;
+use crate::grammar::{Free, Lark};
 use crate::text::{CallShape, CallStyle};
 
 /// Calls of one answer: a model that only ever calls ends.
-const MOST_CALLS: usize = 16;
+pub(super) const MOST_CALLS: usize = 16;
 
 /// The longest name that is read in an answer.
 const MOST_NAME: usize = 256;
@@ -119,7 +119,7 @@ const KEYWORDS_OF_MORE: [&str; 7] =
     ["additionalProperties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref", "unevaluatedProperties"];
 
 /// All arguments, as JSON.
-fn all(lark: &mut Lark<'_>, tool: &Tool) -> Result<String> {
+pub(super) fn all(lark: &mut Lark<'_>, tool: &Tool) -> Result<String> {
     let schema = Value::Object(object(tool)?);
     Ok(lark.part(&format!("{}.parameters", tool.path), tool.source(&schema)))
 }
@@ -260,7 +260,7 @@ impl One<'_> {
 /// A text of which more is said than its length cannot be written as it stands.
 fn in_tags(lark: &mut Lark<'_>, one: &One<'_>) -> Option<String> {
     let value = match (one.length(), one.options(&INSIDE)) {
-        (Some(length), _) => lark.until(END, &INSIDE, "", &length),
+        (Some(length), _) => lark.until(END, Free { without: &INSIDE, length: &length, ..Free::ANY }),
         (_, Some(options)) => lark.one_of(&options, END),
         _ if one.tool.spec.takes_text(one.name) => return None,
         _ => format!("{} {}", one.json(lark), Lark::literal(END)),
@@ -270,7 +270,9 @@ fn in_tags(lark: &mut Lark<'_>, one: &One<'_>) -> Option<String> {
 
 fn in_keys(lark: &mut Lark<'_>, one: &One<'_>, mark: &str) -> Option<String> {
     let value = match (one.length(), one.options(&[mark])) {
-        (Some(length), _) => format!("{} {}", lark.marker(mark), lark.until(mark, &[], "", &length)),
+        (Some(length), _) => {
+            format!("{} {}", lark.marker(mark), lark.until(mark, Free { length: &length, ..Free::ANY }))
+        }
         (_, Some(options)) => format!("{} {} {}", lark.marker(mark), lark.one_of(&options, ""), lark.marker(mark)),
         _ => one.json(lark),
     };

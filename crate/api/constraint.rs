@@ -1,19 +1,21 @@
 //! What an answer may be: reasoning first, then calls of tools, a format or text.
 
-use super::calls::{Calls, calls};
+use super::calls::calls;
 use super::fields::{At, Result};
 use super::model::Api;
+use super::reply::Parts;
 use super::tools::{Tool, Tools};
-use crate::engine::ReasoningBudget;
-use crate::grammar::{GrammarSource, Lark};
-use crate::text::{ReasoningBlock, ReplyFormat};
-
-/// White space after a block of reasoning.
-const SPACE: &str = "[ \\n\\r\\t]{1,8}";
+use super::unmarked::unmarked;
+use crate::engine::{GenerateParams, ReasoningBudget};
+use crate::grammar::{Free, GrammarSource, Lark};
+use crate::text::{CallShape, CallStyle, ReasoningBlock, ReplyFormat, ReplyParser};
 
 /// Where an answer starts.
 pub(super) struct Begin<'a> {
     api: &'a Api,
+    tools: &'a Tools,
+    /// The text of the prompt.
+    prompt: String,
     /// In a block of reasoning.
     inside: bool,
     /// It may start with one.
@@ -22,15 +24,41 @@ pub(super) struct Begin<'a> {
 
 impl<'a> Begin<'a> {
     /// After a prompt.
-    pub(super) fn after(prompt: &[u32], api: &'a Api) -> Self {
-        let text = api.tokenizer.decode(prompt, true);
-        let thinks = api.format.as_ref().map(|format| format.thinks(&String::from_utf8_lossy(&text)));
+    pub(super) fn after(prompt: &[u32], api: &'a Api, tools: &'a Tools) -> Self {
+        let prompt = String::from_utf8_lossy(&api.tokenizer.decode(prompt, true)).into_owned();
+        let thinks = api.format.as_ref().map(|format| format.thinks(&prompt));
         let (inside, may) = thinks.unwrap_or_default();
-        Self { api, inside, may }
+        Self { api, tools, prompt, inside, may }
+    }
+
+    /// Sets what the answer is held to by `reasoning_budget`, tools and formats, and returns what reads each of `n` answers.
+    pub(super) fn hold(
+        &self,
+        params: &mut GenerateParams,
+        format: Option<GrammarSource>,
+        budget: Option<&At<'_>>,
+        n: usize,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Parts>> {
+        params.reasoning = self.budget(budget, warnings)?;
+        let mut calls = None;
+        if let Some(constraint) = self.grammar(format)? {
+            params.grammar = Some(constraint.source);
+            calls = constraint.calls;
+        }
+        let Some(format) = &self.api.format else { return Ok((0..n).map(|_| Parts::Plain).collect()) };
+        let parser = || match calls {
+            None => ReplyParser::new(format, &self.tools.specs(), &self.prompt),
+            Some(after_text) => {
+                let callable: Vec<_> = self.tools.callable().map(|tool| tool.spec.clone()).collect();
+                ReplyParser::new(format, &callable, &self.prompt).by_grammar(format, after_text)
+            }
+        };
+        Ok((0..n).map(|_| Parts::Parsed { parser: Box::new(parser()), single: self.tools.single }).collect())
     }
 
     /// `reasoning_budget`, where the answer can start with reasoning.
-    pub(super) fn budget(&self, at: Option<&At<'_>>, warnings: &mut Vec<String>) -> Result<Option<ReasoningBudget>> {
+    fn budget(&self, at: Option<&At<'_>>, warnings: &mut Vec<String>) -> Result<Option<ReasoningBudget>> {
         let Some(at) = at else { return Ok(None) };
         let budget = self.budget_of(at.count(0..=usize::MAX)?);
         // A model that does not reason needs no tokens for it.
@@ -47,7 +75,8 @@ impl<'a> Begin<'a> {
     }
 
     /// The grammar of an answer that must have a format or whose calls are enforced; none where it may be anything.
-    pub(super) fn grammar(&self, tools: &Tools, format: Option<GrammarSource>) -> Result<Option<Constraint>> {
+    fn grammar(&self, format: Option<GrammarSource>) -> Result<Option<Constraint>> {
+        let tools = self.tools;
         let callable: Vec<&Tool> = tools.callable().collect();
         let style = self.api.format.as_ref().map(ReplyFormat::style).filter(|_| !callable.is_empty());
         // Without a marker, JSON that is a call and JSON that is the answer start alike.
@@ -57,20 +86,21 @@ impl<'a> Begin<'a> {
             (_, None) if !tools.is_enforced() => return Ok(None),
             (None, None) => return Ok(None),
             (None, Some(format)) if !self.inside && !self.may => {
-                return Ok(Some(Constraint { source: format, calls: false }));
+                return Ok(Some(Constraint { source: format, calls: None }));
             }
-            (None, Some(format)) => (lark.part("the format of the answer", format), false),
+            (None, Some(format)) => (lark.part("the format of the answer", format), None),
             (Some(style), format) => {
-                let calls = calls(&mut lark, style, &callable, tools.single)?;
-                let body = match format.filter(|_| !tools.required) {
-                    None if !tools.required => self.lazily(&mut lark, &calls),
-                    format => {
-                        let format = format.map(|format| lark.part("the format of the answer", format));
-                        let format = format.map_or(String::new(), |format| format!(" | {format}"));
-                        format!("{} {}{format}", lark.marker(calls.marker), calls.rest)
-                    }
+                let format = format.filter(|_| !tools.required);
+                let after_text = format.is_none() && !tools.required;
+                let body = if after_text {
+                    self.lazily(&mut lark, style, &callable)?
+                } else {
+                    let calls = calls(&mut lark, style, &callable, tools.single)?;
+                    let format = format.map(|format| lark.part("the format of the answer", format));
+                    let format = format.map_or(String::new(), |format| format!(" | {format}"));
+                    format!("{} {}{format}", lark.marker(calls.marker), calls.rest)
                 };
-                (body, true)
+                (body, Some(after_text))
             }
         };
         let body = lark.rule(&body);
@@ -78,23 +108,30 @@ impl<'a> Begin<'a> {
         Ok(Some(Constraint { source: lark.build(&start), calls }))
     }
 
-    /// Text that may end in calls.
-    fn lazily(&self, lark: &mut Lark<'_>, calls: &Calls) -> String {
+    /// Text that may end in calls, with the marker of the template or, as many models write them, without.
+    fn lazily(&self, lark: &mut Lark<'_>, style: CallStyle, callable: &[&Tool]) -> Result<String> {
+        let single = self.tools.single;
         let start = self.block().filter(|_| self.may).map_or("", |block| block.open);
-        if calls.marker.is_empty() {
-            // What starts with a bracket is a call.
-            let text = lark.regex("\\s*([^\\s{\\[](?s:.*))?");
-            return format!("{text} | {}", calls.rest);
+        let mut marked = Vec::new();
+        let is_marked = |style: &CallStyle| !style.marker.is_empty() || style.shape == CallShape::Tags;
+        for style in [Some(style), style.unmarked()].into_iter().flatten().filter(is_marked) {
+            marked.push(calls(lark, style, callable, single)?);
         }
-        let text = lark.text(&[calls.marker], start, "*");
-        let until = lark.until(calls.marker, &[], start, "*");
-        format!("{text} | {until} {}", calls.rest)
+        if let CallShape::Json(arguments) = style.shape {
+            let unmarked = unmarked(lark, arguments, callable, single)?;
+            return Ok(unmarked.after_text(lark, &marked, start));
+        }
+        let markers: Vec<_> = marked.iter().map(|calls| calls.marker).collect();
+        let free = Free { without: &markers, start, ..Free::ANY };
+        let text = lark.text(free);
+        let ends = marked.iter().map(|calls| format!(" | {} {}", lark.until(calls.marker, free), calls.rest));
+        Ok(text + &ends.collect::<String>())
     }
 
     /// The block of reasoning, with the white space after it.
     fn reasoning(&self, lark: &mut Lark<'_>) -> String {
         let Some(block) = self.block().filter(|_| self.inside || self.may) else { return String::new() };
-        let inside = format!("{} {}?", lark.until(block.close, &[], "", "*"), lark.regex(SPACE));
+        let inside = format!("{} {}", lark.until(block.close, Free::ANY), lark.spaces());
         if self.inside {
             return inside;
         }
@@ -108,8 +145,8 @@ impl<'a> Begin<'a> {
 }
 
 /// What an answer is held to.
-pub(super) struct Constraint {
-    pub source: GrammarSource,
-    /// Whether it says what a call is.
-    pub calls: bool,
+struct Constraint {
+    source: GrammarSource,
+    /// Whether calls may stand after text, where it says what a call is.
+    calls: Option<bool>,
 }

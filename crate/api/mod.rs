@@ -34,6 +34,7 @@ mod routes;
 mod runs;
 mod thinking;
 mod tools;
+mod unmarked;
 mod usage;
 
 pub use answer::{Answer, Chunk};

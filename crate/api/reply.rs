@@ -1,7 +1,5 @@
 //! From the text of an answer to its parts.
 
-use super::model::Api;
-use super::tools::Tools;
 use crate::text::{ReplyParser, ReplyPart};
 
 /// Takes the text of one generation as it comes.
@@ -18,18 +16,6 @@ pub(super) enum Parts {
 }
 
 impl Parts {
-    /// For an answer after this prompt, with these tools.
-    /// `by_grammar`: one says what a call is.
-    pub(super) fn after(prompt: &[u32], api: &Api, tools: &Tools, by_grammar: bool) -> Self {
-        let Some(format) = &api.format else { return Self::Plain };
-        let text = api.tokenizer.decode(prompt, true);
-        let mut parser = ReplyParser::new(format, &tools.specs(), &String::from_utf8_lossy(&text));
-        if by_grammar {
-            parser = parser.by_grammar(format);
-        }
-        Self::Parsed { parser: Box::new(parser), single: tools.single }
-    }
-
     /// Whether what was read ends in a block of reasoning.
     pub(super) fn is_reasoning(&self) -> bool {
         match self {

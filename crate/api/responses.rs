@@ -12,7 +12,6 @@ use super::job::{Accepted, Generate, Job, Prompt};
 use super::model::Api;
 use super::output::Output;
 use super::params;
-use super::reply::Parts;
 use super::{grammar, tools};
 use crate::engine::GenerateParams;
 
@@ -70,11 +69,8 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
         Conversation::new(messages, f.take("chat_template_kwargs"), effort).with_tools(tools.list.clone());
     f.rest(&mut warnings);
     let ids = conversation.prompt(api, given, &mut warnings)?;
-    let begin = Begin::after(&ids, api);
-    params.reasoning = begin.budget(budget.as_ref(), &mut warnings)?;
-    let constraint = begin.grammar(&tools, format)?;
-    let by_grammar = constraint.as_ref().is_some_and(|constraint| constraint.calls);
-    params.grammar = constraint.map(|constraint| constraint.source);
+    let begin = Begin::after(&ids, api, &tools);
+    let parts = begin.hold(&mut params, format, budget.as_ref(), 1, &mut warnings)?;
     // The parameters of a request are part of its answer.
     let Value::Object(head) = json!({
         "id": format!("resp_{}", given.id),
@@ -103,9 +99,8 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     }) else {
         unreachable!("the literal is an object")
     };
-    let parts = Parts::after(&ids, api, &tools, by_grammar);
     let shape = Output::new(head, given.id.clone(), stream, logprobs);
-    let answer = Answer::new(Box::new(shape), api.tokenizer.clone(), vec![parts], 1);
+    let answer = Answer::new(Box::new(shape), api.tokenizer.clone(), parts, 1);
     let generate = Generate { prompts: Prompt::times(vec![ids], 1, &params), stream, answer };
     Ok(Accepted { job: Job::Generate(Box::new(generate)), warnings })
 }

@@ -7,7 +7,22 @@ use super::source::{GrammarSource, Parts};
 use crate::text::Tokenizer;
 
 /// Any text.
-const ANY: &str = "/(?s:.*)/";
+pub(crate) const ANY: &str = "/(?s:.*)/";
+
+/// Texts, but for what is ruled out.
+#[derive(Clone, Copy)]
+pub(crate) struct Free<'a> {
+    /// They hold none of these,
+    pub without: &'a [&'a str],
+    /// do not start with this,
+    pub start: &'a str,
+    /// and have so many characters, as an expression counts them.
+    pub length: &'a str,
+}
+
+impl Free<'_> {
+    pub(crate) const ANY: Self = Self { without: &[], start: "", length: "*" };
+}
 
 /// A grammar that is being made. What its functions return stands for what they describe, in the body of a rule.
 pub(crate) struct Lark<'t> {
@@ -27,6 +42,11 @@ impl<'t> Lark<'t> {
         let name = format!("{letter}{}", self.count);
         writeln!(self.rules, "{name}: {body}").expect("writing to a string");
         name
+    }
+
+    /// What is read without a look at the rules around it.
+    pub(crate) fn terminal(&mut self, body: &str) -> String {
+        self.define('T', body)
     }
 
     /// A rule.
@@ -56,26 +76,41 @@ impl<'t> Lark<'t> {
         self.control(name).map_or_else(|| Self::literal(name), |id| format!("<[{id}]>"))
     }
 
-    /// A text that holds none of some others and does not start with another one, of a length as an expression counts
-    /// characters.
-    pub(crate) fn text(&mut self, without: &[&str], start: &str, length: &str) -> String {
-        let without: Vec<_> = without.iter().map(|text| literal(text)).collect();
-        let start = if start.is_empty() { String::new() } else { format!(" & ~({} {ANY})", literal(start)) };
-        self.define('T', &format!("/(?s:.{length})/ & ~({ANY} ({}) {ANY}){start}", without.join(" | ")))
+    /// A text.
+    pub(crate) fn text(&mut self, free: Free<'_>) -> String {
+        self.text_in(&format!("/(?s:.{})/", free.length), free)
     }
 
-    /// The same up to a marker, which it does not hold, and the marker.
-    pub(crate) fn until(&mut self, marker: &str, without: &[&str], start: &str, length: &str) -> String {
-        let text = self.text(&[without, &[marker]].concat(), start, length);
+    /// A text that a terminal matches.
+    pub(crate) fn text_in(&mut self, terminal: &str, free: Free<'_>) -> String {
+        let mut text = terminal.to_owned();
+        let without: Vec<_> = free.without.iter().map(|text| literal(text)).collect();
+        if !without.is_empty() {
+            text += &format!(" & ~({ANY} ({}) {ANY})", without.join(" | "));
+        }
+        if !free.start.is_empty() {
+            text += &format!(" & ~({} {ANY})", literal(free.start));
+        }
+        self.define('T', &text)
+    }
+
+    /// A text up to a marker, which it does not hold, and the marker.
+    pub(crate) fn until(&mut self, marker: &str, free: Free<'_>) -> String {
+        let text = self.text(Free { without: &[free.without, &[marker]].concat(), ..free });
+        self.marked(&text, marker)
+    }
+
+    /// A text and a marker, which it does not hold.
+    pub(crate) fn marked(&mut self, text: &str, marker: &str) -> String {
         match self.control(marker) {
             Some(id) => format!("{text} <[{id}]>"),
             None => self.define('T', &format!("{text} {}", literal(marker))),
         }
     }
 
-    /// What an expression matches.
-    pub(crate) fn regex(&mut self, regex: &str) -> String {
-        self.define('T', &format!("/{}/", llguidance::regex_to_lark(regex, "")))
+    /// White space, or none.
+    pub(crate) fn spaces(&mut self) -> String {
+        self.define('T', "/[ \\n\\r\\t]{1,16}/") + "?"
     }
 
     /// Another grammar, with what messages call it.

@@ -12,7 +12,7 @@ mod schema;
 mod source;
 mod vocabulary;
 
-pub(crate) use lark::Lark;
+pub(crate) use lark::{ANY, Free, Lark};
 pub use matcher::Matcher;
 pub use source::{GrammarSource, Parts};
 pub use vocabulary::{Grammar, Vocabulary};

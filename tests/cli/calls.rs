@@ -105,5 +105,9 @@ fn a_grammar_makes_every_answer_of_a_small_model_a_call() {
     // What a grammar promises, and what it does not.
     assert_eq!((required[0], required[2]), (PROMPTS.len(), PROMPTS.len()));
     assert_eq!(strict[0], strict[2]);
+    assert!(
+        strict[3] >= auto[3],
+        "a model that leaves the marker out calls less where its calls are held to their schema"
+    );
     assert!(required[3] >= auto[3], "a grammar takes right answers away");
 }

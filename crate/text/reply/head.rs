@@ -62,6 +62,9 @@ pub(super) const FENCE: Opener = Opener { is_strict: true, ..tags("```", "```") 
 /// A call without any marker, at the start of a line.
 pub(super) const BARE: Opener = Opener { is_part: true, is_strict: true, ..tags("", "") };
 
+/// The same, or a fenced block, where a grammar says what it is.
+pub(super) const HELD: Opener = Opener { close: FENCE.close, ..BARE };
+
 /// Tags that some models close twice, or in the wrong order.
 const STRAY: [&str; 5] = ["</parameter>", "</function>", "</tool_call>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"];
 
@@ -145,6 +148,28 @@ pub(super) fn head(c: &mut Cursor, tools: &Tools, opener: Opener) -> Scan<Head> 
     };
     head.in_list = in_list;
     Ok(head)
+}
+
+/// Whether this is a call that a grammar lets be without a marker: it starts with `{"name": "f"`, maybe in a fenced block,
+/// and exactly so, since what starts otherwise was held to nothing.
+pub(super) fn held(mut c: Cursor, tools: &Tools) -> Scan<()> {
+    let spaces = |c: &mut Cursor| c.until(MAX_HEAD, |ch| !matches!(ch, ' ' | '\n' | '\r' | '\t')).map(|_| ());
+    if c.eat(FENCE.open)? {
+        c.until(MAX_HEAD, |ch| !ch.is_ascii_lowercase() && ch != '_')?;
+        spaces(&mut c)?;
+    }
+    c.need("{")?;
+    spaces(&mut c)?;
+    c.need("\"name\"")?;
+    spaces(&mut c)?;
+    c.need(":")?;
+    spaces(&mut c)?;
+    for tool in &tools.0 {
+        if c.starts(&serde_json::Value::from(&*tool.name).to_string())? {
+            return Ok(());
+        }
+    }
+    Err(Stop::No)
 }
 
 /// The name that is meant, if a call of it is one.

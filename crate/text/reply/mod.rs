@@ -48,7 +48,7 @@ use cursor::{Cursor, Scan, Stop};
 pub(crate) use format::ReasoningBlock;
 pub use format::ReplyFormat;
 use format::Start;
-use head::{Around, BARE, Body, FENCE, Head, Opener, Tail, head, window};
+use head::{Around, BARE, Body, FENCE, HELD, Head, Opener, Tail, head, held, window};
 use parts::Parts;
 pub use parts::ReplyPart;
 pub(crate) use style::{CallShape, CallStyle};
@@ -84,9 +84,9 @@ enum Mark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bare {
     Nowhere,
-    /// Before all content.
-    First,
-    /// At the start of any line.
+    /// At the start of any line, as a grammar lets them be.
+    Held,
+    /// At the start of any line, as models write them.
     Lines,
 }
 
@@ -134,10 +134,15 @@ impl ReplyParser {
         }
     }
 
-    /// The same where a grammar says what a call is: only what stands where that lets calls be is one.
-    pub(crate) fn by_grammar(mut self, format: &ReplyFormat) -> Self {
-        self.openers = format.style.opener().into_iter().collect();
-        self.bare = if self.openers.is_empty() { Bare::First } else { Bare::Nowhere };
+    /// The same where a grammar says what a call is: only what stands where that lets calls be is one. `after_text`: they
+    /// may come after text, and without a marker there too.
+    pub(crate) fn by_grammar(mut self, format: &ReplyFormat, after_text: bool) -> Self {
+        let unmarked = format.style.unmarked().filter(|_| after_text);
+        let openers = [Some(format.style), unmarked].into_iter().flatten().filter_map(|style| style.opener());
+        self.openers = openers.collect();
+        let is_json = matches!(format.style.shape, CallShape::Json(_));
+        let is_held = is_json && (after_text || format.style.marker.is_empty());
+        self.bare = if is_held { Bare::Held } else { Bare::Nowhere };
         self
     }
 
@@ -227,13 +232,11 @@ impl ReplyParser {
                 return Ok((Mark::Call(*opener), 0));
             }
         }
-        let may = match self.bare {
-            Bare::Nowhere => false,
-            Bare::First => !self.parts.has_content() && self.calls == 0,
-            Bare::Lines => self.parts.is_new_line,
-        };
-        if self.tools.0.is_empty() || self.is_inside || !may {
+        if self.tools.0.is_empty() || self.is_inside || self.bare == Bare::Nowhere || !self.parts.is_new_line {
             return Err(Stop::No);
+        }
+        if self.bare == Bare::Held {
+            return held(*c, &self.tools).map(|()| (Mark::Call(HELD), 0));
         }
         let opener = match c.char()? {
             '{' | '[' => BARE,

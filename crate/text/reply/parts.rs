@@ -27,6 +27,11 @@ pub enum ReplyPart {
     },
 }
 
+/// Whether a text is white space of a line's start.
+fn is_space(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t'))
+}
+
 /// Collects parts. White space around a marker belongs to none of them, but texts of one kind that were apart do not run
 /// into each other.
 #[derive(Debug)]
@@ -54,8 +59,8 @@ impl Parts {
 
     pub(super) fn text(&mut self, is_reasoning: bool, text: &str) {
         self.is_new_line = match text.rfind('\n') {
-            Some(at) => text[at..].trim().is_empty(),
-            None => self.is_new_line && text.trim().is_empty(),
+            Some(at) => is_space(&text[at..]),
+            None => self.is_new_line && is_space(text),
         };
         let text = if self.skips { text.trim_start() } else { text };
         if text.is_empty() {
@@ -82,11 +87,6 @@ impl Parts {
             let sure = std::mem::replace(&mut self.spaces, rest);
             self.push(is_reasoning, &sure);
         }
-    }
-
-    /// Whether there was content.
-    pub(super) fn has_content(&self) -> bool {
-        self.said[0]
     }
 
     /// What came before and what comes after are parts of different kinds.

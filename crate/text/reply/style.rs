@@ -130,6 +130,12 @@ impl CallStyle {
         style
     }
 
+    /// How models write the same that leave the marker out.
+    pub(crate) fn unmarked(self) -> Option<Self> {
+        let has_names = matches!(self.shape, CallShape::Json(_) | CallShape::Tags);
+        has_names.then(|| Self { between: "\n", ..style("", "", ("", ""), self.shape) })
+    }
+
     /// The text that calls start with, where that is always the same.
     pub(super) fn opener(&self) -> Option<Opener> {
         match self.shape {
