@@ -89,7 +89,7 @@ test-rust: models
 	cargo test --locked --workspace
 
 test-web: web models
-	$(setup) browsers
+	$(setup) browsers openai
 	node --test --test-concurrency=1 --test-reporter=spec web/test/*.test.mjs web/test/*/*.test.mjs
 
 clean:

@@ -8,8 +8,20 @@ import { minify } from "vite";
 
 process.chdir(import.meta.dirname);
 rmSync("dist", { recursive: true, force: true });
+/** What stands on the engine's script imports it, so that there is one class of errors. */
+const onIndex = {
+  name: "on-index",
+  setup: (/** @type {import("esbuild").PluginBuild} */ b) =>
+    b.onResolve({ filter: /^\.\/index\.ts$/ }, () => ({ path: "./index.js", external: true })),
+};
 await build({
-  entryPoints: { index: "src/index.ts", testing: "src/testing.ts", worker: "src/worker/index.ts" },
+  entryPoints: {
+    index: "src/index.ts",
+    remote: "src/remote.ts",
+    testing: "src/testing.ts",
+    worker: "src/worker/index.ts",
+  },
+  plugins: [onIndex],
   outdir: "dist",
   bundle: true,
   format: "esm",
@@ -19,7 +31,7 @@ await build({
   logLevel: "warning",
 });
 // A second minifier makes them smaller still. Bundlers of users look for these expressions with quotes.
-for (const name of ["index", "testing", "worker"]) {
+for (const name of ["index", "remote", "testing", "worker"]) {
   const file = `dist/${name}.js`;
   const inputMap = JSON.parse(readFileSync(`${file}.map`, "utf8"));
   const options = { module: true, mangle: { toplevel: true }, sourcemap: true, inputMap };
@@ -43,7 +55,7 @@ const reach = (file) => {
   const imports = readFileSync(file, "utf8").matchAll(/(?:from |import\()"(\.[^"]+)\.ts"/g);
   for (const [, path = ""] of imports) reach(join(dirname(file), `${path}.d.ts`));
 };
-for (const door of ["index", "testing", "worker"]) reach(resolve(`dist/${door}.d.ts`));
+for (const door of ["index", "remote", "testing", "worker"]) reach(resolve(`dist/${door}.d.ts`));
 for (const file of readdirSync("dist", { recursive: true, encoding: "utf8" })) {
   if (file.endsWith(".d.ts") && !reached.has(resolve("dist", file))) rmSync(join("dist", file));
 }

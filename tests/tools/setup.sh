@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what is missing for the things named, and nothing else; takes no time when all of it is there.
 #
-#   tests/tools/setup.sh rust wasm apple node wllama browsers vulkan radv models schemas   any of these
+#   tests/tools/setup.sh rust wasm apple node wllama browsers vulkan radv models schemas openai   any of these
 #   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
 #   tests/tools/setup.sh peer                                          llama.cpp for benchmarks, its path on stdout
 #   tests/tools/setup.sh golden                                        what golden.py needs, its Python on stdout
@@ -192,6 +192,15 @@ golden() {
   echo "$venv/bin/python"
 }
 
+# OpenAI's client for Python.
+openai() {
+  local venv=$cache/tools/openai package=openai==3.57.0
+  [ "$(cat "$venv/package" 2>/dev/null)" = $package ] && return
+  say "installing $package into $venv"
+  { python3 -m venv --clear "$venv" && "$venv/bin/pip" install --quiet $package; } >&2
+  echo $package >"$venv/package"
+}
+
 # The JSON Schema Test Suite, which the source of a package of PyPI carries.
 schemas() {
   local version=4.25.1 dir=$cache/json-schema-tests
@@ -214,7 +223,7 @@ main() {
   local what
   for what in "$@"; do
     case $what in
-      rust | wasm | apple | node | wllama | browsers | vulkan | radv | schemas) $what ;;
+      rust | wasm | apple | node | wllama | browsers | vulkan | radv | schemas | openai) $what ;;
       peer | golden) $what ;;
       models) model smollm >/dev/null ;;
       model:*) model "${what#model:}" ;;

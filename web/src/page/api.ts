@@ -56,7 +56,10 @@ export async function fetchFrom(client: Client, input: RequestInfo | URL, init?:
   const { pathname } = new URL(request.url);
   try {
     const path = decodeURIComponent(pathname.slice(Math.max(pathname.indexOf("/v1/"), 0)));
-    const { head, texts } = await open(client, request.method, path, await request.text(), request.signal);
+    // Who cancels the body waits for nothing that is still to come.
+    const cancelled = new AbortController();
+    const signal = AbortSignal.any([request.signal, cancelled.signal]);
+    const { head, texts } = await open(client, request.method, path, await request.text(), signal);
     const headers: HeadersInit = { "content-type": head.stream ? "text/event-stream" : "application/json" };
     if (head.unknown) headers["x-unknown-parameters"] = head.unknown;
     const encoder = new TextEncoder();
@@ -66,7 +69,7 @@ export async function fetchFrom(client: Client, input: RequestInfo | URL, init?:
         if (done) controller.close();
         else controller.enqueue(encoder.encode(value));
       },
-      cancel: async () => void (await texts.return()),
+      cancel: () => cancelled.abort(),
     });
     return new Response(body, { status: head.status, headers });
   } catch (e) {

@@ -13,7 +13,7 @@ import { launch } from "../../tools/browsers.mjs";
 import { cache } from "../../tools/cache.mjs";
 import { serve } from "../../tools/serve.mjs";
 import { skip } from "../skipped.mjs";
-import { flows } from "./flows.mjs";
+import { answers, flows, requests } from "./flows.mjs";
 
 const MODEL = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
 /** What flows give that have such a name. */
@@ -30,6 +30,14 @@ const RIGHT = /** @type {[string, RegExp][]} */ ([
   ["responses", /Paris.*"events":\["response\.created".*"response\.completed"\]/],
   ["", /capital of France is Paris/],
 ]);
+/** Without what is another one each time: ids, times, and what of a prompt was read before. @param {unknown} answer */
+const timeless = (answer) =>
+  JSON.parse(
+    JSON.stringify(answer, (name, value) => {
+      if (["created", "created_at", "completed_at", "extra", "cached_tokens"].includes(name)) return 0;
+      return /(^|_)id$/.test(name) && typeof value === "string" ? value.replace(/_.*|-.*/, "") : value;
+    }),
+  );
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 
 /** The address of a server of the command. @param {string} model */
@@ -95,6 +103,30 @@ test("clients get the same from a page and from a server", { timeout: 900_000 },
       assert.match(JSON.stringify(there), right);
     });
   }
+
+  await t.test("a client for Python gets the same", async (t) => {
+    const python = join(cache, "tools/openai/bin/python");
+    if (!existsSync(python)) return skip(t, "OpenAI's client for Python is not installed");
+    const given = requests.map(([endpoint, params]) => [endpoint, { model: "m", ...params }]);
+    const options = { input: JSON.stringify(given), encoding: /** @type {const} */ ("utf8") };
+    const there = JSON.parse(execFileSync(python, [at("requests.py"), baseURL], options));
+    const here = await answers({ baseURL, fetch });
+    for (const [i, answer] of here.entries()) assert.deepEqual(timeless(there[i]), timeless(answer), `${requests[i]}`);
+    assert.deepEqual(here.map((answer) => answer.status ?? 200).slice(-2), [400, 400]);
+  });
+
+  await t.test("a server that takes over answers the same", async () => {
+    const { PagelmError, withRemote } = await import(at("../../dist/remote.js"));
+    const failed = Promise.reject(new PagelmError("no-gpu", "this browser has no GPU"));
+    const remote = withRemote(failed, { baseURL, model: "m", when: "unable" });
+    const there = await answers({ baseURL, fetch });
+    const over = await answers({ baseURL: "http://pagelm.local/v1", fetch: remote.fetch });
+    assert.deepEqual(timeless(over), timeless(there));
+    const stream = await remote.chat.completions.create({ ...requests[1][1] });
+    const events = [];
+    for await (const event of stream) events.push(event);
+    assert.deepEqual(timeless(events), timeless(there[1]));
+  });
 
   await t.test("embeddings", async () => {
     await inPage("load", { model: "/golden/gemma-embedding.gguf", backend: "cpu", cache: false });

@@ -8,6 +8,101 @@ import OpenAI from "openai";
 
 /** @typedef {{ baseURL: string, fetch: typeof fetch }} Door */
 
+/** Requests whose answers are the same whichever client asks: what is asked for, and its parameters. */
+export const requests = /** @type {const} */ ([
+  [
+    "chat.completions",
+    { messages: [{ role: "user", content: "What is the capital of France?" }], seed: 1, max_tokens: 12 },
+  ],
+  [
+    "chat.completions",
+    {
+      messages: [{ role: "user", content: "Say hello" }],
+      temperature: 0,
+      max_tokens: 8,
+      logprobs: true,
+      stream: true,
+      stream_options: { include_usage: true },
+    },
+  ],
+  [
+    "chat.completions",
+    {
+      messages: [{ role: "user", content: "Weather in Paris?" }],
+      temperature: 0,
+      max_tokens: 64,
+      tool_choice: "required",
+      tools: [
+        {
+          type: "function",
+          function: {
+            name: "get_weather",
+            parameters: {
+              type: "object",
+              properties: { city: { type: "string" } },
+              required: ["city"],
+              additionalProperties: false,
+            },
+            strict: true,
+          },
+        },
+      ],
+    },
+  ],
+  [
+    "chat.completions",
+    {
+      messages: [{ role: "user", content: "A city as JSON" }],
+      temperature: 0,
+      max_tokens: 64,
+      response_format: {
+        type: "json_schema",
+        json_schema: {
+          name: "city",
+          schema: {
+            type: "object",
+            properties: { name: { type: "string", maxLength: 20 } },
+            required: ["name"],
+            additionalProperties: false,
+          },
+          strict: true,
+        },
+      },
+    },
+  ],
+  ["completions", { prompt: "1, 2, 3,", temperature: 0, max_tokens: 6, echo: true }],
+  ["responses", { input: "Say hello", temperature: 0, max_output_tokens: 8 }],
+  ["responses", { input: "Say hello", temperature: 0, max_output_tokens: 8, stream: true }],
+  ["chat.completions", { messages: [] }],
+  ["embeddings", { input: "a", encoding_format: "float" }],
+]);
+
+/** What OpenAI's client for JavaScript gets for them. @param {Door} door */
+export async function answers(door) {
+  const client = /** @type {any} */ (openai(door));
+  const one = async (/** @type {string} */ endpoint, /** @type {any} */ params) => {
+    const door = endpoint.split(".").reduce((at, name) => at[name], client);
+    try {
+      const made = await door.create({ model: "m", ...params });
+      if (!params.stream) {
+        // The client's own addition.
+        const { output_text: _, ...answer } = made;
+        return answer;
+      }
+      const parts = [];
+      for await (const part of made) parts.push(part);
+      return parts;
+    } catch (e) {
+      const { status, error } = /** @type {any} */ (e);
+      if (!status) throw e;
+      return { status, error };
+    }
+  };
+  const all = [];
+  for (const [endpoint, params] of requests) all.push(await one(endpoint, params));
+  return all;
+}
+
 const SYSTEM = "You are a helpful assistant. Answer briefly.";
 const QUESTION = "What is the capital of France?";
 const ASKED = /** @type {const} */ ([

@@ -1,6 +1,7 @@
 // OpenAI's API of the page, on a worker that says what a test lets it say: what it is asked, and what a caller gets.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import OpenAI from "openai";
 import { FakePort } from "./port.mjs";
 import { source } from "./source.mjs";
 import { untyped } from "./untyped.mjs";
@@ -76,6 +77,43 @@ test("a stream is sent as it comes, and ends the generation when it is cancelled
   assert.equal(await next(), DONE.text);
   await reader.cancel();
   assert.deepEqual(port.sent.at(-1), { op: "abort", target: 1 });
+});
+
+test("a client runs on the engine without a browser", async () => {
+  const usage = { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 };
+  const message = { role: "assistant", content: "Hello", refusal: null };
+  const whole = { id: "c", object: "chat.completion", created: 1, model: "m", usage };
+  const choices = [{ index: 0, finish_reason: "stop", logprobs: null, message }];
+  const client = (/** @type {ReturnType<typeof engine>} */ { fetch }) =>
+    new OpenAI({ baseURL: "http://pagelm.local/v1", apiKey: "-", fetch, maxRetries: 2 });
+  const answered = engine([head(), body(JSON.stringify({ ...whole, choices }))]);
+  const answer = await client(answered).chat.completions.create({ model: "m", ...HI });
+  assert.equal(answer.choices[0]?.message.content, "Hello");
+  assert.deepEqual(JSON.parse(answered.port.asked("request").body), { model: "m", ...HI });
+
+  const part = (/** @type {string} */ content) =>
+    event({ id: "c", object: "chat.completion.chunk", choices: [{ index: 0, delta: { content } }] });
+  const streamed = engine([head(true), part("Hel"), part("lo"), DONE]);
+  let text = "";
+  for await (const chunk of await client(streamed).chat.completions.create({ model: "m", ...STREAM }))
+    text += chunk.choices[0]?.delta.content;
+  assert.equal(text, "Hello");
+
+  const refused = engine([head(false, 400), body(error({ message: "no", param: "messages", code: "bad-template" }))]);
+  await assert.rejects(client(refused).chat.completions.create({ model: "m", messages: [] }), {
+    status: 400,
+    param: "messages",
+    code: "bad-template",
+  });
+  const broken = engine([]);
+  broken.client.end(new PagelmError("worker-lost", "it died"));
+  await assert.rejects(client(broken).chat.completions.create({ model: "m", ...HI }), { status: 500 });
+
+  const open = engine([head(true), part("Hel")], true);
+  const stream = await client(open).chat.completions.create({ model: "m", ...STREAM });
+  for await (const _ of stream) break;
+  await turn();
+  assert.deepEqual(open.port.sent.at(-1), { op: "abort", target: 1 });
 });
 
 test("a signal ends a request wherever it is, with an AbortError", async () => {
