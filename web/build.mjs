@@ -19,6 +19,7 @@ await build({
     index: "src/index.ts",
     remote: "src/remote.ts",
     testing: "src/testing.ts",
+    tools: "src/tools.ts",
     worker: "src/worker/index.ts",
   },
   plugins: [onIndex],
@@ -31,7 +32,7 @@ await build({
   logLevel: "warning",
 });
 // A second minifier makes them smaller still. Bundlers of users look for these expressions with quotes.
-for (const name of ["index", "remote", "testing", "worker"]) {
+for (const name of ["index", "remote", "testing", "tools", "worker"]) {
   const file = `dist/${name}.js`;
   const inputMap = JSON.parse(readFileSync(`${file}.map`, "utf8"));
   const options = { module: true, mangle: { toplevel: true }, sourcemap: true, inputMap };
@@ -55,7 +56,7 @@ const reach = (file) => {
   const imports = readFileSync(file, "utf8").matchAll(/(?:from |import\()"(\.[^"]+)\.ts"/g);
   for (const [, path = ""] of imports) reach(join(dirname(file), `${path}.d.ts`));
 };
-for (const door of ["index", "remote", "testing", "worker"]) reach(resolve(`dist/${door}.d.ts`));
+for (const door of ["index", "remote", "testing", "tools", "worker"]) reach(resolve(`dist/${door}.d.ts`));
 for (const file of readdirSync("dist", { recursive: true, encoding: "utf8" })) {
   if (file.endsWith(".d.ts") && !reached.has(resolve("dist", file))) rmSync(join("dist", file));
 }

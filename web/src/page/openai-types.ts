@@ -31,7 +31,14 @@ export interface ChatTool {
   function: { name: string; description?: string; parameters?: Record<string, unknown>; strict?: boolean | null };
 }
 
-export type ChatToolChoice = "none" | "auto" | "required" | { type: "function"; function: { name: string } };
+type ToolName = { type: "function"; function: { name: string } };
+
+export type ChatToolChoice =
+  | "none"
+  | "auto"
+  | "required"
+  | ToolName
+  | { type: "allowed_tools"; allowed_tools: { mode: "auto" | "required"; tools: ToolName[] } };
 
 export interface JsonSchemaFormat {
   name: string;
@@ -65,6 +72,13 @@ export interface ChatSampling {
   suppress_tokens?: number[] | null;
 }
 
+/** What an answer must be, beside the formats of OpenAI's API: not part of it. */
+export interface GrammarParams {
+  /** In llama.cpp's notation, unless `grammar_type` says what else it is. */
+  grammar?: string | null;
+  grammar_type?: "gbnf" | "regex" | "json_schema";
+}
+
 /** Notes to OpenAI's servers: accepted, without effect. */
 export interface ServerNotes {
   metadata?: Record<string, string> | null;
@@ -81,7 +95,7 @@ interface Streamed {
   stream_options?: { include_usage?: boolean; include_obfuscation?: false } | null;
 }
 
-export interface ChatParams extends PageParams, ChatSampling, ServerNotes, Streamed {
+export interface ChatParams extends PageParams, ChatSampling, GrammarParams, ServerNotes, Streamed {
   messages: ChatMessage[];
   /** Only copied to the answer. */
   model?: string;
@@ -98,6 +112,8 @@ export interface ChatParams extends PageParams, ChatSampling, ServerNotes, Strea
   parallel_tool_calls?: boolean;
   response_format?: { type: "text" } | { type: "json_object" } | { type: "json_schema"; json_schema: JsonSchemaFormat };
   reasoning_effort?: ReasoningEffort | null;
+  /** Not part of OpenAI's API: the most tokens of reasoning. Then its end is written in the model's place. */
+  reasoning_budget?: number | null;
   /** Not part of OpenAI's API: variables of the model's chat template, such as `{ enable_thinking: false }`. */
   chat_template_kwargs?: Record<string, unknown> | null;
   /** Not part of OpenAI's API: goes on with the last message, which is one of the assistant. */
@@ -192,7 +208,7 @@ export interface ChatCompletion {
 }
 
 /** A text that is gone on with as it is. Names of control tokens in it are those tokens. */
-export interface CompletionParams extends PageParams, ChatSampling, Streamed {
+export interface CompletionParams extends PageParams, ChatSampling, GrammarParams, Streamed {
   prompt: string | string[] | number[] | number[][];
   model?: string;
   /** What comes after the text that is wanted, for models that fill in. */
@@ -244,7 +260,7 @@ export interface CreateEmbeddingResponse {
   usage: { prompt_tokens: number; total_tokens: number };
 }
 
-export interface ResponseParams extends PageParams, ChatSampling, ServerNotes, Streamed {
+export interface ResponseParams extends PageParams, ChatSampling, GrammarParams, ServerNotes, Streamed {
   /** A text, or messages, calls and their results. Nothing is stored: a conversation is sent as a whole. */
   input: string | Record<string, unknown>[];
   model?: string;
@@ -258,9 +274,16 @@ export interface ResponseParams extends PageParams, ChatSampling, ServerNotes, S
     verbosity?: "medium" | null;
   };
   tools?: ({ type: "function" } & ChatTool["function"])[];
-  tool_choice?: "none" | "auto" | "required" | { type: "function"; name: string };
+  tool_choice?:
+    | "none"
+    | "auto"
+    | "required"
+    | { type: "function"; name: string }
+    | { type: "allowed_tools"; mode: "auto" | "required"; tools: { type: "function"; name: string }[] };
   parallel_tool_calls?: boolean | null;
   reasoning?: { effort?: ReasoningEffort | null } | null;
+  /** Not part of OpenAI's API, like that of chat completions. */
+  reasoning_budget?: number | null;
   chat_template_kwargs?: Record<string, unknown> | null;
 }
 

@@ -5,6 +5,7 @@ import { HumanMessage, SystemMessage, ToolMessage } from "@langchain/core/messag
 import { ChatOpenAI } from "@langchain/openai";
 import { embedMany, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
+import { runTools } from "pagelm/tools";
 
 /** @typedef {{ baseURL: string, fetch: typeof fetch }} Door */
 
@@ -247,6 +248,29 @@ export const flows = {
       { maxChatCompletions: 2 },
     );
     return { asked, text: await runner.finalContent(), roles: runner.messages.map(({ role }) => role) };
+  },
+
+  async "pagelm: tools"(door) {
+    const asked = /** @type {string[]} */ ([]);
+    const params = {
+      model: "m",
+      messages: [{ role: /** @type {const} */ ("user"), content: WEATHER }],
+      temperature: 0,
+      max_tokens: 48,
+      tools: [
+        {
+          type: /** @type {const} */ ("function"),
+          function: { name: "get_weather", description: "The weather in a city now", parameters: PLACE, strict: true },
+          execute: (/** @type {{ city: string }} */ { city }) => {
+            asked.push(city);
+            return "sunny, 21 degrees";
+          },
+        },
+      ],
+    };
+    for await (const event of runTools(openai(door), params, { maxRounds: 2 }))
+      if (event.type === "done")
+        return { asked, text: event.content, roles: event.messages.map(({ role }) => role), rounds: event.rounds };
   },
 
   async "openai: abort"(door) {

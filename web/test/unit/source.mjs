@@ -12,6 +12,7 @@ import { runnerImport } from "vite";
  *   "page/stream.ts": typeof import("../../src/page/stream.ts"),
  *   "page/workers.ts": typeof import("../../src/page/workers.ts"),
  *   "remote.ts": typeof import("../../src/remote.ts"),
+ *   "tools.ts": typeof import("../../src/tools.ts"),
  *   "shared/errors.ts": typeof import("../../src/shared/errors.ts"),
  *   "worker/feed.ts": typeof import("../../src/worker/feed.ts"),
  *   "worker/fetch.ts": typeof import("../../src/worker/fetch.ts"),
