@@ -21,7 +21,7 @@ import type {
 } from "../shared/types.ts";
 import { type Endpoints, endpoints, fetchFrom } from "./api.ts";
 import { chooseBuilds } from "./builds.ts";
-import { address, boolean, given, ids, integer, isObject, list, must, string } from "./check.ts";
+import { address, boolean, given, ids, integer, isObject, list, must, refuse, string } from "./check.ts";
 import { Client } from "./client.ts";
 import {
   checkMessages,
@@ -47,13 +47,13 @@ export function createEngine(given: EngineOptions): Promise<Engine> {
  * @internal
  */
 export async function load(given: EngineOptions & WireOptions): Promise<Engine> {
-  const { model, backend = "auto", tune = true, signal, onProgress, ...rest } = given;
+  const { model, mmproj, backend = "auto", tune = true, signal, onProgress, ...rest } = given;
   const { threads, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, fetch, ...options } = rest;
   const wasm = chooseBuilds(given);
   const client = await connect(given, wasm);
   try {
     const wire = { ...options, name: label(model) };
-    const input = { model: wireModel(model), source: sourceOf(given), wasm, backend, tune, options: wire };
+    const input = { ...wireModels(model, mmproj), source: sourceOf(given), wasm, backend, tune, options: wire };
     const info = await client.call("load", input, { signal, onPiece: onProgress, fetch });
     return Engine.open(client, info);
   } catch (e) {
@@ -286,6 +286,19 @@ export function wireModel(model: ModelRef): WireModel {
   const one = (ref: string | URL | Blob) => (isBlob(ref) ? ref : address(ref)!.href);
   if (Array.isArray(model)) return model.map(one);
   return isFolder(model) ? model : one(model);
+}
+
+/**
+ * The model, and the part of it that sees.
+ * @internal
+ */
+export function wireModels(model: ModelRef, mmproj?: ModelRef | true): { model: WireModel; mmproj?: WireModel } {
+  const wire = wireModel(model);
+  if (!mmproj) return { model: wire };
+  if (mmproj !== true) return { model: wire, mmproj: wireModel(mmproj) };
+  const [repo] = /^hf:[^/]+\/[^/:@]+(@[^/:]+)?/.exec(String(wire)) ?? [];
+  if (!repo) refuse("mmproj", "must name a file: true is for models named hf:OWNER/REPO");
+  return { model: wire, mmproj: `${repo}:mmproj` };
 }
 
 /** @internal */

@@ -11,6 +11,8 @@ import { type Part, partsOf } from "./source.ts";
 import { Store, stableUrl } from "./store.ts";
 
 export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
+  /** The part that sees. */
+  mmproj?: WireModel | undefined;
   /** Whether what comes is stored; else only what is stored is used. */
   write: boolean;
   /** Called if another page downloads a file, before that is waited for. */
@@ -24,6 +26,8 @@ export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
 
 export class ModelFiles {
   readonly feeds: Feed[] = [];
+  /** How many of them are the model's own; the others are those of the part that sees. */
+  own = 0;
   /** Why some of it is not stored, if so. */
   #why: string | null = null;
 
@@ -32,6 +36,10 @@ export class ModelFiles {
     const files = new ModelFiles();
     try {
       await files.#open(model, source, options);
+      files.own = files.feeds.length;
+      // The sum is the model's.
+      const { sha256: _, ...rest } = source;
+      if (options.mmproj) await files.#open(options.mmproj, rest, options);
       return files;
     } catch (e) {
       files.close();
@@ -40,7 +48,7 @@ export class ModelFiles {
   }
 
   async #open(model: WireModel, source: WireSource, options: FilesOptions): Promise<void> {
-    const { wasm, verify, blobs, write, ...rest } = options;
+    const { wasm, verify, blobs, write, mmproj: _, ...rest } = options;
     const remote = { ...rest, headers: source.headers };
     let store: Store | null = null;
     try {
