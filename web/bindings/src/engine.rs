@@ -14,7 +14,7 @@ use pagelm::{Error, ErrorKind, Result};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
-use crate::loading::{Device, ENCODER_AT, ENCODER_WEIGHTS, Files, Loading, raw};
+use crate::loading::{Device, ENCODER_WEIGHTS, Files, Loading, raw};
 use crate::options::{EngineOptions, ProfileOptions};
 use crate::sessions::Sessions;
 use crate::threads::{cpu, running};
@@ -141,13 +141,7 @@ impl Engine {
         self.measured.clone()
     }
 
-    /// Where the file of the encoder begins, for `targets`.
-    #[wasm_bindgen(js_name = encoderStart)]
-    pub fn encoder_start(&self) -> f64 {
-        ENCODER_AT as f64
-    }
-
-    /// Takes note of `len` bytes at `offset` of the file and says where they go.
+    /// Takes note of `len` bytes at `offset` of the file and says where they go. The file of the encoder begins at 2^50.
     pub fn targets(&mut self, offset: f64, len: usize) -> Result<JsValue, JsValue> {
         let targets = self.loading()?.targets(offset as u64, len)?;
         to_js(&targets)

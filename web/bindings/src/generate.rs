@@ -23,7 +23,7 @@ struct Requested {
     pictures: Vec<FileOf>,
 }
 
-/// The file of an image: its bytes or where it is.
+/// The file of an image: its bytes, or where it is.
 #[derive(Serialize)]
 struct FileOf {
     #[serde(with = "serde_wasm_bindgen::preserve")]
@@ -35,7 +35,9 @@ impl From<&Picture> for FileOf {
     fn from(picture: &Picture) -> Self {
         match &picture.source {
             PictureSource::File(bytes) => Self { bytes: js_sys::Uint8Array::from(&**bytes).into(), url: None },
-            PictureSource::Url(url) => Self { bytes: JsValue::NULL, url: Some(url.clone()) },
+            PictureSource::Url(url) => {
+                Self { bytes: js_sys::Uint8Array::new_with_length(0).into(), url: Some(url.clone()) }
+            }
         }
     }
 }
@@ -89,22 +91,18 @@ impl Engine {
         to_js(&Requested { run, pieces, pictures })
     }
 
-    /// The next image of a request: its pixels, red, green, blue and alpha, or the reason why there are none. A request that is
-    /// over takes nothing.
-    pub fn picture(
-        &mut self,
-        run: u32,
-        width: usize,
-        height: usize,
-        rgba: &[u8],
-        problem: Option<String>,
-    ) -> Result<(), JsValue> {
+    /// The next image of a request: its pixels, red, green, blue and alpha. A request that is over takes nothing.
+    pub fn picture(&mut self, run: u32, width: usize, height: usize, rgba: &[u8]) -> Result<(), JsValue> {
         let Ready { encoder, runs, .. } = self.ready()?;
-        let pixels = match problem {
-            Some(problem) => Err(Error::new(ErrorKind::BadImage, problem)),
-            None => Pixels::new(width, height, rgba),
-        };
-        runs.picture(encoder.as_ref(), run, pixels);
+        runs.picture(encoder.as_ref(), run, Pixels::new(width, height, rgba));
+        Ok(())
+    }
+
+    /// The reason why there is no image in its place.
+    #[wasm_bindgen(js_name = noPicture)]
+    pub fn no_picture(&mut self, run: u32, problem: String) -> Result<(), JsValue> {
+        let Ready { encoder, runs, .. } = self.ready()?;
+        runs.picture(encoder.as_ref(), run, Err(Error::new(ErrorKind::BadImage, problem)));
         Ok(())
     }
 

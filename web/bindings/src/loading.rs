@@ -21,8 +21,8 @@ pub struct Loading {
     pub encoder: Option<(VisionModel, Device)>,
 }
 
-/// What `targets` adds to the places of the encoder's file: no model is so long. And `write`, to the numbers of its weights.
-pub const ENCODER_AT: u64 = 1 << 50;
+/// What JavaScript adds to the places of the encoder's file: no model is so long. And `targets` to the numbers of its weights.
+const ENCODER_AT: u64 = 1 << 50;
 pub const ENCODER_WEIGHTS: u32 = 1 << 31;
 
 /// The headers of a model and of its encoder.

@@ -21,7 +21,7 @@ import type {
 } from "../shared/types.ts";
 import { type Endpoints, endpoints, fetchFrom } from "./api.ts";
 import { chooseBuilds } from "./builds.ts";
-import { address, boolean, given, ids, integer, isObject, list, must, refuse, string } from "./check.ts";
+import { address, boolean, given, ids, integer, isObject, list, must, string } from "./check.ts";
 import { Client } from "./client.ts";
 import {
   checkMessages,
@@ -296,9 +296,7 @@ export function wireModels(model: ModelRef, mmproj?: ModelRef | true): { model: 
   const wire = wireModel(model);
   if (!mmproj) return { model: wire };
   if (mmproj !== true) return { model: wire, mmproj: wireModel(mmproj) };
-  const [repo] = /^hf:[^/]+\/[^/:@]+(@[^/:]+)?/.exec(String(wire)) ?? [];
-  if (!repo) refuse("mmproj", "must name a file: true is for models named hf:OWNER/REPO");
-  return { model: wire, mmproj: `${repo}:mmproj` };
+  return { model: wire, mmproj: String(wire).replace(/^(hf:[^/]+\/[^/:@]+(@[^/:]+)?).*/, "$1:mmproj") };
 }
 
 /** @internal */

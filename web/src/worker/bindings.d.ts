@@ -87,9 +87,9 @@ export interface Requested {
   pictures: Picture[];
 }
 
-/** The file of an image: its bytes or where it is. */
+/** The file of an image: its bytes, or where it is. */
 export interface Picture {
-  bytes: Uint8Array<ArrayBuffer> | null;
+  bytes: Uint8Array<ArrayBuffer>;
   url: string | null;
 }
 
@@ -118,7 +118,6 @@ export interface Sha256 {
 
 export interface Engine {
   measured(): string | undefined;
-  encoderStart(): number;
   targets(offset: number, length: number): BytesTarget[];
   write(weight: number, offset: number, bytes: Uint8Array): void;
   queue(): GPUQueue | null;
@@ -139,7 +138,8 @@ export interface Engine {
   render(chat: Chat): string;
   generate(ids: Uint32Array, params: WireParams): number;
   request(method: string, path: string, body: string, random: Uint32Array): Requested;
-  picture(run: number, width: number, height: number, rgba: Uint8ClampedArray, problem?: string): void;
+  picture(run: number, width: number, height: number, rgba: ArrayLike<number>): void;
+  noPicture(run: number, problem: string): void;
   next(wanted: Uint32Array): Promise<News[]>;
   stop(run: number): void;
   stats(): EngineStats;

@@ -38,8 +38,7 @@ export class ModelFiles {
       await files.#open(model, source, options);
       files.own = files.feeds.length;
       // The sum is the model's.
-      const { sha256: _, ...rest } = source;
-      if (options.mmproj) await files.#open(options.mmproj, rest, options);
+      if (options.mmproj) await files.#open(options.mmproj, { ...source, sha256: "" }, options);
       return files;
     } catch (e) {
       files.close();
@@ -48,7 +47,7 @@ export class ModelFiles {
   }
 
   async #open(model: WireModel, source: WireSource, options: FilesOptions): Promise<void> {
-    const { wasm, verify, blobs, write, mmproj: _, ...rest } = options;
+    const { wasm, verify, blobs, write, ...rest } = options;
     const remote = { ...rest, headers: source.headers };
     let store: Store | null = null;
     try {

@@ -1,6 +1,6 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
 import type { Builds, Engine, Picture } from "#bindings";
-import { abortError, PagelmError } from "../shared/errors.ts";
+import { abortError, errorData, PagelmError } from "../shared/errors.ts";
 import type { Attached, Operations, Request, WasmOptions } from "../shared/protocol.ts";
 import type { Embeddings, EngineInfo, FileSampling } from "../shared/types.ts";
 import { download } from "./download.ts";
@@ -165,13 +165,12 @@ export class Handlers {
   /** Gives a request its images, while others go on. */
   async #see(run: number, pictures: Picture[], attached: Attached[], task: Task): Promise<void> {
     for (const picture of pictures) {
-      const found = await decode(picture, attached, task.signal);
-      if (task.signal.aborted) return;
-      await this.#turn(() => {
-        if ("problem" in found) return this.#ready.picture(run, 0, 0, new Uint8ClampedArray(), found.problem);
-        const { width, height, data } = found.image;
-        this.#ready.picture(run, width, height, data);
-      });
+      const found = await decode(picture, attached, task.signal).catch((e) => errorData(e).message);
+      await this.#turn(() =>
+        typeof found === "string"
+          ? this.#ready.noPicture(run, found)
+          : this.#ready.picture(run, found.width, found.height, found.data),
+      );
       task.wake();
     }
   }

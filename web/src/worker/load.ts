@@ -76,7 +76,7 @@ async function loadWeights(started: Started, r: In<"load">, task: Task, meter: M
       note("weights", piece);
     };
     for (const [i, { feed, start: at, held, rest }] of heads.parts.entries()) {
-      const start = i < files.own ? at : at + engine.encoderStart();
+      const start = i < files.own ? at : at + ENCODER_AT;
       feed.spread = true;
       await take(start, held);
       for await (const piece of rest) await take(start, piece);
@@ -95,6 +95,9 @@ async function loadWeights(started: Started, r: In<"load">, task: Task, meter: M
   }
 }
 
+/** Where the engine looks for the file of the encoder: behind that of any model. */
+const ENCODER_AT = 2 ** 50;
+
 /** A file after its header. */
 interface Head {
   feed: Feed;
@@ -110,15 +113,10 @@ async function headersOf(wasm: Bindings, { feeds, own }: ModelFiles, note: (piec
   const model = await joined(wasm, feeds.slice(0, own), note);
   if (own === feeds.length) return model;
   // Its bytes may be gone once there are others.
-  model.parts = model.parts.map((head) => ({ ...head, held: { ...head.held, bytes: head.held.bytes.slice() } }));
-  try {
-    const { header, parts } = await joined(wasm, feeds.slice(own), note);
-    model.header.setEncoder(header);
-    return { header: model.header, parts: [...model.parts, ...parts] };
-  } catch (e) {
-    model.header.free();
-    throw e;
-  }
+  for (const { held } of model.parts) held.bytes = held.bytes.slice();
+  const { header, parts } = await joined(wasm, feeds.slice(own), note);
+  model.header.setEncoder(header);
+  return { header: model.header, parts: [...model.parts, ...parts] };
 }
 
 /** The headers of files, which may be given in any order, as one. */

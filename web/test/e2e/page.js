@@ -152,8 +152,9 @@ const e2e = {
     });
     for (const from of [url, URL.createObjectURL(blob)]) {
       const init = { method: "POST", body: JSON.stringify(body(from)) };
-      const response = await loaded().fetch("http://page/v1/chat/completions", init);
-      all.push(answered(await response.json()));
+      const answer = await (await loaded().fetch("http://page/v1/chat/completions", init)).json();
+      if (answer.error) throw new Error(`${answer.error.code} at ${answer.error.param}`);
+      all.push(answered(answer));
     }
     for (const image of [blob, bitmap, data]) all.push(answered(await loaded().chat.completions.create(body(image))));
     const refused = [];

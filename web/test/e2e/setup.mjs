@@ -98,6 +98,12 @@ function withTemplate(file, template) {
   return more;
 }
 
+/** A tiny model that sees, with a chat template, and the part of it that does. */
+export function seeing() {
+  const [model, mmproj] = ["qwen3vl.gguf", "mmproj-qwen3vl.gguf"].map((name) => readFileSync(join(goldens, name)));
+  return { model: withTemplate(/** @type {Buffer} */ (model), SEES), mmproj: /** @type {Buffer} */ (mmproj) };
+}
+
 /** The fixture's image of a case, as a `data:` URL. @param {{ image: { width: number, height: number, rgb_u8_hex: string } }} of */
 export function dataUrl({ image: { width, height, rgb_u8_hex: hex } }) {
   const row = (/** @type {number} */ y) => Buffer.from(hex.slice(6 * width * y, 6 * width * (y + 1)), "hex");
@@ -138,7 +144,7 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
   const where = other.indexOf("general.architecture");
   other.write("mamba", other.indexOf("llama", where));
   writeFileSync(join(made, "other.gguf"), other);
-  writeFileSync(join(made, "sees.gguf"), withTemplate(readFileSync(join(goldens, "qwen3vl.gguf")), SEES));
+  writeFileSync(join(made, "sees.gguf"), seeing().model);
   // One key more, of 32 bytes, so that the tensors stay aligned: its name, its type (u32) and its value.
   const entry = Buffer.alloc(32);
   entry.writeBigUInt64LE(16n);

@@ -188,7 +188,6 @@ test("the file for images is named, or found beside a model of a hub", async () 
   assert.equal(beside("hf:a/b"), "hf:a/b:mmproj");
   assert.equal(wireModels("https://a/b.gguf", "https://a/mmproj.gguf").mmproj, "https://a/mmproj.gguf");
   assert.deepEqual(wireModels("https://a/b.gguf"), { model: "https://a/b.gguf" });
-  await refused(() => wireModels("https://a/b.gguf", true), "mmproj", /hf:OWNER\/REPO/);
   await refused(() => engineOptions(untyped({ model: "https://a/b", mmproj: false })), "mmproj", /must be a URL/);
   await refused(() => engineOptions(untyped({ model: "https://a/b", imageRows: 0 })), "imageRows", /from 1 to 16384/);
 });
