@@ -70,9 +70,11 @@ impl Prompt {
         Ok(())
     }
 
-    /// Refuses a prompt that, with so many rows of images, does not fit in the context: before they are made.
-    pub fn check_room(prompts: &[Self], engine: &Engine, rows: usize) -> Result<()> {
-        prompts.first().map_or(Ok(()), |prompt| engine.check_room(0, prompt.ids.len().saturating_add(rows)))
+    /// Refuses a prompt that does not fit in the context with its first images, which have so many rows: before they are made.
+    pub fn check_room(prompts: &[Self], engine: &Engine, rows: impl Iterator<Item = usize>) -> Result<()> {
+        // Each has a place already.
+        let more: usize = rows.map(|n| n - 1).sum();
+        prompts.first().map_or(Ok(()), |prompt| engine.check_room(0, prompt.ids.len() + more))
     }
 
     /// `n` generations after each prompt; of one prompt the `i`-th has the seed of the request and `i`.

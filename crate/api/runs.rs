@@ -348,8 +348,8 @@ impl Runs {
 
 /// Encodes an image, and adds it to those before it, if the prompt has room for them.
 async fn encode(host: &mut Host<'_>, prompts: &[Prompt], images: &mut Vec<Image>, image: &Processed) -> Result<()> {
-    let before: usize = images.iter().map(|image| image.tokens().len()).sum();
-    Prompt::check_room(prompts, host.engine, before + image.rows())?;
+    let rows = images.iter().map(|image| image.tokens().len()).chain([image.rows()]);
+    Prompt::check_room(prompts, host.engine, rows)?;
     let Some(encoder) = &mut host.encoder else { crate::bail!(NoImages, "there is no encoder") };
     images.push(encoder.see(host.engine, image).await?);
     Ok(())

@@ -1,5 +1,7 @@
 //! Requests with images: where they stand, what a host is asked for, and what the model reads.
 
+use std::slice::from_ref;
+
 use pagelm::api::{Host, Picture, PictureSource, Response, Runs};
 use pagelm::backend::cpu::Cpu;
 use pagelm::engine::{Encoder, Options};
@@ -122,7 +124,7 @@ fn images_stand_where_they_were_sent_and_are_encoded_once() {
     let rows = |page: &Page, image| page.encoder.processor().process(image, None).unwrap().rows();
     let rows = rows(&page, &a) + rows(&page, &b);
     let first = user(json!([text("x"), image(FILE), text("y"), text("z"), image(FILE), text("w")]));
-    let said = page.answer(CHAT, &chat(&[first.clone()]), &[a.clone(), b.clone()]);
+    let said = page.answer(CHAT, &chat(from_ref(&first)), &[a.clone(), b.clone()]);
     // The template writes brackets around a place.
     let ids = page.model.tokenizer.encode(
         "<|im_start|>user\nx[<|image_pad|>]yz[<|image_pad|>]w<|im_end|>\n<|im_start|>assistant\n",
@@ -136,7 +138,7 @@ fn images_stand_where_they_were_sent_and_are_encoded_once() {
     assert_eq!(page.encoded(), 2);
     assert!(later["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() >= rows as u64, "{later}");
     // Another order of the images is another prompt.
-    let other = page.answer(CHAT, &chat(&[first.clone()]), &[b, a.clone()]);
+    let other = page.answer(CHAT, &chat(from_ref(&first)), &[b, a.clone()]);
     assert_eq!(page.encoded(), 2);
     assert!(other["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() < 16, "{other}");
     // In a new page the answer is the same.
@@ -151,8 +153,8 @@ fn several_answers_and_responses_see_too() {
     let [a, _] = pixels();
     let mut page = Page::new();
     let message = user(json!([image(FILE), text("y")]));
-    let one = page.answer(CHAT, &chat(&[message.clone()]), &[a.clone()]);
-    let two = page.answer(CHAT, &with(&chat(&[message]), json!({ "n": 2 })), &[a.clone()]);
+    let one = page.answer(CHAT, &chat(from_ref(&message)), from_ref(&a));
+    let two = page.answer(CHAT, &with(&chat(&[message]), json!({ "n": 2 })), from_ref(&a));
     assert_eq!(two["choices"][1]["message"], one["choices"][0]["message"]);
     assert_eq!(two["usage"]["prompt_tokens"], one["usage"]["prompt_tokens"]);
     let parts = json!([

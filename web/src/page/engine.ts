@@ -292,11 +292,10 @@ export function wireModel(model: ModelRef): WireModel {
  * The model, and the part of it that sees.
  * @internal
  */
-export function wireModels(model: ModelRef, mmproj?: ModelRef | true): { model: WireModel; mmproj?: WireModel } {
+export function wireModels(model: ModelRef, mmproj?: ModelRef | true) {
   const wire = wireModel(model);
-  if (!mmproj) return { model: wire };
-  if (mmproj !== true) return { model: wire, mmproj: wireModel(mmproj) };
-  return { model: wire, mmproj: String(wire).replace(/^(hf:[^/]+\/[^/:@]+(@[^/:]+)?).*/, "$1:mmproj") };
+  const beside = mmproj === true && String(wire).replace(/^(hf:[^/]+\/[^/:@]+(@[^/:]+)?).*/, "$1:mmproj");
+  return { model: wire, mmproj: beside || (mmproj && wireModel(mmproj as ModelRef)) };
 }
 
 /** @internal */

@@ -108,7 +108,7 @@ export interface Operations {
     in: {
       model: WireModel;
       /** The file of the part that sees. */
-      mmproj?: WireModel;
+      mmproj?: WireModel | undefined;
       source: WireSource;
       wasm: WasmOptions;
       backend: "auto" | BackendName;
@@ -122,7 +122,7 @@ export interface Operations {
     in: {
       model: WireModel;
       /** The file of the part that sees. */
-      mmproj?: WireModel;
+      mmproj?: WireModel | undefined;
       source: WireSource;
       wasm: WasmOptions;
       backend: "auto" | BackendName;

@@ -158,7 +158,8 @@ export class Handlers {
     const random = crypto.getRandomValues(new Uint32Array(4));
     const { run, pieces, pictures } = this.#ready.request(method, path, body, random);
     for (const piece of pieces) task.piece(piece);
-    if (pictures.length) this.#see(run!, pictures, attached, task).catch(() => {}); // traps report themselves
+    // Traps report themselves.
+    this.#see(run!, pictures, attached, task).catch(() => {});
     return run;
   }
 

@@ -75,8 +75,7 @@ async function loadWeights(started: Started, r: In<"load">, task: Task, meter: M
       await upload.take(start + piece.offset, piece.bytes);
       note("weights", piece);
     };
-    for (const [i, { feed, start: at, held, rest }] of heads.parts.entries()) {
-      const start = i < files.own ? at : at + ENCODER_AT;
+    for (const { feed, start, held, rest } of heads.parts) {
       feed.spread = true;
       await take(start, held);
       for await (const piece of rest) await take(start, piece);
@@ -111,12 +110,15 @@ interface Head {
 /** Reads the headers of all files as one: those of the model, then those of the part of it that sees. */
 async function headersOf(wasm: Bindings, { feeds, own }: ModelFiles, note: (piece: Piece) => void) {
   const model = await joined(wasm, feeds.slice(0, own), note);
-  if (own === feeds.length) return model;
-  // Its bytes may be gone once there are others.
-  for (const { held } of model.parts) held.bytes = held.bytes.slice();
-  const { header, parts } = await joined(wasm, feeds.slice(own), note);
-  model.header.setEncoder(header);
-  return { header: model.header, parts: [...model.parts, ...parts] };
+  if (own < feeds.length) {
+    // Bytes that are held may be gone once there are others.
+    for (const { held } of model.parts) held.bytes = held.bytes.slice();
+    const { header, parts } = await joined(wasm, feeds.slice(own), note);
+    model.header.setEncoder(header);
+    for (const part of parts) part.start += ENCODER_AT;
+    model.parts.push(...parts);
+  }
+  return model;
 }
 
 /** The headers of files, which may be given in any order, as one. */

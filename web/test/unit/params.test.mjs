@@ -187,7 +187,7 @@ test("the file for images is named, or found beside a model of a hub", async () 
   assert.equal(beside("hf:a/b@v1:Q4_0"), "hf:a/b@v1:mmproj");
   assert.equal(beside("hf:a/b"), "hf:a/b:mmproj");
   assert.equal(wireModels("https://a/b.gguf", "https://a/mmproj.gguf").mmproj, "https://a/mmproj.gguf");
-  assert.deepEqual(wireModels("https://a/b.gguf"), { model: "https://a/b.gguf" });
+  assert.deepEqual(wireModels("https://a/b.gguf"), { model: "https://a/b.gguf", mmproj: undefined });
   await refused(() => engineOptions(untyped({ model: "https://a/b", mmproj: false })), "mmproj", /must be a URL/);
-  await refused(() => engineOptions(untyped({ model: "https://a/b", imageRows: 0 })), "imageRows", /from 1 to 16384/);
+  await refused(() => engineOptions(untyped({ model: "https://a/b", imageRows: 0 })), "imageRows", /from 1 to/);
 });

@@ -151,8 +151,7 @@ impl<'a> Worker<'a> {
             let message = format!("{waiting} answers wait already; try again later");
             return Err(ApiError::new(503, Some("overloaded"), message));
         }
-        let rows = opening.pictures.iter().map(Processed::rows).sum();
-        Ok(Prompt::check_room(&opening.prompts, self.engine, rows)?)
+        Ok(Prompt::check_room(&opening.prompts, self.engine, opening.pictures.iter().map(Processed::rows))?)
     }
 
     /// Encodes an image of the first request that waits for some, so that other answers go on in between. Whether there was
