@@ -1,7 +1,7 @@
 //! Models by name on a hub, Hugging Face's or a mirror of it, and the names of files that belong together.
 //!
 //! Which file of a repository is meant is decided by the exact quantisation that its name ends with, never by a part of it,
-//! and never falls on a file beside a model, such as one for images.
+//! and never falls on a file beside a model. The file for images is the one of the quantisation `mmproj`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -181,10 +181,16 @@ pub fn siblings(path: &str) -> Vec<String> {
     }
 }
 
+/// In the names of files for images.
+const MMPROJ: &str = "mmproj";
+
 /// Whether a file belongs beside a model: for images, for drafts, or statistics of quantisation.
 fn is_beside(path: &str) -> bool {
-    let words = path.split(['-', '_', '.', '/']);
-    words.into_iter().any(|w| ["mmproj", "draft", "imatrix"].iter().any(|beside| w.eq_ignore_ascii_case(beside)))
+    has_word(path, &[MMPROJ, "draft", "imatrix"])
+}
+
+fn has_word(path: &str, wanted: &[&str]) -> bool {
+    path.split(['-', '_', '.', '/']).any(|word| wanted.iter().any(|w| word.eq_ignore_ascii_case(w)))
 }
 
 /// The quantisation that a name ends with, in capitals.
@@ -216,6 +222,9 @@ pub fn choose(paths: &[String], place: &str, tag: Option<&str>) -> Result<Vec<St
             models.push(parts);
         }
     }
+    if tag.is_some_and(|tag| tag.eq_ignore_ascii_case(MMPROJ)) {
+        return choose_encoder(paths, place);
+    }
     let is_wanted =
         |m: &&Vec<String>| tag.is_none_or(|tag| quantisation(&m[0]).is_some_and(|q| q.eq_ignore_ascii_case(tag)));
     let found: Vec<_> = models.iter().filter(is_wanted).collect();
@@ -229,6 +238,16 @@ pub fn choose(paths: &[String], place: &str, tag: Option<&str>) -> Result<Vec<St
     has.dedup();
     let has: Vec<_> = has.iter().map(String::as_str).collect();
     bail!(InvalidArgument, "{place} has {} {what}; name one of {}", found.len(), listed(&has))
+}
+
+/// The file for images: of several the first of the types below, which encoders lose nothing by.
+fn choose_encoder(paths: &[String], place: &str) -> Result<Vec<String>> {
+    let all: Vec<_> = paths.iter().filter(|p| is_gguf(p) && has_word(p, &[MMPROJ])).map(String::as_str).collect();
+    let of = |tag| all.iter().find(|p| quantisation(p).as_deref() == Some(tag));
+    match all.first().filter(|_| all.len() == 1).or_else(|| ["F16", "BF16", "F32", "Q8_0"].into_iter().find_map(of)) {
+        Some(one) => Ok(vec![one.to_string()]),
+        None => bail!(InvalidArgument, "{place} has no one file for images; name one of {}", listed(&all)),
+    }
 }
 
 /// The first of a list, and how many there are beside.
@@ -351,6 +370,18 @@ mod tests {
         assert_eq!(only.choose(&all[..2]).unwrap(), ["m-Q4_K_M.gguf"]);
         assert!(only.choose(&all).unwrap_err().detail().contains("11 models"));
         assert!(only.choose(&[]).unwrap_err().detail().contains("none"));
+    }
+
+    #[test]
+    fn the_file_for_images_is_found_beside_the_models() {
+        let by = |names: &[&str]| "hf:a/b:mmproj".parse::<HubModel>().unwrap().choose(&paths(names));
+        assert_eq!(by(&["m-F16.gguf", "mmproj-m-Q4_0.gguf"]).unwrap(), ["mmproj-m-Q4_0.gguf"]);
+        let all = ["mmproj-BF16.gguf", "m-Q4_0.gguf", "m.mmproj-f16.gguf", "mmproj-Q8_0.gguf", "mmproj.txt"];
+        assert_eq!(by(&all).unwrap(), ["m.mmproj-f16.gguf"]);
+        assert_eq!(by(&all[..2]).unwrap(), ["mmproj-BF16.gguf"]);
+        for none in [&["m-F16.gguf"][..], &["a-mmproj.gguf", "b-mmproj.gguf"]] {
+            assert!(by(none).unwrap_err().detail().contains("no one file for images"), "{none:?}");
+        }
     }
 
     #[test]

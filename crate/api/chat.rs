@@ -11,6 +11,7 @@ use super::job::{Accepted, Generate, Job, Prompt};
 use super::logprobs::Said;
 use super::model::Api;
 use super::params::{self, MOST_ANSWERS, Streaming};
+use super::pictures::Pictures;
 use super::usage::Totals;
 use super::{grammar, messages, tools};
 use crate::engine::GenerateParams;
@@ -19,7 +20,8 @@ use crate::text::ReplyPart;
 pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accepted> {
     let mut warnings = Vec::new();
     let model = api.named(&mut f)?;
-    let messages = messages::read(&f.need("messages")?, &mut warnings)?;
+    let mut pictures = Pictures::new(api.images);
+    let messages = messages::read(&f.need("messages")?, &mut pictures, &mut warnings)?;
     let streaming = params::streaming(&mut f, &mut warnings)?;
     let n = f.get("n", |v| v.count(1..=MOST_ANSWERS))?.unwrap_or(1);
     let logprobs = f.get("logprobs", At::boolean)?.unwrap_or(false);
@@ -41,6 +43,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     let effort = f.take("reasoning_effort");
     let conversation = Conversation::new(messages, f.take("chat_template_kwargs"), effort)
         .with_tools(tools.list.clone())
+        .with_pictures(&pictures.list)
         .continued(f.take("continue_final_message"), f.take("add_generation_prompt"))?;
     f.rest(&mut warnings);
     let ids = conversation.prompt(api, given, &mut warnings)?;
@@ -50,7 +53,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     let shape = Chat { id: given.id.clone(), created: given.now, model, streaming, logprobs, choices };
     let answer = Answer::new(Box::new(shape), api.tokenizer.clone(), parts, n);
     let prompts = Prompt::times(vec![ids], n, &params);
-    let generate = Generate { prompts, stream: streaming.stream, answer };
+    let generate = Generate { prompts, pictures: pictures.list, stream: streaming.stream, answer };
     Ok(Accepted { job: Job::Generate(Box::new(generate)), warnings })
 }
 

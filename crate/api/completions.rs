@@ -71,7 +71,7 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     let shape = Completions { id: format!("cmpl-{}", given.id), created: given.now, model, streaming, choices };
     let answer = Answer::new(Box::new(shape), api.tokenizer.clone(), parts, n);
     let prompts = Prompt::times(prompts, n, &params);
-    let generate = Generate { prompts, stream: streaming.stream, answer };
+    let generate = Generate { prompts, pictures: Vec::new(), stream: streaming.stream, answer };
     Ok(Accepted { job: Job::Generate(Box::new(generate)), warnings })
 }
 

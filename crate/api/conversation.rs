@@ -6,7 +6,9 @@ use super::error::ApiError;
 use super::fields::{At, Result};
 use super::given::Given;
 use super::model::Api;
+use super::pictures::Picture;
 use super::thinking;
+use crate::engine::image_places;
 use crate::error::Error;
 use crate::text::template::parse_json;
 use crate::text::{RenderOptions, chat_messages, chat_prompt, chat_variables};
@@ -17,18 +19,25 @@ pub(super) struct Conversation<'a> {
     variables: Option<At<'a>>,
     effort: Option<At<'a>>,
     tools: Option<Value>,
+    /// Images in the messages.
+    pictures: &'a [Picture],
     /// The last message is gone on with.
     continues: bool,
 }
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(messages: Vec<Value>, variables: Option<At<'a>>, effort: Option<At<'a>>) -> Self {
-        Self { messages, variables, effort, tools: None, continues: false }
+        Self { messages, variables, effort, tools: None, pictures: &[], continues: false }
     }
 
     /// The model hears of these tools.
     pub(super) fn with_tools(self, tools: Option<Value>) -> Self {
         Self { tools, ..self }
+    }
+
+    /// The messages have these images.
+    pub(super) fn with_pictures(self, pictures: &'a [Picture]) -> Self {
+        Self { pictures, ..self }
     }
 
     /// Goes on with the last message instead of starting another one, if asked to. The two flags that say so must agree.
@@ -81,6 +90,14 @@ impl<'a> Conversation<'a> {
             place => ApiError::invalid(place, e.detail()),
         };
         let messages = chat_messages(template, &messages).map_err(place)?;
-        chat_prompt(template, &api.tokenizer, &messages, options).map_err(|e| ApiError::from(e).about("messages"))
+        let ids = chat_prompt(template, &api.tokenizer, &messages, options);
+        let ids = ids.map_err(|e| ApiError::from(e).about("messages"))?;
+        let (places, images) = (image_places(&api.tokenizer, &ids), self.pictures.len());
+        if images > 0 && places != images {
+            let why =
+                format_args!("have {images} images, for which the chat template of the model writes {places} places");
+            return Err(ApiError::invalid("messages", format_args!("{why}; send images in messages of the user")));
+        }
+        Ok(ids)
     }
 }

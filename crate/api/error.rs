@@ -61,6 +61,8 @@ impl From<Error> for ApiError {
             | ErrorKind::InvalidState
             | ErrorKind::BadGrammar
             | ErrorKind::TokenOutOfRange
+            | ErrorKind::NoImages
+            | ErrorKind::BadImage
             | ErrorKind::EmptyPrompt
             | ErrorKind::BadTokenizer
             | ErrorKind::NoTemplate

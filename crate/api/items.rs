@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::fields::{At, Result};
-use super::messages;
+use super::pictures::Pictures;
 
 /// Reads `input`: a text of the user, or items.
-pub(super) fn read(at: &At<'_>, warnings: &mut Vec<String>) -> Result<Vec<Value>> {
+pub(super) fn read(at: &At<'_>, pictures: &mut Pictures, warnings: &mut Vec<String>) -> Result<Vec<Value>> {
     if let Some(text) = at.value.as_str() {
         return Ok(vec![json!({ "role": "user", "content": text })]);
     }
@@ -19,12 +19,12 @@ pub(super) fn read(at: &At<'_>, warnings: &mut Vec<String>) -> Result<Vec<Value>
     }
     let mut all = Vec::with_capacity(items.len());
     for item in &items {
-        one(item, &mut all, warnings)?;
+        one(item, &mut all, pictures, warnings)?;
     }
     Ok(all)
 }
 
-fn one(at: &At<'_>, all: &mut Vec<Value>, warnings: &mut Vec<String>) -> Result<()> {
+fn one(at: &At<'_>, all: &mut Vec<Value>, pictures: &mut Pictures, warnings: &mut Vec<String>) -> Result<()> {
     let mut f = at.object()?;
     // Those that an item of an answer has.
     f.get("id", |v| v.string().map(|_| ()))?;
@@ -50,15 +50,33 @@ fn one(at: &At<'_>, all: &mut Vec<Value>, warnings: &mut Vec<String>) -> Result<
         }
         "function_call_output" => {
             let id = f.need("call_id")?.string()?;
-            let text = messages::text(&f.need("output")?, &["input_text", "output_text"])?;
-            all.push(json!({ "role": "tool", "tool_call_id": id, "content": text }));
+            let content = content(&f.need("output")?, pictures, warnings)?;
+            all.push(json!({ "role": "tool", "tool_call_id": id, "content": content }));
         }
         _ => {
             let role = f.need("role")?.one_of(&["system", "developer", "user", "assistant"])?;
-            let content = messages::text(&f.need("content")?, &["input_text", "output_text"])?;
+            let content = content(&f.need("content")?, pictures, warnings)?;
             all.push(json!({ "role": role, "content": content }));
         }
     }
     f.rest(warnings);
     Ok(())
+}
+
+/// A string, or a list of parts, each of which is a text or an image.
+fn content(at: &At<'_>, pictures: &mut Pictures, warnings: &mut Vec<String>) -> Result<Value> {
+    if at.value.is_string() {
+        return Ok(at.value.clone());
+    }
+    if !at.value.is_array() {
+        return Err(at.must("a string or a list of parts"));
+    }
+    let part = |part: &At<'_>| {
+        let mut f = part.object()?;
+        match f.need("type")?.one_of(&["input_text", "output_text", "input_image"])? {
+            "input_image" => pictures.add(part, warnings),
+            _ => Ok(json!({ "type": "text", "text": f.need("text")?.string()? })),
+        }
+    };
+    at.list("parts")?.iter().map(part).collect()
 }

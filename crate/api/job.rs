@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::answer::Answer;
 use super::embeddings::Embed;
-use crate::engine::GenerateParams;
+use super::pictures::Picture;
+use crate::engine::{Engine, GenerateParams, Image, place_images};
+use crate::error::Result;
+use crate::text::Tokenizer;
 
 /// A request that can be served.
 pub struct Accepted {
@@ -40,6 +43,8 @@ pub enum Job {
 pub struct Generate {
     /// In the order of their indexes.
     pub prompts: Vec<Prompt>,
+    /// The images of which the prompts have the places, in their order: see [`Prompt::place`].
+    pub pictures: Vec<Picture>,
     /// Whether the answer is sent as it comes.
     pub stream: bool,
     /// Takes what the engine says of them.
@@ -56,6 +61,22 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// Puts the images of a request into its prompts, which are answers to the same messages.
+    pub fn place(prompts: &mut [Self], tokenizer: &Tokenizer, images: &[Image]) -> Result<()> {
+        if let Some(first) = prompts.first() {
+            let ids: Arc<[u32]> = place_images(tokenizer, &first.ids, images)?.into();
+            prompts.iter_mut().for_each(|prompt| prompt.ids = ids.clone());
+        }
+        Ok(())
+    }
+
+    /// Refuses a prompt that does not fit in the context with its first images, which have so many rows: before they are made.
+    pub fn check_room(prompts: &[Self], engine: &Engine, rows: impl Iterator<Item = usize>) -> Result<()> {
+        // Each has a place already.
+        let more: usize = rows.map(|n| n - 1).sum();
+        prompts.first().map_or(Ok(()), |prompt| engine.check_room(0, prompt.ids.len() + more))
+    }
+
     /// `n` generations after each prompt; of one prompt the `i`-th has the seed of the request and `i`.
     pub(super) fn times(prompts: Vec<Vec<u32>>, n: usize, params: &GenerateParams) -> Vec<Self> {
         let of = |ids: Vec<u32>| {

@@ -30,6 +30,8 @@ pub struct Api {
     pub(super) sampling: FileSampling,
     /// The tokens before a prefix, a suffix and the middle that is wanted.
     pub(super) fim: Option<[u32; 3]>,
+    /// Whether requests may have images.
+    pub(super) images: bool,
 }
 
 /// Names of the tokens of fill-in-the-middle, for files that have no keys for them: those of Qwen and CodeGemma, then those
@@ -48,6 +50,7 @@ impl Api {
             template,
             sampling: FileSampling::from_gguf(meta)?,
             fim: fim(meta, &tokenizer)?,
+            images: false,
             tokenizer,
         })
     }
@@ -57,6 +60,12 @@ impl Api {
     pub fn with_template(self, template: ChatTemplate) -> Self {
         let format = Some(ReplyFormat::new(&template, &self.tokenizer));
         Self { template: Ok(template), format, ..self }
+    }
+
+    /// With an encoder beside it: requests may have images, which come as [`Picture`](super::Picture)s.
+    #[must_use]
+    pub fn with_images(self) -> Self {
+        Self { images: true, ..self }
     }
 
     /// The name that the model has in answers.

@@ -1,4 +1,4 @@
-//! `/v1/responses`: text in and out. Nothing is stored, so a conversation is sent again as a whole.
+//! `/v1/responses`: text and images in, text out. Nothing is stored, so a conversation is sent again as a whole.
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use super::job::{Accepted, Generate, Job, Prompt};
 use super::model::Api;
 use super::output::Output;
 use super::params;
+use super::pictures::Pictures;
 use super::{grammar, tools};
 use crate::engine::GenerateParams;
 
@@ -26,7 +27,8 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     if let Some(text) = instructions {
         messages.push(json!({ "role": "system", "content": text }));
     }
-    messages.extend(items::read(&f.need("input")?, &mut warnings)?);
+    let mut pictures = Pictures::new(api.images);
+    messages.extend(items::read(&f.need("input")?, &mut pictures, &mut warnings)?);
     let stream = params::streaming(&mut f, &mut warnings)?.stream;
     let logprobs = includes_logprobs(&mut f)?;
     let max_tokens = f.get("max_output_tokens", |v| v.count(0..=usize::MAX))?;
@@ -65,8 +67,9 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     };
     let effort_name = effort.as_ref().map(|at| at.value.clone());
     let metadata = echo(&mut f, "metadata")?;
-    let conversation =
-        Conversation::new(messages, f.take("chat_template_kwargs"), effort).with_tools(tools.list.clone());
+    let conversation = Conversation::new(messages, f.take("chat_template_kwargs"), effort)
+        .with_tools(tools.list.clone())
+        .with_pictures(&pictures.list);
     f.rest(&mut warnings);
     let ids = conversation.prompt(api, given, &mut warnings)?;
     let begin = Begin::after(&ids, api, &tools);
@@ -101,7 +104,8 @@ pub(super) fn read(api: &Api, mut f: Fields<'_>, given: &Given) -> Result<Accept
     };
     let shape = Output::new(head, given.id.clone(), stream, logprobs);
     let answer = Answer::new(Box::new(shape), api.tokenizer.clone(), parts, 1);
-    let generate = Generate { prompts: Prompt::times(vec![ids], 1, &params), stream, answer };
+    let prompts = Prompt::times(vec![ids], 1, &params);
+    let generate = Generate { prompts, pictures: pictures.list, stream, answer };
     Ok(Accepted { job: Job::Generate(Box::new(generate)), warnings })
 }
 

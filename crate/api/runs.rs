@@ -1,6 +1,6 @@
 //! What runs for a page, by number: requests, and generations beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
@@ -8,10 +8,12 @@ use super::answer::{Answer, Chunk};
 use super::embeddings::Embed;
 use super::error::ApiError;
 use super::given::Given;
-use super::job::{Generate, Job};
+use super::job::{Generate, Job, Prompt};
 use super::model::Api;
-use crate::engine::{Batch, Engine, Event, GenerateParams, Sequence};
-use crate::error::{Error, Result};
+use super::pictures::Picture;
+use crate::engine::{Batch, Encoder, Engine, Event, GenerateParams, Image, Processed, Sequence};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::Pixels;
 use crate::text::Tokenizer;
 
 /// As many texts as a step has room for.
@@ -72,6 +74,8 @@ enum Run {
     Answer { lanes: Vec<u64>, answer: Answer, stream: bool, unknown: String },
     /// Texts to embed, and the vectors of the first of them.
     Embed { embed: Embed, vectors: Vec<Vec<f32>>, unknown: String },
+    /// A request whose images are not all encoded: the first are, and some more are decoded.
+    See { generate: Box<Generate>, images: Vec<Image>, decoded: VecDeque<Result<Processed>>, unknown: String },
 }
 
 impl Run {
@@ -79,7 +83,7 @@ impl Run {
         match self {
             Run::Generation(lane) => std::slice::from_ref(lane),
             Run::Answer { lanes, .. } => lanes,
-            Run::Embed { .. } => &[],
+            Run::Embed { .. } | Run::See { .. } => &[],
         }
     }
 }
@@ -88,6 +92,8 @@ impl Run {
 pub struct Host<'a> {
     /// On which they run.
     pub engine: &'a mut Engine,
+    /// What encodes images for it, if it sees.
+    pub encoder: Option<&'a mut Encoder>,
     /// That of its model.
     pub tokenizer: &'a Tokenizer,
     /// The time in milliseconds, from any start.
@@ -116,6 +122,23 @@ impl Runs {
         self.last += 1;
         self.all.insert(self.last, run);
         self.last
+    }
+
+    /// The images of a request that has just come, in their order. It waits until [`Runs::picture`] has got them.
+    pub fn pictures(&self, id: u32) -> &[Picture] {
+        match self.all.get(&id) {
+            Some(Run::See { generate, .. }) => &generate.pictures,
+            _ => &[],
+        }
+    }
+
+    /// Takes the next image of a request, or the reason why there is none. A request that is over takes nothing.
+    pub fn picture(&mut self, encoder: Option<&Encoder>, id: u32, pixels: Result<Pixels<'_>>) {
+        let Some(Run::See { generate, images, decoded, .. }) = self.all.get_mut(&id) else { return };
+        let Some(picture) = generate.pictures.get(images.len() + decoded.len()) else { return };
+        let missing = || Error::new(ErrorKind::NoImages, "there is no encoder");
+        let process = |image| encoder.ok_or_else(missing)?.processor().process(&image, picture.max_pixels);
+        decoded.push_back(pixels.and_then(process));
     }
 
     /// Adds a generation, which may go on from what these sequences have in the cache.
@@ -149,8 +172,12 @@ impl Runs {
         match accepted.job {
             Job::Body(body) => (None, whole(200, body, unknown)),
             Job::Embed(embed) => (Some(self.insert(Run::Embed { embed, vectors: Vec::new(), unknown })), Vec::new()),
+            Job::Generate(generate) if !generate.pictures.is_empty() => {
+                let (images, decoded) = Default::default();
+                (Some(self.insert(Run::See { generate, images, decoded, unknown })), Vec::new())
+            }
             Job::Generate(generate) => match self.start(host, others, *generate, unknown) {
-                Ok((run, pieces)) => (Some(run), pieces),
+                Ok((run, pieces)) => (Some(self.insert(run)), pieces),
                 Err(e) => (None, refusal(&e.into(), String::new())),
             },
         }
@@ -163,9 +190,9 @@ impl Runs {
         others: impl Iterator<Item = &'a Sequence> + Clone,
         generate: Generate,
         unknown: String,
-    ) -> Result<(u32, Vec<Piece>)> {
-        let Generate { prompts, stream, mut answer } = generate;
-        let Host { engine, tokenizer, now } = host;
+    ) -> Result<(Run, Vec<Piece>)> {
+        let Generate { prompts, stream, mut answer, .. } = generate;
+        let Host { engine, tokenizer, now, .. } = host;
         let mut lanes = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             match self.batch.add_beside(others.clone(), engine, tokenizer, &prompt.ids, prompt.params, now()) {
@@ -181,15 +208,19 @@ impl Runs {
             pieces.push(Response::Head { status: 200, stream, unknown: unknown.clone() }.into());
             pieces.extend(events(answer.start()));
         }
-        Ok((self.insert(Run::Answer { lanes, answer, stream, unknown }), pieces))
+        Ok((Run::Answer { lanes, answer, stream, unknown }, pieces))
     }
 
     /// One step of these runs: what it brought to which of them. Nothing if none can run.
-    pub async fn next(&mut self, host: Host<'_>, wanted: &[u32]) -> Vec<News> {
-        let Host { engine, tokenizer, now } = host;
-        if let Some(news) = self.embed(engine, wanted).await {
+    pub async fn next(&mut self, mut host: Host<'_>, wanted: &[u32]) -> Vec<News> {
+        if let Some(news) = self.embed(host.engine, wanted).await {
             return vec![news];
         }
+        let seen = self.see(&mut host, wanted).await;
+        if !seen.is_empty() {
+            return seen;
+        }
+        let Host { engine, tokenizer, now, .. } = host;
         let Self { all, batch, .. } = self;
         let left_out = all.iter().filter(|(id, _)| !wanted.contains(id));
         let left_out: Vec<u64> = left_out.flat_map(|(_, run)| run.lanes().iter().copied()).collect();
@@ -269,12 +300,59 @@ impl Runs {
         Some(News { run: id, pieces, done, error: None })
     }
 
+    /// Encodes an image of the first request that has one, so that an abort comes in between. After its last image a request
+    /// generates.
+    async fn see(&mut self, host: &mut Host<'_>, wanted: &[u32]) -> Vec<News> {
+        let next = self.all.iter_mut().find_map(|(id, run)| match run {
+            Run::See { generate, images, decoded, .. } if wanted.contains(id) => {
+                decoded.pop_front().map(|image| (*id, generate, images, image))
+            }
+            _ => None,
+        });
+        let Some((id, generate, images, image)) = next else { return Vec::new() };
+        let picture = &generate.pictures[images.len()];
+        let whole = generate.pictures.len();
+        let encoded = match image {
+            Ok(image) => encode(host, &generate.prompts, images, &image).await,
+            Err(e) => Err(e),
+        };
+        let encoded = encoded.map_err(|e| picture.failed(e));
+        let mut news = News { run: id, pieces: Vec::new(), done: false, error: None };
+        if encoded.is_ok() && images.len() < whole {
+            return vec![news];
+        }
+        let Some(Run::See { mut generate, images, unknown, .. }) = self.all.remove(&id) else { return Vec::new() };
+        let started = encoded.and_then(|()| {
+            Prompt::place(&mut generate.prompts, host.tokenizer, &images)?;
+            let Host { engine, tokenizer, now, .. } = host;
+            let host = Host { engine, encoder: None, tokenizer, now: *now };
+            Ok(self.start(host, std::iter::empty(), *generate, unknown)?)
+        });
+        match started {
+            Ok((run, pieces)) => {
+                self.all.insert(id, run);
+                news.pieces = pieces;
+            }
+            Err(e) => (news.pieces, news.done) = (refusal(&e, String::new()), true),
+        }
+        vec![news]
+    }
+
     /// Ends a run, if it is not over.
     pub fn stop(&mut self, engine: &mut Engine, id: u32) {
         if let Some(run) = self.all.remove(&id) {
             run.lanes().iter().for_each(|lane| self.batch.stop(engine, *lane));
         }
     }
+}
+
+/// Encodes an image, and adds it to those before it, if the prompt has room for them.
+async fn encode(host: &mut Host<'_>, prompts: &[Prompt], images: &mut Vec<Image>, image: &Processed) -> Result<()> {
+    let rows = images.iter().map(|image| image.tokens().len()).chain([image.rows()]);
+    Prompt::check_room(prompts, host.engine, rows)?;
+    let Some(encoder) = &mut host.encoder else { crate::bail!(NoImages, "there is no encoder") };
+    images.push(encoder.see(host.engine, image).await?);
+    Ok(())
 }
 
 fn events(chunks: Vec<Chunk>) -> impl Iterator<Item = Piece> {

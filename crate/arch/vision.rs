@@ -110,10 +110,11 @@ fn qwen3vl(d: &mut ModelBuilder<'_>) -> Result<(Graph, Vision)> {
         return Err(keys.bad("vision.image_std", "must not be 0".to_string()));
     }
     let mut x = embed(d, &spec, &vision);
+    let states = ["k", "v"].map(|name| d.g.state(&format!("v.{name}"), spec.d_model));
     let mut merged = Vec::new();
     let (d_in, d_out) = (spec.d_model * merge * merge, vision.d_model);
     for i in 0..n_layer {
-        x = encoder_layer(d, i, x, &spec);
+        x = encoder_layer(d, i, x, states, &spec);
         if deepstack.contains(&i) {
             let name = |part: &str| format!("v.deepstack.{i}.{part}");
             let y = d.g.group(x, merge * merge);

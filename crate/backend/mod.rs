@@ -160,6 +160,18 @@ impl Memory {
         [weights, kv, states, scratch, staging].into_iter().fold(0, u64::saturating_add)
     }
 
+    /// That of two backends.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            weights: self.weights.saturating_add(other.weights),
+            kv: self.kv.saturating_add(other.kv),
+            states: self.states.saturating_add(other.states),
+            scratch: self.scratch.saturating_add(other.scratch),
+            staging: self.staging.saturating_add(other.staging),
+        }
+    }
+
     /// Keys and values, and recurrent states.
     pub fn cache(self) -> u64 {
         self.kv.saturating_add(self.states)

@@ -8,6 +8,7 @@ use super::budget::ReasoningBudget;
 use super::chooser::{Chooser, Chosen};
 use super::events::{Event, StopReason, Usage};
 use super::idle::common;
+use super::images::Image;
 use super::speculate::{Draft, SpeculateParams, Speculation};
 use super::stats::Speculated;
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
@@ -62,6 +63,8 @@ pub struct Generation {
     /// Tokens that were chosen but not yet reported, the first one last.
     chosen: Vec<Chosen>,
     speculation: Option<Speculation>,
+    /// Those of the prompt: the engine knows them as long as somebody keeps them.
+    _images: Vec<Image>,
     over: bool,
     /// How many there were at the start.
     cached: Option<usize>,
@@ -127,6 +130,7 @@ impl Generation {
             shown: params.show.iter().filter_map(|name| tokenizer.marker(name)).collect(),
             chosen: Vec::with_capacity(MAX_SEGMENTS),
             speculation,
+            _images: engine.images_in(prompt)?,
             over: false,
             cached: None,
             started_ms: now_ms,

@@ -166,28 +166,7 @@ impl Model {
 
     /// The same with other sizes. The sums of attention are those of the CPU.
     fn memory_with(&self, limits: Limits) -> Memory {
-        let g = &self.plan.graph;
-        let rows = |d| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
-        let given = f32s(limits.max_tokens, g.given_columns());
-        let scratch = self.plan.slots.slots.iter().map(|s| f32s(rows(s.rows), s.cols)).chain([given]);
-        let of_state = |(i, s): (u32, &State)| match s.rows {
-            StateRows::Recurrent(n) => (limits.slots as u64).saturating_mul(f32s(n, s.cols)),
-            StateRows::Ctx => {
-                let positions = (limits.blocks[g.cache_kind(StateId(i)) as usize] as u64).saturating_mul(BLOCK as u64);
-                positions.saturating_mul(limits.kv.bytes(s.cols) as u64)
-            }
-        };
-        let states = |recurrent| {
-            let of_kind = (0..).zip(&g.states).filter(|(_, s)| s.rows.is_recurrent() == recurrent);
-            of_kind.map(of_state).fold(0, u64::saturating_add)
-        };
-        Memory {
-            weights: g.weights.iter().map(|w| w.bytes() as u64).sum(),
-            kv: states(false),
-            states: states(true),
-            scratch: scratch.fold(cpu::attention_bytes(g, limits.n_ctx), u64::saturating_add),
-            staging: 0,
-        }
+        memory_of(&self.plan, limits)
     }
 
     /// Bytes that one more position adds to the cache of a sequence, until windows are full.
@@ -309,6 +288,32 @@ fn f32s(rows: usize, cols: usize) -> u64 {
 
 fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// What a plan takes with limits.
+pub(super) fn memory_of(plan: &Plan, limits: Limits) -> Memory {
+    let g = &plan.graph;
+    let rows = |d| if d == Dim::Tokens { limits.max_tokens } else { limits.max_outputs };
+    let given = f32s(limits.max_tokens, g.given_columns());
+    let scratch = plan.slots.slots.iter().map(|s| f32s(rows(s.rows), s.cols)).chain([given]);
+    let of_state = |(i, s): (u32, &State)| match s.rows {
+        StateRows::Recurrent(n) => (limits.slots as u64).saturating_mul(f32s(n, s.cols)),
+        StateRows::Ctx => {
+            let positions = (limits.blocks[g.cache_kind(StateId(i)) as usize] as u64).saturating_mul(BLOCK as u64);
+            positions.saturating_mul(limits.kv.bytes(s.cols) as u64)
+        }
+    };
+    let states = |recurrent| {
+        let of_kind = (0..).zip(&g.states).filter(|(_, s)| s.rows.is_recurrent() == recurrent);
+        of_kind.map(of_state).fold(0, u64::saturating_add)
+    };
+    Memory {
+        weights: g.weights.iter().map(|w| w.bytes() as u64).sum(),
+        kv: states(false),
+        states: states(true),
+        scratch: scratch.fold(cpu::attention_bytes(g, limits.n_ctx), u64::saturating_add),
+        staging: 0,
+    }
 }
 
 /// The tokens that the file says must never be generated, such as placeholders of images.

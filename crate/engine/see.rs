@@ -11,10 +11,19 @@ use crate::text::Tokenizer;
 /// The tokens that stand for an image in the prompts of chat templates, by model family.
 const PLACEHOLDERS: [&str; 1] = ["<|image_pad|>"];
 
+fn placeholder(tokenizer: &Tokenizer) -> Option<u32> {
+    PLACEHOLDERS.iter().find_map(|name| tokenizer.marker(name))
+}
+
+/// For how many images a prompt has a place.
+pub fn image_places(tokenizer: &Tokenizer, prompt: &[u32]) -> usize {
+    let placeholder = placeholder(tokenizer);
+    prompt.iter().filter(|id| placeholder == Some(**id)).count()
+}
+
 /// Puts images where a prompt has a placeholder for each.
 pub fn place_images(tokenizer: &Tokenizer, prompt: &[u32], images: &[Image]) -> Result<Vec<u32>> {
-    let placeholder = PLACEHOLDERS.iter().find_map(|name| tokenizer.marker(name));
-    let places = prompt.iter().filter(|id| placeholder == Some(**id)).count();
+    let (placeholder, places) = (placeholder(tokenizer), image_places(tokenizer, prompt));
     if places != images.len() {
         bail!(
             InvalidArgument,
@@ -93,6 +102,17 @@ impl Engine {
             bail!(TokenOutOfRange, "token {} is no row of an image that is kept; add the image again", tokens[0]);
         };
         Ok(Stretch { len, image: Some((image, row)) })
+    }
+
+    /// The images that are among some tokens, for whoever keeps them until these have run.
+    pub(super) fn images_in(&self, mut tokens: &[u32]) -> Result<Vec<Image>> {
+        let mut images = Vec::new();
+        while !tokens.is_empty() {
+            let Stretch { len, image } = self.stretch(tokens)?;
+            images.extend(image.map(|(image, _)| image));
+            tokens = &tokens[len..];
+        }
+        Ok(images)
     }
 
     /// Where the last stretch of some tokens begins.

@@ -312,9 +312,13 @@ impl Engine {
         if ids.iter().any(|id| outside(*id)) {
             self.check_images(ids)?;
         }
+        self.check_room(have, ids.len())
+    }
+
+    /// Refuses more tokens than the context has room for after so many.
+    pub fn check_room(&self, have: usize, new: usize) -> Result<()> {
         let n_ctx = self.limits.n_ctx;
-        if ids.len() > n_ctx - have {
-            let new = ids.len();
+        if new > n_ctx.saturating_sub(have) {
             crate::bail!(
                 ContextOverflow,
                 "{have} tokens and {new} new ones do not fit in a context of {n_ctx}; shorten the prompt or open the model with a larger context"

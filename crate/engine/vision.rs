@@ -3,10 +3,10 @@
 use std::future::poll_fn;
 
 use super::images::{Image, ImageRows};
-use super::model::write_weights;
-use super::{Engine, Loader};
+use super::model::{memory_of, write_weights};
+use super::{Engine, Loader, Model};
 use crate::arch::{self, CORNERS, Vision};
-use crate::backend::{Backend, KvType, Limits, Segment, Step};
+use crate::backend::{Backend, KvType, Limits, Memory, Segment, Step};
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::Result;
@@ -42,9 +42,7 @@ pub struct VisionModel {
     pub limits: Limits,
     /// The bytes of the file that it needs.
     pub loader: Loader,
-    vision: Vision,
-    range: PixelRange,
-    fingerprint: u64,
+    processor: Processor,
 }
 
 impl VisionModel {
@@ -61,7 +59,25 @@ impl VisionModel {
         let limits = Limits { max_outputs: options.max_rows, ..Limits::one(max_tokens, max_tokens, KvType::F32) };
         let loader = Loader::new(gguf, &graph);
         let range = PixelRange { least, most: most.max(of_row) };
-        Ok(Self { plan: Plan::new(graph), limits, loader, vision, range, fingerprint: gguf.fingerprint() })
+        let processor = Processor { vision, range, max_rows: options.max_rows, fingerprint: gguf.fingerprint() };
+        Ok(Self { plan: Plan::new(graph), limits, loader, processor })
+    }
+
+    /// What it takes, with images of the most rows.
+    pub fn memory(&self) -> Memory {
+        memory_of(&self.plan, self.limits)
+    }
+
+    /// Refuses a language model that does not take such rows.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        let (have, want) = (self.processor.vision.columns(), model.plan.graph.given_columns());
+        if have != want {
+            bail!(
+                InvalidArgument,
+                "it makes rows of {have} values, and the model takes {want}; use the one of this model"
+            );
+        }
+        Ok(())
     }
 
     /// Loads all weights of the header from the source of its tensors.
@@ -74,18 +90,63 @@ impl VisionModel {
     pub fn finish(self, mut backend: Box<dyn Backend>) -> Result<Encoder> {
         self.loader.finish()?;
         backend.finish_weights()?;
-        let Self { limits, vision, range, fingerprint, .. } = self;
-        Ok(Encoder { backend, limits, vision, range, fingerprint, unread: None })
+        Ok(Encoder { backend, processor: self.processor, unread: None })
+    }
+}
+
+/// Brings images to what an encoder reads. It needs no backend, so another thread may do it.
+#[derive(Clone, Debug)]
+pub struct Processor {
+    vision: Vision,
+    range: PixelRange,
+    max_rows: usize,
+    fingerprint: u64,
+}
+
+/// An image of a size that an encoder reads.
+#[derive(Clone, Debug)]
+pub struct Processed {
+    pixels: Pixels<'static>,
+    /// Rows along and down the image.
+    rows: [usize; 2],
+    digest: u128,
+}
+
+impl Processed {
+    /// Which rows it has, without making them: an engine may have them already.
+    pub fn digest(&self) -> u128 {
+        self.digest
+    }
+
+    /// How many rows it has: positions of the context.
+    pub fn rows(&self) -> usize {
+        self.rows[0] * self.rows[1]
+    }
+}
+
+impl Processor {
+    /// An image in the size that the model reads, which may be bounded further, to about so many pixels.
+    pub fn process(&self, image: &Pixels<'_>, max_pixels: Option<usize>) -> Result<Processed> {
+        let factor = self.vision.patch * self.vision.merge;
+        let most = max_pixels.map_or(self.range.most, |most| most.clamp(factor * factor, self.range.most));
+        let range = PixelRange { least: self.range.least.min(most), most };
+        let [height, width] = fitted(image.height(), image.width(), factor, range)?;
+        let rows = [width / factor, height / factor];
+        if rows[0] * rows[1] > self.max_rows {
+            // The shortest side cannot shrink further.
+            let (n, most) = (rows[0] * rows[1], self.max_rows);
+            bail!(BadImage, "an image of this shape has {n} rows, at most {most} fit; crop it, or allow more rows");
+        }
+        let pixels = resize(image, height, width)?;
+        let digest = pixels.digest() ^ u128::from(self.fingerprint) << 32;
+        Ok(Processed { pixels, rows, digest })
     }
 }
 
 /// Makes rows of images, for the language model that was trained with it.
 pub struct Encoder {
     backend: Box<dyn Backend>,
-    limits: Limits,
-    vision: Vision,
-    range: PixelRange,
-    fingerprint: u64,
+    processor: Processor,
     /// Values of a step that was submitted but not read: a caller dropped its future.
     unread: Option<usize>,
 }
@@ -98,46 +159,37 @@ impl Encoder {
 
     /// What images are cut into.
     pub fn vision(&self) -> &Vision {
-        &self.vision
+        &self.processor.vision
     }
 
-    /// Which rows an image has, without making them: an engine may have them already.
-    pub fn digest(&self, image: &Pixels<'_>) -> u128 {
-        image.digest() ^ (u128::from(self.fingerprint) << 32 | self.limits.max_outputs as u128)
+    /// What brings images to the size that it reads.
+    pub fn processor(&self) -> &Processor {
+        &self.processor
     }
 
-    /// The rows of an image, which is brought to a size that the model reads.
-    pub async fn encode(&mut self, image: &Pixels<'_>) -> Result<ImageRows> {
-        let digest = self.digest(image);
-        let Vision { patch, merge, side, mean, std, .. } = self.vision;
-        let factor = patch * merge;
-        let [height, width] = fitted(image.height(), image.width(), factor, self.range)?;
-        let rows = height / factor * (width / factor);
-        if rows > self.limits.max_outputs {
-            // The shortest side cannot shrink further.
-            let most = self.limits.max_outputs;
-            bail!(BadImage, "an image of this shape has {rows} rows, at most {most} fit; crop it, or allow more rows");
-        }
-        let image = resize(image, height, width)?;
-        let given = patches(&image, &Cut { patch, merge, side, mean, std });
-        debug_assert_eq!(given.len(), rows * merge * merge * (3 * patch * patch + 2 * CORNERS));
-        let tokens = vec![0; rows * merge * merge];
-        let mut segment = Segment::alone(&tokens, 0, rows);
-        segment.place.width = width / patch;
+    /// The rows of an image.
+    pub async fn encode(&mut self, image: &Processed) -> Result<ImageRows> {
+        let Vision { patch, merge, side, mean, std, .. } = self.processor.vision;
+        let [width, height] = image.rows;
+        let given = patches(&image.pixels, &Cut { patch, merge, side, mean, std });
+        debug_assert_eq!(given.len(), image.rows() * merge * merge * (3 * patch * patch + 2 * CORNERS));
+        let tokens = vec![0; image.rows() * merge * merge];
+        let mut segment = Segment::alone(&tokens, 0, image.rows());
+        segment.place.width = width * merge;
         self.read().await?;
         self.backend.submit(&Step { segments: &[segment], given: &given, ..Step::trunk(&[]) })?;
-        self.unread = Some(rows * self.vision.columns());
+        self.unread = Some(image.rows() * self.processor.vision.columns());
         let values = self.read().await?;
         if values.iter().any(|v| !v.is_finite()) {
             bail!(DegenerateLogits, "the encoder made rows that are not finite: a kernel or a file is broken");
         }
-        Ok(ImageRows { digest, width: width / factor, height: height / factor, values })
+        Ok(ImageRows { digest: image.digest, width, height, values })
     }
 
     /// The image for an engine, which may know it already.
-    pub async fn see(&mut self, engine: &mut Engine, image: &Pixels<'_>) -> Result<Image> {
+    pub async fn see(&mut self, engine: &mut Engine, image: &Processed) -> Result<Image> {
         // Before any work, in case the model cannot take it.
-        match engine.image(self.digest(image))? {
+        match engine.image(image.digest)? {
             Some(known) => Ok(known),
             None => engine.add_image(self.encode(image).await?),
         }

@@ -14,7 +14,8 @@ type Call = (String, String);
 
 /// Brings the messages of a request, as OpenAI's API has them, into the shape that a template reads:
 ///
-/// * text content in one string, or in parts where the template wants these; none is `""` beside calls of tools;
+/// * text content in one string, or in parts where the template wants these or there are images; none is `""` beside calls
+///   of tools;
 /// * arguments of calls as objects, though they come as JSON text; what breaks off in them is completed;
 /// * the role `developer` as `system`, where the template does not know it; `reasoning` as `reasoning_content`;
 /// * results of tools in the order of their calls, with the `name` of the tool.
@@ -133,35 +134,47 @@ impl Fields {
 
     fn content(&mut self, shape: MessageShape, role: &str, place: &str) -> Result<()> {
         let content = self.get("content");
-        let text = match (content.as_str(), items(&content)) {
-            (Some(text), _) => text.to_owned(),
-            (None, Some(parts)) => {
-                let part = |(i, part): (usize, &TemplateValue)| {
+        // Texts, and images between them.
+        let mut parts = vec![Some(String::new())];
+        match (content.as_str(), items(&content)) {
+            (Some(text), _) => parts[0] = Some(text.to_owned()),
+            (None, Some(list)) => {
+                for (i, part) in list.iter().enumerate() {
                     let place = format!("{place}.content[{i}]");
                     let field = |key: &str| part.get_attr(key).unwrap_or_default();
                     let text = match field("type").as_str() {
                         Some("text" | "input_text" | "output_text") => field("text"),
                         Some("refusal") => field("refusal"),
+                        Some("image") => {
+                            parts.push(None);
+                            continue;
+                        }
                         _ => {
-                            let detail = found("must be `text`; other parts are not read", &field("type"));
+                            let detail = found("must be `text` or an image; other parts are not read", &field("type"));
                             return Err(fail(&format!("{place}.type"), &detail));
                         }
                     };
                     let missing = || fail(&format!("{place}.text"), &found("must be a string", &text));
-                    text.as_str().map(str::to_owned).ok_or_else(missing)
-                };
-                parts.iter().enumerate().map(part).collect::<Result<String>>()?
+                    let text = text.as_str().ok_or_else(missing)?;
+                    match parts.last_mut() {
+                        Some(Some(last)) => last.push_str(text),
+                        _ => parts.push(Some(text.to_owned())),
+                    }
+                }
             }
-            (None, None) if (content.is_none() || content.is_undefined()) && matches!(role, "assistant" | "tool") => {
-                String::new()
-            }
+            (None, None) if (content.is_none() || content.is_undefined()) && matches!(role, "assistant" | "tool") => {}
             _ => {
-                let detail = found("must be a string or a list of parts of text", &content);
+                let detail = found("must be a string or a list of parts", &content);
                 return Err(fail(&format!("{place}.content"), &detail));
             }
+        }
+        let value = match &mut parts[..] {
+            [Some(text)] if !shape.wants_parts => TemplateValue::from(std::mem::take(text)),
+            parts => {
+                let first = usize::from(parts.len() > 1 && parts[0].as_ref().is_some_and(String::is_empty));
+                parts[first..].iter_mut().map(|part| part_value(part.take())).collect()
+            }
         };
-        let part = |text| TemplateValue::from_pairs([("type", "text".to_owned()), ("text", text)]);
-        let value = if shape.wants_parts { [part(text)].into_iter().collect() } else { TemplateValue::from(text) };
         self.set("content", value);
         Ok(())
     }
@@ -199,6 +212,14 @@ impl Fields {
             self.set("tool_calls", out.into_iter().collect());
         }
         Ok(calls)
+    }
+}
+
+/// A text, or an image.
+fn part_value(text: Option<String>) -> TemplateValue {
+    match text {
+        Some(text) => TemplateValue::from_pairs([("type", "text".to_owned()), ("text", text)]),
+        None => TemplateValue::from_pairs([("type", "image".to_owned())]),
     }
 }
 

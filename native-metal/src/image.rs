@@ -5,7 +5,8 @@ use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageDecoder, ImageReader};
-use pagelm::engine::{Encoder, Image, Session, VisionModel, VisionOptions, place_images};
+use pagelm::api::{ApiError, Picture, PictureSource};
+use pagelm::engine::{Encoder, Image, Processed, Processor, Session, VisionModel, VisionOptions, place_images};
 use pagelm::image::{MAX_PIXELS, Pixels};
 use pagelm::text::Tokenizer;
 use pagelm::{Error, ErrorKind, Result};
@@ -18,17 +19,31 @@ use crate::source;
 const MAX_BYTES: u64 = 64 << 20;
 
 #[derive(clap::Args)]
-pub struct ImageArgs {
+pub struct EncoderArgs {
     /// The part of the model that sees images: the file beside that of the language model, often named mmproj.
-    #[arg(long, value_name = "FILE", requires = "image")]
-    mmproj: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub mmproj: Option<PathBuf>,
+    /// The most rows of an image: each takes a position of the context.
+    #[arg(long, value_name = "N", default_value_t = VisionOptions::default().max_rows)]
+    image_rows: usize,
+}
+
+impl EncoderArgs {
+    /// Loads it, if there is one.
+    pub fn open(&self, device: &DeviceArgs) -> Result<Option<Encoder>> {
+        let options = VisionOptions { max_rows: self.image_rows, allow_unknown: device.allow_unknown };
+        self.mmproj.as_ref().map(|path| open(path, device, &options, Purpose::Run)).transpose()
+    }
+}
+
+#[derive(clap::Args)]
+pub struct ImageArgs {
+    #[command(flatten)]
+    encoder: EncoderArgs,
     /// An image (PNG, JPEG or WebP) before the text of the prompt; may be given more than once. Without --chat, the prompt says
     /// where: <|vision_start|><|image_pad|><|vision_end|>.
     #[arg(long, value_name = "FILE", requires = "mmproj")]
     image: Vec<PathBuf>,
-    /// The most rows of an image: each takes a position of the context.
-    #[arg(long, value_name = "N", default_value_t = VisionOptions::default().max_rows)]
-    image_rows: usize,
 }
 
 impl ImageArgs {
@@ -45,17 +60,30 @@ impl ImageArgs {
         device: &DeviceArgs,
         prompt: Vec<u32>,
     ) -> Result<(Vec<u32>, Vec<Image>)> {
-        let Some(path) = &self.mmproj else { return Ok((prompt, Vec::new())) };
         // What cannot be read is found before the encoder is loaded.
         let decoded = self.image.iter().map(|path| decode(path)).collect::<Result<Vec<_>>>()?;
-        let options = VisionOptions { max_rows: self.image_rows, allow_unknown: device.allow_unknown };
-        let mut encoder = open(path, device, &options, Purpose::Run)?;
-        let see = |(path, image): (&PathBuf, &Pixels<'_>)| {
-            block_on(encoder.see(session.engine(), image)).map_err(|e| e.at(path.display()))
+        let Some(mut encoder) = (if decoded.is_empty() { None } else { self.encoder.open(device)? }) else {
+            return Ok((prompt, Vec::new()));
         };
+        let mut see = |image| {
+            let image = encoder.processor().process(image, None)?;
+            block_on(encoder.see(session.engine(), &image))
+        };
+        let see = |(path, image): (&PathBuf, _)| see(image).map_err(|e| e.at(path.display()));
         let images = self.image.iter().zip(&decoded).map(see).collect::<Result<Vec<_>>>()?;
         Ok((place_images(tokenizer, &prompt, &images)?, images))
     }
+}
+
+/// An image of a request, as an encoder reads it.
+pub fn process(picture: &Picture, processor: &Processor) -> std::result::Result<Processed, ApiError> {
+    let PictureSource::File(bytes) = &picture.source else {
+        let detail =
+            "is no `data:` URL; this server fetches nothing: send the image itself, as `data:image/png;base64,...`";
+        return Err(picture.refuse(detail));
+    };
+    let processed = pixels(bytes).and_then(|image| processor.process(&image, picture.max_pixels));
+    processed.map_err(|e| picture.failed(e))
 }
 
 /// Loads an encoder on the backend that the flags ask for, or on the one to fall back to where a GPU refuses it.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use image::{DynamicImage, ImageFormat, RgbImage};
 use serde_json::Value;
 
+use super::serve::{CHAT, Server, with_template};
 use super::{golden, json};
 
 /// A folder that is removed at the end.
@@ -132,4 +133,61 @@ fn run_refuses_images_for_models_of_text_and_prompts_without_places() {
     let flags = ["--mmproj", &mmproj, "--image", image, "--backend", "cpu", "--image-rows", "16"];
     let out = json(&[&["run", "--model", &model, "--prompt", "text"], &flags[..]].concat(), 1);
     assert_eq!(out["error"]["code"], "invalid-argument");
+}
+
+/// Bytes as `data:` URLs have them.
+fn data_url(bytes: &[u8]) -> String {
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::from("data:image/png;base64,");
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        (0..=group.len()).for_each(|i| text.push(char::from(digits[(bits >> (18 - 6 * i) & 63) as usize])));
+    }
+    text
+}
+
+#[test]
+fn serve_answers_about_images_what_run_answers_and_keeps_them() {
+    // The tests in browsers have the same template, image, text and answer.
+    let template = "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}\
+        {% if p.type == 'image' %}[<|vision_start|><|image_pad|><|vision_end|>\
+        {% else %}{{ p.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}";
+    // What fills the file up to a multiple of 32 bytes must not be in the prompt.
+    let fill = " ".repeat((64 + 21 - (template.len() + 4) % 32) % 32);
+    let (_model, model) = with_template("qwen3vl.gguf", &format!("{template}{{#{fill}#}}"));
+    let folder = Folder::new("serve");
+    let png = folder.0.join("a.png");
+    picture(&numbers("qwen3vl")["cases"][1]).save(&png).unwrap();
+    let (png, mmproj) = (png.to_str().unwrap(), golden("mmproj-qwen3vl.gguf"));
+    let files = ["--mmproj", &mmproj, "--image-rows", "16", "--activations", "f32", "--kv-type", "f32"];
+    let run = ["run", "--model", &model, "--chat", "--prompt", "3j?", "--image", png, "--backend", "cpu"];
+    let flags = ["--threads", "1", "--max-tokens", "8", "--temperature", "0", "--ignore-eos"];
+    let want = json(&[&run[..], &files, &flags].concat(), 0);
+    assert_eq!(want["text"], "(name\u{fffd}\u{fffd}re3(name\u{fffd}3");
+    let server = Server::start(&model, &files);
+    let url = data_url(&std::fs::read(png).unwrap());
+    let ask = |url: &str, text: &str| {
+        let image = serde_json::json!({ "type": "image_url", "image_url": { "url": url } });
+        let content = serde_json::json!([image, { "type": "text", "text": text }]);
+        let messages = serde_json::json!([{ "role": "user", "content": content }]);
+        let body = serde_json::json!({ "messages": messages, "temperature": 0, "max_tokens": 8, "ignore_eos": true });
+        server.post(CHAT, &body)
+    };
+    let (status, body) = ask(&url, "3j?");
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(body["choices"][0]["message"]["content"], want["text"]);
+    assert_eq!(body["usage"]["prompt_tokens"], want["usage"]["prompt_tokens"]);
+    let numbers = numbers("qwen3vl");
+    let of_image = |id: &&Value| **id == numbers["image_token_id"];
+    let rows = numbers["cases"][1]["ids"].as_array().unwrap().iter().filter(of_image).count() as u64;
+    let (_, body) = ask(&url, "3j? ");
+    assert!(body["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() >= rows, "{body}");
+    for (url, words) in
+        [("http://127.0.0.1/a.png", "data:image/png;base64"), ("data:,x", "base64"), (&data_url(b"x"), "no image")]
+    {
+        let (status, body) = ask(url, "3j?");
+        assert_eq!((status, &body["error"]["code"]), (400, &"bad-image".into()), "{body}");
+        assert_eq!(body["error"]["param"], "messages[0].content[0].image_url.url");
+        assert!(body["error"]["message"].as_str().unwrap().contains(words), "{body}");
+    }
 }

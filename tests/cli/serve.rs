@@ -125,7 +125,7 @@ fn prompt(text: &str, max_tokens: u32) -> Value {
 }
 
 /// A copy of a fixture with a chat template.
-fn with_template(name: &str, template: &str) -> (Folder, String) {
+pub fn with_template(name: &str, template: &str) -> (Folder, String) {
     let mut file = std::fs::read(golden(name)).unwrap();
     let key = b"tokenizer.chat_template";
     // Bytes in front of the tensors stay a multiple of 32.

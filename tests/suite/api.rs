@@ -4,6 +4,7 @@ mod chat;
 mod completions;
 mod enforced;
 mod fuzz;
+mod pictures;
 mod refused;
 mod responses;
 mod runs;

@@ -277,7 +277,8 @@ fn models_that_read_text_only_refuse_images() {
     let case = load("qwen3vl").cases.remove(0);
     refused("rows", engine.add_image(given_rows(&case)).map(drop), ErrorKind::NoImages);
     let mut encoder = encoder("qwen3vl", Box::new(Cpu::new(1)));
-    refused("pixels", block_on(encoder.see(&mut engine, &case.pixels())).map(drop), ErrorKind::NoImages);
+    let image = encoder.processor().process(&case.pixels(), None).unwrap();
+    refused("pixels", block_on(encoder.see(&mut engine, &image)).map(drop), ErrorKind::NoImages);
 }
 
 /// Opens an encoder's file that was changed.
@@ -331,9 +332,14 @@ fn encoders_that_are_not_known_or_contradict_themselves_are_refused() {
 #[test]
 fn images_of_any_size_become_few_rows_or_are_refused() {
     let mut e: Encoder = encoder("qwen35vl", Box::new(Cpu::new(1)));
+    let refuse = |what, e: &Encoder, image| {
+        refused(what, e.processor().process(&image, None).map(drop), ErrorKind::BadImage);
+    };
     for (width, height) in [(1, 1), (300, 20), (16, 16), (500, 400), (1, 16)] {
         let image = Pixels::new(width, height, vec![90; 4 * width * height]).unwrap();
+        let image = e.processor().process(&image, None).unwrap();
         let rows = block_on(e.encode(&image)).unwrap();
+        assert_eq!(image.rows(), rows.width * rows.height);
         assert!(
             (8..=16).contains(&(rows.width * rows.height)),
             "{width} x {height} gives {} x {}",
@@ -343,9 +349,9 @@ fn images_of_any_size_become_few_rows_or_are_refused() {
         assert_eq!(rows.values.len(), rows.width * rows.height * 64);
     }
     let long = Pixels::new(2000, 12, vec![90; 4 * 24_000]).unwrap();
-    refused("too long for few rows", block_on(e.encode(&long)).map(drop), ErrorKind::BadImage);
+    refuse("too long for few rows", &e, long);
     let longer = Pixels::new(2010, 10, vec![90; 4 * 20_100]).unwrap();
-    refused("too long", block_on(e.encode(&longer)).map(drop), ErrorKind::BadImage);
+    refuse("too long", &e, longer);
 }
 
 #[test]
@@ -413,7 +419,9 @@ fn encoders_of_every_type_give_the_rows_that_the_reference_gives() {
         let rows = |backend: Box<dyn Backend>| {
             let options = VisionOptions { max_rows: 16, ..VisionOptions::default() };
             let model = VisionModel::new(&gguf, &|d| backend.supports(d), &options).unwrap();
-            block_on(model.load(&gguf, &bytes, backend).unwrap().encode(&image)).unwrap().values
+            let mut encoder = model.load(&gguf, &bytes, backend).unwrap();
+            let image = encoder.processor().process(&image, None).unwrap();
+            block_on(encoder.encode(&image)).unwrap().values
         };
         let want = rows(Box::new(Reference::new()));
         for c in backends::all() {

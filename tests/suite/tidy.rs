@@ -55,7 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("text", &["error", "gguf"]),
     ("grammar", &["error", "text"]),
     ("engine", &["error", "dtype", "gguf", "quant", "graph", "arch", "image", "backend", "text", "grammar"]),
-    ("api", &["error", "backend", "gguf", "text", "grammar", "engine"]),
+    ("api", &["error", "backend", "gguf", "image", "text", "grammar", "engine"]),
 ];
 
 #[test]
@@ -96,7 +96,7 @@ fn imports_in_crate_only_go_downwards() {
 fn files_and_folders_keep_their_size_budgets() {
     // Raising a number is a visible edit that someone must defend.
     let budgets =
-        [("crate", "rs", 39_000), ("shaders", "wgsl", 4_300), ("web/src", "ts", 5_800), ("web/bindings", "rs", 1_250)];
+        [("crate", "rs", 39_000), ("shaders", "wgsl", 4_300), ("web/src", "ts", 6_050), ("web/bindings", "rs", 1_450)];
     for (dir, ext, budget) in budgets {
         let mut total = 0;
         for path in files(dir, ext) {

@@ -1,5 +1,6 @@
 // The conversation: what was said, and how it looks.
 import type { ChatMessage, ChatParams, ChatUsage, Engine } from "pagelm";
+import { thumbnails } from "./pictures.ts";
 
 export class Chat {
   #log: HTMLElement;
@@ -18,15 +19,19 @@ export class Chat {
   }
 
   /** Asks, and shows the answer as it comes. What was said before an error or a stop stays. */
-  async ask(engine: Engine, text: string, params: Omit<ChatParams, "messages">): Promise<void> {
-    this.#messages.push({ role: "user", content: text });
-    this.#bubble("user").text.textContent = text;
+  async ask(engine: Engine, text: string, pictures: Blob[], params: Omit<ChatParams, "messages">): Promise<void> {
+    const seen = pictures.map((url) => ({ type: "image_url" as const, image_url: { url } }));
+    const content: ChatMessage["content"] = seen.length ? [...seen, { type: "text", text }] : text;
+    this.#messages.push({ role: "user", content } as ChatMessage);
+    const asked = this.#bubble("user");
+    asked.text.textContent = text;
+    asked.root.prepend(...thumbnails(pictures));
     const answer = this.#bubble("assistant");
     answer.note.textContent = "reading the prompt";
     answer.root.dataset.running = "";
     this.#announced.textContent = "";
     this.#running = new AbortController();
-    let content = "";
+    let said = "";
     let note = "stopped";
     let cut = "";
     try {
@@ -52,8 +57,8 @@ export class Chat {
         }
         const delta = choice?.delta.content;
         if (delta) {
-          content += delta;
-          answer.text.textContent = content;
+          said += delta;
+          answer.text.textContent = said;
           answer.note.textContent = `${seconds(performance.now() - startedAt)}`;
           this.#follow();
         }
@@ -72,9 +77,9 @@ export class Chat {
       delete answer.root.dataset.running;
       answer.note.textContent = note;
       answer.cut.textContent = cut;
-      if (note) this.#announced.textContent = [content, cut || (note === "stopped" ? "Stopped." : "")].join(" ").trim();
+      if (note) this.#announced.textContent = [said, cut || (note === "stopped" ? "Stopped." : "")].join(" ").trim();
       // A turn without an answer would only confuse the model.
-      if (content) this.#messages.push({ role: "assistant", content });
+      if (said) this.#messages.push({ role: "assistant", content: said });
       else {
         this.#messages.pop();
         if (!note) answer.root.remove();

@@ -1,6 +1,7 @@
 // The page: choose a model, watch it load, talk to it. All of the engine is behind the imports from `pagelm`.
 import { createEngine, type Engine, type LoadProgress, models } from "pagelm";
 import { Chat } from "./chat.ts";
+import { Pictures } from "./pictures.ts";
 import { bytes, type Problem, problemOf } from "./words.ts";
 
 const $ = <T extends HTMLElement = HTMLElement>(id: string) => document.getElementById(id) as T;
@@ -13,6 +14,7 @@ const temperature = $<HTMLInputElement>("temperature");
 let engine: Engine | null = null;
 let loading: AbortController | null = null;
 const chat = new Chat($("log"), $("announced"));
+const pictures = new Pictures($("pictures"));
 /** Where the keyboard was before the page began to load. */
 let before: Element | null = null;
 
@@ -30,6 +32,7 @@ function show(state: State, problem?: Problem): void {
   $("load").hidden = state === "loading";
   $("progress").hidden = state !== "loading";
   $("ask").hidden = !usable;
+  $("see").hidden = !engine?.info.model.images;
   $("send").hidden = state === "answering";
   $("stop").hidden = state !== "answering";
   $("ideas").hidden = state !== "ready" || !chat.empty;
@@ -75,7 +78,7 @@ function progress(p: LoadProgress): void {
   $("progress-text").textContent = `${words} · ${bytes(p.loaded)}${total} · ${bytes(p.bytesPerS)}/s${left}`;
 }
 
-async function load(model: string | File): Promise<void> {
+async function load(model: string | File, mmproj?: string | File | null): Promise<void> {
   if (loading) return;
   loading = new AbortController();
   show("loading");
@@ -83,6 +86,7 @@ async function load(model: string | File): Promise<void> {
   try {
     engine = await createEngine({
       model,
+      ...(mmproj && { mmproj }),
       backend: backend.value as "auto" | "webgpu" | "cpu",
       ...number("context", "contextLength"),
       signal: loading.signal,
@@ -118,7 +122,7 @@ async function ask(text: string): Promise<void> {
   // The empty conversation's ideas go with the first message.
   $("ideas").hidden = true;
   try {
-    await chat.ask(engine, text, {
+    await chat.ask(engine, text, pictures.take(), {
       temperature: temperature.valueAsNumber || 0,
       ...number("max_tokens"),
       ...number("seed"),
@@ -132,6 +136,13 @@ async function ask(text: string): Promise<void> {
   }
 }
 
+/** A model, and, by its name, the part of it that sees. */
+function loadFiles(files: File[]): void {
+  const mmproj = files.length > 1 ? files.find(({ name }) => /mmproj/i.test(name)) : undefined;
+  const model = files.find((file) => file !== mmproj);
+  if (model) void load(model, mmproj);
+}
+
 /** For scripts: `?max_tokens=32&seed=1&context=512`. */
 function number(key: string, name = key): Record<string, number> {
   return query.has(key) ? { [name]: Number(query.get(key)) } : {};
@@ -141,6 +152,7 @@ function unload(): void {
   chat.stop();
   engine?.dispose();
   engine = null;
+  pictures.take();
 }
 
 function grow(): void {
@@ -150,13 +162,22 @@ function grow(): void {
 
 $("load").addEventListener("submit", (event) => {
   event.preventDefault();
-  void load(url.value);
+  void load(url.value, query.get("mmproj"));
 });
 $<HTMLInputElement>("file").addEventListener("change", (event) => {
   const input = event.currentTarget as HTMLInputElement;
-  const file = input.files?.[0];
+  const files = [...(input.files ?? [])];
   input.value = "";
-  if (file) void load(file);
+  loadFiles(files);
+});
+$<HTMLInputElement>("picture").addEventListener("change", (event) => {
+  const input = event.currentTarget as HTMLInputElement;
+  pictures.add(input.files ?? undefined);
+  input.value = "";
+  prompt.focus();
+});
+document.addEventListener("paste", (event) => {
+  if (engine?.info.model.images && pictures.add(event.clipboardData?.files)) event.preventDefault();
 });
 $("cancel").addEventListener("click", () => loading?.abort());
 $("ask").addEventListener("submit", (event) => {
@@ -188,8 +209,9 @@ $("unload").addEventListener("click", () => {
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  const file = event.dataTransfer?.files[0];
-  if (file && !engine) void load(file);
+  const files = event.dataTransfer?.files;
+  if (engine?.info.model.images) pictures.add(files);
+  else if (!engine) loadFiles([...(files ?? [])]);
 });
 for (const idea of IDEAS) {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: idea });
@@ -201,4 +223,4 @@ url.value = query.get("model") ?? new URL(`models/${models.tested["smollm2-135m"
 if (query.has("backend")) backend.value = query.get("backend")!;
 if (query.has("temperature")) temperature.value = query.get("temperature")!;
 show("idle");
-if (query.has("load")) void load(url.value);
+if (query.has("load")) void load(url.value, query.get("mmproj"));

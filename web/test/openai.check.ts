@@ -34,8 +34,16 @@ type Own =
 /** Theirs need the name of a model, and have no null in some places. */
 type Sent<P> = { model: string } & { [K in keyof Omit<P, Own | "model">]: P[K] };
 
+/** Theirs are JSON: without images themselves. */
+type InJson<T> = T extends Blob | ImageBitmap | ImageData
+  ? never
+  : T extends object
+    ? { [K in keyof T]: InJson<T[K]> }
+    : T;
+type SentChat = Sent<Omit<ChatParams, "messages">> & { messages: InJson<ChatMessage>[] };
+
 export const given = {
-  chat: (params: Sent<ChatParams>): OpenAI.Chat.ChatCompletionCreateParams => params,
+  chat: (params: SentChat): OpenAI.Chat.ChatCompletionCreateParams => params,
   completion: (params: Sent<CompletionParams>): OpenAI.CompletionCreateParams => params,
   embedding: (params: Sent<EmbeddingParams>): OpenAI.EmbeddingCreateParams => params,
 };

@@ -1,7 +1,7 @@
 //! The layers of an encoder: pre-norm, with biases, each token seeing all others (<https://arxiv.org/abs/2010.11929>).
 
 use crate::arch::ModelBuilder;
-use crate::graph::{Act, Attention, Rope, ValueId};
+use crate::graph::{Act, Attention, Rope, StateId, ValueId};
 
 /// The variant of an encoder.
 #[derive(Clone, Debug)]
@@ -31,14 +31,20 @@ pub(crate) fn layer_norm(d: &mut ModelBuilder<'_>, name: &str, len: usize, eps: 
 }
 
 /// One layer, with its residuals: `x += out(attention(ln1 x)); x += down(act(up(ln2 x)))`.
-pub(crate) fn encoder_layer(d: &mut ModelBuilder<'_>, i: usize, x: ValueId, spec: &EncoderSpec) -> ValueId {
+/// Keys and values are kept for one layer only: an image is one step, and no layer reads those of another one.
+pub(crate) fn encoder_layer(
+    d: &mut ModelBuilder<'_>,
+    i: usize,
+    x: ValueId,
+    [keys, values]: [StateId; 2],
+    spec: &EncoderSpec,
+) -> ValueId {
     let EncoderSpec { d_model, d_ff, eps, .. } = *spec;
     let name = |part: &str| format!("v.blk.{i}.{part}");
     let h = layer_norm(d, &name("ln1"), d_model, eps, x);
     let qkv = linear(d, &name("attn_qkv"), d_model, 3 * d_model, h);
     let [q, k, v] = [0, 1, 2].map(|part| d.g.slice(qkv, 3 * d_model, part * d_model, d_model));
     let (q, k) = (d.g.rope(q, spec.rope), d.g.rope(k, spec.rope));
-    let (keys, values) = (d.g.state(&name("k"), d_model), d.g.state(&name("v"), d_model));
     d.g.kv_store(k, keys);
     d.g.kv_store(v, values);
     let o = d.g.attention(q, keys, values, spec.attn);

@@ -24,6 +24,7 @@ mod rows;
 mod states;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::{Activations, Backend, CachePart, Counters, KvType, Limits, Memory, Step};
@@ -49,7 +50,7 @@ pub fn attention_bytes(g: &Graph, n_ctx: usize) -> u64 {
 
 /// Runs plans with SIMD on a pool of threads.
 pub struct Cpu {
-    pool: Pool,
+    pool: Arc<Pool>,
     isa: Isa,
     activations: Activations,
     model: Option<Model>,
@@ -94,7 +95,7 @@ impl Cpu {
     /// worthless.
     #[must_use]
     pub fn until(mut self, stopped: fn() -> bool) -> Self {
-        self.pool.stopped = stopped;
+        Arc::get_mut(&mut self.pool).expect("no other backend has its threads yet").stopped = stopped;
         self
     }
 
@@ -108,6 +109,13 @@ impl Cpu {
         let isa = Isa::at_most(level);
         let (model, ready, spare, read, counters) = Default::default();
         let activations = Activations::F32;
+        Self { pool: Arc::new(pool), isa, activations, model, ready, spare, read, counters }
+    }
+
+    /// Another backend on the same threads, for another plan. They take turns: each waits for its own steps.
+    pub fn beside(&self) -> Self {
+        let (model, ready, spare, read, counters) = Default::default();
+        let (pool, isa, activations) = (self.pool.clone(), self.isa, self.activations);
         Self { pool, isa, activations, model, ready, spare, read, counters }
     }
 

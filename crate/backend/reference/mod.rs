@@ -43,6 +43,11 @@ impl Reference {
         Self { activations, ..Self::default() }
     }
 
+    /// Another one like it, for another plan.
+    pub fn beside(&self) -> Self {
+        Self::with_activations(self.activations)
+    }
+
     /// A value of the last step, row-major.
     pub fn value(&self, v: ValueId) -> &[f64] {
         &self.values[v.index()]

@@ -123,7 +123,8 @@ impl Fault {
     }
 }
 
-/// A device with its queue and limits.
+/// A device with its queue and limits; a copy is the same device.
+#[derive(Clone)]
 pub(super) struct Gpu {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -136,13 +137,18 @@ pub(super) struct Gpu {
     pub max_binding: u64,
     /// Whether passes can be timed.
     pub timestamps: bool,
+    #[cfg(target_arch = "wasm32")]
+    _last: std::rc::Rc<Last>,
 }
 
 /// A browser frees the buffers of a device that nobody holds when it collects garbage, which may be late.
 #[cfg(target_arch = "wasm32")]
-impl Drop for Gpu {
+struct Last(wgpu::Device);
+
+#[cfg(target_arch = "wasm32")]
+impl Drop for Last {
     fn drop(&mut self) {
-        self.device.destroy();
+        self.0.destroy();
     }
 }
 
@@ -168,7 +174,18 @@ impl Gpu {
         let gemm = if q8 { Gemm::Q8 } else { Gemm::F32 };
         let default = Tuning::new(options.software.unwrap_or(info.software), gemm);
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
-        Ok(Self { device, queue, info, tuning: default, default, fault, max_binding, timestamps })
+        Ok(Self {
+            #[cfg(target_arch = "wasm32")]
+            _last: std::rc::Rc::new(Last(device.clone())),
+            device,
+            queue,
+            info,
+            tuning: default,
+            default,
+            fault,
+            max_binding,
+            timestamps,
+        })
     }
 
     pub(super) fn encoder(&self) -> wgpu::CommandEncoder {

@@ -68,6 +68,11 @@ impl WebGpu {
         Ok(Self { gpu, rate: options.rate, runner: None, counters: Counters::default() })
     }
 
+    /// Another backend on the same device, for another plan.
+    pub fn beside(&self) -> Self {
+        Self { gpu: self.gpu.clone(), rate: self.rate, runner: None, counters: Counters::default() }
+    }
+
     /// Facts about the adapter.
     pub fn adapter(&self) -> &AdapterInfo {
         &self.gpu.info

@@ -19,6 +19,7 @@ use pagelm::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use crate::Report;
+use crate::image::EncoderArgs;
 use crate::model::{self, ModelArgs, Purpose};
 use crate::spec::{Spec, SpecArgs};
 use gate::Gate;
@@ -57,6 +58,8 @@ pub struct Args {
     #[arg(long)]
     embeddings: bool,
     #[command(flatten)]
+    images: EncoderArgs,
+    #[command(flatten)]
     spec: SpecArgs,
 }
 
@@ -78,16 +81,20 @@ pub fn run(args: &Args) -> Result<Report> {
         sequences,
         cache: args.cache_tokens,
         embeddings: args.embeddings.then_some(true),
+        images: args.images.mmproj.is_some(),
         ..args.spec.options(args.model.device.options())
     };
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&opened.gguf.meta)?);
+    let encoder = args.images.open(&args.model.device)?;
+    let processor = encoder.as_ref().map(|encoder| encoder.processor().clone());
     let api = Api::new(&opened.gguf.meta, tokenizer.clone(), names(args), now())?;
+    let api = if encoder.is_some() { api.with_images() } else { api };
     let (commands, inbox) = mpsc::channel();
-    let server = Server::new(api, gate, commands, Duration::from_secs(args.ping));
+    let server = Server::new(api, processor, gate, commands, Duration::from_secs(args.ping));
     let http = std::thread::spawn(move || http::serve(listener, server));
     tracing::info!("listening at http://{address}");
-    let mut worker = Worker::new(opened.session.engine(), &tokenizer, sequences, args.spec.params());
+    let mut worker = Worker::new(opened.session.engine(), encoder, &tokenizer, sequences, args.spec.params());
     worker.run(&inbox);
     let ended = http.join().map_err(|_| Error::new(ErrorKind::Io, "the thread of HTTP has panicked"))?;
     ended.map_err(place)?;

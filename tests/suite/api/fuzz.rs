@@ -372,6 +372,11 @@ fn body(rng: &mut Rng) -> Json {
         .chain((0..rng.below(6)).map(|_| pick(rng, &names)).collect::<Vec<_>>())
     {
         let right = match name {
+            "messages" if rng.below(3) == 0 => {
+                let urls = ["data:image/png;base64,AAAA", "data:;base64,A", "data:,", "data:", "https://x/é", ""];
+                let image = json!({ "type": "image_url", "image_url": { "url": pick(rng, &urls), "detail": "low" } });
+                json!([{ "role": "user", "content": [image, { "type": "text", "text": "Hi" }, value(rng, 1)] }])
+            }
             "messages" => json!([{ "role": "user", "content": "Hi" }]),
             "input" | "prompt" => "Hi".into(),
             "tools" => {
@@ -415,6 +420,7 @@ fn requests(n: usize) {
         (0..rng.below(6)).for_each(|_| template.push_str(pick(rng, &MARKERS)));
         let Ok(template) = ChatTemplate::new(&template) else { return false };
         let api = Api::new(&meta, tokenizer.clone(), Names::Any("m".into()), 0).unwrap().with_template(template);
+        let api = if rng.below(2) == 0 { api.with_images() } else { api };
         let mut bytes = body(rng).to_string().into_bytes();
         if rng.below(10) == 0 {
             let at = rng.below(bytes.len());

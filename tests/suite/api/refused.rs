@@ -24,7 +24,7 @@ fn a_wrong_value_is_named_with_its_path() {
         (json!({ "messages": [{ "content": "a" }] }), "messages[0].role"),
         (json!({ "messages": [{ "role": "robot", "content": "a" }] }), "messages[0].role"),
         (json!({ "messages": message(json!(3)) }), "messages[1].content"),
-        (json!({ "messages": message(json!([{ "type": "image_url" }])) }), "messages[1].content[0].type"),
+        (json!({ "messages": message(json!([{ "type": "image_url" }])) }), "messages[1].content[0]"),
         (json!({ "messages": message(json!([{ "type": "text" }])) }), "messages[1].content[0].text"),
         (json!({ "messages": message(json!([{ "type": "text", "text": 1 }])) }), "messages[1].content[0].text"),
         (json!({ "model": 3 }), "model"),

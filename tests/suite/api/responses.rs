@@ -105,7 +105,7 @@ fn what_is_not_served_is_refused_by_name() {
         (json!({ "background": true }), "background"),
         (json!({ "input": [] }), "input"),
         (json!({ "input": [{ "role": "tool", "content": "a" }] }), "input[0].role"),
-        (json!({ "input": [{ "role": "user", "content": [{ "type": "input_image" }] }] }), "input[0].content[0].type"),
+        (json!({ "input": [{ "role": "user", "content": [{ "type": "input_image" }] }] }), "input[0].content[0]"),
         (json!({ "include": ["file_search_call.results"] }), "include[0]"),
         (json!({ "text": { "format": { "type": "xml" } } }), "text.format.type"),
         (json!({ "reasoning": { "summary": "auto" } }), "reasoning.summary"),

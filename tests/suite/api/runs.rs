@@ -37,7 +37,7 @@ fn page(model: Model) -> Page {
 impl Page {
     fn ask(&mut self, path: &str, body: &str) -> (Option<u32>, Vec<Piece>) {
         let Model { api, tokenizer, engine } = &mut self.model;
-        let host = Host { engine, tokenizer, now: &|| 0.0 };
+        let host = Host { engine, encoder: None, tokenizer, now: &|| 0.0 };
         self.runs.request(host, [].iter(), api, ("POST", path, body.as_bytes()), &given())
     }
 
@@ -51,7 +51,7 @@ impl Page {
 
     fn generate(&mut self, ids: &[u32], max_tokens: usize) -> u32 {
         let Model { tokenizer, engine, .. } = &mut self.model;
-        let host = Host { engine, tokenizer, now: &|| 0.0 };
+        let host = Host { engine, encoder: None, tokenizer, now: &|| 0.0 };
         let sampler = SamplerParams { temperature: 0.0, ..SamplerParams::default() };
         let params =
             GenerateParams { max_tokens: Some(max_tokens), ignore_eos: true, sampler, ..GenerateParams::default() };
@@ -61,7 +61,7 @@ impl Page {
     /// One step of these runs.
     fn step(&mut self, wanted: &[u32]) -> Vec<News> {
         let Model { tokenizer, engine, .. } = &mut self.model;
-        let news = block_on(self.runs.next(Host { engine, tokenizer, now: &|| 0.0 }, wanted));
+        let news = block_on(self.runs.next(Host { engine, encoder: None, tokenizer, now: &|| 0.0 }, wanted));
         for n in &news {
             assert!(wanted.contains(&n.run) && !self.over.contains(&n.run), "run {} says something", n.run);
             self.said.entry(n.run).or_default().extend(n.pieces.clone());

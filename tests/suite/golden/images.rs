@@ -149,7 +149,8 @@ fn rows_of_images_are_those_of_the_reference_on_every_backend() {
     everywhere(|name, what, c| {
         let mut encoder = encoder(name, (c.make)());
         for (i, case) in load(name).cases.iter().enumerate() {
-            let rows = block_on(encoder.encode(&case.pixels())).unwrap();
+            let image = encoder.processor().process(&case.pixels(), None).unwrap();
+            let rows = block_on(encoder.encode(&image)).unwrap();
             let d = encoder.vision().d_model;
             let parts = [&case.image_embeds].into_iter().chain(&case.deepstack).enumerate();
             assert_eq!(rows.values.len(), case.image_embeds.data.len() * (1 + case.deepstack.len()), "{what}");
@@ -214,7 +215,8 @@ fn from_pixels_to_tokens_the_engine_says_what_the_reference_says() {
         let (mut encoder, mut engine) = (encoder(name, (c.make)()), engine(name, (c.make)()));
         let tol = FROM_PIXELS * logit_tolerance(engine.backend().name());
         for (i, case) in numbers.cases.iter().enumerate() {
-            let image = block_on(encoder.see(&mut engine, &case.pixels())).unwrap();
+            let image = encoder.processor().process(&case.pixels(), None).unwrap();
+            let image = block_on(encoder.see(&mut engine, &image)).unwrap();
             let prompt = case.prompt(numbers.image_token_id, image.tokens());
             let mut sequence = engine.sequence();
             let row = block_on(engine.prefill(&mut sequence, &prompt)).unwrap();

@@ -24,6 +24,7 @@ const TOLD: &[Shape] = &[
     ("web/bindings/src/engine.rs", "Held", &[(TYPES, "Held")]),
     ("web/bindings/src/generate.rs", "News", &[(BINDINGS, "News")]),
     ("web/bindings/src/generate.rs", "Requested", &[(BINDINGS, "Requested")]),
+    ("web/bindings/src/generate.rs", "FileOf", &[(BINDINGS, "Picture")]),
     ("web/bindings/src/value.rs", "Problem", &[("web/src/shared/errors.ts", "ErrorData")]),
     ("crate/backend/mod.rs", "Counters", &[(TYPES, "Counters")]),
     ("crate/backend/mod.rs", "Memory", &[(TYPES, "Memory")]),

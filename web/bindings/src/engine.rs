@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use pagelm::api::{Api, Names, Runs};
 use pagelm::backend::reference::Reference;
-use pagelm::backend::webgpu::{self, Clock, Target, WebGpu};
+use pagelm::backend::webgpu::{self, Clock, WebGpu};
 use pagelm::backend::{Activations, Backend, Counters, KvType, Memory};
 use pagelm::engine::choose::{BackendName, Kernels};
-use pagelm::engine::{self, Model, Options};
-use pagelm::gguf::Gguf;
+use pagelm::engine::{self, Encoder, Options, VisionModel};
 use pagelm::graph::WeightId;
 use pagelm::text::{ChatTemplate, Tokenizer};
 use pagelm::{Error, ErrorKind, Result};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
+use crate::loading::{Device, ENCODER_WEIGHTS, Files, Loading, raw};
 use crate::options::{EngineOptions, ProfileOptions};
 use crate::sessions::Sessions;
 use crate::threads::{cpu, running};
@@ -38,7 +38,7 @@ pub struct Engine {
 }
 
 enum State {
-    Loading(Box<Model>, Device),
+    Loading(Box<Loading>),
     Ready(Ready),
     /// Between the two, or after loading failed.
     Failed,
@@ -47,30 +47,18 @@ enum State {
 /// A model with all its weights, and what it runs.
 pub(crate) struct Ready {
     pub engine: engine::Engine,
+    pub encoder: Option<Encoder>,
     pub runs: Runs,
     pub sessions: Sessions,
 }
 
-enum Device {
-    Cpu(Box<dyn Backend>),
-    Gpu(Box<WebGpu>),
-}
-
-impl Device {
-    fn backend(&mut self) -> &mut dyn Backend {
-        match self {
-            Device::Cpu(b) => &mut **b,
-            Device::Gpu(b) => &mut **b,
-        }
-    }
-}
-
 impl Engine {
-    pub(crate) async fn open(gguf: &Gguf, given: EngineOptions) -> Result<Engine> {
+    pub(crate) async fn open(files: Files<'_>, given: EngineOptions) -> Result<Engine> {
+        let gguf = files.model;
         let activations = given.activations.unwrap_or(Activations::Q8);
         let (mut device, adapter) = match given.backend {
             BackendName::Cpu => (Device::Cpu(Box::new(cpu(given.threads.max(1)).activations(activations))), None),
-            BackendName::Reference => (Device::Cpu(Box::new(Reference::with_activations(activations))), None),
+            BackendName::Reference => (Device::Reference(Box::new(Reference::with_activations(activations))), None),
             BackendName::Webgpu => {
                 let software = given.kernels.map(|k| k == Kernels::Software);
                 let gpu = WebGpu::new(webgpu::Options { activations, software, ..webgpu::Options::default() }).await?;
@@ -80,8 +68,8 @@ impl Engine {
         };
         let backend = device.backend();
         let (max_tokens, kv_type) = (backend.max_tokens(), backend.kv_type(given.kv_type.unwrap_or(KvType::F16)));
-        let options = Options { max_tokens, kv_type, memory: given.room(), ..given.model() };
-        let model = Model::new(gguf, &|d| backend.supports(d), &options)?;
+        let options = Options { max_tokens, kv_type, memory: given.room(), ..files.options(&given) };
+        let (model, encoder) = files.models(&|d| backend.supports(d), &given, &options)?;
         let mut measured = None;
         if let (Device::Gpu(gpu), Some(record)) = (&mut device, given.tuning)
             && !gpu.adopt(&record)
@@ -89,31 +77,39 @@ impl Engine {
             let clock = Clock { now: &milliseconds, gpu: true };
             measured = gpu.tune(&model.plan, model.limits, clock).await?;
         }
-        if let Device::Cpu(_) = device {
-            reserve(model.memory().weights)?;
+        if !matches!(device, Device::Gpu(_)) {
+            reserve(model.memory().weights + encoder.as_ref().map_or(0, |encoder| encoder.memory().weights))?;
         }
-        let backend = device.backend();
-        backend.prepare(model.plan.clone(), model.limits)?;
+        device.backend().prepare(model.plan.clone(), model.limits)?;
+        let beside = |encoder: VisionModel| {
+            let mut beside = device.beside();
+            beside.backend().prepare(encoder.plan.clone(), encoder.limits)?;
+            Ok::<_, Error>((encoder, beside))
+        };
+        let encoder = encoder.map(beside).transpose().map_err(|e| e.at("mmproj"))?;
         let tokenizer = Tokenizer::from_gguf(&gguf.meta).map(Arc::new);
         let created = (js_sys::Date::now() / 1000.0) as u64;
-        let api = |tokenizer| Api::new(&gguf.meta, tokenizer, Names::Any(given.name), created);
+        let api = |tokenizer| {
+            let api = Api::new(&gguf.meta, tokenizer, Names::Any(given.name), created)?;
+            Ok(if encoder.is_some() { api.with_images() } else { api })
+        };
         Ok(Engine {
-            backend: backend.name(),
+            backend: device.get().name(),
             n_ctx: model.limits.n_ctx,
-            state: State::Loading(Box::new(model), device),
+            api: tokenizer.clone().and_then(api),
+            state: State::Loading(Box::new(Loading { model, device, encoder })),
             adapter,
             measured,
             copied: 0,
-            api: tokenizer.clone().and_then(api),
             tokenizer,
             template: ChatTemplate::from_gguf(&gguf.meta),
             sequences: options.sequences,
         })
     }
 
-    fn loading(&mut self) -> Result<(&mut Model, &mut Device), JsValue> {
+    fn loading(&mut self) -> Result<&mut Loading, JsValue> {
         match &mut self.state {
-            State::Loading(model, device) => Ok((model, device)),
+            State::Loading(loading) => Ok(loading),
             _ => Err(wrong_state("all weights came already, or loading failed")),
         }
     }
@@ -145,67 +141,46 @@ impl Engine {
         self.measured.clone()
     }
 
-    /// Takes note of `len` bytes at `offset` of the file and says where they go.
+    /// Takes note of `len` bytes at `offset` of the file and says where they go. The file of the encoder begins at 2^50.
     pub fn targets(&mut self, offset: f64, len: usize) -> Result<JsValue, JsValue> {
-        let (model, device) = self.loading()?;
-        let mut targets = Vec::new();
-        for piece in model.loader.place(offset as u64, len) {
-            let (mut start, mut at) = (piece.bytes.start, piece.offset);
-            while start < piece.bytes.end {
-                let left = piece.bytes.end - start;
-                let target = match device {
-                    Device::Cpu(_) => Target::Write { len: left },
-                    Device::Gpu(gpu) => gpu.weight_target(piece.weight, at, left).map_err(thrown)?,
-                };
-                let (buffer, buffer_offset, len) = match target {
-                    Target::Raw { buffer, offset, len } => (raw(buffer.as_webgpu())?, offset, len),
-                    Target::Write { len } => (JsValue::NULL, 0, len),
-                };
-                let end = start + len;
-                targets.push(BytesTarget {
-                    start,
-                    end,
-                    buffer,
-                    buffer_offset,
-                    weight: piece.weight.0,
-                    weight_offset: at,
-                });
-                start = end;
-                at += len;
-            }
-        }
+        let targets = self.loading()?.targets(offset as u64, len)?;
         to_js(&targets)
     }
 
     pub fn write(&mut self, weight: u32, offset: usize, bytes: &[u8]) -> Result<(), JsValue> {
         self.copied += bytes.len() as u64;
-        self.loading()?.1.backend().write_weight(WeightId(weight), offset, bytes).map_err(thrown)
+        let Loading { device, encoder, .. } = self.loading()?;
+        let (device, weight) = match encoder {
+            Some((_, device)) if weight >= ENCODER_WEIGHTS => (device, weight - ENCODER_WEIGHTS),
+            _ => (device, weight),
+        };
+        device.backend().write_weight(WeightId(weight), offset, bytes).map_err(thrown)
     }
 
     /// The GPU queue for `writeBuffer`, or null on the CPU.
     pub fn queue(&mut self) -> Result<JsValue, JsValue> {
-        match self.loading()?.1 {
-            Device::Cpu(_) => Ok(JsValue::NULL),
+        match &self.loading()?.device {
+            Device::Cpu(_) | Device::Reference(_) => Ok(JsValue::NULL),
             Device::Gpu(gpu) => raw(gpu.queue().as_webgpu()),
         }
     }
 
     /// What the GPU reported by now: browsers tell of a failed allocation after a while only.
     pub fn check(&mut self) -> Result<(), JsValue> {
-        if let Device::Gpu(gpu) = self.loading()?.1 { gpu.check().map_err(thrown) } else { Ok(()) }
+        if let Device::Gpu(gpu) = &self.loading()?.device { gpu.check().map_err(thrown) } else { Ok(()) }
     }
 
     /// Ends loading. Fails where weights are missing.
     pub fn finish(&mut self) -> Result<(), JsValue> {
-        let State::Loading(model, device) = std::mem::replace(&mut self.state, State::Failed) else {
+        let State::Loading(loading) = std::mem::replace(&mut self.state, State::Failed) else {
             return Err(wrong_state("all weights came already, or loading failed"));
         };
-        let backend: Box<dyn Backend> = match device {
-            Device::Cpu(b) => b,
-            Device::Gpu(b) => b,
-        };
-        let engine = model.finish(backend).map_err(thrown)?.into_engine();
-        self.state = State::Ready(Ready { engine, runs: Runs::new(self.sequences), sessions: Sessions::default() });
+        let Loading { model, device, encoder } = *loading;
+        let engine = model.finish(device.boxed()).map_err(thrown)?.into_engine();
+        let encoder = encoder.map(|(encoder, device)| encoder.finish(device.boxed())).transpose();
+        let encoder = encoder.map_err(|e| thrown(e.at("mmproj")))?;
+        let (runs, sessions) = (Runs::new(self.sequences), Sessions::default());
+        self.state = State::Ready(Ready { engine, encoder, runs, sessions });
         Ok(())
     }
 }
@@ -216,7 +191,7 @@ impl Engine {
     /// What a decoded token costs after `depth` others, kernel by kernel, the mean of `reps`. On a GPU with a clock.
     pub async fn profile(&mut self, options: JsValue) -> Result<JsValue, JsValue> {
         let ProfileOptions { depth, reps } = from_js("options", &options)?;
-        let Ready { engine, runs, sessions } = self.ready()?;
+        let Ready { engine, runs, sessions, .. } = self.ready()?;
         if !(runs.is_empty() && sessions.is_empty()) {
             return Err(wrong_state("generations or sessions use the cache; profile once they have ended"));
         }
@@ -235,12 +210,17 @@ impl Engine {
     /// What the engine is and what it did: counters are deterministic, so tests assert on them.
     pub fn stats(&mut self) -> Result<JsValue, JsValue> {
         let (backend, context_length, sequences) = (self.backend, self.n_ctx, self.sequences);
-        let (device, held): (&dyn Backend, _) = match &mut self.state {
-            State::Ready(Ready { engine, .. }) => (engine.backend(), engine.held()),
-            State::Loading(_, device) => (device.backend(), Default::default()),
+        let (device, encoder, held): (&dyn Backend, Option<&dyn Backend>, _) = match &mut self.state {
+            State::Ready(Ready { engine, encoder, .. }) => {
+                let held = engine.held();
+                (engine.backend(), encoder.as_ref().map(Encoder::backend), held)
+            }
+            State::Loading(l) => (l.device.get(), l.encoder.as_ref().map(|(_, d)| d.get()), Default::default()),
             State::Failed => return Err(wrong_state("loading failed")),
         };
-        let (counters, memory, wasm_bytes) = (device.counters(), device.memory(), wasm_bytes());
+        let (counters, wasm_bytes) = (device.counters(), wasm_bytes());
+        let memory = device.memory().plus(encoder.map(Backend::memory).unwrap_or_default());
+        let images = encoder.map_or(0, |encoder| encoder.counters().steps);
         let adapter = self.adapter.as_ref();
         let (threads, weight_bytes_copied) = (running(), self.copied);
         let held = Held { blocks: held.0.iter().sum(), states: held.1 };
@@ -250,6 +230,7 @@ impl Engine {
             context_length,
             sequences,
             threads,
+            images,
             counters,
             memory,
             held,
@@ -265,20 +246,6 @@ extern "C" {
     fn milliseconds() -> f64;
 }
 
-/// Bytes `start..end` of a piece go to `buffer_offset` of the GPU's buffer, or, where that is null, through
-/// `write(weight, weight_offset, bytes)`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct BytesTarget {
-    start: usize,
-    end: usize,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    buffer: JsValue,
-    buffer_offset: u64,
-    weight: u32,
-    weight_offset: usize,
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Stats<'a> {
@@ -288,6 +255,8 @@ struct Stats<'a> {
     sequences: usize,
     /// Threads that compute now.
     threads: usize,
+    /// Images that were encoded.
+    images: u64,
     counters: Counters,
     memory: Memory,
     held: Held,
@@ -326,10 +295,4 @@ pub(crate) fn wasm_bytes() -> u64 {
 
 pub(crate) fn wrong_state(detail: &str) -> JsValue {
     thrown(Error::new(ErrorKind::InvalidState, detail))
-}
-
-/// The JavaScript object behind one of wgpu's.
-fn raw<T: AsRef<JsValue>>(handle: Option<&T>) -> Result<JsValue, JsValue> {
-    let missing = || thrown(Error::new(ErrorKind::GpuError, "the device is not one of the browser's"));
-    handle.map(|h| h.as_ref().clone()).ok_or_else(missing)
 }

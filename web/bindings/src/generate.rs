@@ -1,9 +1,11 @@
 //! Prompts, generations, and requests of OpenAI's API.
 
-use pagelm::api::{Given, Host, Piece};
+use pagelm::api::{Given, Host, Picture, PictureSource, Piece};
 use pagelm::engine::GenerateParams;
+use pagelm::image::Pixels;
 use pagelm::text::template::{DateTime, parse_json};
 use pagelm::text::{RenderOptions, chat_text, chat_variables};
+use pagelm::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use wasm_bindgen::prelude::*;
@@ -17,6 +19,27 @@ use crate::{now_ms, options};
 struct Requested {
     run: Option<u32>,
     pieces: Vec<Piece>,
+    /// The files of images for which it waits, in their order.
+    pictures: Vec<FileOf>,
+}
+
+/// The file of an image: its bytes, or where it is.
+#[derive(Serialize)]
+struct FileOf {
+    #[serde(with = "serde_wasm_bindgen::preserve")]
+    bytes: JsValue,
+    url: Option<String>,
+}
+
+impl From<&Picture> for FileOf {
+    fn from(picture: &Picture) -> Self {
+        match &picture.source {
+            PictureSource::File(bytes) => Self { bytes: js_sys::Uint8Array::from(&**bytes).into(), url: None },
+            PictureSource::Url(url) => {
+                Self { bytes: js_sys::Uint8Array::new_with_length(0).into(), url: Some(url.clone()) }
+            }
+        }
+    }
 }
 
 /// What a step brought to what runs under a number.
@@ -49,8 +72,9 @@ impl Engine {
     /// prompt, in sessions too.
     pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue) -> Result<u32, JsValue> {
         let params: GenerateParams = from_js("parameters", params)?;
-        let (Ready { engine, runs, sessions }, tokenizer, _) = self.parts()?;
-        runs.generate(Host { engine, tokenizer, now: &now_ms }, sessions.sequences(), &ids, params).map_err(thrown)
+        let (Ready { engine, runs, sessions, .. }, tokenizer, _) = self.parts()?;
+        runs.generate(Host { engine, encoder: None, tokenizer, now: &now_ms }, sessions.sequences(), &ids, params)
+            .map_err(thrown)
     }
 
     /// Takes a request. All ids in the answer, and its seed if it names none, are made of these random numbers.
@@ -59,17 +83,34 @@ impl Engine {
         let seed = random.iter().fold(0, |seed: u64, n| seed << 32 | u64::from(*n));
         let now = (js_sys::Date::now() / 1000.0) as u64;
         let given = Given { now, id, seed, date: Some(local_time()) };
-        let (Ready { engine, runs, sessions }, tokenizer, api) = self.parts()?;
+        let (Ready { engine, encoder, runs, sessions }, tokenizer, api) = self.parts()?;
         let api = api.map_err(|e| thrown(e.clone()))?;
-        let host = Host { engine, tokenizer, now: &now_ms };
+        let host = Host { engine, encoder: encoder.as_mut(), tokenizer, now: &now_ms };
         let (run, pieces) = runs.request(host, sessions.sequences(), api, (method, path, body.as_bytes()), &given);
-        to_js(&Requested { run, pieces })
+        let pictures = run.map_or(&[][..], |run| runs.pictures(run)).iter().map(FileOf::from).collect();
+        to_js(&Requested { run, pieces, pictures })
+    }
+
+    /// The next image of a request: its pixels, red, green, blue and alpha. A request that is over takes nothing.
+    pub fn picture(&mut self, run: u32, width: usize, height: usize, rgba: &[u8]) -> Result<(), JsValue> {
+        let Ready { encoder, runs, .. } = self.ready()?;
+        runs.picture(encoder.as_ref(), run, Pixels::new(width, height, rgba));
+        Ok(())
+    }
+
+    /// The reason why there is no image in its place.
+    #[wasm_bindgen(js_name = noPicture)]
+    pub fn no_picture(&mut self, run: u32, problem: String) -> Result<(), JsValue> {
+        let Ready { encoder, runs, .. } = self.ready()?;
+        runs.picture(encoder.as_ref(), run, Err(Error::new(ErrorKind::BadImage, problem)));
+        Ok(())
     }
 
     /// One step of what runs under these numbers: what it brought to which. Nothing if none can run.
     pub async fn next(&mut self, wanted: Vec<u32>) -> Result<JsValue, JsValue> {
-        let (Ready { engine, runs, .. }, tokenizer, _) = self.parts()?;
-        let news = runs.next(Host { engine, tokenizer, now: &now_ms }, &wanted).await;
+        let (Ready { engine, encoder, runs, .. }, tokenizer, _) = self.parts()?;
+        let host = Host { engine, encoder: encoder.as_mut(), tokenizer, now: &now_ms };
+        let news = runs.next(host, &wanted).await;
         let news = news.iter().map(|n| News {
             id: n.run,
             pieces: &n.pieces,

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use pagelm::backend::{Backend, KvType, webgpu};
+use pagelm::backend::{Backend, KvType, Memory, webgpu};
 use pagelm::engine::choose::{BackendName, Kernels};
-use pagelm::engine::{FileSampling, KV_TYPES, Model, Options};
+use pagelm::engine::{FileSampling, KV_TYPES, Model, Options, VisionModel};
 use pagelm::gguf::{Gguf, Progress, Reader};
 use pagelm::{Error, ErrorKind};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use crate::engine::Engine;
+use crate::loading::Files;
 use crate::options::EngineOptions;
 use crate::threads::cpu;
 use crate::value::{Problem, from_js, thrown, to_js};
@@ -20,6 +21,8 @@ use crate::value::{Problem, from_js, thrown, to_js};
 pub struct Header {
     reader: Reader,
     gguf: Option<Gguf>,
+    /// That of the file for images beside it.
+    encoder: Option<Gguf>,
 }
 
 #[derive(Serialize)]
@@ -36,6 +39,8 @@ struct Info {
     file_bytes: u64,
     trained_context: Option<u32>,
     chat_template: bool,
+    /// Whether there is a file for images.
+    images: bool,
     /// What the file recommends.
     sampling: FileSampling,
     /// Of a model that can run: the context, and the bytes of weights and cache.
@@ -52,7 +57,7 @@ impl Header {
     /// `file_len`: the length of the file, where it is known.
     #[wasm_bindgen(constructor)]
     pub fn new(file_len: Option<f64>) -> Header {
-        Header { reader: Reader::new(file_len.map(|n| n as u64)), gguf: None }
+        Header { reader: Reader::new(file_len.map(|n| n as u64)), gguf: None, encoder: None }
     }
 
     /// Takes the bytes that follow; true once the header is complete.
@@ -82,7 +87,13 @@ impl Header {
             .zip(names)
             .map(|((header, start), name)| Ok((header.gguf()?.clone(), start as u64, name)));
         let gguf = Gguf::join(placed.collect::<Result<_, JsValue>>()?).map_err(thrown)?;
-        Ok(Header { reader: Reader::new(None), gguf: Some(gguf) })
+        Ok(Header { reader: Reader::new(None), gguf: Some(gguf), encoder: None })
+    }
+
+    /// Puts the header of the file for images beside that of the model.
+    #[wasm_bindgen(js_name = setEncoder)]
+    pub fn set_encoder(&mut self, encoder: Header) {
+        self.encoder = encoder.gguf;
     }
 
     /// What the model is, and whether the backend of the options can run it.
@@ -93,13 +104,14 @@ impl Header {
         for t in &gguf.tensors {
             *types.entry(t.dtype.to_string()).or_insert(0) += t.len;
         }
-        let model = plan(gguf, &options).map(|(model, _)| model);
-        let memory = model.as_ref().map(Model::memory).ok();
+        let planned = self.plan(&options);
+        let model = planned.as_ref().map(|(model, ..)| model);
+        let memory = planned.as_ref().map(|(model, encoder, _)| both(model.memory(), encoder.as_ref())).ok();
         let meta = &gguf.meta;
         let sampling = FileSampling::from_gguf(meta);
         to_js(&Info {
             // A part of a split model may say nothing of itself; its problem says why.
-            architecture: match (meta.architecture(), &model) {
+            architecture: match (meta.architecture(), model) {
                 (Err(_), Err(problem)) => return Err(thrown(problem.clone())),
                 (name, _) => name.map_err(thrown)?.to_owned(),
             },
@@ -107,30 +119,36 @@ impl Header {
             quantization: types.iter().max_by_key(|t| t.1).map(|t| t.0.clone()),
             parameters: gguf.tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum(),
             types,
-            file_bytes: gguf.end(),
+            file_bytes: gguf.end() + self.encoder.as_ref().map_or(0, Gguf::end),
             trained_context: meta.arch_key("context_length").and_then(|k| meta.opt_u32(&k)).map_err(thrown)?,
             chat_template: meta.get("tokenizer.chat_template").is_some(),
+            images: self.encoder.is_some(),
             sampling: sampling.clone().unwrap_or_default(),
-            context_length: model.as_ref().ok().map(|m| m.limits.n_ctx),
+            context_length: model.ok().map(|m| m.limits.n_ctx),
             weight_bytes: memory.map(|m| m.weights),
             cache_bytes: memory.map(|m| m.cache()),
             scratch_bytes: memory.map(|m| m.scratch),
-            problem: model.as_ref().err().or(sampling.as_ref().err()).map(Problem::from),
+            problem: model.err().or(sampling.as_ref().err()).map(Problem::from),
         })
     }
 
     /// The options with which the model fits on the backend of the given ones, as close to these as they can be.
     pub fn fit(&self, options: &JsValue) -> Result<JsValue, JsValue> {
         let given: EngineOptions = from_js("options", options)?;
-        let (model, options) = plan(self.gguf()?, &given).map_err(thrown)?;
+        let (model, encoder, options) = self.plan(&given).map_err(thrown)?;
         let all = given.kv_type.map_or_else(|| KV_TYPES.to_vec(), |one| vec![one]);
         let kv_types: Vec<_> = all.into_iter().map(|t| given.kv_on_backend(t)).collect();
-        to_js(&model.fit(&options, &kv_types, given.room().unwrap_or(u64::MAX)).map_err(thrown)?)
+        let taken = encoder.as_ref().map_or(0, |encoder| encoder.memory().total());
+        let room = given.room().unwrap_or(u64::MAX).saturating_sub(taken);
+        let mut fit = model.fit(&options, &kv_types, room).map_err(thrown)?;
+        fit.memory = both(fit.memory, encoder.as_ref());
+        to_js(&fit)
     }
 
     /// Makes the engine, ready to take weights. On the CPU it has one thread, and room for others that JavaScript may lend.
     pub async fn open(&self, options: JsValue) -> Result<Engine, JsValue> {
-        Engine::open(self.gguf()?, from_js("options", &options)?).await.map_err(thrown)
+        let files = Files { model: self.gguf()?, encoder: self.encoder.as_ref() };
+        Engine::open(files, from_js("options", &options)?).await.map_err(thrown)
     }
 
     fn gguf(&self) -> Result<&Gguf, JsValue> {
@@ -139,17 +157,29 @@ impl Header {
     }
 }
 
-/// The model as the backend of the options would run it, and all its options.
-fn plan(gguf: &Gguf, given: &EngineOptions) -> pagelm::Result<(Model, Options)> {
-    let kv_type = given.kv_on_backend(given.kv_type.unwrap_or(KvType::F16));
-    if given.backend != BackendName::Webgpu {
-        let cpu = cpu(1);
-        let options = Options { max_tokens: cpu.max_tokens(), kv_type, ..given.model() };
-        return Ok((Model::new(gguf, &|d| cpu.supports(d), &options)?, options));
+impl Header {
+    /// The model and its encoder as the backend of the options would run them, and all options of the model.
+    fn plan(&self, given: &EngineOptions) -> pagelm::Result<(Model, Option<VisionModel>, Options)> {
+        let incomplete = || Error::new(ErrorKind::InvalidState, "the header is not complete yet");
+        let files = Files { model: self.gguf.as_ref().ok_or_else(incomplete)?, encoder: self.encoder.as_ref() };
+        let kv_type = given.kv_on_backend(given.kv_type.unwrap_or(KvType::F16));
+        if given.backend != BackendName::Webgpu {
+            let cpu = cpu(1);
+            let options = Options { max_tokens: cpu.max_tokens(), kv_type, ..files.options(given) };
+            let (model, encoder) = files.models(&|d| cpu.supports(d), given, &options)?;
+            return Ok((model, encoder, options));
+        }
+        let software = given.kernels == Some(Kernels::Software);
+        let options = Options { max_tokens: webgpu::max_tokens(software), kv_type, ..files.options(given) };
+        let (model, encoder) = files.models(&webgpu::supports, given, &options)?;
+        let check = |plan, limits| webgpu::check_limits(plan, limits, software, given.max_binding.unwrap_or(u64::MAX));
+        check(&model.plan, model.limits)?;
+        encoder.as_ref().map_or(Ok(()), |encoder| check(&encoder.plan, encoder.limits))?;
+        Ok((model, encoder, options))
     }
-    let software = given.kernels == Some(Kernels::Software);
-    let options = Options { max_tokens: webgpu::max_tokens(software), kv_type, ..given.model() };
-    let model = Model::new(gguf, &webgpu::supports, &options)?;
-    webgpu::check_limits(&model.plan, model.limits, software, given.max_binding.unwrap_or(u64::MAX))?;
-    Ok((model, options))
+}
+
+/// With what the encoder takes beside the model.
+fn both(model: Memory, encoder: Option<&VisionModel>) -> Memory {
+    model.plus(encoder.map(VisionModel::memory).unwrap_or_default())
 }

@@ -10,6 +10,7 @@ mod engine;
 mod generate;
 mod header;
 mod hub;
+mod loading;
 mod options;
 mod sessions;
 mod threads;

@@ -1,8 +1,8 @@
 //! What JavaScript gives by name. `web/src/shared/types.ts` and `protocol.ts` have the same fields, which a test compares.
 
 use pagelm::backend::{Activations, Backend, KvType};
-use pagelm::engine::Options;
 use pagelm::engine::choose::{BackendName, Kernels};
+use pagelm::engine::{Options, VisionOptions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -34,6 +34,8 @@ pub struct EngineOptions {
     pub drafts: usize,
     pub draft_vocab: Option<usize>,
     pub allow_unknown: bool,
+    /// Of an image; `VisionOptions` has the default.
+    pub image_rows: Option<usize>,
     pub memory_limit: Option<u64>,
     /// Used on WebGPU; `f16` where it is not given.
     pub kv_type: Option<KvType>,
@@ -60,6 +62,12 @@ impl EngineOptions {
         } = *self;
         let sequences = self.sequences.unwrap_or(SEQUENCES);
         Options { n_ctx, mtp, embeddings, cache, sequences, drafts, draft_vocab, allow_unknown, ..Options::default() }
+    }
+
+    /// Those of its encoder.
+    pub fn vision(&self) -> VisionOptions {
+        let max_rows = self.image_rows.unwrap_or(VisionOptions::default().max_rows);
+        VisionOptions { max_rows, allow_unknown: self.allow_unknown }
     }
 
     /// Bytes that the model may take, as far as they are known.

@@ -1,8 +1,8 @@
 // OpenAI's API over an engine: by `fetch`, for clients that speak HTTP, and by functions of the same names.
 
 import { abortError, ENGINE_CODES, type ErrorCode, errorData, PagelmError } from "../shared/errors.ts";
-import type { ResponseHead } from "../shared/protocol.ts";
-import { callback, given, refuse, shown, signal } from "./check.ts";
+import type { Attached, ResponseHead } from "../shared/protocol.ts";
+import { callback, given, isA, refuse, shown, signal } from "./check.ts";
 import type { Client } from "./client.ts";
 import type {
   ChatChunk,
@@ -59,7 +59,7 @@ export async function fetchFrom(client: Client, input: RequestInfo | URL, init?:
     // Who cancels the body waits for nothing that is still to come.
     const cancelled = new AbortController();
     const signal = AbortSignal.any([request.signal, cancelled.signal]);
-    const { head, texts } = await open(client, request.method, path, await request.text(), signal);
+    const { head, texts } = await open(client, request.method, path, await request.text(), [], signal);
     const headers: HeadersInit = { "content-type": head.stream ? "text/event-stream" : "application/json" };
     if (head.unknown) headers["x-unknown-parameters"] = head.unknown;
     const encoder = new TextEncoder();
@@ -88,7 +88,8 @@ async function create(client: Client, path: string, params: object, options: Req
   const { signal: second } = given({ signal }, options, "options") as RequestOptions;
   const signals = [first, second].filter((s) => s != null);
   const stop = signals.length === 2 ? AbortSignal.any(signals) : signals[0];
-  const { head, texts } = await open(client, "POST", path, json(rest), stop, onPrefill);
+  const attached: Attached[] = [];
+  const { head, texts } = await open(client, "POST", path, json(rest, attached), attached, stop, onPrefill);
   if (head.unknown) console.warn(`pagelm left out parameters that it does not know: ${head.unknown}`);
   if (head.stream) return started(events(texts));
   let body = "";
@@ -120,10 +121,11 @@ async function open(
   method: string,
   path: string,
   body: string,
+  attached: Attached[],
   signal?: AbortSignal | null,
   onPrefill?: PageParams["onPrefill"],
 ): Promise<{ head: ResponseHead; texts: AsyncGenerator<string, void, void> }> {
-  const run = pieces(client, "request", { method, path, body }, signal);
+  const run = pieces(client, "request", { method, path, body, attached }, signal);
   for (;;) {
     const { value, done } = await run.next();
     if (done) throw new PagelmError("internal", "the answer has no head");
@@ -153,15 +155,18 @@ async function started<T>(generator: AsyncGenerator<T, void, void>): Promise<Asy
   return generator;
 }
 
-/** What JSON would leave out or change is refused: it would do nothing. */
-function json(params: object): string {
+/** What JSON would leave out or change is refused: it would do nothing. Images go beside it. */
+function json(params: object, attached: Attached[]): string {
   return JSON.stringify(params, (name, value) => {
+    if (IMAGES.some((image) => isA(image, value))) return `attached:${attached.push(value) - 1}`;
     const lost = ["bigint", "function", "symbol"].includes(typeof value);
     if (lost || (typeof value === "number" && !Number.isFinite(value)))
       refuse(name, `must be JSON, is ${shown(value)}`);
     return value;
   });
 }
+
+const IMAGES = ["Blob", "File", "ImageBitmap", "ImageData"];
 
 const CODES = new Map<string | null, ErrorCode>([["context_length_exceeded", "context-overflow"]]);
 for (const code of ENGINE_CODES) CODES.set(code, code);

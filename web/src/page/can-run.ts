@@ -2,7 +2,7 @@
 import { type ErrorCode, PagelmError } from "../shared/errors.ts";
 import type { BackendFit, BackendName, CanRunOptions, KvType, ModelInfo, ModelRef } from "../shared/types.ts";
 import { chooseBuilds } from "./builds.ts";
-import { connect, hinted, sourceOf, totalOf, wireModel } from "./engine.ts";
+import { connect, hinted, sourceOf, totalOf, wireModels } from "./engine.ts";
 import { canRunOptions, checkModel } from "./params.ts";
 
 export interface CanRun {
@@ -31,6 +31,7 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
   checkModel(model);
   const checked = canRunOptions(given);
   const {
+    mmproj,
     signal,
     wasmUrl,
     wasmBuild,
@@ -48,7 +49,7 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
   try {
     const memoryLimit = rest.memoryLimit ?? deviceRoom();
     const options = { ...rest, ...(memoryLimit !== undefined && { memoryLimit }) };
-    const input = { model: wireModel(model), source: sourceOf(checked), wasm, backend, options };
+    const input = { ...wireModels(model, mmproj), source: sourceOf(checked), wasm, backend, options };
     const { info, size, stored, backends } = await client.call("inspect", input, { signal, fetch });
     const here = backends[0]?.fit ?? null;
     let problem = info.problem ?? backends[0]?.problem ?? null;

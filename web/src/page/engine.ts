@@ -47,13 +47,13 @@ export function createEngine(given: EngineOptions): Promise<Engine> {
  * @internal
  */
 export async function load(given: EngineOptions & WireOptions): Promise<Engine> {
-  const { model, backend = "auto", tune = true, signal, onProgress, ...rest } = given;
+  const { model, mmproj, backend = "auto", tune = true, signal, onProgress, ...rest } = given;
   const { threads, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, fetch, ...options } = rest;
   const wasm = chooseBuilds(given);
   const client = await connect(given, wasm);
   try {
     const wire = { ...options, name: label(model) };
-    const input = { model: wireModel(model), source: sourceOf(given), wasm, backend, tune, options: wire };
+    const input = { ...wireModels(model, mmproj), source: sourceOf(given), wasm, backend, tune, options: wire };
     const info = await client.call("load", input, { signal, onPiece: onProgress, fetch });
     return Engine.open(client, info);
   } catch (e) {
@@ -286,6 +286,16 @@ export function wireModel(model: ModelRef): WireModel {
   const one = (ref: string | URL | Blob) => (isBlob(ref) ? ref : address(ref)!.href);
   if (Array.isArray(model)) return model.map(one);
   return isFolder(model) ? model : one(model);
+}
+
+/**
+ * The model, and the part of it that sees.
+ * @internal
+ */
+export function wireModels(model: ModelRef, mmproj?: ModelRef | true) {
+  const wire = wireModel(model);
+  const beside = mmproj === true && String(wire).replace(/^(hf:[^/]+\/[^/:@]+(@[^/:]+)?).*/, "$1:mmproj");
+  return { model: wire, mmproj: beside || (mmproj && wireModel(mmproj as ModelRef)) };
 }
 
 /** @internal */

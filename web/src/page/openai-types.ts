@@ -5,6 +5,17 @@ export interface TextPart {
   text: string;
 }
 
+/** Where an image is: a URL (`data:`, `blob:`, `https:`), or, not part of OpenAI's API, the image itself. */
+export type ImageSource = string | Blob | ImageBitmap | ImageData;
+
+/** `low` makes an image smaller first, so that it takes fewer tokens. */
+export type ImageDetail = "auto" | "low" | "high";
+
+export interface ImagePart {
+  type: "image_url";
+  image_url: { url: ImageSource; detail?: ImageDetail };
+}
+
 /** A call of a tool: `arguments` is JSON. */
 export interface ChatToolCall {
   id: string;
@@ -14,7 +25,8 @@ export interface ChatToolCall {
 
 export type ChatMessage =
   /** A developer's message is treated as a system message. */
-  | { role: "system" | "developer" | "user"; content: string | TextPart[]; name?: string }
+  | { role: "system" | "developer"; content: string | TextPart[]; name?: string }
+  | { role: "user"; content: string | (TextPart | ImagePart)[]; name?: string }
   | {
       role: "assistant";
       content?: string | TextPart[] | null;

@@ -90,6 +90,8 @@ const CAN_RUN: Fields<CanRunOptions> = {
   sequences: SEQUENCES,
   drafts: integer(0, 7),
   draftVocab: integer(1),
+  mmproj: (value, at) => value === true || model(value, at),
+  imageRows: integer(1),
   memoryLimit: integer(0, Number.MAX_SAFE_INTEGER),
   kvType: oneOf(["f32", "f16", "q8_0"]),
   allowUnknown: boolean,

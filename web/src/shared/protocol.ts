@@ -84,6 +84,9 @@ export interface WireOptions extends ModelOptions {
 /** A URL or a shorthand of a hub, a file, all parts of a split model, or the folder that has them. */
 export type WireModel = string | Blob | (string | Blob)[] | FileSystemDirectoryHandle;
 
+/** An image that is no URL. */
+export type Attached = Blob | ImageBitmap | ImageData;
+
 /** How the files of a model are got. */
 export interface WireSource {
   cache: boolean;
@@ -104,6 +107,8 @@ export interface Operations {
   load: {
     in: {
       model: WireModel;
+      /** The file of the part that sees. */
+      mmproj?: WireModel | undefined;
       source: WireSource;
       wasm: WasmOptions;
       backend: "auto" | BackendName;
@@ -116,6 +121,8 @@ export interface Operations {
   inspect: {
     in: {
       model: WireModel;
+      /** The file of the part that sees. */
+      mmproj?: WireModel | undefined;
       source: WireSource;
       wasm: WasmOptions;
       backend: "auto" | BackendName;
@@ -135,7 +142,12 @@ export interface Operations {
   removeModel: { in: { model: string }; out: number; piece: never };
   modelFiles: { in: { model: string }; out: File[]; piece: never };
   generate: { in: { prompt: Prompt; params: WireParams; credit: number }; out: null; piece: Piece };
-  request: { in: { method: string; path: string; body: string; credit: number }; out: null; piece: ApiPiece };
+  /** `attached` are images that the body names by their index: `attached:0`. */
+  request: {
+    in: { method: string; path: string; body: string; attached: Attached[]; credit: number };
+    out: null;
+    piece: ApiPiece;
+  };
   /** The number of the session. */
   openSession: { in: { fork?: number }; out: number; piece: never };
   restore: { in: { snapshot: Blob }; out: number; piece: never };

@@ -149,12 +149,19 @@ export interface ModelOptions {
    * most frequent ones: it reads less.
    */
   draftVocab?: number;
+  /** The most positions of the context that an image takes, 1024 by default: larger images are made smaller. */
+  imageRows?: number;
   /** Type of the KV cache, `f16` by default: `q8_0` takes about half as much memory, `f32` twice as much. */
   kvType?: KvType;
 }
 
 /** As for `createEngine`. */
 export interface CanRunOptions extends AssetOptions, SourceOptions, ModelOptions {
+  /**
+   * The part of the model that sees images, which is in a file of its own. `true` takes the one beside a model that is named
+   * `hf:OWNER/REPO`: what `hf:OWNER/REPO:mmproj` names.
+   */
+  mmproj?: ModelRef | true;
   backend?: "auto" | BackendName;
   signal?: AbortSignal;
 }
@@ -191,6 +198,8 @@ export interface DownloadOptions extends AssetOptions, Omit<SourceOptions, "cach
 
 export interface EngineOptions extends AssetOptions, SourceOptions, ModelOptions {
   model: ModelRef;
+  /** The part of the model that sees images; `true` as in `CanRunOptions`. */
+  mmproj?: ModelRef | true;
   /**
    * `auto` takes WebGPU if there is a hardware GPU adapter (a software one would be slower than the CPU), else the CPU;
    * `engine.info.backendReason` gives the choice and its reason.
@@ -223,6 +232,8 @@ export interface ModelInfo {
   fileBytes: number;
   trainedContext: number | null;
   chatTemplate: boolean;
+  /** Whether it was opened with the part that sees (`mmproj`). */
+  images: boolean;
   /** What the file recommends: the defaults of parameters that a caller leaves out. */
   sampling: FileSampling;
   /** Null if the model cannot run, as are the next three. */
@@ -290,6 +301,8 @@ export interface EngineStats {
   sequences: number;
   /** Threads that compute: the engine's own and, on the CPU, those that joined it. */
   threads: number;
+  /** Images that were encoded. */
+  images: number;
   counters: Counters;
   memory: Memory;
   held: Held;

@@ -83,6 +83,14 @@ export interface News {
 export interface Requested {
   run: number | null;
   pieces: ApiPiece[];
+  /** For which it waits. */
+  pictures: Picture[];
+}
+
+/** The file of an image: its bytes, or where it is. */
+export interface Picture {
+  bytes: Uint8Array<ArrayBuffer>;
+  url: string | null;
 }
 
 /** A file on a hub. */
@@ -95,6 +103,7 @@ export interface Header {
   push(bytes: Uint8Array): boolean;
   part(): number;
   truncated(): ErrorData;
+  setEncoder(encoder: Header): void;
   info(options: Partial<OpenOptions>): ModelInfo;
   fit(options: Partial<OpenOptions>): Fit;
   open(options: OpenOptions): Promise<Engine>;
@@ -129,6 +138,8 @@ export interface Engine {
   render(chat: Chat): string;
   generate(ids: Uint32Array, params: WireParams): number;
   request(method: string, path: string, body: string, random: Uint32Array): Requested;
+  picture(run: number, width: number, height: number, rgba: ArrayLike<number>): void;
+  noPicture(run: number, problem: string): void;
   next(wanted: Uint32Array): Promise<News[]>;
   stop(run: number): void;
   stats(): EngineStats;

@@ -11,6 +11,8 @@ import { type Part, partsOf } from "./source.ts";
 import { Store, stableUrl } from "./store.ts";
 
 export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
+  /** The part that sees. */
+  mmproj?: WireModel | undefined;
   /** Whether what comes is stored; else only what is stored is used. */
   write: boolean;
   /** Called if another page downloads a file, before that is waited for. */
@@ -24,6 +26,8 @@ export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
 
 export class ModelFiles {
   readonly feeds: Feed[] = [];
+  /** How many of them are the model's own; the others are those of the part that sees. */
+  own = 0;
   /** Why some of it is not stored, if so. */
   #why: string | null = null;
 
@@ -32,6 +36,9 @@ export class ModelFiles {
     const files = new ModelFiles();
     try {
       await files.#open(model, source, options);
+      files.own = files.feeds.length;
+      // The sum is the model's.
+      if (options.mmproj) await files.#open(options.mmproj, { ...source, sha256: "" }, options);
       return files;
     } catch (e) {
       files.close();

@@ -1,12 +1,13 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
-import type { Builds, Engine } from "#bindings";
-import { abortError, PagelmError } from "../shared/errors.ts";
-import type { Operations, Request, WasmOptions } from "../shared/protocol.ts";
+import type { Builds, Engine, Picture } from "#bindings";
+import { abortError, errorData, PagelmError } from "../shared/errors.ts";
+import type { Attached, Operations, Request, WasmOptions } from "../shared/protocol.ts";
 import type { Embeddings, EngineInfo, FileSampling } from "../shared/types.ts";
 import { download } from "./download.ts";
 import { modelFiles, removeModel, storedModels } from "./files.ts";
 import { Lanes, yieldToEventLoop } from "./lanes.ts";
 import { inspect, load } from "./load.ts";
+import { decode } from "./pictures.ts";
 import type { Task } from "./task.ts";
 import { type Started, startWasm } from "./wasm.ts";
 
@@ -153,10 +154,26 @@ export class Handlers {
   }
 
   /** Starts a request of the API: its number, null if it is answered. */
-  #request({ method, path, body }: In<"request">, task: Task): number | null {
-    const { run, pieces } = this.#ready.request(method, path, body, crypto.getRandomValues(new Uint32Array(4)));
+  #request({ method, path, body, attached }: In<"request">, task: Task): number | null {
+    const random = crypto.getRandomValues(new Uint32Array(4));
+    const { run, pieces, pictures } = this.#ready.request(method, path, body, random);
     for (const piece of pieces) task.piece(piece);
+    // Traps report themselves.
+    this.#see(run!, pictures, attached, task).catch(() => {});
     return run;
+  }
+
+  /** Gives a request its images, while others go on. */
+  async #see(run: number, pictures: Picture[], attached: Attached[], task: Task): Promise<void> {
+    for (const picture of pictures) {
+      const found = await decode(picture, attached, task.signal).catch((e) => errorData(e).message);
+      await this.#turn(() =>
+        typeof found === "string"
+          ? this.#ready.noPicture(run, found)
+          : this.#ready.picture(run, found.width, found.height, found.data),
+      );
+      task.wake();
+    }
   }
 
   /** The browser keeps each piece, so that none of it stays in memory. */

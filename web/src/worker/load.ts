@@ -54,6 +54,7 @@ export async function twice<T>(model: WireModel, step: () => Promise<T>): Promis
 
 async function loadWeights(started: Started, r: In<"load">, task: Task, meter: Meter) {
   const files = await ModelFiles.open(r.model, r.source, {
+    mmproj: r.mmproj,
     write: true,
     wasm: started.wasm,
     signal: task.signal,
@@ -93,6 +94,9 @@ async function loadWeights(started: Started, r: In<"load">, task: Task, meter: M
   }
 }
 
+/** Where the engine looks for the file of the encoder: behind that of any model. */
+const ENCODER_AT = 2 ** 50;
+
 /** A file after its header. */
 interface Head {
   feed: Feed;
@@ -103,11 +107,25 @@ interface Head {
   rest: AsyncGenerator<Piece, void, void>;
 }
 
-/** Reads the headers of all files, which may be given in any order, as one. */
-async function headersOf(wasm: Bindings, files: ModelFiles, note: (piece: Piece) => void) {
+/** Reads the headers of all files as one: those of the model, then those of the part of it that sees. */
+async function headersOf(wasm: Bindings, { feeds, own }: ModelFiles, note: (piece: Piece) => void) {
+  const model = await joined(wasm, feeds.slice(0, own), note);
+  if (own < feeds.length) {
+    // Bytes that are held may be gone once there are others.
+    for (const { held } of model.parts) held.bytes = held.bytes.slice();
+    const { header, parts } = await joined(wasm, feeds.slice(own), note);
+    model.header.setEncoder(header);
+    for (const part of parts) part.start += ENCODER_AT;
+    model.parts.push(...parts);
+  }
+  return model;
+}
+
+/** The headers of files, which may be given in any order, as one. */
+async function joined(wasm: Bindings, feeds: Feed[], note: (piece: Piece) => void) {
   const found: (Omit<Head, "start"> & { header: Header })[] = [];
   try {
-    for (const feed of files.feeds) {
+    for (const feed of feeds) {
       const rest = feed.pieces();
       // How long the file is, its server says with the first piece.
       let next = await rest.next();
@@ -119,7 +137,7 @@ async function headersOf(wasm: Bindings, files: ModelFiles, note: (piece: Piece)
         note(next.value);
         if (!header.push(bytes)) continue;
         // Only the last one's bytes stay as they are until the weights are taken.
-        found.at(-1)!.held = { ...next.value, bytes: found.length < files.feeds.length ? bytes.slice() : bytes };
+        found.at(-1)!.held = { ...next.value, bytes: found.length < feeds.length ? bytes.slice() : bytes };
         break;
       }
     }
@@ -151,6 +169,7 @@ async function headersOf(wasm: Bindings, files: ModelFiles, note: (piece: Piece)
 export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): Promise<Operations["inspect"]["out"]> {
   return twice(r.model, async () => {
     const files = await ModelFiles.open(r.model, r.source, {
+      mmproj: r.mmproj,
       write: false,
       wasm,
       signal: task.signal,

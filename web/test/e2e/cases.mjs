@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { serve } from "../../tools/serve.mjs";
 import { skip } from "../skipped.mjs";
 import { TYPES } from "./retyped.mjs";
-import { fixture, golden, MIXED, real, reference, SMOLLM, TINY } from "./setup.mjs";
+import { dataUrl, fixture, golden, MIXED, real, reference, SMOLLM, TINY } from "./setup.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof import("./setup.mjs").start>>} Context */
 /** @typedef {"webgpu" | "cpu"} Backend */
@@ -246,6 +246,39 @@ export async function outputs(t, c, backend) {
     await assert.rejects(c.call("generate", ids, { grammar: { regex: "(" } }), refused);
     const wrong = /** @type {{}} */ ({ grammar: { ebnf: "x" } });
     await assert.rejects(c.call("generate", ids, wrong), { code: "invalid-argument" });
+  });
+}
+
+/** What the command answers about the second image of the fixture: `tests/cli/images.rs` has the same. */
+const SEEN = "(name\ufffd\ufffdre3(name\ufffd3";
+
+/** Images in requests. @param {T} t @param {Context} c @param {Backend} backend */
+export async function images(t, c, backend) {
+  await t.test("an image is answered about, from wherever the page has it, as the command does", async () => {
+    const [, second] = fixture("qwen3vl.json").cases;
+    const files = { model: "/made/sees.gguf", mmproj: "/golden/mmproj-qwen3vl.gguf", imageRows: 16 };
+    const fits = await c.call("canRun", files.model, { mmproj: files.mmproj, backend });
+    const alone = await c.call("canRun", files.model, { backend });
+    assert.deepEqual([fits.ok, fits.model.images, alone.model.images], [true, true, false]);
+    assert.ok(Number(fits.fileBytes) > Number(alone.fileBytes) && Number(fits.memoryBytes) > Number(alone.memoryBytes));
+    const { info } = await c.call("load", { ...files, backend });
+    assert.equal(info.source.network, fits.fileBytes);
+    const { all, refused, encoded } = await c.call("images", dataUrl(second));
+    for (const [i, { text, prompt, cached }] of all.entries()) {
+      assert.deepEqual([text, prompt, i > 0], [SEEN, 14, Number(cached) > 8]);
+    }
+    assert.equal(encoded, 1);
+    const place = "messages[0].content[0].image_url.url";
+    assert.deepEqual(refused, [...Array(4).fill(["bad-image", place]), ["aborted"]]);
+  });
+  await t.test("files that do not belong together, and images for a model of text, are refused", async () => {
+    const wrong = { model: "/golden/qwen35vl.gguf", mmproj: "/golden/mmproj-qwen3vl.gguf", backend };
+    await assert.rejects(c.call("load", wrong), { code: "invalid-argument", message: /rows of/ });
+    await assert.rejects(c.call("load", { ...wrong, mmproj: TINY }), { code: "unsupported-architecture" });
+    await assert.rejects(c.call("load", { ...wrong, model: TINY }), { code: "no-images" });
+    await c.call("load", { model: "/made/sees.gguf", backend });
+    const [first] = fixture("qwen3vl.json").cases;
+    await assert.rejects(c.call("images", dataUrl(first)), /no-images at messages\[0\]\.content\[0\]/);
   });
 }
 

@@ -8,6 +8,7 @@ import {
   faults,
   generation,
   hardwareKernels,
+  images,
   models,
   outputs,
   realModel,
@@ -74,6 +75,7 @@ test("WebGPU", async (t) => {
   await sequences(t, context, "webgpu");
   await concurrency(t, context, "webgpu");
   await outputs(t, context, "webgpu");
+  await images(t, context, "webgpu");
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await types(t, context);
@@ -108,6 +110,7 @@ test("CPU", async (t) => {
   await sequences(t, context, "cpu");
   await concurrency(t, context, "cpu");
   await outputs(t, context, "cpu");
+  await images(t, context, "cpu");
   await faults(t, context, "cpu");
   await models(t, context, "cpu");
   await realModel(t, context, "cpu");

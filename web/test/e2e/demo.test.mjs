@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { createServer } from "vite";
 import { serveDemo } from "../../demo/serve.mjs";
 import { launch } from "../../tools/browsers.mjs";
+import { dataUrl, fixture, seeing } from "./setup.mjs";
 
 const server = await serveDemo();
 const browser = await launch("chromium");
@@ -142,6 +143,55 @@ test("every control on a phone is 44 px high and wide and shows all of its words
   assert.deepEqual(await small(), []);
   await page.goto(`${server.url}/bench.html`);
   assert.deepEqual(await small(), []);
+  await page.close();
+});
+
+test("pictures are picked, pasted and dropped, and go with the message", { timeout: 120_000 }, async () => {
+  const page = await open(`${CPU}&max_tokens=4`);
+  /** Gives files to the page: into an input, or as an event that brings some. */
+  const give = (/** @type {string} */ how, /** @type {[name: string, type: string, base64: string][]} */ given) =>
+    page.evaluate(
+      ([how, given]) => {
+        const data = new DataTransfer();
+        for (const [name, type, base64] of given) {
+          data.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], name, { type }));
+        }
+        if (how === "paste") document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
+        else if (how === "drop") document.dispatchEvent(new DragEvent("drop", { dataTransfer: data }));
+        else {
+          const input = /** @type {HTMLInputElement} */ (document.querySelector(how));
+          input.files = data.files;
+          input.dispatchEvent(new Event("change"));
+        }
+      },
+      /** @type {const} */ ([how, given]),
+    );
+  const seen = () =>
+    page.evaluate(() => ({
+      button: document.querySelector("#see")?.checkVisibility(),
+      shelf: document.querySelectorAll("#pictures img").length,
+      sent: document.querySelectorAll(".message.user img").length,
+    }));
+  assert.deepEqual(await seen(), { button: false, shelf: 0, sent: 0 });
+  const { model, mmproj } = seeing();
+  await give("#file", [
+    ["mmproj-tiny.gguf", "", mmproj.toString("base64")],
+    ["tiny.gguf", "", model.toString("base64")],
+  ]);
+  await until(page, "ready");
+  const png = dataUrl(fixture("qwen3vl.json").cases[0]).split(",")[1] ?? "";
+  const file = /** @type {[string, string, string]} */ (["a.png", "image/png", png]);
+  await give("#picture", [file]);
+  await give("paste", [file]);
+  await give("drop", [file, ["a.txt", "text/plain", ""]]);
+  assert.deepEqual(await seen(), { button: true, shelf: 3, sent: 0 });
+  await page.click("#pictures button");
+  assert.deepEqual(await seen(), { button: true, shelf: 2, sent: 0 });
+  await page.fill("#prompt", "3j?");
+  await page.keyboard.press("Enter");
+  await until(page, "ready");
+  assert.deepEqual(await seen(), { button: true, shelf: 0, sent: 2 });
+  assert.match((await look(page)).note, /4 tokens/);
   await page.close();
 });
 

@@ -8,6 +8,7 @@ import {
   concurrency,
   faults,
   generation,
+  images,
   models,
   outputs,
   realModel,
@@ -29,6 +30,7 @@ test("WebGPU", async (t) => {
   await sequences(t, context, "webgpu");
   await concurrency(t, context, "webgpu");
   await outputs(t, context, "webgpu");
+  await images(t, context, "webgpu");
   await faults(t, context, "webgpu");
   await models(t, context, "webgpu");
   await types(t, context);
@@ -42,6 +44,7 @@ test("CPU", async (t) => {
   await sequences(t, context, "cpu");
   await concurrency(t, context, "cpu");
   await outputs(t, context, "cpu");
+  await images(t, context, "cpu");
 });
 
 test("nothing went wrong unnoticed", () => {

@@ -120,6 +120,57 @@ const e2e = {
     return load({ ...options, model: new File([blob], "model.gguf") });
   },
 
+  /**
+   * Asks about an image in every way in which a page can have one. Each answer with the tokens of its prompt, and how many
+   * images were encoded in all. @param {string} url a `data:` URL
+   */
+  async images(url) {
+    const blob = await (await fetch(url)).blob();
+    const bitmap = await createImageBitmap(blob);
+    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+    context?.drawImage(bitmap, 0, 0);
+    const data = /** @type {ImageData} */ (context?.getImageData(0, 0, bitmap.width, bitmap.height));
+    const all = [];
+    const body = (/** @type {import("pagelm").ImagePart["image_url"]["url"]} */ url) => ({
+      messages: [
+        {
+          role: /** @type {const} */ ("user"),
+          content: [
+            { type: /** @type {const} */ ("image_url"), image_url: { url } },
+            { type: /** @type {const} */ ("text"), text: "3j?" },
+          ],
+        },
+      ],
+      temperature: 0,
+      max_tokens: 8,
+      ignore_eos: true,
+    });
+    const answered = (/** @type {import("pagelm").ChatCompletion} */ { choices: [choice], usage }) => ({
+      text: choice?.message.content,
+      prompt: usage?.prompt_tokens,
+      cached: usage?.prompt_tokens_details.cached_tokens,
+    });
+    for (const from of [url, URL.createObjectURL(blob)]) {
+      const init = { method: "POST", body: JSON.stringify(body(from)) };
+      const answer = await (await loaded().fetch("http://page/v1/chat/completions", init)).json();
+      if (answer.error) throw new Error(`${answer.error.code} at ${answer.error.param}`);
+      all.push(answered(answer));
+    }
+    for (const image of [blob, bitmap, data]) all.push(answered(await loaded().chat.completions.create(body(image))));
+    const refused = [];
+    for (const wrong of ["data:image/png;base64,AAAA", new Blob(["x"]), "/nowhere.png", "attached:7"]) {
+      const failed = await loaded()
+        .chat.completions.create(body(wrong))
+        .catch((e) => [e.code, e.place]);
+      refused.push(failed);
+    }
+    const stop = new AbortController();
+    const stopped = loaded().chat.completions.create(body(url), { signal: stop.signal });
+    stop.abort();
+    refused.push(await stopped.catch((e) => [e.code]));
+    return { all, refused, encoded: (await loaded().stats()).images };
+  },
+
   /** Answers of a model from each of these addresses, some at a time. @param {string[]} urls @param {Load} options @param {number[]} prompt */
   async answers(urls, options, prompt) {
     const left = [...urls.entries()];

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
+import { crc32, deflateSync } from "node:zlib";
 import { launch } from "../../tools/browsers.mjs";
 import { cache } from "../../tools/cache.mjs";
 import { serve } from "../../tools/serve.mjs";
@@ -75,6 +76,53 @@ export const MIXED = mixed([...quants, ...RETYPED]).map(({ types, file }, i) => 
   file,
 }));
 
+/** Messages with images, for a tiny model that sees. `tests/cli/images.rs` has the same. */
+const SEES =
+  "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}" +
+  "{% if p.type == 'image' %}[<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p.text }}{% endif %}{% endfor %}" +
+  "{% endif %}{% endfor %}";
+
+/** A model with a chat template. @param {Buffer} file @param {string} template */
+function withTemplate(file, template) {
+  const key = "tokenizer.chat_template";
+  // Tensors stay aligned. Comments of a template write nothing.
+  const length = 8 + key.length + 4 + 8 + template.length;
+  const text = `${template}{#${" ".repeat(32 + ((-length - 4) & 31))}#}`;
+  const entry = Buffer.alloc(8 + key.length + 4 + 8);
+  entry.writeBigUInt64LE(BigInt(key.length));
+  entry.write(key, 8);
+  entry.writeUInt32LE(8, 8 + key.length);
+  entry.writeBigUInt64LE(BigInt(text.length), 12 + key.length);
+  const more = Buffer.concat([file.subarray(0, 24), entry, Buffer.from(text), file.subarray(24)]);
+  more.writeUInt32LE(more.readUInt32LE(16) + 1, 16);
+  return more;
+}
+
+/** A tiny model that sees, with a chat template, and the part of it that does. */
+export function seeing() {
+  const [model, mmproj] = ["qwen3vl.gguf", "mmproj-qwen3vl.gguf"].map((name) => readFileSync(join(goldens, name)));
+  return { model: withTemplate(/** @type {Buffer} */ (model), SEES), mmproj: /** @type {Buffer} */ (mmproj) };
+}
+
+/** The fixture's image of a case, as a `data:` URL. @param {{ image: { width: number, height: number, rgb_u8_hex: string } }} of */
+export function dataUrl({ image: { width, height, rgb_u8_hex: hex } }) {
+  const row = (/** @type {number} */ y) => Buffer.from(hex.slice(6 * width * y, 6 * width * (y + 1)), "hex");
+  const rows = Array.from({ length: height }, (_, y) => Buffer.concat([Buffer.of(0), row(y)]));
+  const chunk = (/** @type {string} */ type, /** @type {Buffer} */ data) => {
+    const body = Buffer.concat([Buffer.from(type), data]);
+    const ends = Buffer.alloc(8);
+    ends.writeUInt32BE(data.length);
+    ends.writeUInt32BE(crc32(body), 4);
+    return Buffer.concat([ends.subarray(0, 4), body, ends.subarray(4)]);
+  };
+  const head = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0]);
+  head.writeUInt32BE(width);
+  head.writeUInt32BE(height, 4);
+  const parts = [chunk("IHDR", head), chunk("IDAT", deflateSync(Buffer.concat(rows))), chunk("IEND", Buffer.alloc(0))];
+  const start = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+  return `data:image/png;base64,${Buffer.concat([start, ...parts]).toString("base64")}`;
+}
+
 /** @typedef {import("./page.js").E2E} E2E */
 
 /**
@@ -96,6 +144,7 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
   const where = other.indexOf("general.architecture");
   other.write("mamba", other.indexOf("llama", where));
   writeFileSync(join(made, "other.gguf"), other);
+  writeFileSync(join(made, "sees.gguf"), seeing().model);
   // One key more, of 32 bytes, so that the tensors stay aligned: its name, its type (u32) and its value.
   const entry = Buffer.alloc(32);
   entry.writeBigUInt64LE(16n);

@@ -266,3 +266,15 @@ test("a stream that cannot start rejects at once", async () => {
   client.end(new PagelmError("disposed", "gone"));
   await assert.rejects(chat.completions.create(STREAM), { code: "disposed" });
 });
+
+test("images go beside the JSON of a request, which names them by number", async () => {
+  const { port, chat } = engine([head(), body("{}")]);
+  const image = new Blob(["x"]);
+  const part = (/** @type {string | Blob} */ url) => ({ type: /** @type {const} */ ("image_url"), image_url: { url } });
+  const content = [part(image), part("data:,"), part(image)];
+  await chat.completions.create({ messages: [{ role: "user", content }] });
+  const { body: sent, attached } = port.asked("request");
+  const urls = JSON.parse(sent).messages[0].content.map((/** @type {any} */ p) => p.image_url.url);
+  assert.deepEqual(urls, ["attached:0", "data:,", "attached:1"]);
+  assert.deepEqual(attached, [image, image]);
+});

@@ -179,3 +179,15 @@ test("options of an engine are refused by name", async () => {
   const all = { model, backend: null, threads: undefined, signal: new AbortController().signal, wasmUrl: "http://a/" };
   assert.deepEqual(engineOptions(untyped(all)), { model, signal: all.signal, wasmUrl: "http://a/" });
 });
+
+test("the file for images is named, or found beside a model of a hub", async () => {
+  const { wireModels } = await source("page/engine.ts");
+  const beside = (/** @type {string} */ model) => wireModels(model, true).mmproj;
+  assert.equal(beside("hf:a/b/c.gguf"), "hf:a/b:mmproj");
+  assert.equal(beside("hf:a/b@v1:Q4_0"), "hf:a/b@v1:mmproj");
+  assert.equal(beside("hf:a/b"), "hf:a/b:mmproj");
+  assert.equal(wireModels("https://a/b.gguf", "https://a/mmproj.gguf").mmproj, "https://a/mmproj.gguf");
+  assert.deepEqual(wireModels("https://a/b.gguf"), { model: "https://a/b.gguf", mmproj: undefined });
+  await refused(() => engineOptions(untyped({ model: "https://a/b", mmproj: false })), "mmproj", /must be a URL/);
+  await refused(() => engineOptions(untyped({ model: "https://a/b", imageRows: 0 })), "imageRows", /from 1 to/);
+});

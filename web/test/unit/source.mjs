@@ -7,6 +7,7 @@ import { runnerImport } from "vite";
  *   "page/api.ts": typeof import("../../src/page/api.ts"),
  *   "page/fetch.ts": typeof import("../../src/page/fetch.ts"),
  *   "page/client.ts": typeof import("../../src/page/client.ts"),
+ *   "page/engine.ts": typeof import("../../src/page/engine.ts"),
  *   "page/params.ts": typeof import("../../src/page/params.ts"),
  *   "page/script.ts": typeof import("../../src/page/script.ts"),
  *   "page/stream.ts": typeof import("../../src/page/stream.ts"),

@@ -90,7 +90,8 @@ pub fn run(args: &Args, path: &Path, images: &Images, json: bool) -> Result<Outc
     for (i, case) in cases.iter().enumerate() {
         let bad = |what: &str| malformed(path, format!("case {i}: {what}"));
         let want = case.rows(&encoder, bad)?;
-        let got = block_on(encoder.encode(&case.pixels(bad)?))?;
+        let image = encoder.processor().process(&case.pixels(bad)?, None)?;
+        let got = block_on(encoder.encode(&image))?;
         let largest = want.values.iter().fold(0f32, |m, v| m.max(v.abs()));
         let rows_diff = row_difference(&got.values, &want.values) / largest;
         // The same image by another name, so that the engine has both.
@@ -142,7 +143,7 @@ impl Case {
         }
         let row = |r: usize| parts.iter().flat_map(move |part| &part.data[r * d..(r + 1) * d]);
         let values = (0..height * width).flat_map(row).copied().collect();
-        Ok(ImageRows { digest: encoder.digest(&self.pixels(bad)?), width, height, values })
+        Ok(ImageRows { digest: self.pixels(bad)?.digest(), width, height, values })
     }
 
     /// The prompt with the tokens of an image in place of the placeholders.

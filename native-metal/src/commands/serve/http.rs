@@ -17,16 +17,17 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use pagelm::api::{Accepted, Api, ApiError, Generate, Given, Job};
+use pagelm::api::{Accepted, Api, ApiError, Generate, Given, Job, Picture};
+use pagelm::engine::{Processed, Processor};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::body::{Events, Reply, Stream};
 use super::gate::{Gate, UNKNOWN_PARAMETERS};
 use super::line::Line;
 use super::worker::{AHEAD, Command};
-use crate::machine;
+use crate::{image, machine};
 
 /// Bytes of the body of a request.
 const MOST_BYTES: usize = 16 << 20;
@@ -43,6 +44,10 @@ const READERS: usize = 4;
 
 pub struct Server {
     api: Api,
+    /// Of the encoder, if there is one.
+    processor: Option<Processor>,
+    /// Images are decoded for one request at a time: a large one takes a gigabyte.
+    decoding: Semaphore,
     gate: Gate,
     worker: Sender<Command>,
     /// How long a stream is silent.
@@ -50,8 +55,8 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(api: Api, gate: Gate, worker: Sender<Command>, ping: Duration) -> Self {
-        Self { api, gate, worker, ping }
+    pub fn new(api: Api, processor: Option<Processor>, gate: Gate, worker: Sender<Command>, ping: Duration) -> Self {
+        Self { api, processor, decoding: Semaphore::new(1), gate, worker, ping }
     }
 }
 
@@ -149,6 +154,14 @@ impl Server {
         Ok(())
     }
 
+    /// The images of a request, as the encoder reads them.
+    async fn decode(&self, pictures: Vec<Picture>) -> Result<Vec<Processed>, ApiError> {
+        // The API asks for none without an encoder.
+        let Some(processor) = self.processor.clone().filter(|_| !pictures.is_empty()) else { return Ok(Vec::new()) };
+        let _turn = self.decoding.acquire().await.map_err(|_| stopping())?;
+        beside(move || pictures.iter().map(|picture| image::process(picture, &processor)).collect()).await
+    }
+
     async fn health(&self, line: Line) -> Response<Reply> {
         let (reply, stats) = oneshot::channel();
         let sent = self.worker.send(Command::Stats { reply });
@@ -174,10 +187,9 @@ impl Server {
         };
         let (server, owned) = (self.clone(), path.to_string());
         let reading = move || server.api.request(&method, &owned, &body, &given());
-        let accepted = match tokio::task::spawn_blocking(reading).await {
-            Ok(Ok(accepted)) => accepted,
-            Ok(Err(e)) => return refusal(line, path, &e),
-            Err(e) => return refusal(line, path, &ApiError::new(500, None, format!("the request was not read: {e}"))),
+        let accepted = match beside(reading).await {
+            Ok(accepted) => accepted,
+            Err(e) => return refusal(line, path, &e),
         };
         let unknown = accepted.unknown();
         let Accepted { job, warnings } = accepted;
@@ -208,12 +220,16 @@ impl Server {
                 }
             }
             Job::Generate(generate) => {
-                let Generate { prompts, stream, mut answer } = *generate;
+                let Generate { prompts, pictures, stream, mut answer } = *generate;
+                let pictures = match self.decode(pictures).await {
+                    Ok(pictures) => pictures,
+                    Err(e) => return refusal(line, path, &e),
+                };
                 let lanes = prompts.len();
                 let (sender, news) = mpsc::channel(AHEAD * lanes);
                 let mut events = Events::new(news, self.worker.clone(), lanes);
                 let (started, starts) = oneshot::channel();
-                let sent = self.worker.send(Command::Generate { prompts, events: sender, started });
+                let sent = self.worker.send(Command::Generate { prompts, pictures, events: sender, started });
                 match starts.await {
                     Ok(Ok(())) if sent.is_ok() => {}
                     Ok(Err(e)) => return refusal(line, path, &e),
@@ -236,6 +252,12 @@ impl Server {
             }
         }
     }
+}
+
+/// Runs what takes a while on a thread of its own.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
+    let failed = |e| ApiError::new(500, None, format!("the request was not read: {e}"));
+    tokio::task::spawn_blocking(work).await.map_err(failed)?
 }
 
 /// The body of a request, within its limits.

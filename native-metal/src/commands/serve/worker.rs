@@ -1,12 +1,13 @@
 //! The thread that owns the engine: requests come in as commands, events go out through a queue of each.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use pagelm::api::{ApiError, Embed, Prompt};
-use pagelm::engine::{Batch, Engine, Event, SpeculateParams, Stats};
+use pagelm::engine::{Batch, Encoder, Engine, Event, Image, Processed, SpeculateParams, Stats};
 use pagelm::text::Tokenizer;
-use pagelm::{Error, Result};
+use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,6 +29,7 @@ pub type News = (usize, Result<Event>);
 pub enum Command {
     Generate {
         prompts: Vec<Prompt>,
+        pictures: Vec<Processed>,
         events: mpsc::Sender<News>,
         started: oneshot::Sender<Result<(), ApiError>>,
     },
@@ -40,6 +42,16 @@ pub enum Command {
     },
     /// A client has taken events, or is gone.
     Wake,
+}
+
+/// A request whose images are not all encoded.
+struct Opening {
+    prompts: Vec<Prompt>,
+    pictures: VecDeque<Processed>,
+    /// Those that are.
+    images: Vec<Image>,
+    events: mpsc::Sender<News>,
+    started: oneshot::Sender<Result<(), ApiError>>,
 }
 
 struct Request {
@@ -59,8 +71,10 @@ impl Request {
 
 pub struct Worker<'a> {
     engine: &'a mut Engine,
+    encoder: Option<Encoder>,
     tokenizer: &'a Tokenizer,
     batch: Batch,
+    openings: VecDeque<Opening>,
     requests: Vec<Request>,
     speculate: Option<SpeculateParams>,
     started: Instant,
@@ -69,12 +83,13 @@ pub struct Worker<'a> {
 impl<'a> Worker<'a> {
     pub fn new(
         engine: &'a mut Engine,
+        encoder: Option<Encoder>,
         tokenizer: &'a Tokenizer,
         sequences: usize,
         speculate: Option<SpeculateParams>,
     ) -> Self {
-        let batch = Batch::new(sequences);
-        Self { engine, tokenizer, batch, requests: Vec::new(), speculate, started: Instant::now() }
+        let (openings, requests, batch) = (VecDeque::new(), Vec::new(), Batch::new(sequences));
+        Self { engine, encoder, tokenizer, batch, openings, requests, speculate, started: Instant::now() }
     }
 
     /// Works until nobody can send commands any more.
@@ -109,9 +124,14 @@ impl<'a> Worker<'a> {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Generate { prompts, events, started } => {
-                // A client that is gone hears nothing of it.
-                let _ = started.send(self.add(prompts, events));
+            Command::Generate { prompts, pictures, events, started } => {
+                let opening = Opening { prompts, pictures: pictures.into(), images: Vec::new(), events, started };
+                match self.check(&opening) {
+                    Ok(()) if opening.pictures.is_empty() => self.start(opening),
+                    Ok(()) => self.openings.push_back(opening),
+                    // A client that is gone hears nothing of it.
+                    Err(e) => _ = opening.started.send(Err(e)),
+                }
             }
             Command::Embed { embed, reply } => {
                 let vectors = self.embed(&embed, || reply.is_closed());
@@ -124,12 +144,49 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Adds all answers of a request, or none.
-    fn add(&mut self, prompts: Vec<Prompt>, events: mpsc::Sender<News>) -> Result<(), ApiError> {
-        if self.batch.len() + prompts.len() > MOST_WAITING {
-            let message = format!("{} answers wait already; try again later", self.batch.len());
+    /// Refuses a request for which there is no room.
+    fn check(&self, opening: &Opening) -> Result<(), ApiError> {
+        let waiting = self.batch.len() + self.openings.iter().map(|o| o.prompts.len()).sum::<usize>();
+        if waiting + opening.prompts.len() > MOST_WAITING {
+            let message = format!("{waiting} answers wait already; try again later");
             return Err(ApiError::new(503, Some("overloaded"), message));
         }
+        Ok(Prompt::check_room(&opening.prompts, self.engine, opening.pictures.iter().map(Processed::rows))?)
+    }
+
+    /// Encodes an image of the first request that waits for some, so that other answers go on in between. Whether there was
+    /// one.
+    fn open(&mut self) -> bool {
+        while let Some(mut opening) = self.openings.pop_front() {
+            // A client may be gone.
+            let Some(picture) = opening.pictures.pop_front().filter(|_| !opening.started.is_closed()) else { continue };
+            let missing = || Error::new(ErrorKind::NoImages, "there is no encoder");
+            let encoder = self.encoder.as_mut().ok_or_else(missing);
+            match encoder.and_then(|encoder| block_on(encoder.see(self.engine, &picture))) {
+                Ok(image) => {
+                    opening.images.push(image);
+                    if opening.pictures.is_empty() {
+                        self.start(opening);
+                    } else {
+                        self.openings.push_front(opening);
+                    }
+                }
+                Err(e) => _ = opening.started.send(Err(e.into())),
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Starts a request that has all its images.
+    fn start(&mut self, Opening { mut prompts, images, events, started, .. }: Opening) {
+        let placed = if images.is_empty() { Ok(()) } else { Prompt::place(&mut prompts, self.tokenizer, &images) };
+        let added = placed.map_err(ApiError::from).and_then(|()| self.add(prompts, events));
+        let _ = started.send(added);
+    }
+
+    /// Adds all answers of a request, or none.
+    fn add(&mut self, prompts: Vec<Prompt>, events: mpsc::Sender<News>) -> Result<(), ApiError> {
         let mut lanes = Vec::with_capacity(prompts.len());
         for (index, Prompt { ids, mut params }) in prompts.into_iter().enumerate() {
             params.speculate = self.speculate;
@@ -161,6 +218,7 @@ impl<'a> Worker<'a> {
 
     /// Runs one step for those whose clients take what it brings. Whether there was one.
     fn step(&mut self) -> bool {
+        let opened = self.open();
         self.give_up();
         let full: Vec<u64> =
             self.requests.iter().filter(|r| !r.has_room()).flat_map(|r| r.lanes.iter().map(|(id, _)| *id)).collect();
@@ -169,7 +227,7 @@ impl<'a> Worker<'a> {
         let now = || started.elapsed().as_secs_f64() * 1e3;
         match block_on(self.batch.next(self.engine, self.tokenizer, &now)) {
             Ok(events) => {
-                let ran = !events.is_empty();
+                let ran = opened || !events.is_empty();
                 events.into_iter().for_each(|(id, event)| self.tell(id, event));
                 ran
             }
