@@ -97,14 +97,15 @@ impl Merges {
         self.table.get(self.table.hasher.hash_one(key(left, right)), same)
     }
 
-    /// Whether a merge takes or makes this token, for each of those that are asked for.
+    /// Takes away the ids that some merge takes or makes.
     pub(super) fn retain_unused(&self, ids: &mut Vec<u32>) {
-        if ids.is_empty() {
-            return;
+        let mut used = vec![false; ids.iter().max().map_or(0, |&id| id as usize + 1)];
+        for id in self.ranked.iter().flat_map(|m| [m.left, m.right, m.token]) {
+            if let Some(used) = used.get_mut(id as usize) {
+                *used = true;
+            }
         }
-        let mut used: Vec<u32> = self.ranked.iter().flat_map(|m| [m.left, m.right, m.token]).collect();
-        used.sort_unstable();
-        ids.retain(|id| used.binary_search(id).is_err());
+        ids.retain(|&id| !used[id as usize]);
     }
 
     /// Appends what becomes of the tokens of a word.
