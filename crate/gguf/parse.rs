@@ -55,6 +55,8 @@ pub(super) struct Parser {
 
 impl Parser {
     /// The bytes of the next item, or `None` at the end of the header.
+    // Functions of their own, as `step`: a browser optimises what is called often, not a loop that runs once.
+    #[inline(never)]
     pub(super) fn need(&self) -> Option<usize> {
         Some(match self.next {
             Next::Magic | Next::Tag | Next::Rank => 4,
@@ -70,6 +72,7 @@ impl Parser {
     }
 
     /// Takes one item, exactly as long as [`need`](Self::need) said. `room` is what follows it.
+    #[inline(never)]
     pub(super) fn step(&mut self, bytes: &[u8], room: &Room) -> Result<()> {
         self.next = match self.next {
             Next::Magic => {

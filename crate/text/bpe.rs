@@ -1,24 +1,22 @@
-//! Byte-level BPE: a text is cut by the family's rules, its bytes are spelled in printable characters, and the
-//! `tokenizers` crate merges them.
+//! Byte-level BPE: a text is cut by the family's rules, each byte is a token, and neighbours are merged.
+//!
+//! The `tokenizers` crate cuts and normalises. It could merge too, but its tables have every token as two strings and
+//! every merge as two more: they would take most of the time of loading a small model in a page.
 
-use std::collections::HashSet;
-
-use tokenizers::models::bpe::{BPE, Merges, Vocab as BpeVocab};
+use tokenizers::NormalizedString;
 use tokenizers::utils::SysRegex;
-use tokenizers::{Model, NormalizedString};
 
+use super::index::Index;
+use super::merges::{Merges, Word};
 use super::vocab::{self, Kind, Vocab};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gguf::Meta;
+use crate::gguf::{Meta, Strings};
 
 /// Ends the rules of every family: white space up to the last character before a word, which that character joins. The
 /// regular expressions run without it (it makes them backtrack, with a limit of a million steps), and [`Split`] does
 /// what it says.
 const BEFORE_A_WORD: &str = r"\s+(?!\S)|";
-
-/// How often the words of a text repeat makes a cache worth its memory; more entries gain nothing on prose.
-const CACHED_WORDS: usize = 4096;
 
 /// The rules of a family, applied one after the other to what the one before left.
 struct Rules {
@@ -104,11 +102,30 @@ impl Split {
 }
 
 pub(super) struct Bpe {
-    model: BPE,
+    merges: Merges,
+    /// The token of each byte, where words may have it.
+    byte_tokens: [Option<u32>; 256],
+    /// Where a word may be a token as a whole.
+    whole_words: Option<WholeWords>,
     split: Vec<Split>,
     nfc: bool,
-    spelling: [char; 256],
     pub add_bos: bool,
+}
+
+/// Finds the words that are tokens.
+struct WholeWords {
+    tokens: Strings,
+    index: Index,
+    spelling: [char; 256],
+    /// Tokens that are no words, in order.
+    markers: Vec<u32>,
+}
+
+impl WholeWords {
+    fn find(&self, word: &str) -> Option<u32> {
+        let spelled: String = word.bytes().map(|b| self.spelling[usize::from(b)]).collect();
+        self.index.get(&self.tokens, spelled.as_bytes()).filter(|id| self.markers.binary_search(id).is_err())
+    }
 }
 
 impl Bpe {
@@ -117,56 +134,67 @@ impl Bpe {
         let Some(rules) = rules(pre) else {
             bail!(BadTokenizer, "unknown pre-tokenizer `{pre}`");
         };
-        let merges = merges(meta)?;
-        let model = BPE::builder()
-            .vocab_and_merges(bpe_vocab(meta, vocab, &merges)?, merges)
-            .ignore_merges(rules.whole_words)
-            .cache_capacity(CACHED_WORDS)
-            .build()
-            .map_err(|e| Error::new(ErrorKind::BadTokenizer, e.to_string()).at("key `tokenizer.ggml.merges`"))?;
+        let tokens = vocab::raw_tokens(meta)?;
+        let index = Index::of(tokens)?;
+        let merges = Merges::new(meta, tokens, &index)?;
+        // Markers are found before words are cut. They are parts of words only where a merge says so.
+        let mut markers: Vec<u32> = (0..tokens.len() as u32).filter(|&id| vocab.is_marker(id)).collect();
+        merges.retain_unused(&mut markers);
+        let spelling = spelling();
+        let byte_tokens = spelling.map(|c| {
+            let id = index.get(tokens, c.encode_utf8(&mut [0; 4]).as_bytes());
+            id.filter(|id| markers.binary_search(id).is_err())
+        });
+        let whole_words = rules.whole_words.then(|| WholeWords { tokens: tokens.clone(), index, spelling, markers });
         let split = rules.split.iter().map(|r| Split::new(r)).collect();
-        Ok(Bpe { model, split, nfc: rules.nfc, spelling: spelling(), add_bos: rules.add_bos })
+        Ok(Bpe { merges, byte_tokens, whole_words, split, nfc: rules.nfc, add_bos: rules.add_bos })
     }
 
     /// Appends the ids of `text`.
     pub(super) fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+        let mut memory = Word::default();
         if self.nfc && !text.is_ascii() {
             let mut normal = NormalizedString::from(text);
             normal.nfc();
-            return self.encode_words(normal.get(), 0, out);
+            return self.encode_words(normal.get(), 0, &mut memory, out);
         }
-        self.encode_words(text, 0, out)
+        self.encode_words(text, 0, &mut memory, out)
     }
 
     /// Cuts by rule `level` and hands the pieces, and what lies between them, to the next.
-    fn encode_words(&self, text: &str, level: usize, out: &mut Vec<u32>) -> Result<()> {
+    fn encode_words(&self, text: &str, level: usize, memory: &mut Word, out: &mut Vec<u32>) -> Result<()> {
         if text.is_empty() {
             return Ok(());
         }
-        let Some(rule) = self.split.get(level) else { return self.encode_word(text, out) };
+        let Some(rule) = self.split.get(level) else { return self.encode_word(text, memory, out) };
         let mut rest = text;
         while let Some((start, end)) = rule.first(rest) {
-            self.encode_words(&rest[..start], level + 1, out)?;
-            self.encode_words(&rest[start..end], level + 1, out)?;
+            self.encode_words(&rest[..start], level + 1, memory, out)?;
+            self.encode_words(&rest[start..end], level + 1, memory, out)?;
             rest = &rest[end..];
         }
-        self.encode_words(rest, level + 1, out)
+        self.encode_words(rest, level + 1, memory, out)
     }
 
-    fn encode_word(&self, word: &str, out: &mut Vec<u32>) -> Result<()> {
-        let spelled: String = word.bytes().map(|b| self.spelling[usize::from(b)]).collect();
-        let tokens = self.model.tokenize(&spelled).map_err(|e| Error::new(ErrorKind::BadTokenizer, e.to_string()))?;
-        // What is in no token is left out by the crate.
-        if tokens.iter().map(|t| t.value.len()).sum::<usize>() != spelled.len() {
+    fn encode_word(&self, word: &str, memory: &mut Word, out: &mut Vec<u32>) -> Result<()> {
+        if let Some(id) = self.whole_words.as_ref().and_then(|words| words.find(word)) {
+            out.push(id);
+            return Ok(());
+        }
+        let token = |b: u8| self.byte_tokens[usize::from(b)];
+        if word.bytes().any(|b| token(b).is_none()) {
             bail!(BadTokenizer, "the vocabulary has no tokens for {word:?}");
         }
-        out.extend(tokens.iter().map(|t| t.id));
+        self.merges.apply(memory, word.bytes().filter_map(token), out);
         Ok(())
     }
 }
 
 /// Appends what a token of the file stands for.
+// A function of its own: a browser optimises what is called often, not a loop that runs once.
+#[inline(never)]
 pub(super) fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    let text = text(token)?;
     match kind {
         Kind::Normal => {}
         Kind::Unused => return Ok(()),
@@ -176,56 +204,13 @@ pub(super) fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> 
         }
     }
     let mut utf8 = [0; 4];
-    for c in text(token)?.chars() {
+    for c in text.chars() {
         match byte_of(c) {
             Some(byte) => out.push(byte),
             None => out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes()),
         }
     }
     Ok(())
-}
-
-/// The tokens that words are made of. Markers are none of them, unless a merge says so: they are found before.
-fn bpe_vocab(meta: &Meta, vocab: &Vocab, merges: &Merges) -> Result<BpeVocab> {
-    let raw = vocab::raw_tokens(meta)?;
-    let mut out = BpeVocab::with_capacity(raw.len());
-    for (id, token) in raw.iter().enumerate() {
-        // An empty token stands for nothing, so several of them are no contradiction.
-        if !token.is_empty()
-            && let Some(other) = out.insert(text(token)?.to_owned(), id as u32)
-        {
-            bail!(BadTokenizer, "tokens {other} and {id} have the same text");
-        }
-    }
-    let mut markers: HashSet<&str> = HashSet::new();
-    for id in (0..raw.len() as u32).filter(|&id| vocab.is_marker(id)) {
-        markers.insert(text(raw.get(id as usize).unwrap_or_default())?);
-    }
-    let mut joined = String::new();
-    for (a, b) in merges {
-        joined.clear();
-        joined.extend([a.as_str(), b]);
-        for part in [a, b, &joined] {
-            markers.remove(part.as_str());
-        }
-    }
-    out.retain(|token, _| !markers.contains(token.as_str()));
-    Ok(out)
-}
-
-fn merges(meta: &Meta) -> Result<Merges> {
-    let key = "tokenizer.ggml.merges";
-    let Some(raw) = meta.opt_strings(key)? else {
-        bail!(BadTokenizer, "a byte-level BPE vocabulary needs `{key}`, an array of strings");
-    };
-    let mut out = Merges::with_capacity(raw.len());
-    for (i, merge) in raw.iter().enumerate() {
-        match text(merge)?.split_once(' ') {
-            Some((a, b)) if !a.is_empty() && !b.is_empty() => out.push((a.to_owned(), b.to_owned())),
-            _ => bail!(BadTokenizer, "merge {i} must be two tokens separated by a space"),
-        }
-    }
-    Ok(out)
 }
 
 fn text(bytes: &[u8]) -> Result<&str> {

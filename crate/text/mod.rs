@@ -13,6 +13,7 @@ mod bpe;
 mod chat;
 mod hf;
 mod index;
+mod merges;
 mod messages;
 pub mod reply;
 mod shadow;

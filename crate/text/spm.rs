@@ -27,6 +27,8 @@ pub(super) struct Spm {
 }
 
 /// Appends what a token of the file stands for.
+// A function of its own: a browser optimises what is called often, not a loop that runs once.
+#[inline(never)]
 pub(super) fn decode(kind: Kind, token: &[u8], out: &mut Vec<u8>) -> Result<()> {
     match kind {
         Kind::Byte => out.push(byte_value(token)?),
@@ -75,20 +77,15 @@ impl Spm {
             byte_tokens: [None; 256],
             space_prefix: meta.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
         };
-        let mut names = Index::with_capacity(vocab.len());
+        Index::of(raw)?;
         for id in 0..vocab.len() as u32 {
-            // An empty token stands for nothing, so several of them are no contradiction.
-            let empty = raw.get(id as usize).is_none_or(<[u8]>::is_empty);
-            if !empty && let Err(other) = names.insert(raw, id) {
-                bail!(BadTokenizer, "tokens {other} and {id} have the same text");
-            }
             let bytes = vocab.bytes(id);
             match vocab.kind(id) {
                 Some(Kind::Byte) => spm.byte_tokens[usize::from(bytes[0])] = Some(id),
                 Some(Kind::Normal) if !bytes.is_empty() => {
                     // Two spellings of one text (a space and U+2581): the first one is used.
                     if spm.index.insert(vocab.strings(), id) == Err(id) {
-                        bail!(BadTokenizer, "token {id} collides with too many others");
+                        vocab::too_many(id)?;
                     }
                     spm.longest = spm.longest.max(bytes.len());
                 }

@@ -179,6 +179,11 @@ pub(super) fn same_len(key: &str, have: usize, tokens: usize) -> Result<()> {
     Ok(())
 }
 
+/// Refuses tokens that were chosen to make building a table slow.
+pub(super) fn too_many(id: u32) -> Result<()> {
+    bail!(BadTokenizer, "token {id} collides with too many others")
+}
+
 fn role(meta: &Meta, name: &str, len: usize) -> Result<Option<u32>> {
     let key = format!("tokenizer.ggml.{name}");
     // Converters write -1 and its unsigned twin for "none".

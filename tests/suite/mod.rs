@@ -40,6 +40,7 @@ mod text;
 mod text_broken;
 mod text_chat;
 mod text_limits;
+mod text_merges;
 mod text_messages;
 mod text_stream;
 mod text_template;
