@@ -331,7 +331,8 @@ fn product<L: Ints, P: Panel>(p: P, width: usize, x: Rows<'_>, (y, stride, fresh
         let out = (&mut y[r * stride..], stride, fresh);
         r += match rows - r {
             4.. => columns::<L, P, 4>(p, width, x, out),
-            2.. => columns::<L, P, 2>(p, width, x, out),
+            3 => columns::<L, P, 3>(p, width, x, out),
+            2 => columns::<L, P, 2>(p, width, x, out),
             _ => columns::<L, P, 1>(p, width, x, out),
         }
     }
