@@ -252,6 +252,19 @@ fn synth_writes_a_file_of_the_shape_that_was_asked_for_and_the_engine_takes_it()
 }
 
 #[test]
+fn synth_writes_experts_that_the_engine_takes() {
+    let file = std::env::temp_dir().join(format!("pagelm-synth-experts-{}.gguf", std::process::id()));
+    let path = file.to_str().unwrap();
+    json(&["synth", "--shape", "qwen3-30b-a3b-4l", "--type", "Q2_K", "--out", path], 0);
+    let out = json(&["inspect", "--model", path, "--backend", "cpu", "--ctx", "64"], 0);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((&out["architecture"], &out["runs"]["ok"]), (&"qwen3moe".into(), &true.into()));
+    let tensors = |kind: &str| out["types"][kind]["tensors"].as_u64().unwrap();
+    // The router and four norms of each layer are F32, and the last norm.
+    assert_eq!((tensors("Q2_K"), tensors("F32")), (4 * 7 + 1, 4 * 5 + 1));
+}
+
+#[test]
 fn a_file_with_unknown_content_runs_only_where_that_is_allowed() {
     let model = golden("llama.gguf");
     let mut file = std::fs::read(&model).unwrap();

@@ -5,6 +5,7 @@ use pagelm::backend::Activations;
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
 use pagelm::engine::Options;
+use pagelm::graph::{Delta, Op};
 use pagelm::quant;
 use pollster::block_on;
 
@@ -71,7 +72,8 @@ fn the_largest_whole_numbers_do_not_overflow() {
 fn experts_whose_rows_fill_no_panel_are_kept_apart() {
     for dtype in [DType::Q4_0, DType::Q6_K] {
         let (cols, n_expert, n_used, rows) = (dtype.block_elems(), 5, 2, 19);
-        let case = Case::new(format!("q8 moe {dtype}"), &[7, 1], |p| {
+        // Some experts get as many rows as kernels take at a time, and some more.
+        let case = Case::new(format!("q8 moe {dtype}"), &[45, 7, 1], |p| {
             let x = p.input(cols);
             let router = p.weight(DType::F32, n_expert, cols);
             let logits = p.g.matmul(router, x);
@@ -145,6 +147,44 @@ fn a_prompt_gives_the_same_bits_wherever_it_is_cut_and_on_any_threads() {
     };
     let want = bits(1, &[12]);
     for (threads, steps) in [(2, &[12][..]), (3, &[5, 7]), (1, &[1; 12]), (2, &[3, 9])] {
+        assert_eq!(want, bits(threads, steps), "{threads} threads, cut {steps:?}");
+    }
+}
+
+#[test]
+fn experts_and_delta_nets_give_the_same_bits_wherever_a_prompt_is_cut_and_on_any_threads() {
+    let (n_expert, n_used, delta) = (6, 3, Delta { n_k_head: 2, n_v_head: 4, d_head: 40 });
+    let case = |steps: &[usize]| {
+        Case::new("q8 cuts of experts and delta nets", &[75], |p| {
+            let (x, logits) = (p.input(256), p.input(n_expert));
+            let route = p.g.moe_route(logits, n_used, true);
+            let up = p.weight(DType::Q4_K, n_expert * 256, 256);
+            let down = p.weight(DType::Q6_K, n_expert * 96, 256);
+            let y = p.g.moe_matmul(up, x, route, n_expert);
+            let y = p.g.moe_matmul(down, y, route, n_expert);
+            let x = p.g.moe_sum(y, route);
+            let taps = p.weight(DType::F32, 96, 4);
+            let conv = p.g.recurrent_state("conv", 3, 96);
+            let x = p.g.ssm_conv(x, taps, conv);
+            let mut of = |rows| {
+                let w = p.weight(DType::Q8_0, rows, 96);
+                p.g.matmul(w, x)
+            };
+            let [q, k, v, alpha, beta] = [80, 80, 160, 4, 4].map(&mut of);
+            let (q, k) = (p.g.l2_norm(q, 40, 1e-6, 0.2), p.g.l2_norm(k, 40, 1e-6, 1.0));
+            let (a, dt) = (p.weight_f32(1, &[-0.1, -0.5, -1.0, -2.0]), p.weight_f32(1, &[0.5, 0.0, -0.5, 1.0]));
+            let state = p.g.recurrent_state("delta", 160, 40);
+            p.g.op(Op::DeltaRule { q, k, v, alpha, beta, a, dt, state, delta, norm: None })
+        })
+        .cut(steps)
+    };
+    let bits = |threads, steps: &[usize]| {
+        let mut cpu = Cpu::new(threads).activations(Activations::Q8);
+        run(&mut cpu, &case(steps)).expect("runs")
+    };
+    let want = bits(1, &[75]);
+    assert!(want.iter().any(|v| *v != 0.0), "the rule gives nothing");
+    for (threads, steps) in [(2, &[75][..]), (3, &[5, 70]), (1, &[1; 75]), (2, &[64, 2, 9])] {
         assert_eq!(want, bits(threads, steps), "{threads} threads, cut {steps:?}");
     }
 }

@@ -1,6 +1,7 @@
 // Speed of the native command on the CPU beside llama.cpp, in turns, as a table.
 //   node web/bench/native.mjs --pagelm FILE [--peer LLAMA_BENCH] --model FILE[,FILE…] [--threads 1,2] [--pp 128] [--tg 64]
-//                             [--reps 3] [--wait SECONDS] [--json]
+//                             [--depth 0,2048] [--reps 3] [--wait SECONDS] [--json]
+// --depth measures after so many tokens, in turns too; --peer-args are further arguments of llama-bench, such as "-fa 1".
 // --wait waits at most so long for a quiet machine before each run. "others" is how many cores' worth other programs
 // used just before: with more than 0.1 on a small machine a row says little.
 import { spawnSync } from "node:child_process";
@@ -17,6 +18,8 @@ const { values: o } = parseArgs({
     threads: { type: "string", default: [...new Set([1, availableParallelism()])].join(",") },
     pp: { type: "string", default: "128" },
     tg: { type: "string", default: "64" },
+    depth: { type: "string", default: "0" },
+    "peer-args": { type: "string", default: "" },
     reps: { type: "string", default: "3" },
     wait: { type: "string", default: "0" },
     json: { type: "boolean", default: false },
@@ -30,21 +33,23 @@ function output(program, args) {
   return stdout.trim().split("\n");
 }
 
-/** One run of each test. @type {Record<string, (model: string, threads: string) => Record<string, number>>} */
+/** One run of each test. @type {Record<string, (model: string, threads: string, depth: string) => Record<string, number>>} */
 const engines = {
-  pagelm(model, threads) {
+  pagelm(model, threads, depth) {
     const args = ["bench", "--backend", "cpu", "--model", model, "--threads", threads, "--reps", "1", "--json"];
-    const { tests, weight_read } = JSON.parse(output(o.pagelm, [...args, "--pp", o.pp, "--tg", o.tg]).at(-1) ?? "");
+    const lengths = ["--pp", o.pp, "--tg", o.tg, "--depth", depth];
+    const { tests, weight_read } = JSON.parse(output(o.pagelm, [...args, ...lengths]).at(-1) ?? "");
     const speeds = tests.map((/** @type {{ test: string, tokens_per_s: { median: number } }} */ t) => [
-      t.test,
+      t.test.split("@")[0],
       t.tokens_per_s.median,
     ]);
     return { ...Object.fromEntries(speeds), read: weight_read.of_streaming_read };
   },
   ...(o.peer && {
-    "llama.cpp"(/** @type {string} */ model, /** @type {string} */ threads) {
-      const args = ["-m", model, "-t", threads, "-p", o.pp, "-n", o.tg, "-r", "1", "-ngl", "0", "-o", "jsonl"];
-      const tests = output(/** @type {string} */ (o.peer), args).map((line) => JSON.parse(line));
+    "llama.cpp"(/** @type {string} */ model, /** @type {string} */ threads, /** @type {string} */ depth) {
+      const more = o["peer-args"].split(" ").filter(Boolean);
+      const args = ["-m", model, "-t", threads, "-p", o.pp, "-n", o.tg, "-d", depth, "-r", "1", "-ngl", "0", ...more];
+      const tests = output(/** @type {string} */ (o.peer), [...args, "-o", "jsonl"]).map((line) => JSON.parse(line));
       return Object.fromEntries(tests.map((t) => [t.n_prompt ? `pp${t.n_prompt}` : `tg${t.n_gen}`, t.avg_ts]));
     },
   }),
@@ -70,34 +75,34 @@ const cell = (/** @type {ReturnType<typeof spread>} */ s) =>
 if (!o.json) {
   const names = Object.keys(engines);
   console.log(`tokens/s, min / median / max of ${o.reps} runs in turns; the ratio is of medians`);
-  console.log(`| model | threads | test | ${names.join(" | ")} | ratio | of a streaming read | others |`);
-  console.log(`|${" --- |".repeat(names.length + 6)}`);
+  console.log(`| model | threads | test | depth | ${names.join(" | ")} | ratio | of a streaming read | others |`);
+  console.log(`|${" --- |".repeat(names.length + 7)}`);
 }
-for (const model of o.model.split(",")) {
-  for (const threads of o.threads.split(",")) {
-    /** @type {Record<string, Record<string, number>[]>} */
-    const runs = Object.fromEntries(Object.keys(engines).map((name) => [name, []]));
-    let others = 0;
-    for (let rep = 0; rep < Number(o.reps); rep++) {
-      for (const [name, run] of Object.entries(engines)) {
-        await quiet(Number(o.wait));
-        others = Math.max(others, await busy());
-        runs[name]?.push(run(model, threads));
-      }
+const all = o.model.split(",").flatMap((m) => o.threads.split(",").flatMap((t) => o.depth.split(",").map((d) => [m, t, d])));
+for (const [model = "", threads = "", depth = ""] of all) {
+  /** @type {Record<string, Record<string, number>[]>} */
+  const runs = Object.fromEntries(Object.keys(engines).map((name) => [name, []]));
+  let others = 0;
+  for (let rep = 0; rep < Number(o.reps); rep++) {
+    for (const [name, run] of Object.entries(engines)) {
+      await quiet(Number(o.wait));
+      others = Math.max(others, await busy());
+      runs[name]?.push(run(model, threads, depth));
     }
-    for (const test of [`pp${o.pp}`, `tg${o.tg}`]) {
-      const spreads = Object.values(runs).map((all) => spread(all.map((r) => r[test] ?? 0)));
-      const [ours, peer] = spreads;
-      if (!ours) continue;
-      const ratio = peer ? ours.median / peer.median : undefined;
-      const read = test.startsWith("tg") ? spread(runs.pagelm?.map((r) => r.read ?? 0) ?? []).median : undefined;
-      if (o.json) {
-        const engines = Object.fromEntries(Object.keys(runs).map((name, i) => [name, spreads[i]]));
-        console.log(JSON.stringify({ model: basename(model), threads, test, engines, ratio, read, others }));
-      } else {
-        const cells = [basename(model), threads, test, ...spreads.map(cell), ratio ? `${ratio.toFixed(2)}x` : ""];
-        console.log(`| ${cells.join(" | ")} | ${read ? `${(100 * read).toFixed(0)} %` : ""} | ${others.toFixed(2)} |`);
-      }
+  }
+  for (const test of [`pp${o.pp}`, `tg${o.tg}`]) {
+    const spreads = Object.values(runs).map((all) => spread(all.map((r) => r[test] ?? 0)));
+    const [ours, peer] = spreads;
+    if (!ours?.median) continue;
+    const ratio = peer ? ours.median / peer.median : undefined;
+    const read = test.startsWith("tg") ? spread(runs.pagelm?.map((r) => r.read ?? 0) ?? []).median : undefined;
+    const name = basename(model);
+    if (o.json) {
+      const engines = Object.fromEntries(Object.keys(runs).map((name, i) => [name, spreads[i]]));
+      console.log(JSON.stringify({ model: name, threads, test, depth: Number(depth), engines, ratio, read, others }));
+    } else {
+      const cells = [name, threads, test, depth, ...spreads.map(cell), ratio ? `${ratio.toFixed(2)}x` : ""];
+      console.log(`| ${cells.join(" | ")} | ${read ? `${(100 * read).toFixed(0)} %` : ""} | ${others.toFixed(2)} |`);
     }
   }
 }

@@ -9,26 +9,45 @@ use super::activations::Block;
 use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
 use super::lanes::{Ints, Isa, Job};
 use super::packed::Packed;
-use super::pool::{Pool, Tile};
+use super::pool::{Groups, Pool, Tile};
 
-/// `y` [tokens, rows] from `x` [tokens, cols / 32], with the first rows of matrix `part` of `w`, whose bytes are in `memory`.
-pub(super) fn matmul(pool: &Pool, isa: Isa, (w, memory, part): (&Packed, &[u8], usize), x: &[Block], y: &mut [f32]) {
+/// `y` [tokens, rows] from `x` [tokens, cols / 32], with the first rows of `w`, whose bytes are in `memory`.
+pub(super) fn matmul(pool: &Pool, isa: Isa, (w, memory): (&Packed, &[u8]), x: &[Block], y: &mut [f32]) {
     let tokens = x.len() / (w.cols / COLS);
     if tokens == 0 {
         return;
     }
-    // At least four tiles per thread, if there is enough work: a thread that joins late then takes fewer.
     let rows = y.len() / tokens;
-    let panels = (rows.div_ceil(PANEL) / (pool.threads() * 4)).clamp(1, 8);
-    pool.tiles(y, rows, (tokens, panels * PANEL), |tile, _| isa.run(Part { w, memory, part, x, tile }));
+    let grain = grain(pool, rows.div_ceil(PANEL));
+    pool.tiles(y, rows, (tokens, grain), |tile, _| isa.run(Part { w, memory, part: 0, x, shared: 1, tile }));
 }
 
-/// Some panels of W times all tokens.
+/// Row r of `y` is row r / `shared` of `x` times the matrix of its group.
+pub(super) fn matmul_each(
+    pool: &Pool,
+    isa: Isa,
+    (w, memory): (&Packed, &[u8]),
+    (x, shared): (&[Block], usize),
+    groups: &Groups,
+    y: &mut [f32],
+) {
+    let grain = grain(pool, w.rows.div_ceil(PANEL) * groups.len());
+    pool.groups(y, w.rows, groups, grain, |tile, part, _| isa.run(Part { w, memory, part, x, shared, tile }));
+}
+
+/// Rows of a tile: at least four tiles per thread, if there is enough work, so that a thread that joins late takes fewer.
+fn grain(pool: &Pool, panels: usize) -> usize {
+    (panels / (pool.threads() * 4)).clamp(1, 8) * PANEL
+}
+
+/// Some panels of a matrix times all rows of x that it has.
 struct Part<'a> {
     w: &'a Packed,
     memory: &'a [u8],
     part: usize,
     x: &'a [Block],
+    /// Rows of y for each row of x.
+    shared: usize,
     tile: Tile<'a>,
 }
 
@@ -47,7 +66,7 @@ impl Part<'_> {
         for at in self.tile.cols.clone().step_by(PANEL) {
             let panel = self.w.panel(self.memory, self.part, at / PANEL);
             let tokens = self.tile.rows.end;
-            let mut t = 0;
+            let mut t = self.tile.rows.start;
             if L::TOKENS == 8 {
                 t = self.tokens::<L, F, 8>(panel, at, t);
             }
@@ -80,7 +99,11 @@ impl Part<'_> {
     #[inline(always)]
     fn rows<const T: usize>(&self, t: usize) -> [&[Block]; T] {
         let n = self.w.cols / COLS;
-        std::array::from_fn(|i| &self.x[(t + i) * n..][..n])
+        let mut rows: [&[Block]; T] = [&[]; T];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = &self.x[self.tile.at(t + i) / self.shared * n..][..n];
+        }
+        rows
     }
 
     /// Stores the results of S registers, from register `sub` on, of the panel whose first row is `at`.

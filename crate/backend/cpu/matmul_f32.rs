@@ -5,7 +5,7 @@
 
 use super::decode::Matrix;
 use super::lanes::{Chunk, Ints, Isa, Job, Lanes};
-use super::pool::{Pool, Tile};
+use super::pool::{Groups, Pool, Tile};
 
 /// Bytes of decoded rows that are kept for all tokens: half of a core's usual share of the second-level cache.
 const DECODED: usize = 128 << 10;
@@ -27,17 +27,45 @@ pub(super) fn matmul_f32(pool: &Pool, isa: Isa, w: Matrix<'_>, x: &[f32], y: &mu
         return;
     }
     let rows = y.len() / tokens;
-    let grain = (rows / (pool.threads() * 4)).next_multiple_of(4).clamp(4, 64);
-    pool.tiles(y, rows, (tokens, grain), |tile, worker| {
+    pool.tiles(y, rows, (tokens, grain(pool, rows)), |tile, worker| {
         let scratch = &mut *pool.scratch(worker);
-        isa.run(Part { w, x, tile, scratch });
+        isa.run(Part { w, x, shared: 1, tile, scratch });
     });
 }
 
-/// Some rows of W times all tokens.
+/// With one of the matrices that lie one after another in `w`: row r of `y` is row r / `shared` of `x` times the matrix of
+/// its group.
+pub(super) fn matmul_f32_each(
+    pool: &Pool,
+    isa: Isa,
+    w: Matrix<'_>,
+    (x, shared): (&[f32], usize),
+    groups: &Groups,
+    y: &mut [f32],
+) {
+    if y.is_empty() {
+        return;
+    }
+    let rows = y.len() / groups.rows();
+    let len = rows * w.row_bytes();
+    pool.groups(y, rows, groups, grain(pool, rows * groups.len()), |tile, group, worker| {
+        let scratch = &mut *pool.scratch(worker);
+        let w = Matrix { bytes: &w.bytes[group * len..][..len], ..w };
+        isa.run(Part { w, x, shared, tile, scratch });
+    });
+}
+
+/// Rows of W of a tile.
+fn grain(pool: &Pool, rows: usize) -> usize {
+    (rows / (pool.threads() * 4)).next_multiple_of(4).clamp(4, 64)
+}
+
+/// Some rows of W times all rows of x that it has.
 struct Part<'a> {
     w: Matrix<'a>,
     x: &'a [f32],
+    /// Rows of y for each row of x.
+    shared: usize,
     tile: Tile<'a>,
     scratch: &'a mut Vec<f32>,
 }
@@ -47,7 +75,8 @@ impl Job for Part<'_> {
 
     #[inline(always)]
     fn run<L: Ints>(self) {
-        let Part { w, x, mut tile, scratch } = self;
+        let Part { w, x, shared, mut tile, scratch } = self;
+        let x = (x, shared);
         let k = w.cols;
         let group = if tile.rows.len() > 4 { group(k) } else { 4 };
         let mut first = tile.cols.start;
@@ -70,17 +99,17 @@ impl Job for Part<'_> {
 #[inline(always)]
 fn group_times_tokens<L: Lanes, const R: usize, const T: usize>(
     w: &[f32],
-    x: &[f32],
+    x: (&[f32], usize),
     k: usize,
     tile: &mut Tile<'_>,
     at: usize,
 ) {
-    let tokens = x.len() / k;
-    let whole = tokens / T * T;
-    for t in (0..whole).step_by(T) {
+    let tokens = tile.rows.clone();
+    let whole = tokens.end - tokens.len() % T;
+    for t in (tokens.start..whole).step_by(T) {
         rows_times_tokens::<L, R, T>(w, x, k, tile, at, t);
     }
-    for t in whole..tokens {
+    for t in whole..tokens.end {
         rows_times_tokens::<L, 4, 1>(w, x, k, tile, at, t);
     }
 }
@@ -89,14 +118,15 @@ fn group_times_tokens<L: Lanes, const R: usize, const T: usize>(
 #[inline(always)]
 fn rows_times_tokens<L: Lanes, const R: usize, const T: usize>(
     w: &[f32],
-    x: &[f32],
+    x: (&[f32], usize),
     k: usize,
     tile: &mut Tile<'_>,
     at: usize,
     t: usize,
 ) {
     let n = w.len() / k;
-    let x: [&[f32]; T] = std::array::from_fn(|i| &x[(t + i) * k..][..k]);
+    let (x, shared) = x;
+    let x: [&[f32]; T] = std::array::from_fn(|i| &x[tile.at(t + i) / shared * k..][..k]);
     let whole = n / R * R;
     for r in (0..whole).step_by(R) {
         let rows: [&[f32]; R] = std::array::from_fn(|i| &w[(r + i) * k..][..k]);

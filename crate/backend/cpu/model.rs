@@ -6,12 +6,12 @@ use super::attention::{self, Attend, attention};
 use super::decode::{Matrix, decode_row};
 use super::delta::{self, Rule};
 use super::lanes::Isa;
-use super::matmul::matmul;
-use super::matmul_f32::{matmul_f32, scratch_len};
+use super::matmul::{matmul, matmul_each};
+use super::matmul_f32::{matmul_f32, matmul_f32_each, scratch_len};
 use super::memory::zeros;
 use super::moe;
-use super::packed::Packed;
-use super::pool::Pool;
+use super::packed::{self, Packed};
+use super::pool::{Groups, Pool};
 use super::rows::{self, RopeTable};
 use super::states::States;
 use crate::backend::{Activations, Limits, Memory, Step};
@@ -34,6 +34,8 @@ pub(super) struct Model {
     slots: Vec<Vec<f32>>,
     /// The value that was last quantised to int8, and its blocks.
     blocks: (Option<ValueId>, Vec<Block>),
+    /// The route that was last sorted by expert, and its rows.
+    groups: (Option<ValueId>, Groups),
     ropes: Vec<RopeTable>,
 }
 
@@ -51,7 +53,7 @@ impl Model {
                 return Err(Error::new(ErrorKind::UnsupportedType, format!("no kernel reads {}", w.dtype)).at(&w.name));
             }
         }
-        let packed: Vec<_> = (g.weights.iter().zip(parts(g, activations)))
+        let packed: Vec<_> = (g.weights.iter().zip(packed::parts(g, activations)))
             .map(|(w, parts)| parts.and_then(|parts| Packed::new(w.dtype, parts, w.rows / parts, w.cols)))
             .collect();
         let sizes = g.weights.iter().zip(&packed).map(|(w, p)| p.as_ref().map_or(w.bytes(), Packed::bytes));
@@ -77,8 +79,8 @@ impl Model {
             _ => None,
         });
         let blocks = (None, zeros(whole.max().unwrap_or(0))?);
-        let ropes = Vec::new();
-        Ok(Self { weights, memory, vectors, states, sums, slots, blocks, ropes, limits, plan })
+        let (ropes, groups) = Default::default();
+        Ok(Self { weights, memory, vectors, states, sums, slots, blocks, groups, ropes, limits, plan })
     }
 
     pub(super) fn write_weight(&mut self, pool: &Pool, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
@@ -126,12 +128,14 @@ impl Model {
         self.plan.graph.nodes = nodes;
     }
 
-    /// The scratch that a worker needs: decoded rows of a matrix, or the queries and scores of attention.
+    /// The scratch that a worker needs, such as decoded rows of a matrix, or the queries and scores of attention.
     pub(super) fn scratch_len(&self) -> usize {
         let g = self.graph();
         let of = |op: &Op| match op {
             Op::MatMul { w, .. } | Op::MoeMatMul { w, .. } => scratch_len(g.weight(*w).cols),
             Op::Attention { attn, .. } => attention::scratch_len(attn),
+            Op::SsmConv { w, .. } => delta::conv_scratch_len(g.weight(*w).cols),
+            Op::DeltaRule { delta, .. } => delta::rule_scratch_len(*delta),
             _ => 0,
         };
         g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0)
@@ -152,7 +156,7 @@ impl Model {
         }
         self.states.reserve(step)?;
         self.ropes.iter_mut().for_each(|r| r.turn(step));
-        self.blocks.0 = None;
+        (self.blocks.0, self.groups.0) = (None, None);
         let part = step.part(&self.plan.graph)?;
         for i in part.nodes {
             let v = ValueId(i as u32);
@@ -173,6 +177,9 @@ impl Model {
                         && self.weights[w.index()].packed.is_some()
                     {
                         self.quantize(pool, isa, x, step);
+                    }
+                    if let &Op::MoeMatMul { route, n_expert, .. } = &self.plan.graph.node(v).op {
+                        self.sort(route, n_expert, step);
                     }
                     let node = self.plan.graph.node(v);
                     // The slot of a value is never that of an operand, so it can be taken out while those are read.
@@ -222,6 +229,15 @@ impl Model {
         self.blocks.0 = Some(x);
     }
 
+    /// Sorts the rows of a route by expert once; all matrices of these experts use it.
+    fn sort(&mut self, route: ValueId, n_expert: usize, step: &Step<'_>) {
+        if self.groups.0 != Some(route) {
+            let mut groups = std::mem::take(&mut self.groups.1);
+            moe::by_expert(self.value(route, step), self.cols(route) / 2, n_expert, &mut groups);
+            self.groups = (Some(route), groups);
+        }
+    }
+
     /// The int8 blocks of a value.
     fn blocks(&self, x: ValueId, step: &Step<'_>) -> &[Block] {
         &self.blocks.1[..self.value(x, step).len() / quant::Q8_COLS]
@@ -263,26 +279,6 @@ impl Model {
     }
 }
 
-/// How many stacked matrices (experts) each repackable weight holds; `None` for others. A weight is repackable if it is
-/// only multiplied with or looked up by row.
-fn parts(g: &Graph, activations: Activations) -> Vec<Option<usize>> {
-    let mut parts = vec![None; g.weights.len()];
-    if activations == Activations::F32 {
-        return parts;
-    }
-    for n in &g.nodes {
-        match n.op {
-            Op::MatMul { w, .. } => parts[w.index()] = Some(1),
-            Op::MoeMatMul { w, n_expert, .. } => parts[w.index()] = Some(n_expert),
-            _ => {}
-        }
-    }
-    for n in g.nodes.iter().filter(|n| !matches!(n.op, Op::MatMul { .. } | Op::MoeMatMul { .. } | Op::Embed { .. })) {
-        n.op.weights().for_each(|w| parts[w.index()] = None);
-    }
-    parts
-}
-
 /// The operands of an op.
 struct Run<'a> {
     m: &'a Model,
@@ -303,7 +299,7 @@ impl Run<'_> {
             Op::Blend { w, x } => rows::blend(pool, isa, value(x), m.cols(x) / 2, vector(w), y, cols),
             Op::MatMul { w, x, .. } => match &m.weights[w.index()].packed {
                 None => matmul_f32(pool, isa, m.matrix(w), value(x), y),
-                Some(packed) => matmul(pool, isa, (packed, m.bytes(w), 0), m.blocks(x, step), y),
+                Some(packed) => matmul(pool, isa, (packed, m.bytes(w)), m.blocks(x, step), y),
             },
             Op::AddBias { x, b } => rows::add_bias(pool, isa, value(x), vector(b), y),
             Op::RmsNorm { x, w, eps } => rows::rms_norm(pool, isa, value(x), vector(w), eps, y),
@@ -336,7 +332,8 @@ impl Run<'_> {
                 let len = m.states.slot_len(state);
                 for stretch in step.stretches() {
                     let at = stretch.rows.start * cols..stretch.rows.end * cols;
-                    delta::ssm_conv(isa, &value(x)[at.clone()], vector(w), stretch.state(aside, len), &mut y[at]);
+                    let state = stretch.state(aside, len);
+                    delta::ssm_conv(pool, isa, &value(x)[at.clone()], vector(w), state, &mut y[at]);
                 }
             }
             Op::DeltaRule { q, k, v, alpha, beta, a, dt, delta, state, .. } => {
@@ -349,31 +346,27 @@ impl Run<'_> {
                     let [q, k, v, alpha, beta] = [q, k, v, alpha, beta].map(of);
                     let y = &mut y[stretch.rows.start * cols..stretch.rows.end * cols];
                     let rule = Rule { delta, q, k, v, alpha, beta, a, dt };
-                    delta::delta_rule(isa, &rule, stretch.state(aside, len), y);
+                    delta::delta_rule(pool, isa, &rule, stretch.state(aside, len), y);
                 }
             }
-            Op::MoeRoute { x, n_used, renormalise } => moe::moe_route(value(x), m.cols(x), n_used, renormalise, y),
+            Op::MoeRoute { x, n_used, renormalise } => {
+                moe::moe_route(pool, value(x), m.cols(x), n_used, renormalise, y);
+            }
             Op::MoeMatMul { w, x, route, .. } => {
-                let (k, route) = (m.graph().weight(w).cols, (value(route), m.cols(route) / 2));
-                moe::moe_matmul(route, m.cols(x) != k, (y, cols), |expert, row, y| {
-                    match &m.weights[w.index()].packed {
-                        None => {
-                            let all = m.matrix(w);
-                            let len = y.len() * all.row_bytes();
-                            let one = Matrix { bytes: &all.bytes[expert * len..][..len], ..all };
-                            matmul_f32(pool, isa, one, &value(x)[row * k..][..k], y);
-                        }
-                        Some(packed) => {
-                            let n = k / quant::Q8_COLS;
-                            matmul(pool, isa, (packed, m.bytes(w), expert), &m.blocks(x, step)[row * n..][..n], y);
-                        }
+                let groups = &m.groups.1;
+                // `x` has a row for each token, or for each expert of a token.
+                let shared = if m.cols(x) == m.graph().weight(w).cols { m.cols(route) / 2 } else { 1 };
+                match &m.weights[w.index()].packed {
+                    None => matmul_f32_each(pool, isa, m.matrix(w), (value(x), shared), groups, y),
+                    Some(packed) => {
+                        matmul_each(pool, isa, (packed, m.bytes(w)), (m.blocks(x, step), shared), groups, y);
                     }
-                });
+                }
             }
             Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => {
                 unreachable!("`prepare` takes fused ops apart")
             }
-            Op::MoeSum { x, route } => moe::moe_sum(isa, value(x), value(route), m.cols(route) / 2, y, cols),
+            Op::MoeSum { x, route } => moe::moe_sum(pool, isa, value(x), (value(route), m.cols(route) / 2), y, cols),
             Op::LastRows { x } => {
                 let x = value(x);
                 for (row, y) in step.output_rows().zip(y.chunks_exact_mut(cols)) {

@@ -2,7 +2,9 @@
 
 use super::format::{Bits, COLS, Format, PANEL, with_format};
 use super::pool::Pool;
+use crate::backend::Activations;
 use crate::dtype::DType;
+use crate::graph::{Graph, Op};
 use crate::quant::{self, Split, f16_to_f32};
 
 /// The layout of `parts` consecutive matrices [rows, cols] (the experts of a layer, or one), each padded to whole
@@ -103,6 +105,26 @@ impl Packed {
         let panel = self.panel(memory, 0, row / PANEL);
         with_format!(self.dtype, F => decode::<F>(panel, row % PANEL, y));
     }
+}
+
+/// How many stacked matrices (experts) each repackable weight holds; `None` for others. A weight is repackable if it is
+/// only multiplied with or looked up by row.
+pub(super) fn parts(g: &Graph, activations: Activations) -> Vec<Option<usize>> {
+    let mut parts = vec![None; g.weights.len()];
+    if activations == Activations::F32 {
+        return parts;
+    }
+    for n in &g.nodes {
+        match n.op {
+            Op::MatMul { w, .. } => parts[w.index()] = Some(1),
+            Op::MoeMatMul { w, n_expert, .. } => parts[w.index()] = Some(n_expert),
+            _ => {}
+        }
+    }
+    for n in g.nodes.iter().filter(|n| !matches!(n.op, Op::MatMul { .. } | Op::MoeMatMul { .. } | Op::Embed { .. })) {
+        n.op.weights().for_each(|w| parts[w.index()] = None);
+    }
+    parts
 }
 
 /// Packs one panel in place.

@@ -8,11 +8,15 @@
 //! The pool starts its threads itself, or a host lends them: in a web page only JavaScript can start one, and it may
 //! start late or never. A thread that has not started simply does not join.
 
-use std::ops::Range;
+mod tile;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+
+use tile::Base;
+pub(super) use tile::{Groups, Tile};
 
 /// How often a worker polls for the next job before it sleeps: about 30 µs. wasm has no pause instruction.
 const SPINS: u32 = if cfg!(target_arch = "wasm32") { 30_000 } else { 4000 };
@@ -165,14 +169,48 @@ impl Pool {
         if y.is_empty() {
             return;
         }
-        let rows = y.len() / cols;
-        assert_eq!(rows * cols, y.len(), "whole rows");
-        let (down, across) = (rows.div_ceil(grain.0), cols.div_ceil(grain.1));
-        let y = Base(y.as_mut_ptr());
+        let y = Base::new(y, cols);
+        let (down, across) = (y.rows().div_ceil(grain.0), cols.div_ceil(grain.1));
         self.run(down * across, &|chunk, worker| {
             let (r, c) = (chunk / across * grain.0, chunk % across * grain.1);
-            let (rows, range) = (r..rows.min(r + grain.0), c..cols.min(c + grain.1));
-            f(Tile { y: &y, stride: cols, rows, cols: range }, worker);
+            f(y.tile(r..y.rows().min(r + grain.0), c..cols.min(c + grain.1), None), worker);
+        });
+    }
+
+    /// Cuts the rows of each group of `y` [rows, cols] into tiles of at most `grain` columns, and calls
+    /// `f(tile, group, worker)` for each.
+    pub(super) fn groups(
+        &self,
+        y: &mut [f32],
+        cols: usize,
+        groups: &Groups,
+        grain: usize,
+        f: impl Fn(Tile<'_>, usize, usize) + Sync,
+    ) {
+        let y = Base::new(y, cols);
+        assert_eq!(groups.order.len(), y.rows(), "each row is in a group");
+        let across = cols.div_ceil(grain);
+        self.run(groups.runs.len() * across, &|chunk, worker| {
+            let ((group, rows), c) = (&groups.runs[chunk / across], chunk % across * grain);
+            f(y.tile(rows.clone(), c..cols.min(c + grain), Some(&groups.order)), *group, worker);
+        });
+    }
+
+    /// Cuts `y` [rows, n * cols] into `n` tiles of all rows, and calls `f(tile, part, worker)` for each, with its row of `z`
+    /// [n, len] as the part.
+    pub(super) fn heads(
+        &self,
+        n: usize,
+        y: &mut [f32],
+        z: &mut [f32],
+        cols: usize,
+        f: impl Fn(Tile<'_>, &mut [f32], usize) + Sync,
+    ) {
+        let len = z.len() / n;
+        let (y, z) = (Base::new(y, n * cols), Base::new(z, len));
+        self.run(n, &|i, worker| {
+            let mut part = z.tile(i..i + 1, 0..len, None);
+            f(y.tile(0..y.rows(), i * cols..(i + 1) * cols, None), part.row(i), worker);
         });
     }
 }
@@ -185,30 +223,6 @@ impl Drop for Pool {
         for thread in self.own.drain(..) {
             let _ = thread.join(); // its panic was reported by `run`
         }
-    }
-}
-
-/// The start of a matrix that several threads write concurrently.
-struct Base<T>(*mut T);
-
-// SAFETY: only tiles use the pointer, each chunk has one tile, tiles do not overlap.
-unsafe impl<T: Send> Sync for Base<T> {}
-
-/// A part of a matrix that one thread writes.
-pub(super) struct Tile<'a, T = f32> {
-    y: &'a Base<T>,
-    stride: usize,
-    pub rows: Range<usize>,
-    pub cols: Range<usize>,
-}
-
-impl<T> Tile<'_, T> {
-    /// The tile's columns of matrix row `r`.
-    pub(super) fn row(&mut self, r: usize) -> &mut [T] {
-        assert!(self.rows.contains(&r), "row {r} is not in {:?}", self.rows);
-        // SAFETY: `tiles` borrows the matrix mutably until all tiles are done, the range lies in it, and no other tile
-        // has this row with these columns; `&mut self` keeps a second slice of this tile away.
-        unsafe { std::slice::from_raw_parts_mut(self.y.0.add(r * self.stride + self.cols.start), self.cols.len()) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::graph::{Act, Rope, RopePairs};
 const GRAIN: usize = 16 << 10;
 
 /// Calls `f(row number, row of y)` for all rows of `y` [rows, cols], on several threads if that pays.
-fn each_row(pool: &Pool, isa: Isa, y: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+pub(super) fn each_row(pool: &Pool, isa: Isa, y: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     pool.tiles(y, cols, (GRAIN.div_ceil(cols), cols), |mut tile, _| {
         isa.wide(
             #[inline(always)]
@@ -202,7 +202,7 @@ pub(super) fn l2_norm(pool: &Pool, isa: Isa, x: &[f32], d_head: usize, (eps, sca
         #[inline(always)]
         |r, y| {
             let x = &x[r * d_head..][..d_head];
-            let factor = scale / (x.iter().map(|v| v * v).sum::<f32>() + eps).sqrt();
+            let factor = scale / (sum16(x, |v| v * v) + eps).sqrt();
             y.iter_mut().zip(x).for_each(|(y, x)| *y = x * factor);
         },
     );

@@ -158,15 +158,15 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
 }
 
 impl Args {
+    /// All tests of a depth one after another, because they share its past.
     fn tests(&self) -> Vec<Test> {
         let mut tests = Vec::new();
-        for (decode, lengths) in [(false, &self.pp), (true, &self.tg)] {
-            for &n in lengths.iter().filter(|n| **n > 0) {
-                let rows = if decode { &self.batch_rows[..] } else { &[1] };
-                let depths = self.depth.iter().flat_map(|depth| rows.iter().map(move |rows| (*depth, *rows)));
-                tests.extend(depths.map(|(depth, rows)| Test { decode, n, depth, rows }));
-            }
+        for &depth in &self.depth {
+            tests.extend(self.pp.iter().map(|&n| Test { decode: false, n, depth, rows: 1 }));
+            let decoded = self.tg.iter().flat_map(|n| self.batch_rows.iter().map(move |rows| (*n, *rows)));
+            tests.extend(decoded.map(|(n, rows)| Test { decode: true, n, depth, rows }));
         }
+        tests.retain(|t| t.n > 0);
         tests
     }
 }
@@ -192,9 +192,11 @@ fn measure(
     let mut speeds = Vec::with_capacity(reps);
     let mut decoded = None;
     for rep in 0..=reps {
-        session.rollback(0)?;
-        if !past.is_empty() {
+        let known = if session.tokens().starts_with(past) { past.len() } else { 0 };
+        session.rollback(known)?;
+        if known < past.len() {
             block_on(session.prefill(past))?;
+            session.checkpoint()?;
         }
         let before = (session.backend().counters(), session.engine().stats().done);
         let start = Instant::now();

@@ -35,6 +35,9 @@ enum Shape {
     Qwen35Small,
     #[value(name = "qwen3.5-4b")]
     Qwen35,
+    /// Four layers of Qwen3-30B-A3B, with a fifth of its vocabulary.
+    #[value(name = "qwen3-30b-a3b-4l")]
+    Qwen3Experts,
 }
 
 /// The sizes of a model.
@@ -50,6 +53,8 @@ struct Sizes {
     tied: bool,
     /// Key heads, value heads and taps of the delta nets of Qwen 3.5, and the width of their heads.
     delta: (usize, usize, usize, usize),
+    /// Experts, those of one token, and the width of an expert.
+    experts: Option<(usize, usize, usize)>,
 }
 
 impl Shape {
@@ -57,7 +62,7 @@ impl Shape {
         let qwen3 = |n_layer, d_model, d_ff, n_head, tied| {
             let (arch, n_kv_head, d_head, n_vocab) = ("qwen3", 8, 128, 151_936);
             let delta = (16, 32, 4, 128);
-            Sizes { arch, n_layer, d_model, d_ff, n_head, n_kv_head, d_head, n_vocab, tied, delta }
+            Sizes { arch, n_layer, d_model, d_ff, n_head, n_kv_head, d_head, n_vocab, tied, delta, experts: None }
         };
         match self {
             Shape::Qwen3Small => qwen3(28, 1024, 3072, 16, true),
@@ -71,6 +76,13 @@ impl Shape {
                 delta: (16, 16, 4, 128),
                 ..qwen3(24, 1024, 3584, 8, true)
             },
+            Shape::Qwen3Experts => Sizes {
+                arch: "qwen3moe",
+                n_kv_head: 4,
+                n_vocab: 32_000,
+                experts: Some((128, 8, 768)),
+                ..qwen3(4, 2048, 6144, 32, true)
+            },
             Shape::Qwen35 => {
                 Sizes { arch: "qwen35", n_kv_head: 4, d_head: 256, n_vocab: 248_320, ..qwen3(32, 2560, 9216, 16, true) }
             }
@@ -81,8 +93,11 @@ impl Shape {
 struct Tensor {
     name: String,
     dtype: DType,
+    /// Of all matrices.
     rows: usize,
     cols: usize,
+    /// Experts, or one.
+    matrices: usize,
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
@@ -111,7 +126,10 @@ fn tensors(s: &Sizes, kind: &str) -> Result<Vec<Tensor>> {
     };
     let better = if mixed { DType::Q6_K } else { main };
     let mut all = Vec::new();
-    let mut push = |name: String, dtype, rows, cols| all.push(Tensor { name, dtype, rows, cols });
+    let mut push = |name: String, dtype, rows, cols| {
+        let matrices = s.experts.filter(|_| name.ends_with("_exps.weight")).map_or(1, |(n, ..)| n);
+        all.push(Tensor { name, dtype, rows: matrices * rows, cols, matrices });
+    };
     let (d_q, d_kv) = (s.n_head * s.d_head, s.n_kv_head * s.d_head);
     push("token_embd.weight".into(), if s.tied { better } else { main }, s.n_vocab, s.d_model);
     // Qwen 3.5 has a block for multi-token prediction behind its layers.
@@ -146,9 +164,13 @@ fn tensors(s: &Sizes, kind: &str) -> Result<Vec<Tensor>> {
         }
         let norm = if s.arch == "qwen35" { "post_attention_norm.weight" } else { "ffn_norm.weight" };
         push(name(norm), DType::F32, 1, s.d_model);
-        push(name("ffn_gate.weight"), main, s.d_ff, s.d_model);
-        push(name("ffn_up.weight"), main, s.d_ff, s.d_model);
-        push(name("ffn_down.weight"), second, s.d_model, s.d_ff);
+        let (exps, d_ff) = s.experts.map_or(("", s.d_ff), |(_, _, d_ff)| ("_exps", d_ff));
+        if let Some((n_expert, ..)) = s.experts {
+            push(name("ffn_gate_inp.weight"), DType::F32, n_expert, s.d_model);
+        }
+        push(name(&format!("ffn_gate{exps}.weight")), main, d_ff, s.d_model);
+        push(name(&format!("ffn_up{exps}.weight")), main, d_ff, s.d_model);
+        push(name(&format!("ffn_down{exps}.weight")), second, s.d_model, d_ff);
         if i == n {
             push(name("nextn.eh_proj.weight"), main, s.d_model, 2 * s.d_model);
             for norm in ["enorm", "hnorm", "shared_head_norm"] {
@@ -200,13 +222,21 @@ fn write(args: &Args, s: &Sizes, tensors: &[Tensor]) -> std::io::Result<u64> {
         match value {
             Key::U(v) => head.extend([4u32.to_le_bytes(), (v as u32).to_le_bytes()].concat()),
             Key::F(v) => head.extend([6u32.to_le_bytes(), v.to_le_bytes()].concat()),
+            Key::I(list) => {
+                head.extend([9u32, 5, list.len() as u32, 0].map(u32::to_le_bytes).concat());
+                list.iter().for_each(|v| head.extend(v.to_le_bytes()));
+            }
         }
     }
     let mut offset = 0;
     let bytes = |t: &Tensor| t.rows * t.dtype.row_bytes(t.cols).expect("rows of real models are whole blocks");
     for t in tensors {
         text(&mut head, &t.name);
-        let dims: &[usize] = if t.rows == 1 { &[t.cols] } else { &[t.cols, t.rows] };
+        let dims: &[usize] = match (t.rows, t.matrices) {
+            (1, _) => &[t.cols],
+            (rows, 1) => &[t.cols, rows],
+            (rows, n) => &[t.cols, rows / n, n],
+        };
         head.extend((dims.len() as u32).to_le_bytes());
         dims.iter().for_each(|d| head.extend((*d as u64).to_le_bytes()));
         head.extend(t.dtype.gguf_id().to_le_bytes());
@@ -234,10 +264,11 @@ fn write(args: &Args, s: &Sizes, tensors: &[Tensor]) -> std::io::Result<u64> {
 enum Key {
     U(usize),
     F(f32),
+    I(&'static [i32]),
 }
 
 fn keys(s: &Sizes) -> Vec<(&'static str, Key)> {
-    use Key::{F, U};
+    use Key::{F, I, U};
     let mut all = vec![
         ("block_count", U(s.n_layer)),
         ("context_length", U(32768)),
@@ -251,11 +282,16 @@ fn keys(s: &Sizes) -> Vec<(&'static str, Key)> {
         ("attention.layer_norm_rms_epsilon", F(1e-6)),
         ("rope.freq_base", F(1e6)),
     ];
+    if let Some((n, used, d_ff)) = s.experts {
+        all.extend([("expert_count", U(n)), ("expert_used_count", U(used)), ("expert_feed_forward_length", U(d_ff))]);
+    }
     if s.arch == "qwen35" {
         let (k, v, taps, d) = s.delta;
         all[0] = ("block_count", U(s.n_layer + 1));
         all.push(("nextn_predict_layers", U(1)));
         all.extend([("rope.dimension_count", U(s.d_head / 4)), ("full_attention_interval", U(4))]);
+        // Of heads of 256, of which a quarter turns: pairs that turn by time, row and column.
+        all.push(("rope.dimension_sections", I(&[11, 11, 10, 0])));
         all.extend([("ssm.group_count", U(k)), ("ssm.time_step_rank", U(v)), ("ssm.state_size", U(d))]);
         all.extend([("ssm.inner_size", U(v * d)), ("ssm.conv_kernel", U(taps))]);
     }
