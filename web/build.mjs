@@ -28,18 +28,13 @@ await build({
   format: "esm",
   target: "es2022",
   minify: true,
-  sourcemap: true,
   logLevel: "warning",
 });
 // A second minifier makes them smaller still. Bundlers of users look for these expressions with quotes.
 for (const name of ["index", "remote", "testing", "tools", "worker"]) {
   const file = `dist/${name}.js`;
-  const inputMap = JSON.parse(readFileSync(`${file}.map`, "utf8"));
-  const options = { module: true, mangle: { toplevel: true }, sourcemap: true, inputMap };
-  const { code, map } = await minify(file, readFileSync(file, "utf8"), options);
-  writeFileSync(`${file}.map`, JSON.stringify(map));
-  const quoted = code.replace(/(new URL\(|type:)`([^`$]+)`/g, '$1"$2"');
-  writeFileSync(file, `${quoted}\n//# sourceMappingURL=${name}.js.map\n`);
+  const { code } = await minify(file, readFileSync(file, "utf8"), { module: true, mangle: { toplevel: true } });
+  writeFileSync(file, code.replace(/(new URL\(|type:)`([^`$]+)`/g, '$1"$2"'));
 }
 for (const file of readdirSync("pkg")) if (file.endsWith(".wasm")) copyFileSync(`pkg/${file}`, `dist/${file}`);
 copyFileSync("../THIRD-PARTY.md", "dist/THIRD-PARTY.md");

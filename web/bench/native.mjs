@@ -78,7 +78,9 @@ if (!o.json) {
   console.log(`| model | threads | test | depth | ${names.join(" | ")} | ratio | of a streaming read | others |`);
   console.log(`|${" --- |".repeat(names.length + 7)}`);
 }
-const all = o.model.split(",").flatMap((m) => o.threads.split(",").flatMap((t) => o.depth.split(",").map((d) => [m, t, d])));
+const all = o.model
+  .split(",")
+  .flatMap((m) => o.threads.split(",").flatMap((t) => o.depth.split(",").map((d) => [m, t, d])));
 for (const [model = "", threads = "", depth = ""] of all) {
   /** @type {Record<string, Record<string, number>[]>} */
   const runs = Object.fromEntries(Object.keys(engines).map((name) => [name, []]));

@@ -18,6 +18,7 @@ import type {
   ResponseEvent,
   ResponseParams,
 } from "./openai-types.ts";
+import { isBlob } from "./params.ts";
 import { type Pieces, pieces } from "./stream.ts";
 
 /** An endpoint: with `stream` what comes of an answer as it comes, else the whole answer. Requests run side by side. */
@@ -87,7 +88,7 @@ async function create(client: Client, path: string, params: object, options: Req
   given({ signal, onPrefill: callback }, { signal: first, onPrefill });
   const { signal: second } = given({ signal }, options, "options") as RequestOptions;
   const signals = [first, second].filter((s) => s != null);
-  const stop = signals.length === 2 ? AbortSignal.any(signals) : signals[0];
+  const stop = AbortSignal.any(signals);
   const attached: Attached[] = [];
   const { head, texts } = await open(client, "POST", path, json(rest, attached), attached, stop, onPrefill);
   if (head.unknown) console.warn(`pagelm left out parameters that it does not know: ${head.unknown}`);
@@ -128,7 +129,7 @@ async function open(
   const run = pieces(client, "request", { method, path, body, attached }, signal);
   for (;;) {
     const { value, done } = await run.next();
-    if (done) throw new PagelmError("internal", "the answer has no head");
+    if (done) throw new PagelmError("internal", "no head");
     if (value.kind === "head") return { head: value, texts: await started(bodyOf(run, onPrefill)) };
     if (value.kind === "prefill") onPrefill?.({ done: value.done, total: value.total });
   }
@@ -158,15 +159,14 @@ async function started<T>(generator: AsyncGenerator<T, void, void>): Promise<Asy
 /** What JSON would leave out or change is refused: it would do nothing. Images go beside it. */
 function json(params: object, attached: Attached[]): string {
   return JSON.stringify(params, (name, value) => {
-    if (IMAGES.some((image) => isA(image, value))) return `attached:${attached.push(value) - 1}`;
+    if (isBlob(value) || isA("ImageBitmap", value) || isA("ImageData", value))
+      return `attached:${attached.push(value) - 1}`;
     const lost = ["bigint", "function", "symbol"].includes(typeof value);
     if (lost || (typeof value === "number" && !Number.isFinite(value)))
       refuse(name, `must be JSON, is ${shown(value)}`);
     return value;
   });
 }
-
-const IMAGES = ["Blob", "File", "ImageBitmap", "ImageData"];
 
 const CODES = new Map<string | null, ErrorCode>([["context_length_exceeded", "context-overflow"]]);
 for (const code of ENGINE_CODES) CODES.set(code, code);

@@ -12,7 +12,8 @@ export async function decode(picture: Picture, attached: Attached[], signal: Abo
   const plain = { premultiplyAlpha: "none", colorSpaceConversion: "none" } as const;
   const image = file instanceof Blob ? await createImageBitmap(file, plain) : file;
   const scale = Math.max(1, image.width / LONGEST, image.height / LONGEST);
-  const [width, height] = [Math.ceil(image.width / scale), Math.ceil(image.height / scale)];
+  const width = Math.ceil(image.width / scale);
+  const height = Math.ceil(image.height / scale);
   const context = new OffscreenCanvas(width, height).getContext("2d")!;
   context.drawImage(image, 0, 0, width, height);
   return context.getImageData(0, 0, width, height);
