@@ -67,6 +67,8 @@ test("clients get the same from a page and from a server", { timeout: 900_000 },
     bundle: true,
     format: "esm",
     external: ["/dist/*"],
+    // The package as it is built.
+    tsconfigRaw: {},
   });
   const mounts = {
     "/": at("."),
