@@ -224,7 +224,7 @@ for (const browser of BROWSERS) {
 test("firefox: a browser that is killed goes on where it was", { timeout: 300_000 }, async (t) => {
   const c = await start("firefox", { isolated: false });
   const profile = mkdtempSync(join(tmpdir(), "pagelm-killed-"));
-  t.after(() => rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }));
+  t.after(() => rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
   for (const bytes of [5, 14]) {
     const killed = await launch("firefox", { profile });
     const page = await c.open("/page.html", killed);
