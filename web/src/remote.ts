@@ -147,7 +147,7 @@ export function withRemote(engine: Local | Promise<Local>, options: RemoteOption
       const text = await request.text();
       const asked = { path, params: (parsed(text) ?? {}) as Params };
       const { method, signal } = request;
-      const remote = () => server.send(method, path, text && server.named(asked.params), signal);
+      const remote = async () => server.send(method, path, text && (await server.named(asked.params)), signal);
       const local = await choose(asked);
       if (!local) return remote();
       const response = await local.fetch(request.url, { method, body: text || null, signal });
@@ -181,8 +181,8 @@ class Server {
   }
 
   /** Parameters as they are sent. */
-  named(params: Params): string {
-    return JSON.stringify({ ...params, model: this.#options.model });
+  async named(params: Params): Promise<string> {
+    return JSON.stringify(await sendable({ ...params, model: this.#options.model }, ""));
   }
 
   async send(method: string, path: string, body: string, signal?: AbortSignal | null): Promise<Response> {
@@ -201,7 +201,7 @@ class Server {
     const { signal: first, onPrefill: _, ...rest } = params as { signal?: AbortSignal | null; onPrefill?: unknown };
     const signals = [first, options.signal].filter((signal) => signal != null);
     const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
-    const response = await this.send("POST", path, this.named(rest), signal);
+    const response = await this.send("POST", path, await this.named(rest), signal);
     if (response.headers.get("content-type")?.startsWith("text/event-stream") && response.ok)
       return primed(events(response, signal));
     let text: string;
@@ -214,6 +214,29 @@ class Server {
     if (!response.ok || !whole || whole.error) throw refused(response, whole?.error);
     return whole;
   }
+}
+
+/** Images that only the page has become URLs with their bytes; what JSON would leave out or change is refused. */
+async function sendable(value: unknown, place: string): Promise<unknown> {
+  if (Array.isArray(value)) return Promise.all(value.map((v, i) => sendable(v, `${place}[${i}]`)));
+  if (value instanceof Blob) return dataUrl(value);
+  const plain = typeof value !== "object" || value === null || Object.getPrototypeOf(value) === Object.prototype;
+  const lost = ["bigint", "function", "symbol"].includes(typeof value);
+  if (!plain || lost || (typeof value === "number" && !Number.isFinite(value))) {
+    const what = "cannot be sent to a server: give JSON, and images as URLs, Files or Blobs";
+    throw new PagelmError("invalid-argument", what, place);
+  }
+  if (typeof value !== "object" || value === null) return value;
+  const entry = async ([name, v]: [string, unknown]) => [name, await sendable(v, place ? `${place}.${name}` : name)];
+  return Object.fromEntries(await Promise.all(Object.entries(value).map(entry)));
+}
+
+async function dataUrl(file: Blob): Promise<string> {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  let text = "";
+  // A call takes only so many arguments.
+  for (let i = 0; i < bytes.length; i += 4096) text += String.fromCharCode(...bytes.subarray(i, i + 4096));
+  return `data:${file.type};base64,${btoa(text)}`;
 }
 
 interface ServerError {

@@ -1,6 +1,5 @@
-//! The gated delta net. States are updated in place, token by token: keys, values and the change of a token have no part
-//! in common with those of others, so chunks of tokens would save no arithmetic here, as they do where reading the state
-//! is what costs.
+//! The gated delta net. States are updated in place, token by token. Chunks of tokens, as on the GPU, save reads of the
+//! state and no arithmetic; here some columns of the state stay in a core's cache instead, while many tokens run.
 
 use super::lanes::{Chunk, Ints, Isa, Job, Lanes};
 use super::math;

@@ -21,7 +21,7 @@ export async function decode(picture: Picture, attached: Attached[], signal: Abo
 
 async function fileOf({ bytes, url }: Picture, attached: Attached[], signal: AbortSignal): Promise<Attached> {
   if (url === null) return new Blob([bytes]);
-  const given = attached[Number(url.split("attached:")[1])];
+  const given = attached[Number(url.replace("attached:", ""))];
   // What a server sends in place of an image is none, and is refused as that.
   return given ?? (await fetch(url, { signal })).blob();
 }

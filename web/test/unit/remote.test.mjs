@@ -207,6 +207,27 @@ test("the server is asked for its model, with its key and without what is the pa
   ]);
 });
 
+test("images of the page are sent with their bytes, and what JSON would lose is refused", async () => {
+  asked.length = 0;
+  const remote = withRemote(here, { baseURL, model: "big", when: () => true });
+  const bytes = Uint8Array.from({ length: 10_000 }, (_, i) => i % 256);
+  const image = (/** @type {unknown} */ url) => ({
+    messages: [{ role: "user", content: [{ type: "image_url", image_url: { url } }] }],
+  });
+  await remote.chat.completions.create(untyped(image(new Blob([bytes], { type: "image/png" }))));
+  assert.equal(
+    asked[0]?.body.messages[0].content[0].image_url.url,
+    `data:image/png;base64,${Buffer.from(bytes).toString("base64")}`,
+  );
+  for (const [params, place] of /** @type {[object, string][]} */ ([
+    [image(new (class ImageBitmap {})()), "messages[0].content[0].image_url.url"],
+    [{ ...HI, temperature: Number.NaN }, "temperature"],
+    [{ ...HI, tools: [{ execute: () => 1 }] }, "tools[0].execute"],
+  ]))
+    await assert.rejects(remote.chat.completions.create(untyped(params)), { code: "invalid-argument", place });
+  assert.equal(asked.length, 1);
+});
+
 test("a stream is read however it is cut, with comments and line breaks of any kind", async () => {
   const whole =
     ': ping\r\n\r\ndata: {"n":1}\r\n\r\nevent: x\ndata: {"n":\ndata: "é"}\n\n: \n\ndata: [DONE]\n\ndata: {"n":3}\n\n';
