@@ -1,6 +1,8 @@
-// Runs the tools that a model calls, and asks it again with what they gave: `pagelm/tools`, a separate entry point.
+// Runs the tools that a model calls, and asks it again with what they gave; values by a JSON schema, with their types:
+// `pagelm/tools`, a separate entry point.
 import {
   type ChatChunk,
+  type ChatCompletion,
   type ChatMessage,
   type ChatParams,
   type ChatTool,
@@ -16,6 +18,82 @@ export interface RunnableTool extends ChatTool {
    */
   // biome-ignore lint/suspicious/noExplicitAny: the schema says what it is
   execute(args: any, context: { call: ChatToolCall; signal: AbortSignal | null }): unknown;
+}
+
+/**
+ * The values that a JSON schema allows, as far as the compiler can tell: write the schema in place or `as const`. What it
+ * cannot (`$ref`, `allOf`, patterns) is `unknown` or wider than the schema.
+ */
+export type FromSchema<S> = S extends { const: infer C }
+  ? C
+  : S extends { enum: readonly (infer E)[] }
+    ? E
+    : S extends { anyOf: readonly (infer A)[] } | { oneOf: readonly (infer A)[] }
+      ? FromSchema<A>
+      : S extends { type: readonly (infer T)[] }
+        ? OfType<T, S>
+        : S extends { type: infer T }
+          ? OfType<T, S>
+          : unknown;
+
+interface Scalars {
+  string: string;
+  number: number;
+  integer: number;
+  boolean: boolean;
+  null: null;
+}
+
+// Each type of a list by itself.
+type OfType<T, S> = T extends keyof Scalars
+  ? Scalars[T]
+  : T extends "array"
+    ? S extends { items: infer I }
+      ? FromSchema<I>[]
+      : unknown[]
+    : T extends "object"
+      ? S extends { properties: infer P }
+        ? OfProperties<P, S extends { required: readonly (infer R)[] } ? R : never>
+        : Record<string, S extends { additionalProperties: infer V extends object } ? FromSchema<V> : unknown>
+      : unknown;
+
+type OfProperties<P, R> = { -readonly [K in keyof P as K extends R ? K : never]: FromSchema<P[K]> } & {
+  -readonly [K in keyof P as K extends R ? never : K]?: FromSchema<P[K]>;
+};
+
+/** A tool by its schema: `execute` gets arguments of its type, which the grammar holds unless `strict` is false. */
+export function defineTool<const S extends object>(tool: {
+  name: string;
+  description?: string;
+  /** A JSON schema of an object. */
+  parameters: S;
+  strict?: boolean;
+  execute(args: FromSchema<S>, context: { call: ChatToolCall; signal: AbortSignal | null }): unknown;
+}): RunnableTool {
+  const { execute, strict = true, ...rest } = tool;
+  const described = { ...rest, strict, parameters: rest.parameters as Record<string, unknown> };
+  return { type: "function", function: described, execute };
+}
+
+export interface ObjectParams<S extends object> extends Omit<ChatParams, "stream" | "n" | "response_format" | "tools"> {
+  /** The JSON schema of the answer. */
+  schema: S;
+}
+
+/**
+ * Asks for an answer that a JSON schema allows, and reads it. `object` is null where the answer was cut, by `max_tokens` or the
+ * end of the context.
+ */
+export async function generateObject<const S extends object>(
+  llm: Llm,
+  { schema, ...params }: ObjectParams<S>,
+  options?: { signal?: AbortSignal | null },
+): Promise<{ object: FromSchema<S> | null; completion: ChatCompletion }> {
+  const response_format = { type: "json_schema", json_schema: { name: "answer", schema, strict: true } };
+  const completion: ChatCompletion = await llm.chat.completions.create({ ...params, response_format }, options);
+  const choice = completion.choices[0];
+  const whole = choice?.finish_reason === "stop";
+  return { object: whole ? JSON.parse(choice.message.content ?? "null") : null, completion };
 }
 
 export interface RunToolsParams extends Omit<ChatParams, "tools" | "stream" | "n"> {

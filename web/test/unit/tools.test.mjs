@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { source } from "./source.mjs";
 
-const { runTools } = await source("tools.ts");
+const { defineTool, generateObject, runTools } = await source("tools.ts");
 
 /** @typedef {import("../../src/tools.ts").RunnableTool} RunnableTool */
 /** @typedef {import("../../src/tools.ts").RunToolsParams} RunToolsParams */
@@ -157,4 +157,41 @@ test("a signal ends it, also while a tool runs that does not look at it", async 
   await assert.rejects(events(model, { messages, tools: [stops], signal: stop.signal }), { name: "AbortError" });
   assert.equal(seen[0], stop.signal);
   assert.equal(model.asked.length, 1);
+});
+
+test("a tool is described by its schema, and strict unless that is off", () => {
+  const parameters = /** @type {const} */ ({ type: "object", properties: { a: { type: "number" } } });
+  const execute = (/** @type {{ a?: number }} */ { a }) => a;
+  const described = defineTool({ name: "f", description: "F", parameters, execute });
+  assert.deepEqual(described, {
+    type: "function",
+    function: { name: "f", description: "F", parameters, strict: true },
+    execute,
+  });
+  assert.equal(defineTool({ name: "f", parameters, strict: false, execute }).function.strict, false);
+});
+
+test("an object is asked for by its schema; a cut answer has none", async () => {
+  const schema = /** @type {const} */ ({ type: "object", properties: { a: { type: "number" } }, required: ["a"] });
+  for (const [finish_reason, content, want] of [
+    ["stop", '{"a": 1}', { a: 1 }],
+    ["length", '{"a": 1', null],
+  ]) {
+    /** @type {any[]} */
+    const asked = [];
+    const completion = { choices: [{ index: 0, finish_reason, message: { role: "assistant", content } }] };
+    const create = async (/** @type {any[]} */ ...args) => {
+      asked.push(args);
+      return completion;
+    };
+    const options = { signal: null };
+    const got = await generateObject(
+      { chat: { completions: { create } } },
+      { schema, messages, max_tokens: 9 },
+      options,
+    );
+    assert.deepEqual(got, { object: want, completion });
+    const response_format = { type: "json_schema", json_schema: { name: "answer", schema, strict: true } };
+    assert.deepEqual(asked, [[{ messages, max_tokens: 9, response_format }, options]]);
+  }
 });
