@@ -42,6 +42,7 @@ mod text_chat;
 mod text_limits;
 mod text_merges;
 mod text_messages;
+mod text_rows;
 mod text_stream;
 mod text_template;
 mod tidy;
