@@ -14,12 +14,13 @@ const onIndex = {
   setup: (/** @type {import("esbuild").PluginBuild} */ b) =>
     b.onResolve({ filter: /^\.\/index\.ts$/ }, () => ({ path: "./index.js", external: true })),
 };
+/** What stands beside the engine: each is an entry point of its own. */
+const beside = ["ai-sdk", "remote", "testing", "tools"];
+const doors = ["index", ...beside, "worker"];
 await build({
   entryPoints: {
     index: "src/index.ts",
-    remote: "src/remote.ts",
-    testing: "src/testing.ts",
-    tools: "src/tools.ts",
+    ...Object.fromEntries(beside.map((name) => [name, `src/${name}.ts`])),
     worker: "src/worker/index.ts",
   },
   plugins: [onIndex],
@@ -31,7 +32,7 @@ await build({
   logLevel: "warning",
 });
 // A second minifier makes them smaller still. Bundlers of users look for these expressions with quotes.
-for (const name of ["index", "remote", "testing", "tools", "worker"]) {
+for (const name of doors) {
   const file = `dist/${name}.js`;
   const { code } = await minify(file, readFileSync(file, "utf8"), { module: true, mangle: { toplevel: true } });
   writeFileSync(file, code.replace(/(new URL\(|type:)`([^`$]+)`/g, '$1"$2"'));
@@ -51,7 +52,7 @@ const reach = (file) => {
   const imports = readFileSync(file, "utf8").matchAll(/(?:from |import\()"(\.[^"]+)\.ts"/g);
   for (const [, path = ""] of imports) reach(join(dirname(file), `${path}.d.ts`));
 };
-for (const door of ["index", "remote", "testing", "tools", "worker"]) reach(resolve(`dist/${door}.d.ts`));
+for (const door of doors) reach(resolve(`dist/${door}.d.ts`));
 for (const file of readdirSync("dist", { recursive: true, encoding: "utf8" })) {
   if (file.endsWith(".d.ts") && !reached.has(resolve("dist", file))) rmSync(join("dist", file));
 }

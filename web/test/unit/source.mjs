@@ -12,6 +12,8 @@ import { runnerImport } from "vite";
  *   "page/script.ts": typeof import("../../src/page/script.ts"),
  *   "page/stream.ts": typeof import("../../src/page/stream.ts"),
  *   "page/workers.ts": typeof import("../../src/page/workers.ts"),
+ *   "ai-sdk.ts": typeof import("../../src/ai-sdk.ts"),
+ *   "lazy.ts": typeof import("../../src/lazy.ts"),
  *   "remote.ts": typeof import("../../src/remote.ts"),
  *   "tools.ts": typeof import("../../src/tools.ts"),
  *   "shared/errors.ts": typeof import("../../src/shared/errors.ts"),
