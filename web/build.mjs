@@ -15,7 +15,7 @@ const onIndex = {
     b.onResolve({ filter: /^\.\/index\.ts$/ }, () => ({ path: "./index.js", external: true })),
 };
 /** What stands beside the engine: each is an entry point of its own. */
-const beside = ["ai-sdk", "remote", "testing", "tools"];
+const beside = ["ai-sdk", "react", "remote", "testing", "tools"];
 const doors = ["index", ...beside, "worker"];
 await build({
   entryPoints: {
@@ -24,6 +24,7 @@ await build({
     worker: "src/worker/index.ts",
   },
   plugins: [onIndex],
+  external: ["react"],
   outdir: "dist",
   bundle: true,
   format: "esm",

@@ -20,7 +20,7 @@ import {
   type LoadProgress,
   PagelmError,
 } from "./index.ts";
-import { type Create, Lazy, waited } from "./lazy.ts";
+import { type Create, errorOf, Lazy, waited } from "./lazy.ts";
 
 export { PagelmError };
 
@@ -261,7 +261,7 @@ class Reader {
       }
     } catch (error) {
       // An abort ends the stream itself. Calls that were not whole are none.
-      if (error instanceof PagelmError && error.code === "aborted") throw error;
+      if (errorOf(error).code === "aborted") throw error;
       broke = true;
       yield { type: "error", error };
     }

@@ -80,7 +80,7 @@ export class Lazy {
       this.#engine = engine;
       return engine;
     } catch (e) {
-      if (mine()) this.error = e instanceof PagelmError ? e : new PagelmError("internal", String(e), "", { cause: e });
+      if (mine()) this.error = errorOf(e);
       throw e;
     } finally {
       if (mine()) {
@@ -93,6 +93,12 @@ export class Lazy {
   #tell(): void {
     for (const changed of this.#listeners) changed();
   }
+}
+
+/** An error of the engine, also of another copy of this package. */
+export function errorOf(e: unknown): PagelmError {
+  const known = e instanceof Error && typeof (e as { code?: unknown }).code === "string";
+  return known ? (e as PagelmError) : new PagelmError("internal", String(e), "", { cause: e });
 }
 
 /** A promise, or the error of a signal that ends the wait for it. */

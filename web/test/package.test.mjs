@@ -47,10 +47,11 @@ test("the tarball has the licences word for word, and every file that its entrie
 
 test("what a page loads stays below 2 MB of wasm and 30 KB of scripts, compressed", (t) => {
   // What stands beside the engine, and what only tests import, counts for itself.
-  const beside = ["ai-sdk.js", "remote.js", "testing.js", "tools.js"];
+  const beside = ["ai-sdk.js", "react.js", "remote.js", "testing.js", "tools.js"];
   const scripts = readdirSync(`${web}/dist`).filter((f) => f.endsWith(".js") && !beside.includes(f));
   for (const [name, most] of /** @type {const} */ ([
     ["ai-sdk.js", 5_000],
+    ["react.js", 4_500],
     ["remote.js", 4_000],
     ["tools.js", 1_500],
   ]))
@@ -64,6 +65,12 @@ test("what a page loads stays below 2 MB of wasm and 30 KB of scripts, compresse
   for (const build of builds) assert.ok(gz(`pagelm-${build}.wasm`) < 2e6, build);
   // All of them: the page's script and the workers', with the glue of modules with and without threads.
   assert.ok(scripts.reduce((sum, f) => sum + gz(f), 0) < 30_000);
+});
+
+test("the hook says that it is for clients, to who builds pages on a server, and takes the page's React", () => {
+  const react = readFileSync(`${web}/dist/react.js`, "utf8");
+  assert.match(react, /^["'`]use client["'`];/);
+  assert.match(react, /from\s*["'`]react["'`]/);
 });
 
 test("the worker's script is whole, and bundlers of users find what it names", () => {
