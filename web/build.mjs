@@ -15,7 +15,7 @@ const onIndex = {
     b.onResolve({ filter: /^\.\/index\.ts$/ }, () => ({ path: "./index.js", external: true })),
 };
 /** What stands beside the engine: each is an entry point of its own. */
-const beside = ["ai-sdk", "react", "remote", "testing", "tools"];
+const beside = ["ai-sdk", "prompt-api", "react", "remote", "testing", "tools"];
 const doors = ["index", ...beside, "worker"];
 await build({
   entryPoints: {

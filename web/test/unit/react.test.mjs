@@ -118,7 +118,7 @@ test("a model is checked, loaded once in StrictMode, and freed with the last com
   assert.equal(second.now().status, "ready");
   assert.equal(load.given.length, 1);
   await chat.unmount();
-  assert.ok(!load.made[0]?.engine.ended);
+  assert.ok(!untyped(load.made[0]).engine.ended);
   await second.unmount();
   assert.equal(load.made[0]?.engine.ended?.code, "disposed");
 });

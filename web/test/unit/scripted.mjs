@@ -26,6 +26,9 @@ const USAGE = {
   },
 };
 
+/** Tokens of the context, of which each word is one. */
+export const WINDOW = 64;
+
 /** @param {...string} pieces */
 export const text = (...pieces) => ({ deltas: pieces.map((content) => ({ content })) });
 
@@ -121,7 +124,7 @@ export function scripted(...answers) {
     say({ kind: "body", text: "data: [DONE]\n\n" });
     done();
   };
-  const info = { model: { name: "Scripted" }, contextLength: 64 };
+  const info = { model: { name: "Scripted" }, contextLength: WINDOW };
   const client = new Client(port);
   const engine = Engine.open(client, untyped(info));
   /** Whether the last request was stopped. */

@@ -14,6 +14,7 @@ import { runnerImport } from "vite";
  *   "page/workers.ts": typeof import("../../src/page/workers.ts"),
  *   "ai-sdk.ts": typeof import("../../src/ai-sdk.ts"),
  *   "lazy.ts": typeof import("../../src/lazy.ts"),
+ *   "prompt-api.ts": typeof import("../../src/prompt-api.ts"),
  *   "react.ts": typeof import("../../src/react.ts"),
  *   "remote.ts": typeof import("../../src/remote.ts"),
  *   "tools.ts": typeof import("../../src/tools.ts"),
