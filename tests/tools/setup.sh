@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what is missing for the things named, and nothing else; takes no time when all of it is there.
 #
-#   tests/tools/setup.sh rust wasm apple node wllama browsers vulkan radv models schemas openai   any of these
+#   tests/tools/setup.sh rust wasm apple node wllama bundlers browsers vulkan radv models schemas openai   any of these
 #   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
 #   tests/tools/setup.sh peer                                          llama.cpp for benchmarks, its path on stdout
 #   tests/tools/setup.sh golden                                        what golden.py needs, its Python on stdout
@@ -132,6 +132,18 @@ wllama() {
     (cd web/bench/peers && npm ci --loglevel=error >&2)
 }
 
+# Bundlers and runtimes that users of the package have, outside of the repository, whose configuration is not theirs.
+bundlers() {
+  local dir=$cache/tools/bundlers
+  node
+  cmp -s web/test/bundlers/package-lock.json "$dir/installed" && return
+  say "installing bundlers into $dir (700 MB)"
+  mkdir -p "$dir"
+  cp web/test/bundlers/package*.json "$dir/"
+  (cd "$dir" && npm ci --loglevel=error --no-audit --no-fund >&2)
+  cp web/test/bundlers/package-lock.json "$dir/installed"
+}
+
 browsers() {
   local missing=()
   command node web/tools/browsers.mjs which chromium >/dev/null || missing+=(chromium)
@@ -223,7 +235,7 @@ main() {
   local what
   for what in "$@"; do
     case $what in
-      rust | wasm | apple | node | wllama | browsers | vulkan | radv | schemas | openai) $what ;;
+      rust | wasm | apple | node | wllama | bundlers | browsers | vulkan | radv | schemas | openai) $what ;;
       peer | golden) $what ;;
       models) model smollm >/dev/null ;;
       model:*) model "${what#model:}" ;;

@@ -1,6 +1,6 @@
 // The package as users get it: what is in it, how large it is, and that importing it needs no browser.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -17,7 +17,8 @@ const builds = ["base", "relaxed", "threads", "threads-relaxed"];
 test("the package holds its parts and the notice, and nothing of the sources", () => {
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: web, encoding: "utf8" }));
   const names = files.map((/** @type {{ path: string }} */ f) => f.path);
-  const parts = ["index.js", "index.d.ts", "testing.js", "testing.d.ts", "worker.js", "worker.d.ts", "THIRD-PARTY.md"];
+  const doors = ["index", "ai-sdk", "prompt-api", "react", "remote", "testing", "tools", "worker"];
+  const parts = [...doors.flatMap((name) => [`${name}.js`, `${name}.d.ts`]), "THIRD-PARTY.md"];
   for (const name of [...parts, ...builds.map((b) => `pagelm-${b}.wasm`)])
     assert.ok(names.includes(`dist/${name}`), name);
   const odd = names.filter((/** @type {string} */ n) => !/^(dist\/|package\.json$|README|LICENSE)/.test(n));
@@ -40,6 +41,18 @@ test("the tarball has the licences word for word, and every file that its entrie
       assert.ok(existsSync(`${dir}/package/${entry}`), entry);
     const scripts = Object.entries(exports).filter(([, e]) => JSON.stringify(e).includes('.js"'));
     for (const [name, entry] of scripts) assert.ok(entry.types, `${name} has no types`);
+    // What people check packages with: its files and fields, and its types as each way of resolving them finds them.
+    const tarball = `${dir}/${filename}`;
+    for (const [tool, ...args] of [
+      ["publint", "run", "--strict", tarball],
+      ["attw", "--profile", "esm-only", tarball],
+    ]) {
+      const { status, stdout, stderr } = spawnSync(`${web}/node_modules/.bin/${tool}`, args, {
+        cwd: web,
+        encoding: "utf8",
+      });
+      assert.equal(status, 0, `${tool}: ${stdout}\n${stderr}`);
+    }
   } finally {
     rmSync(dir, { recursive: true });
   }

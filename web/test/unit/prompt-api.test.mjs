@@ -191,7 +191,7 @@ test("prompts go on from what was said, and count", async () => {
     USER("And of"),
     USER("Italy?"),
   ]);
-  await assert.rejects(made.prompt([untyped(SYSTEM)]), TypeError);
+  await assert.rejects(made.prompt([SYSTEM]), TypeError);
 });
 
 test("odd inputs are what WebIDL makes of them", async () => {

@@ -1,0 +1,184 @@
+// The package as npm gives it, unchanged, in the bundlers that users have: each makes a page that answers, with threads,
+// under a content security policy. And where there is no page: it can be imported in other runtimes.
+//
+// Those that take long take turns, one a day; PAGELM_BUNDLERS=all runs all of them.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { build as esbuild } from "esbuild";
+import { build as vite } from "vite";
+import { launch } from "../../tools/browsers.mjs";
+import { cache } from "../../tools/cache.mjs";
+import { serve } from "../../tools/serve.mjs";
+import { skip } from "../skipped.mjs";
+
+const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
+/** Outside of the repository: some look for configurations in the folders above. */
+const here = join(cache, "tools/bundlers");
+const modules = join(here, "node_modules");
+const made = mkdtempSync(join(tmpdir(), "pagelm-bundlers-"));
+after(() => rmSync(made, { recursive: true, force: true }));
+const installed = existsSync(join(here, "installed"));
+/** A package of the fixture. @param {string} name @returns {Promise<any>} */
+const tool = (name) => import(pathToFileURL(createRequire(join(here, "package.json")).resolve(name)).href);
+
+const POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'; script-src 'self' 'wasm-unsafe-eval'";
+const PAGE =
+  '<!doctype html><title>x</title><link rel="icon" href="data:,"><script type="module" src="./main.js"></script>';
+/** Puts the package beside the fixture's other packages, and the app. */
+function install() {
+  const pack = ["pack", "--json", "--ignore-scripts", "--pack-destination", made];
+  const [{ filename }] = JSON.parse(execFileSync("npm", pack, { cwd: at("../.."), encoding: "utf8" }));
+  execFileSync("tar", ["xzf", join(made, filename), "-C", made]);
+  rmSync(join(modules, "pagelm"), { recursive: true, force: true });
+  cpSync(join(made, "package"), join(modules, "pagelm"), { recursive: true });
+  for (const name of ["app.js", "main.js", "import.mjs", "next"])
+    cpSync(at(name), join(here, name), { recursive: true });
+}
+/** What some bundlers do not find, beside what they wrote. @param {string} out */
+function beside(out) {
+  const dist = join(modules, "pagelm/dist");
+  for (const name of readdirSync(dist))
+    if (name === "worker.js" || name.endsWith(".wasm")) copyFileSync(join(dist, name), join(out, name));
+}
+/** @param {string} out */
+function page(out) {
+  mkdirSync(out, { recursive: true });
+  writeFileSync(join(out, "index.html"), PAGE);
+}
+/** Runs a program of the fixture. @param {string} name @param {string[]} args @param {string} cwd */
+function run(name, args, cwd = here) {
+  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: "1", NODE_ENV: "production", CI: "true" };
+  try {
+    execFileSync(join(modules, ".bin", name), args, { cwd, env, encoding: "utf8", stdio: "pipe" });
+  } catch (e) {
+    const { stdout, stderr } = /** @type {{ stdout: string, stderr: string }} */ (e);
+    throw new Error(`${name} ${args.join(" ")}: ${stdout}\n${stderr}`);
+  }
+}
+/** @param {string} out @param {string} bundler */
+function next(out, bundler) {
+  run("next", ["build", bundler], join(here, "next"));
+  cpSync(join(here, "next/out"), out, { recursive: true });
+}
+
+/** What makes a page in a folder, by name. @type {Record<string, (out: string) => Promise<unknown> | void>} */
+const QUICK = {
+  "no bundler"(out) {
+    page(out);
+    for (const name of ["app.js", "main.js"]) copyFileSync(join(here, name), join(out, name));
+    cpSync(join(modules, "pagelm/dist"), join(out, "pagelm"), { recursive: true });
+    const doors = ["ai-sdk", "prompt-api", "remote", "tools"].map((name) => [`pagelm/${name}`, `./pagelm/${name}.js`]);
+    const imports = Object.fromEntries([["pagelm", "./pagelm/index.js"], ...doors]);
+    const map = `<script type="importmap">${JSON.stringify({ imports })}</script>`;
+    writeFileSync(join(out, "index.html"), PAGE.replace("<script", `${map}<script`));
+  },
+  async vite(out) {
+    const root = join(made, "vite");
+    page(root);
+    for (const name of ["app.js", "main.js"]) copyFileSync(join(here, name), join(root, name));
+    cpSync(join(modules, "pagelm"), join(root, "node_modules/pagelm"), { recursive: true });
+    // As it is without a configuration, but for top-level await.
+    const build = { outDir: out, emptyOutDir: true, target: "es2022" };
+    await vite({ root, build, logLevel: "error", configFile: false });
+  },
+  async webpack(out) {
+    page(out);
+    const { default: webpack } = await tool("webpack");
+    const output = { path: out, filename: "main.js", publicPath: "auto" };
+    const options = { mode: "production", context: here, entry: "./main.js", output, performance: { hints: false } };
+    const stats = await new Promise((done, fail) =>
+      webpack(options, (/** @type {unknown} */ e, /** @type {any} */ stats) => (e ? fail(e) : done(stats))),
+    );
+    assert.ok(!stats.hasErrors() && !stats.hasWarnings(), stats.toString());
+  },
+  async esbuild(out) {
+    page(out);
+    const entryPoints = [join(here, "main.js")];
+    await esbuild({ entryPoints, bundle: true, format: "esm", outdir: out, logLevel: "warning", tsconfigRaw: {} });
+    beside(out);
+  },
+  async rollup(out) {
+    page(out);
+    const [{ rollup }, { default: resolve }] = [await tool("rollup"), await tool("@rollup/plugin-node-resolve")];
+    const bundle = await rollup({ input: join(here, "main.js"), plugins: [resolve()] });
+    await bundle.write({ dir: out, format: "es" });
+    await bundle.close();
+    beside(out);
+  },
+};
+/** @type {typeof QUICK} */
+const SLOW = {
+  "Next.js": (out) => next(out, "--turbopack"),
+  "Next.js with webpack": (out) => next(out, "--webpack"),
+  Parcel(out) {
+    const source = join(here, ".parcel");
+    page(source);
+    for (const name of ["app.js", "main.js"]) copyFileSync(join(here, name), join(source, name));
+    const args = ["build", join(source, "index.html"), "--dist-dir", out, "--no-cache", "--no-source-maps"];
+    try {
+      run("parcel", [...args, "--public-url", "./"]);
+    } finally {
+      rmSync(source, { recursive: true });
+    }
+  },
+};
+const turn = Math.floor(Date.now() / 86_400_000) % Object.keys(SLOW).length;
+const slow = Object.entries(SLOW).filter((_, i) => process.env.PAGELM_BUNDLERS === "all" || i === turn);
+
+/** @type {Awaited<ReturnType<typeof launch>> | undefined} */
+let browser;
+after(() => browser?.close());
+/** What the page says without a bundler, which others must say too. */
+let expected = "";
+
+if (installed) install();
+for (const [name, build] of [...Object.entries(QUICK), ...slow]) {
+  test(`a page made by ${name} answers`, { timeout: 240_000 }, async (t) => {
+    if (!installed) return skip(t, "its bundlers are not installed: run tests/tools/setup.sh bundlers");
+    browser ??= await launch("chromium");
+    const out = join(made, name.replaceAll(/\W/g, "-"));
+    await build(out);
+    // Scripts in the page itself: the map of imports, and what Next.js writes.
+    const inline = name === "no bundler" || name.startsWith("Next.js") ? `${POLICY} 'unsafe-inline'` : POLICY;
+    const headers = { "content-security-policy": inline };
+    const server = await serve({ mounts: { "/": out, "/golden": at("../../../tests/golden") }, headers });
+    try {
+      const page = await browser.open(`${server.url}/`);
+      await page
+        .waitForFunction(() => "said" in globalThis, null, { timeout: 60_000 })
+        .catch((e) => assert.fail(`${e}\n${[...page.console, ...page.errors].join("\n")}`));
+      const said = await page.evaluate(() => /** @type {any} */ (globalThis).said);
+      assert.equal(said.error, undefined, page.console.join("\n"));
+      expected ||= said.text;
+      assert.ok(said.text.length > 0);
+      assert.equal(said.text, expected);
+      assert.deepEqual(said.doors, Array(4).fill("function"));
+      assert.ok(said.threads > 1, `${said.threads} threads: ${said.why}`);
+      assert.deepEqual(page.errors, []);
+      await page.close();
+    } finally {
+      await server.close();
+    }
+  });
+}
+
+for (const [runtime, args] of /** @type {[string, string[]][]} */ ([
+  ["node", []],
+  ["deno", ["run", "--allow-read", "--allow-env"]],
+  ["bun", ["run"]],
+])) {
+  test(`${runtime} can import the package, which says what it needs`, { timeout: 60_000 }, async (t) => {
+    if (!installed) return skip(t, "its runtimes are not installed: run tests/tools/setup.sh bundlers");
+    const program = runtime === "node" ? process.execPath : join(modules, ".bin", runtime);
+    const env = { ...process.env, DENO_NO_UPDATE_CHECK: "1" };
+    const text = execFileSync(program, [...args, join(here, "import.mjs")], { cwd: here, env, encoding: "utf8" });
+    // Some have workers, and fail later.
+    assert.match(text.trim(), runtime === "node" ? /^engine-not-loaded$/ : /^(engine-not-loaded|network)$/);
+  });
+}
