@@ -27,7 +27,8 @@ const installed = existsSync(join(here, "installed"));
 /** A package of the fixture. @param {string} name @returns {Promise<any>} */
 const tool = (name) => import(pathToFileURL(createRequire(join(here, "package.json")).resolve(name)).href);
 
-const POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'; script-src 'self' 'wasm-unsafe-eval'";
+const POLICY =
+  "default-src 'self'; img-src 'self' data:; base-uri 'none'; object-src 'none'; script-src 'self' 'wasm-unsafe-eval'";
 const PAGE =
   '<!doctype html><title>x</title><link rel="icon" href="data:,"><script type="module" src="./main.js"></script>';
 /** Puts the package beside the fixture's other packages, and the app. */
@@ -144,9 +145,9 @@ for (const [name, build] of [...Object.entries(QUICK), ...slow]) {
     browser ??= await launch("chromium");
     const out = join(made, name.replaceAll(/\W/g, "-"));
     await build(out);
-    // Scripts in the page itself: the map of imports, and what Next.js writes.
-    const inline = name === "no bundler" || name.startsWith("Next.js") ? `${POLICY} 'unsafe-inline'` : POLICY;
-    const headers = { "content-security-policy": inline };
+    // Scripts in the page itself: maps of imports, and what Next.js writes.
+    const inline = /^(no bundler|Parcel|Next)/.test(name);
+    const headers = { "content-security-policy": inline ? `${POLICY} 'unsafe-inline'` : POLICY };
     const server = await serve({ mounts: { "/": out, "/golden": at("../../../tests/golden") }, headers });
     try {
       const page = await browser.open(`${server.url}/`);
