@@ -96,10 +96,13 @@ test("clients get the same from a page and from a server", { timeout: 900_000 },
     );
   await inPage("load", { model: `/models/${MODEL}`, backend: "cpu", cache: false });
   const baseURL = `${await native(model)}/v1`;
+  const { PagelmError, withRemote } = await import(at("../../dist/remote.js"));
+  const failed = Promise.reject(new PagelmError("no-gpu", "this browser has no GPU"));
+  const remote = withRemote(failed, { baseURL, model: "m", when: "unable" });
 
   for (const [name, flow] of Object.entries(flows)) {
     await t.test(name, async () => {
-      const [there, here] = [await flow({ baseURL, fetch }), await inPage("run", name)];
+      const [there, here] = [await flow({ baseURL, fetch, llm: remote }), await inPage("run", name)];
       assert.deepEqual(here, JSON.parse(JSON.stringify(there)));
       const [, right] = /** @type {[string, RegExp]} */ (RIGHT.find(([part]) => name.endsWith(part)));
       assert.match(JSON.stringify(there), right);
@@ -118,9 +121,6 @@ test("clients get the same from a page and from a server", { timeout: 900_000 },
   });
 
   await t.test("a server that takes over answers the same", async () => {
-    const { PagelmError, withRemote } = await import(at("../../dist/remote.js"));
-    const failed = Promise.reject(new PagelmError("no-gpu", "this browser has no GPU"));
-    const remote = withRemote(failed, { baseURL, model: "m", when: "unable" });
     const there = await answers({ baseURL, fetch });
     const over = await answers({ baseURL: "http://pagelm.local/v1", fetch: remote.fetch });
     assert.deepEqual(timeless(over), timeless(there));
@@ -130,11 +130,28 @@ test("clients get the same from a page and from a server", { timeout: 900_000 },
     assert.deepEqual(timeless(events), timeless(there[1]));
   });
 
+  await t.test("the browsers' Prompt API", async () => {
+    const said = await inPage("prompt", `/models/${MODEL}`);
+    const { started, measured, used, window } = said.counts;
+    assert.deepEqual([said.availability, said.loaded], ["downloadable", [0, 1]]);
+    assert.ok(started > 5 && measured > 5 && window === 256, JSON.stringify(said.counts));
+    assert.ok(used >= started + measured, `${used} tokens after ${started} and ${measured}`);
+    assert.match(said.answer, /Paris/);
+    assert.equal(said.streamed, said.answer);
+    assert.equal(typeof said.json.inhabitants, "number");
+    assert.match(said.word, /^(yes|no)$/);
+    assert.equal(said.reason, "AbortError");
+    assert.equal(said.overflows, 1);
+    assert.deepEqual(said.quota, ["QuotaExceededError", true]);
+    assert.equal(said.destroyed, "InvalidStateError");
+  });
+
   await t.test("embeddings", async () => {
     await inPage("load", { model: "/golden/gemma-embedding.gguf", backend: "cpu", cache: false });
-    const { own, openai, ai, tokens } = await inPage("embed", ["one two", "a third text", "one two"]);
+    const { own, openai, ai, provider, tokens } = await inPage("embed", ["one two", "a third text", "one two"]);
     assert.deepEqual(openai, own);
     assert.deepEqual(ai, own);
+    assert.deepEqual(provider, own);
     assert.deepEqual(own[0], own[2]);
     assert.notDeepEqual(own[0], own[1]);
     assert.ok(tokens > 6, `${tokens} tokens`);

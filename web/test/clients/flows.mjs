@@ -5,9 +5,10 @@ import { HumanMessage, SystemMessage, ToolMessage } from "@langchain/core/messag
 import { ChatOpenAI } from "@langchain/openai";
 import { embedMany, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
+import { pagelm } from "pagelm/ai-sdk";
 import { runTools } from "pagelm/tools";
 
-/** @typedef {{ baseURL: string, fetch: typeof fetch }} Door */
+/** @typedef {{ baseURL: string, fetch: typeof fetch, llm: import("pagelm/ai-sdk").Llm }} Door */
 
 /** Requests whose answers are the same whichever client asks: what is asked for, and its parameters. */
 export const requests = /** @type {const} */ ([
@@ -78,7 +79,7 @@ export const requests = /** @type {const} */ ([
   ["embeddings", { input: "a", encoding_format: "float" }],
 ]);
 
-/** What OpenAI's client for JavaScript gets for them. @param {Door} door */
+/** What OpenAI's client for JavaScript gets for them. @param {Omit<Door, "llm">} door */
 export async function answers(door) {
   const client = /** @type {any} */ (openai(door));
   const one = async (/** @type {string} */ endpoint, /** @type {any} */ params) => {
@@ -129,10 +130,10 @@ const CITY = {
 };
 const DESCRIBE = "Describe the city Paris as JSON with name, inhabitants and capital.";
 
-const openai = (/** @type {Door} */ door) =>
-  new OpenAI({ ...door, apiKey: "-", dangerouslyAllowBrowser: true, maxRetries: 0 });
-const compatible = (/** @type {Door} */ door) =>
-  createOpenAICompatible({ name: "pagelm", ...door, apiKey: "-", supportsStructuredOutputs: true })("m");
+const openai = (/** @type {Omit<Door, "llm">} */ { baseURL, fetch }) =>
+  new OpenAI({ baseURL, fetch, apiKey: "-", dangerouslyAllowBrowser: true, maxRetries: 0 });
+const compatible = (/** @type {Omit<Door, "llm">} */ { baseURL, fetch }) =>
+  createOpenAICompatible({ name: "pagelm", baseURL, fetch, apiKey: "-", supportsStructuredOutputs: true })("m");
 const langchain = (/** @type {Door} */ { baseURL, fetch }, maxTokens = 24, modelKwargs = {}) =>
   new ChatOpenAI({
     model: "m",
@@ -156,6 +157,90 @@ async function aborted(run) {
   } catch (e) {
     return { seen, error: e instanceof Error ? e.name : String(e) };
   }
+}
+
+/**
+ * Flows of the AI SDK, over HTTP and by the package's own provider. @param {string} name
+ * @param {(door: Door) => import("ai").LanguageModel} model
+ */
+function ofAiSdk(name, model) {
+  return {
+    async [`${name}: text`](/** @type {Door} */ door) {
+      const { text, finishReason, usage } = await generateText({
+        model: model(door),
+        system: SYSTEM,
+        prompt: QUESTION,
+        temperature: 0,
+        maxOutputTokens: 24,
+      });
+      return { text, finishReason, in: usage.inputTokens, out: usage.outputTokens };
+    },
+
+    async [`${name}: stream`](/** @type {Door} */ door) {
+      const { textStream, finishReason } = streamText({
+        model: model(door),
+        system: SYSTEM,
+        prompt: QUESTION,
+        temperature: 0,
+        maxOutputTokens: 24,
+      });
+      let text = "";
+      for await (const part of textStream) text += part;
+      return { text, finish: await finishReason };
+    },
+
+    async [`${name}: tools`](/** @type {Door} */ door) {
+      const asked = /** @type {string[]} */ ([]);
+      const { text, steps } = await generateText({
+        model: model(door),
+        prompt: WEATHER,
+        temperature: 0,
+        maxOutputTokens: 48,
+        stopWhen: stepCountIs(3),
+        tools: {
+          get_weather: tool({
+            description: "The weather in a city now",
+            inputSchema: jsonSchema(PLACE),
+            execute: async (/** @type {{ city: string }} */ { city }) => {
+              asked.push(city);
+              return "sunny, 21 degrees";
+            },
+          }),
+        },
+      });
+      return { asked, text, steps: steps.map(({ finishReason }) => finishReason) };
+    },
+
+    async [`${name}: structured output`](/** @type {Door} */ door) {
+      const { output } = await generateText({
+        model: model(door),
+        prompt: DESCRIBE,
+        temperature: 0,
+        maxOutputTokens: 80,
+        output: Output.object({ schema: jsonSchema(CITY) }),
+      });
+      return output;
+    },
+
+    async [`${name}: abort`](/** @type {Door} */ door) {
+      return aborted(async (abortSignal, seen) => {
+        const errors = /** @type {unknown[]} */ ([]);
+        const stream = streamText({
+          model: model(door),
+          prompt: QUESTION,
+          maxOutputTokens: 400,
+          abortSignal,
+          providerOptions: { pagelm: { ignore_eos: true } },
+          onError: ({ error }) => void errors.push(error),
+        });
+        for await (const part of stream.fullStream) {
+          if (part.type === "text-delta") seen();
+          if (part.type === "abort") throw new DOMException("stopped", "AbortError");
+        }
+        if (errors.length) throw errors[0];
+      });
+    },
+  };
 }
 
 /** Flows by name. @type {Record<string, (door: Door) => Promise<unknown>>} */
@@ -333,81 +418,8 @@ export const flows = {
     return { output_text, status, text, events };
   },
 
-  async "ai: text"(door) {
-    const { text, finishReason, usage } = await generateText({
-      model: compatible(door),
-      system: SYSTEM,
-      prompt: QUESTION,
-      temperature: 0,
-      maxOutputTokens: 24,
-    });
-    return { text, finishReason, in: usage.inputTokens, out: usage.outputTokens };
-  },
-
-  async "ai: stream"(door) {
-    const { textStream, finishReason } = streamText({
-      model: compatible(door),
-      system: SYSTEM,
-      prompt: QUESTION,
-      temperature: 0,
-      maxOutputTokens: 24,
-    });
-    let text = "";
-    for await (const part of textStream) text += part;
-    return { text, finish: await finishReason };
-  },
-
-  async "ai: tools"(door) {
-    const asked = /** @type {string[]} */ ([]);
-    const { text, steps } = await generateText({
-      model: compatible(door),
-      prompt: WEATHER,
-      temperature: 0,
-      maxOutputTokens: 48,
-      stopWhen: stepCountIs(3),
-      tools: {
-        get_weather: tool({
-          description: "The weather in a city now",
-          inputSchema: jsonSchema(PLACE),
-          execute: async (/** @type {{ city: string }} */ { city }) => {
-            asked.push(city);
-            return "sunny, 21 degrees";
-          },
-        }),
-      },
-    });
-    return { asked, text, steps: steps.map(({ finishReason }) => finishReason) };
-  },
-
-  async "ai: structured output"(door) {
-    const { output } = await generateText({
-      model: compatible(door),
-      prompt: DESCRIBE,
-      temperature: 0,
-      maxOutputTokens: 80,
-      output: Output.object({ schema: jsonSchema(CITY) }),
-    });
-    return output;
-  },
-
-  async "ai: abort"(door) {
-    return aborted(async (abortSignal, seen) => {
-      const errors = /** @type {unknown[]} */ ([]);
-      const stream = streamText({
-        model: compatible(door),
-        prompt: QUESTION,
-        maxOutputTokens: 400,
-        abortSignal,
-        providerOptions: { pagelm: { ignore_eos: true } },
-        onError: ({ error }) => void errors.push(error),
-      });
-      for await (const part of stream.fullStream) {
-        if (part.type === "text-delta") seen();
-        if (part.type === "abort") throw new DOMException("stopped", "AbortError");
-      }
-      if (errors.length) throw errors[0];
-    });
-  },
+  ...ofAiSdk("ai", compatible),
+  ...ofAiSdk("pagelm/ai-sdk", ({ llm }) => pagelm(llm)),
 
   async "langchain: chat"(door) {
     const answer = await langchain(door).invoke([new SystemMessage(SYSTEM), new HumanMessage(QUESTION)]);
@@ -451,10 +463,12 @@ export const flows = {
 };
 
 /** Texts as vectors, by the clients that make them. @param {Door} door @param {string[]} texts */
-export async function embedded(door, texts) {
+export async function embedded({ llm, ...door }, texts) {
   // This client asks for base64 and decodes it.
   const { data, usage } = await openai(door).embeddings.create({ model: "m", input: texts });
   const model = createOpenAICompatible({ name: "pagelm", ...door, apiKey: "-" }).textEmbeddingModel("m");
   const { embeddings } = await embedMany({ model, values: texts });
-  return { openai: data.map(({ embedding }) => embedding), ai: embeddings, tokens: usage.total_tokens };
+  const { embeddings: provider } = await embedMany({ model: pagelm.embeddingModel(llm), values: texts });
+  const vectors = data.map(({ embedding }) => embedding);
+  return { openai: vectors, ai: embeddings, provider, tokens: usage.total_tokens };
 }
