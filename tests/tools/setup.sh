@@ -132,16 +132,20 @@ wllama() {
     (cd web/bench/peers && npm ci --loglevel=error >&2)
 }
 
-# Bundlers and runtimes that users of the package have, outside of the repository, whose configuration is not theirs.
+# Bundlers, runtimes and frameworks that users of the package have, outside of the repository, whose configuration is
+# not theirs.
 bundlers() {
-  local dir=$cache/tools/bundlers
+  local from dir
   node
-  cmp -s web/test/bundlers/package-lock.json "$dir/installed" && return
-  say "installing bundlers into $dir (700 MB)"
-  mkdir -p "$dir"
-  cp web/test/bundlers/package*.json "$dir/"
-  (cd "$dir" && npm ci --loglevel=error --no-audit --no-fund >&2)
-  cp web/test/bundlers/package-lock.json "$dir/installed"
+  for from in web/test/bundlers examples/frameworks; do
+    dir=$cache/tools/$(basename $from)
+    cmp -s $from/package-lock.json "$dir/installed" && continue
+    say "installing what $from names into $dir"
+    mkdir -p "$dir"
+    cp $from/package.json $from/package-lock.json "$dir/"
+    (cd "$dir" && npm ci --loglevel=error --no-audit --no-fund >&2)
+    cp $from/package-lock.json "$dir/installed"
+  done
 }
 
 browsers() {

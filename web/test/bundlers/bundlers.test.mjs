@@ -4,7 +4,7 @@
 // Those that take long take turns, one a day; PAGELM_BUNDLERS=all runs all of them.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,17 +13,16 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { build as esbuild } from "esbuild";
 import { build as vite } from "vite";
 import { launch } from "../../tools/browsers.mjs";
-import { cache } from "../../tools/cache.mjs";
 import { serve } from "../../tools/serve.mjs";
 import { skip } from "../skipped.mjs";
+import { install } from "./install.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
-/** Outside of the repository: some look for configurations in the folders above. */
-const here = join(cache, "tools/bundlers");
+const installed = install("bundlers", at("."), ["app.js", "main.js", "import.mjs", "next"]);
+const here = installed ?? "";
 const modules = join(here, "node_modules");
 const made = mkdtempSync(join(tmpdir(), "pagelm-bundlers-"));
 after(() => rmSync(made, { recursive: true, force: true }));
-const installed = existsSync(join(here, "installed"));
 /** A package of the fixture. @param {string} name @returns {Promise<any>} */
 const tool = (name) => import(pathToFileURL(createRequire(join(here, "package.json")).resolve(name)).href);
 
@@ -31,16 +30,6 @@ const POLICY =
   "default-src 'self'; img-src 'self' data:; base-uri 'none'; object-src 'none'; script-src 'self' 'wasm-unsafe-eval'";
 const PAGE =
   '<!doctype html><title>x</title><link rel="icon" href="data:,"><script type="module" src="./main.js"></script>';
-/** Puts the package beside the fixture's other packages, and the app. */
-function install() {
-  const pack = ["pack", "--json", "--ignore-scripts", "--pack-destination", made];
-  const [{ filename }] = JSON.parse(execFileSync("npm", pack, { cwd: at("../.."), encoding: "utf8" }));
-  execFileSync("tar", ["xzf", join(made, filename), "-C", made]);
-  rmSync(join(modules, "pagelm"), { recursive: true, force: true });
-  cpSync(join(made, "package"), join(modules, "pagelm"), { recursive: true });
-  for (const name of ["app.js", "main.js", "import.mjs", "next"])
-    cpSync(at(name), join(here, name), { recursive: true });
-}
 /** What some bundlers do not find, beside what they wrote. @param {string} out */
 function beside(out) {
   const dist = join(modules, "pagelm/dist");
@@ -138,7 +127,6 @@ after(() => browser?.close());
 /** What the page says without a bundler, which others must say too. */
 let expected = "";
 
-if (installed) install();
 for (const [name, build] of [...Object.entries(QUICK), ...slow]) {
   test(`a page made by ${name} answers`, { timeout: 240_000 }, async (t) => {
     if (!installed) return skip(t, "its bundlers are not installed: run tests/tools/setup.sh bundlers");
