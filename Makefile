@@ -31,12 +31,12 @@ test:
 	$(MAKE) test-web
 	@echo "$$(sort -u $$PAGELM_SKIPPED | wc -l) tests were skipped"; sort -u $$PAGELM_SKIPPED
 
-# Perplexities over a whole text, of all models that the tests know, and a million chat templates; every bundler, of which
+# Perplexities over a whole text, of all models that the tests know, and a million chat templates; every bundler and example, of which
 # `test` has some each day.
 test-slow: models web
 	$(setup) rust browsers bundlers
 	cargo test --locked --workspace --test cli --test suite -- --ignored
-	PAGELM_BUNDLERS=all node --test --test-reporter=spec web/test/bundlers/bundlers.test.mjs
+	PAGELM_BUNDLERS=all node --test --test-concurrency=1 --test-reporter=spec web/test/bundlers/*.test.mjs
 
 # RADV compiles for a device that is not there. The numbers are those of Debian's Mesa; UPDATE_ISA=1 records others.
 isa:

@@ -1,12 +1,19 @@
 // `LanguageModel` of the browsers' Prompt API, on a model of the page's: `pagelm/prompt-api`, a separate entry point.
 import { canRun, type Engine, type EngineOptions, PagelmError } from "./index.ts";
 import { type Create, errorOf, Lazy } from "./lazy.ts";
-import { canonical, error, type Message, named, type Prompt } from "./prompt-input.ts";
+import { type Content, canonical, error, type Message, named, type Prompt } from "./prompt-input.ts";
 import { orReason, Session, type State } from "./prompt-session.ts";
-import { type CreateCoreOptions, type SamplingMode, settingsOf } from "./prompt-settings.ts";
+import { type CreateCoreOptions, type SamplingMode, settingsOf, type Thinking, type Tool } from "./prompt-settings.ts";
+import { LanguageModelToolCall, LanguageModelToolError, LanguageModelToolSuccess } from "./prompt-tools.ts";
 
 export type { Content, ContentType, Expected, Message, Prompt, Role } from "./prompt-input.ts";
-export type { CreateCoreOptions, SamplingMode, Tool } from "./prompt-settings.ts";
+export type { CreateCoreOptions, SamplingMode, Thinking, Tool } from "./prompt-settings.ts";
+export {
+  LanguageModelToolCall,
+  LanguageModelToolError,
+  LanguageModelToolSuccess,
+  type ToolResponse,
+} from "./prompt-tools.ts";
 export { PagelmError };
 
 export type Availability = "unavailable" | "downloadable" | "downloading" | "available";
@@ -20,7 +27,16 @@ export interface CreateOptions extends CreateCoreOptions {
 export interface PromptOptions {
   responseConstraint?: object;
   omitResponseConstraintInput?: boolean;
+  thinking?: Thinking;
   signal?: AbortSignal;
+}
+
+/** A session whose tools the page runs: an answer with calls is a list, its text first. */
+export interface OpenLanguageModel extends Omit<LanguageModel, "prompt" | "promptStreaming" | "clone"> {
+  prompt(input: Prompt, options?: PromptOptions): Promise<string | Content[]>;
+  /** Texts as they come, and then calls. */
+  promptStreaming(input: Prompt, options?: PromptOptions): ReadableStream<string | Content>;
+  clone(options?: { signal?: AbortSignal }): Promise<OpenLanguageModel>;
 }
 
 export interface LanguageModel extends EventTarget {
@@ -47,6 +63,7 @@ export interface LanguageModelClass {
   new (): never;
   readonly prototype: LanguageModel;
   availability(options?: CreateCoreOptions): Promise<Availability>;
+  create(options: CreateOptions & { tools: (Tool & { execute?: never })[] }): Promise<OpenLanguageModel>;
   create(options?: CreateOptions): Promise<LanguageModel>;
 }
 
@@ -103,9 +120,7 @@ export function languageModel(options: PromptApiOptions): LanguageModelClass {
       signal?.throwIfAborted();
       const settings = settingsOf(given, !!rest.mmproj);
       if (!settings) throw error("NotSupportedError", "the model does not take, or make, what is expected");
-      const { messages } = initialPrompts?.length
-        ? canonical(initialPrompts, settings.images, false)
-        : { messages: [] };
+      const { messages } = initialPrompts?.length ? canonical(initialPrompts, settings.types, false) : { messages: [] };
       const progress = monitored(lazy, monitor);
       enter();
       try {
@@ -154,9 +169,10 @@ function monitored(lazy: Lazy, monitor: CreateOptions["monitor"]): { end(): void
   };
 }
 
-/** Makes it the page's `LanguageModel`, unless the browser has one. */
+/** Makes it the page's `LanguageModel`, with the classes of tools, unless the browser has one. */
 export function polyfill(options: PromptApiOptions): LanguageModelClass {
   const page = globalThis as { LanguageModel?: LanguageModelClass };
-  page.LanguageModel ??= languageModel(options);
-  return page.LanguageModel;
+  const tools = { LanguageModelToolCall, LanguageModelToolError, LanguageModelToolSuccess };
+  if (!page.LanguageModel) Object.assign(page, { LanguageModel: languageModel(options), ...tools });
+  return page.LanguageModel!;
 }

@@ -1,13 +1,14 @@
 // What calls of the Prompt API are given, checked as the specification says, and the errors that it names.
-import type { ChatMessage, ChatParams, ErrorCode, ImagePart, PagelmError, TextPart } from "./index.ts";
+import type { ChatMessage, ChatParams, ChatToolCall, ErrorCode, ImagePart, PagelmError, TextPart } from "./index.ts";
 import { errorOf } from "./lazy.ts";
+import { calledBy, type LanguageModelToolCall, type ToolResponse, toldOf } from "./prompt-tools.ts";
 
 export type Role = "system" | "user" | "assistant";
 export type ContentType = "text" | "image" | "audio" | "tool-call" | "tool-response";
 
 export interface Content {
   type: ContentType;
-  value: string | ImageBitmapSource | AudioBuffer | BufferSource;
+  value: string | ImageBitmapSource | AudioBuffer | BufferSource | LanguageModelToolCall | ToolResponse;
 }
 
 export interface Message {
@@ -49,7 +50,7 @@ export function quotaExceeded(requested: number, quota: number): DOMException {
 }
 
 /** Messages of an input; `begun`: messages came before. @throws TypeError, DOMException */
-export function canonical(input: unknown, images: boolean, begun: boolean): Input {
+export function canonical(input: unknown, types: ReadonlySet<ContentType>, begun: boolean): Input {
   // As WebIDL does with what is no list.
   if (!Array.isArray(input)) return { messages: [{ role: "user", content: String(input) }], prefix: false };
   if (input.length === 0) return { messages: [{ role: "user", content: "" }], prefix: false };
@@ -65,35 +66,51 @@ export function canonical(input: unknown, images: boolean, begun: boolean): Inpu
     if (role === "system" && (begun || i > 0))
       throw new TypeError(`[${i}]: the message of the system must be the first of the session`);
     prefix = !!last;
-    const parts = partsOf(role as Role, content, images, `[${i}].content`);
-    const [only] = parts;
-    const plain = parts.length === 1 && only?.type === "text";
-    messages.push({ role, content: plain ? only.text : parts } as ChatMessage);
+    const { parts, calls, responses } = partsOf(role as Role, content, types, `[${i}].content`);
+    messages.push(...responses);
+    if (responses.length > 0 && parts.length === 0) continue;
+    const [only = { type: "text", text: "" }] = parts;
+    const plain = parts.length <= 1 && only.type === "text";
+    const called = calls.length > 0 && { tool_calls: calls };
+    messages.push({ role, content: plain ? only.text : parts, ...called } as ChatMessage);
   }
   return { messages, prefix };
 }
 
-function partsOf(role: Role, content: unknown, images: boolean, at: string): (TextPart | ImagePart)[] {
-  if (!Array.isArray(content)) return [{ type: "text", text: String(content) }];
-  const parts: (TextPart | ImagePart)[] = [];
+interface Parts {
+  parts: (TextPart | ImagePart)[];
+  calls: ChatToolCall[];
+  /** Results of calls are messages of their own. */
+  responses: ChatMessage[];
+}
+
+function partsOf(role: Role, content: unknown, types: ReadonlySet<ContentType>, at: string): Parts {
+  const made: Parts = { parts: [], calls: [], responses: [] };
+  const { parts } = made;
+  if (!Array.isArray(content)) {
+    parts.push({ type: "text", text: String(content) });
+    return made;
+  }
   for (const [i, given] of content.entries()) {
-    const { type, value } = (given ?? {}) as Partial<Content>;
+    const { type, value } = (given ?? {}) as Content;
     const place = `${at}[${i}]`;
-    if (!TYPES.includes(type as string))
-      throw new TypeError(`${place}.type must be one of ${TYPES.join(", ")}, is ${type}`);
-    if (role === "assistant" && type !== "text")
-      throw error("NotSupportedError", `${place}: messages of the assistant have texts only`);
+    if (!TYPES.includes(type)) throw new TypeError(`${place}.type must be one of ${TYPES.join(", ")}, is ${type}`);
+    const assistant = role === "assistant";
+    if (type === "text" ? false : assistant !== (type === "tool-call"))
+      throw error("NotSupportedError", `${place}: messages of the role ${role} have no ${type}`);
+    if (type !== "text" && type !== "tool-call" && !types.has(type))
+      throw error("NotSupportedError", `${place}: expectedInputs of the session has no ${type}`);
     if (type === "text") {
       if (typeof value !== "string") throw new TypeError(`${place}.value must be a string`);
       const last = parts.at(-1);
       if (last?.type === "text") last.text += value;
       else parts.push({ type, text: value });
-    } else if (type === "image") {
-      if (!images) throw error("NotSupportedError", `${place}: expectedInputs of the session has no images`);
-      parts.push({ type: "image_url", image_url: { url: imageOf(value, place) } });
-    } else throw error("NotSupportedError", `${place}: ${type} is not supported as an input`);
+    } else if (type === "image") parts.push({ type: "image_url", image_url: { url: imageOf(value, place) } });
+    else if (type === "tool-call") made.calls.push(calledBy(value, place));
+    else if (type === "tool-response") made.responses.push(toldOf(value, place));
+    else throw error("NotSupportedError", `${place}: ${type} is not supported as an input`);
   }
-  return parts.length > 0 ? parts : [{ type: "text", text: "" }];
+  return made;
 }
 
 /** What the engine decodes. */

@@ -1,5 +1,5 @@
 // A session of the Prompt API: its messages, what they take of the context window, and one call after the other.
-import type { ChatMessage, ChatParams, ChatUsage, Engine } from "./index.ts";
+import type { ChatMessage, ChatParams, ChatTool, ChatToolCall, ChatUsage, Engine } from "./index.ts";
 import { errorOf } from "./lazy.ts";
 import {
   canonical,
@@ -11,7 +11,8 @@ import {
   quotaExceeded,
   telling,
 } from "./prompt-input.ts";
-import type { SamplingMode, Settings, Tool } from "./prompt-settings.ts";
+import { type SamplingMode, type Settings, type Thinking, thoughts } from "./prompt-settings.ts";
+import { type LanguageModelToolCall, written } from "./prompt-tools.ts";
 import { type RunnableTool, runTools } from "./tools.ts";
 
 /** A part of the window that is left for the answer, where older messages can go. */
@@ -30,8 +31,12 @@ type Handler = ((event: Event) => unknown) | null;
 interface Options {
   responseConstraint?: object;
   omitResponseConstraintInput?: boolean;
+  thinking?: Thinking;
   signal?: AbortSignal;
 }
+
+/** Of an answer: text, or a call that the page runs. */
+type Piece = string | { type: "tool-call"; value: LanguageModelToolCall };
 
 export class Session extends EventTarget {
   oncontextoverflow: Handler = null;
@@ -80,21 +85,23 @@ export class Session extends EventTarget {
     this.#state.usage = usage;
   }
 
-  async prompt(input: Prompt, options: Options = {}): Promise<string> {
-    const pieces: string[] = [];
+  async prompt(input: Prompt, options: Options = {}): Promise<string | object[]> {
+    const pieces: Piece[] = [];
     await this.#next(options.signal, (signal) => this.#ask(input, options, signal, (more) => pieces.push(more)));
-    return pieces.join("");
+    const value = pieces.filter((piece) => typeof piece === "string").join("");
+    const called = pieces.filter((piece) => typeof piece !== "string");
+    return called.length > 0 ? [...(value ? [{ type: "text", value }] : []), ...called] : value;
   }
 
-  promptStreaming(input: Prompt, options: Options = {}): ReadableStream<string> {
+  promptStreaming(input: Prompt, options: Options = {}): ReadableStream<Piece> {
     const stop = new AbortController();
     const { signal: given } = options;
     const signal = given ? AbortSignal.any([given, stop.signal]) : stop.signal;
     let wanted = () => {};
-    return new ReadableStream<string>(
+    return new ReadableStream<Piece>(
       {
         start: (to) => {
-          const piece = async (more: string) => {
+          const piece = async (more: Piece) => {
             to.enqueue(more);
             // Who reads slowly makes the engine wait.
             if ((to.desiredSize ?? 1) <= 0)
@@ -158,27 +165,32 @@ export class Session extends EventTarget {
     this.#left();
   }
 
-  async #ask(input: Prompt, options: Options, signal: AbortSignal, piece: (text: string) => unknown): Promise<void> {
+  async #ask(input: Prompt, options: Options, signal: AbortSignal, piece: (more: Piece) => unknown): Promise<void> {
     const { responseConstraint, omitResponseConstraintInput = false } = options;
     const { params, told } = constrained(responseConstraint, omitResponseConstraintInput);
     const { prefix, ...given } = this.#canonical(input);
     const messages = telling(given.messages, told);
     const turns = await this.#fit(messages, signal);
     const asked = [...this.#state.initial, ...turns.flat(), ...messages];
-    const { tools } = this.#state.settings;
-    const all = { ...this.#state.settings.params, ...params, ...(prefix && { continue_final_message: true }) };
+    const own = { ...this.#state.settings.params, ...thoughts(options.thinking) };
+    const all = { ...own, ...params, ...(prefix && { continue_final_message: true }) };
     const runs = { ...all, messages: asked, stream_options: { include_usage: true } };
     let usage: ChatUsage | undefined;
     let finish: string | null = null;
     let kept: ChatMessage[] = [];
     let text = "";
-    for await (const event of answers(this.#engine, runs, tools, signal)) {
+    const calls: ChatToolCall[] = [];
+    for await (const event of this.#answers(runs, signal)) {
       if (event.type === "done") kept = event.messages.slice(asked.length);
       if (event.type !== "chunk") continue;
       const [choice] = event.chunk.choices;
       usage = event.chunk.usage ?? usage;
       finish = choice?.finish_reason ?? finish;
-      const { content } = choice?.delta ?? {};
+      const { content, tool_calls = [] } = choice?.delta ?? {};
+      for (const { index, id = "", function: of } of tool_calls) {
+        calls[index] ??= { id, type: "function", function: { name: of?.name ?? "", arguments: "" } };
+        calls[index].function.arguments += of?.arguments ?? "";
+      }
       if (!content) continue;
       text += content;
       await piece(content);
@@ -186,7 +198,10 @@ export class Session extends EventTarget {
     if (responseConstraint && finish === "length")
       throw error("SyntaxError", "the context window was full before the answer fitted responseConstraint");
     signal.throwIfAborted();
-    if (kept.length === 0) kept = [{ role: "assistant", content: text }];
+    const called = this.#state.settings.open ? calls : [];
+    for (const call of called) await piece({ type: "tool-call", value: written(call) });
+    if (kept.length === 0)
+      kept = [{ role: "assistant", content: text, ...(called.length > 0 && { tool_calls: called }) }];
     // What was gone on with and the answer are one message.
     if (prefix) {
       const first = messages.pop()!;
@@ -196,6 +211,23 @@ export class Session extends EventTarget {
     kept = kept.map((message) => ("reasoning_content" in message ? without(message) : message));
     const thought = usage?.completion_tokens_details?.reasoning_tokens ?? 0;
     this.#keep([...turns, [...messages, ...kept]], usage ? usage.total_tokens - thought : this.#state.usage);
+  }
+
+  /** An answer; with tools that run by themselves, all answers until one calls none. */
+  async *#answers(params: Omit<ChatParams, "stream">, signal: AbortSignal) {
+    const { tools, open } = this.#state.settings;
+    const described = this.#described();
+    if (tools.length > 0 && !open) {
+      const runnable: RunnableTool[] = described.map((tool, i) => ({
+        ...tool,
+        execute: (args) => tools[i]?.execute?.(args),
+      }));
+      yield* runTools(this.#engine, { ...params, tools: runnable }, { signal });
+      return;
+    }
+    const asked = { ...params, ...(open && { tools: described }), stream: true as const };
+    for await (const chunk of await this.#engine.chat.completions.create(asked, { signal }))
+      yield { type: "chunk" as const, chunk };
   }
 
   /** The turns that can stay beside these messages. */
@@ -209,6 +241,8 @@ export class Session extends EventTarget {
       if (needs <= window - (left.length > 0 ? Math.floor(window / ANSWER) : 0)) break;
       if (left.length === 0) throw quotaExceeded(needs, window);
       left.shift();
+      // Results of calls are nothing without these.
+      while (left[0]?.[0]?.role === "tool") left.shift();
     }
     if (left.length < turns.length) this.#overflowed();
     return left;
@@ -230,16 +264,13 @@ export class Session extends EventTarget {
   #all = (): ChatMessage[] => [...this.#state.initial, ...this.#state.turns.flat()];
 
   #canonical(input: Prompt, begun = this.#all().length > 0): Input {
-    return canonical(input, this.#state.settings.images, begun);
+    return canonical(input, this.#state.settings.types, begun);
   }
 
-  #described(): {
-    type: "function";
-    function: { name: string; description: string; parameters: Record<string, unknown> };
-  }[] {
+  #described(): ChatTool[] {
     return this.#state.settings.tools.map(({ name, description, inputSchema }) => ({
       type: "function",
-      function: { name, description, parameters: inputSchema as Record<string, unknown> },
+      function: { name, description, parameters: inputSchema as Record<string, unknown>, strict: true },
     }));
   }
 
@@ -290,21 +321,6 @@ export class Session extends EventTarget {
       throw named(e, "UnknownError");
     }
   }
-}
-
-/** Answers, and what runs between them. */
-async function* answers(engine: Engine, params: Omit<ChatParams, "stream">, tools: Tool[], signal: AbortSignal) {
-  if (tools.length > 0) {
-    const runnable: RunnableTool[] = tools.map(({ name, description, inputSchema, execute }) => ({
-      type: "function",
-      function: { name, description, parameters: inputSchema as Record<string, unknown> },
-      execute: (args) => execute(args),
-    }));
-    yield* runTools(engine, { ...params, tools: runnable }, { signal });
-    return;
-  }
-  for await (const chunk of await engine.chat.completions.create({ ...params, stream: true }, { signal }))
-    yield { type: "chunk" as const, chunk };
 }
 
 function without({ reasoning_content: _, ...rest }: ChatMessage & { reasoning_content?: unknown }): ChatMessage {

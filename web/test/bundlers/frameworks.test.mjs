@@ -1,4 +1,5 @@
-// The examples for libraries and frameworks, each with the version that it names, answer in a page.
+// The examples for libraries and frameworks, each with the version that it names: all are built, and one of them is asked
+// each day; PAGELM_BUNDLERS=all asks all of them.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
@@ -15,7 +16,7 @@ const from = fileURLToPath(new URL("../../../examples/frameworks", import.meta.u
 const files = readdirSync(from).filter((name) => name !== "node_modules");
 const QUESTION = "Explain what a browser is.";
 
-test("examples for libraries and frameworks answer", { timeout: 600_000 }, async (t) => {
+test("examples for libraries and frameworks are built, and answer", { timeout: 600_000 }, async (t) => {
   const folder = install("frameworks", from, files);
   if (!folder) return skip(t, "their packages are not installed: run tests/tools/setup.sh bundlers");
   if (!existsSync(join(cache, "models/SmolLM2-135M-Instruct.Q4_1.gguf"))) return skip(t, "the model is not downloaded");
@@ -26,7 +27,9 @@ test("examples for libraries and frameworks answer", { timeout: 600_000 }, async
     await browser.close();
     await server.close();
   });
-  for (const page of files.filter((name) => name.endsWith(".html") && name !== "index.html")) {
+  const pages = files.filter((name) => name.endsWith(".html") && name !== "index.html");
+  const turn = Math.floor(Date.now() / 86_400_000) % pages.length;
+  for (const page of pages.filter((_, i) => process.env.PAGELM_BUNDLERS === "all" || i === turn)) {
     await t.test(page, { timeout: 120_000 }, async () => {
       const opened = await browser.open(`${server.url}/${page}`);
       const input = opened.locator("input, textarea").first();

@@ -100,12 +100,17 @@ test("clients get the same from a page and from a server", { timeout: 900_000 },
   const failed = Promise.reject(new PagelmError("no-gpu", "this browser has no GPU"));
   const remote = withRemote(failed, { baseURL, model: "m", when: "unable" });
 
+  const answered = /** @type {Map<string, unknown>} */ (new Map());
   for (const [name, flow] of Object.entries(flows)) {
     await t.test(name, async () => {
-      const [there, here] = [await flow({ baseURL, fetch, llm: remote }), await inPage("run", name)];
-      assert.deepEqual(here, JSON.parse(JSON.stringify(there)));
+      // The package's provider asks for the same as the one over HTTP, so that the server need not answer all of it again.
+      const twin = answered.get(name.replace("pagelm/ai-sdk: ", "ai: "));
+      const there = name.endsWith(": text") ? undefined : twin;
+      const expected = there ?? (await flow({ baseURL, fetch, llm: remote }));
+      answered.set(name, expected);
+      assert.deepEqual(await inPage("run", name), JSON.parse(JSON.stringify(expected)));
       const [, right] = /** @type {[string, RegExp]} */ (RIGHT.find(([part]) => name.endsWith(part)));
-      assert.match(JSON.stringify(there), right);
+      assert.match(JSON.stringify(expected), right);
     });
   }
 

@@ -1,48 +1,12 @@
-// The Prompt API as its specification and the tests of browsers have it, on a model that answers as a script says.
+// The Prompt API as its specification and the tests of browsers have it: sessions, and what is asked of them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { calls, loader, text, WINDOW } from "./scripted.mjs";
-import { source } from "./source.mjs";
+import { api, model, named, SYSTEM, session, USER } from "./prompt.mjs";
+import { text, WINDOW } from "./scripted.mjs";
 import { untyped } from "./untyped.mjs";
 
-const { languageModel, PagelmError, polyfill } = await source("prompt-api.ts");
-
-// Browsers have it.
-globalThis.ProgressEvent ??= untyped(
-  class extends Event {
-    constructor(/** @type {string} */ type, /** @type {ProgressEventInit} */ { loaded, total } = {}) {
-      super(type);
-      Object.assign(this, { loaded, total });
-    }
-  },
-);
-
-/** @typedef {import("./scripted.mjs").Answer} Answer */
-
-const USER = (/** @type {string} */ content) => ({ role: /** @type {const} */ ("user"), content });
-const SYSTEM = { role: /** @type {const} */ ("system"), content: "You are a robot" };
-
-/** `LanguageModel`, and what loads it. @param {...Answer} answers */
-function model(...answers) {
-  const load = loader(...answers);
-  const verdict = { ok: true, stored: false };
-  const options = { model: "m.gguf", unloadAfterS: 0, create: load.create, canRun: async () => verdict };
-  const LanguageModel = languageModel(untyped(options));
-  return { ...load, LanguageModel, verdict, asked: () => load.made.at(-1)?.asked ?? [] };
-}
-
-/** A session. @param {...Answer} answers */
-async function session(...answers) {
-  const all = model(...answers);
-  return { ...all, session: await all.LanguageModel.create() };
-}
-
-const named = (/** @type {string} */ name) => (/** @type {unknown} */ e) => {
-  assert.ok(e instanceof DOMException, `${e}`);
-  assert.equal(e.name, name, e.message);
-  return true;
-};
+const { PagelmError } = api;
 
 /** What an abort does to a call: its reason is the error. @param {(signal: AbortSignal) => Promise<unknown>} call */
 async function aborts(call) {
@@ -144,7 +108,7 @@ test("what cannot be created is refused", async () => {
   await assert.rejects(create({ samplingMode: "creative", topK: 3 }), TypeError);
   await assert.rejects(create({ temperature: -1 }), RangeError);
   await assert.rejects(create({ topK: 0 }), RangeError);
-  await assert.rejects(create({ tools: [{ name: "a", description: "b", inputSchema: {} }] }), TypeError);
+  await assert.rejects(create({ tools: [{ name: "a", inputSchema: {} }] }), TypeError);
   await assert.rejects(create({ initialPrompts: [USER("word ".repeat(WINDOW + 1))] }), (/** @type {any} */ e) => {
     assert.deepEqual([e.name, e.quota], ["QuotaExceededError", WINDOW]);
     return e.requested > WINDOW;
@@ -346,112 +310,4 @@ test("the oldest turns go when the window is full, and an event tells so", async
   });
   await made.prompt("fourth");
   assert.match(asked().at(-1).messages[1].content, /^second/, "what did not fit removed nothing");
-});
-
-test("usage is measured before it is used", async () => {
-  const { session: made, asked } = await session(text("x"));
-  const usage = await made.measureContextUsage("one two");
-  assert.equal(usage, 3);
-  assert.equal(await made.measureInputUsage([USER("one two")]), usage);
-  const schema = { type: "object" };
-  assert.ok((await made.measureContextUsage("one two", { responseConstraint: schema })) > usage);
-  const omit = { responseConstraint: schema, omitResponseConstraintInput: true };
-  assert.equal(await made.measureContextUsage("one two", omit), usage);
-  assert.equal(asked().length, 0);
-  assert.equal(made.contextUsage, 0);
-});
-
-test("constraints are schemas or regular expressions, told to the model unless it is omitted", async () => {
-  const { session: made, asked } = await session(text('{"a":1}'));
-  const schema = { type: "object", properties: { a: { type: "integer" } } };
-  assert.equal(await made.prompt("JSON", { responseConstraint: schema }), '{"a":1}');
-  assert.deepEqual(asked()[0].response_format, {
-    type: "json_schema",
-    json_schema: { name: "answer", schema, strict: true },
-  });
-  assert.match(asked()[0].messages[0].content, /^JSON\n\n.*"integer"/);
-  await made.prompt("Mail", { responseConstraint: /^[a-z]+@x\.org$/, omitResponseConstraintInput: true });
-  assert.deepEqual([asked()[1].grammar, asked()[1].grammar_type], ["[a-z]+@x\\.org", "regex"]);
-  assert.equal(asked()[1].messages.at(-1).content, "Mail");
-  await assert.rejects(made.prompt("x", { responseConstraint: /a/i }), named("NotSupportedError"));
-  await assert.rejects(made.prompt("x", { responseConstraint: untyped("schema") }), TypeError);
-  await assert.rejects(made.prompt("x", { omitResponseConstraintInput: true }), TypeError);
-  const refused = await session({ error: { code: "bad-grammar", message: "`not` is not supported" } });
-  await assert.rejects(refused.session.prompt("x", { responseConstraint: { not: {} } }), named("NotSupportedError"));
-  const cut = await session({ ...text('{"a"'), finish: "length" });
-  await assert.rejects(cut.session.prompt("x", { responseConstraint: schema }), named("SyntaxError"));
-});
-
-test("tools run, and the session knows of their calls", async () => {
-  const { LanguageModel, asked } = model(calls("weather", '{"city":"Paris"}'), text("Clear."), text("Yes"));
-  const ran = /** @type {unknown[]} */ ([]);
-  const made = await LanguageModel.create({
-    expectedOutputs: [{ type: "text" }, { type: "tool-call" }],
-    expectedInputs: [{ type: "tool-response" }],
-    tools: [
-      {
-        name: "weather",
-        description: "The weather",
-        inputSchema: { type: "object", properties: { city: { type: "string" } } },
-        execute: async (input) => {
-          ran.push(input);
-          return JSON.stringify({ sky: "clear" });
-        },
-      },
-    ],
-  });
-  assert.equal(await made.prompt("Weather?"), "Clear.");
-  assert.deepEqual(ran, [{ city: "Paris" }]);
-  assert.equal(asked()[0].tools[0].function.description, "The weather");
-  await made.prompt("Sure?");
-  assert.deepEqual(
-    asked()[2].messages.map((/** @type {any} */ m) => m.role),
-    ["user", "assistant", "tool", "assistant", "user"],
-  );
-});
-
-test("sampling is a mode, or what extensions may say", async () => {
-  const { LanguageModel, asked } = model(text("x"));
-  for (const [options, sent] of /** @type {[object, object][]} */ ([
-    [{}, {}],
-    [{ samplingMode: "most-predictable" }, { temperature: 0 }],
-    [
-      { topK: 3.7, temperature: Number.POSITIVE_INFINITY },
-      { temperature: 2, top_k: 3 },
-    ],
-  ])) {
-    const made = await LanguageModel.create(options);
-    await made.prompt("a");
-    const { temperature, top_k } = asked().at(-1);
-    assert.deepEqual(JSON.parse(JSON.stringify({ temperature, top_k })), sent);
-    assert.equal(made.samplingMode, untyped(options).samplingMode ?? (untyped(options).topK ? null : "balanced"));
-  }
-});
-
-test("images go to a model that sees", async () => {
-  const load = loader(text("A cat"));
-  const LanguageModel = languageModel({ model: "m.gguf", mmproj: "v.gguf", unloadAfterS: 0, create: load.create });
-  const made = await LanguageModel.create({ expectedInputs: [{ type: "image" }] });
-  const bytes = Uint8Array.of(1, 2, 3);
-  const content = [
-    { type: /** @type {const} */ ("text"), value: "What?" },
-    { type: /** @type {const} */ ("image"), value: bytes },
-  ];
-  assert.equal(await made.prompt([{ role: "user", content }]), "A cat");
-  const { messages, attached } = untyped(load.made[0]).asked.at(-1);
-  assert.equal(messages[0].content[1].image_url.url, "attached:0");
-  assert.deepEqual(new Uint8Array(await attached[0].arrayBuffer()), bytes);
-  const wrong = [{ type: /** @type {const} */ ("image"), value: untyped("cat.png") }];
-  await assert.rejects(made.prompt([{ role: "user", content: wrong }]), TypeError);
-});
-
-test("the page's own LanguageModel stays where the browser has one", () => {
-  const page = /** @type {{ LanguageModel?: unknown }} */ (globalThis);
-  try {
-    const made = polyfill({ model: "m.gguf" });
-    assert.equal(page.LanguageModel, made);
-    assert.equal(polyfill({ model: "other.gguf" }), made);
-  } finally {
-    delete page.LanguageModel;
-  }
 });
