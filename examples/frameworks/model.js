@@ -1,11 +1,14 @@
 // The model of all examples.
 import { createEngine, models } from "pagelm";
 
+/** A URL, or `hf:OWNER/REPO:QUANTISATION`. */
+export const model = `/models/${models.tested["smollm2-135m"].file}`;
+
 let loading;
 
 /** The engine, loaded when it is first asked for. */
 export function engine() {
-  loading ??= createEngine({ model: `/models/${models.tested["smollm2-135m"].file}` });
+  loading ??= createEngine({ model });
   // A load that failed is tried again.
   loading.catch(() => {
     loading = undefined;

@@ -3,7 +3,7 @@ import react from "@vitejs/plugin-react";
 import vue from "@vitejs/plugin-vue";
 import { defineConfig } from "vite";
 
-const pages = ["index", "langchain", "tanstack", "assistant-ui", "vue", "svelte"];
+const pages = ["index", "ai-sdk", "react", "langchain", "tanstack", "assistant-ui", "vue", "svelte"];
 // With these the CPU has several threads.
 const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
 
