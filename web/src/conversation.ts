@@ -120,7 +120,7 @@ export class Conversation {
   async #answer(): Promise<void> {
     const stop = new AbortController();
     this.#stop = stop;
-    const messages = this.#list.filter(said).map(plain);
+    const messages = told(this.#list);
     const answer = this.#begin();
     this.#tell({ answering: true, usage: null });
     try {
@@ -207,9 +207,17 @@ export class Conversation {
   }
 }
 
-/** Whether the model is told of it: an answer that failed before anything came is none. */
-const said = (message: Said): boolean =>
-  message.role !== "assistant" || !!message.content || !!message.tool_calls?.length || message.state === "done";
+/** What the model is told: without answers of which nothing came, and what they were asked, which may be why. */
+function told(list: readonly Said[]): ChatMessage[] {
+  const messages: ChatMessage[] = [];
+  for (const message of list) {
+    const answer = message.role === "assistant";
+    if (!answer || message.content || message.tool_calls?.length || message.state === "done")
+      messages.push(plain(message));
+    else if (messages.at(-1)?.role === "user") messages.pop();
+  }
+  return messages;
+}
 
 /** A message as the API takes it. */
 function plain(message: Said): ChatMessage {

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build as esbuild } from "esbuild";
-import { build as vite } from "vite";
+import { createServer, build as vite } from "vite";
 import { launch } from "../../tools/browsers.mjs";
 import { serve } from "../../tools/serve.mjs";
 import { skip } from "../skipped.mjs";
@@ -21,6 +21,7 @@ const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.me
 const installed = install("bundlers", at("."), ["app.js", "main.js", "import.mjs", "next"]);
 const here = installed ?? "";
 const modules = join(here, "node_modules");
+const golden = at("../../../tests/golden");
 const made = mkdtempSync(join(tmpdir(), "pagelm-bundlers-"));
 after(() => rmSync(made, { recursive: true, force: true }));
 /** A package of the fixture. @param {string} name @returns {Promise<any>} */
@@ -41,6 +42,14 @@ function page(out) {
   mkdirSync(out, { recursive: true });
   writeFileSync(join(out, "index.html"), PAGE);
 }
+/** An app with a folder of packages of its own. @param {string} name */
+function forVite(name) {
+  const root = join(made, name);
+  page(root);
+  for (const name of ["app.js", "main.js"]) copyFileSync(join(here, name), join(root, name));
+  cpSync(join(modules, "pagelm"), join(root, "node_modules/pagelm"), { recursive: true });
+  return root;
+}
 /** Runs a program of the fixture. @param {string} name @param {string[]} args @param {string} cwd */
 function run(name, args, cwd = here) {
   const env = { ...process.env, NEXT_TELEMETRY_DISABLED: "1", NODE_ENV: "production", CI: "true" };
@@ -57,7 +66,10 @@ function next(out, bundler) {
   cpSync(join(here, "next/out"), out, { recursive: true });
 }
 
-/** What makes a page in a folder, by name. @type {Record<string, (out: string) => Promise<unknown> | void>} */
+/**
+ * What makes a page in a folder, by name; or serves it itself.
+ * @type {Record<string, (out: string) => Promise<{ url: string, close(): Promise<void> } | void> | void>}
+ */
 const QUICK = {
   "no bundler"(out) {
     page(out);
@@ -69,13 +81,17 @@ const QUICK = {
     writeFileSync(join(out, "index.html"), PAGE.replace("<script", `${map}<script`));
   },
   async vite(out) {
-    const root = join(made, "vite");
-    page(root);
-    for (const name of ["app.js", "main.js"]) copyFileSync(join(here, name), join(root, name));
-    cpSync(join(modules, "pagelm"), join(root, "node_modules/pagelm"), { recursive: true });
     // As it is without a configuration, but for top-level await.
     const build = { outDir: out, emptyOutDir: true, target: "es2022" };
-    await vite({ root, build, logLevel: "error", configFile: false });
+    await vite({ root: forVite("vite"), build, logLevel: "error", configFile: false });
+  },
+  async "vite's development server"() {
+    const root = forVite("vite-dev");
+    cpSync(join(golden, "llama.gguf"), join(root, "public/golden/llama.gguf"));
+    const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
+    const server = await createServer({ root, server: { headers, port: 0 }, logLevel: "error", configFile: false });
+    await server.listen();
+    return { url: server.resolvedUrls?.local[0]?.replace(/\/$/, "") ?? "", close: () => server.close() };
   },
   async webpack(out) {
     page(out);
@@ -132,11 +148,11 @@ for (const [name, build] of [...Object.entries(QUICK), ...slow]) {
     if (!installed) return skip(t, "its bundlers are not installed: run tests/tools/setup.sh bundlers");
     browser ??= await launch("chromium");
     const out = join(made, name.replaceAll(/\W/g, "-"));
-    await build(out);
+    const served = await build(out);
     // Scripts in the page itself: maps of imports, and what Next.js writes.
     const inline = /^(no bundler|Parcel|Next)/.test(name);
     const headers = { "content-security-policy": inline ? `${POLICY} 'unsafe-inline'` : POLICY };
-    const server = await serve({ mounts: { "/": out, "/golden": at("../../../tests/golden") }, headers });
+    const server = served ?? (await serve({ mounts: { "/": out, "/golden": golden }, headers }));
     try {
       const page = await browser.open(`${server.url}/`);
       await page
