@@ -5,6 +5,7 @@ import { test } from "node:test";
 import {
   AbstractChat,
   convertToModelMessages,
+  createProviderRegistry,
   createUIMessageStream,
   embedMany,
   generateText,
@@ -48,6 +49,14 @@ test("a model that is named is loaded once, when it is first asked, and tells ho
   assert.ok(raw.some(({ object }) => object === "chat.completion.chunk"));
   provider.dispose();
   assert.equal(made[0]?.engine.ended?.code, "disposed");
+});
+
+test("it is a provider of a registry, by names that have colons", async () => {
+  const { create, given } = loader(text("Hello"));
+  const registry = createProviderRegistry({ pagelm: createPagelm({ create }) });
+  const { text: answer } = await generateText({ model: registry.languageModel("pagelm:hf:a/b:Q4_K_M"), prompt: "Hi" });
+  assert.equal(answer, "Hello");
+  assert.equal(given[0]?.model, "hf:a/b:Q4_K_M");
 });
 
 test("a load that failed is tried again, and an engine that broke is loaded anew", async () => {
