@@ -40,6 +40,7 @@ for (const name of doors) {
 }
 for (const file of readdirSync("pkg")) if (file.endsWith(".wasm")) copyFileSync(`pkg/${file}`, `dist/${file}`);
 copyFileSync("../THIRD-PARTY.md", "dist/THIRD-PARTY.md");
+copyFileSync("single.mjs", "dist/single.mjs");
 
 execFileSync("npx", ["tsc", "--project", "tsconfig.build.json"], { stdio: "inherit", shell: true });
 // The script of workers gives nothing to who imports it.

@@ -18,7 +18,7 @@ test("the package holds its parts and the notice, and nothing of the sources", (
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: web, encoding: "utf8" }));
   const names = files.map((/** @type {{ path: string }} */ f) => f.path);
   const doors = ["index", "ai-sdk", "prompt-api", "react", "remote", "testing", "tools", "worker"];
-  const parts = [...doors.flatMap((name) => [`${name}.js`, `${name}.d.ts`]), "THIRD-PARTY.md"];
+  const parts = [...doors.flatMap((name) => [`${name}.js`, `${name}.d.ts`]), "THIRD-PARTY.md", "single.mjs"];
   for (const name of [...parts, ...builds.map((b) => `pagelm-${b}.wasm`)])
     assert.ok(names.includes(`dist/${name}`), name);
   const odd = names.filter((/** @type {string} */ n) => !/^(dist\/|package\.json$|README|LICENSE)/.test(n));

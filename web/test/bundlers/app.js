@@ -6,8 +6,8 @@ import { withRemote } from "pagelm/remote";
 import { runTools } from "pagelm/tools";
 
 /** What the model writes, and with how many threads. */
-export async function answer() {
-  const engine = await createEngine({ model: "/golden/llama.gguf", backend: "cpu", cache: false });
+export async function answer(create = createEngine) {
+  const engine = await create({ model: "/golden/llama.gguf", backend: "cpu", cache: false });
   try {
     let text = "";
     for await (const piece of engine.generate([3, 5, 8], { maxTokens: 8, temperature: 0, ignoreEos: true }))

@@ -3,8 +3,17 @@
 //
 // Those that take long take turns, one a day; PAGELM_BUNDLERS=all runs all of them.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -172,6 +181,46 @@ for (const [name, build] of [...Object.entries(QUICK), ...slow]) {
     }
   });
 }
+
+test("the engine as one script answers, under the policy of extensions", { timeout: 120_000 }, async (t) => {
+  if (!installed) return skip(t, "the package is not installed: run tests/tools/setup.sh bundlers");
+  browser ??= await launch("chromium");
+  const out = join(made, "single");
+  page(out);
+  const program = join(modules, "pagelm/dist/single.mjs");
+  execFileSync(process.execPath, [program, "--builds", "base,threads", join(out, "pagelm.js")]);
+  const app = `import { createEngine } from "./pagelm.js"; import { answer, show } from "./app.js";
+    show(await answer(createEngine).catch((e) => ({ error: e.message })));`;
+  writeFileSync(join(out, "main.js"), app);
+  const text = readFileSync(join(here, "app.js"), "utf8");
+  // The other entry points stand on the package's folder.
+  writeFileSync(
+    join(out, "app.js"),
+    text.replaceAll(/^import .*$/gm, "").replace(/const doors = .*/, "const doors = [];"),
+  );
+  const policy = "script-src 'self' 'wasm-unsafe-eval'; object-src 'self'";
+  const headers = { "content-security-policy": policy };
+  const server = await serve({ mounts: { "/": out, "/golden": golden }, headers });
+  try {
+    const page = await browser.open(`${server.url}/`);
+    await page
+      .waitForFunction(() => "said" in globalThis, null, { timeout: 60_000 })
+      .catch((e) => assert.fail(`${e}\n${[...page.console, ...page.errors].join("\n")}`));
+    const said = await page.evaluate(() => /** @type {any} */ (globalThis).said);
+    assert.equal(said.error, undefined, page.console.join("\n"));
+    assert.equal(said.text, expected);
+    assert.ok(said.threads > 1, `${said.threads} threads: ${said.why}`);
+    assert.deepEqual(
+      server.requests.map(({ path }) => path).filter((path) => /worker|wasm/.test(path)),
+      [],
+    );
+    await page.close();
+  } finally {
+    await server.close();
+  }
+  const refused = spawnSync(process.execPath, [program, "--builds", "fast", "x.js"], { encoding: "utf8" });
+  assert.deepEqual([refused.status, /usage: .*base,relaxed/.test(refused.stderr)], [2, true]);
+});
 
 for (const [runtime, args] of /** @type {[string, string[]][]} */ ([
   ["node", []],
