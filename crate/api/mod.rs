@@ -45,4 +45,4 @@ pub use given::Given;
 pub use job::{Accepted, Generate, Job, Prompt};
 pub use model::{Api, Names};
 pub use pictures::{Picture, PictureSource};
-pub use runs::{Host, News, Piece, Response, Runs};
+pub use runs::{Host, News, Piece, Response, Runs, Seen};

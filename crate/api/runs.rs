@@ -11,7 +11,7 @@ use super::given::Given;
 use super::job::{Generate, Job, Prompt};
 use super::model::Api;
 use super::pictures::Picture;
-use crate::engine::{Batch, Encoder, Engine, Event, GenerateParams, Image, Processed, Sequence};
+use crate::engine::{Batch, Encoder, Engine, Event, GenerateParams, Image, Processed, Seeing, Sequence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Pixels;
 use crate::text::Tokenizer;
@@ -37,8 +37,23 @@ pub struct News {
 pub enum Piece {
     /// Of a generation; of a request only how much of its prompt is read.
     Event(Event),
+    /// Of a request: how much of its images is encoded.
+    Seen(Seen),
     /// Of the response to a request.
     Response(Response),
+}
+
+/// How much of the images of a request is encoded, before its prompt is read. It looks like the progress of a prompt but for its
+/// phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename = "prefill")]
+pub struct Seen {
+    /// `image`.
+    pub phase: &'static str,
+    /// Ops that have run.
+    pub done: usize,
+    /// Those of all images.
+    pub total: usize,
 }
 
 /// A part of the response to a request.
@@ -216,10 +231,8 @@ impl Runs {
         if let Some(news) = self.embed(host.engine, wanted).await {
             return vec![news];
         }
-        let seen = self.see(&mut host, wanted).await;
-        if !seen.is_empty() {
-            return seen;
-        }
+        // Others go on beside an image.
+        let mut news: Vec<_> = self.see(&mut host, wanted).await.into_iter().collect();
         let Host { engine, tokenizer, now, .. } = host;
         let Self { all, batch, .. } = self;
         let left_out = all.iter().filter(|(id, _)| !wanted.contains(id));
@@ -230,7 +243,8 @@ impl Runs {
             // A step that fails is that of all.
             Err(e) => batch.clear(engine).into_iter().map(|lane| (lane, Err(e.clone()))).collect(),
         };
-        events.into_iter().filter_map(|(lane, event)| self.tell(engine, lane, event)).collect()
+        news.extend(events.into_iter().filter_map(|(lane, event)| self.tell(engine, lane, event)));
+        news
     }
 
     /// What an event of a lane is to its run. Lanes of a run that is over say nothing.
@@ -300,29 +314,37 @@ impl Runs {
         Some(News { run: id, pieces, done, error: None })
     }
 
-    /// Encodes an image of the first request that has one, so that an abort comes in between. After its last image a request
-    /// generates.
-    async fn see(&mut self, host: &mut Host<'_>, wanted: &[u32]) -> Vec<News> {
-        let next = self.all.iter_mut().find_map(|(id, run)| match run {
-            Run::See { generate, images, decoded, .. } if wanted.contains(id) => {
-                decoded.pop_front().map(|image| (*id, generate, images, image))
+    /// Encodes a part of an image of the first request that has one, so that an abort comes in between. After its last image a
+    /// request generates.
+    async fn see(&mut self, host: &mut Host<'_>, wanted: &[u32]) -> Option<News> {
+        let (&id, generate, images, decoded) = self.all.iter_mut().find_map(|(id, run)| match run {
+            Run::See { generate, images, decoded, .. } if wanted.contains(id) && !decoded.is_empty() => {
+                Some((id, generate, images, decoded))
             }
             _ => None,
-        });
-        let Some((id, generate, images, image)) = next else { return Vec::new() };
-        let picture = &generate.pictures[images.len()];
-        let whole = generate.pictures.len();
-        let encoded = match image {
-            Ok(image) => encode(host, &generate.prompts, images, &image).await,
-            Err(e) => Err(e),
+        })?;
+        let (picture, whole) = (&generate.pictures[images.len()], generate.pictures.len());
+        let encoded = match &decoded[0] {
+            Ok(image) => encode(host, &generate.prompts, images, image).await,
+            Err(e) => Err(e.clone()),
         };
         let encoded = encoded.map_err(|e| picture.failed(e));
         let mut news = News { run: id, pieces: Vec::new(), done: false, error: None };
-        if encoded.is_ok() && images.len() < whole {
-            return vec![news];
+        match encoded {
+            Ok(Seeing::Part { done, total }) => {
+                let (done, total) = (images.len() * total + done, whole * total);
+                news.pieces.push(Piece::Seen(Seen { phase: "image", done, total }));
+                return Some(news);
+            }
+            Ok(Seeing::Whole(ref image)) => images.push(image.clone()),
+            Err(_) => {}
         }
-        let Some(Run::See { mut generate, images, unknown, .. }) = self.all.remove(&id) else { return Vec::new() };
-        let started = encoded.and_then(|()| {
+        decoded.pop_front();
+        if encoded.is_ok() && images.len() < whole {
+            return Some(news);
+        }
+        let Some(Run::See { mut generate, images, unknown, .. }) = self.all.remove(&id) else { return None };
+        let started = encoded.and_then(|_| {
             Prompt::place(&mut generate.prompts, host.tokenizer, &images)?;
             let Host { engine, tokenizer, now, .. } = host;
             let host = Host { engine, encoder: None, tokenizer, now: *now };
@@ -335,7 +357,7 @@ impl Runs {
             }
             Err(e) => (news.pieces, news.done) = (refusal(&e, String::new()), true),
         }
-        vec![news]
+        Some(news)
     }
 
     /// Ends a run, if it is not over.
@@ -346,13 +368,12 @@ impl Runs {
     }
 }
 
-/// Encodes an image, and adds it to those before it, if the prompt has room for them.
-async fn encode(host: &mut Host<'_>, prompts: &[Prompt], images: &mut Vec<Image>, image: &Processed) -> Result<()> {
+/// Encodes the next part of an image, if the prompt has room for it after those before it.
+async fn encode(host: &mut Host<'_>, prompts: &[Prompt], images: &[Image], image: &Processed) -> Result<Seeing<Image>> {
     let rows = images.iter().map(|image| image.tokens().len()).chain([image.rows()]);
     Prompt::check_room(prompts, host.engine, rows)?;
     let Some(encoder) = &mut host.encoder else { crate::bail!(NoImages, "there is no encoder") };
-    images.push(encoder.see(host.engine, image).await?);
-    Ok(())
+    encoder.see_part(host.engine, image).await
 }
 
 fn events(chunks: Vec<Chunk>) -> impl Iterator<Item = Piece> {

@@ -53,7 +53,8 @@ pub(super) fn gemma2(d: &mut ModelBuilder<'_>) -> Result<Graph> {
 }
 
 /// Normed q and k; five of six layers see a window, and rotate with a base of their own, unscaled. Without a window all
-/// layers are alike.
+/// layers are alike. It sees: rows of an image have positions like text, are not scaled, and see those after them too, up to the
+/// window.
 pub(super) fn gemma3(d: &mut ModelBuilder<'_>) -> Result<Graph> {
     gemma3_with(d, true)
 }
@@ -90,7 +91,13 @@ fn gemma3_with(d: &mut ModelBuilder<'_>, causal: bool) -> Result<Graph> {
     decoder(
         d,
         &c,
-        &DecoderSpec { embed_scale: (c.d_model as f32).sqrt(), final_softcap, ..DecoderSpec::default() },
+        &DecoderSpec {
+            embed_scale: (c.d_model as f32).sqrt(),
+            final_softcap,
+            deepstack: causal.then_some(0),
+            sees_ahead: true,
+            ..DecoderSpec::default()
+        },
         layer,
     )
 }

@@ -63,7 +63,7 @@ pub fn build(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, wanted: Wanted) -> R
     if wanted.images && graph.given.is_none() {
         crate::bail!(
             NoImages,
-            "models of the architecture `{name}` read text only; use one that sees, such as qwen3vl"
+            "models of the architecture `{name}` read text only; use one that sees, such as qwen3vl or gemma3"
         );
     }
     Ok(graph)

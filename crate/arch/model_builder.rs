@@ -105,6 +105,11 @@ impl<'a> ModelBuilder<'a> {
         self.ignored.push(prefix);
     }
 
+    /// How many values a row of a tensor has, where the file has it.
+    pub fn row_len(&self, name: &str) -> Option<u64> {
+        self.tensors.get(name)?.dims.first().copied()
+    }
+
     /// A vector that some files have and others do not.
     pub fn opt_vector(&mut self, name: &str, len: usize) -> Option<WeightId> {
         self.has(name).then(|| self.vector(name, len))

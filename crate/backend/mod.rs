@@ -138,6 +138,22 @@ pub struct Counters {
     pub in_flight: u64,
 }
 
+/// How far a step is that runs in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Where the next part begins.
+    pub next: usize,
+    /// Where the step ends.
+    pub of: usize,
+}
+
+impl Slice {
+    /// Whether it was the last part.
+    pub fn is_last(self) -> bool {
+        self.next == self.of
+    }
+}
+
 /// Bytes that a backend holds, by what they are for: all buffers of a GPU. What is planned has no staging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
@@ -209,6 +225,14 @@ pub trait Backend {
 
     /// Starts a step. The engine has checked ids, positions, row counts, blocks and slots.
     fn submit(&mut self, step: &Step<'_>) -> Result<()>;
+
+    /// Starts the next part of a step that may take long, from place `from` of its ops on, so that the caller can do something else
+    /// before the next one: as much as takes about a twentieth of a second, or has so many multiply-adds, but at least one op.
+    /// Nothing else is submitted before the last part of a step, but a step from its start. Each part is read: the last one has
+    /// the logits, the others none.
+    fn submit_slice(&mut self, step: &Step<'_>, _from: usize, _work: Option<u64>) -> Result<Slice> {
+        self.submit(step).map(|()| Slice { next: 1, of: 1 })
+    }
 
     /// Copies the logits of the oldest unread step: `outputs` times the columns of its part. A step without outputs is read too,
     /// with an empty slice: this tells the caller that it is done.

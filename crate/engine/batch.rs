@@ -272,14 +272,14 @@ impl Batch {
     }
 
     async fn run(&mut self, engine: &mut Engine, parts: &[(usize, usize, bool)]) -> Result<()> {
-        let (max_tokens, recurrent) = (engine.limits().max_tokens, engine.is_recurrent());
+        let max_tokens = engine.limits().max_tokens;
         let choosers = parts.iter().filter(|(.., chooses)| *chooses).map(|(i, ..)| &self.lanes[*i].generation.chooser);
         let draws = engine.draws(choosers.map(|c| (c, 0)))?;
         let mut rows = Vec::with_capacity(parts.len());
         let lanes = self.lanes.iter_mut().enumerate();
         for (i, Lane { generation, sequence, .. }) in lanes {
             if let (Some(sequence), Some((_, len, chooses))) = (sequence, parts.iter().find(|(lane, ..)| *lane == i)) {
-                let tokens = &generation.part(max_tokens, recurrent).0[..*len];
+                let tokens = &generation.part(engine, max_tokens).0[..*len];
                 rows.push(Row { sequence, tokens, outputs: usize::from(*chooses) });
             }
         }
@@ -289,7 +289,7 @@ impl Batch {
     /// How many tokens each generation runs in the next step, and whether it gets a token after them; in the order of the
     /// lanes. Those past their prompts come first.
     fn parts(&mut self, engine: &Engine) -> Vec<(usize, usize, bool)> {
-        let (limits, recurrent) = (engine.limits(), engine.is_recurrent());
+        let limits = engine.limits();
         let most = MAX_SEGMENTS.min(limits.max_outputs);
         let mut left = limits.max_tokens;
         self.turn += 1;
@@ -298,7 +298,7 @@ impl Batch {
         order.sort_by_key(|i| self.lanes[*i].generation.reads());
         let mut parts = Vec::with_capacity(most);
         for i in order.into_iter().take(most) {
-            let (tokens, chooses) = self.lanes[i].generation.part(left, recurrent);
+            let (tokens, chooses) = self.lanes[i].generation.part(engine, left);
             if !tokens.is_empty() {
                 left -= tokens.len();
                 parts.push((i, tokens.len(), chooses));

@@ -239,11 +239,11 @@ impl Generation {
         }
     }
 
-    /// The tokens that run next, at most `most`, and whether a token is chosen after them.
-    pub(super) fn part(&self, most: usize, recurrent: bool) -> (&[u32], bool) {
-        let mut end = self.tokens.len().min(self.run + most);
+    /// The tokens that run next, at most `most`, and whether a token is chosen after them. None where an image needs more.
+    pub(super) fn part(&self, engine: &Engine, most: usize) -> (&[u32], bool) {
+        let mut end = self.run + engine.cut(&self.tokens[self.run..], most.min(self.tokens.len() - self.run));
         // The same prompt again, or a longer one, goes back at most to before its last token.
-        end -= usize::from(recurrent && end == self.prompt_len && end - self.run > 1);
+        end -= usize::from(engine.is_recurrent() && end == self.prompt_len && end - self.run > 1);
         (&self.tokens[self.run..end], end == self.tokens.len() && self.max_tokens > 0)
     }
 
@@ -309,7 +309,7 @@ impl Generation {
         if self.speculation.is_some() && self.run >= self.prompt_len && !self.reads() {
             return self.speculate(engine, sequence, now).await;
         }
-        let (part, chooses) = self.part(engine.limits().max_tokens, engine.is_recurrent());
+        let (part, chooses) = self.part(engine, engine.limits().max_tokens);
         let end = self.run + part.len();
         let chosen = if chooses {
             let wanted = self.max_tokens - self.generated().len();

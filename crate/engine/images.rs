@@ -12,13 +12,20 @@ pub(super) const FIRST_ID: u32 = 1 << 31;
 pub struct ImageRows {
     /// No other image, or encoder, has it.
     pub digest: u128,
-    /// Rows along the image.
+    /// Rows along the image; 0 where they follow each other like text, whatever they show.
     pub width: usize,
-    /// Down the image.
+    /// Down the image, or all of them.
     pub height: usize,
     /// `[height * width, columns]`: what takes the place of an embedding, then what is added to the results of the language
     /// model's first layers.
     pub values: Vec<f32>,
+}
+
+impl ImageRows {
+    /// How many rows an image of these sides has.
+    pub(super) fn count(width: usize, height: usize) -> usize {
+        width.max(1).saturating_mul(height)
+    }
 }
 
 /// An image that an engine has rows for.
@@ -32,7 +39,7 @@ struct Known {
 
 impl Image {
     pub(super) fn new(rows: ImageRows) -> Self {
-        let ids = ids(rows.digest, rows.width * rows.height);
+        let ids = ids(rows.digest, ImageRows::count(rows.width, rows.height));
         Self(Rc::new(Known { rows, ids }))
     }
 

@@ -53,4 +53,4 @@ pub use session::Session;
 pub use speculate::{Draft, ProposerName, SpeculateParams};
 pub use stats::{Done, PoolUse, Speculated, Stats};
 pub use steps::{Engine, Row};
-pub use vision::{Encoder, Processed, Processor, VisionModel, VisionOptions};
+pub use vision::{Encoder, Processed, Processor, Seeing, VisionModel, VisionOptions};

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use crate::arch::{self, Wanted};
-use crate::backend::{BLOCK, Backend, KvType, Limits, MAX_KEPT, Memory, cpu};
+use crate::backend::{BLOCK, Backend, KvType, Limits, MAX_KEPT, MAX_SEGMENTS, Memory, cpu};
 use crate::dtype::DType;
 use crate::engine::pooling::Embeds;
 use crate::engine::sequence::BEHIND_WINDOW;
 use crate::engine::{Engine, Loader, Pooling, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Array, Gguf, Meta, Source};
-use crate::graph::{Dim, Graph, Plan, State, StateId, StateRows};
+use crate::graph::{Dim, Entry, Graph, Plan, State, StateId, StateRows};
 
 /// The options of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,9 @@ pub struct Model {
 /// weights.
 const DEFAULT_CTX: usize = 4096;
 
+/// Rows of an image, where they see each other.
+const WHOLE_IMAGE: usize = 256;
+
 /// Bytes that are handed to a backend at once, so that a tensor is not in memory twice.
 const PIECE: usize = 8 << 20;
 
@@ -105,7 +108,7 @@ impl Model {
         let wanted = Wanted { mtp, embeddings, images, allow_unknown };
         let mut graph = arch::build(gguf, supports, wanted)?;
         // Such a model cannot generate.
-        let whole = !graph.is_causal();
+        let whole = !graph.is_causal(Entry::Trunk);
         if whole && options.embeddings == Some(false) {
             crate::bail!(
                 InvalidArgument,
@@ -264,7 +267,12 @@ pub(super) fn write_weights(
 /// The sizes that a model is opened with.
 fn limits(g: &Graph, options: &Options, n_ctx: usize) -> Limits {
     // Where tokens see those after them, a text runs in one step.
-    let max_tokens = if g.is_causal() { options.max_tokens.min(n_ctx) } else { n_ctx };
+    let max_tokens = match (g.is_causal(Entry::Trunk), g.is_causal(Entry::Given)) {
+        (false, _) => n_ctx,
+        // As do the rows of an image, beside a token of other sequences.
+        (true, false) => options.max_tokens.max(WHOLE_IMAGE + MAX_SEGMENTS).min(n_ctx),
+        (true, true) => options.max_tokens.min(n_ctx),
+    };
     let max_outputs = match options.embeddings {
         // Rows of hidden states are short: all of a step may be wanted.
         Some(true) => max_tokens,

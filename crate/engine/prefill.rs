@@ -19,8 +19,11 @@ impl Engine {
     /// Appends the tokens of a part of a prompt without logits.
     pub async fn prefill_part(&mut self, sequence: &mut Sequence, ids: &[u32]) -> Result<()> {
         self.check(sequence.tokens.len(), ids)?;
-        for tokens in ids.chunks(self.limits.max_tokens) {
+        let mut rest = ids;
+        while !rest.is_empty() {
+            let (tokens, later) = rest.split_at(self.cut(rest, self.limits.max_tokens.min(rest.len())));
             self.run(&mut [Row { sequence, tokens, outputs: 0 }]).await?;
+            rest = later;
         }
         Ok(())
     }

@@ -8,17 +8,24 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Entry;
 use crate::text::Tokenizer;
 
-/// The tokens that stand for an image in the prompts of chat templates, by model family.
-const PLACEHOLDERS: [&str; 1] = ["<|image_pad|>"];
+/// The tokens that stand for an image in the prompts of chat templates, by model family. Rows take the place of the token; where
+/// another one is named here, they stand between both, and these in a paragraph of their own.
+const PLACEHOLDERS: [(&str, Option<&str>); 2] = [("<|image_pad|>", None), ("<start_of_image>", Some("<end_of_image>"))];
 
-fn placeholder(tokenizer: &Tokenizer) -> Option<u32> {
-    PLACEHOLDERS.iter().find_map(|name| tokenizer.marker(name))
+/// The token, and the one at the end of rows.
+fn placeholder(tokenizer: &Tokenizer) -> Option<(u32, Option<u32>)> {
+    let known = |(start, end): &(&str, Option<&str>)| {
+        let end = end.map(|end| tokenizer.marker(end));
+        // With one of the two, it stands for something else.
+        if end == Some(None) { None } else { Some((tokenizer.marker(start)?, end.flatten())) }
+    };
+    PLACEHOLDERS.iter().find_map(known)
 }
 
 /// For how many images a prompt has a place.
 pub fn image_places(tokenizer: &Tokenizer, prompt: &[u32]) -> usize {
     let placeholder = placeholder(tokenizer);
-    prompt.iter().filter(|id| placeholder == Some(**id)).count()
+    prompt.iter().filter(|id| placeholder.is_some_and(|(start, _)| start == **id)).count()
 }
 
 /// Puts images where a prompt has a placeholder for each.
@@ -33,14 +40,41 @@ pub fn place_images(tokenizer: &Tokenizer, prompt: &[u32], images: &[Image]) -> 
     }
     let mut rest = images.iter();
     let mut placed = Vec::with_capacity(prompt.len());
-    for id in prompt {
-        let image = if placeholder == Some(*id) { rest.next() } else { None };
-        match image {
-            Some(image) => placed.extend_from_slice(image.tokens()),
-            None => placed.push(*id),
+    let mut ids = prompt.iter().copied().peekable();
+    while let Some(id) = ids.next() {
+        let place = placeholder.filter(|(start, _)| *start == id);
+        let Some((_, end)) = place else {
+            placed.push(id);
+            continue;
+        };
+        let image = rest.next().expect("there are as many places");
+        let Some(end) = end else {
+            placed.extend_from_slice(image.tokens());
+            continue;
+        };
+        let mut before = 2;
+        while let Some(n) = placed.last().and_then(|id| newlines(tokenizer, *id)) {
+            before += n;
+            placed.pop();
         }
+        placed.extend(tokenizer.encode_more(&"\n".repeat(before))?);
+        placed.push(id);
+        placed.extend_from_slice(image.tokens());
+        placed.push(end);
+        let mut after = 2;
+        while let Some(n) = ids.peek().and_then(|id| newlines(tokenizer, *id)) {
+            after += n;
+            ids.next();
+        }
+        placed.extend(tokenizer.encode_more(&"\n".repeat(after))?);
     }
     Ok(placed)
+}
+
+/// How many newlines a token is, if it is nothing else: vocabularies have tokens for several.
+fn newlines(tokenizer: &Tokenizer, id: u32) -> Option<usize> {
+    let piece = tokenizer.piece(id, true)?;
+    (!piece.is_empty() && piece.iter().all(|byte| *byte == b'\n')).then_some(piece.len())
 }
 
 impl Engine {
@@ -52,13 +86,20 @@ impl Engine {
     /// Adds an image, so that its tokens can run.
     pub fn add_image(&mut self, rows: ImageRows) -> Result<Image> {
         self.sees()?;
-        let n = rows.width.saturating_mul(rows.height);
+        let n = ImageRows::count(rows.width, rows.height);
         if n == 0 || n > self.limits.n_ctx {
             let n_ctx = self.limits.n_ctx;
             bail!(
                 ContextOverflow,
                 "an image of {n} rows does not fit in a context of {n_ctx}; allow fewer rows of an image"
             );
+        }
+        if (rows.width == 0) != self.whole_images {
+            bail!(InvalidArgument, "the model reads rows of images in another way; use the encoder of this model");
+        }
+        let room = self.limits.max_tokens.min(self.past.window.unwrap_or(usize::MAX));
+        if self.whole_images && n > room {
+            bail!(InvalidArgument, "an image of {n} rows does not fit in a step or a window of {room}");
         }
         if rows.values.len() != n * self.given_columns {
             let (got, want) = (rows.values.len() / n, self.given_columns);
@@ -129,7 +170,8 @@ impl Engine {
         while at < ids.len() {
             let Stretch { len, image } = self.stretch(&ids[at..])?;
             if let Some((image, row)) = image {
-                let (starts, ends) = (row == 0 || at == 0, row + len == image.tokens().len() || at + len == ids.len());
+                let cut = at + len == ids.len() && !self.whole_images;
+                let (starts, ends) = (row == 0 || at == 0, row + len == image.tokens().len() || cut);
                 if !(starts && ends) {
                     let e = Error::new(
                         ErrorKind::InvalidArgument,
@@ -141,6 +183,22 @@ impl Engine {
             at += len;
         }
         Ok(())
+    }
+
+    /// How many of some tokens a step may take, at most `n`: it does not end inside of an image whose rows see each other.
+    pub(super) fn cut(&self, tokens: &[u32], n: usize) -> usize {
+        if !self.whole_images || !tokens.get(n).is_some_and(|id| self.is_of_image(*id)) {
+            return n.min(tokens.len());
+        }
+        let mut at = 0;
+        while at < n {
+            match self.stretch(&tokens[at..]) {
+                Ok(Stretch { len, .. }) if at + len <= n => at += len,
+                // Tokens that are not known are refused elsewhere.
+                _ => break,
+            }
+        }
+        at
     }
 
     /// Runs the images of what a row runs, and the text before them, in steps of their own: what is left of it is text, or
@@ -235,6 +293,11 @@ impl Sequence {
         let next = self.images.iter().map(|(start, _)| *start).find(|start| *start > pos);
         let of_image = self.in_image(pos).map(|(start, image)| start + image.tokens().len());
         next.into_iter().chain(of_image).fold(end, usize::min)
+    }
+
+    /// The tokens of an image from a position in it on.
+    pub(super) fn rest_of_image(&self, pos: usize) -> Option<Vec<u32>> {
+        self.in_image(pos).map(|(start, image)| image.tokens()[pos - start..].to_vec())
     }
 
     /// The part of the model that runs the `n` tokens from a position on, which are of one stretch, and the rows that it is

@@ -221,10 +221,10 @@ impl Engine {
             let digest = u128::from(r.number()?) << 64 | u128::from(r.number()?);
             let [width, height] =
                 [r.count("rows along an image", self.limits.n_ctx)?, r.count("rows down it", self.limits.n_ctx)?];
-            let n = width.checked_mul(height).filter(|n| (1..=self.limits.n_ctx).contains(n));
-            let Some(n) = n.filter(|_| self.given_columns > 0 && start >= end) else {
+            let n = ImageRows::count(width, height);
+            if !(1..=self.limits.n_ctx).contains(&n) || self.given_columns == 0 || start < end {
                 return Err(bad("it has an image that the model cannot take".to_string()));
-            };
+            }
             let mut values = vec![0f32; n * self.given_columns];
             r.bytes(bytemuck::cast_slice_mut(&mut values))?;
             let image = self.add_image(ImageRows { digest, width, height, values })?;

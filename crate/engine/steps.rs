@@ -49,6 +49,8 @@ pub struct Engine {
     /// Columns of the rows of images; 0 where it takes none.
     pub(super) given_columns: usize,
     pub(super) images: Images,
+    /// Whether the rows of an image see those after them: then a step does not end inside of one.
+    pub(super) whole_images: bool,
     /// Sequences that nobody runs now, for what new ones share with them.
     pub(super) idle: Idle,
     /// No other engine has it.
@@ -109,6 +111,7 @@ impl Engine {
             taken: Vec::new(),
             given_columns: if g.given.is_some() { g.given_columns() } else { 0 },
             images: Images::default(),
+            whole_images: !g.is_causal(Entry::Given),
             idle: Idle::default(),
             id: NEXT_ENGINE.fetch_add(1, Ordering::Relaxed),
             next_id: 0,
@@ -350,7 +353,9 @@ impl Engine {
         let tokens = sequence.tokens.clone();
         while at < tokens.len() {
             let end = sequence.stretch_end(at, tokens.len().min(at + self.limits.max_tokens));
-            self.replay_part(sequence, &tokens[at..end], at).await?;
+            // Rows that the sequence has no more are there for others of the image to see.
+            let whole = if self.whole_images { sequence.rest_of_image(at) } else { None };
+            self.replay_part(sequence, whole.as_deref().unwrap_or(&tokens[at..end]), at).await?;
             at = end;
         }
         sequence.seen = tokens.len();

@@ -82,7 +82,12 @@ impl Builder {
 
     /// [`Op::Blend`]: `[tokens, cols of w]`.
     pub fn blend(&mut self, w: WeightId, x: ValueId) -> ValueId {
-        self.push(Op::Blend { w, x })
+        self.push(Op::Blend { w, x, all: false })
+    }
+
+    /// [`Op::Blend`] of all rows of w: `[rows of x, cols of w]`, for matrices that are stored the other way around.
+    pub fn blend_all(&mut self, w: WeightId, x: ValueId) -> ValueId {
+        self.push(Op::Blend { w, x, all: true })
     }
 
     /// [`Op::MatMul`]: `[rows of x, rows of w]`.

@@ -112,6 +112,7 @@ impl Graph {
             }
             Op::MoeMatMul { n_expert, .. } => write!(f, " n_expert={n_expert}"),
             Op::MatMul { w, rows, .. } if *rows < self.weight(*w).rows => write!(f, " rows={rows}"),
+            Op::Blend { all: true, .. } => f.write_str(" all"),
             Op::Blend { .. }
             | Op::MatMul { .. }
             | Op::AddBias { .. }

@@ -18,8 +18,12 @@ pub(super) fn infer(g: &Graph, op: &Op) -> Result<Option<Shape>, String> {
         Op::Embed { w, .. } => Shape { rows: Dim::Tokens, cols: g.weight(*w).cols },
         Op::Given { len: 0, .. } => return Err("given: there must be columns".to_string()),
         Op::Given { len, .. } => Shape { rows: Dim::Tokens, cols: *len },
-        Op::Blend { w, x } => {
-            expect("columns of x modulo 2", 0, shape(*x).cols % 2)?;
+        Op::Blend { w, x, all } => {
+            if *all {
+                expect("columns of x", g.weight(*w).rows, shape(*x).cols)?;
+            } else {
+                expect("columns of x modulo 2", 0, shape(*x).cols % 2)?;
+            }
             Shape { cols: g.weight(*w).cols, ..shape(*x) }
         }
         Op::MatMul { w, x, rows } => {

@@ -285,9 +285,10 @@ impl Graph {
         kind.unwrap_or(CacheKind::Context)
     }
 
-    /// Whether no token sees one after it.
-    pub fn is_causal(&self) -> bool {
-        self.nodes.iter().all(|n| !matches!(&n.op, Op::Attention { attn, .. } if !attn.causal))
+    /// Whether no token sees one after it in the steps of a part; true where there is no such part.
+    pub fn is_causal(&self, entry: Entry) -> bool {
+        let mut nodes = self.part(entry).into_iter().flat_map(|part| &self.nodes[part.nodes]);
+        nodes.all(|n| !matches!(&n.op, Op::Attention { attn, .. } if !attn.causal))
     }
 
     /// How many positions back a token sees in the states of [`CacheKind::Window`]; `None` where there are none.

@@ -55,8 +55,9 @@ pub enum Op {
     Embed { w: WeightId, scale: f32 },
     /// Columns `start .. start + len` of the row that the step gives for each token.
     Given { start: usize, len: usize },
-    /// The sum of rows of `w`, each times its share. A row of x is n row numbers (as floats), and then their n shares.
-    Blend { w: WeightId, x: ValueId },
+    /// The sum of rows of `w`, each times its share. A row of x is n row numbers (as floats), and then their n shares; with
+    /// `all`, a share for each row of `w`: `x W`.
+    Blend { w: WeightId, x: ValueId, all: bool },
     /// `W x` for each row of x, with the first `rows` rows of W.
     MatMul { w: WeightId, x: ValueId, rows: usize },
     /// Adds the one row of `b` to each row.

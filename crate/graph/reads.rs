@@ -44,7 +44,7 @@ impl Plan {
             let all = || node.op.weights().map(|w| g.weight(w).bytes()).sum::<usize>();
             match node.op {
                 Op::Embed { w, .. } => reads.token += g.weight(w).row_bytes(),
-                Op::Blend { w, x } => reads.token += g.shape(x).cols / 2 * g.weight(w).row_bytes(),
+                Op::Blend { w, x, all: false } => reads.token += g.shape(x).cols / 2 * g.weight(w).row_bytes(),
                 // A row of the route is the expert numbers and then their shares.
                 Op::MoeMatMul { w, route, n_expert, .. } => reads.experts.push(Experts {
                     bytes: g.weight(w).bytes() / n_expert,

@@ -8,5 +8,5 @@ mod size;
 
 pub use patches::{Cut, patches};
 pub use pixels::{MAX_PIXELS, Pixels};
-pub use resize::resize;
+pub use resize::{Filter, resize};
 pub use size::{MAX_RATIO, PixelRange, fitted};

@@ -34,29 +34,47 @@ pub struct Device {
 /// The GPU's is known as such, because its kernels are chosen when a model is.
 pub enum Running {
     Gpu(Box<WebGpu>),
-    Other(Box<dyn Backend>),
+    Cpu(Box<Cpu>),
+    Reference(Box<Reference>),
 }
 
 impl Running {
     pub fn boxed(self) -> Box<dyn Backend> {
         match self {
             Self::Gpu(gpu) => gpu,
-            Self::Other(backend) => backend,
+            Self::Cpu(cpu) => cpu,
+            Self::Reference(reference) => reference,
         }
     }
 
     pub fn get(&self) -> &dyn Backend {
         match self {
             Self::Gpu(gpu) => &**gpu,
-            Self::Other(backend) => &**backend,
+            Self::Cpu(cpu) => &**cpu,
+            Self::Reference(reference) => &**reference,
         }
     }
 
     pub fn get_mut(&mut self) -> &mut dyn Backend {
         match self {
             Self::Gpu(gpu) => &mut **gpu,
-            Self::Other(backend) => &mut **backend,
+            Self::Cpu(cpu) => &mut **cpu,
+            Self::Reference(reference) => &mut **reference,
         }
+    }
+}
+
+impl Device {
+    /// The same device, or the same threads, for another plan.
+    pub fn beside(&self) -> Self {
+        let backend = match &self.backend {
+            Running::Gpu(gpu) => Running::Gpu(Box::new(gpu.beside())),
+            Running::Cpu(cpu) => Running::Cpu(Box::new(cpu.beside())),
+            Running::Reference(reference) => Running::Reference(Box::new(reference.beside())),
+        };
+        let Self { description, in_main_memory, settings, kv_type, .. } = self;
+        let (description, settings) = (description.clone(), settings.clone());
+        Self { backend, description, settings, in_main_memory: *in_main_memory, kv_type: *kv_type }
     }
 }
 
@@ -141,17 +159,17 @@ fn on_gpu(adapter: &Adapter, choice: &Choice, settings: &Settings) -> Result<Dev
 }
 
 fn in_main_memory(choice: Choice, settings: Settings) -> Device {
-    let (backend, description): (Box<dyn Backend>, _) = match choice.backend {
+    let (backend, description) = match choice.backend {
         BackendName::Reference => {
-            (Box::new(Reference::with_activations(choice.activations)), "one thread, f64".to_string())
+            let reference = Reference::with_activations(choice.activations);
+            (Running::Reference(Box::new(reference)), "one thread, f64".to_string())
         }
         _ => {
             let cpu = Cpu::new(settings.threads).activations(choice.activations);
             let description = format!("{} threads", cpu.threads());
-            (Box::new(cpu), description)
+            (Running::Cpu(Box::new(cpu)), description)
         }
     };
-    let backend = Running::Other(backend);
     Device { backend, description, in_main_memory: true, settings, kv_type: choice.kv_type }
 }
 

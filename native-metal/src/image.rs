@@ -1,18 +1,18 @@
 //! Images from files, and the encoder that reads them.
 
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::{Cursor, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageDecoder, ImageReader};
 use pagelm::api::{ApiError, Picture, PictureSource};
-use pagelm::engine::{Encoder, Image, Processed, Processor, Session, VisionModel, VisionOptions, place_images};
+use pagelm::engine::{Encoder, Image, Processed, Processor, Seeing, Session, VisionModel, VisionOptions, place_images};
 use pagelm::image::{MAX_PIXELS, Pixels};
 use pagelm::text::Tokenizer;
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 
-use crate::model::{DeviceArgs, Purpose};
+use crate::device::Device;
 use crate::source;
 
 /// The largest file that is decoded.
@@ -29,10 +29,10 @@ pub struct EncoderArgs {
 }
 
 impl EncoderArgs {
-    /// Loads it, if there is one.
-    pub fn open(&self, device: &DeviceArgs) -> Result<Option<Encoder>> {
-        let options = VisionOptions { max_rows: self.image_rows, allow_unknown: device.allow_unknown };
-        self.mmproj.as_ref().map(|path| open(path, device, &options, Purpose::Run)).transpose()
+    /// Loads it, if there is one, on the device of its model.
+    pub fn open(&self, device: Device, allow_unknown: bool) -> Result<Option<Encoder>> {
+        let options = VisionOptions { max_rows: self.image_rows, allow_unknown };
+        self.mmproj.as_ref().map(|path| open(path, device, &options)).transpose()
     }
 }
 
@@ -41,7 +41,7 @@ pub struct ImageArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
     /// An image (PNG, JPEG or WebP) before the text of the prompt; may be given more than once. Without --chat, the prompt says
-    /// where: <|vision_start|><|image_pad|><|vision_end|>.
+    /// where, as the model's template would: <|vision_start|><|image_pad|><|vision_end|>, or <start_of_image> for Gemma 3.
     #[arg(long, value_name = "FILE", requires = "mmproj")]
     image: Vec<PathBuf>,
 }
@@ -57,21 +57,39 @@ impl ImageArgs {
         &self,
         session: &mut Session,
         tokenizer: &Tokenizer,
-        device: &DeviceArgs,
+        (device, allow_unknown): (&Device, bool),
         prompt: Vec<u32>,
     ) -> Result<(Vec<u32>, Vec<Image>)> {
         // What cannot be read is found before the encoder is loaded.
         let decoded = self.image.iter().map(|path| decode(path)).collect::<Result<Vec<_>>>()?;
-        let Some(mut encoder) = (if decoded.is_empty() { None } else { self.encoder.open(device)? }) else {
+        let Some(mut encoder) =
+            (if decoded.is_empty() { None } else { self.encoder.open(device.beside(), allow_unknown)? })
+        else {
             return Ok((prompt, Vec::new()));
         };
-        let mut see = |image| {
+        let of = decoded.len();
+        let mut see = |(i, image)| {
             let image = encoder.processor().process(image, None)?;
-            block_on(encoder.see(session.engine(), &image))
+            loop {
+                match block_on(encoder.see_part(session.engine(), &image))? {
+                    Seeing::Part { done, total } => progress(i, of, done * 100 / total),
+                    Seeing::Whole(image) => return Ok(image),
+                }
+            }
         };
-        let see = |(path, image): (&PathBuf, _)| see(image).map_err(|e| e.at(path.display()));
-        let images = self.image.iter().zip(&decoded).map(see).collect::<Result<Vec<_>>>()?;
+        let see = |(i, (path, image)): (usize, (&PathBuf, _))| see((i, image)).map_err(|e: Error| e.at(path.display()));
+        let images = self.image.iter().zip(&decoded).enumerate().map(see).collect::<Result<Vec<_>>>();
+        progress(of, of, 100);
+        let images = images?;
         Ok((place_images(tokenizer, &prompt, &images)?, images))
+    }
+}
+
+/// Says how much of image `i` of `of` is encoded, where somebody looks; after the last one it clears that.
+fn progress(i: usize, of: usize, percent: usize) {
+    if std::io::stderr().is_terminal() {
+        let text = if i < of { format!("image {} of {of}: {percent} %", i + 1) } else { String::new() };
+        eprint!("\r{text:<40}\r");
     }
 }
 
@@ -86,12 +104,11 @@ pub fn process(picture: &Picture, processor: &Processor) -> std::result::Result<
     processed.map_err(|e| picture.failed(e))
 }
 
-/// Loads an encoder on the backend that the flags ask for, or on the one to fall back to where a GPU refuses it.
-pub fn open(path: &Path, args: &DeviceArgs, options: &VisionOptions, purpose: Purpose) -> Result<Encoder> {
+/// Loads an encoder on a device, or on the one to fall back to where a GPU refuses it.
+pub fn open(path: &Path, device: Device, options: &VisionOptions) -> Result<Encoder> {
     let file = source::open(path)?;
-    let device = args.device(purpose)?;
     let settings = device.settings.clone();
-    let load = |device: crate::device::Device| {
+    let load = |device: Device| {
         let backend = device.backend.boxed();
         let model = VisionModel::new(&file.gguf, &|d| backend.supports(d), options)?;
         model.load(&file.gguf, &*file.source, backend)

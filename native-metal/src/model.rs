@@ -113,6 +113,8 @@ pub struct ModelArgs {
 pub struct Opened {
     pub gguf: Rc<Gguf>,
     pub session: Session,
+    /// For another model on what the backend runs on.
+    pub beside: Device,
     /// What the backend runs on.
     pub device: String,
     pub load_ms: f64,
@@ -146,10 +148,12 @@ fn load(
         tuning::apply(gpu, &model, args.tune(purpose))?;
     }
     let kv_bytes_per_token = model.kv_bytes_per_token();
+    let beside = device.beside();
     let session = model.load(&file.gguf, &*file.source, device.backend.boxed())?;
     Ok(Opened {
         gguf: file.gguf.clone(),
         session,
+        beside,
         device: device.description,
         load_ms: start.elapsed().as_secs_f64() * 1e3,
         kv_bytes_per_token,

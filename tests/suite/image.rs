@@ -1,6 +1,8 @@
 //! From pixels to what a model reads.
 
-use pagelm::image::{Cut, MAX_PIXELS, PixelRange, Pixels, fitted, patches, resize};
+mod processors;
+
+use pagelm::image::{Cut, Filter, MAX_PIXELS, PixelRange, Pixels, fitted, patches, resize};
 use serde::Deserialize;
 
 use crate::common::fixtures;
@@ -60,8 +62,8 @@ fn an_image_is_told_from_others_by_its_digest() {
 }
 
 /// A picture with fine and coarse parts.
-fn picture(width: usize, height: usize) -> Pixels<'static> {
-    let mut state = 12345u32;
+fn picture(width: usize, height: usize, seed: u32) -> Pixels<'static> {
+    let mut state = seed;
     let mut rgba = Vec::new();
     for i in 0..width * height * 3 {
         state = state.wrapping_mul(1_103_515_245).wrapping_add(12345) & 0x7fff_ffff;
@@ -114,7 +116,7 @@ const RESIZED: [([usize; 2], [usize; 2], &str); 4] = [
 #[test]
 fn resizing_gives_the_bytes_of_the_reference() {
     for ([w, h], [width, height], want) in RESIZED {
-        let got = resize(&picture(w, h), height, width).unwrap();
+        let got = resize(&picture(w, h, 12345), [height, width], Filter::Bicubic).unwrap();
         assert_eq!((got.width(), got.height()), (width, height));
         let got = rgb(&got);
         let want: Vec<u8> = (0..want.len() / 2).map(|i| u8::from_str_radix(&want[2 * i..][..2], 16).unwrap()).collect();
@@ -124,8 +126,8 @@ fn resizing_gives_the_bytes_of_the_reference() {
 
 #[test]
 fn an_image_of_the_right_size_is_not_changed() {
-    let image = picture(16, 24);
-    assert_eq!(rgb(&resize(&image, 24, 16).unwrap()), rgb(&image));
+    let image = picture(16, 24, 12345);
+    assert_eq!(rgb(&resize(&image, [24, 16], Filter::Bicubic).unwrap()), rgb(&image));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Images in sequences: rollback, forks, snapshots, batches, and what is refused.
 
 mod encoders;
+mod gemma;
+mod slices;
 
 use pagelm::backend::Backend;
 use pagelm::backend::cpu::Cpu;
@@ -84,7 +86,8 @@ fn prompts_share_what_they_have_in_common_but_not_another_image() {
         assert_ne!(other.tokens(), image.tokens());
         let prompt = case.prompt(load(name).image_token_id, other.tokens());
         let s = engine.resume(&prompt).unwrap();
-        assert!(s.tokens().len() <= 5, "{name}: only the text before the image");
+        let before = prompt.iter().take_while(|id| **id < 1 << 31).count();
+        assert!(s.tokens().len() <= before, "{name}: only the text before the image");
     }
 }
 
@@ -255,7 +258,7 @@ fn images_that_cannot_run_are_refused_and_change_nothing() {
     rows.values.pop();
     refused("a value too few", engine.add_image(rows).map(drop), ErrorKind::InvalidArgument);
     let mut rows = given_rows(&case);
-    (rows.digest, rows.width) = (6, 0);
+    (rows.digest, rows.height) = (6, 0);
     refused("no rows", engine.add_image(rows).map(drop), ErrorKind::ContextOverflow);
     // Nobody keeps it any more but the sequence.
     drop((s, image));

@@ -41,8 +41,11 @@ export class Chat {
         stream: true,
         stream_options: { include_usage: true },
         signal: this.#running.signal,
-        onPrefill: ({ done, total }) => {
-          answer.note.textContent = `reading the prompt: ${done} of ${total} tokens`;
+        onPrefill: ({ done, total, phase }) => {
+          const percent = Math.round((100 * done) / total);
+          answer.note.textContent = phase
+            ? `looking at images: ${percent} %`
+            : `reading the prompt: ${done} of ${total} tokens`;
         },
       });
       const startedAt = performance.now();

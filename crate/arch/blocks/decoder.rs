@@ -1,6 +1,6 @@
 //! The pre-norm decoder: embedding, layers of attention and feed-forward with residuals, head.
 
-use super::layer::{LayerSpec, layer, norm};
+use super::layer::{LayerSpec, Mixer, layer, norm};
 use super::mtp::mtp;
 use crate::arch::{Config, ModelBuilder};
 use crate::error::Result;
@@ -17,11 +17,13 @@ pub(crate) struct DecoderSpec {
     pub mtp: bool,
     /// Where the model sees: of how many of its first layers the rows of an image have additions to the results.
     pub deepstack: Option<usize>,
+    /// Whether the rows of an image see those after them.
+    pub sees_ahead: bool,
 }
 
 impl Default for DecoderSpec {
     fn default() -> Self {
-        Self { embed_scale: 1.0, final_softcap: None, mtp: false, deepstack: None }
+        Self { embed_scale: 1.0, final_softcap: None, mtp: false, deepstack: None, sees_ahead: false }
     }
 }
 
@@ -51,7 +53,14 @@ pub(crate) fn decoder(
     let token_embd = d.matrix("token_embd.weight", c.d_model, c.n_vocab);
     if let Some(deepstack) = spec.deepstack.filter(|_| d.images) {
         let x = d.g.given(0, c.d_model);
-        let x = trunk(d, c, spec, &layer_spec, (x, deepstack));
+        let of_image = |i| {
+            let mut layer = layer_spec(i);
+            if let (true, Mixer::Attention(attn)) = (spec.sees_ahead, &mut layer.mixer) {
+                attn.attn.causal = false;
+            }
+            layer
+        };
+        let x = trunk(d, c, spec, &of_image, (x, deepstack));
         let logits = head(d, c, spec, token_embd, x);
         d.g.end_given(logits);
     }

@@ -9,7 +9,8 @@ pub(crate) struct EncoderSpec {
     pub d_model: usize,
     pub d_ff: usize,
     pub act: Act,
-    pub rope: Rope,
+    /// By row and column; without it, only what is added to the patches says where they are.
+    pub rope: Option<Rope>,
     pub attn: Attention,
     /// Of the norms.
     pub eps: f32,
@@ -30,7 +31,8 @@ pub(crate) fn layer_norm(d: &mut ModelBuilder<'_>, name: &str, len: usize, eps: 
     d.g.layer_norm(x, w, b, eps)
 }
 
-/// One layer, with its residuals: `x += out(attention(ln1 x)); x += down(act(up(ln2 x)))`.
+/// One layer, with its residuals: `x += out(attention(ln1 x)); x += down(act(up(ln2 x)))`. Files have q, k and v in one matrix or
+/// apart, and the first ones of `gemma3` call up down.
 /// Keys and values are kept for one layer only: an image is one step, and no layer reads those of another one.
 pub(crate) fn encoder_layer(
     d: &mut ModelBuilder<'_>,
@@ -42,18 +44,26 @@ pub(crate) fn encoder_layer(
     let EncoderSpec { d_model, d_ff, eps, .. } = *spec;
     let name = |part: &str| format!("v.blk.{i}.{part}");
     let h = layer_norm(d, &name("ln1"), d_model, eps, x);
-    let qkv = linear(d, &name("attn_qkv"), d_model, 3 * d_model, h);
-    let [q, k, v] = [0, 1, 2].map(|part| d.g.slice(qkv, 3 * d_model, part * d_model, d_model));
-    let (q, k) = (d.g.rope(q, spec.rope), d.g.rope(k, spec.rope));
+    let [q, k, v] = if d.has(&name("attn_q.weight")) {
+        ["attn_q", "attn_k", "attn_v"].map(|part| linear(d, &name(part), d_model, d_model, h))
+    } else {
+        let qkv = linear(d, &name("attn_qkv"), d_model, 3 * d_model, h);
+        [0, 1, 2].map(|part| d.g.slice(qkv, 3 * d_model, part * d_model, d_model))
+    };
+    let [q, k] = [q, k].map(|x| spec.rope.map_or(x, |rope| d.g.rope(x, rope)));
     d.g.kv_store(k, keys);
     d.g.kv_store(v, values);
     let o = d.g.attention(q, keys, values, spec.attn);
     let o = linear(d, &name("attn_out"), d_model, d_model, o);
     let x = d.g.add(x, o);
     let h = layer_norm(d, &name("ln2"), d_model, eps, x);
-    let h = linear(d, &name("ffn_up"), d_model, d_ff, h);
+    let mut names = ["ffn_up", "ffn_down"];
+    if d_ff != d_model && d.row_len(&name("ffn_up.weight")) == Some(d_ff as u64) {
+        names.reverse();
+    }
+    let h = linear(d, &name(names[0]), d_model, d_ff, h);
     let h = d.g.activate(h, spec.act);
-    let h = linear(d, &name("ffn_down"), d_ff, d_model, h);
+    let h = linear(d, &name(names[1]), d_ff, d_model, h);
     let x = d.g.add(x, h);
     d.g.name(x, name("out"));
     x

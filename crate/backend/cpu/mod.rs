@@ -21,13 +21,14 @@ mod moe;
 mod packed;
 mod pool;
 mod rows;
+mod slices;
 mod states;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Activations, Backend, CachePart, Counters, KvType, Limits, Memory, Step};
+use super::{Activations, Backend, CachePart, Counters, KvType, Limits, Memory, Slice, Step};
 use crate::bail;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -175,14 +176,22 @@ impl Backend for Cpu {
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<()> {
+        self.submit_slice(step, 0, Some(u64::MAX)).map(drop)
+    }
+
+    fn submit_slice(&mut self, step: &Step<'_>, from: usize, work: Option<u64>) -> Result<Slice> {
         let Some(model) = &mut self.model else { return Err(unprepared()) };
-        model.run(&self.pool, self.isa, step)?;
+        let work = work.unwrap_or_else(|| slices::usual(self.pool.threads()));
+        let (nodes, slice) = slices::next(model.graph(), step, from, work)?;
+        model.run(&self.pool, self.isa, step, nodes)?;
         let mut logits = self.spare.pop().unwrap_or_default();
         logits.clear();
-        logits.extend_from_slice(model.output(step));
+        if slice.is_last() {
+            logits.extend_from_slice(model.output(step));
+            self.counters.steps += 1;
+        }
         self.ready.push_back(logits);
-        self.counters.steps += 1;
-        Ok(())
+        Ok(slice)
     }
 
     fn poll_logits(&mut self, _: &mut Context<'_>, logits: &mut [f32]) -> Poll<Result<()>> {

@@ -1,5 +1,7 @@
 //! A prepared plan: packed weights, states and slots in memory, and the execution of the nodes.
 
+use std::ops::Range;
+
 use super::activations::{self, Block};
 use super::arena::{Arena, Place};
 use super::attention::{self, Attend, attention};
@@ -141,8 +143,8 @@ impl Model {
         g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0)
     }
 
-    /// Runs the nodes of the step's entry.
-    pub(super) fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>) -> Result<()> {
+    /// Runs some nodes of the step's entry, after those before them.
+    pub(super) fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>, nodes: Range<usize>) -> Result<()> {
         let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
         let (tokens, outputs) = (step.len(), step.outputs());
         if tokens > max_tokens || outputs > max_outputs {
@@ -154,11 +156,12 @@ impl Model {
         if step.keys() > n_ctx {
             bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.keys());
         }
-        self.states.reserve(step)?;
-        self.ropes.iter_mut().for_each(|r| r.turn(step));
-        (self.blocks.0, self.groups.0) = (None, None);
-        let part = step.part(&self.plan.graph)?;
-        for i in part.nodes {
+        if nodes.start == step.part(&self.plan.graph)?.nodes.start {
+            self.states.reserve(step)?;
+            self.ropes.iter_mut().for_each(|r| r.turn(step));
+            (self.blocks.0, self.groups.0) = (None, None);
+        }
+        for i in nodes {
             let v = ValueId(i as u32);
             let node = self.plan.graph.node(v);
             match (&node.op, node.shape) {
@@ -274,7 +277,7 @@ impl Model {
         self.ropes.iter().find(|t| t.rope == *rope)
     }
 
-    fn graph(&self) -> &Graph {
+    pub(super) fn graph(&self) -> &Graph {
         &self.plan.graph
     }
 }
@@ -296,7 +299,10 @@ impl Run<'_> {
         match *op {
             Op::Embed { w, scale } => self.embed(w, scale, cols, y)?,
             Op::Given { start, .. } => rows::slice(step.given, m.graph().given_columns(), start, cols, y),
-            Op::Blend { w, x } => rows::blend(pool, isa, value(x), m.cols(x) / 2, vector(w), y, cols),
+            Op::Blend { w, x, all } => {
+                let numbers = if all { 0 } else { m.cols(x) / 2 };
+                rows::blend(pool, isa, (value(x), m.cols(x), numbers), vector(w), y, cols);
+            }
             Op::MatMul { w, x, .. } => match &m.weights[w.index()].packed {
                 None => matmul_f32(pool, isa, m.matrix(w), value(x), y),
                 Some(packed) => matmul(pool, isa, (packed, m.bytes(w)), m.blocks(x, step), y),

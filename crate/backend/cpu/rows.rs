@@ -76,8 +76,9 @@ fn sum16(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum()
 }
 
-/// Rows of `w` [rows, cols], each times its share: a row of `x` is n row numbers and their n shares.
-pub(super) fn blend(pool: &Pool, isa: Isa, x: &[f32], n: usize, w: &[f32], y: &mut [f32], cols: usize) {
+/// Rows of `w` [rows, cols], each times its share: a row of `x`, which is `len` long, is `n` row numbers and then shares. Without
+/// numbers, those of all rows.
+pub(super) fn blend(pool: &Pool, isa: Isa, (x, len, n): (&[f32], usize, usize), w: &[f32], y: &mut [f32], cols: usize) {
     each_row(
         pool,
         isa,
@@ -85,10 +86,11 @@ pub(super) fn blend(pool: &Pool, isa: Isa, x: &[f32], n: usize, w: &[f32], y: &m
         cols,
         #[inline(always)]
         |r, y| {
-            let (numbers, shares) = x[r * 2 * n..][..2 * n].split_at(n);
+            let (numbers, shares) = x[r * len..][..len].split_at(n);
             y.fill(0.0);
-            for (number, share) in numbers.iter().zip(shares) {
-                y.iter_mut().zip(&w[*number as usize * cols..][..cols]).for_each(|(y, w)| *y += share * w);
+            for (i, share) in shares.iter().enumerate() {
+                let row = numbers.get(i).map_or(i, |number| *number as usize);
+                y.iter_mut().zip(&w[row * cols..][..cols]).for_each(|(y, w)| *y += share * w);
             }
         },
     );

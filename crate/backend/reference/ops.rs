@@ -46,7 +46,7 @@ impl Run<'_> {
                 let rows = self.step.given.chunks_exact(self.g.given_columns());
                 rows.flat_map(|row| &row[start..start + len]).map(|&v| f64::from(v)).collect()
             }
-            Op::Blend { w, x } => self.blend(w, x)?,
+            Op::Blend { w, x, all } => self.blend(w, x, all)?,
             Op::MatMul { w, x, rows } => self.matmul(w, x, rows)?,
             Op::AddBias { x, b } => {
                 let b = self.row(b, 0)?;
@@ -204,13 +204,15 @@ impl Run<'_> {
         Ok(y)
     }
 
-    fn blend(&self, w: WeightId, x: ValueId) -> Result<Vec<f64>> {
-        let (n, cols) = (self.cols(x) / 2, self.g.weight(w).cols);
+    fn blend(&self, w: WeightId, x: ValueId, all: bool) -> Result<Vec<f64>> {
+        let cols = self.g.weight(w).cols;
         let mut y = Vec::new();
-        for x in self.value(x).chunks_exact(2 * n) {
+        for x in self.value(x).chunks_exact(self.cols(x)) {
+            let (rows, shares) = x.split_at(if all { 0 } else { x.len() / 2 });
             let mut sum = vec![0.0; cols];
-            for (row, share) in x[..n].iter().zip(&x[n..]) {
-                sum.iter_mut().zip(self.row(w, *row as usize)?).for_each(|(s, v)| *s += share * v);
+            for (i, share) in shares.iter().enumerate() {
+                let row = rows.get(i).map_or(i, |row| *row as usize);
+                sum.iter_mut().zip(self.row(w, row)?).for_each(|(s, v)| *s += share * v);
             }
             y.extend(sum);
         }

@@ -24,7 +24,7 @@ use self::device::Gpu;
 use self::run::step::{Runner, Wanted};
 use self::run::{autotune, profile};
 use super::{
-    Backend, CachePart, Counters, Draw, KvType, Limits, Logprobs, Memory, SampleRequest, SamplingRules, Step,
+    Backend, CachePart, Counters, Draw, KvType, Limits, Logprobs, Memory, SampleRequest, SamplingRules, Slice, Step,
     TimedStep, Timing,
 };
 use crate::dtype::DType;
@@ -203,6 +203,12 @@ impl Backend for WebGpu {
 
     fn submit(&mut self, step: &Step<'_>) -> Result<()> {
         self.start(step, Wanted::Logits)
+    }
+
+    fn submit_slice(&mut self, step: &Step<'_>, from: usize, work: Option<u64>) -> Result<Slice> {
+        self.gpu.fault.check()?;
+        let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
+        runner.start_slice(&self.gpu, &mut self.counters, step, from, work)
     }
 
     fn prepare_sampling(&mut self, rules: &SamplingRules) -> Result<usize> {

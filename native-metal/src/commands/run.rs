@@ -152,7 +152,12 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
     let draft = args.spec.draft(&mut opened.session, &tokenizer, &args.model.device)?;
     let prompt = prompt_ids(args, &opened.gguf.meta, &tokenizer)?;
-    let (prompt, _kept) = args.images.place(&mut opened.session, &tokenizer, &args.model.device, prompt)?;
+    let (prompt, _kept) = args.images.place(
+        &mut opened.session,
+        &tokenizer,
+        (&opened.beside, args.model.device.allow_unknown),
+        prompt,
+    )?;
     let params = args.params(&opened.gguf.meta)?;
     let out = generate(&mut opened, &tokenizer, &prompt, (params, draft), |text| {
         if !json {

@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<Report> {
     };
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&opened.gguf.meta)?);
-    let encoder = args.images.open(&args.model.device)?;
+    let encoder = args.images.open(opened.beside, args.model.device.allow_unknown)?;
     let processor = encoder.as_ref().map(|encoder| encoder.processor().clone());
     let api = Api::new(&opened.gguf.meta, tokenizer.clone(), names(args), now())?;
     let api = if encoder.is_some() { api.with_images() } else { api };

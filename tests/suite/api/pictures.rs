@@ -2,7 +2,7 @@
 
 use std::slice::from_ref;
 
-use pagelm::api::{Host, Picture, PictureSource, Response, Runs};
+use pagelm::api::{Host, Picture, PictureSource, Piece, Response, Runs, Seen};
 use pagelm::backend::cpu::Cpu;
 use pagelm::engine::{Encoder, Options};
 use pagelm::image::Pixels;
@@ -84,9 +84,9 @@ impl Page {
             for news in news {
                 for piece in news.pieces {
                     match piece {
-                        pagelm::api::Piece::Response(Response::Head { status: s, .. }) => status = s,
-                        pagelm::api::Piece::Response(Response::Body { text }) => body += &text,
-                        pagelm::api::Piece::Event(_) => {}
+                        Piece::Response(Response::Head { status: s, .. }) => status = s,
+                        Piece::Response(Response::Body { text }) => body += &text,
+                        Piece::Event(_) | Piece::Seen(_) => {}
                     }
                 }
                 if news.done {
@@ -204,6 +204,39 @@ fn images_that_cannot_be_had_are_refused_with_their_place() {
     page.give(run, Ok(a));
     page.runs.stop(&mut page.model.engine, run);
     assert!(page.runs.is_empty());
+}
+
+#[test]
+fn images_are_encoded_in_parts_between_which_others_go_on_and_a_request_can_be_stopped() {
+    let [a, _] = pixels();
+    let message = user(json!([image(FILE), text("y")]));
+    let want = Page::new().answer(CHAT, &chat(from_ref(&message)), from_ref(&a));
+    let mut page = Page::new();
+    page.encoder.set_slice(Some(1));
+    let beside = with(&chat(&[user(json!("x"))]), json!({ "max_tokens": 30 }));
+    let (other, _) = page.ask(CHAT, &beside);
+    let (run, _) = page.ask(CHAT, &chat(from_ref(&message)));
+    page.give(run, Ok(a.clone()));
+    let (mut steps, mut last) = (0, 0);
+    for _ in 0..10 {
+        let Model { tokenizer, engine, .. } = &mut page.model;
+        let host = Host { engine, encoder: Some(&mut page.encoder), tokenizer, now: &|| 0.0 };
+        let news = block_on(page.runs.next(host, &[other, run]));
+        assert!(news.iter().all(|n| !n.done));
+        steps += news.iter().filter(|n| n.run == other).count();
+        let of_image: Vec<_> = news.iter().filter(|n| n.run == run).flat_map(|n| &n.pieces).collect();
+        let [piece @ Piece::Seen(Seen { phase: "image", done, total })] = of_image[..] else { panic!("{of_image:?}") };
+        assert!(last < *done && done < total, "{last}, then {done} of {total}");
+        let sent = json!({ "kind": "prefill", "phase": "image", "done": done, "total": total });
+        assert_eq!(serde_json::to_value(piece).unwrap(), sent);
+        last = *done;
+    }
+    assert_eq!((steps, page.encoded()), (10, 0), "a step of the other request for each part");
+    page.runs.stop(&mut page.model.engine, run);
+    assert_eq!(page.finish(other).0, 200);
+    assert_eq!(page.encoded(), 0, "it was stopped");
+    let got = page.answer(CHAT, &chat(from_ref(&message)), &[a]);
+    assert_eq!((&got["choices"], page.encoded()), (&want["choices"], 1));
 }
 
 #[test]

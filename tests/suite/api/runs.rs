@@ -87,7 +87,7 @@ impl Page {
 
 fn response(pieces: &[Piece]) -> (u16, bool, String, Vec<String>) {
     let mut parts = pieces.iter().filter_map(|piece| match piece {
-        Piece::Event(Event::Prefill { .. }) => None,
+        Piece::Event(Event::Prefill { .. }) | Piece::Seen(_) => None,
         Piece::Event(event) => panic!("a request has no event {event:?}"),
         Piece::Response(part) => Some(part.clone()),
     });

@@ -9,7 +9,7 @@ fn open_changed(change: impl FnOnce(&mut Gguf)) -> pagelm::Result<()> {
     VisionModel::new(&gguf, &|_| true, &VisionOptions::default()).map(drop)
 }
 
-fn set(gguf: &mut Gguf, key: &str, value: Value) {
+pub(super) fn set(gguf: &mut Gguf, key: &str, value: Value) {
     let others = gguf.meta.iter().filter(|(k, _)| *k != key).map(|(k, v)| (k.to_string(), v.clone()));
     let others: Vec<_> = others.collect();
     gguf.meta = Default::default();
@@ -21,9 +21,9 @@ fn encoders_that_are_not_known_or_contradict_themselves_are_refused() {
     open_changed(|_| ()).unwrap();
     let text = |s: &str| Value::String(s.to_string());
     let changed = |key: &'static str, value: Value| open_changed(|g| set(g, key, value));
-    let e = changed("clip.projector_type", text("gemma3")).unwrap_err();
+    let e = changed("clip.projector_type", text("pixtral")).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::UnsupportedArchitecture);
-    assert!(e.to_string().contains("`gemma3`"), "{e}");
+    assert!(e.to_string().contains("`pixtral`"), "{e}");
     let cases = [
         ("general.architecture", text("llama"), ErrorKind::UnsupportedArchitecture),
         ("clip.use_gelu", Value::Bool(false), ErrorKind::BadConfig),

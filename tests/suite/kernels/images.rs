@@ -125,6 +125,20 @@ fn blend_adds_rows_by_their_shares() {
     }
 }
 
+#[test]
+fn blend_of_all_rows_multiplies_by_a_matrix_that_lies_the_other_way() {
+    for (dtype, cols) in [(DType::F32, 31), (DType::F32, 96), (DType::F16, 64), (DType::BF16, 33)] {
+        for rows in [1, 37, 130] {
+            let case = Case::new(format!("blend all {rows} of {dtype} {cols}"), &[17, 1], |p| {
+                let x = p.input(rows);
+                let w = p.weight(dtype, rows, cols);
+                p.g.blend_all(w, x)
+            });
+            parity(&case, tol::ELEMENT.times(4.0)); // sums of up to 130 products
+        }
+    }
+}
+
 const HALVES: Rope =
     Rope { d_head: 16, n_rot: 16, pairs: RopePairs::Halves, axes: RopeAxes::Time, base: 1e4, scale: 1.0, freqs: None };
 

@@ -131,7 +131,7 @@ async function open(
     const { value, done } = await run.next();
     if (done) throw new PagelmError("internal", "no head");
     if (value.kind === "head") return { head: value, texts: await started(bodyOf(run, onPrefill)) };
-    if (value.kind === "prefill") onPrefill?.({ done: value.done, total: value.total });
+    if (value.kind === "prefill") onPrefill?.(value);
   }
 }
 
@@ -143,7 +143,7 @@ async function* bodyOf(
     yield "";
     for await (const piece of run) {
       if (piece.kind === "body") yield piece.text;
-      else if (piece.kind === "prefill") onPrefill?.({ done: piece.done, total: piece.total });
+      else if (piece.kind === "prefill") onPrefill?.(piece);
     }
   } finally {
     await run.return();

@@ -65,8 +65,11 @@ export type ReasoningEffort = "none" | "minimal" | "low" | "medium" | "high" | "
 export interface PageParams {
   /** Not part of OpenAI's API: stops the generation, like that of the second argument. */
   signal?: AbortSignal | null;
-  /** Not part of OpenAI's API: how much of the prompt is read. Long prompts delay the first token. */
-  onPrefill?: (progress: { done: number; total: number }) => void;
+  /**
+   * Not part of OpenAI's API: how many tokens of the prompt are read. Long prompts delay the first token. Before that, with a
+   * `phase`, how much of the work on its images is done, in numbers of another kind.
+   */
+  onPrefill?: (progress: { done: number; total: number; phase?: "image" }) => void;
 }
 
 /** How tokens are chosen. Some names are not part of OpenAI's API; see `SamplingParams`. */

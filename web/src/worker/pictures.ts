@@ -22,6 +22,9 @@ export async function decode(picture: Picture, attached: Attached[], signal: Abo
 async function fileOf({ bytes, url }: Picture, attached: Attached[], signal: AbortSignal): Promise<Attached> {
   if (url === null) return new Blob([bytes]);
   const given = attached[Number(url.replace("attached:", ""))];
-  // What a server sends in place of an image is none, and is refused as that.
-  return given ?? (await fetch(url, { signal })).blob();
+  if (given) return given;
+  const answer = await fetch(url, { signal });
+  // What a server sends in place of an image is none.
+  if (!answer.ok) throw Error(`HTTP ${answer.status}`);
+  return answer.blob();
 }

@@ -158,17 +158,21 @@ const e2e = {
     }
     for (const image of [blob, bitmap, data]) all.push(answered(await loaded().chat.completions.create(body(image))));
     const refused = [];
+    const words = /** @type {string[]} */ ([]);
     for (const wrong of ["data:image/png;base64,AAAA", new Blob(["x"]), "/nowhere.png", "attached:7"]) {
       const failed = await loaded()
         .chat.completions.create(body(wrong))
-        .catch((e) => [e.code, e.place]);
+        .catch((e) => {
+          words.push(e.message);
+          return [e.code, e.place];
+        });
       refused.push(failed);
     }
     const stop = new AbortController();
     const stopped = loaded().chat.completions.create(body(url), { signal: stop.signal });
     stop.abort();
     refused.push(await stopped.catch((e) => [e.code]));
-    return { all, refused, encoded: (await loaded().stats()).images };
+    return { all, refused, words, encoded: (await loaded().stats()).images };
   },
 
   /** Answers of a model from each of these addresses, some at a time. @param {string[]} urls @param {Load} options @param {number[]} prompt */

@@ -77,10 +77,11 @@ export const MIXED = mixed([...quants, ...RETYPED]).map(({ types, file }, i) => 
 }));
 
 /** Messages with images, for a tiny model that sees. `tests/cli/images.rs` has the same. */
-const SEES =
+const SEES = (/** @type {string} */ place) =>
   "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}" +
-  "{% if p.type == 'image' %}[<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p.text }}{% endif %}{% endfor %}" +
+  `{% if p.type == 'image' %}[${place}{% else %}{{ p.text }}{% endif %}{% endfor %}` +
   "{% endif %}{% endfor %}";
+const PLACES = { qwen3vl: "<|vision_start|><|image_pad|><|vision_end|>", gemma3vl: "<start_of_image>" };
 
 /** A model with a chat template. @param {Buffer} file @param {string} template */
 function withTemplate(file, template) {
@@ -99,9 +100,10 @@ function withTemplate(file, template) {
 }
 
 /** A tiny model that sees, with a chat template, and the part of it that does. */
-export function seeing() {
-  const [model, mmproj] = ["qwen3vl.gguf", "mmproj-qwen3vl.gguf"].map((name) => readFileSync(join(goldens, name)));
-  return { model: withTemplate(/** @type {Buffer} */ (model), SEES), mmproj: /** @type {Buffer} */ (mmproj) };
+export function seeing(/** @type {keyof typeof PLACES} */ name = "qwen3vl") {
+  const [model, mmproj] = [`${name}.gguf`, `mmproj-${name}.gguf`].map((file) => readFileSync(join(goldens, file)));
+  const template = SEES(PLACES[name]);
+  return { model: withTemplate(/** @type {Buffer} */ (model), template), mmproj: /** @type {Buffer} */ (mmproj) };
 }
 
 /** The fixture's image of a case, as a `data:` URL. @param {{ image: { width: number, height: number, rgb_u8_hex: string } }} of */
@@ -145,6 +147,7 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
   other.write("mamba", other.indexOf("llama", where));
   writeFileSync(join(made, "other.gguf"), other);
   writeFileSync(join(made, "sees.gguf"), seeing().model);
+  writeFileSync(join(made, "gemma-sees.gguf"), seeing("gemma3vl").model);
   // One key more, of 32 bytes, so that the tensors stay aligned: its name, its type (u32) and its value.
   const entry = Buffer.alloc(32);
   entry.writeBigUInt64LE(16n);

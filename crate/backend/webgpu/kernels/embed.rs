@@ -20,18 +20,20 @@ pub(crate) fn lower(l: &mut Launches<'_>, w: WeightId, scale: f32) {
     }
 }
 
-/// Rows of a table that were chosen by another op.
-pub(crate) fn lower_blend(l: &mut Launches<'_>, w: WeightId, x: ValueId) {
+/// Rows of a table that were chosen by another op, or all of them.
+pub(crate) fn lower_blend(l: &mut Launches<'_>, w: WeightId, x: ValueId, all: bool) {
     let weight = l.g.weight(w);
-    let k = blend(l.cols(), weight.rows, l.g.shape(x).cols / 2, weight.dtype);
+    let parts = if all { None } else { Some(l.g.shape(x).cols / 2) };
+    let k = blend(l.cols(), weight.rows, parts, weight.dtype);
     l.one_kernel(k, &[Operand::Weight(w, 0)]);
 }
 
-/// The sum of `parts` of `rows` rows.
-fn blend(cols: usize, rows: usize, parts: usize, dtype: DType) -> Kernel {
+/// The sum of `parts` of `rows` rows, or of all.
+fn blend(cols: usize, rows: usize, parts: Option<usize>, dtype: DType) -> Kernel {
     let mut libs = value(dtype);
     libs.push(if cols.is_multiple_of(4) { "vector4" } else { "vector1" });
-    by_vector("blend", cols, &libs, &[("ROWS", U(rows)), ("PARTS", U(parts))], &[Read, Read, Write])
+    let consts = [("ROWS", U(rows)), ("NUMBERS", U(parts.unwrap_or(0))), ("PARTS", U(parts.unwrap_or(rows)))];
+    by_vector("blend", cols, &libs, &consts, &[Read, Read, Write])
 }
 
 fn embed(m: Matrix, scale: f32) -> Kernel {
@@ -61,6 +63,7 @@ pub(crate) fn variants() -> Vec<(String, Kernel)> {
     let of = |dtype: DType, cols| Matrix { dtype, cols, row0: 7, rows: 100, total_rows: 107, held: 100 };
     let whole = quant_types().map(|d| of(d, 768));
     let embeds = whole.chain(VALUE_TYPES.map(|d| of(d, 33))).map(|m| (m.dtype.to_string(), embed(m, 2.0)));
-    let blends = VALUE_TYPES.into_iter().flat_map(|d| [33, 64].map(|n| (format!("{n} {d}"), blend(n, 36, 4, d))));
-    embeds.chain(blends).collect()
+    let blends = VALUE_TYPES.into_iter().flat_map(|d| [33, 64].map(|n| (format!("{n} {d}"), blend(n, 36, Some(4), d))));
+    let all = VALUE_TYPES.into_iter().map(|d| (format!("all {d}"), blend(64, 36, None, d)));
+    embeds.chain(blends).chain(all).collect()
 }

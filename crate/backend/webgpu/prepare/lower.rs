@@ -13,7 +13,7 @@ pub(crate) fn node(facts: Facts<'_>, i: usize) -> Vec<Launch> {
     let mut l = Launches::new(facts, i);
     match &g.nodes[i].op {
         Op::Embed { w, scale } => embed::lower(&mut l, *w, *scale),
-        Op::Blend { w, x } => embed::lower_blend(&mut l, *w, *x),
+        Op::Blend { w, x, all } => embed::lower_blend(&mut l, *w, *x, *all),
         op @ (Op::MatMul { .. } | Op::MoeMatMul { .. } | Op::FusedMatMul(_)) => matmul::lower(&mut l, op),
         Op::RmsNorm { w, eps, .. } => norm::lower(&mut l, *w, *eps),
         Op::LayerNorm { eps, .. } => norm::lower_layer(&mut l, *eps),

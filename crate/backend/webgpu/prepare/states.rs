@@ -6,7 +6,7 @@ use crate::backend::webgpu::device::{Gpu, check_binding};
 use crate::backend::webgpu::kernels::kv::kv_of;
 use crate::backend::{BLOCK, CachePart, KvType, Limits, Segment, Step};
 use crate::error::Result;
-use crate::graph::{CACHE_KINDS, CacheKind, Graph, Op, StateId, StateRows};
+use crate::graph::{CACHE_KINDS, CacheKind, ENTRIES, Entry, Graph, Op, StateId, StateRows};
 
 /// The initial blocks of each kind, and the number by which they grow.
 const CHUNK: usize = 8;
@@ -23,15 +23,16 @@ pub(crate) struct Uses {
     /// How many positions back a token sees in states of [`CacheKind::Window`].
     window: Option<usize>,
     pub recurrent: bool,
-    /// Whether tokens see those after them: then a step runs as a whole.
-    pub whole: bool,
+    /// By the number of the entry, whether tokens see those after them: then a step runs as a whole.
+    pub whole: [bool; ENTRIES],
 }
 
 impl Uses {
     pub(crate) fn of(g: &Graph) -> Self {
         let units: Vec<_> = (0..g.states.len()).map(|i| kind_of(g, StateId(i as u32))).collect();
         let kinds = CacheKind::ALL.map(|kind| units.contains(&Some(kind)));
-        Self { kinds, window: g.window(), recurrent: units.contains(&None), whole: !g.is_causal() }
+        let whole = Entry::ALL.map(|entry| !g.is_causal(entry));
+        Self { kinds, window: g.window(), recurrent: units.contains(&None), whole }
     }
 
     /// How many kinds there are.

@@ -6,6 +6,7 @@ mod fits;
 pub(super) mod in_flight;
 mod parts;
 pub(super) mod profile;
+mod slices;
 pub(super) mod step;
 pub(super) mod submit_budget;
 mod words;

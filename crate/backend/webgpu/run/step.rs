@@ -50,12 +50,12 @@ pub(crate) struct Runner {
     masked: Option<(Entry, SamplingRules)>,
     /// Of the last token that was read, if it came with some.
     pub logprobs: Logprobs,
-    in_flight: InFlight,
+    pub(super) in_flight: InFlight,
     /// Parts of the cache that are being read.
     pub reads: InFlight,
-    budget: SubmitBudget,
+    pub(super) budget: SubmitBudget,
     /// The step buffer as it is written: kept, so that steps do not allocate.
-    words: Vec<u32>,
+    pub(super) words: Vec<u32>,
 }
 
 impl Runner {
@@ -162,7 +162,7 @@ impl Runner {
         self.submit_last(gpu, c, encoder)
     }
 
-    fn submit_last(&mut self, gpu: &Gpu, c: &mut Counters, encoder: wgpu::CommandEncoder) -> Result<()> {
+    pub(super) fn submit_last(&mut self, gpu: &Gpu, c: &mut Counters, encoder: wgpu::CommandEncoder) -> Result<()> {
         let submission = gpu.queue.submit([encoder.finish()]);
         self.in_flight.notify(&gpu.queue, submission);
         c.submits += 1;
@@ -186,7 +186,7 @@ impl Runner {
     }
 
     /// Refuses what cannot run, before anything starts.
-    fn check(&self, step: &Step<'_>, wanted: Wanted<'_>) -> Result<()> {
+    pub(super) fn check(&self, step: &Step<'_>, wanted: Wanted<'_>) -> Result<()> {
         fits(step, self.program.limits, self.program.uses)?;
         let answer = match wanted {
             Wanted::Logits => Answer::Logits,
@@ -223,7 +223,8 @@ impl Runner {
         let Self { program, words, .. } = self;
         let run = program.entry(step)?.0;
         let mut last = Rows::all(step);
-        let n = if program.uses.whole { last.step().len() } else { tokens_at_once(run, &last, budget) };
+        let whole = program.uses.whole[step.entry as usize];
+        let n = if whole { step.len() } else { tokens_at_once(run, &last, budget) };
         while last.step().len() > n {
             let (first, rest) = last.split(n.min(unanswered(&last.step())));
             let part = first.step();
@@ -354,7 +355,7 @@ fn is_known(wanted: Wanted<'_>) -> bool {
 }
 
 /// Returns the bytes that were written.
-fn send(gpu: &Gpu, to: &Buffers, words: &[u32], step: &Step<'_>) -> u64 {
+pub(super) fn send(gpu: &Gpu, to: &Buffers, words: &[u32], step: &Step<'_>) -> u64 {
     gpu.queue.write_buffer(&to.step, 0, bytemuck::cast_slice(words));
     if let (Some(to), false) = (&to.given, step.given.is_empty()) {
         gpu.queue.write_buffer(to, 0, bytemuck::cast_slice(step.given));
@@ -364,7 +365,7 @@ fn send(gpu: &Gpu, to: &Buffers, words: &[u32], step: &Step<'_>) -> u64 {
 
 /// Records a run and submits as much of it as is over the budget of one submit. Gives back the encoder of the rest;
 /// `after` goes into its pass.
-fn record(
+pub(super) fn record(
     gpu: &Gpu,
     c: &mut Counters,
     mut run: &[Dispatch],

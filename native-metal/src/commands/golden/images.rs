@@ -80,10 +80,10 @@ pub fn run(args: &Args, path: &Path, images: &Images, json: bool) -> Result<Outc
     let options = args.device.options();
     let options = Options { n_ctx: Some(longest), max_outputs: options.max_tokens, images: true, ..options };
     let opened = model::open(&path.with_file_name(&images.gguf), &args.device, options, Purpose::Compare)?;
-    let mut engine = opened.session.into_engine();
+    let (mut engine, beside) = (opened.session.into_engine(), opened.beside);
     // Images of fixtures are smaller than real ones.
     let options = VisionOptions { max_rows: longest, allow_unknown: args.device.allow_unknown };
-    let mut encoder = image::open(&path.with_file_name(&images.mmproj), &args.device, &options, Purpose::Compare)?;
+    let mut encoder = image::open(&path.with_file_name(&images.mmproj), beside, &options)?;
     let tol = args.tolerance(engine.backend().name());
     let rows_tol = rows_tolerance(encoder.backend().name());
     let (mut all, mut ok) = (Vec::new(), true);
@@ -143,6 +143,8 @@ impl Case {
         }
         let row = |r: usize| parts.iter().flat_map(move |part| &part.data[r * d..(r + 1) * d]);
         let values = (0..height * width).flat_map(row).copied().collect();
+        // Where images are squares, rows are read like text.
+        let [width, height] = if encoder.vision().square.is_some() { [0, width * height] } else { [width, height] };
         Ok(ImageRows { digest: self.pixels(bad)?.digest(), width, height, values })
     }
 

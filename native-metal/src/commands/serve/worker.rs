@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use pagelm::api::{ApiError, Embed, Prompt};
-use pagelm::engine::{Batch, Encoder, Engine, Event, Image, Processed, SpeculateParams, Stats};
+use pagelm::engine::{Batch, Encoder, Engine, Event, Image, Processed, Seeing, SpeculateParams, Stats};
 use pagelm::text::Tokenizer;
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
@@ -154,17 +154,19 @@ impl<'a> Worker<'a> {
         Ok(Prompt::check_room(&opening.prompts, self.engine, opening.pictures.iter().map(Processed::rows))?)
     }
 
-    /// Encodes an image of the first request that waits for some, so that other answers go on in between. Whether there was
-    /// one.
+    /// Encodes a part of an image of the first request that waits for some, so that other answers go on in between. Whether there
+    /// was one.
     fn open(&mut self) -> bool {
         while let Some(mut opening) = self.openings.pop_front() {
             // A client may be gone.
-            let Some(picture) = opening.pictures.pop_front().filter(|_| !opening.started.is_closed()) else { continue };
+            let Some(picture) = opening.pictures.front().filter(|_| !opening.started.is_closed()) else { continue };
             let missing = || Error::new(ErrorKind::NoImages, "there is no encoder");
             let encoder = self.encoder.as_mut().ok_or_else(missing);
-            match encoder.and_then(|encoder| block_on(encoder.see(self.engine, &picture))) {
-                Ok(image) => {
+            match encoder.and_then(|encoder| block_on(encoder.see_part(self.engine, picture))) {
+                Ok(Seeing::Part { .. }) => self.openings.push_front(opening),
+                Ok(Seeing::Whole(image)) => {
                     opening.images.push(image);
+                    opening.pictures.pop_front();
                     if opening.pictures.is_empty() {
                         self.start(opening);
                     } else {
