@@ -182,7 +182,6 @@ fn the_tiny_models_read_text_as_the_reference_does() {
         "gemma",
         "gemma2",
         "gemma3",
-        "gemma3vl",
         "llama",
         "llama32",
         "qwen2",

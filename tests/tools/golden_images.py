@@ -48,7 +48,7 @@ NAMES = {
 
 
 class Markers(Vocabulary):
-    """The vocabulary of gemma3, with what stands around an image in place of its last unused tokens."""
+    """The vocabulary of gemma3, with what stands around an image in place of its last tokens, which are letters."""
 
     def write(self, writer):
         changed = {'tokenizer.ggml.tokens': MARKERS, 'tokenizer.ggml.token_type': [3] * len(MARKERS)}
@@ -242,7 +242,7 @@ def gemma3vl(out, tries):
         'fixture': name, 'gguf': f'{name}.gguf', 'mmproj': f'mmproj-{name}.gguf', 'weights': 'f16',
         'hf_class': type(model).__name__, 'seed': seed,
         'versions': {p: version(p).split('+')[0] for p in ('transformers', 'torch', 'gguf', 'pillow')},
-        'measured': measured, 'image_token_id': token, 'tokenizer_cases': vocabulary.cases, 'cases': [c for _, c in cases],
+        'measured': measured, 'image_token_id': token, 'cases': [c for _, c in cases],
     }
     with open(paths[2], 'w') as f:
         json.dump(fixture, f, ensure_ascii=False, separators=(',', ':'))

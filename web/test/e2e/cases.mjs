@@ -253,7 +253,7 @@ export async function outputs(t, c, backend) {
 const SEEN = "(name\ufffd\ufffdre3(name\ufffd3";
 
 /** The same about the first image of Gemma's. */
-const SEEN_BY_GEMMA = "TODO";
+const SEEN_BY_GEMMA = "\ufffdadad2kkk\u0014";
 
 /** Images in requests. @param {T} t @param {Context} c @param {Backend} backend */
 export async function images(t, c, backend) {
