@@ -197,7 +197,7 @@ peer() {
 
 # The Python packages of golden.py. Other versions give other numbers in the last digits.
 golden() {
-  local venv=$cache/tools/golden packages=(torch==2.15.0 transformers==5.23.0 gguf==0.19.0 pillow==13.0.0)
+  local venv=$cache/tools/golden packages=(torch==2.15.0 transformers==5.23.0 gguf==0.19.0 pillow==12.3.0)
   if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
     say "installing ${packages[*]} into $venv (some minutes, once)"
     [ "$(uname)" != Linux ] || [ -n "${PIP_EXTRA_INDEX_URL:-}${PIP_INDEX_URL:-}" ] ||

@@ -113,6 +113,6 @@ export interface Logprobs {
 
 /** A piece of a generation. `text` may be empty: characters can need several tokens. */
 export type Piece =
-  | { kind: "prefill"; done: number; total: number; phase?: "image" }
+  | { kind: "prefill"; done: number; total: number }
   | { kind: "token"; id: number; text: string; logprobs?: Logprobs | null }
   | { kind: "done"; text: string; reason: StopReason; usage: GenerateUsage };

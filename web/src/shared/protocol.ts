@@ -49,7 +49,10 @@ export interface Chat {
 export type Prompt = { text: string } | { ids: Uint32Array };
 
 /** What comes of a request of OpenAI's API: how much of the prompt is read, and the response, which starts with its head. */
-export type ApiPiece = Extract<Piece, { kind: "prefill" }> | ResponseHead | { kind: "body"; text: string };
+export type ApiPiece =
+  | (Extract<Piece, { kind: "prefill" }> & { phase?: "image" })
+  | ResponseHead
+  | { kind: "body"; text: string };
 
 export interface ResponseHead {
   kind: "head";
