@@ -2,6 +2,7 @@
 
 mod commands;
 mod device;
+mod grammar;
 mod image;
 mod machine;
 mod mmap;

@@ -15,7 +15,19 @@ interface Bench {
     tokens: number;
     seed: number;
   }): Promise<BenchSequences>;
+  /** Of pagelm's page only. */
+  grammars?(options: { model: string; threads: number; schemas: object[]; tokens: number }): Promise<BenchGrammars>;
   first(options: { model: string; backend: "webgpu" | "cpu"; cold: boolean }): Promise<BenchFirst>;
+}
+
+/** What a grammar costs, on the CPU of a page. */
+interface BenchGrammars {
+  /** Until an answer could begin, of each schema; those that were refused too. */
+  compileMs: number[];
+  refused: number;
+  /** Tokens a second, without a grammar and with one. */
+  plain: number;
+  held: number;
 }
 
 /** What several sequences gain, on the CPU of a page. Rates are tokens a second. */

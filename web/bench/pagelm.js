@@ -1,5 +1,5 @@
 // What the bench calls in pagelm's page; everything goes through the built package.
-import { createEngine, models } from "/dist/index.js";
+import { createEngine, models, PagelmError } from "/dist/index.js";
 import { Clock, words } from "./words.js";
 
 /** @type {import("pagelm").Engine} */
@@ -90,6 +90,33 @@ globalThis.bench = {
       plain: plain.usage.decodeTokensPerS,
       proposed: proposed.usage.decodeTokensPerS,
     };
+  },
+
+  async grammars({ model, threads, schemas, tokens }) {
+    engine ??= await createEngine({ model, threads, backend: "cpu", contextLength: 512 });
+    const compileMs = [];
+    let refused = 0;
+    for (const jsonSchema of schemas) {
+      const start = performance.now();
+      try {
+        for await (const _ of engine.generate("x", { grammar: { jsonSchema }, maxTokens: 0 }));
+      } catch (error) {
+        if (!(error instanceof PagelmError) || error.code !== "bad-grammar") throw error;
+        refused++;
+      }
+      compileMs.push(performance.now() - start);
+    }
+    // An answer that never ends by itself.
+    const item = { type: "object", properties: { name: { type: "string" }, text: { type: "string" } } };
+    const held = { type: "array", minItems: 99, items: { ...item, required: ["name", "text"] } };
+    const speeds = [];
+    for (const grammar of [null, { jsonSchema: held }]) {
+      const params = { temperature: 0, maxTokens: tokens, ignoreEos: !grammar, grammar };
+      for await (const piece of engine.generate("The books in the shop, as JSON:\n", params)) {
+        if (piece.kind === "done") speeds.push(piece.usage.decodeTokensPerS);
+      }
+    }
+    return { compileMs, refused, plain: speeds[0] ?? 0, held: speeds[1] ?? 0 };
   },
 
   async run({ length, tokens, seed }) {

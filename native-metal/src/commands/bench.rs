@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use pagelm::backend::{BLOCK, Counters};
 use pagelm::engine::{Done, Draft, GenerateParams, Sampler, SamplerParams, Session, SpeculateParams, Speculated};
+use pagelm::grammar::GrammarSource;
 use pagelm::text::Tokenizer;
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
 
 use crate::Report;
+use crate::grammar::GrammarArgs;
 use crate::machine;
 use crate::model::{self, ModelArgs, Purpose};
 use crate::spec::SpecArgs;
@@ -38,6 +40,9 @@ pub struct Args {
     batch_rows: Vec<usize>,
     #[command(flatten)]
     spec: SpecArgs,
+    /// Decodes also tokens of such an answer, which must not end before: `tg64+grammar` beside `tg64`.
+    #[command(flatten)]
+    grammar: GrammarArgs,
     /// Measures instead how long each kernel of one decoded token takes on the GPU (after the first --depth), and how
     /// fast it reads weights, beside a kernel that only reads.
     #[arg(long)]
@@ -52,11 +57,19 @@ struct Test {
     depth: usize,
     /// Sequences.
     rows: usize,
+    /// Whether a grammar holds the tokens.
+    held: bool,
+}
+
+/// A generation with all that it may have, where decoding alone would not do.
+struct Generated {
+    tokenizer: Tokenizer,
+    grammar: Option<GrammarSource>,
+    proposed: Option<Proposed>,
 }
 
 /// What proposes tokens, and what came of it in the last run.
 struct Proposed {
-    tokenizer: Tokenizer,
     draft: Option<Draft>,
     params: SpeculateParams,
     done: Speculated,
@@ -86,7 +99,8 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     if args.profile {
         return profile::run(&args.model, args.depth.first().copied().unwrap_or(0), usize::from(args.reps), json);
     }
-    let tests = args.tests();
+    let grammar = args.grammar.source()?;
+    let tests = args.tests(grammar.is_some());
     let Some(need) = tests.iter().map(|t| t.n + t.depth).max() else {
         return Err(Error::new(ErrorKind::InvalidArgument, "nothing to measure; give --pp or --tg above 0"));
     };
@@ -97,18 +111,19 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     options.cache = Some(options.sequences * n_ctx.next_multiple_of(BLOCK));
     let options = args.spec.options(options);
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
-    let mut proposed = match args.spec.params() {
+    let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
+    let proposed = match args.spec.params() {
         Some(params) => {
-            let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
             let draft = args.spec.draft(&mut opened.session, &tokenizer, &args.model.device)?;
-            Some(Proposed { tokenizer, draft, params, done: Speculated::default() })
+            Some(Proposed { draft, params, done: Speculated::default() })
         }
         None => None,
     };
+    let mut generated = Generated { tokenizer, grammar, proposed };
     let mut results = Vec::new();
     let mut decoded = None;
     for test in tests {
-        let (mut speeds, counted) = measure(&mut opened.session, test, usize::from(args.reps), &mut proposed)?;
+        let (mut speeds, counted) = measure(&mut opened.session, test, usize::from(args.reps), &mut generated)?;
         decoded = counted.or(decoded);
         let weight_bytes = counted.map(|d| d.weight_bytes_per_token());
         speeds.sort_by(f64::total_cmp);
@@ -138,7 +153,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         println!("counters {counters}\nmemory {memory}");
         weight_read.iter().for_each(|read| println!("weight_read {read}"));
     }
-    let speculated = proposed.map(|p| p.done);
+    let speculated = generated.proposed.map(|p| p.done);
     if let (false, Some(Speculated { drafted, accepted, steps })) = (json, speculated) {
         println!("speculated: {accepted} of {drafted} proposed tokens were right, in {steps} steps");
     }
@@ -159,12 +174,14 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
 
 impl Args {
     /// All tests of a depth one after another, because they share its past.
-    fn tests(&self) -> Vec<Test> {
+    fn tests(&self, grammar: bool) -> Vec<Test> {
         let mut tests = Vec::new();
         for &depth in &self.depth {
-            tests.extend(self.pp.iter().map(|&n| Test { decode: false, n, depth, rows: 1 }));
+            tests.extend(self.pp.iter().map(|&n| Test { decode: false, n, depth, rows: 1, held: false }));
             let decoded = self.tg.iter().flat_map(|n| self.batch_rows.iter().map(move |rows| (*n, *rows)));
-            tests.extend(decoded.map(|(n, rows)| Test { decode: true, n, depth, rows }));
+            tests.extend(decoded.map(|(n, rows)| Test { decode: true, n, depth, rows, held: false }));
+            let held = self.tg.iter().filter(|_| grammar);
+            tests.extend(held.map(|&n| Test { decode: true, n, depth, rows: 1, held: true }));
         }
         tests.retain(|t| t.n > 0);
         tests
@@ -176,7 +193,8 @@ impl Test {
         let kind = if self.decode { "tg" } else { "pp" };
         let depth = if self.depth > 0 { format!("@{}", self.depth) } else { String::new() };
         let rows = if self.rows > 1 { format!("x{}", self.rows) } else { String::new() };
-        format!("{kind}{}{rows}{depth}", self.n)
+        let held = if self.held { "+grammar" } else { "" };
+        format!("{kind}{}{rows}{held}{depth}", self.n)
     }
 }
 
@@ -185,7 +203,7 @@ fn measure(
     session: &mut Session,
     test: Test,
     reps: usize,
-    proposed: &mut Option<Proposed>,
+    generated: &mut Generated,
 ) -> Result<(Vec<f64>, Option<Decoded>)> {
     let ids = tokens(session.n_vocab(), test.depth + test.n);
     let (past, new) = ids.split_at(test.depth);
@@ -204,10 +222,8 @@ fn measure(
             block_on(session.prefill(new))?;
         } else if test.rows > 1 {
             rows::decode_rows(session, test.n, test.rows)?;
-        } else if let Some(p) = proposed {
-            let params = GenerateParams { speculate: Some(p.params), ..rows::greedy(test.n) };
-            let draft = p.draft.take();
-            (p.done, p.draft) = rows::speculate(session, &p.tokenizer, &ids[..=test.depth], params, draft)?;
+        } else if test.held || generated.proposed.is_some() {
+            generated.decode(session, &ids[..=test.depth], test)?;
         } else {
             decode(session, &ids[..=test.depth], test.n)?;
         }
@@ -220,6 +236,21 @@ fn measure(
         decoded = test.decode.then_some(Decoded { counters, done, tokens });
     }
     Ok((speeds, decoded))
+}
+
+impl Generated {
+    /// Decodes `test.n` tokens after the `known` ones.
+    fn decode(&mut self, session: &mut Session, known: &[u32], test: Test) -> Result<()> {
+        let grammar = self.grammar.clone().filter(|_| test.held);
+        let speculate = self.proposed.as_ref().map(|p| p.params);
+        let params = GenerateParams { speculate, ignore_eos: grammar.is_none(), grammar, ..rows::greedy(test.n) };
+        let draft = self.proposed.as_mut().and_then(|p| p.draft.take());
+        let (done, draft) = rows::generate(session, &self.tokenizer, known, params, draft)?;
+        if let Some(p) = &mut self.proposed {
+            (p.done, p.draft) = (done, draft);
+        }
+        Ok(())
+    }
 }
 
 /// Decodes `n` tokens after the `known` ones as a generation does.

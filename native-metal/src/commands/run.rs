@@ -3,22 +3,22 @@
 mod state;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
+use pagelm::Result;
 use pagelm::backend::Logprobs;
 use pagelm::engine::{
     Draft, Event, FileSampling, GenerateParams, Generation, Options, SamplerParams, Speculated, StopReason, Usage,
 };
 use pagelm::gguf::Meta;
-use pagelm::grammar::GrammarSource;
 use pagelm::text::template::parse_json;
 use pagelm::text::{ChatTemplate, EncodeOptions, RenderOptions, Tokenizer, chat_prompt, chat_variables};
-use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
 use serde_json::json;
 
 use crate::Report;
+use crate::grammar::GrammarArgs;
 use crate::image::ImageArgs;
 use crate::machine;
 use crate::model::{self, ModelArgs, Opened, Purpose};
@@ -69,7 +69,7 @@ pub struct Args {
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Continue after the model has ended its text.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["json_schema", "regex", "grammar"])]
     ignore_eos: bool,
     /// Say of each token how likely it was, and which ones were the N likeliest (at most 20), in the JSON.
     #[arg(long, value_name = "N")]
@@ -95,42 +95,6 @@ struct Input {
     /// Token ids of the prompt, used as they are.
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     ids: Option<Vec<u32>>,
-}
-
-/// What the answer must be. One that is cut by --max-tokens or --stop is only the start of it.
-#[derive(clap::Args)]
-#[group(multiple = false)]
-struct GrammarArgs {
-    /// Answer with JSON that this JSON schema allows: a file, or the schema itself, which starts with {.
-    #[arg(long, value_name = "FILE|JSON", conflicts_with = "ignore_eos")]
-    json_schema: Option<String>,
-    /// Answer with text that this regular expression matches as a whole.
-    #[arg(long, value_name = "REGEX", conflicts_with = "ignore_eos")]
-    regex: Option<String>,
-    /// Answer with text that the grammar in this file derives: in llama.cpp's notation where its name ends in .gbnf, else in
-    /// Lark's.
-    #[arg(long, value_name = "FILE", conflicts_with = "ignore_eos")]
-    grammar: Option<PathBuf>,
-}
-
-impl GrammarArgs {
-    fn source(&self) -> Result<Option<GrammarSource>> {
-        let read = |path: &Path| {
-            let unread = |e| Error::new(ErrorKind::Io, format!("cannot be read: {e}")).at(path.display());
-            std::fs::read_to_string(path).map_err(unread)
-        };
-        if let Some(regex) = &self.regex {
-            return Ok(Some(GrammarSource::Regex(regex.clone())));
-        }
-        if let Some(schema) = &self.json_schema {
-            let inline = schema.trim_start().starts_with('{');
-            let text = if inline { schema.clone() } else { read(Path::new(schema))? };
-            return Ok(Some(GrammarSource::JsonSchema(text)));
-        }
-        let Some(path) = &self.grammar else { return Ok(None) };
-        let is_gbnf = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gbnf"));
-        read(path).map(if is_gbnf { GrammarSource::Gbnf } else { GrammarSource::Lark }).map(Some)
-    }
 }
 
 /// What was generated.

@@ -35,8 +35,8 @@ fn step(engine: &mut Engine, sequences: &mut [Sequence], ids: &mut [u32], sample
     Ok(())
 }
 
-/// Decodes `n` tokens after the `known` ones with proposals. Gives the draft model back.
-pub fn speculate(
+/// Decodes `params.max_tokens` tokens after the `known` ones. Gives the draft model back.
+pub fn generate(
     session: &mut Session,
     tokenizer: &Tokenizer,
     known: &[u32],
@@ -45,10 +45,18 @@ pub fn speculate(
 ) -> Result<(Speculated, Option<Draft>)> {
     let start = Instant::now();
     let now = || start.elapsed().as_secs_f64() * 1e3;
+    let wanted = params.max_tokens;
     let mut generation = Generation::with_draft(session, tokenizer, known, params, draft, now())?;
     loop {
         match block_on(generation.next(session, tokenizer, &now))? {
-            Some(Event::Done { usage, .. }) => return Ok((usage.speculated, generation.take_draft())),
+            Some(Event::Done { usage, .. }) if Some(usage.completion_tokens) == wanted => {
+                return Ok((usage.speculated, generation.take_draft()));
+            }
+            Some(Event::Done { usage, .. }) => {
+                let n = usage.completion_tokens;
+                let text = format!("the answer of the grammar ended after {n} tokens; measure fewer with --tg {n}");
+                return Err(Error::new(ErrorKind::InvalidArgument, text));
+            }
             Some(_) => {}
             None => return Err(Error::new(ErrorKind::InvalidState, "the generation ended without a report")),
         }
