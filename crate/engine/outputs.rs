@@ -1,6 +1,7 @@
 //! What a step gives: rows of logits, or tokens that the backend chose from them, so that the rows need not come to the host.
 
 use std::future::poll_fn;
+use std::task::Poll;
 
 use super::Engine;
 use super::chooser::Chooser;
@@ -9,6 +10,9 @@ use super::sampler::refuse_degenerate;
 use crate::backend::{Draw, Step};
 use crate::error::Result;
 use crate::graph::Entry;
+
+/// Steps of fewer tokens are too short to run in parts.
+const SLICED_TOKENS: usize = 8;
 
 impl Engine {
     /// How the backend chooses the tokens of a step's rows: for each row its chooser, and how many others of its draws come
@@ -42,7 +46,7 @@ impl Engine {
             Entry::Mtp | Entry::MtpChain => self.mtp_vocab,
         };
         let len = step.outputs() * cols;
-        self.backend.submit(step)?;
+        self.submit_in_slices(step).await?;
         self.counting.step(step);
         self.unread = Some(Unread::Logits(len));
         self.read_unread().await?;
@@ -54,6 +58,23 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Submits a step: a long one in parts, between which whoever polls can do other things, and give the step up. One that was
+    /// given up leaves nothing: the next step begins anew.
+    async fn submit_in_slices(&mut self, step: &Step<'_>) -> Result<()> {
+        let Some(work) = self.slices.filter(|_| step.len() >= SLICED_TOKENS) else { return self.backend.submit(step) };
+        let mut from = 0;
+        loop {
+            let slice = self.backend.submit_slice(step, from, work)?;
+            if slice.is_last() {
+                return Ok(());
+            }
+            self.unread = Some(Unread::Logits(0));
+            self.read_unread().await?;
+            from = slice.next;
+            pause().await;
+        }
     }
 
     /// Reads what the last step gave.
@@ -80,4 +101,17 @@ impl Engine {
             None => chooser.choose(&mut self.logits[i * self.n_vocab..][..self.n_vocab], history),
         }
     }
+}
+
+/// Is not done when it is polled for the first time.
+async fn pause() {
+    let mut polled = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut polled, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

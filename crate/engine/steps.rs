@@ -68,6 +68,8 @@ pub struct Engine {
     pub(super) unread: Option<Unread>,
     /// A part of the cache, likewise.
     pub(super) unread_part: Option<CachePart>,
+    /// Whether long steps run in parts, and with how much work; without a number, as much as the backend thinks right.
+    pub(super) slices: Option<Option<u64>>,
     pub(super) queue: Queue,
     pub(super) counting: Counting,
 }
@@ -121,9 +123,17 @@ impl Engine {
             drawn: Vec::new(),
             unread: None,
             unread_part: None,
+            slices: None,
             queue: Queue::new(limits),
             counting: Counting::new(plan),
         }
+    }
+
+    /// Runs steps of several tokens in parts from now on, where the caller's thread does the work: futures of the engine are not
+    /// done in between, and one that is dropped there gives its step up. A part takes about a twentieth of a second, or has so
+    /// many multiply-adds.
+    pub fn run_in_slices(&mut self, work: Option<u64>) {
+        self.slices = Some(work);
     }
 
     /// The backend that the engine owns.

@@ -34,6 +34,7 @@ mod sampler;
 mod sequences;
 mod sequences_gpu;
 mod session;
+mod slices;
 mod speculate;
 mod submit_budget;
 mod text;

@@ -1,5 +1,6 @@
 //! Prompts, generations, and requests of OpenAI's API.
 
+use js_sys::Function;
 use pagelm::api::{Given, Host, Picture, PictureSource, Piece};
 use pagelm::engine::GenerateParams;
 use pagelm::image::Pixels;
@@ -11,6 +12,7 @@ use serde_json::value::RawValue;
 use wasm_bindgen::prelude::*;
 
 use crate::engine::{Engine, Ready};
+use crate::slices::Slices;
 use crate::value::{Problem, from_js, thrown, to_js};
 use crate::{now_ms, options};
 
@@ -106,11 +108,13 @@ impl Engine {
         Ok(())
     }
 
-    /// One step of what runs under these numbers: what it brought to which. Nothing if none can run.
-    pub async fn next(&mut self, wanted: Vec<u32>) -> Result<JsValue, JsValue> {
+    /// One step of what runs under these numbers: what it brought to which. Nothing if none can run, or if `pause` gave the step
+    /// up.
+    pub async fn next(&mut self, wanted: Vec<u32>, pause: Function) -> Result<JsValue, JsValue> {
         let (Ready { engine, encoder, runs, .. }, tokenizer, _) = self.parts()?;
+        let slices = Slices::of(engine, &pause);
         let host = Host { engine, encoder: encoder.as_mut(), tokenizer, now: &now_ms };
-        let news = runs.next(host, &wanted).await;
+        let news = slices.run(runs.next(host, &wanted)).await?.unwrap_or_default();
         let news = news.iter().map(|n| News {
             id: n.run,
             pieces: &n.pieces,

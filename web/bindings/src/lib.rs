@@ -13,6 +13,7 @@ mod hub;
 mod loading;
 mod options;
 mod sessions;
+mod slices;
 mod threads;
 mod value;
 

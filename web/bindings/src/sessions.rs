@@ -8,6 +8,7 @@ use pagelm::{Error, ErrorKind};
 use wasm_bindgen::prelude::*;
 
 use crate::engine::{Engine, Ready, wrong_state};
+use crate::slices::Slices;
 use crate::value::thrown;
 
 /// Bytes of a snapshot that cross at once.
@@ -112,15 +113,17 @@ impl Engine {
     }
 
     /// Appends tokens and returns the logits after the last. An empty session goes on from what generations left in the
-    /// cache.
-    pub async fn prefill(&mut self, id: u32, tokens: Vec<u32>) -> Result<Float32Array, JsValue> {
+    /// cache. If `pause` gives a step up, those of the steps before it were appended, and there are no logits.
+    pub async fn prefill(&mut self, id: u32, tokens: Vec<u32>, pause: Function) -> Result<Float32Array, JsValue> {
         let (engine, sequence) = self.session(id)?;
+        let slices = Slices::of(engine, &pause);
         let mut rest = &tokens[..];
         if sequence.tokens().is_empty() {
             *sequence = engine.resume(&tokens).map_err(thrown)?;
             rest = &tokens[sequence.tokens().len()..];
         }
-        Ok(Float32Array::from(&*engine.prefill(sequence, rest).await.map_err(thrown)?))
+        let logits = slices.run(engine.prefill(sequence, rest)).await?;
+        Ok(Float32Array::from(&*logits.unwrap_or(Ok(&mut [])).map_err(thrown)?))
     }
 
     /// The logits of the token after `next`, by the block for multi-token prediction. The cache stays as it is.

@@ -127,7 +127,7 @@ export interface Engine {
   restoreSession(read: (start: number, end: number) => Uint8Array): number;
   saveSession(session: number, write: (bytes: Uint8Array<ArrayBuffer>) => void): Promise<void>;
   closeSession(session: number): void;
-  prefill(session: number, ids: Uint32Array): Promise<Float32Array>;
+  prefill(session: number, ids: Uint32Array, pause: () => Promise<boolean>): Promise<Float32Array>;
   mtp(session: number, next: number): Promise<Float32Array>;
   checkpoint(session: number): void;
   rollback(session: number, length: number): void;
@@ -140,7 +140,7 @@ export interface Engine {
   request(method: string, path: string, body: string, random: Uint32Array): Requested;
   picture(run: number, width: number, height: number, rgba: ArrayLike<number>): void;
   noPicture(run: number, problem: string): void;
-  next(wanted: Uint32Array): Promise<News[]>;
+  next(wanted: Uint32Array, pause: () => Promise<boolean>): Promise<News[]>;
   stop(run: number): void;
   stats(): EngineStats;
   free(): void;

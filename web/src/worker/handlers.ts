@@ -78,7 +78,7 @@ export class Handlers {
       case "closeSession":
         return this.#ready.closeSession(r.session);
       case "prefill":
-        return this.#ready.prefill(r.session, r.ids);
+        return this.#ready.prefill(r.session, r.ids, yieldToEventLoop);
       case "mtp":
         return this.#ready.mtp(r.session, r.next);
       case "checkpoint":

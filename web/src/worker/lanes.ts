@@ -15,6 +15,8 @@ export class Lanes {
   #turn: Turn;
   #lanes = new Map<number, Lane>();
   #runs = false;
+  /** Between the slices of a long step: one of an aborted generation is given up, others begin again. */
+  #pause = () => yieldToEventLoop(() => [...this.#lanes.values()].some(({ task }) => task.signal.aborted));
   /** Something may run that could not. */
   #wake = () => {};
 
@@ -52,7 +54,7 @@ export class Lanes {
       }
       // Those whose pieces the page does not take are left out.
       const wanted = [...this.#lanes].filter(([, { task }]) => task.credit > 0).map(([id]) => id);
-      const news = wanted.length ? await this.#turn(() => engine.next(Uint32Array.from(wanted))) : [];
+      const news = wanted.length ? await this.#turn(() => engine.next(Uint32Array.from(wanted), this.#pause)) : [];
       for (const { id, pieces, done, error } of news) {
         const { task, end } = this.#lanes.get(id)!;
         for (const piece of pieces) task.piece(piece);
@@ -64,13 +66,13 @@ export class Lanes {
   }
 }
 
-/** Runs the worker's event loop once; timers would wait for milliseconds. */
-export function yieldToEventLoop(): Promise<void> {
+/** Runs the worker's event loop once, and says what is true then; timers would wait for milliseconds. */
+export function yieldToEventLoop(then = () => false): Promise<boolean> {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = () => {
       port1.close();
-      resolve();
+      resolve(then());
     };
     port2.postMessage(null);
   });

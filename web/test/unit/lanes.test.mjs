@@ -88,3 +88,25 @@ test("a generation that is stopped is stopped in the engine too, and the others 
   assert.ok(log.filter((ids) => ids.includes(1)).length < 5);
   assert.ok(log.every((ids) => !ids.includes(3)));
 });
+
+test("an abort gives up a step that runs in slices, and others begin it again", async () => {
+  const { engine, log } = engineOf({ 1: 50, 2: 3 });
+  const all = lanes();
+  const first = task(41);
+  const next = engine.next.bind(engine);
+  let slices = 0;
+  // A long step: only one of its slices is left when it is given up.
+  engine.next = async (wanted, pause) => {
+    for (let left = 3; left > 0; left--) {
+      slices++;
+      if (slices === 5) first.abort.abort();
+      if (await pause()) return [];
+    }
+    return next(wanted, pause);
+  };
+  const ended = assert.rejects(all.run(engine, 1, first), { code: "aborted" });
+  await all.run(engine, 2, task(42));
+  await ended;
+  assert.equal(slices, 3 + 2 + 3 * 3);
+  assert.deepEqual(log, [[1, 2], [2], [2], [2]]);
+});
