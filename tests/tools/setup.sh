@@ -137,7 +137,7 @@ docs() {
   node
   [ web/docs/node_modules/.package-lock.json -nt web/docs/package-lock.json ] && return
   say 'npm ci in web/docs/'
-  (cd web/docs && npm ci --loglevel=error --no-audit --no-fund >&2)
+  (cd web/docs && { npm ci --loglevel=silent || npm install --no-save --loglevel=error; }) >&2
   touch web/docs/node_modules/.package-lock.json
 }
 

@@ -120,7 +120,7 @@ test("commands of pagelm parse", (t) => {
   }
 });
 
-test("code runs in a page", { timeout: 300_000 }, async (t) => {
+test("code runs in a page", { timeout: 600_000 }, async (t) => {
   for (const model of MODELS)
     if (!existsSync(join(cache, "models", model))) return skip(t, `${model} is not downloaded`);
   const runs = ours.filter(({ kind, language }) => kind === "run" && language === "js");
