@@ -2,7 +2,7 @@
 # make test    everything that must hold, and a list of what could not run; make test-slow, what takes too long for every change
 # make isa     registers and instructions of the GPU kernels against those recorded, by a compiler that needs no GPU
 # make bench   speed of this machine with a small model; MODEL=FILE for another, PEERS=0 without other engines
-# make docs    the documentation as static files, in web/docs/dist
+# make docs    the documentation as static files, in web/docs/dist; the demo is served with it at /docs/
 # Each one first gets what it needs and this machine lacks (tests/tools/setup.sh).
 SHELL := /bin/bash
 setup := tests/tools/setup.sh
