@@ -2,6 +2,7 @@
 # make test    everything that must hold, and a list of what could not run; make test-slow, what takes too long for every change
 # make isa     registers and instructions of the GPU kernels against those recorded, by a compiler that needs no GPU
 # make bench   speed of this machine with a small model; MODEL=FILE for another, PEERS=0 without other engines
+# make docs    the documentation as static files, in web/docs/dist; the demo is served with it at /docs/
 # Each one first gets what it needs and this machine lacks (tests/tools/setup.sh).
 SHELL := /bin/bash
 setup := tests/tools/setup.sh
@@ -13,12 +14,17 @@ MODEL ?=
 PEERS ?= 1
 export PEERS
 
-.PHONY: demo test test-slow isa bench build web lint fmt apple models test-rust test-web clean
+.PHONY: demo docs test test-slow isa bench build web lint fmt apple models test-rust test-web clean
 .DEFAULT_GOAL := build
 
 demo: web
 	$(setup) models $(if $(HEADLESS),browsers)
 	node web/demo/$(if $(HEADLESS),headless,serve).mjs
+
+# Fails where a link leads nowhere. The files work in any folder of any server.
+docs:
+	$(setup) docs
+	cd web/docs && ASTRO_TELEMETRY_DISABLED=1 npm run --silent build
 
 # One after the other, cheap things first, and the test runners last. Tests that cannot run add a line to a list, which
 # is printed at the end; with CI set they fail.
@@ -31,11 +37,12 @@ test:
 	$(MAKE) test-web
 	@echo "$$(sort -u $$PAGELM_SKIPPED | wc -l) tests were skipped"; sort -u $$PAGELM_SKIPPED
 
-# Perplexities over a whole text, of all models that the tests know, and a million chat templates; every bundler and example, of which
-# `test` has some each day.
-test-slow: models web
+# Perplexities over a whole text, of all models that the tests know, and a million chat templates; the built documentation; every
+# bundler and example, of which `test` has some each day.
+test-slow: models web docs
 	$(setup) rust browsers bundlers
 	cargo test --locked --workspace --test cli --test suite -- --ignored
+	node --test --test-reporter=spec web/docs/site.test.mjs
 	PAGELM_BUNDLERS=all node --test --test-concurrency=1 --test-reporter=spec web/test/bundlers/*.test.mjs
 
 # RADV compiles for a device that is not there. The numbers are those of Debian's Mesa; UPDATE_ISA=1 records others.
@@ -96,4 +103,4 @@ test-web: web models
 
 clean:
 	cargo clean
-	rm -rf web/pkg web/pkg.new web/dist web/demo/dist
+	rm -rf web/pkg web/pkg.new web/dist web/demo/dist web/docs/dist

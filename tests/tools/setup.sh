@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what is missing for the things named, and nothing else; takes no time when all of it is there.
 #
-#   tests/tools/setup.sh rust wasm apple node wllama bundlers browsers vulkan radv models schemas openai   any of these
+#   tests/tools/setup.sh rust wasm apple node wllama bundlers docs browsers vulkan radv models schemas openai   any of these
 #   tests/tools/setup.sh model:smollm | model:gemma | model:qwen       one model, its path on stdout
 #   tests/tools/setup.sh peer                                          llama.cpp for benchmarks, its path on stdout
 #   tests/tools/setup.sh golden                                        what golden.py needs, its Python on stdout
@@ -132,6 +132,15 @@ wllama() {
     (cd web/bench/peers && npm ci --loglevel=error >&2)
 }
 
+# What builds the documentation, with a Node.js of its own.
+docs() {
+  node
+  [ web/docs/node_modules/.package-lock.json -nt web/docs/package-lock.json ] && return
+  say 'npm ci in web/docs/'
+  (cd web/docs && { npm ci --loglevel=silent || npm install --no-save --loglevel=error; }) >&2
+  touch web/docs/node_modules/.package-lock.json
+}
+
 # Bundlers, runtimes and frameworks that users of the package have, outside of the repository, whose configuration is
 # not theirs.
 bundlers() {
@@ -239,7 +248,7 @@ main() {
   local what
   for what in "$@"; do
     case $what in
-      rust | wasm | apple | node | wllama | bundlers | browsers | vulkan | radv | schemas | openai) $what ;;
+      rust | wasm | apple | node | wllama | bundlers | docs | browsers | vulkan | radv | schemas | openai) $what ;;
       peer | golden) $what ;;
       models) model smollm >/dev/null ;;
       model:*) model "${what#model:}" ;;

@@ -8,7 +8,9 @@ import { serve } from "../tools/serve.mjs";
 /** @param {number} [port] */
 export function serveDemo(port) {
   const page = fileURLToPath(new URL("dist", import.meta.url));
-  return serve({ mounts: { "/": page, "/models": join(cache, "models") }, ...(port && { port }) });
+  // What `make docs` made.
+  const docs = fileURLToPath(new URL("../docs/dist", import.meta.url));
+  return serve({ mounts: { "/": page, "/docs": docs, "/models": join(cache, "models") }, ...(port && { port }) });
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {

@@ -1,0 +1,2 @@
+/** In the page of these tests. */
+declare var docs: { run(url: string): Promise<string[]> };
