@@ -12,7 +12,7 @@ export async function download(starting: Promise<Started>, r: Operations["downlo
   const meter = new Meter((p) => task.piece(p));
   const { files: blobs, model, verify } = r;
   if (blobs) await removeModel(model);
-  return twice(model, async () => {
+  return twice(model, starting, async () => {
     const files = await ModelFiles.open(model, r.source, {
       write: true,
       starting,

@@ -24,17 +24,19 @@ export async function load(
   own: (engine: Engine | null) => void,
 ): Promise<EngineInfo> {
   const meter = new Meter((p) => task.piece(p));
-  return twice(r.model, () => loadWeights(starting, r, task, meter, own));
+  return twice(r.model, starting, () => loadWeights(starting, r, task, meter, own));
 }
 
 /** Once more with the file that the server has now, if that changed on the way. What was stored of the other is gone. */
-export async function twice<T>(model: WireModel, step: () => Promise<T>): Promise<T> {
+export async function twice<T>(model: WireModel, starting: Promise<unknown>, step: () => Promise<T>): Promise<T> {
   try {
     return await step().catch((e) => {
       if (errorData(e).code !== "model-changed") throw e;
       return step();
     });
   } catch (e) {
+    // What keeps the module away comes first: it may keep the model away too.
+    await starting;
     throw located(e, model);
   }
 }
@@ -176,7 +178,7 @@ export async function inspect(
   r: In<"inspect">,
   task: Task,
 ): Promise<Operations["inspect"]["out"]> {
-  return twice(r.model, async () => {
+  return twice(r.model, starting, async () => {
     const files = await ModelFiles.open(r.model, r.source, {
       mmproj: r.mmproj,
       write: false,
