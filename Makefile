@@ -52,7 +52,7 @@ isa:
 		cargo test --locked --test isa
 
 # Natively on the CPU beside llama.cpp (built at the first time, in 8 minutes) and on the GPU, then in a browser on both,
-# there beside wllama; on a machine without a GPU the GPU is software.
+# there beside wllama, and how long it takes to load; on a machine without a GPU the GPU is software.
 bench: web
 	$(setup) rust vulkan browsers $(if $(filter 0,$(PEERS)),,wllama)
 	cargo build --locked --release -p pagelm-cli
@@ -60,7 +60,8 @@ bench: web
 	peer=$(if $(filter 0,$(PEERS)),,"$$($(setup) peer)"); \
 	node web/bench/native.mjs --model "$$model" $${peer:+--peer "$$peer"} && \
 	target/release/pagelm bench --pp 128 --tg 64 --backend gpu --model "$$model" && \
-	node web/bench/bench.mjs --model "$$model"
+	node web/bench/bench.mjs --model "$$model" && \
+	node web/bench/loading.mjs --model "$$model"
 
 build:
 	$(setup) rust

@@ -6,7 +6,6 @@ interface Bench {
   run(options: BenchRun): Promise<BenchSpeeds>;
   /** Fetches a file and throws it away: milliseconds. Of pagelm's page only. */
   plain?(options: { model: string }): Promise<number>;
-  /** From nothing to the first token, from what is stored or, if `cold`, from the server. */
   /** Of pagelm's page only. */
   sequences?(options: {
     model: string;
@@ -17,7 +16,13 @@ interface Bench {
   }): Promise<BenchSequences>;
   /** Of pagelm's page only. */
   grammars?(options: { model: string; threads: number; schemas: object[]; tokens: number }): Promise<BenchGrammars>;
-  first(options: { model: string; backend: "webgpu" | "cpu"; cold: boolean }): Promise<BenchFirst>;
+  /** From nothing to the first token, from what is stored or, if `cold`, from the server. `sha256` is that of the file, to be checked. */
+  first(options: {
+    model: string;
+    backend: "webgpu" | "cpu";
+    cold: boolean;
+    sha256?: string | undefined;
+  }): Promise<BenchFirst>;
 }
 
 /** What a grammar costs, on the CPU of a page. */

@@ -23,10 +23,10 @@ globalThis.bench = {
     return clock.last - clock.start;
   },
 
-  async first({ model, backend, cold }) {
+  async first({ model, backend, cold, sha256 }) {
     if (cold) for (const stored of await models.list()) await models.delete(stored.model);
     const clock = new Clock();
-    const engine = await createEngine({ model, backend, contextLength: 512 });
+    const engine = await createEngine({ model, backend, contextLength: 512, ...(sha256 && { sha256 }) });
     clock.token();
     for await (const p of engine.generate("Hello", { temperature: 0, maxTokens: 1, ignoreEos: true })) {
       if (p.kind === "token") clock.token();

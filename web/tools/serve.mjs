@@ -12,6 +12,7 @@
 //   busy      the first request for a path is told to come again after a second (429 and Retry-After)
 //   cut       the first request that reaches byte ?at=N is cut there
 //   stall     the first request for a path brings half and then nothing, for ever
+//   shortened the first answer for a path says that it is half as long as it should be, and is
 //   nolength  sent without a length, and without ranges       gzip      compressed, without ranges
 //   changing  like flaky, and later answers have another ETag
 //   signed    leads to an address that is good for one request, and whose answers are cut halfway while there are two
@@ -144,7 +145,8 @@ export async function serve({
       status = 206;
       end = Math.min(end, start + Number(url.searchParams.get("bytes") ?? 100_000) - 1);
     }
-    const length = end - start + 1;
+    const shortened = fault === "shortened" && first;
+    const length = shortened ? Math.floor((end - start + 1) / 2) : end - start + 1;
     begin(status, {
       "Content-Type": TYPES[/** @type {keyof typeof TYPES} */ (extname(file))] ?? "application/octet-stream",
       ...(fault === "gzip" && { "Content-Encoding": "gzip" }),

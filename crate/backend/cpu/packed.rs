@@ -15,7 +15,7 @@ pub(super) struct Packed {
     pub cols: usize,
     parts: usize,
     shape: Shape,
-    /// Raw bytes that each panel still lacks. Until all have arrived they are kept at the start of its place.
+    /// Raw bytes that each panel still lacks. Those that come in pieces are kept at the start of its place until all are there.
     missing: Vec<usize>,
 }
 
@@ -61,28 +61,39 @@ impl Packed {
     pub(super) fn write(&mut self, pool: &Pool, memory: &mut [u8], mut offset: usize, mut bytes: &[u8]) -> bool {
         let Shape { panel, raw_row, .. } = self.shape;
         let per_part = self.rows.div_ceil(PANEL);
+        // Panels that are complete, and their raw bytes where these are not in their place.
         let mut whole = Vec::new();
         while !bytes.is_empty() {
             let row = offset / raw_row;
             let (part, row) = (row / self.rows, row % self.rows);
             let p = part * per_part + row / PANEL;
             let at = row % PANEL * raw_row + offset % raw_row;
-            let n = bytes.len().min(self.raw_rows(p) * raw_row - at);
+            let len = self.raw_rows(p) * raw_row;
+            let n = bytes.len().min(len - at);
             let Some(left) = self.missing[p].checked_sub(n) else { return false };
             self.missing[p] = left;
-            memory[p * panel + at..][..n].copy_from_slice(&bytes[..n]);
-            if left == 0 {
-                whole.push(p); // in order, as offsets are
+            // In order, as offsets are.
+            if n == len {
+                whole.push((p, Some(&bytes[..n])));
+            } else {
+                memory[p * panel + at..][..n].copy_from_slice(&bytes[..n]);
+                if left == 0 {
+                    whole.push((p, None));
+                }
             }
             (offset, bytes) = (offset + n, &bytes[n..]);
         }
-        let (Some(&first), Some(&last)) = (whole.iter().min(), whole.iter().max()) else { return true };
+        let (Some(&(first, _)), Some(&(last, _))) = (whole.first(), whole.last()) else { return true };
         let (this, whole) = (&*self, &whole);
         pool.tiles(&mut memory[first * panel..(last + 1) * panel], panel, (1, panel), |mut tile, _| {
             let p = first + tile.rows.start;
             // The panels between are complete already, or still lack bytes.
-            if whole.binary_search(&p).is_ok() {
-                pack(this.dtype, raw_row, this.raw_rows(p), tile.row(p - first));
+            if let Ok(i) = whole.binary_search_by_key(&p, |w| w.0) {
+                let panel = tile.row(p - first);
+                match whole[i].1 {
+                    Some(raw) => pack(this.dtype, raw_row, raw, panel),
+                    None => pack(this.dtype, raw_row, &panel[..this.raw_rows(p) * raw_row].to_vec(), panel),
+                }
             }
         });
         true
@@ -127,9 +138,8 @@ pub(super) fn parts(g: &Graph, activations: Activations) -> Vec<Option<usize>> {
     parts
 }
 
-/// Packs one panel in place.
-fn pack(dtype: DType, raw_row: usize, rows: usize, panel: &mut [u8]) {
-    let raw = panel[..rows * raw_row].to_vec();
+/// Packs the rows of a panel. Every byte of it is written.
+fn pack(dtype: DType, raw_row: usize, raw: &[u8], panel: &mut [u8]) {
     panel.fill(0);
     with_format!(dtype, F => {
         for (r, raw) in raw.chunks_exact(raw_row).enumerate() {

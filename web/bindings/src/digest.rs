@@ -1,26 +1,111 @@
 //! Sums of what comes in pieces (browsers only take it whole), and of blocks.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
 use sha2::{Digest, Sha256 as Hasher};
 use wasm_bindgen::prelude::*;
 
+use crate::errands::{locked, offer, wait_while};
+
+/// Bytes that wait for the thread that sums: more would only be more memory.
+const MOST_WAITING: usize = 8 << 20;
+
+/// A sum that another thread makes while this one goes on, once there is one: SHA-256 takes longer than all the rest of a load.
 #[wasm_bindgen]
+pub struct Sha256(Arc<Sum>);
+
 #[derive(Default)]
-pub struct Sha256(Hasher);
+struct Sum {
+    /// Bytes are taken from the queue by who has this, so that they come in order.
+    hasher: Mutex<Hasher>,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    /// Whether a thread sums.
+    helped: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    pieces: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Whether there will be no more.
+    ended: bool,
+}
+
+impl Sum {
+    fn next(&self) -> Option<Vec<u8>> {
+        let mut queue = locked(&self.queue);
+        let piece = queue.pieces.pop_front()?;
+        queue.bytes -= piece.len();
+        self.changed.notify_all();
+        Some(piece)
+    }
+
+    fn drain(&self) -> MutexGuard<'_, Hasher> {
+        let mut hasher = locked(&self.hasher);
+        while let Some(piece) = self.next() {
+            hasher.update(&piece);
+        }
+        hasher
+    }
+
+    /// Sums what comes, until there is no more.
+    fn help(&self) {
+        self.helped.store(true, Ordering::Relaxed);
+        loop {
+            drop(self.drain());
+            let idle = |queue: &Queue| queue.pieces.is_empty() && !queue.ended;
+            let queue = wait_while(&self.changed, locked(&self.queue), idle);
+            if queue.pieces.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn end(&self) {
+        locked(&self.queue).ended = true;
+        self.changed.notify_all();
+    }
+}
 
 #[wasm_bindgen]
 impl Sha256 {
     #[wasm_bindgen(constructor)]
     pub fn new() -> Sha256 {
-        Sha256::default()
+        let sum = Arc::<Sum>::default();
+        let weak = Arc::downgrade(&sum);
+        offer(move || {
+            if let Some(sum) = weak.upgrade() {
+                sum.help();
+            }
+        });
+        Sha256(sum)
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        if !self.0.helped.load(Ordering::Relaxed) {
+            self.0.drain().update(bytes);
+            return;
+        }
+        let full = |queue: &Queue| queue.bytes > MOST_WAITING;
+        let mut queue = wait_while(&self.0.changed, locked(&self.0.queue), full);
+        queue.bytes += bytes.len();
+        queue.pieces.push_back(bytes.to_vec());
+        self.0.changed.notify_all();
     }
 
     /// The digest of all that came, in hexadecimal digits. It starts anew after that.
     pub fn finish(&mut self) -> JsValue {
-        self.0.finalize_reset().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+        let digest = self.0.drain().finalize_reset();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    }
+}
+
+impl Drop for Sha256 {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -8,12 +8,14 @@ use pagelm::backend::webgpu::{self, Clock, WebGpu};
 use pagelm::backend::{Activations, Backend, Counters, KvType, Memory};
 use pagelm::engine::choose::{BackendName, Kernels};
 use pagelm::engine::{self, Encoder, Options, VisionModel};
+use pagelm::gguf::Gguf;
 use pagelm::graph::WeightId;
 use pagelm::text::{ChatTemplate, Tokenizer};
 use pagelm::{Error, ErrorKind, Result};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
+use crate::errands::Later;
 use crate::loading::{Device, ENCODER_WEIGHTS, Files, Loading, raw};
 use crate::options::{EngineOptions, ProfileOptions};
 use crate::sessions::Sessions;
@@ -29,19 +31,37 @@ pub struct Engine {
     n_ctx: usize,
     /// Bytes of weights that came through this module's memory.
     copied: u64,
-    /// An error here matters only to callers that use text.
-    tokenizer: Result<Arc<Tokenizer>>,
-    pub(crate) template: Result<ChatTemplate>,
-    api: Result<Api>,
     /// How many generations run at once.
     sequences: usize,
 }
 
 enum State {
-    Loading(Box<Loading>),
-    Ready(Ready),
+    Loading(Box<Loading>, Later<Text>),
+    Ready(Ready, Text),
     /// Between the two, or after loading failed.
     Failed,
+}
+
+/// What the model needs to know of text. An error here matters only to callers that use it.
+pub(crate) struct Text {
+    tokenizer: Result<Arc<Tokenizer>>,
+    pub template: Result<ChatTemplate>,
+    api: Result<Api>,
+}
+
+impl Text {
+    fn new(gguf: &Gguf, name: String, images: bool, created: u64) -> Self {
+        let tokenizer = Tokenizer::from_gguf(&gguf.meta).map(Arc::new);
+        let api = |tokenizer| {
+            let api = Api::new(&gguf.meta, tokenizer, Names::Any(name), created)?;
+            Ok(if images { api.with_images() } else { api })
+        };
+        Self { api: tokenizer.clone().and_then(api), tokenizer, template: ChatTemplate::from_gguf(&gguf.meta) }
+    }
+
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, JsValue> {
+        self.tokenizer.as_deref().map_err(|e| thrown(e.clone()))
+    }
 }
 
 /// A model with all its weights, and what it runs.
@@ -77,9 +97,6 @@ impl Engine {
             let clock = Clock { now: &milliseconds, gpu: true };
             measured = gpu.tune(&model.plan, model.limits, clock).await?;
         }
-        if !matches!(device, Device::Gpu(_)) {
-            reserve(model.memory().weights + encoder.as_ref().map_or(0, |encoder| encoder.memory().weights))?;
-        }
         device.backend().prepare(model.plan.clone(), model.limits)?;
         let beside = |encoder: VisionModel| {
             let mut beside = device.beside();
@@ -87,48 +104,48 @@ impl Engine {
             Ok::<_, Error>((encoder, beside))
         };
         let encoder = encoder.map(beside).transpose().map_err(|e| e.at("mmproj"))?;
-        let tokenizer = Tokenizer::from_gguf(&gguf.meta).map(Arc::new);
         let created = (js_sys::Date::now() / 1000.0) as u64;
-        let api = |tokenizer| {
-            let api = Api::new(&gguf.meta, tokenizer, Names::Any(given.name), created)?;
-            Ok(if encoder.is_some() { api.with_images() } else { api })
-        };
+        let (gguf, images) = (Arc::clone(gguf), encoder.is_some());
+        // Its tables take longer than the rest of this, and are needed last.
+        let text = Later::new(move || Text::new(&gguf, given.name, images, created));
         Ok(Engine {
             backend: device.get().name(),
             n_ctx: model.limits.n_ctx,
-            api: tokenizer.clone().and_then(api),
-            state: State::Loading(Box::new(Loading { model, device, encoder })),
+            state: State::Loading(Box::new(Loading { model, device, encoder }), text),
             adapter,
             measured,
             copied: 0,
-            tokenizer,
-            template: ChatTemplate::from_gguf(&gguf.meta),
             sequences: options.sequences,
         })
     }
 
     fn loading(&mut self) -> Result<&mut Loading, JsValue> {
         match &mut self.state {
-            State::Loading(loading) => Ok(loading),
+            State::Loading(loading, _) => Ok(loading),
             _ => Err(wrong_state("all weights came already, or loading failed")),
         }
     }
 
-    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, JsValue> {
-        self.tokenizer.as_deref().map_err(|e| thrown(e.clone()))
+    pub(crate) fn text(&self) -> Result<&Text, JsValue> {
+        match &self.state {
+            State::Ready(_, text) => Ok(text),
+            _ => Err(wrong_state("the weights are not complete")),
+        }
     }
 
     pub(crate) fn ready(&mut self) -> Result<&mut Ready, JsValue> {
         match &mut self.state {
-            State::Ready(ready) => Ok(ready),
+            State::Ready(ready, _) => Ok(ready),
             _ => Err(wrong_state("the weights are not complete")),
         }
     }
 
     /// The parts that generations need at once.
     pub(crate) fn parts(&mut self) -> Result<(&mut Ready, &Tokenizer, Result<&Api, &Error>), JsValue> {
-        let State::Ready(ready) = &mut self.state else { return Err(wrong_state("the weights are not complete")) };
-        Ok((ready, self.tokenizer.as_deref().map_err(|e| thrown(e.clone()))?, self.api.as_ref()))
+        let State::Ready(ready, text) = &mut self.state else {
+            return Err(wrong_state("the weights are not complete"));
+        };
+        Ok((ready, text.tokenizer()?, text.api.as_ref()))
     }
 }
 
@@ -172,7 +189,7 @@ impl Engine {
 
     /// Ends loading. Fails where weights are missing.
     pub fn finish(&mut self) -> Result<(), JsValue> {
-        let State::Loading(loading) = std::mem::replace(&mut self.state, State::Failed) else {
+        let State::Loading(loading, text) = std::mem::replace(&mut self.state, State::Failed) else {
             return Err(wrong_state("all weights came already, or loading failed"));
         };
         let Loading { model, device, encoder } = *loading;
@@ -184,7 +201,8 @@ impl Engine {
         let encoder = encoder.map(|(encoder, device)| encoder.finish(device.boxed())).transpose();
         let encoder = encoder.map_err(|e| thrown(e.at("mmproj")))?;
         let (runs, sessions) = (Runs::new(self.sequences), Sessions::default());
-        self.state = State::Ready(Ready { engine, encoder, runs, sessions });
+        let text = text.take();
+        self.state = State::Ready(Ready { engine, encoder, runs, sessions }, text);
         Ok(())
     }
 }
@@ -204,22 +222,22 @@ impl Engine {
     }
 
     pub fn tokenize(&self, text: &str, options: &JsValue) -> Result<Vec<u32>, JsValue> {
-        self.tokenizer()?.encode(text, from_js("options", options)?).map_err(thrown)
+        self.text()?.tokenizer()?.encode(text, from_js("options", options)?).map_err(thrown)
     }
 
     pub fn detokenize(&self, ids: Vec<u32>, show_special: bool) -> Result<JsValue, JsValue> {
-        Ok(String::from_utf8_lossy(&self.tokenizer()?.decode(&ids, show_special)).as_ref().into())
+        Ok(String::from_utf8_lossy(&self.text()?.tokenizer()?.decode(&ids, show_special)).as_ref().into())
     }
 
     /// What the engine is and what it did: counters are deterministic, so tests assert on them.
     pub fn stats(&mut self) -> Result<JsValue, JsValue> {
         let (backend, context_length, sequences) = (self.backend, self.n_ctx, self.sequences);
         let (device, encoder, held): (&dyn Backend, Option<&dyn Backend>, _) = match &mut self.state {
-            State::Ready(Ready { engine, encoder, .. }) => {
+            State::Ready(Ready { engine, encoder, .. }, _) => {
                 let held = engine.held();
                 (engine.backend(), encoder.as_ref().map(Encoder::backend), held)
             }
-            State::Loading(l) => (l.device.get(), l.encoder.as_ref().map(|(_, d)| d.get()), Default::default()),
+            State::Loading(l, _) => (l.device.get(), l.encoder.as_ref().map(|(_, d)| d.get()), Default::default()),
             State::Failed => return Err(wrong_state("loading failed")),
         };
         let (counters, wasm_bytes) = (device.counters(), wasm_bytes());
@@ -275,21 +293,6 @@ struct Stats<'a> {
 struct Held {
     blocks: usize,
     states: usize,
-}
-
-/// Grows this module's memory once for all weights: some browsers copy all of it each time that it grows, and where there
-/// is not enough, that is known before the weights are fetched.
-fn reserve(weights: u64) -> Result<()> {
-    let bytes = usize::try_from(weights).unwrap_or(usize::MAX);
-    let mut all = Vec::<u8>::new();
-    let reserved = all.try_reserve_exact(bytes);
-    // Else a compiler may leave out what is freed again unused.
-    std::hint::black_box(&all);
-    reserved.map_err(|_| {
-        let detail =
-            format!("the browser does not give the page {} MiB for weights; use a smaller model", weights >> 20);
-        Error::new(ErrorKind::OutOfMemory, detail)
-    })
 }
 
 /// Bytes of this module's memory.

@@ -57,7 +57,8 @@ struct News<'a> {
 impl Engine {
     /// The text of a conversation by the template of the model, up to the start of an answer.
     pub fn render(&self, chat: &JsValue) -> Result<String, JsValue> {
-        let template = self.template.as_ref().map_err(|e| thrown(e.clone()))?;
+        let text = self.text()?;
+        let template = text.template.as_ref().map_err(|e| thrown(e.clone()))?;
         let options::Chat { messages, tools, variables } = from_js("chat", chat)?;
         let json = |text: Box<RawValue>| parse_json(text.get()).map_err(thrown);
         let options = RenderOptions {
@@ -67,7 +68,7 @@ impl Engine {
             now: Some(local_time()),
             ..RenderOptions::default()
         };
-        chat_text(template, self.tokenizer()?, &json(messages)?, options).map_err(thrown)
+        chat_text(template, text.tokenizer()?, &json(messages)?, options).map_err(thrown)
     }
 
     /// Adds a generation after a prompt to what runs, and returns its number. It goes on from what the cache has of the

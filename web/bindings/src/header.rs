@@ -1,6 +1,7 @@
 //! The header of a file: what the model is, and whether it can run, before a byte of weights has come.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pagelm::backend::{Backend, KvType, Memory, webgpu};
 use pagelm::engine::choose::{BackendName, Kernels};
@@ -20,9 +21,9 @@ use crate::value::{Problem, from_js, thrown, to_js};
 #[wasm_bindgen]
 pub struct Header {
     reader: Reader,
-    gguf: Option<Gguf>,
+    gguf: Option<Arc<Gguf>>,
     /// That of the file for images beside it.
-    encoder: Option<Gguf>,
+    encoder: Option<Arc<Gguf>>,
 }
 
 #[derive(Serialize)]
@@ -63,7 +64,7 @@ impl Header {
     /// Takes the bytes that follow; true once the header is complete.
     pub fn push(&mut self, bytes: &[u8]) -> Result<bool, JsValue> {
         if let Progress::Done(gguf) = self.reader.push(bytes).map_err(thrown)? {
-            self.gguf = Some(*gguf);
+            self.gguf = Some(Arc::new(*gguf));
         }
         Ok(self.gguf.is_some())
     }
@@ -85,9 +86,9 @@ impl Header {
             .iter()
             .zip(starts)
             .zip(names)
-            .map(|((header, start), name)| Ok((header.gguf()?.clone(), start as u64, name)));
+            .map(|((header, start), name)| Ok((Gguf::clone(header.gguf()?), start as u64, name)));
         let gguf = Gguf::join(placed.collect::<Result<_, JsValue>>()?).map_err(thrown)?;
-        Ok(Header { reader: Reader::new(None), gguf: Some(gguf), encoder: None })
+        Ok(Header { reader: Reader::new(None), gguf: Some(Arc::new(gguf)), encoder: None })
     }
 
     /// Puts the header of the file for images beside that of the model.
@@ -119,7 +120,7 @@ impl Header {
             quantization: types.iter().max_by_key(|t| t.1).map(|t| t.0.clone()),
             parameters: gguf.tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum(),
             types,
-            file_bytes: gguf.end() + self.encoder.as_ref().map_or(0, Gguf::end),
+            file_bytes: gguf.end() + self.encoder.as_ref().map_or(0, |encoder| encoder.end()),
             trained_context: meta.arch_key("context_length").and_then(|k| meta.opt_u32(&k)).map_err(thrown)?,
             chat_template: meta.get("tokenizer.chat_template").is_some(),
             images: self.encoder.is_some(),
@@ -147,11 +148,11 @@ impl Header {
 
     /// Makes the engine, ready to take weights. On the CPU it has one thread, and room for others that JavaScript may lend.
     pub async fn open(&self, options: JsValue) -> Result<Engine, JsValue> {
-        let files = Files { model: self.gguf()?, encoder: self.encoder.as_ref() };
+        let files = Files { model: self.gguf()?, encoder: self.encoder.as_deref() };
         Engine::open(files, from_js("options", &options)?).await.map_err(thrown)
     }
 
-    fn gguf(&self) -> Result<&Gguf, JsValue> {
+    fn gguf(&self) -> Result<&Arc<Gguf>, JsValue> {
         let incomplete = || thrown(Error::new(ErrorKind::InvalidState, "the header is not complete yet"));
         self.gguf.as_ref().ok_or_else(incomplete)
     }
@@ -161,7 +162,7 @@ impl Header {
     /// The model and its encoder as the backend of the options would run them, and all options of the model.
     fn plan(&self, given: &EngineOptions) -> pagelm::Result<(Model, Option<VisionModel>, Options)> {
         let incomplete = || Error::new(ErrorKind::InvalidState, "the header is not complete yet");
-        let files = Files { model: self.gguf.as_ref().ok_or_else(incomplete)?, encoder: self.encoder.as_ref() };
+        let files = Files { model: self.gguf.as_ref().ok_or_else(incomplete)?, encoder: self.encoder.as_deref() };
         let kv_type = given.kv_on_backend(given.kv_type.unwrap_or(KvType::F16));
         if given.backend != BackendName::Webgpu {
             let cpu = cpu(1);

@@ -7,6 +7,7 @@ mod choose;
 mod digest;
 mod embed;
 mod engine;
+mod errands;
 mod generate;
 mod header;
 mod hub;

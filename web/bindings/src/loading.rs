@@ -1,5 +1,7 @@
 //! A model that takes its weights, and the part of it that sees beside it.
 
+use std::sync::Arc;
+
 use pagelm::backend::Backend;
 use pagelm::backend::cpu::Cpu;
 use pagelm::backend::reference::Reference;
@@ -27,7 +29,7 @@ pub const ENCODER_WEIGHTS: u32 = 1 << 31;
 
 /// The headers of a model and of its encoder.
 pub struct Files<'a> {
-    pub model: &'a Gguf,
+    pub model: &'a Arc<Gguf>,
     pub encoder: Option<&'a Gguf>,
 }
 

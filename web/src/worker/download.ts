@@ -1,21 +1,21 @@
 // A model into the browser's storage, without an engine.
-import type { Bindings } from "#bindings";
 import { PagelmError } from "../shared/errors.ts";
 import type { Operations } from "../shared/protocol.ts";
 import { ModelFiles, removeModel } from "./files.ts";
 import { twice } from "./load.ts";
 import { Meter } from "./progress.ts";
 import type { Task } from "./task.ts";
+import { type Started, startThreads } from "./wasm.ts";
 
 /** Completes what is stored of a model. */
-export async function download(wasm: Bindings, r: Operations["download"]["in"], task: Task) {
+export async function download(starting: Promise<Started>, r: Operations["download"]["in"], task: Task) {
   const meter = new Meter((p) => task.piece(p));
   const { files: blobs, model, verify } = r;
   if (blobs) await removeModel(model);
-  return twice(model, async () => {
+  return twice(model, starting, async () => {
     const files = await ModelFiles.open(model, r.source, {
       write: true,
-      wasm,
+      starting,
       verify,
       ...(blobs && { blobs }),
       signal: task.signal,
@@ -29,6 +29,8 @@ export async function download(wasm: Bindings, r: Operations["download"]["in"], 
       throw new PagelmError("invalid-argument", message, "files");
     }
     try {
+      // One makes the sum.
+      void startThreads(await starting, (ports) => task.threads(ports));
       for (const feed of files.feeds) {
         feed.spread = true;
         for await (const { from } of feed.pieces()) {

@@ -48,8 +48,8 @@ async function retried<T>(open: () => Promise<T>): Promise<T> {
   }
 }
 
-/** The sum by which a damaged block is known. */
-export type BlockSum = (bytes: Bytes) => string;
+/** The engine's module, which may still be on its way: the sum by which a damaged block is known. */
+export type Sums = Promise<{ wasm: { blockSum(bytes: Bytes): string } }>;
 
 /** One file of the store, for one load. */
 export class Entry {
@@ -57,7 +57,7 @@ export class Entry {
   problem: string | null = null;
   #folder: FileSystemDirectoryHandle;
   #id: string;
-  #sum: BlockSum;
+  #sums: Sums;
   #log: Log;
   #release: Release;
   /** Null in an entry that is only read. */
@@ -67,10 +67,10 @@ export class Entry {
   #partial = new Map<number, { bytes: Bytes; filled: number }>();
   #spare: Bytes[] = [];
 
-  constructor(folder: FileSystemDirectoryHandle, id: string, sum: BlockSum, log: Log, release: Release) {
+  constructor(folder: FileSystemDirectoryHandle, id: string, sums: Sums, log: Log, release: Release) {
     this.#folder = folder;
     this.#id = id;
-    this.#sum = sum;
+    this.#sums = sums;
     this.#log = log;
     this.#release = release;
   }
@@ -124,13 +124,13 @@ export class Entry {
     for (let i = start / BLOCK; this.has(i * BLOCK); i++) {
       // Files are read at once: in between an abort may come.
       await yieldToEventLoop();
-      const bytes = await this.#block(i, memory);
+      const bytes = await this.#block(i, memory, await this.#sums);
       if (!bytes) return;
       yield bytes;
     }
   }
 
-  async #block(i: number, memory: Bytes): Promise<Bytes | null> {
+  async #block(i: number, memory: Bytes, sums: Awaited<Sums>): Promise<Bytes | null> {
     const length = lengthOf(i, this.meta.size!);
     const at = i * BLOCK;
     let bytes = memory.subarray(0, length);
@@ -138,7 +138,7 @@ export class Entry {
       if (this.#data instanceof Blob) {
         bytes = new Uint8Array(await this.#data.slice(at, at + length).arrayBuffer());
       } else if (this.#data!.read(bytes, { at }) !== length) return null;
-      return this.#sum(bytes) === this.#log.blocks.get(i) ? bytes : null;
+      return sums.wasm.blockSum(bytes) === this.#log.blocks.get(i) ? bytes : null;
     } catch {
       // The browser may take the file away.
       return null;
@@ -162,7 +162,8 @@ export class Entry {
   }
 
   /** Takes what comes; whole blocks are written. */
-  write(offset: number, bytes: Bytes): void {
+  async write(offset: number, bytes: Bytes): Promise<void> {
+    const sums = await this.#sums;
     for (let at = 0; at < bytes.length; ) {
       const i = Math.floor((offset + at) / BLOCK);
       const inside = offset + at - i * BLOCK;
@@ -174,14 +175,14 @@ export class Entry {
         if (block?.filled === inside) {
           block.bytes.set(bytes.subarray(at, at + length), inside);
           block.filled += length;
-          if (block.filled === BLOCK) this.#seal(i);
+          if (block.filled === BLOCK) this.#seal(i, sums);
         }
       }
       at += length;
     }
   }
 
-  #seal(i: number): void {
+  #seal(i: number, sums: Awaited<Sums>): void {
     const block = this.#partial.get(i)!;
     const bytes = block.bytes.subarray(0, block.filled);
     this.#partial.delete(i);
@@ -191,7 +192,7 @@ export class Entry {
       this.#fail(e);
       return;
     }
-    const sum = this.#sum(bytes);
+    const sum = sums.wasm.blockSum(bytes);
     this.#spare.push(block.bytes);
     this.#log.blocks.set(i, sum);
     this.#append([i, sum]);
@@ -218,7 +219,8 @@ export class Entry {
   async finish(known: Partial<Meta>): Promise<void> {
     await this.note(known);
     const { size } = this.meta;
-    for (const [i, { filled }] of this.#partial) if (size && filled === lengthOf(i, size)) this.#seal(i);
+    const sums = await this.#sums;
+    for (const [i, { filled }] of this.#partial) if (size && filled === lengthOf(i, size)) this.#seal(i, sums);
     try {
       if (!(this.#data instanceof Blob)) this.#data?.flush();
       this.#records?.flush();

@@ -27,7 +27,7 @@ export interface FeedOptions extends RemoteOptions {
   /** Bytes of the first request, whole blocks; later ones are larger. */
   segment?: number;
   /** Makes the sum of the whole file, where one is to be made. */
-  hash?: (() => Hash) | undefined;
+  hash?: Hash | undefined;
 }
 
 /** Bytes of one request: many, for each costs a round trip, but not all, so that several connections share them. */
@@ -62,7 +62,7 @@ export class Feed {
       this.#remote.size = meta.size;
       this.#remote.version = meta.version;
     }
-    this.#hash = options.hash?.() ?? null;
+    this.#hash = options.hash ?? null;
   }
 
   get size(): number | undefined {
@@ -77,7 +77,7 @@ export class Feed {
         const { offset, bytes, from } = piece;
         this.taken[from] += bytes.length;
         if (from !== "cache" && this.entry) {
-          this.entry.write(offset, bytes);
+          await this.entry.write(offset, bytes);
         }
         if (offset === this.#hashed) this.#push(bytes);
         yield piece;

@@ -1,5 +1,4 @@
 // A model as its files: each with its feed and, where the browser stores it, its entry.
-import type { Bindings } from "#bindings";
 import { PagelmError } from "../shared/errors.ts";
 import type { WireModel, WireSource } from "../shared/protocol.ts";
 import type { LoadSource, StoredModel } from "../shared/types.ts";
@@ -7,7 +6,7 @@ import type { Entry } from "./entry.ts";
 import { Feed, type FeedOptions } from "./feed.ts";
 import type { Meta } from "./log.ts";
 import { sharedFile } from "./shared.ts";
-import { type Part, partsOf } from "./source.ts";
+import { type Part, partsOf, type Starting } from "./source.ts";
 import { Store, stableUrl } from "./store.ts";
 
 export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
@@ -17,7 +16,7 @@ export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
   write: boolean;
   /** Called if another page downloads a file, before that is waited for. */
   onWait?: (() => void) | undefined;
-  wasm: Bindings;
+  starting: Starting;
   /** Makes the sum of every file, known or not. */
   verify?: boolean;
   /** Bytes for the URLs of the model. */
@@ -47,16 +46,16 @@ export class ModelFiles {
   }
 
   async #open(model: WireModel, source: WireSource, options: FilesOptions): Promise<void> {
-    const { wasm, verify, blobs, write, ...rest } = options;
+    const { starting, verify, blobs, write, ...rest } = options;
     const remote = { ...rest, headers: source.headers };
     let store: Store | null = null;
     try {
-      if (source.cache) store = await Store.open(wasm.blockSum);
+      if (source.cache) store = await Store.open(starting);
       else this.#why = "cache is false";
     } catch (e) {
       this.#why = `the browser gives no storage: ${(e as Error).message}`;
     }
-    const parts = await partsOf(wasm, model, source, store, remote);
+    const parts = await partsOf(starting, model, source, store, remote);
     for (const [i, found] of parts.entries()) {
       const part = blobs ? { ...found, blob: blobs[i] ?? null } : found;
       const asked = typeof model === "string" ? modelKey(model) : (part.url ?? "");
@@ -65,7 +64,8 @@ export class ModelFiles {
       const { meta } = entry ?? {};
       const checked = entry?.complete && meta?.checked && (!part.sha256 || part.sha256 === meta.sha256);
       const hashed = write && (verify || ((part.sha256 ?? meta?.sha256) && !checked));
-      this.feeds.push(new Feed(part, entry, { ...remote, hash: hashed ? () => new wasm.Sha256() : undefined }));
+      const hash = hashed ? new (await starting).wasm.Sha256() : undefined;
+      this.feeds.push(new Feed(part, entry, { ...remote, hash }));
     }
   }
 

@@ -54,9 +54,9 @@ export class Handlers {
       case "load":
         return this.#load(r, task);
       case "inspect":
-        return inspect(await this.#start(r.wasm), r, task);
+        return inspect(this.#start(r.wasm), r, task);
       case "download":
-        return download((await this.#start(r.wasm)).wasm, r, task);
+        return download(this.#start(r.wasm), r, task);
       case "storedModels":
         return storedModels();
       case "removeModel":
@@ -110,12 +110,14 @@ export class Handlers {
       started.wasm.start(this.#fatal, options.stop);
       return started;
     });
+    // Who needs it is told.
+    this.#started.catch(() => {});
     return this.#started;
   }
 
   async #load(r: In<"load">, task: Task): Promise<EngineInfo> {
     if (this.#engine) throw new PagelmError("invalid-state", "this engine already has a model");
-    const info = await load(await this.#start(r.wasm), r, task, (engine) => {
+    const info = await load(this.#start(r.wasm), r, task, (engine) => {
       this.#engine = engine;
     });
     this.#sampling = info.model.sampling;

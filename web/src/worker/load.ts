@@ -14,63 +14,62 @@ import { type Started, startThreads } from "./wasm.ts";
 type In<K extends keyof Operations> = Operations[K]["in"];
 
 /**
- * Fetches a model, writes its weights to where they belong, and starts the threads. `own` gets the engine before the
- * threads run, so that it can be freed from then on, and null if loading fails after that.
+ * Fetches a model and writes its weights to where they belong, while the threads start. `own` gets the engine before these
+ * run, so that it can be freed from then on, and null if loading fails after that.
  */
 export async function load(
-  started: Started,
+  starting: Promise<Started>,
   r: In<"load">,
   task: Task,
   own: (engine: Engine | null) => void,
 ): Promise<EngineInfo> {
   const meter = new Meter((p) => task.piece(p));
-  const { engine, info } = await twice(r.model, () => loadWeights(started, r, task, meter));
-  try {
-    own(engine);
-    const { threads, why } = await startThreads(started, (ports) => task.threads(ports));
-    if (task.signal.aborted) throw abortError();
-    info.wasm = wasmInfo(started, info.backend, threads, why);
-    const bytes = info.source.network + info.source.cache + info.source.file;
-    meter.note({ phase: "ready", loaded: bytes, total: bytes });
-    return info;
-  } catch (e) {
-    own(null);
-    engine.free();
-    throw e;
-  }
+  return twice(r.model, starting, () => loadWeights(starting, r, task, meter, own));
 }
 
 /** Once more with the file that the server has now, if that changed on the way. What was stored of the other is gone. */
-export async function twice<T>(model: WireModel, step: () => Promise<T>): Promise<T> {
+export async function twice<T>(model: WireModel, starting: Promise<unknown>, step: () => Promise<T>): Promise<T> {
   try {
     return await step().catch((e) => {
       if (errorData(e).code !== "model-changed") throw e;
       return step();
     });
   } catch (e) {
+    // What keeps the module away comes first: it may keep the model away too.
+    await starting;
     throw located(e, model);
   }
 }
 
-async function loadWeights(started: Started, r: In<"load">, task: Task, meter: Meter) {
+async function loadWeights(
+  starting: Promise<Started>,
+  r: In<"load">,
+  task: Task,
+  meter: Meter,
+  own: (engine: Engine | null) => void,
+): Promise<EngineInfo> {
   const files = await ModelFiles.open(r.model, r.source, {
     mmproj: r.mmproj,
     write: true,
-    wasm: started.wasm,
+    starting,
     signal: task.signal,
     fetch: r.source.fetch && task.fetch,
     onStall: () => meter.note({ stalled: true }),
     onWait: () => meter.note({ phase: "waiting" }),
   });
   let opened: Awaited<ReturnType<typeof open>> | null = null;
+  let threads: ReturnType<typeof startThreads> | undefined;
   let header: Header | null = null;
   try {
     const note = (phase: "header" | "weights", { from }: Piece) =>
       meter.note({ phase, loaded: files.loaded, total: files.size, from });
-    const heads = await headersOf(started.wasm, files, (piece) => note("header", piece));
+    const heads = await headersOf(starting, files, (piece) => note("header", piece));
     header = heads.header;
+    const started = await starting;
     opened = await open(started, header, r);
     const { engine, upload, info } = opened;
+    own(engine);
+    threads = startThreads(started, (ports) => task.threads(ports));
     const take = async (start: number, piece: Piece) => {
       await upload.take(start + piece.offset, piece.bytes);
       note("weights", piece);
@@ -82,9 +81,15 @@ async function loadWeights(started: Started, r: In<"load">, task: Task, meter: M
     }
     await upload.flush();
     engine.finish();
-    return { engine, info: { ...info, source: files.source } };
+    const { threads: running, why } = await threads;
+    if (task.signal.aborted) throw abortError();
+    meter.note({ phase: "ready", loaded: files.loaded, total: files.loaded });
+    return { ...info, source: files.source, wasm: wasmInfo(started, info.backend, running, why) };
   } catch (e) {
+    own(null);
     opened?.engine.free();
+    // Another try has threads of its own.
+    await threads?.catch(() => {});
     // Bytes that are no model would be found again and again.
     if (/gguf/.test(errorData(e).code)) await files.discard();
     throw e;
@@ -108,12 +113,12 @@ interface Head {
 }
 
 /** Reads the headers of all files as one: those of the model, then those of the part of it that sees. */
-async function headersOf(wasm: Bindings, { feeds, own }: ModelFiles, note: (piece: Piece) => void) {
-  const model = await joined(wasm, feeds.slice(0, own), note);
+async function headersOf(starting: Promise<Started>, { feeds, own }: ModelFiles, note: (piece: Piece) => void) {
+  const model = await joined(starting, feeds.slice(0, own), note);
   if (own < feeds.length) {
     // Bytes that are held may be gone once there are others.
     for (const { held } of model.parts) held.bytes = held.bytes.slice();
-    const { header, parts } = await joined(wasm, feeds.slice(own), note);
+    const { header, parts } = await joined(starting, feeds.slice(own), note);
     model.header.setEncoder(header);
     for (const part of parts) part.start += ENCODER_AT;
     model.parts.push(...parts);
@@ -122,13 +127,14 @@ async function headersOf(wasm: Bindings, { feeds, own }: ModelFiles, note: (piec
 }
 
 /** The headers of files, which may be given in any order, as one. */
-async function joined(wasm: Bindings, feeds: Feed[], note: (piece: Piece) => void) {
+async function joined(starting: Promise<Started>, feeds: Feed[], note: (piece: Piece) => void) {
   const found: (Omit<Head, "start"> & { header: Header })[] = [];
   try {
     for (const feed of feeds) {
       const rest = feed.pieces();
       // How long the file is, its server says with the first piece.
       let next = await rest.next();
+      const { wasm } = await starting;
       const header = new wasm.Header(feed.size);
       found.push({ feed, header, rest, held: next.value! });
       for (; ; next = await rest.next()) {
@@ -158,6 +164,7 @@ async function joined(wasm: Bindings, feeds: Feed[], note: (piece: Piece) => voi
     const names = parts.map((p) => p.feed.part.name);
     // They are the module's from here on.
     const headers = found.splice(0).map((p) => p.header);
+    const { wasm } = await starting;
     return { header: wasm.Header.join(headers, starts, names), parts };
   } catch (e) {
     for (const { header } of found) header.free();
@@ -166,20 +173,25 @@ async function joined(wasm: Bindings, feeds: Feed[], note: (piece: Piece) => voi
 }
 
 /** Reads only the header of a model. */
-export async function inspect({ wasm }: Started, r: In<"inspect">, task: Task): Promise<Operations["inspect"]["out"]> {
-  return twice(r.model, async () => {
+export async function inspect(
+  starting: Promise<Started>,
+  r: In<"inspect">,
+  task: Task,
+): Promise<Operations["inspect"]["out"]> {
+  return twice(r.model, starting, async () => {
     const files = await ModelFiles.open(r.model, r.source, {
       mmproj: r.mmproj,
       write: false,
-      wasm,
+      starting,
       signal: task.signal,
       fetch: r.source.fetch && task.fetch,
       segment: HEADER_SEGMENT,
     });
     let header: Header | null = null;
     try {
-      header = (await headersOf(wasm, files, () => {})).header;
+      header = (await headersOf(starting, files, () => {})).header;
       const found = await findBackend(r.backend, r.options);
+      const { wasm } = await starting;
       const { size = null } = files;
       const stored = files.feeds.every((feed) => feed.entry?.complete);
       const { choice, model } = plan(wasm, header, found, r.options);
@@ -230,14 +242,12 @@ async function open(started: Started, header: Header, { backend, tune, options }
     engine = await header.open({ ...options, ...running(choice), threads });
   }
   const seen = engine.stats();
-  const info: EngineInfo = {
+  const info = {
     model,
     backend: choice.backend,
     backendReason: choice.reason,
     adapter: seen.adapter && { ...seen.adapter, name: seen.adapter.name || found.adapterName },
     contextLength: seen.contextLength,
-    source: { network: 0, cache: 0, file: 0, stored: false, whyNotStored: null },
-    wasm: { build: started.build, threads: 1, whyOneThread: null, whyFewerThreads: null },
   };
   return { engine, upload: new Upload(engine), info };
 }

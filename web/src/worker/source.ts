@@ -6,6 +6,9 @@ import type { WireModel, WireSource } from "../shared/protocol.ts";
 import { Remote, type RemoteOptions } from "./fetch.ts";
 import type { Store } from "./store.ts";
 
+/** The engine's module, which may still be on its way: files are opened and asked for meanwhile. */
+export type Starting = Promise<{ wasm: Bindings }>;
+
 /** One file of a model. */
 export interface Part {
   /** Null for files that only the user has. */
@@ -18,7 +21,7 @@ export interface Part {
 
 /** The files of a model, in the order of their numbers where their names have some. */
 export async function partsOf(
-  wasm: Bindings,
+  starting: Starting,
   model: WireModel,
   source: WireSource,
   store: Store | null,
@@ -26,13 +29,14 @@ export async function partsOf(
 ): Promise<Part[]> {
   if (Array.isArray(model)) return model.map((one) => partOf(one, null));
   if (typeof model !== "string") {
-    return "kind" in model ? inFolder(wasm, model) : [partOf(model, source.sha256 ?? null)];
+    return "kind" in model ? inFolder((await starting).wasm, model) : [partOf(model, source.sha256 ?? null)];
   }
   const stored = model.startsWith("hf:") && (await storedParts(model, store));
   if (stored) return stored;
   const files = model.startsWith("hf:")
-    ? await inHub(wasm, decodeURI(model), source, options)
-    : wasm.siblings(model).map((url) => ({ url, sha256: null }));
+    ? await inHub((await starting).wasm, decodeURI(model), source, options)
+    : // Only of a part there are others.
+      (/-of-\d/.test(model) ? (await starting).wasm.siblings(model) : [model]).map((url) => ({ url, sha256: null }));
   // The sum that the page gives is that of a whole file.
   return files.map(({ url, sha256 }) => partOf(url, (files.length === 1 && source.sha256) || sha256));
 }

@@ -1,7 +1,7 @@
 // Files of models in the page's private file system (OPFS). Each has its bytes, in blocks, and a log that says which
 // blocks are there and what they hash to: whatever a crash, a full disk or a flipped bit did to them is found by reading.
 
-import { type BlockSum, Entry, lock } from "./entry.ts";
+import { Entry, lock, type Sums } from "./entry.ts";
 import { complete, type Log, lengthOf, type Meta, readLog } from "./log.ts";
 
 const FOLDER = "pagelm-models";
@@ -35,17 +35,17 @@ export interface OpenOptions {
 /** All files of the store. */
 export class Store {
   #folder: FileSystemDirectoryHandle;
-  #sum: BlockSum | undefined;
+  #sums: Sums | undefined;
 
-  private constructor(folder: FileSystemDirectoryHandle, sum: BlockSum | undefined) {
+  private constructor(folder: FileSystemDirectoryHandle, sums: Sums | undefined) {
     this.#folder = folder;
-    this.#sum = sum;
+    this.#sums = sums;
   }
 
-  /** Throws if the browser has no such file system, or does not give it to this page. Entries need the sum. */
-  static async open(sum?: BlockSum): Promise<Store> {
+  /** Throws if the browser has no such file system, or does not give it to this page. Entries need the sums. */
+  static async open(sums?: Sums): Promise<Store> {
     const root = await navigator.storage.getDirectory();
-    return new Store(await root.getDirectoryHandle(FOLDER, { create: true }), sum);
+    return new Store(await root.getDirectoryHandle(FOLDER, { create: true }), sums);
   }
 
   async *logs(): AsyncGenerator<Log & { id: string; bytes: number; complete: boolean }, void, void> {
@@ -82,7 +82,7 @@ export class Store {
       if (reading) {
         const log = await this.#log(id);
         if (log && (complete(log) || !write))
-          return new Entry(this.#folder, id, this.#sum!, log, reading).opened(false);
+          return new Entry(this.#folder, id, this.#sums!, log, reading).opened(false);
         await reading();
       }
       if (!write) return null;
@@ -99,7 +99,7 @@ export class Store {
       }
       // Where the length is not known, nobody could say which blocks are whole.
       const known = log?.meta.size ? log : { meta, blocks: new Map() };
-      return new Entry(this.#folder, id, this.#sum!, known, writing!).opened(true);
+      return new Entry(this.#folder, id, this.#sums!, known, writing!).opened(true);
     }
   }
 

@@ -188,6 +188,28 @@ const e2e = {
     return all;
   },
 
+  /**
+   * Answers of a split model from files that the user has: as a list, and as the folder with them.
+   * @param {string[]} urls @param {Load} options @param {number[]} prompt
+   */
+  async ownFiles(urls, options, prompt) {
+    const root = await navigator.storage.getDirectory();
+    const folder = await root.getDirectoryHandle("own", { create: true });
+    const list = [];
+    for (const url of urls) {
+      const name = url.split("/").pop() ?? "";
+      const blob = await (await fetch(url)).blob();
+      const to = await (await folder.getFileHandle(name, { create: true })).createWritable();
+      await to.write(blob);
+      await to.close();
+      list.push(new File([blob], name));
+    }
+    const all = [];
+    for (const model of [list, folder]) all.push((await answer({ ...options, model }, prompt)).ids);
+    await root.removeEntry("own", { recursive: true });
+    return all;
+  },
+
   /** Begins to load, and returns once so many bytes came. @param {Load} options @param {number[]} prompt @param {number} bytes */
   async begin(options, prompt, bytes) {
     await new Promise((reached, failed) => {

@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { BROWSERS, launch } from "../../tools/browsers.mjs";
 import { golden, start, TINY } from "./setup.mjs";
 
@@ -62,7 +63,18 @@ for (const browser of BROWSERS) {
     });
 
     await t.test("servers that know less than others are good enough", async () => {
-      const faults = ["nolength", "gzip", "norange", "capped", "signed", "changing", "flaky"];
+      const faults = [
+        "nolength",
+        "gzip",
+        "norange",
+        "capped",
+        "signed",
+        "changing",
+        "flaky",
+        "shortened",
+        "stall",
+        "busy",
+      ];
       const all = await answers(faults.map((fault) => `/fault/${fault}${TINY}`));
       assert.ok(
         all.every((s) => s.stored),
@@ -119,6 +131,26 @@ for (const browser of BROWSERS) {
       const all = sent();
       // Each kill costs the block that was not whole, and what was on the way.
       assert.ok(all <= length + 3 * 2 * BLOCK, `${all} bytes were sent of ${length}`);
+    });
+
+    await t.test("a page that is killed while it stores a block has those before it", async () => {
+      for (const at of ["bytes", "between", "line"]) {
+        await c.call("forgetModels");
+        sent();
+        const page = await c.open("/page.html");
+        // It never ends.
+        page
+          .call("begin", { ...options, model: SLOW, workerUrl: `/killed.js?at=${at}` }, prompt.ids, length)
+          .catch(() => {});
+        while (!c.server.requests.some((r) => r.path === `/dying-${at}`)) await sleep(20);
+        await kill(browser, page.page);
+        const [after] = await answers([SLOW]);
+        assert.ok(after?.stored && after.cache === 9 * BLOCK, `${at}: ${JSON.stringify(after)}`);
+        assert.equal((await answers([SLOW]))[0]?.network, 0);
+        // What the server sent before it saw the end was lost.
+        const all = sent();
+        assert.ok(all <= length + 4 * BLOCK, `${at}: ${all} bytes were sent of ${length}`);
+      }
     });
 
     await t.test("two pages pay once, also if the one that downloads is killed", async () => {

@@ -5,7 +5,7 @@ import { bindings } from "./bindings.mjs";
 import { source } from "./source.mjs";
 
 const { partsOf: parts } = await source("worker/source.ts");
-const partsOf = parts.bind(null, bindings);
+const partsOf = parts.bind(null, Promise.resolve({ wasm: bindings }));
 
 const FILES = [
   "README.md",

@@ -11,6 +11,7 @@ import { FakeStorage } from "./opfs.mjs";
 import { source } from "./source.mjs";
 
 const BLOCK = 1 << 20;
+const starting = Promise.resolve({ wasm: bindings });
 const SIZE = 7 * BLOCK + 12_345;
 const BLOCKS = 8;
 const bytes = Buffer.from(Uint8Array.from({ length: SIZE }, (_, i) => (i * 7 + (i >> 8) + (i >> 20)) & 255));
@@ -46,7 +47,7 @@ async function load(
   const files = await ModelFiles.open(
     model,
     { cache, ...(sha256 && { sha256 }), ...(headers && { headers }) },
-    { write: true, wasm: bindings, backoffMs: 1, ...options },
+    { write: true, starting, backoffMs: 1, ...options },
   );
   const body = [];
   let seen = 0;
@@ -84,13 +85,40 @@ test("what was loaded once is read, and nobody is asked again", async (t) => {
   assert.equal(server.requests.length, asked);
 });
 
+test("a file is opened and asked for while the module is on its way", async (t) => {
+  new FakeStorage().install(t);
+  for (const path of [A, "/files/m-00002-of-00003.gguf"]) {
+    const asked = server.requests.length;
+    let come = (/** @type {{ wasm: typeof bindings }} */ _) => {};
+    const late = new Promise((/** @type {(module: { wasm: typeof bindings }) => void} */ resolve) => {
+      come = resolve;
+    });
+    const loaded = load(url(path), { starting: late });
+    // The parts of a split model are named by the module.
+    const whole = path === A;
+    for (const end = Date.now() + 500; Date.now() < end && server.requests.length === asked; )
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(server.requests.length - asked, whole ? 1 : 0);
+    come({ wasm: bindings });
+    const { body, stored } = await loaded;
+    assert.deepEqual([body.equals(bytes), stored], [true, true]);
+  }
+});
+
+test("a module that does not come ends a load", async (t) => {
+  new FakeStorage().install(t);
+  const none = Promise.reject(new Error("no module"));
+  none.catch(() => {});
+  await assert.rejects(load(url(A), { starting: none }), { message: "no module" });
+});
+
 test("a load of what is stored can be stopped, and lets the worker's messages in", async (t) => {
   new FakeStorage().install(t);
   await load(url(A));
   const stop = new AbortController();
   // As a message would.
   setImmediate(() => stop.abort());
-  const files = await ModelFiles.open(url(A), { cache: true }, { write: true, wasm: bindings, signal: stop.signal });
+  const files = await ModelFiles.open(url(A), { cache: true }, { write: true, starting, signal: stop.signal });
   t.after(() => files.close());
   let seen = 0;
   const read = async () => {
