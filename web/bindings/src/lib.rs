@@ -14,6 +14,7 @@ mod loading;
 mod options;
 mod sessions;
 mod threads;
+mod unreached;
 mod value;
 
 use std::cell::{Cell, RefCell};

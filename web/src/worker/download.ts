@@ -9,7 +9,7 @@ import type { Task } from "./task.ts";
 
 /** Completes what is stored of a model. */
 export async function download(wasm: Bindings, r: Operations["download"]["in"], task: Task) {
-  const meter = new Meter((p) => task.piece(p));
+  const meter = new Meter((p) => task.pieces([p]));
   const { files: blobs, model, verify } = r;
   if (blobs) await removeModel(model);
   return twice(model, async () => {

@@ -1,5 +1,6 @@
 // A file on a server: ranges of it, in pieces, over connections that go on where they broke.
 
+import type { Bindings } from "#bindings";
 import { allow, watchPolicy } from "../shared/csp.ts";
 import { abortError, PagelmError } from "../shared/errors.ts";
 import type { FetchFunction } from "../shared/types.ts";
@@ -20,6 +21,8 @@ export interface RemoteOptions {
   stallMs?: number;
   /** Called when no more data arrives, before the connection is retried. */
   onStall?: (() => void) | undefined;
+  /** Says why a server may not answer. */
+  why?: Bindings["whyUnreached"];
 }
 
 /** After this many bytes a connection works, and earlier breaks are forgotten. */
@@ -325,7 +328,8 @@ export class Connection {
         if (this.#breaks >= (never ? Math.min(tries, TRIES_UNREACHED) : tries)) {
           const { size } = this.#remote;
           const where = this.#at > 0 ? ` at byte ${this.#at}${size ? ` of ${size}` : ""}` : "";
-          const why = e.unreached ? `; ${await whyUnreached(url, !never, get, signal)}` : "";
+          const why =
+            options.why && e.unreached ? `; ${await whyUnreached(options.why, url, !never, get, signal)}` : "";
           if (signal?.aborted) throw abortError();
           const what = `the download failed${where} after ${this.#breaks} tries: ${e.message}${why}`;
           throw this.#remote.error(e.code, what);

@@ -48,7 +48,7 @@ export class ModelFiles {
 
   async #open(model: WireModel, source: WireSource, options: FilesOptions): Promise<void> {
     const { wasm, verify, blobs, write, ...rest } = options;
-    const remote = { ...rest, headers: source.headers };
+    const remote = { ...rest, headers: source.headers, why: wasm.whyUnreached };
     let store: Store | null = null;
     try {
       if (source.cache) store = await Store.open(wasm.blockSum);
