@@ -3,8 +3,10 @@
 import { execFileSync } from "node:child_process";
 import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import swc from "@swc/core";
 import { build } from "esbuild";
 import { minify } from "vite";
+import { INTERNAL_NAMES } from "./tools/internal-names.mjs";
 
 process.chdir(import.meta.dirname);
 rmSync("dist", { recursive: true, force: true });
@@ -15,27 +17,36 @@ const onIndex = {
     b.onResolve({ filter: /^\.\/index\.ts$/ }, () => ({ path: "./index.js", external: true })),
 };
 /** What stands beside the engine: each is an entry point of its own. */
-const beside = ["ai-sdk", "prompt-api", "react", "remote", "testing", "tools"];
-const doors = ["index", ...beside, "worker"];
-await build({
-  entryPoints: {
-    index: "src/index.ts",
-    ...Object.fromEntries(beside.map((name) => [name, `src/${name}.ts`])),
-    worker: "src/worker/index.ts",
-  },
-  plugins: [onIndex],
-  external: ["react"],
+const beside = ["ai-sdk", "prompt-api", "react", "remote", "tools"];
+/** These speak with each other. */
+const engine = {
+  index: "src/index.ts",
+  testing: "src/testing.ts",
+  worker: "src/worker/index.ts",
+};
+/** @type {import("esbuild").BuildOptions} */
+const options = {
   outdir: "dist",
   bundle: true,
   format: "esm",
   target: "es2022",
   minify: true,
   logLevel: "warning",
-});
-// A second minifier makes them smaller still. Bundlers of users look for these expressions with quotes.
+};
+const mangleProps = new RegExp(`^(${INTERNAL_NAMES.join("|")})$`);
+await build({ ...options, entryPoints: engine, mangleProps });
+const besides = Object.fromEntries(beside.map((name) => [name, `src/${name}.ts`]));
+await build({ ...options, entryPoints: besides, plugins: [onIndex], external: ["react"] });
+const doors = Object.keys({ ...engine, ...besides });
+// Further minifiers make them smaller still; swc takes directives such as "use client" away. Bundlers of users look for these
+// expressions with quotes.
+/** @type {import("@swc/core").JsMinifyOptions} */
+const further = { module: true, ecma: 2022, compress: { passes: 3, toplevel: true }, mangle: { toplevel: true } };
 for (const name of doors) {
   const file = `dist/${name}.js`;
-  const { code } = await minify(file, readFileSync(file, "utf8"), { module: true, mangle: { toplevel: true } });
+  let text = readFileSync(file, "utf8");
+  if (name in engine) text = (await swc.minify(text, further)).code;
+  const { code } = await minify(file, text, { module: true, mangle: { toplevel: true } });
   writeFileSync(file, code.replace(/(new URL\(|type:)`([^`$]+)`/g, '$1"$2"'));
 }
 for (const file of readdirSync("pkg")) if (file.endsWith(".wasm")) copyFileSync(`pkg/${file}`, `dist/${file}`);

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::Serialize;
-
-use super::answer::{Answer, Chunk};
+use super::answer::Answer;
 use super::embeddings::Embed;
-use super::error::ApiError;
 use super::given::Given;
 use super::job::{Generate, Job, Prompt};
+use super::journal::{self, Entry};
 use super::model::Api;
+use super::news::{Asked, News, Piece, Response, Seen, events, refusal, unless_broken, whole};
 use super::pictures::Picture;
 use crate::engine::{Batch, Encoder, Engine, Event, GenerateParams, Image, Processed, Seeing, Sequence};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,69 +18,6 @@ use crate::text::Tokenizer;
 /// As many texts as a step has room for.
 const TEXTS_AT_ONCE: usize = 16;
 
-/// What came of a run.
-pub struct News {
-    /// Its number.
-    pub run: u32,
-    /// What its caller gets, in this order.
-    pub pieces: Vec<Piece>,
-    /// Whether it is over.
-    pub done: bool,
-    /// Why a generation ended early. Requests have a body that says so.
-    pub error: Option<Error>,
-}
-
-/// What the caller of a run gets.
-#[derive(Clone, Debug, Serialize)]
-#[serde(untagged)]
-pub enum Piece {
-    /// Of a generation; of a request only how much of its prompt is read.
-    Event(Event),
-    /// Of a request: how much of its images is encoded.
-    Seen(Seen),
-    /// Of the response to a request.
-    Response(Response),
-}
-
-/// How much of the images of a request is encoded, before its prompt is read. It looks like the progress of a prompt but for its
-/// phase.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename = "prefill")]
-pub struct Seen {
-    /// `image`.
-    pub phase: &'static str,
-    /// Ops that have run.
-    pub done: usize,
-    /// Those of all images.
-    pub total: usize,
-}
-
-/// A part of the response to a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "camelCase")]
-pub enum Response {
-    /// Comes first.
-    Head {
-        /// The HTTP status.
-        status: u16,
-        /// Whether the body is a stream of events, of which each part has one.
-        stream: bool,
-        /// Names of parameters that were left out, as [`Accepted::unknown`](super::Accepted::unknown).
-        unknown: String,
-    },
-    /// The whole body, or an event of it.
-    Body {
-        /// JSON, or text/event-stream.
-        text: String,
-    },
-}
-
-impl From<Response> for Piece {
-    fn from(part: Response) -> Self {
-        Piece::Response(part)
-    }
-}
-
 enum Run {
     /// A generation, as this lane of the batch.
     Generation(u64),
@@ -90,7 +26,13 @@ enum Run {
     /// Texts to embed, and the vectors of the first of them.
     Embed { embed: Embed, vectors: Vec<Vec<f32>>, unknown: String },
     /// A request whose images are not all encoded: the first are, and some more are decoded.
-    See { generate: Box<Generate>, images: Vec<Image>, decoded: VecDeque<Result<Processed>>, unknown: String },
+    See {
+        generate: Box<Generate>,
+        images: Vec<Image>,
+        decoded: VecDeque<Result<Processed>>,
+        unknown: String,
+        replay: Vec<Entry>,
+    },
 }
 
 impl Run {
@@ -156,20 +98,38 @@ impl Runs {
         decoded.push_back(pixels.and_then(process));
     }
 
-    /// Adds a generation, which may go on from what these sequences have in the cache.
+    /// Adds a generation, which may go on from what these sequences have in the cache. Returns its number, unless it is over:
+    /// `replay` is the journal of the same generation on another engine, as in [`Runs::request`].
     pub fn generate<'a>(
         &mut self,
         host: Host<'_>,
         others: impl Iterator<Item = &'a Sequence>,
         ids: &[u32],
         params: GenerateParams,
-    ) -> Result<u32> {
-        let lane = self.batch.add_beside(others, host.engine, host.tokenizer, ids, params, (host.now)())?;
-        Ok(self.insert(Run::Generation(lane)))
+        replay: &[u32],
+    ) -> Result<Option<u32>> {
+        let replay = journal::read(replay)?;
+        if replay.contains(&Entry::Over) {
+            return Ok(None);
+        }
+        let Host { engine, tokenizer, now, .. } = host;
+        let lane = self.batch.add_beside(others, engine, tokenizer, ids, params, now())?;
+        match self.replay(engine, tokenizer, &[lane], replay, |_, _| ()) {
+            Ok(()) => Ok(Some(self.insert(Run::Generation(lane)))),
+            Err(e) => {
+                self.batch.stop(engine, lane);
+                Err(e)
+            }
+        }
     }
 
     /// Adds a request: a method, a path and a body, as in [`Api::request`]. Returns its number, unless it is answered, and what
     /// there is of the response. Generations may go on from what these sequences have in the cache.
+    ///
+    /// `replay` is empty, or the journal of the same request, with the same `given`, on an engine that is gone. Then what that
+    /// journal came with is not returned again, and all that follows is as if that engine had gone on.
+    ///
+    /// The error is one of the engine, which is of no use any more.
     pub fn request<'a>(
         &mut self,
         host: Host<'_>,
@@ -177,25 +137,36 @@ impl Runs {
         api: &Api,
         request: (&str, &str, &[u8]),
         given: &Given,
-    ) -> (Option<u32>, Vec<Piece>) {
+        replay: &[u32],
+    ) -> Result<Asked> {
         let (method, path, body) = request;
+        let replay = match journal::read(replay) {
+            Ok(replay) if replay.contains(&Entry::Over) => return Ok(Asked::with(Vec::new())),
+            Ok(replay) => replay,
+            Err(e) => return Ok(Asked::with(refusal(&e.into(), String::new()))),
+        };
         let accepted = match api.request(method, path, body, given) {
             Ok(accepted) => accepted,
-            Err(e) => return (None, refusal(&e, String::new())),
+            Err(e) => return Ok(Asked::with(refusal(&e, String::new()))),
         };
         let unknown = accepted.unknown();
-        match accepted.job {
-            Job::Body(body) => (None, whole(200, body, unknown)),
-            Job::Embed(embed) => (Some(self.insert(Run::Embed { embed, vectors: Vec::new(), unknown })), Vec::new()),
+        let run = match accepted.job {
+            Job::Body(body) => return Ok(Asked::with(whole(200, body, unknown))),
+            Job::Embed(embed) => Run::Embed { embed, vectors: Vec::new(), unknown },
             Job::Generate(generate) if !generate.pictures.is_empty() => {
                 let (images, decoded) = Default::default();
-                (Some(self.insert(Run::See { generate, images, decoded, unknown })), Vec::new())
+                Run::See { generate, images, decoded, unknown, replay }
             }
-            Job::Generate(generate) => match self.start(host, others, *generate, unknown) {
-                Ok((run, pieces)) => (Some(self.insert(run)), pieces),
-                Err(e) => (None, refusal(&e.into(), String::new())),
-            },
-        }
+            Job::Generate(generate) => {
+                let Host { engine, encoder, tokenizer, now } = host;
+                let lent = Host { engine: &mut *engine, encoder, tokenizer, now };
+                match self.start(lent, others, *generate, unknown, replay) {
+                    Ok((run, pieces, journal)) => return Ok(Asked { run: Some(self.insert(run)), pieces, journal }),
+                    Err(e) => return unless_broken(engine, Asked::with(refusal(&e.into(), String::new()))),
+                }
+            }
+        };
+        Ok(Asked { run: Some(self.insert(run)), pieces: Vec::new(), journal: Vec::new() })
     }
 
     /// Adds all generations of a request, or none.
@@ -205,29 +176,74 @@ impl Runs {
         others: impl Iterator<Item = &'a Sequence> + Clone,
         generate: Generate,
         unknown: String,
-    ) -> Result<(Run, Vec<Piece>)> {
+        replay: Vec<Entry>,
+    ) -> Result<(Run, Vec<Piece>, Vec<u32>)> {
         let Generate { prompts, stream, mut answer, .. } = generate;
         let Host { engine, tokenizer, now, .. } = host;
         let mut lanes = Vec::with_capacity(prompts.len());
-        for prompt in prompts {
-            match self.batch.add_beside(others.clone(), engine, tokenizer, &prompt.ids, prompt.params, now()) {
-                Ok(lane) => lanes.push(lane),
-                Err(e) => {
-                    lanes.iter().for_each(|lane| self.batch.stop(engine, *lane));
-                    return Err(e);
-                }
+        let add = || {
+            for prompt in prompts {
+                let Prompt { ids, params } = prompt;
+                lanes.push(self.batch.add_beside(others.clone(), engine, tokenizer, &ids, params, now())?);
             }
-        }
-        let mut pieces = Vec::new();
+            Ok(())
+        };
+        let added = add();
+        let (mut pieces, mut journal) = (Vec::new(), Vec::new());
         if stream {
             pieces.push(Response::Head { status: 200, stream, unknown: unknown.clone() }.into());
             pieces.extend(events(answer.start()));
         }
-        Ok((Run::Answer { lanes, answer, stream, unknown }, pieces))
+        match replay.is_empty() {
+            true => Entry::Started.write(&mut journal),
+            false => pieces.clear(),
+        }
+        let take = |index, event| _ = answer.push(index, event);
+        match added.and_then(|()| self.replay(engine, tokenizer, &lanes, replay, take)) {
+            Ok(()) => Ok((Run::Answer { lanes, answer, stream, unknown }, pieces, journal)),
+            Err(e) => {
+                lanes.iter().for_each(|lane| self.batch.stop(engine, *lane));
+                Err(e)
+            }
+        }
+    }
+
+    /// Makes generations repeat what is in a journal. `take` gets the events.
+    fn replay(
+        &mut self,
+        engine: &mut Engine,
+        tokenizer: &Tokenizer,
+        lanes: &[u64],
+        replay: Vec<Entry>,
+        mut take: impl FnMut(usize, Event),
+    ) -> Result<()> {
+        for entry in replay {
+            let Entry::Mark(index, mark) = entry else { continue };
+            let Some(lane) = lanes.get(index) else {
+                crate::bail!(
+                    InvalidArgument,
+                    "what is to be said again has an answer {index}, the request has {}",
+                    lanes.len()
+                );
+            };
+            if let Some(event) = self.batch.replay(engine, tokenizer, *lane, mark)? {
+                take(index, event);
+            }
+        }
+        Ok(())
     }
 
     /// One step of these runs: what it brought to which of them. Nothing if none can run.
-    pub async fn next(&mut self, mut host: Host<'_>, wanted: &[u32]) -> Vec<News> {
+    ///
+    /// The error is one of the engine, which is of no use any more: runs go on from their journals on another.
+    pub async fn next(&mut self, host: Host<'_>, wanted: &[u32]) -> Result<Vec<News>> {
+        let Host { engine, encoder, tokenizer, now } = host;
+        let lent = Host { engine: &mut *engine, encoder, tokenizer, now };
+        let news = self.step(lent, wanted).await;
+        unless_broken(engine, news)
+    }
+
+    async fn step(&mut self, mut host: Host<'_>, wanted: &[u32]) -> Vec<News> {
         if let Some(news) = self.embed(host.engine, wanted).await {
             return vec![news];
         }
@@ -250,10 +266,13 @@ impl Runs {
     /// What an event of a lane is to its run. Lanes of a run that is over say nothing.
     fn tell(&mut self, engine: &mut Engine, lane: u64, event: Result<Event>) -> Option<News> {
         let (&id, run) = self.all.iter_mut().find(|(_, run)| run.lanes().contains(&lane))?;
-        let (mut pieces, mut error, mut done) = (Vec::new(), None, event.is_err());
+        let (mut pieces, mut journal, mut error, mut done) = (Vec::new(), Vec::new(), None, event.is_err());
+        let index = run.lanes().iter().position(|l| *l == lane)?;
+        if let Ok(event) = &event {
+            journal::note(&mut journal, index, event, self.batch.note_cached(lane));
+        }
         match (run, event) {
-            (Run::Answer { lanes, answer, stream, .. }, Ok(event)) => {
-                let index = lanes.iter().position(|l| *l == lane)?;
+            (Run::Answer { answer, stream, .. }, Ok(event)) => {
                 // The answers share their prompt.
                 if let Event::Prefill { .. } = &event
                     && index == 0
@@ -287,7 +306,9 @@ impl Runs {
         if done {
             self.all.remove(&id);
         }
-        Some(News { run: id, pieces, done, error })
+        let news = News::new(id, pieces, done && error.is_none());
+        journal.extend(&news.journal);
+        Some(News { journal, done, error, ..news })
     }
 
     /// Embeds some texts of the first request for it, so that an abort comes in between.
@@ -311,7 +332,7 @@ impl Runs {
         if done {
             self.all.remove(&id);
         }
-        Some(News { run: id, pieces, done, error: None })
+        Some(News::new(id, pieces, done))
     }
 
     /// Encodes a part of an image of the first request that has one, so that an abort comes in between. After its last image a
@@ -329,35 +350,33 @@ impl Runs {
             Err(e) => Err(e.clone()),
         };
         let encoded = encoded.map_err(|e| picture.failed(e));
-        let mut news = News { run: id, pieces: Vec::new(), done: false, error: None };
         match encoded {
             Ok(Seeing::Part { done, total }) => {
                 let (done, total) = (images.len() * total + done, whole * total);
-                news.pieces.push(Piece::Seen(Seen { phase: "image", done, total }));
-                return Some(news);
+                let seen = Piece::Seen(Seen { phase: "image", done, total });
+                return Some(News::new(id, vec![seen], false));
             }
             Ok(Seeing::Whole(ref image)) => images.push(image.clone()),
             Err(_) => {}
         }
         decoded.pop_front();
         if encoded.is_ok() && images.len() < whole {
-            return Some(news);
+            return Some(News::new(id, Vec::new(), false));
         }
-        let Some(Run::See { mut generate, images, unknown, .. }) = self.all.remove(&id) else { return None };
+        let Some(Run::See { mut generate, images, unknown, replay, .. }) = self.all.remove(&id) else { return None };
         let started = encoded.and_then(|_| {
             Prompt::place(&mut generate.prompts, host.tokenizer, &images)?;
             let Host { engine, tokenizer, now, .. } = host;
             let host = Host { engine, encoder: None, tokenizer, now: *now };
-            Ok(self.start(host, std::iter::empty(), *generate, unknown)?)
+            Ok(self.start(host, std::iter::empty(), *generate, unknown, replay)?)
         });
-        match started {
-            Ok((run, pieces)) => {
+        Some(match started {
+            Ok((run, pieces, journal)) => {
                 self.all.insert(id, run);
-                news.pieces = pieces;
+                News { journal, ..News::new(id, pieces, false) }
             }
-            Err(e) => (news.pieces, news.done) = (refusal(&e, String::new()), true),
-        }
-        Some(news)
+            Err(e) => News::new(id, refusal(&e, String::new()), true),
+        })
     }
 
     /// Ends a run, if it is not over.
@@ -374,16 +393,4 @@ async fn encode(host: &mut Host<'_>, prompts: &[Prompt], images: &[Image], image
     Prompt::check_room(prompts, host.engine, rows)?;
     let Some(encoder) = &mut host.encoder else { crate::bail!(NoImages, "there is no encoder") };
     encoder.see_part(host.engine, image).await
-}
-
-fn events(chunks: Vec<Chunk>) -> impl Iterator<Item = Piece> {
-    chunks.into_iter().map(|chunk| Response::Body { text: chunk.to_sse() }.into())
-}
-
-fn whole(status: u16, text: String, unknown: String) -> Vec<Piece> {
-    vec![Response::Head { status, stream: false, unknown }.into(), Response::Body { text }.into()]
-}
-
-fn refusal(e: &ApiError, unknown: String) -> Vec<Piece> {
-    whole(e.status, e.body(), unknown)
 }

@@ -204,6 +204,11 @@ pub trait Backend {
     /// Whether a matrix (matmul, embedding) may have this type.
     fn supports(&self, dtype: DType) -> bool;
 
+    /// Why it cannot be used any more, as after the loss of a device; nothing while it can.
+    fn fault(&self) -> Option<Error> {
+        None
+    }
+
     /// The type in which it keeps keys and values if this one is asked for.
     fn kv_type(&self, _: KvType) -> KvType {
         KvType::F32

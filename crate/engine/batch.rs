@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::events::Event;
+use super::events::{Event, Mark};
 use super::generate::{GenerateParams, Generation};
 use super::idle::saves;
 use super::{Engine, Row, Sequence};
@@ -102,6 +102,26 @@ impl Batch {
         self.next_id += 1;
         self.lanes.push(Lane { id: self.next_id, generation, sequence: None, beside, paused: false });
         Ok(self.next_id)
+    }
+
+    /// Makes a generation that was just added repeat what another one did, on an engine that is gone: in the order in which
+    /// it was done. It then goes on as that one would have. Returns the event that it was.
+    ///
+    /// Its tokens must be those of the same model, prompt and parameters: others are refused, as far as that can be seen.
+    pub fn replay(&mut self, engine: &mut Engine, tokenizer: &Tokenizer, id: u64, mark: Mark) -> Result<Option<Event>> {
+        let Some(lane) = self.lanes.iter_mut().find(|l| l.id == id) else {
+            crate::bail!(InvalidArgument, "there is no generation {id}, or it is over");
+        };
+        let event = lane.generation.replay(engine.limits().n_ctx, tokenizer, mark)?;
+        if let Some(Event::Done { .. }) = event {
+            self.stop(engine, id);
+        }
+        Ok(event)
+    }
+
+    /// How many tokens of the prompt of a generation were in the cache: once, after it has started.
+    pub fn note_cached(&mut self, id: u64) -> Option<usize> {
+        self.lanes.iter_mut().find(|l| l.id == id)?.generation.note_cached()
     }
 
     /// Ends a generation, if it still runs. What it has in the cache is left to others.

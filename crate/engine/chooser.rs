@@ -71,6 +71,15 @@ impl Chooser {
         Some(id)
     }
 
+    /// Takes a token that was chosen here before, on another engine.
+    pub(super) fn replay(&mut self, id: u32) -> Result<()> {
+        match self.next_forced() {
+            None => self.drew(Ok(id)).map(|_| ()),
+            Some(forced) if forced == id => Ok(()),
+            Some(forced) => crate::bail!(InvalidArgument, "token {id} cannot be taken again: {forced} must come here"),
+        }
+    }
+
     /// How the token after `ahead` others is drawn, if a backend need only know its row of logits.
     pub(super) fn draw(&self, ahead: usize) -> Option<Draw> {
         let rules = self.sampler.rules().filter(|_| self.grammar.is_none() && self.forced.is_empty())?;

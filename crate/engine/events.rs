@@ -31,13 +31,26 @@ impl StopReason {
     }
 }
 
+/// What a generation has done, as far as another engine must know it to go on after it: see
+/// [`Batch::replay`](super::Batch::replay). Texts are made again.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the docs of the variants name their fields")]
+pub enum Mark {
+    /// So many tokens of its prompt were in the cache.
+    Cached(usize),
+    /// It chose a token, and said how likely that was.
+    Token { id: u32, logprobs: Option<Logprobs> },
+    /// It ended.
+    Done(StopReason),
+}
+
 /// Counts and times of one generation. A rate is 0 if there is not enough to measure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
     /// Tokens of the prompt, including cached ones.
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were already in the cache.
+    /// Tokens of the prompt that were already in the cache, when it was first read.
     pub cached_tokens: usize,
     /// Tokens that were generated, without the one that ended the sequence.
     pub completion_tokens: usize,

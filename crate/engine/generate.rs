@@ -1,6 +1,7 @@
 //! The generation loop as a state machine: one step of the backend per call, so that a host can stop in between.
 
 mod proposals;
+mod replay;
 
 use serde::Deserialize;
 
@@ -62,12 +63,16 @@ pub struct Generation {
     shown: Vec<u32>,
     /// Tokens that were chosen but not yet reported, the first one last.
     chosen: Vec<Chosen>,
+    /// How many tokens it has taken over from an earlier engine.
+    replayed: usize,
     speculation: Option<Speculation>,
     /// Those of the prompt: the engine knows them as long as somebody keeps them.
     _images: Vec<Image>,
     over: bool,
     /// How many there were at the start.
     cached: Option<usize>,
+    /// Whether that was noted.
+    noted: bool,
     started_ms: f64,
     first_ms: f64,
     last_ms: f64,
@@ -129,10 +134,12 @@ impl Generation {
             text,
             shown: params.show.iter().filter_map(|name| tokenizer.marker(name)).collect(),
             chosen: Vec::with_capacity(MAX_SEGMENTS),
+            replayed: 0,
             speculation,
             _images: engine.images_in(prompt)?,
             over: false,
             cached: None,
+            noted: false,
             started_ms: now_ms,
             first_ms: now_ms,
             last_ms: now_ms,
@@ -226,7 +233,7 @@ impl Generation {
         {
             return Some(self.report(chosen, tokenizer));
         }
-        let reason = self.reason_to_stop(n_ctx).filter(|_| self.run >= self.prompt_len)?;
+        let reason = self.reason_to_stop(n_ctx).filter(|_| self.run >= self.prompt_len || self.replayed > 0)?;
         Some(self.done(reason))
     }
 
@@ -240,8 +247,12 @@ impl Generation {
     }
 
     /// The tokens that run next, at most `most`, and whether a token is chosen after them. None where an image needs more.
+    /// Those of the answer that run again are no more at once than can be verified: then they leave the cache as it was, also
+    /// where prompts run in other kernels.
     pub(super) fn part(&self, engine: &Engine, most: usize) -> (&[u32], bool) {
-        let mut end = self.run + engine.cut(&self.tokens[self.run..], most.min(self.tokens.len() - self.run));
+        let last = if self.run >= self.prompt_len { self.run + MAX_SEGMENTS } else { self.prompt_len };
+        let left = self.tokens.len().min(last) - self.run;
+        let mut end = self.run + engine.cut(&self.tokens[self.run..], most.min(left));
         // The same prompt again, or a longer one, goes back at most to before its last token.
         end -= usize::from(engine.is_recurrent() && end == self.prompt_len && end - self.run > 1);
         (&self.tokens[self.run..end], end == self.tokens.len() && self.max_tokens > 0)
@@ -279,7 +290,7 @@ impl Generation {
         self.chosen.push(Chosen { id, logprobs: self.chooser.logprobs().cloned() });
         self.take_forced(engine.limits().n_ctx);
         self.last_ms = now();
-        if self.run == self.prompt_len {
+        if self.generated().len() == self.replayed {
             self.first_ms = self.last_ms;
         }
     }
@@ -363,7 +374,7 @@ impl Generation {
             completion_tokens: completion,
             time_to_first_token_ms: to_first,
             prefill_tokens_per_s: rate(self.prompt_len - cached, to_first),
-            decode_tokens_per_s: rate(completion.saturating_sub(1), self.last_ms - self.first_ms),
+            decode_tokens_per_s: rate(completion.saturating_sub(1 + self.replayed), self.last_ms - self.first_ms),
             speculated: self.speculation.as_ref().map_or_else(Speculated::default, |s| s.done),
         }
     }

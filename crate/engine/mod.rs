@@ -37,7 +37,7 @@ mod vision;
 pub use batch::Batch;
 pub use budget::ReasoningBudget;
 pub use embed::EmbedParams;
-pub use events::{Event, StopReason, Usage};
+pub use events::{Event, Mark, StopReason, Usage};
 pub use file_sampling::FileSampling;
 pub use fit::{Change, Fit, KV_TYPES};
 pub use generate::{GenerateParams, Generation};

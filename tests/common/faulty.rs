@@ -46,6 +46,8 @@ pub struct Faulty<B> {
     poke: Poke,
     /// How many submits from now one is refused.
     fail_in: Option<u32>,
+    /// How many submits from now the device is lost.
+    lose_in: Option<u32>,
     /// A step is not ready when it is asked for the first time.
     slow: bool,
     pending: bool,
@@ -55,7 +57,15 @@ pub struct Faulty<B> {
 impl<B: Backend> Faulty<B> {
     /// Nothing is wrong with it yet.
     pub fn new(inner: B) -> Self {
-        Self { inner, poke: Box::new(|_, _, _| ()), fail_in: None, slow: false, pending: false, plan: None }
+        Self {
+            inner,
+            poke: Box::new(|_, _, _| ()),
+            fail_in: None,
+            lose_in: None,
+            slow: false,
+            pending: false,
+            plan: None,
+        }
     }
 
     pub fn poke(self, poke: impl Fn(&Plan, u64, &mut [f32]) + 'static) -> Self {
@@ -66,6 +76,16 @@ impl<B: Backend> Faulty<B> {
         Self { fail_in, ..self }
     }
 
+    pub fn lose_in(self, lose_in: Option<u32>) -> Self {
+        Self { lose_in, ..self }
+    }
+
+    /// Counts a submit down to the loss of the device.
+    fn count(&mut self) -> Result<()> {
+        self.lose_in = self.lose_in.map(|n| n.saturating_sub(1));
+        self.fault().map_or(Ok(()), Err)
+    }
+
     pub fn slow(self) -> Self {
         Self { slow: true, ..self }
     }
@@ -74,6 +94,10 @@ impl<B: Backend> Faulty<B> {
 impl<B: Backend> Backend for Faulty<B> {
     fn name(&self) -> &'static str {
         "faulty"
+    }
+
+    fn fault(&self) -> Option<Error> {
+        (self.lose_in == Some(0)).then(|| Error::new(ErrorKind::DeviceLost, "lost"))
     }
 
     fn supports(&self, dtype: DType) -> bool {
@@ -94,6 +118,7 @@ impl<B: Backend> Backend for Faulty<B> {
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<()> {
+        self.count()?;
         if self.fail_in == Some(0) {
             self.fail_in = None;
             return Err(Error::new(ErrorKind::GpuError, "refused"));
@@ -118,6 +143,7 @@ impl<B: Backend> Backend for Faulty<B> {
     }
 
     fn submit_sampled(&mut self, step: &Step<'_>, request: &SampleRequest<'_>) -> Result<()> {
+        self.count()?;
         self.pending = self.slow;
         self.inner.submit_sampled(step, request)
     }
@@ -139,6 +165,7 @@ impl<B: Backend> Backend for Faulty<B> {
     }
 
     fn submit_rows(&mut self, step: &Step<'_>, draws: &[Draw]) -> Result<()> {
+        self.count()?;
         self.pending = self.slow;
         self.inner.submit_rows(step, draws)
     }

@@ -6,6 +6,7 @@ mod enforced;
 mod fuzz;
 mod pictures;
 mod refused;
+mod replay;
 mod responses;
 mod runs;
 mod tools;
@@ -13,6 +14,7 @@ mod tools;
 use std::sync::Arc;
 
 use pagelm::api::{Accepted, Api, ApiError, Chunk, Generate, Given, Job, Names};
+use pagelm::backend::Backend;
 use pagelm::backend::cpu::Cpu;
 use pagelm::engine::{Batch, Engine, Options};
 use pagelm::gguf::{Gguf, Meta, Value};
@@ -40,6 +42,16 @@ fn given() -> Given {
 }
 
 fn open_with(name: &str, template: Option<&str>, change: impl Fn(&mut Meta), options: Options) -> Model {
+    open_on(name, template, change, options, Box::new(Cpu::new(1)))
+}
+
+fn open_on(
+    name: &str,
+    template: Option<&str>,
+    change: impl Fn(&mut Meta),
+    options: Options,
+    backend: Box<dyn Backend>,
+) -> Model {
     let file = fixtures::bytes(&format!("golden/{name}.gguf"));
     let mut gguf = Gguf::parse(&file).unwrap();
     if let Some(template) = template {
@@ -49,7 +61,7 @@ fn open_with(name: &str, template: Option<&str>, change: impl Fn(&mut Meta), opt
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf.meta).unwrap());
     let names = Names::These(vec!["tiny".to_string(), "also".to_string()]);
     let api = Api::new(&gguf.meta, tokenizer.clone(), names, 1_600_000_000).unwrap();
-    let engine = golden::open(&file, Box::new(Cpu::new(1)), options).unwrap().into_engine();
+    let engine = golden::open(&file, backend, options).unwrap().into_engine();
     Model { api, tokenizer, engine }
 }
 

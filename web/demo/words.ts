@@ -32,7 +32,10 @@ const WORDS: Partial<Record<ErrorCode, [title: string, remedy: string]>> = {
   ],
   "no-gpu": ["There is no GPU for this page", "Use a browser with WebGPU, or choose the CPU."],
   "out-of-memory": ["The model does not fit", "Choose a smaller model or a smaller quantization."],
-  "device-lost": ["The GPU stopped", "This happens after sleep or when memory runs out. Load the model again."],
+  "device-lost": [
+    "The GPU stopped",
+    "It stopped several times in a row, as when memory runs out. Load the model again, or a smaller one.",
+  ],
   "bad-image": ["The picture cannot be read", "Take another one, or save it as PNG or JPEG."],
   "context-overflow": ["The conversation is too long", "Start a new chat."],
   "no-template": ["This is no chat model", "Choose a model whose name has Instruct or Chat in it."],

@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
+import { INTERNAL_NAMES } from "../tools/internal-names.mjs";
 
 const web = fileURLToPath(new URL("..", import.meta.url));
 const gz = (/** @type {string} */ file) => gzipSync(readFileSync(`${web}/dist/${file}`), { level: 9 }).length;
@@ -85,6 +86,32 @@ test("the hook says that it is for clients, to who builds pages on a server, and
   const react = readFileSync(`${web}/dist/react.js`, "utf8");
   assert.match(react, /^["'`]use client["'`];/);
   assert.match(react, /from\s*["'`]react["'`]/);
+});
+
+test("names that the build shortens are those of the package alone", () => {
+  const modules = `${web}/node_modules`;
+  const types = readdirSync(`${web}/dist`, { recursive: true, encoding: "utf8" }).filter((f) => f.endsWith(".d.ts"));
+  const compiler = readdirSync(`${modules}/@typescript`).find((name) => name.startsWith("typescript-"));
+  const libs = ["dom", "webworker", "es5"].map((name) => `${modules}/@typescript/${compiler}/lib/lib.${name}.d.ts`);
+  const files = [
+    ...types.map((f) => `${web}/dist/${f}`),
+    ...libs,
+    `${modules}/@webgpu/types/dist/index.d.ts`,
+    `${web}/src/worker/bindings.d.ts`,
+  ];
+  const declared = new Set();
+  for (const file of files) {
+    const text = readFileSync(file, "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
+    for (const [, name] of text.matchAll(/([A-Za-z_$][\w$]*)\??\s*[:(<]/g)) declared.add(name);
+  }
+  assert.ok(declared.has("createEngine") && declared.has("onmessage") && declared.has("hubFiles"));
+  // What a log of the store has in its lines.
+  for (const name of ["url", "model", "part", "parts", "name", "version", "size", "sha256", "checked"])
+    declared.add(name);
+  assert.deepEqual(
+    INTERNAL_NAMES.filter((name) => declared.has(name)),
+    [],
+  );
 });
 
 test("the worker's script is whole, and bundlers of users find what it names", () => {

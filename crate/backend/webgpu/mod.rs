@@ -173,6 +173,10 @@ impl Backend for WebGpu {
         supports(dtype)
     }
 
+    fn fault(&self) -> Option<Error> {
+        self.check().err()
+    }
+
     fn max_tokens(&self) -> usize {
         max_tokens(self.gpu.tuning.software)
     }

@@ -63,9 +63,9 @@ impl Page {
         let Model { api, tokenizer, engine } = &mut self.model;
         let host = Host { engine, encoder: Some(&mut self.encoder), tokenizer, now: &|| 0.0 };
         let request = ("POST", path, body.to_string());
-        let (run, pieces) =
-            self.runs.request(host, [].iter(), api, (request.0, request.1, request.2.as_bytes()), &given());
-        let run = run.unwrap_or_else(|| panic!("{body}: {pieces:?}"));
+        let request = (request.0, request.1, request.2.as_bytes());
+        let asked = self.runs.request(host, [].iter(), api, request, &given(), &[]).unwrap();
+        let run = asked.run.unwrap_or_else(|| panic!("{body}: {:?}", asked.pieces));
         (run, self.runs.pictures(run).to_vec())
     }
 
@@ -79,7 +79,7 @@ impl Page {
         loop {
             let Model { tokenizer, engine, .. } = &mut self.model;
             let host = Host { engine, encoder: Some(&mut self.encoder), tokenizer, now: &|| 0.0 };
-            let news = block_on(self.runs.next(host, &[run]));
+            let news = block_on(self.runs.next(host, &[run])).unwrap();
             assert!(!news.is_empty(), "something runs");
             for news in news {
                 for piece in news.pieces {
@@ -221,7 +221,7 @@ fn images_are_encoded_in_parts_between_which_others_go_on_and_a_request_can_be_s
     for _ in 0..10 {
         let Model { tokenizer, engine, .. } = &mut page.model;
         let host = Host { engine, encoder: Some(&mut page.encoder), tokenizer, now: &|| 0.0 };
-        let news = block_on(page.runs.next(host, &[other, run]));
+        let news = block_on(page.runs.next(host, &[other, run])).unwrap();
         assert!(news.iter().all(|n| !n.done));
         steps += news.iter().filter(|n| n.run == other).count();
         let of_image: Vec<_> = news.iter().filter(|n| n.run == run).flat_map(|n| &n.pieces).collect();

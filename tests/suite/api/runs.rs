@@ -38,7 +38,8 @@ impl Page {
     fn ask(&mut self, path: &str, body: &str) -> (Option<u32>, Vec<Piece>) {
         let Model { api, tokenizer, engine } = &mut self.model;
         let host = Host { engine, encoder: None, tokenizer, now: &|| 0.0 };
-        self.runs.request(host, [].iter(), api, ("POST", path, body.as_bytes()), &given())
+        let asked = self.runs.request(host, [].iter(), api, ("POST", path, body.as_bytes()), &given(), &[]).unwrap();
+        (asked.run, asked.pieces)
     }
 
     /// Starts a request that runs.
@@ -55,13 +56,13 @@ impl Page {
         let sampler = SamplerParams { temperature: 0.0, ..SamplerParams::default() };
         let params =
             GenerateParams { max_tokens: Some(max_tokens), ignore_eos: true, sampler, ..GenerateParams::default() };
-        self.runs.generate(host, std::iter::empty::<&Sequence>(), ids, params).unwrap()
+        self.runs.generate(host, std::iter::empty::<&Sequence>(), ids, params, &[]).unwrap().unwrap()
     }
 
     /// One step of these runs.
     fn step(&mut self, wanted: &[u32]) -> Vec<News> {
         let Model { tokenizer, engine, .. } = &mut self.model;
-        let news = block_on(self.runs.next(Host { engine, encoder: None, tokenizer, now: &|| 0.0 }, wanted));
+        let news = block_on(self.runs.next(Host { engine, encoder: None, tokenizer, now: &|| 0.0 }, wanted)).unwrap();
         for n in &news {
             assert!(wanted.contains(&n.run) && !self.over.contains(&n.run), "run {} says something", n.run);
             self.said.entry(n.run).or_default().extend(n.pieces.clone());

@@ -1,7 +1,7 @@
 //! Prompts, generations, and requests of OpenAI's API.
 
 use js_sys::Function;
-use pagelm::api::{Given, Host, Picture, PictureSource, Piece};
+use pagelm::api::{Asked, Given, Host, Picture, PictureSource, Piece};
 use pagelm::engine::GenerateParams;
 use pagelm::image::Pixels;
 use pagelm::text::template::{DateTime, parse_json};
@@ -21,6 +21,7 @@ use crate::{now_ms, options};
 struct Requested {
     run: Option<u32>,
     pieces: Vec<Piece>,
+    journal: Vec<u32>,
     /// The files of images for which it waits, in their order.
     pictures: Vec<FileOf>,
 }
@@ -49,6 +50,7 @@ impl From<&Picture> for FileOf {
 struct News<'a> {
     id: u32,
     pieces: &'a [Piece],
+    journal: &'a [u32],
     done: bool,
     error: Option<Problem>,
 }
@@ -65,33 +67,46 @@ impl Engine {
             tools: tools.map(json).transpose()?,
             add_generation_prompt: true,
             variables: variables.map_or(Ok(Vec::new()), |v| chat_variables(template, v.get())).map_err(thrown)?,
-            now: Some(local_time()),
+            now: Some(local_time(&js_sys::Date::new_0())),
             ..RenderOptions::default()
         };
         chat_text(template, text.tokenizer()?, &json(messages)?, options).map_err(thrown)
     }
 
     /// Adds a generation after a prompt to what runs, and returns its number. It goes on from what the cache has of the
-    /// prompt, in sessions too.
-    pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue) -> Result<u32, JsValue> {
+    /// prompt, in sessions too, and from its own journal on an engine that is gone: then there is no number if it was over.
+    pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue, replay: &[u32]) -> Result<Option<u32>, JsValue> {
         let params: GenerateParams = from_js("parameters", params)?;
         let (Ready { engine, runs, sessions, .. }, tokenizer, _) = self.parts()?;
-        runs.generate(Host { engine, encoder: None, tokenizer, now: &now_ms }, sessions.sequences(), &ids, params)
-            .map_err(thrown)
+        let host = Host { engine, encoder: None, tokenizer, now: &now_ms };
+        runs.generate(host, sessions.sequences(), &ids, params, replay).map_err(thrown)
     }
 
-    /// Takes a request. All ids in the answer, and its seed if it names none, are made of these random numbers.
-    pub fn request(&mut self, method: &str, path: &str, body: &str, random: &[u32]) -> Result<JsValue, JsValue> {
-        let id: String = random.iter().map(|n| format!("{n:08x}")).collect();
-        let seed = random.iter().fold(0, |seed: u64, n| seed << 32 | u64::from(*n));
-        let now = (js_sys::Date::now() / 1000.0) as u64;
-        let given = Given { now, id, seed, date: Some(local_time()) };
+    /// Takes a request. `given` is the time in milliseconds and random numbers, of which all ids in the answer are made, and
+    /// its seed if it names none. It goes on from its journal on an engine that is gone.
+    pub fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+        given: &[f64],
+        replay: &[u32],
+    ) -> Result<JsValue, JsValue> {
+        let [now, random @ ..] = given else {
+            return Err(thrown(Error::new(ErrorKind::InvalidArgument, "a request needs the time")));
+        };
+        let random = random.iter().map(|n| *n as u32);
+        let id: String = random.clone().map(|n| format!("{n:08x}")).collect();
+        let seed = random.fold(0, |seed: u64, n| seed << 32 | u64::from(n));
+        let date = local_time(&js_sys::Date::new(&(*now).into()));
+        let given = Given { now: (*now / 1000.0) as u64, id, seed, date: Some(date) };
         let (Ready { engine, encoder, runs, sessions }, tokenizer, api) = self.parts()?;
         let api = api.map_err(|e| thrown(e.clone()))?;
         let host = Host { engine, encoder: encoder.as_mut(), tokenizer, now: &now_ms };
-        let (run, pieces) = runs.request(host, sessions.sequences(), api, (method, path, body.as_bytes()), &given);
+        let asked = runs.request(host, sessions.sequences(), api, (method, path, body.as_bytes()), &given, replay);
+        let Asked { run, pieces, journal } = asked.map_err(thrown)?;
         let pictures = run.map_or(&[][..], |run| runs.pictures(run)).iter().map(FileOf::from).collect();
-        to_js(&Requested { run, pieces, pictures })
+        to_js(&Requested { run, pieces, journal, pictures })
     }
 
     /// The next image of a request: its pixels, red, green, blue and alpha. A request that is over takes nothing.
@@ -110,15 +125,17 @@ impl Engine {
     }
 
     /// One step of what runs under these numbers: what it brought to which. Nothing if none can run, or if `pause` gave the step
-    /// up.
+    /// up. After an error this engine is of no use any more.
     pub async fn next(&mut self, wanted: Vec<u32>, pause: Function) -> Result<JsValue, JsValue> {
         let (Ready { engine, encoder, runs, .. }, tokenizer, _) = self.parts()?;
         let slices = Slices::of(engine, &pause);
         let host = Host { engine, encoder: encoder.as_mut(), tokenizer, now: &now_ms };
-        let news = slices.run(runs.next(host, &wanted)).await?.unwrap_or_default();
+        let news = slices.run(runs.next(host, &wanted)).await?;
+        let news = news.unwrap_or_else(|| Ok(Vec::new())).map_err(thrown)?;
         let news = news.iter().map(|n| News {
             id: n.run,
             pieces: &n.pieces,
+            journal: &n.journal,
             done: n.done,
             error: n.error.as_ref().map(Problem::from),
         });
@@ -134,8 +151,7 @@ impl Engine {
 }
 
 /// The time that the user's clock shows.
-fn local_time() -> DateTime {
-    let d = js_sys::Date::new_0();
+fn local_time(d: &js_sys::Date) -> DateTime {
     DateTime {
         year: d.get_full_year() as u16,
         month: d.get_month() as u8 + 1,

@@ -16,6 +16,7 @@ mod options;
 mod sessions;
 mod slices;
 mod threads;
+mod unreached;
 mod value;
 
 use std::cell::{Cell, RefCell};

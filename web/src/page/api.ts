@@ -1,6 +1,6 @@
 // OpenAI's API over an engine: by `fetch`, for clients that speak HTTP, and by functions of the same names.
 
-import { abortError, ENGINE_CODES, type ErrorCode, errorData, PagelmError } from "../shared/errors.ts";
+import { abortError, type ErrorCode, errorData, PagelmError } from "../shared/errors.ts";
 import type { Attached, ResponseHead } from "../shared/protocol.ts";
 import { callback, given, isA, refuse, shown, signal } from "./check.ts";
 import type { Client } from "./client.ts";
@@ -126,7 +126,8 @@ async function open(
   signal?: AbortSignal | null,
   onPrefill?: PageParams["onPrefill"],
 ): Promise<{ head: ResponseHead; texts: AsyncGenerator<string, void, void> }> {
-  const run = pieces(client, "request", { method, path, body, attached }, signal);
+  const given = [Date.now(), ...crypto.getRandomValues(new Uint32Array(4))];
+  const run = pieces(client, "request", { method, path, body, attached, given }, signal);
   for (;;) {
     const { value, done } = await run.next();
     if (done) throw new PagelmError("internal", "no head");
@@ -168,10 +169,9 @@ function json(params: object, attached: Attached[]): string {
   });
 }
 
-const CODES = new Map<string | null, ErrorCode>([["context_length_exceeded", "context-overflow"]]);
-for (const code of ENGINE_CODES) CODES.set(code, code);
-
 /** An error of OpenAI's shape. */
 function failed({ message, param, code }: { message: string; param: string | null; code: string | null }): PagelmError {
-  return new PagelmError(CODES.get(code) ?? "invalid-argument", message, param ?? "");
+  // OpenAI's codes have underscores, the engine's have none.
+  const known = code === "context_length_exceeded" ? "context-overflow" : code?.includes("_") ? null : code;
+  return new PagelmError((known ?? "invalid-argument") as ErrorCode, message, param ?? "");
 }

@@ -47,15 +47,28 @@ export function createEngine(given: EngineOptions): Promise<Engine> {
  * @internal
  */
 export async function load(given: EngineOptions & WireOptions): Promise<Engine> {
-  const { model, mmproj, backend = "auto", tune = true, signal, onProgress, ...rest } = given;
+  const client = await start(given);
+  const { backend = "auto", recover = true, onRecover } = given;
+  client.onRecover = onRecover;
+  if (recover)
+    client.revive = (signal, onCpu) =>
+      start({ ...given, signal, backend: onCpu && backend === "auto" ? "cpu" : backend });
+  return Engine.open(client);
+}
+
+/** A worker with a model. */
+async function start(given: EngineOptions & WireOptions): Promise<Client> {
+  const { model, mmproj, backend = "auto", tune = true, recover, signal, onProgress, onRecover, ...rest } = given;
   const { threads, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, fetch, ...options } = rest;
   const wasm = chooseBuilds(given);
   const client = await connect(given, wasm);
   try {
     const wire = { ...options, name: label(model) };
-    const input = { ...wireModels(model, mmproj), source: sourceOf(given), wasm, backend, tune, options: wire };
-    const info = await client.call("load", input, { signal, onPiece: onProgress, fetch });
-    return Engine.open(client, info);
+    const life = `${Date.now()} ${Math.random()}`;
+    const input = { ...wireModels(model, mmproj), source: sourceOf(given), wasm, backend, tune, options: wire, life };
+    client.info = await client.call("load", input, { signal, onPiece: onProgress, fetch });
+    client.watch(life);
+    return client;
   } catch (e) {
     client.end(new PagelmError("disposed", "the model did not load"));
     throw hinted(e, model);
@@ -64,7 +77,6 @@ export async function load(given: EngineOptions & WireOptions): Promise<Engine> 
 
 /** One model in one worker. Its generations and sessions share the cache and run side by side. */
 export class Engine {
-  readonly info: EngineInfo;
   /** OpenAI's API, as functions. Requests run side by side. */
   readonly chat: Endpoints["chat"];
   readonly completions: Endpoints["completions"];
@@ -77,9 +89,8 @@ export class Engine {
   readonly fetch: typeof fetch;
   #client: Client;
 
-  private constructor(client: Client, info: EngineInfo) {
+  private constructor(client: Client) {
     this.#client = client;
-    this.info = info;
     const { chat, completions, responses, embeddings } = endpoints(client);
     this.chat = chat;
     this.completions = completions;
@@ -89,8 +100,13 @@ export class Engine {
   }
 
   /** @internal */
-  static open(client: Client, info: EngineInfo): Engine {
-    return new Engine(client, info);
+  static open(client: Client): Engine {
+    return new Engine(client);
+  }
+
+  /** As it was loaded: after a recovery perhaps on another backend. */
+  get info(): EngineInfo {
+    return this.#client.info;
   }
 
   get backend(): EngineInfo["backend"] {
@@ -201,10 +217,13 @@ export class Session {
   #client: Client;
   #id: number;
   #closed = false;
+  /** Another one once its worker is lost. */
+  #lost: PagelmError | undefined;
 
   private constructor(client: Client, id: number) {
     this.#client = client;
     this.#id = id;
+    this.#lost = client.lost;
   }
 
   /** @internal */
@@ -260,11 +279,13 @@ export class Session {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    if (!this.#client.ended) await this.#client.call("closeSession", { session: this.#id });
+    if (!this.#client.ended && this.#lost === this.#client.lost)
+      await this.#client.call("closeSession", { session: this.#id });
   }
 
   #call<K extends Op>(op: K, input: Omit<Operations[K]["in"], "session">): Promise<Operations[K]["out"]> {
     if (this.#closed) return Promise.reject(new PagelmError("invalid-state", "the session is closed"));
+    if (this.#lost !== this.#client.lost) return Promise.reject(this.#client.lost);
     return this.#client.call(op, { session: this.#id, ...input } as Operations[K]["in"]);
   }
 }

@@ -100,7 +100,15 @@ const CAN_RUN: Fields<CanRunOptions> = {
   ...ASSETS,
 };
 
-const ENGINE: Fields<EngineOptions> = { model, threads: integer(1), tune: boolean, onProgress: callback, ...CAN_RUN };
+const ENGINE: Fields<EngineOptions> = {
+  model,
+  threads: integer(1),
+  tune: boolean,
+  recover: boolean,
+  onProgress: callback,
+  onRecover: callback,
+  ...CAN_RUN,
+};
 
 const DOWNLOAD: Fields<DownloadOptions> = (({ cache, ...source }) => ({
   signal,

@@ -16,7 +16,7 @@ export type Pieces<K extends Run> = AsyncGenerator<Operations[K]["piece"], void,
 export async function* pieces<K extends Run>(
   client: Client,
   op: K,
-  input: Omit<Operations[K]["in"], "credit">,
+  input: Omit<Operations[K]["in"], "credit" | "replay">,
   signal: AbortSignal | null | undefined,
 ): Pieces<K> {
   const queue: Operations[K]["piece"][] = [];
@@ -27,7 +27,10 @@ export async function* pieces<K extends Run>(
     queue.push(piece);
     wake?.();
   };
-  const request = client.start(op, { ...input, credit: AHEAD } as Operations[K]["in"], { signal, onPiece });
+  const request = client.start(op, { ...input, credit: AHEAD, replay: [] as number[] } as Operations[K]["in"], {
+    signal,
+    onPiece,
+  });
   request.result
     .then(
       () => {

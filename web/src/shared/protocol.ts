@@ -1,5 +1,8 @@
 // The messages between page and worker. Every request settles exactly once, with `done` or `error`; before that, a
 // generation sends pieces while it has credit. `credit` and `abort` are notes about another request and get no answer.
+//
+// What generates goes on in another worker if its own is lost: the page sends the request again, with all that the journal
+// of its pieces said. What these brought is not sent again.
 import type { ErrorData } from "./errors.ts";
 import type {
   BackendFit,
@@ -100,6 +103,14 @@ export interface WireSource {
   fetch?: true;
 }
 
+/** What runs for a while, and can go on in another worker. */
+interface Resumable {
+  /** How many pieces the page still takes. */
+  credit: number;
+  /** What the run has done in workers that are lost. */
+  replay: number[];
+}
+
 export interface TokenizeOptions {
   addSpecial: boolean;
   parseSpecial: boolean;
@@ -117,6 +128,8 @@ export interface Operations {
       backend: "auto" | BackendName;
       tune: boolean;
       options: WireOptions;
+      /** The lock that the worker holds as long as it lives. */
+      life: string;
     };
     out: EngineInfo;
     piece: LoadProgress;
@@ -144,10 +157,13 @@ export interface Operations {
   storedModels: { in: object; out: StoredModel[]; piece: never };
   removeModel: { in: { model: string }; out: number; piece: never };
   modelFiles: { in: { model: string }; out: File[]; piece: never };
-  generate: { in: { prompt: Prompt; params: WireParams; credit: number }; out: null; piece: Piece };
-  /** `attached` are images that the body names by their index: `attached:0`. */
+  generate: { in: { prompt: Prompt; params: WireParams } & Resumable; out: null; piece: Piece };
+  /**
+   * `attached` are images that the body names by their index: `attached:0`. `given` is the time, and random numbers of 32
+   * bits: with the same ones a request gives the same.
+   */
   request: {
-    in: { method: string; path: string; body: string; attached: Attached[]; credit: number };
+    in: { method: string; path: string; body: string; attached: Attached[]; given: number[] } & Resumable;
     out: null;
     piece: ApiPiece;
   };
@@ -186,7 +202,8 @@ export type FromWorker =
   | { op: "threads"; ports: MessagePort[] }
   | { op: "done"; id: number; value: unknown }
   | { op: "error"; id: number; error: ErrorData }
-  | { op: "piece"; id: number; value: unknown }
+  /** `journal` is what the run did for these pieces. */
+  | { op: "pieces"; id: number; values: unknown[]; journal: number[] }
   /** Calls the page's own fetch function for a request. The port brings `FetchAnswer`s, and takes "more" and "stop". */
   | { op: "fetch"; id: number; url: string; init: RequestInit; port: MessagePort }
   /** The engine is broken for good: every open request fails with this, and every later one. */

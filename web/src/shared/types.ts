@@ -215,8 +215,24 @@ export interface EngineOptions extends AssetOptions, SourceOptions, ModelOptions
    * adapter; on by default. The browser stores the result in a cache named `pagelm-tuning`.
    */
   tune?: boolean;
+  /**
+   * Whether the engine is made again when its GPU or its worker is lost, which is so by default: what runs goes on as if
+   * nothing had happened. Without, it ends (`engine.ended`), and what runs fails.
+   */
+  recover?: boolean;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
+  /** Called when the engine is lost, and when it runs again. */
+  onRecover?: (recovery: Recovery) => void;
+}
+
+/** An engine that was lost is made again. */
+export interface Recovery {
+  phase: "recovering" | "recovered";
+  /** Why it was lost. */
+  error: ErrorData;
+  /** How often it was made again since something came of it last. After the third time the engine ends. */
+  attempt: number;
 }
 
 /** The header of a model. */

@@ -74,6 +74,7 @@ export interface BytesTarget {
 export interface News {
   id: number;
   pieces: Piece[] | ApiPiece[];
+  journal: number[];
   done: boolean;
   /** Why a generation ended early. */
   error: ErrorData | null;
@@ -83,6 +84,7 @@ export interface News {
 export interface Requested {
   run: number | null;
   pieces: ApiPiece[];
+  journal: number[];
   /** For which it waits. */
   pictures: Picture[];
 }
@@ -136,8 +138,8 @@ export interface Engine {
   tokenize(text: string, options: TokenizeOptions): Uint32Array;
   detokenize(ids: Uint32Array, showSpecial: boolean): string;
   render(chat: Chat): string;
-  generate(ids: Uint32Array, params: WireParams): number;
-  request(method: string, path: string, body: string, random: Uint32Array): Requested;
+  generate(ids: Uint32Array, params: WireParams, replay: ArrayLike<number>): number | undefined;
+  request(method: string, path: string, body: string, given: ArrayLike<number>, replay: ArrayLike<number>): Requested;
   picture(run: number, width: number, height: number, rgba: ArrayLike<number>): void;
   noPicture(run: number, problem: string): void;
   next(wanted: Uint32Array, pause: () => Promise<boolean>): Promise<News[]>;
@@ -154,6 +156,8 @@ export interface Bindings {
   fallBack(facts: HostFacts, code: string, message: string): Choice | undefined;
   siblings(url: string): string[];
   chooseFiles(names: string[], place: string): string[];
+  /** Undefined where it must be known whether the server answers at all. */
+  whyUnreached(url: string, page: string, online: boolean, reached: boolean, answers?: boolean): string | undefined;
   hubList(model: string, hub?: string): string;
   /** Undefined where only a list could tell. */
   hubFiles(model: string, hub?: string, list?: string): HubFile[] | undefined;

@@ -9,7 +9,7 @@ import { type Started, startThreads } from "./wasm.ts";
 
 /** Completes what is stored of a model. */
 export async function download(starting: Promise<Started>, r: Operations["download"]["in"], task: Task) {
-  const meter = new Meter((p) => task.piece(p));
+  const meter = new Meter((p) => task.pieces([p]));
   const { files: blobs, model, verify } = r;
   if (blobs) await removeModel(model);
   return twice(model, starting, async () => {

@@ -3,7 +3,7 @@
 import { allow, watchPolicy } from "../shared/csp.ts";
 import { abortError, PagelmError } from "../shared/errors.ts";
 import type { FetchFunction } from "../shared/types.ts";
-import { retryAfter, whyUnreached } from "./reasons.ts";
+import { retryAfter, type Why, whyUnreached } from "./reasons.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -20,6 +20,8 @@ export interface RemoteOptions {
   stallMs?: number;
   /** Called when no more data arrives, before the connection is retried. */
   onStall?: (() => void) | undefined;
+  /** Says why a server may not answer. */
+  why?: Why;
 }
 
 /** After this many bytes a connection works, and earlier breaks are forgotten. */
@@ -325,7 +327,8 @@ export class Connection {
         if (this.#breaks >= (never ? Math.min(tries, TRIES_UNREACHED) : tries)) {
           const { size } = this.#remote;
           const where = this.#at > 0 ? ` at byte ${this.#at}${size ? ` of ${size}` : ""}` : "";
-          const why = e.unreached ? `; ${await whyUnreached(url, !never, get, signal)}` : "";
+          const why =
+            options.why && e.unreached ? `; ${await whyUnreached(options.why, url, !never, get, signal)}` : "";
           if (signal?.aborted) throw abortError();
           const what = `the download failed${where} after ${this.#breaks} tries: ${e.message}${why}`;
           throw this.#remote.error(e.code, what);

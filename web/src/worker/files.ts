@@ -5,6 +5,7 @@ import type { LoadSource, StoredModel } from "../shared/types.ts";
 import type { Entry } from "./entry.ts";
 import { Feed, type FeedOptions } from "./feed.ts";
 import type { Meta } from "./log.ts";
+import type { Why } from "./reasons.ts";
 import { sharedFile } from "./shared.ts";
 import { type Part, partsOf, type Starting } from "./source.ts";
 import { Store, stableUrl } from "./store.ts";
@@ -47,7 +48,8 @@ export class ModelFiles {
 
   async #open(model: WireModel, source: WireSource, options: FilesOptions): Promise<void> {
     const { starting, verify, blobs, write, ...rest } = options;
-    const remote = { ...rest, headers: source.headers };
+    const why: Why = async (...facts) => (await starting).wasm.whyUnreached(...facts);
+    const remote = { ...rest, headers: source.headers, why };
     let store: Store | null = null;
     try {
       if (source.cache) store = await Store.open(starting);

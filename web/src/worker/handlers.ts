@@ -4,6 +4,7 @@ import { abortError, errorData, PagelmError } from "../shared/errors.ts";
 import type { Attached, Operations, Request, WasmOptions } from "../shared/protocol.ts";
 import type { Embeddings, EngineInfo, FileSampling } from "../shared/types.ts";
 import { download } from "./download.ts";
+import { lock } from "./entry.ts";
 import { modelFiles, removeModel, storedModels } from "./files.ts";
 import { Lanes, yieldToEventLoop } from "./lanes.ts";
 import { inspect, load } from "./load.ts";
@@ -18,14 +19,14 @@ type In<K extends keyof Operations> = Operations[K]["in"];
 
 export class Handlers {
   #builds: Builds;
-  #fatal: (message: string) => void;
+  #fatal: (e: unknown) => void;
   #started: Promise<Started> | null = null;
   #engine: Engine | null = null;
   #sampling: FileSampling = {};
   #last: Promise<unknown> = Promise.resolve();
   #lanes = new Lanes((work) => this.#turn(work));
 
-  constructor(builds: Builds, fatal: (message: string) => void) {
+  constructor(builds: Builds, fatal: (e: unknown) => void) {
     this.#builds = builds;
     this.#fatal = fatal;
   }
@@ -40,7 +41,7 @@ export class Handlers {
       return this.#answer(r, task);
     });
     const runs = r.op === "generate" || r.op === "request";
-    return runs && answer !== null ? this.#lanes.run(this.#ready, answer as number, task) : answer;
+    return runs && answer != null ? this.#lanes.run(this.#ready, answer as number, task) : answer;
   }
 
   #turn<T>(work: () => T | Promise<T>): Promise<T> {
@@ -117,6 +118,8 @@ export class Handlers {
 
   async #load(r: In<"load">, task: Task): Promise<EngineInfo> {
     if (this.#engine) throw new PagelmError("invalid-state", "this engine already has a model");
+    // Not everywhere: pages over http have none.
+    if (navigator.locks) await lock(r.life, {});
     const info = await load(this.#start(r.wasm), r, task, (engine) => {
       this.#engine = engine;
     });
@@ -147,19 +150,18 @@ export class Handlers {
     return all;
   }
 
-  /** Starts a generation: its number. */
-  #generate({ prompt, params }: In<"generate">): number {
+  /** Starts a generation: its number, unless it is over. */
+  #generate({ prompt, params, replay }: In<"generate">): number | undefined {
     // Parameters that a caller leaves out are as the file recommends.
     const sampler = { ...this.#sampling, ...params.sampler };
     const ids = "ids" in prompt ? prompt.ids : this.#textIds(prompt.text);
-    return this.#ready.generate(ids, { ...params, sampler });
+    return this.#ready.generate(ids, { ...params, sampler }, replay);
   }
 
   /** Starts a request of the API: its number, null if it is answered. */
-  #request({ method, path, body, attached }: In<"request">, task: Task): number | null {
-    const random = crypto.getRandomValues(new Uint32Array(4));
-    const { run, pieces, pictures } = this.#ready.request(method, path, body, random);
-    for (const piece of pieces) task.piece(piece);
+  #request({ method, path, body, attached, given, replay }: In<"request">, task: Task): number | null {
+    const { run, pieces, journal, pictures } = this.#ready.request(method, path, body, given, replay);
+    task.pieces(pieces, journal);
     // Traps report themselves.
     this.#see(run!, pictures, attached, task).catch(() => {});
     return run;

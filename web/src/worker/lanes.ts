@@ -55,9 +55,9 @@ export class Lanes {
       // Those whose pieces the page does not take are left out.
       const wanted = [...this.#lanes].filter(([, { task }]) => task.credit > 0).map(([id]) => id);
       const news = wanted.length ? await this.#turn(() => engine.next(Uint32Array.from(wanted), this.#pause)) : [];
-      for (const { id, pieces, done, error } of news) {
+      for (const { id, pieces, journal, done, error } of news) {
         const { task, end } = this.#lanes.get(id)!;
-        for (const piece of pieces) task.piece(piece);
+        task.pieces(pieces, journal);
         if (done) end(error);
       }
       if (!news.length && this.#lanes.size) await change;

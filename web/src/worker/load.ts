@@ -23,7 +23,7 @@ export async function load(
   task: Task,
   own: (engine: Engine | null) => void,
 ): Promise<EngineInfo> {
-  const meter = new Meter((p) => task.piece(p));
+  const meter = new Meter((p) => task.pieces([p]));
   return twice(r.model, starting, () => loadWeights(starting, r, task, meter, own));
 }
 

@@ -10,10 +10,12 @@ import { runThread } from "./wasm.ts";
 let broken = false;
 
 /** Tells the page that this worker cannot continue. */
-function fatal(message: string): void {
+function fatal(e: unknown): void {
   if (broken) return;
   broken = true;
-  post({ op: "fatal", error: { code: "internal", place: "", message: `pagelm broke: ${message}` } });
+  const error = errorData(e);
+  if (error.code === "internal") error.message = `pagelm broke: ${error.message}`;
+  post({ op: "fatal", error });
 }
 
 /** Sets up this worker with these builds. */
@@ -34,8 +36,9 @@ export function serve(builds: Builds): void {
     run(handlers, message, task).finally(() => tasks.delete(task.id));
   };
 
-  // A trap inside a promise of the wasm module ends up here, and that promise never settles.
-  self.addEventListener("unhandledrejection", (event) => fatal(errorData(event.reason).message));
+  // A trap inside a promise of the wasm module ends up here, and that promise never settles; as does the end of an engine
+  // in which something runs.
+  self.addEventListener("unhandledrejection", (event) => fatal(event.reason));
   self.addEventListener("error", (event) => fatal(event.message));
   post({ op: "hello" });
 }
@@ -46,8 +49,9 @@ async function run(handlers: Handlers, request: Request, task: Task): Promise<vo
     const buffer = ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : [];
     post({ op: "done", id: task.id, value }, buffer);
   } catch (e) {
+    const error = errorData(task.signal.aborted ? abortError() : e);
     // A trap leaves the module's memory in an undefined state.
-    if (e instanceof WebAssembly.RuntimeError) return fatal(e.message);
-    post({ op: "error", id: task.id, error: errorData(task.signal.aborted ? abortError() : e) });
+    if (e instanceof WebAssembly.RuntimeError || /^(device-lost|gpu-error)$/.test(error.code)) return fatal(e);
+    post({ op: "error", id: task.id, error });
   }
 }

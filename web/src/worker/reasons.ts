@@ -1,5 +1,6 @@
 // Why a download fails, as far as a page can find out: browsers say "Failed to fetch" for every failure.
 
+import type { Bindings } from "#bindings";
 import type { FetchFunction } from "../shared/types.ts";
 
 /** The wait that a server asks for, in ms: a number of seconds, or until a date. */
@@ -11,26 +12,20 @@ export function retryAfter(header: string | null, now = Date.now()): number | un
   return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
 }
 
+/** What knows the causes: `whyUnreached` of the module, once that is there. */
+export type Why = (...facts: Parameters<Bindings["whyUnreached"]>) => string | undefined | Promise<string | undefined>;
+
 /** The possible causes if a request got no answer, and what to do. */
 export async function whyUnreached(
+  why: Why,
   url: string,
   wasReached: boolean,
   get: FetchFunction,
   signal: AbortSignal | undefined,
-): Promise<string> {
-  const { origin, protocol, hostname } = new URL(url);
-  const page = globalThis.origin;
-  if (protocol !== "http:" && protocol !== "https:") return `is ${protocol} data that can still be read?`;
-  if (globalThis.navigator?.onLine === false) return "this device is offline";
-  if (wasReached) return "is the connection down?";
-  const local = hostname === "localhost" || hostname.startsWith("127.");
-  if (page?.startsWith("https:") && protocol === "http:" && !local) {
-    return "a page over https cannot fetch over http: give an https address";
-  }
-  const cors = `CORS: its server must send Access-Control-Allow-Origin with the file`;
-  if (origin === page) return `is the server at ${origin} running?`;
-  if (await answers(url, get, signal)) return `the server answers, but not to pages of ${page} (${cors})`;
-  return `is there a server at ${origin}, and may this page read its files (${cors})?`;
+): Promise<string | undefined> {
+  const online = globalThis.navigator?.onLine !== false;
+  const say = (answered?: boolean) => why(url, globalThis.origin ?? "", online, wasReached, answered);
+  return (await say()) ?? say(await answers(url, get, signal));
 }
 
 /** How long a server may take to respond. */

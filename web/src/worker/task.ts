@@ -71,8 +71,8 @@ export class Task {
     return new Response(empty ? null : body, head);
   };
 
-  piece(value: unknown): void {
-    this.credit--;
-    post({ op: "piece", id: this.id, value });
+  pieces(values: unknown[], journal: number[] = []): void {
+    this.credit -= values.length;
+    post({ op: "pieces", id: this.id, values, journal });
   }
 }

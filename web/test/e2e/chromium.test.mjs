@@ -15,6 +15,7 @@ import {
   sequences,
   types,
 } from "./cases.mjs";
+import { recovery } from "./recovery.mjs";
 import { SMOLLM, start, TINY } from "./setup.mjs";
 
 const context = await start("chromium");
@@ -122,3 +123,7 @@ test("nothing went wrong unnoticed", () => {
 });
 
 test("an engine that cannot start or breaks says so", () => brokenStarts(context));
+
+test("engines that break go on", async (t) => {
+  for (const backend of /** @type {const} */ (["webgpu", "cpu"])) await recovery(t, context, backend);
+});

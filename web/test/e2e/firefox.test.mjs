@@ -17,6 +17,7 @@ import {
   startsAgain,
   types,
 } from "./cases.mjs";
+import { recovery } from "./recovery.mjs";
 import { start } from "./setup.mjs";
 
 const context = await start("firefox");
@@ -58,3 +59,7 @@ test("workers start wherever their script lies", async (t) => {
 });
 
 test("an engine that cannot start or breaks says so", () => brokenStarts(context));
+
+test("engines that break go on", async (t) => {
+  for (const backend of /** @type {const} */ (["webgpu", "cpu"])) await recovery(t, context, backend);
+});

@@ -107,6 +107,17 @@ async function generate(prompt, { stopAfter = Number.POSITIVE_INFINITY, ...param
   return { ids, text, ...end };
 }
 
+/** Workers of this page, where they are counted. @type {Worker[]} */
+const workers = [];
+
+/** Breaks the engine, whose worker is `/lossy.js`. @param {"destroy" | "trap" | "close" | "terminate"} how */
+function fault(how) {
+  if (how === "terminate") return workers.at(-1)?.terminate();
+  const channel = new BroadcastChannel("faults");
+  channel.postMessage(how);
+  setTimeout(() => channel.close(), 1000);
+}
+
 const e2e = {
   capabilities,
   canRun,
@@ -560,6 +571,89 @@ const e2e = {
     const logits = await session.prefill(ids);
     await session.close();
     return [...logits];
+  },
+
+  /** Loads a model into a worker that can be broken, and notes what is told of that. @param {Load} options */
+  async loadLossy(options) {
+    const { Worker } = globalThis;
+    globalThis.Worker = class extends Worker {
+      /** @param {string | URL} url @param {WorkerOptions} [options] */
+      constructor(url, options) {
+        super(url, options);
+        workers.push(this);
+      }
+    };
+    const told = /** @type {string[]} */ ([]);
+    Object.assign(globalThis, { told });
+    const onRecover = (/** @type {import("pagelm").Recovery} */ { phase, error }) =>
+      told.push(`${phase} ${error.code}`);
+    return load({ ...options, workerUrl: "/lossy.js", onRecover });
+  },
+
+  /**
+   * A generation and a stream of completions, side by side, whose engine breaks after each of these numbers of tokens: what
+   * came of both, and what the page was told. @param {number[]} ids @param {import("pagelm").GenerateParams} params
+   * @param {Parameters<typeof fault>[0]} how @param {number[]} after
+   */
+  async through(ids, params, how, after) {
+    const told = /** @type {{ told: string[] }} */ (/** @type {unknown} */ (globalThis)).told;
+    told.length = 0;
+    const session = await loaded().session();
+    const { maxTokens: max_tokens = 1, temperature = 0, seed = 0 } = params;
+    const completion = async () => {
+      const body = { prompt: "3j?", max_tokens, temperature, seed, n: 2, logprobs: 2, ignore_eos: true };
+      const all = [];
+      const names = new Set();
+      for await (const { id, created, choices } of await loaded().completions.create({ ...body, stream: true })) {
+        names.add(`${id} ${created}`);
+        all.push(...choices);
+      }
+      // Of two answers that run side by side the order is theirs.
+      return { choices: all.sort((a, b) => a.index - b.index), names: names.size };
+    };
+    const beside = completion();
+    const whole = loaded().fetch("http://pagelm.local/v1/completions", {
+      method: "POST",
+      body: JSON.stringify({ prompt: "3j?", max_tokens, temperature: 0, ignore_eos: true }),
+    });
+    const got = { ids: /** @type {number[]} */ ([]), text: "", reason: "", tokens: /** @type {number[]} */ ([]) };
+    const left = [...after];
+    for await (const p of loaded().generate(ids, params)) {
+      if (p.kind === "token") got.ids.push(p.id);
+      if (p.kind !== "prefill") got.text += p.text;
+      if (p.kind === "done") {
+        const { promptTokens, completionTokens } = p.usage;
+        Object.assign(got, { reason: p.reason, tokens: [promptTokens, completionTokens] });
+      }
+      if (got.ids.length === left[0]) {
+        left.shift();
+        fault(how);
+        // What a worker has said by then comes before its end.
+        await new Promise((go) => setTimeout(go, Math.random() * 30));
+      }
+    }
+    const answer = /** @type {import("pagelm").Completion} */ (await (await whole).json());
+    const lost = await session.decode(1).then(
+      () => "none",
+      (/** @type {import("pagelm").PagelmError} */ e) => e.code,
+    );
+    await session.close();
+    return { ...got, ...(await beside), whole: answer.choices[0]?.text, lost, told, ended: loaded().ended?.code };
+  },
+
+  /** Breaks the engine at once, whenever it runs. @param {Parameters<typeof fault>[0]} how */
+  async keepBreaking(how) {
+    const told = /** @type {{ told: string[] }} */ (/** @type {unknown} */ (globalThis)).told;
+    const timer = setInterval(() => fault(how), 20);
+    try {
+      for await (const _ of loaded().generate([1, 2, 3], { ignoreEos: true, maxTokens: 400 }));
+      return { code: "none", told };
+    } catch (e) {
+      const { code, message } = /** @type {import("pagelm").PagelmError} */ (e);
+      return { code, message, told, ended: loaded().ended?.code };
+    } finally {
+      clearInterval(timer);
+    }
   },
 
   /** The code with which a generation ends when its engine goes. @param {number[]} ids */

@@ -23,7 +23,7 @@ function engine(/** @type {ApiPiece[]} */ answer, open = false) {
     postMessage.call(port, message);
     if (message.op !== "request") return;
     const { id } = message;
-    for (const value of answer) port.say({ op: "piece", id, value });
+    for (const value of answer) port.piece(id, value);
     if (!open) port.say({ op: "done", id, value: null });
   };
   const client = new Client(port);
@@ -73,7 +73,7 @@ test("a stream is sent as it comes, and ends the generation when it is cancelled
   const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
   const next = async () => new TextDecoder().decode((await reader.read()).value);
   assert.equal(await next(), 'data: {"n":1}\n\n');
-  port.say({ op: "piece", id: 1, value: DONE });
+  port.piece(1, DONE);
   assert.equal(await next(), DONE.text);
   await reader.cancel();
   assert.deepEqual(port.sent.at(-1), { op: "abort", target: 1 });

@@ -69,7 +69,7 @@ test("a stream gives what came before its end, in order, and grants credit as it
   const port = new FakePort();
   const pieces = run(new Client(port), "generate", INPUT, undefined);
   const first = pieces.next();
-  for (let i = 0; i < 40; i++) port.say({ op: "piece", id: 1, value: piece(i) });
+  for (let i = 0; i < 40; i++) port.piece(1, piece(i));
   port.say({ op: "done", id: 1, value: null });
   const got = [(await first).value];
   for await (const p of pieces) got.push(p);
@@ -84,7 +84,7 @@ test("a stream that nobody reads gets no more credit", async () => {
   const port = new FakePort();
   const pieces = run(new Client(port), "generate", INPUT, undefined);
   const first = pieces.next();
-  for (let i = 0; i < 32; i++) port.say({ op: "piece", id: 1, value: piece(i) });
+  for (let i = 0; i < 32; i++) port.piece(1, piece(i));
   await first;
   await new Promise((done) => setTimeout(done, 5));
   assert.equal(port.sent.length, 1);
@@ -96,7 +96,7 @@ test("leaving the loop stops the generation", async () => {
   const port = new FakePort();
   const pieces = run(new Client(port), "generate", INPUT, undefined);
   const first = pieces.next();
-  port.say({ op: "piece", id: 1, value: piece(0) });
+  port.piece(1, piece(0));
   await first;
   await pieces.return();
   assert.deepEqual(port.sent.at(-1), { op: "abort", target: 1 });
@@ -107,7 +107,7 @@ test("an error ends a stream after its last piece, an abort before", async () =>
   const client = new Client(port);
   const failing = run(client, "generate", INPUT, undefined);
   const first = failing.next();
-  port.say({ op: "piece", id: 1, value: piece(0) });
+  port.piece(1, piece(0));
   port.say({ op: "error", id: 1, error: { code: "device-lost", place: "", message: "" } });
   assert.equal(idOf((await first).value), 0);
   await assert.rejects(failing.next(), { code: "device-lost" });
@@ -115,7 +115,7 @@ test("an error ends a stream after its last piece, an abort before", async () =>
   const stop = new AbortController();
   const stopped = run(client, "generate", INPUT, stop.signal);
   const begun = stopped.next();
-  for (let i = 0; i < 3; i++) port.say({ op: "piece", id: 2, value: piece(i) });
+  for (let i = 0; i < 3; i++) port.piece(2, piece(i));
   await begun;
   stop.abort();
   await assert.rejects(stopped.next(), { code: "aborted" });

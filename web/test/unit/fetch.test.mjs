@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { serve } from "../../tools/serve.mjs";
+import { bindings } from "./bindings.mjs";
 import { source } from "./source.mjs";
 
 const SIZE = 3_000_001;
@@ -26,7 +27,7 @@ after(async () => {
 
 /** @param {string} url */
 async function read(url, options = {}, start = 0, end = /** @type {number | undefined} */ (undefined)) {
-  const remote = new Remote(url, { backoffMs: 1, ...options });
+  const remote = new Remote(url, { backoffMs: 1, why: bindings.whyUnreached, ...options });
   const parts = [];
   for await (const part of await remote.connect(start, end)) parts.push(Buffer.from(part));
   return { size: remote.size, body: Buffer.concat(parts) };

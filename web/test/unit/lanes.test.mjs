@@ -7,10 +7,10 @@ import { untyped } from "./untyped.mjs";
 /** @typedef {import("../../src/shared/types.ts").Piece} Piece */
 /** @typedef {import("../../src/worker/bindings.d.ts").Engine} Engine */
 
-const sent = /** @type {{ id: number, value: Piece }[]} */ ([]);
+const sent = /** @type {{ id: number, values: Piece[] }[]} */ ([]);
 // What a worker has; Node does not end while a port of its own has a listener.
 Object.assign(globalThis, {
-  self: { postMessage: (/** @type {{ id: number, value: Piece }} */ message) => sent.push(message) },
+  self: { postMessage: (/** @type {{ id: number, values: Piece[] }} */ message) => sent.push(message) },
   MessageChannel: class {
     port1 = { onmessage: /** @type {(() => void) | null} */ (null), close: () => {} };
     port2 = { postMessage: () => setImmediate(() => this.port1.onmessage?.()) };
@@ -50,7 +50,8 @@ test("generations are stepped together, and one that fails leaves the others", a
   await assert.rejects(/** @type {Promise<null>} */ (two), { code: "cache-full" });
   assert.deepEqual(await Promise.all([one, three]), [null, null]);
   assert.deepEqual(log, [[1, 2, 3], [1, 2, 3], [1, 3], [1]]);
-  const kinds = (/** @type {number} */ id) => sent.filter((m) => m.id === id).map((m) => m.value.kind);
+  const kinds = (/** @type {number} */ id) =>
+    sent.filter((m) => m.id === id).flatMap((m) => m.values.map((value) => value.kind));
   assert.deepEqual(kinds(11), ["token", "token", "token", "done"]);
   assert.deepEqual(kinds(12), ["token"]);
   // After all have ended another one starts anew.

@@ -14,7 +14,8 @@ export class FakePort {
 
   /** @param {ToWorker} message */
   postMessage(message) {
-    this.sent.push(message);
+    // A real one clones it.
+    this.sent.push({ ...message });
   }
 
   terminate() {
@@ -24,6 +25,11 @@ export class FakePort {
   /** @param {FromWorker} data */
   say(data) {
     this.onmessage?.({ data });
+  }
+
+  /** Says a piece of what comes of a request. @param {number} id @param {unknown} value @param {number[]} journal */
+  piece(id, value, journal = []) {
+    this.say({ op: "pieces", id, values: [value], journal });
   }
 
   /** What was sent as a request of this kind. @template {import("../../src/shared/protocol.ts").Op} K @param {K} op */

@@ -84,7 +84,7 @@ export function scripted(...answers) {
     const params = JSON.parse(body);
     asked.push({ ...params, path, attached: message.attached });
     const answer = answers[Math.min(asked.length, answers.length) - 1] ?? {};
-    const say = (/** @type {unknown} */ value) => port.say({ op: "piece", id, value });
+    const say = (/** @type {unknown} */ value) => port.piece(id, value);
     const head = (status = 200, stream = false) => say({ kind: "head", status, stream, unknown: "" });
     const done = () => port.say({ op: "done", id, value: null });
     if (answer.error) {
@@ -126,7 +126,8 @@ export function scripted(...answers) {
   };
   const info = { model: { name: "Scripted" }, contextLength: WINDOW };
   const client = new Client(port);
-  const engine = Engine.open(client, untyped(info));
+  client.info = untyped(info);
+  const engine = Engine.open(client);
   /** Whether the last request was stopped. */
   const stopped = () => port.sent.some((m) => m.op === "abort");
   return { engine, client, port, asked, stopped };

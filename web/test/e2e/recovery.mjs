@@ -1,0 +1,54 @@
+// Engines that break and go on, in every browser and on every backend: what comes is what would have come.
+import assert from "node:assert/strict";
+import { golden, TINY } from "./setup.mjs";
+
+/** @typedef {Awaited<ReturnType<typeof import("./setup.mjs").start>>} Context */
+/** @typedef {import("node:test").TestContext} T */
+
+const PROMPT = golden.prompts[0].ids;
+const TOKENS = 40;
+
+/** So many of the first numbers, at random and in order. @param {number} n @param {number} of */
+function some(n, of) {
+  const all = Array.from({ length: of }, (_, i) => i + 1);
+  while (all.length > n) all.splice(Math.floor(Math.random() * all.length), 1);
+  return all;
+}
+
+/** @param {T} t @param {Context} c @param {"webgpu" | "cpu"} backend */
+export async function recovery(t, c, backend) {
+  const code = { destroy: "device-lost", trap: "internal", close: "worker-lost", terminate: "worker-lost" };
+  const all = /** @type {const} */ (["destroy", "trap", "close", "terminate"]);
+  const ways = all.filter((how) => how !== "destroy" || backend === "webgpu");
+  for (const temperature of [0, 0.9]) {
+    const params = { maxTokens: TOKENS, ignoreEos: true, temperature, seed: 5 };
+    await t.test(`streams go on after losses, at temperature ${temperature}`, { timeout: 600_000 }, async (t) => {
+      await c.call("loadLossy", { model: TINY, backend, sequences: 4, activations: "f32", kvType: "f32" });
+      const { lost, told, ...want } = await c.call("through", PROMPT, params, "trap", []);
+      assert.deepEqual([want.ids.length, want.tokens], [TOKENS, [PROMPT.length, TOKENS]]);
+      assert.deepEqual([told, want.names, want.ended], [[], 1, undefined]);
+      for (const how of ways) {
+        // Ten in one stream, and one in each of some.
+        for (const after of [some(10, TOKENS - 2), some(1, TOKENS - 2), some(1, TOKENS - 2)]) {
+          const { lost, told, ...got } = await c.call("through", PROMPT, params, how, after);
+          t.diagnostic(`${how} after ${after}: ${told.length / 2} recoveries`);
+          assert.deepEqual(got, want, `${how} after ${after}`);
+          assert.equal(lost, code[how], "a session is lost");
+          assert.ok(told.length >= 2 && told.length % 2 === 0, `${told}`);
+          for (const [i, said] of told.entries())
+            assert.equal(said, `${i % 2 ? "recovered" : "recovering"} ${code[how]}`);
+        }
+      }
+    });
+  }
+
+  await t.test("an engine that breaks at once each time is given up", { timeout: 300_000 }, async () => {
+    await c.call("loadLossy", { model: TINY, backend });
+    const { code, message, ended } = await c.call("keepBreaking", "trap");
+    assert.deepEqual([code, ended], ["internal", "internal"]);
+    assert.match(message ?? "", /pagelm broke: .*close other pages/);
+    await c.call("loadLossy", { model: TINY, backend, recover: false });
+    const first = await c.call("keepBreaking", "trap");
+    assert.deepEqual([first.code, first.told], ["internal", []]);
+  });
+}
