@@ -92,7 +92,10 @@ impl Packed {
                 let panel = tile.row(p - first);
                 match whole[i].1 {
                     Some(raw) => pack(this.dtype, raw_row, raw, panel),
-                    None => pack(this.dtype, raw_row, &panel[..this.raw_rows(p) * raw_row].to_vec(), panel),
+                    None => {
+                        let raw = panel[..this.raw_rows(p) * raw_row].to_vec();
+                        pack(this.dtype, raw_row, &raw, panel);
+                    }
                 }
             }
         });

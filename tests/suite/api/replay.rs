@@ -145,7 +145,7 @@ fn a_request_says_the_same_wherever_its_engine_is_lost() {
         }
         let mut rng = Rng::new(steps);
         for _ in 0..5 {
-            let lives: Vec<_> = (0..6).map(|_| (rng.below(8) as usize, Some(1 + rng.below(12) as u32))).collect();
+            let lives: Vec<_> = (0..6).map(|_| (rng.below(8), Some(1 + rng.below(12) as u32))).collect();
             assert_eq!(play(path, &body, &lives).0, want, "{body}, {lives:?}");
         }
     }
