@@ -6,7 +6,7 @@ import { dirname, join, resolve } from "node:path";
 import swc from "@swc/core";
 import { build } from "esbuild";
 import { minify } from "vite";
-import { INTERNAL_NAMES } from "./tools/internal-names.mjs";
+import { SHORT_NAMES } from "./tools/internal-names.mjs";
 
 process.chdir(import.meta.dirname);
 rmSync("dist", { recursive: true, force: true });
@@ -33,8 +33,8 @@ const options = {
   minify: true,
   logLevel: "warning",
 };
-const mangleProps = new RegExp(`^(${INTERNAL_NAMES.join("|")})$`);
-await build({ ...options, entryPoints: engine, mangleProps });
+const mangleProps = new RegExp(`^(${Object.keys(SHORT_NAMES).join("|")})$`);
+await build({ ...options, entryPoints: engine, mangleProps, mangleCache: SHORT_NAMES });
 const besides = Object.fromEntries(beside.map((name) => [name, `src/${name}.ts`]));
 await build({ ...options, entryPoints: besides, plugins: [onIndex], external: ["react"] });
 const doors = Object.keys({ ...engine, ...besides });

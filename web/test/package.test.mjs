@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { INTERNAL_NAMES } from "../tools/internal-names.mjs";
+import { SHORT_NAMES } from "../tools/internal-names.mjs";
 
 const web = fileURLToPath(new URL("..", import.meta.url));
 const gz = (/** @type {string} */ file) => gzipSync(readFileSync(`${web}/dist/${file}`), { level: 9 }).length;
@@ -108,10 +108,24 @@ test("names that the build shortens are those of the package alone", () => {
   // What a log of the store has in its lines.
   for (const name of ["url", "model", "part", "parts", "name", "version", "size", "sha256", "checked"])
     declared.add(name);
+  const names = Object.keys(SHORT_NAMES);
   assert.deepEqual(
-    INTERNAL_NAMES.filter((name) => declared.has(name)),
+    names.filter((name) => declared.has(name)),
     [],
   );
+  // Names in quotes stay as they are.
+  const sources = readdirSync(`${web}/src`, { recursive: true, encoding: "utf8" }).filter((f) =>
+    /(page|worker)\//.test(f),
+  );
+  for (const file of sources.filter((f) => f.endsWith(".ts")))
+    assert.doesNotMatch(readFileSync(`${web}/src/${file}`, "utf8"), new RegExp(`"(${names.join("|")})" in `), file);
+  // Page and worker speak of these.
+  for (const name of ["attached", "credit", "folder", "life"])
+    for (const script of ["index", "worker"])
+      assert.ok(
+        readFileSync(`${web}/dist/${script}.js`, "utf8").includes(SHORT_NAMES[name] ?? name),
+        `${name} in ${script}.js`,
+      );
 });
 
 test("the worker's script is whole, and bundlers of users find what it names", () => {

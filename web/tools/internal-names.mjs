@@ -1,6 +1,6 @@
 // Names of properties that the build shortens in the scripts of the page and the worker. Nobody else may know them: they are
 // in no public type, nothing of the browser or of the wasm module has them, and none is stored. A test looks at that.
-export const INTERNAL_NAMES = [
+const NAMES = [
   "adapterName",
   "attached",
   "backoffMs",
@@ -39,3 +39,6 @@ export const INTERNAL_NAMES = [
   "watch",
   "why",
 ];
+
+/** What each becomes: the same in every script, for scripts send each other objects. */
+export const SHORT_NAMES = Object.fromEntries(NAMES.map((name, i) => [name, `$${i.toString(36)}`]));

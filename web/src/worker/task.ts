@@ -16,7 +16,7 @@ export class Task {
 
   constructor(request: Request) {
     this.id = request.id;
-    this.credit = "credit" in request ? request.credit : 0;
+    this.credit = (request as { credit?: number }).credit ?? 0;
     this.signal.addEventListener("abort", () => this.wake());
   }
 
