@@ -54,8 +54,7 @@ pub(crate) async fn mapped(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<()> {
     if poll_fn(|cx| flag.poll(cx)).await {
         return Ok(());
     }
-    gpu.fault.check()?;
-    bail!(GpuError, "the readback buffer could not be mapped");
+    Err(unmapped(gpu))
 }
 
 /// What the host reads back from a step.
@@ -203,11 +202,20 @@ impl InFlight {
     }
 }
 
+/// Why a result is not there: browsers tell of a lost device later than of what it did not do.
+fn unmapped(gpu: &Gpu) -> Error {
+    let lost = Error::new(ErrorKind::DeviceLost, "the GPU device was lost: a result could not be mapped");
+    gpu.fault.check().err().unwrap_or_else(|| {
+        gpu.fault.set(lost.clone());
+        lost
+    })
+}
+
 fn read(slot: &Slot, ok: bool, gpu: &Gpu, out: &mut [u8]) -> Result<()> {
     gpu.fault.check()?;
     if !ok {
         gpu.wait()?; // Reports a lost device.
-        bail!(GpuError, "a result could not be mapped");
+        return Err(unmapped(gpu));
     }
     if slot.bytes == 0 {
         return Ok(());
