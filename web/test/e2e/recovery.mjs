@@ -15,6 +15,21 @@ function some(n, of) {
   return all;
 }
 
+/**
+ * Equal, but for probabilities on a GPU, whose kernels for other numbers of rows differ in the last bits.
+ * @param {unknown} got @param {unknown} want @param {number} most @param {string} what
+ */
+function same(got, want, most, what) {
+  if (typeof got === "number" && typeof want === "number") {
+    const off = Math.abs(got - want);
+    return assert.ok(Number.isInteger(want) ? off === 0 : off <= most, `${what}: ${got} in the place of ${want}`);
+  }
+  if (typeof got !== "object" || typeof want !== "object" || !got || !want) return assert.deepEqual(got, want, what);
+  assert.deepEqual(Object.keys(got), Object.keys(want), what);
+  const values = Object.values(want);
+  for (const [i, value] of Object.values(got).entries()) same(value, values[i], most, what);
+}
+
 /** @param {T} t @param {Context} c @param {"webgpu" | "cpu"} backend */
 export async function recovery(t, c, backend) {
   const code = { destroy: "device-lost", trap: "internal", close: "worker-lost", terminate: "worker-lost" };
@@ -28,11 +43,14 @@ export async function recovery(t, c, backend) {
       assert.deepEqual([want.ids.length, want.tokens], [TOKENS, [PROMPT.length, TOKENS]]);
       assert.deepEqual([told, want.names, want.ended], [[], 1, undefined]);
       for (const how of ways) {
-        // Ten in one stream, and one in each of some.
-        for (const after of [some(10, TOKENS - 2), some(1, TOKENS - 2), some(1, TOKENS - 2)]) {
+        // Ten in one stream, and one in another. On a GPU of software it takes seconds to begin anew: there ten devices are
+        // lost, and what takes the worker comes once.
+        const ten = backend === "cpu" || (how === "destroy" && temperature === 0);
+        for (const n of ten ? [10, 1] : [1]) {
+          const after = some(n, TOKENS - 2);
           const { lost, told, ...got } = await c.call("through", PROMPT, params, how, after);
           t.diagnostic(`${how} after ${after}: ${told.length / 2} recoveries`);
-          assert.deepEqual(got, want, `${how} after ${after}`);
+          same(got, want, backend === "webgpu" ? 1e-3 : 0, `${how} after ${after}`);
           assert.equal(lost, code[how], "a session is lost");
           assert.ok(told.length >= 2 && told.length % 2 === 0, `${told}`);
           for (const [i, said] of told.entries())
