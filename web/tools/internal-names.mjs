@@ -1,6 +1,10 @@
 // Names of properties that the build shortens in the scripts of the page and the worker. Nobody else may know them: they are
 // in no public type, nothing of the browser or of the wasm module has them, and none is stored. A test looks at that.
 const NAMES = [
+  "__destroy_into_raw",
+  "__wbg_ptr",
+  "onPiece",
+  "starting",
   "adapterName",
   "attached",
   "backoffMs",

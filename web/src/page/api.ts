@@ -91,7 +91,7 @@ async function create(client: Client, path: string, params: object, options: Req
   const stop = AbortSignal.any(signals);
   const attached: Attached[] = [];
   const { head, texts } = await open(client, "POST", path, json(rest, attached), attached, stop, onPrefill);
-  if (head.unknown) console.warn(`pagelm left out parameters that it does not know: ${head.unknown}`);
+  if (head.unknown) console.warn(`pagelm does not know the parameters ${head.unknown}`);
   if (head.stream) return started(events(texts));
   let body = "";
   for await (const text of texts) body += text;

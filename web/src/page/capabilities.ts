@@ -94,7 +94,7 @@ export const hasRelaxedSimd = (): boolean => validates(RELAXED_SIMD);
 export function whyNoThreads(): string | null {
   if (!validates(THREADS)) return "this browser has no shared WASM memory";
   if (globalThis.crossOriginIsolated !== true || typeof SharedArrayBuffer === "undefined") {
-    return "the page is not cross-origin isolated: its server must send the headers COOP and COEP";
+    return "the page is not cross-origin isolated: its server must send COOP and COEP";
   }
   return null;
 }

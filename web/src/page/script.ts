@@ -143,7 +143,7 @@ function policy(): Policy | undefined {
   } catch (e) {
     throw new PagelmError(
       "engine-not-loaded",
-      `this page enforces Trusted Types and refuses the policy that starts the worker (${(e as Error).message}): ` +
+      `Trusted Types of this page refuse the worker's policy (${(e as Error).message}): ` +
         "allow the name `pagelm` in its directive trusted-types, or give a TrustedScriptURL as workerUrl",
     );
   }

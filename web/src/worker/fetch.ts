@@ -211,14 +211,14 @@ export class Connection {
         this.#skip -= again;
         const piece = value.subarray(again);
         if (this.#at + piece.length > (remote.size ?? Number.POSITIVE_INFINITY)) {
-          throw remote.error("model-changed", `the server sent more than the ${remote.size} bytes that it announced`);
+          throw remote.error("model-changed", `the server sent more than ${remote.size} bytes`);
         }
         if (piece.length) return piece;
         continue;
       }
       // The end of a part, perhaps of the file.
       this.#body = null;
-      if (this.#skip) throw new Broken(`the connection ended while the first ${this.#at} bytes came again`);
+      if (this.#skip) throw new Broken(`the connection ended before byte ${this.#at} came again`);
       if (this.#at === this.#partEnd) continue;
       const wanted = this.#partEnd ?? end();
       if (wanted === Number.POSITIVE_INFINITY || this.#at >= wanted) return undefined;
@@ -298,7 +298,7 @@ export class Connection {
     const ended = status === 416 && remote.size === undefined && (this.#at === this.#partEnd || !this.#partEnd);
     if (response.ok || ended) return response;
     void response.body?.cancel();
-    if (status === 416) throw remote.error("model-changed", `the file on the server no longer has byte ${this.#at}`);
+    if (status === 416) throw remote.error("model-changed", `the file there no longer has byte ${this.#at}`);
     const said = `the server answered ${status}${response.statusText && ` (${response.statusText})`}`;
     // 408, 429 and 5xx are often temporary: a server that is busy or restarts.
     if (status !== 408 && status !== 429 && status < 500) throw remote.error("http-status", said);

@@ -78,7 +78,7 @@ function remedy(message: string, url: URL | undefined, forbidden: string | undef
 function known(scripts: Builds, build: WasmBuild): Bindings {
   const wasm = scripts[build];
   if (wasm) return wasm;
-  const message = `this worker's script lacks the build ${build}, it has ${Object.keys(scripts)}; is workerUrl right?`;
+  const message = `the worker lacks the build ${build}, it has ${Object.keys(scripts)}: is workerUrl right?`;
   throw new PagelmError("engine-not-loaded", message);
 }
 
@@ -98,7 +98,7 @@ function sharedMemory(): WebAssembly.Memory {
       // A smaller one may be allowed.
     }
   }
-  throw new PagelmError("out-of-memory", "the browser could not allocate shared memory; use one thread (threads: 1)");
+  throw new PagelmError("out-of-memory", "the browser has no shared memory left: use one thread (threads: 1)");
 }
 
 /** How long a load waits for threads. */
