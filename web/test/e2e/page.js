@@ -112,7 +112,11 @@ const workers = [];
 
 /** Breaks the engine, whose worker is `/lossy.js`. @param {"destroy" | "trap" | "close" | "terminate"} how */
 function fault(how) {
-  if (how === "terminate") return workers.at(-1)?.terminate();
+  // The engine's, and those of its threads, which have the same script.
+  if (how === "terminate") {
+    for (const worker of workers.splice(0)) worker.terminate();
+    return;
+  }
   const channel = new BroadcastChannel("faults");
   channel.postMessage(how);
   setTimeout(() => channel.close(), 1000);
