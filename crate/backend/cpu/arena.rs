@@ -9,7 +9,7 @@ use memory::Memory;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The alignment of the widest register, in bytes. Everything starts at a multiple of it.
-pub(super) const LINE: usize = 64;
+pub(super) const LINE: usize = memory::LINE;
 
 /// A `Vec` of wasm32 cannot be larger than 2 GiB, and an allocator finds room for smaller pieces more easily.
 const PIECE: usize = 1 << 30;
@@ -68,7 +68,7 @@ impl Arena {
 mod memory {
     use std::alloc::{Layout, alloc_zeroed};
 
-    use super::LINE;
+    pub(super) const LINE: usize = 64;
 
     /// What an allocator aligns by itself: where it must do more, it fills memory with zeros that has them already.
     type Word = u128;
@@ -135,6 +135,8 @@ mod memory {
 mod memory {
     use std::arch::wasm32::memory_grow;
     use std::sync::{Mutex, PoisonError};
+
+    pub(super) const LINE: usize = 64;
 
     const PAGE: usize = 1 << 16;
 
