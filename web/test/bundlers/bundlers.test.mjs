@@ -152,6 +152,17 @@ after(() => browser?.close());
 /** What the page says without a bundler, which others must say too. */
 let expected = "";
 
+/** Opens a page, and waits for what it says of its model. @param {Awaited<ReturnType<typeof launch>>} browser @param {string} url */
+async function told(browser, url) {
+  const page = await browser.open(`${url}/`);
+  await page
+    .waitForFunction(() => "said" in globalThis, null, { timeout: 60_000 })
+    .catch((e) => assert.fail(`${e}\n${[...page.console, ...page.errors].join("\n")}`));
+  const said = await page.evaluate(() => /** @type {any} */ (globalThis).said);
+  assert.equal(said.error, undefined, page.console.join("\n"));
+  return { page, said };
+}
+
 for (const [name, build] of [...Object.entries(QUICK), ...slow]) {
   test(`a page made by ${name} answers`, { timeout: 240_000 }, async (t) => {
     if (!installed) return skip(t, "its bundlers are not installed: run tests/tools/setup.sh bundlers");
@@ -163,12 +174,7 @@ for (const [name, build] of [...Object.entries(QUICK), ...slow]) {
     const headers = { "content-security-policy": inline ? `${POLICY} 'unsafe-inline'` : POLICY };
     const server = served ?? (await serve({ mounts: { "/": out, "/golden": golden }, headers }));
     try {
-      const page = await browser.open(`${server.url}/`);
-      await page
-        .waitForFunction(() => "said" in globalThis, null, { timeout: 60_000 })
-        .catch((e) => assert.fail(`${e}\n${[...page.console, ...page.errors].join("\n")}`));
-      const said = await page.evaluate(() => /** @type {any} */ (globalThis).said);
-      assert.equal(said.error, undefined, page.console.join("\n"));
+      const { page, said } = await told(browser, server.url);
       expected ||= said.text;
       assert.ok(said.text.length > 0);
       assert.equal(said.text, expected);
@@ -202,12 +208,7 @@ test("the engine as one script answers, under the policy of extensions", { timeo
   const headers = { "content-security-policy": policy };
   const server = await serve({ mounts: { "/": out, "/golden": golden }, headers });
   try {
-    const page = await browser.open(`${server.url}/`);
-    await page
-      .waitForFunction(() => "said" in globalThis, null, { timeout: 60_000 })
-      .catch((e) => assert.fail(`${e}\n${[...page.console, ...page.errors].join("\n")}`));
-    const said = await page.evaluate(() => /** @type {any} */ (globalThis).said);
-    assert.equal(said.error, undefined, page.console.join("\n"));
+    const { page, said } = await told(browser, server.url);
     assert.equal(said.text, expected);
     assert.ok(said.threads > 1, `${said.threads} threads: ${said.why}`);
     assert.deepEqual(
