@@ -62,24 +62,46 @@ pub struct Sequence {
 impl Sequence {
     /// Without tokens; room in tables for `n_ctx` of them.
     pub(super) fn new((engine, id): (u64, u64), n_ctx: usize, mtp: bool) -> Self {
-        let blocks = n_ctx.div_ceil(BLOCK);
-        Self {
+        let mut new = Self {
             engine,
             id,
-            tokens: Vec::with_capacity(n_ctx),
+            tokens: Vec::new(),
             seen: 0,
-            blocks: [(); CACHE_KINDS].map(|()| Vec::with_capacity(blocks)),
-            tables: [(); CACHE_KINDS].map(|()| Vec::with_capacity(blocks)),
+            blocks: [(); CACHE_KINDS].map(|()| Vec::new()),
+            tables: [(); CACHE_KINDS].map(|()| Vec::new()),
             released: 0,
             state: None,
             saved: Vec::new(),
             from: None,
             to: Vec::new(),
             to_ids: Vec::new(),
-            mtp_tokens: Vec::with_capacity(if mtp { n_ctx } else { 0 }),
+            mtp_tokens: Vec::new(),
             mtp_seen: 0,
             images: Vec::new(),
+        };
+        new.take_room(n_ctx, mtp);
+        new
+    }
+
+    /// Takes room for `n_ctx` tokens, so that none of them allocates.
+    pub(super) fn take_room(&mut self, n_ctx: usize, mtp: bool) {
+        let room = |list: &Vec<u32>, all: usize| all.saturating_sub(list.len());
+        let blocks = n_ctx.div_ceil(BLOCK);
+        self.tokens.reserve_exact(room(&self.tokens, n_ctx));
+        self.mtp_tokens.reserve_exact(room(&self.mtp_tokens, if mtp { n_ctx } else { 0 }));
+        for kind in 0..CACHE_KINDS {
+            let more = room(&self.tables[kind], blocks);
+            self.tables[kind].reserve_exact(more);
+            self.blocks[kind].reserve_exact(more);
         }
+    }
+
+    /// Gives back the room that its tokens do not fill.
+    pub(super) fn give_room(&mut self) {
+        self.tokens.shrink_to_fit();
+        self.mtp_tokens.shrink_to_fit();
+        self.tables.iter_mut().for_each(Vec::shrink_to_fit);
+        self.blocks.iter_mut().for_each(Vec::shrink_to_fit);
     }
 
     /// The tokens in the cache.

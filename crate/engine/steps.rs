@@ -220,8 +220,9 @@ impl Engine {
     pub fn resume(&mut self, prompt: &[u32]) -> Result<Sequence> {
         self.check(0, prompt)?;
         let Some((i, n)) = self.idle.best(prompt, self.past) else { return Ok(self.sequence()) };
-        let found = self.idle.take(i);
+        let mut found = self.idle.take(i);
         if found.tokens().len() == n {
+            found.take_room(self.limits.n_ctx, self.mtp);
             return Ok(found);
         }
         let fork = self.fork(&found, n);
