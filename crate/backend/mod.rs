@@ -275,8 +275,10 @@ pub trait Backend {
     }
 
     /// Starts a step of the trunk, and chooses a token from each of its rows of logits: there are as many draws, and at most
-    /// [`MAX_SEGMENTS`]. `prepare_rows` must have returned true for their rules.
-    fn submit_rows(&mut self, _: &Step<'_>, _: &[Draw]) -> Result<()> {
+    /// [`MAX_SEGMENTS`]. `prepare_rows` must have returned true for their rules. The last `drafted` tokens of the step, which has
+    /// one segment then, are those that the last sampled steps of the block for multi-token prediction chose: what the step names
+    /// in their place does not matter, so the host need not have read them.
+    fn submit_rows(&mut self, _: &Step<'_>, _: &[Draw], _drafted: usize) -> Result<()> {
         Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))
     }
 

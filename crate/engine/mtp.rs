@@ -5,7 +5,7 @@ use std::slice;
 
 use super::sampler::argmax;
 use super::{Engine, Sequence};
-use crate::backend::{BLOCK, SampleRequest, SamplingRules, Step};
+use crate::backend::{BLOCK, Draw, SampleRequest, SamplingRules, Step};
 use crate::error::Result;
 use crate::graph::Entry;
 
@@ -59,15 +59,15 @@ impl Engine {
         most: usize,
         out: &mut Vec<u32>,
     ) -> Result<()> {
-        // A result is handed on to the next position inside of a block of the cache only, so there a chain ends.
-        let (n, n_ctx) = (sequence.tokens.len(), self.limits.n_ctx);
-        let ends = |i: usize| i + 1 == most || (n + i).is_multiple_of(BLOCK) || n + i == n_ctx;
-        let entry = |i: usize| if ends(i) { Entry::Mtp } else { Entry::MtpChain };
-        let length = (0..most).find(|i| ends(*i)).map_or(0, |i| i + 1);
+        let (length, entry) = self.chain(sequence, most);
         if length > 0 && self.backend.prepare_sampling(&GREEDY)? >= length {
-            return self.mtp_chain_in_flight(sequence, next, (length, entry), out).await;
+            self.submit_chain(sequence, next, (length, entry)).await?;
+            for _ in 0..length {
+                out.push(self.read_draft().await?);
+            }
+            return Ok(());
         }
-        let mut token = next;
+        let (n, mut token) = (sequence.tokens.len(), next);
         for i in 0..length {
             if i == 0 {
                 self.mtp_steps(sequence, token, entry(i), Wanted::Last, &mut |_| ()).await?;
@@ -81,14 +81,53 @@ impl Engine {
         Ok(())
     }
 
-    /// The same where the backend chooses: each step runs the token that was chosen after the one before, and only the
-    /// tokens come back.
-    async fn mtp_chain_in_flight(
+    /// The same chain and the step that verifies it, one behind the other: `rows` becomes `next` and the proposal, and the tokens
+    /// after each of them are drawn. Nothing comes back to the host in between. False where the backend does not choose, or
+    /// where there is no room for a proposal: then nothing was done.
+    pub(super) async fn chain_and_verify(
+        &mut self,
+        sequence: &mut Sequence,
+        next: u32,
+        draws: &[Draw],
+        rows: &mut Vec<u32>,
+    ) -> Result<bool> {
+        let (length, entry) = self.chain(sequence, draws.len() - 1);
+        if length == 0 || self.backend.prepare_sampling(&GREEDY)? < length {
+            return Ok(false);
+        }
+        rows.clear();
+        rows.push(next);
+        rows.resize(1 + length, 0);
+        let pos = sequence.tokens.len();
+        self.check(pos, rows)?;
+        self.ready(sequence, rows.len()).await?;
+        self.submit_chain(sequence, next, (length, entry)).await?;
+        self.begin_states(sequence, rows.len())?;
+        let step = [sequence.segment(rows, pos, rows.len())];
+        self.submit_draws(&Step::trunk(&step), &draws[..rows.len()], length)?;
+        for row in &mut rows[1..] {
+            // One that cannot be chosen is not right; what the step has in its place does not matter.
+            *row = self.read_draft().await.unwrap_or(u32::MAX);
+        }
+        self.read_unread().await?;
+        Ok(true)
+    }
+
+    /// How many steps a chain has, and the part that each runs. A result is handed on to the next position inside of a block of the
+    /// cache only, so there it ends.
+    fn chain(&self, sequence: &Sequence, most: usize) -> (usize, impl Fn(usize) -> Entry + use<>) {
+        let (n, n_ctx) = (sequence.tokens.len(), self.limits.n_ctx);
+        let ends = move |i: usize| i + 1 == most || (n + i).is_multiple_of(BLOCK) || n + i == n_ctx;
+        let length = (0..most).find(|i| ends(*i)).map_or(0, |i| i + 1);
+        (length, move |i| if ends(i) { Entry::Mtp } else { Entry::MtpChain })
+    }
+
+    /// Starts a chain: each step runs the token that the backend chose after the one before.
+    async fn submit_chain(
         &mut self,
         sequence: &mut Sequence,
         next: u32,
         (length, entry): (usize, impl Fn(usize) -> Entry),
-        out: &mut Vec<u32>,
     ) -> Result<()> {
         let n = sequence.tokens.len();
         self.mtp_steps(sequence, next, entry(0), Wanted::Token, &mut |_| ()).await?;
@@ -97,12 +136,14 @@ impl Engine {
             self.make_room(sequence, at, at + 1, true)?;
             self.submit_draft(&Step { segments: &[sequence.segment(&[0], at, 1)], entry: entry(i), given: &[] }, None)?;
         }
-        for _ in 0..length {
-            let id = poll_fn(|cx| self.backend.poll_token(cx)).await;
-            self.queue.surplus -= 1;
-            out.push(id?);
-        }
         Ok(())
+    }
+
+    /// The oldest token of a chain that was not read.
+    async fn read_draft(&mut self) -> Result<u32> {
+        let id = poll_fn(|cx| self.backend.poll_token(cx)).await;
+        self.queue.surplus -= 1;
+        id
     }
 
     /// Starts a step whose token the backend chooses. Whoever drops what waits for it leaves a token to be drained.

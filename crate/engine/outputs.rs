@@ -34,10 +34,17 @@ impl Engine {
         if draws.is_empty() {
             return self.submit_and_read(step).await;
         }
-        self.backend.submit_rows(step, draws)?;
+        self.submit_draws(step, draws, 0)?;
+        self.read_unread().await
+    }
+
+    /// Starts a step whose tokens the backend draws; so many of the last ones that it runs were drafted there.
+    pub(super) fn submit_draws(&mut self, step: &Step<'_>, draws: &[Draw], drafted: usize) -> Result<()> {
+        self.drawn.clear();
+        self.backend.submit_rows(step, draws, drafted)?;
         self.counting.step(step);
         self.unread = Some(Unread::Tokens(draws.len()));
-        self.read_unread().await
+        Ok(())
     }
 
     pub(super) async fn submit_and_read(&mut self, step: &Step<'_>) -> Result<()> {

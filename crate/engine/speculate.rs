@@ -153,6 +153,30 @@ impl Speculation {
         Ok(Self { proposer, max, depth, pace: Pace::default(), done: Speculated::default(), rows })
     }
 
+    /// How many tokens are proposed now, of at most so many.
+    pub(super) fn length(&mut self, most: usize) -> usize {
+        if self.pace.pays() { self.depth.min(most) } else { 0 }
+    }
+
+    /// Proposes up to `most` tokens and verifies them, where the backend chooses both: then nothing comes to the host in between.
+    /// Returns whether it did.
+    pub(super) async fn propose_and_verify(
+        &mut self,
+        engine: &mut Engine,
+        sequence: &mut Sequence,
+        (tokens, chooser): (&[u32], &Chooser),
+        most: usize,
+    ) -> Result<bool> {
+        if most == 0 || !matches!(self.proposer, Proposer::Mtp) {
+            return Ok(false);
+        }
+        let draws = engine.draws((0..=most).map(|i| (chooser, i)))?;
+        if draws.is_empty() {
+            return Ok(false);
+        }
+        engine.chain_and_verify(sequence, tokens[tokens.len() - 1], &draws, &mut self.rows).await
+    }
+
     /// The last token and up to `most` proposed ones after it, which the grammar lets through. `tokens` are those of the
     /// sequence and one more.
     pub(super) async fn propose(
@@ -163,7 +187,6 @@ impl Speculation {
         most: usize,
         now: &dyn Fn() -> f64,
     ) -> Result<&[u32]> {
-        let most = if self.pace.pays() { self.depth.min(most) } else { 0 };
         let last = tokens[tokens.len() - 1];
         let mut drafts = std::mem::take(&mut self.rows);
         drafts.clear();

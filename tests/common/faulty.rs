@@ -164,10 +164,10 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.prepare_rows(rules)
     }
 
-    fn submit_rows(&mut self, step: &Step<'_>, draws: &[Draw]) -> Result<()> {
+    fn submit_rows(&mut self, step: &Step<'_>, draws: &[Draw], drafted: usize) -> Result<()> {
         self.count()?;
         self.pending = self.slow;
-        self.inner.submit_rows(step, draws)
+        self.inner.submit_rows(step, draws, drafted)
     }
 
     fn poll_rows(&mut self, cx: &mut Context<'_>, tokens: &mut [Result<u32>]) -> Poll<Result<()>> {

@@ -165,7 +165,7 @@ fn choices_among_many_tokens_are_those_of_the_cpu() {
 
 /// A token after each row of a step.
 fn choose_rows(b: &mut WebGpu, segments: &[Segment<'_>], draws: &[Draw]) -> Result<Vec<Result<u32>>> {
-    b.submit_rows(&Step::trunk(segments), draws)?;
+    b.submit_rows(&Step::trunk(segments), draws, 0)?;
     let mut tokens = vec![Ok(0); draws.len()];
     block_on(poll_fn(|cx| b.poll_rows(cx, &mut tokens)))?;
     Ok(tokens)

@@ -161,6 +161,30 @@ fn a_chain_of_predictions_takes_as_many_fewer_steps_as_it_is_long_and_right() {
 }
 
 #[test]
+fn a_chain_and_the_step_that_verifies_it_are_in_flight_together_where_a_gpu_chooses() {
+    let tokenizer = tokenizer("qwen35_mtp");
+    let file = counting::file();
+    for c in backends::all() {
+        // The step after the prompt has two of its own.
+        for longest in 2..=4 {
+            let mut session = golden::open(&file, (c.make)(), Options { n_ctx: Some(128), ..OPTIONS }).unwrap();
+            let speculate = Some(SpeculateParams { proposer: ProposerName::Mtp, max_draft: Some(longest) });
+            let (_, usage) = run(
+                &mut session,
+                &tokenizer,
+                &[3],
+                GenerateParams { speculate, ..params(40, SamplerParams::greedy(), None) },
+                None,
+            );
+            assert!(usage.speculated.drafted > longest, "{:?}", usage.speculated);
+            let in_flight = session.backend().counters().in_flight;
+            let want = if c.name.starts_with("webgpu") { 1 + longest as u64 } else { 0 };
+            assert_eq!(in_flight, want, "{} with {longest}", c.name);
+        }
+    }
+}
+
+#[test]
 fn a_text_that_repeats_itself_takes_fewer_steps_than_tokens() {
     let tokenizer = tokenizer("llama");
     let mut session = open("llama", Box::new(Cpu::new(1)));

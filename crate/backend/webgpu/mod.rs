@@ -239,8 +239,8 @@ impl Backend for WebGpu {
         runner.prepare_rows(&self.gpu, &mut self.counters, rules)
     }
 
-    fn submit_rows(&mut self, step: &Step<'_>, draws: &[Draw]) -> Result<()> {
-        self.start(step, Wanted::Rows(draws))
+    fn submit_rows(&mut self, step: &Step<'_>, draws: &[Draw], drafted: usize) -> Result<()> {
+        self.start(step, Wanted::Rows(draws, drafted))
     }
 
     fn poll_rows(&mut self, cx: &mut Context<'_>, tokens: &mut [Result<u32>]) -> Poll<Result<()>> {

@@ -18,17 +18,20 @@ impl Generation {
         let most = (wanted - 1).min(engine.limits().n_ctx - self.run - 1).min(self.chooser.left() - 1);
         let began = now();
         let ahead = 1 + speculation.rest();
-        let rows = speculation.propose(engine, sequence, (&self.tokens, &mut self.chooser), most, now).await?;
-        if rows.len() == 1 {
-            let id = engine.choose_next(sequence, &self.tokens, &mut self.chooser, wanted.min(ahead), now).await?;
-            self.ran(engine, sequence, self.tokens.len(), Some(id), now);
-            let ms = self.last_ms - began;
-            let all = &mut engine.counting.done.speculated;
-            self.speculation.iter_mut().for_each(|s| s.learn(0, 0, ms, all));
-            return Ok(());
+        let most = speculation.length(most);
+        if !speculation.propose_and_verify(engine, sequence, (&self.tokens, &self.chooser), most).await? {
+            let rows = speculation.propose(engine, sequence, (&self.tokens, &mut self.chooser), most, now).await?;
+            if rows.len() == 1 {
+                let id = engine.choose_next(sequence, &self.tokens, &mut self.chooser, wanted.min(ahead), now).await?;
+                self.ran(engine, sequence, self.tokens.len(), Some(id), now);
+                let ms = self.last_ms - began;
+                let all = &mut engine.counting.done.speculated;
+                self.speculation.iter_mut().for_each(|s| s.learn(0, 0, ms, all));
+                return Ok(());
+            }
+            let draws = engine.draws((0..rows.len()).map(|i| (&self.chooser, i)))?;
+            engine.verify(sequence, rows, &draws).await?;
         }
-        let draws = engine.draws((0..rows.len()).map(|i| (&self.chooser, i)))?;
-        engine.verify(sequence, rows, &draws).await?;
         let rows = speculation.rows();
         let known = self.tokens.len();
         let mut result = Ok(());

@@ -2,7 +2,7 @@
 
 use super::program::Program;
 use crate::backend::webgpu::device::Gpu;
-use crate::backend::webgpu::dispatch::{HEAD, ROWS_AT, STEP_WORDS};
+use crate::backend::webgpu::dispatch::{HEAD, ROW_WORDS, ROWS_AT, STEP_WORDS};
 use crate::backend::webgpu::kernels::sample::sample;
 use crate::backend::{Draw, Logprobs, MAX_LOGPROBS, MAX_SEGMENTS, SampleRequest, SamplingRules, Step};
 use crate::bail;
@@ -212,6 +212,33 @@ impl Sampler {
     /// Puts the token that the step before chose in the place of the step's.
     pub(crate) fn feed(&self, encoder: &mut wgpu::CommandEncoder, step: &wgpu::Buffer) {
         encoder.copy_buffer_to_buffer(&self.chosen, ID, step, ROWS_AT, ID);
+    }
+
+    /// Fails where the last tokens of a step cannot be those that were chosen here.
+    pub(crate) fn check_drafted(&self, step: &Step<'_>, drafted: usize) -> Result<()> {
+        if step.segments.len() != 1 || drafted >= step.len() {
+            bail!(
+                InvalidArgument,
+                "tokens of the block can follow one that the host knows, in a step with one segment"
+            );
+        }
+        Ok(())
+    }
+
+    /// Puts the tokens that the last steps chose in the places of the last ones of a step. The block's token for a position is
+    /// in the history one place before it: no step of it ends with that token.
+    pub(crate) fn feed_drafted(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        to: &wgpu::Buffer,
+        step: &Step<'_>,
+        drafted: usize,
+    ) {
+        let (chosen, row) = (step.keys() - 1 - drafted, step.len() - drafted);
+        for i in 0..drafted {
+            let at = ROWS_AT + ((row + i) * ROW_WORDS) as u64 * ID;
+            encoder.copy_buffer_to_buffer(&self.history, (chosen + i) as u64 * ID, to, at, ID);
+        }
     }
 
     pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>, rows: usize) {

@@ -29,8 +29,8 @@ pub(crate) enum Wanted<'a> {
     Logits,
     /// The token after its row of logits.
     Token(&'a SampleRequest<'a>),
-    /// A token after each row.
-    Rows(&'a [Draw]),
+    /// A token after each row. So many of the last tokens are those that the block for multi-token prediction chose.
+    Rows(&'a [Draw], usize),
 }
 
 impl<'a> Wanted<'a> {
@@ -194,8 +194,11 @@ impl Runner {
                 self.samplers[number(step.entry)].as_ref().ok_or_else(not_asked)?.check(step, request)?;
                 Answer::Token
             }
-            Wanted::Rows(draws) => {
+            Wanted::Rows(draws, drafted) => {
                 self.row_sampler.as_ref().ok_or_else(not_asked)?.check_rows(step, draws)?;
+                if drafted > 0 {
+                    self.samplers[number(Entry::Mtp)].as_ref().ok_or_else(not_asked)?.check_drafted(step, drafted)?;
+                }
                 Answer::Rows
             }
         };
@@ -247,7 +250,7 @@ impl Runner {
                 sampler.write(last, request, words::sampling(words));
                 c.bytes_written += sampler.write_history(gpu, request);
             }
-            (Wanted::Rows(draws), _, Some(sampler)) => c.bytes_written += sampler.write_draws(gpu, draws),
+            (Wanted::Rows(draws, _), _, Some(sampler)) => c.bytes_written += sampler.write_draws(gpu, draws),
             _ => {}
         }
         c.bytes_written += send(gpu, &program.buffers, words, last);
@@ -267,11 +270,14 @@ impl Runner {
         let sampler = match wanted {
             Wanted::Logits => None,
             Wanted::Token(_) => samplers[number(last.entry)].as_ref(),
-            Wanted::Rows(_) => row_sampler.as_ref(),
+            Wanted::Rows(..) => row_sampler.as_ref(),
         };
         let mut encoder = gpu.encoder();
         if let Some(sampler) = sampler.filter(|_| !is_known(wanted)) {
             sampler.feed(&mut encoder, &program.buffers.step);
+        }
+        if let (Wanted::Rows(_, drafted), Some(block)) = (wanted, &samplers[number(Entry::Mtp)]) {
+            block.feed_drafted(&mut encoder, &program.buffers.step, last, drafted);
         }
         if wanted.token().is_some_and(|r| r.masked) {
             return Ok(record(gpu, c, run, last, budget, encoder, |_| ()));
@@ -282,7 +288,7 @@ impl Runner {
         c.dispatches += u64::from(sampler.is_some());
         let (answer, places) = match (wanted, sampler) {
             (Wanted::Token(request), Some(sampler)) => (Answer::Token, sampler.answer(request.rules)),
-            (Wanted::Rows(draws), Some(sampler)) => (Answer::Rows, sampler.answer_rows(draws.len())),
+            (Wanted::Rows(draws, _), Some(sampler)) => (Answer::Rows, sampler.answer_rows(draws.len())),
             _ => {
                 let bytes = last.outputs() * program.plan.graph.columns(last.entry) * 4;
                 (Answer::Logits, [(logits, 0, bytes as u64), (logits, 0, 0)])
