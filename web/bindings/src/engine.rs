@@ -193,7 +193,11 @@ impl Engine {
             return Err(wrong_state("all weights came already, or loading failed"));
         };
         let Loading { model, device, encoder } = *loading;
-        let engine = model.finish(device.boxed()).map_err(thrown)?.into_engine();
+        let on_cpu = matches!(device, Device::Cpu(_));
+        let mut engine = model.finish(device.boxed()).map_err(thrown)?.into_engine();
+        if on_cpu {
+            engine.run_in_slices(None);
+        }
         let encoder = encoder.map(|(encoder, device)| encoder.finish(device.boxed())).transpose();
         let encoder = encoder.map_err(|e| thrown(e.at("mmproj")))?;
         let (runs, sessions) = (Runs::new(self.sequences), Sessions::default());

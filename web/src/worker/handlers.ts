@@ -1,8 +1,8 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
 import type { Builds, Engine, Picture } from "#bindings";
-import { abortError, errorData, PagelmError } from "../shared/errors.ts";
+import { errorData, PagelmError } from "../shared/errors.ts";
 import type { Attached, Operations, Request, WasmOptions } from "../shared/protocol.ts";
-import type { Embeddings, EngineInfo, FileSampling } from "../shared/types.ts";
+import type { Embeddings, EngineInfo } from "../shared/types.ts";
 import { download } from "./download.ts";
 import { lock } from "./entry.ts";
 import { modelFiles, removeModel, storedModels } from "./files.ts";
@@ -22,7 +22,8 @@ export class Handlers {
   #fatal: (e: unknown) => void;
   #started: Promise<Started> | null = null;
   #engine: Engine | null = null;
-  #sampling: FileSampling = {};
+  /** Of the model, once it is loaded. */
+  #info: EngineInfo | null = null;
   #last: Promise<unknown> = Promise.resolve();
   #lanes = new Lanes((work) => this.#turn(work));
 
@@ -37,7 +38,7 @@ export class Handlers {
    */
   async run(r: Request, task: Task): Promise<unknown> {
     const answer = await this.#turn(() => {
-      if (task.signal.aborted) throw abortError();
+      task.signal.throwIfAborted();
       return this.#answer(r, task);
     });
     const runs = r.op === "generate" || r.op === "request";
@@ -79,7 +80,7 @@ export class Handlers {
       case "closeSession":
         return this.#ready.closeSession(r.session);
       case "prefill":
-        return this.#ready.prefill(r.session, r.ids, yieldToEventLoop);
+        return this.#ready.prefill(r.session, r.ids, () => yieldToEventLoop(() => task.signal.aborted));
       case "mtp":
         return this.#ready.mtp(r.session, r.next);
       case "checkpoint":
@@ -120,15 +121,15 @@ export class Handlers {
     if (this.#engine) throw new PagelmError("invalid-state", "this engine already has a model");
     // Not everywhere: pages over http have none.
     if (navigator.locks) await lock(r.life, {});
-    const info = await load(this.#start(r.wasm), r, task, (engine) => {
+    this.#info = await load(this.#start(r.wasm), r, task, (engine) => {
       this.#engine = engine;
     });
-    this.#sampling = info.model.sampling;
-    return info;
+    return this.#info;
   }
 
-  /** Frees the engine, so that its threads end. */
-  end(): void {
+  /** Frees the engine, so that its threads end. What runs now computes nothing more, but has the engine until it returns. */
+  async end(): Promise<void> {
+    if (this.#info) await this.#turn(() => {});
     try {
       this.#engine?.free();
     } catch {
@@ -141,7 +142,7 @@ export class Handlers {
     const all: Embeddings = { embeddings: [], tokens: 0 };
     for (let i = 0; i < texts.length; i += TEXTS_AT_ONCE) {
       await yieldToEventLoop();
-      if (task.signal.aborted) throw abortError();
+      task.signal.throwIfAborted();
       const ids = texts.slice(i, i + TEXTS_AT_ONCE).map((text) => this.#textIds(text));
       const { embeddings, tokens } = await this.#ready.embed(ids, params);
       all.embeddings.push(...embeddings);
@@ -153,7 +154,7 @@ export class Handlers {
   /** Starts a generation: its number, unless it is over. */
   #generate({ prompt, params, replay }: In<"generate">): number | undefined {
     // Parameters that a caller leaves out are as the file recommends.
-    const sampler = { ...this.#sampling, ...params.sampler };
+    const sampler = { ...this.#info?.model.sampling, ...params.sampler };
     const ids = "ids" in prompt ? prompt.ids : this.#textIds(prompt.text);
     return this.#ready.generate(ids, { ...params, sampler }, replay);
   }

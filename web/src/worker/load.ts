@@ -1,6 +1,6 @@
 // Loading: which backend the engine gets, and where the bytes of the file go.
 import type { Bindings, Choice, Engine, Header, HostFacts } from "#bindings";
-import { abortError, type ErrorData, errorData, PagelmError } from "../shared/errors.ts";
+import { type ErrorData, errorData, PagelmError } from "../shared/errors.ts";
 import type { Operations, WireModel, WireOptions } from "../shared/protocol.ts";
 import type { BackendFit, BackendName, EngineInfo } from "../shared/types.ts";
 import type { Feed, Piece } from "./feed.ts";
@@ -82,7 +82,7 @@ async function loadWeights(
     await upload.flush();
     engine.finish();
     const { threads: running, why } = await threads;
-    if (task.signal.aborted) throw abortError();
+    task.signal.throwIfAborted();
     meter.note({ phase: "ready", loaded: files.loaded, total: files.loaded });
     return { ...info, source: files.source, wasm: wasmInfo(started, info.backend, running, why) };
   } catch (e) {

@@ -25,10 +25,7 @@ export function serve(builds: Builds): void {
   self.onmessage = (event: MessageEvent<ToWorker>) => {
     const message = event.data;
     if (message.op === "thread") return runThread(builds, message.port);
-    if (message.op === "end") {
-      handlers.end();
-      return self.close();
-    }
+    if (message.op === "end") return handlers.end().then(self.close);
     if (message.op === "abort") return tasks.get(message.target)?.abort.abort();
     if (message.op === "credit") return tasks.get(message.target)?.give(message.pieces);
     const task = new Task(message);
