@@ -1,6 +1,7 @@
 // What the tests call in the page; everything goes through the built package.
 import { canRun, capabilities, createEngine, models } from "/dist/index.js";
 import * as testing from "/dist/testing.js";
+import { soak } from "./soak.js";
 
 /**
  * @typedef {import("pagelm/testing").TestOptions} Test
@@ -665,6 +666,8 @@ const e2e = {
       clearInterval(timer);
     }
   },
+
+  soak,
 
   /** The code with which a generation ends when its engine goes. @param {number[]} ids */
   async disposeWhileRunning(ids) {

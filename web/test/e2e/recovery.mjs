@@ -1,6 +1,6 @@
 // Engines that break and go on, in every browser and on every backend: what comes is what would have come.
 import assert from "node:assert/strict";
-import { golden, TINY } from "./setup.mjs";
+import { fixture, golden, TINY } from "./setup.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof import("./setup.mjs").start>>} Context */
 /** @typedef {import("node:test").TestContext} T */
@@ -69,4 +69,28 @@ export async function recovery(t, c, backend) {
     const first = await c.call("keepBreaking", "trap");
     assert.deepEqual([first.code, first.told], ["internal", []]);
   });
+}
+
+/** @param {T} t @param {Context} c @param {"webgpu" | "cpu"} backend */
+export async function soak(t, c, backend) {
+  const models = /** @type {const} */ ([
+    ["llama", 200],
+    ["qwen35", 60], // recurrent states
+  ]);
+  for (const [name, turns] of models) {
+    await t.test(`${turns} turns of ${name} with faults leave nothing behind`, { timeout: 900_000 }, async (t) => {
+      const prompts = fixture(`${name}.json`).prompts.map((/** @type {{ ids: number[] }} */ p) => p.ids);
+      const seed = Date.now() % 1e6;
+      // On a GPU of software it takes seconds to begin anew.
+      const [losses, disposals] = backend === "cpu" ? [8, 4] : [3, 1];
+      const options = { model: `/golden/${name}.gguf`, backend, prompts, turns, seed, losses, disposals };
+      const { wrong, counts, before, after, recovered } = await c.call("soak", options);
+      t.diagnostic(`seed ${seed}: ${JSON.stringify(counts)}, ${recovered} recoveries, holds ${JSON.stringify(after)}`);
+      assert.deepEqual(wrong, [], `seed ${seed}`);
+      // Where the engine is a new one, it has not made everything again.
+      for (const [what, bytes] of Object.entries(after.bytes))
+        assert.ok(bytes <= (Object(before.bytes)[what] ?? 0), `${what}: ${bytes}, seed ${seed}`);
+      assert.deepEqual([after.held, counts.lost], [{ blocks: 0, states: 0 }, losses]);
+    });
+  }
 }
