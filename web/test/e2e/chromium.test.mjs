@@ -15,7 +15,7 @@ import {
   sequences,
   types,
 } from "./cases.mjs";
-import { recovery } from "./recovery.mjs";
+import { recovery, soak } from "./recovery.mjs";
 import { SMOLLM, start, TINY } from "./setup.mjs";
 
 const context = await start("chromium");
@@ -126,4 +126,8 @@ test("an engine that cannot start or breaks says so", () => brokenStarts(context
 
 test("engines that break go on", async (t) => {
   for (const backend of /** @type {const} */ (["webgpu", "cpu"])) await recovery(t, context, backend);
+});
+
+test("turns of all kinds leave nothing behind", async (t) => {
+  for (const backend of /** @type {const} */ (["webgpu", "cpu"])) await soak(t, context, backend);
 });

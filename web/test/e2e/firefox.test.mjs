@@ -17,7 +17,7 @@ import {
   startsAgain,
   types,
 } from "./cases.mjs";
-import { recovery } from "./recovery.mjs";
+import { recovery, soak } from "./recovery.mjs";
 import { start } from "./setup.mjs";
 
 const context = await start("firefox");
@@ -63,3 +63,5 @@ test("an engine that cannot start or breaks says so", () => brokenStarts(context
 test("engines that break go on", async (t) => {
   for (const backend of /** @type {const} */ (["webgpu", "cpu"])) await recovery(t, context, backend);
 });
+
+test("turns of all kinds leave nothing behind", (t) => soak(t, context, "cpu"));
