@@ -1,6 +1,7 @@
 // Builds the package into dist/: scripts that are whole, so that each can be copied elsewhere, the wasm files beside them,
 // found by `new URL("…", import.meta.url)`, which bundlers of users understand, and the types.
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import swc from "@swc/core";
@@ -37,7 +38,14 @@ const mangleProps = new RegExp(`^(${Object.keys(SHORT_NAMES).join("|")})$`);
 await build({ ...options, entryPoints: engine, mangleProps, mangleCache: SHORT_NAMES });
 const besides = Object.fromEntries(beside.map((name) => [name, `src/${name}.ts`]));
 await build({ ...options, entryPoints: besides, plugins: [onIndex], external: ["react"] });
-const doors = Object.keys({ ...engine, ...besides });
+// It speaks with the engine too, and with other tabs, whose scripts may be of another build.
+const { version } = JSON.parse(readFileSync("package.json", "utf8"));
+const sum = createHash("sha256");
+for (const name of ["index", "worker"]) sum.update(readFileSync(`dist/${name}.js`));
+const define = { PAGELM_BUILD: JSON.stringify(`${version}-${sum.digest("hex").slice(0, 8)}`) };
+const share = { share: "src/share.ts" };
+await build({ ...options, entryPoints: share, plugins: [onIndex], mangleProps, mangleCache: SHORT_NAMES, define });
+const doors = Object.keys({ ...engine, ...besides, ...share });
 // Further minifiers make them smaller still; swc takes directives such as "use client" away. Bundlers of users look for these
 // expressions with quotes.
 // What is written once and sent compressed is smaller in statements than in sequences.

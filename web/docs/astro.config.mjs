@@ -12,7 +12,7 @@ const noList = {
   name: "no-list",
   hooks: { "config:setup": () => rmSync(new URL("src/content/docs/reference/README.md", import.meta.url)) },
 };
-const entries = ["index", "ai-sdk", "prompt-api", "react", "remote", "testing", "tools"];
+const entries = ["index", "ai-sdk", "prompt-api", "react", "remote", "share", "testing", "tools"];
 
 export default defineConfig({
   trailingSlash: "always",

@@ -90,8 +90,7 @@ export function given(fields: Fields, value: unknown, at = "", required: readonl
   }
   const taken: Record<string, unknown> = {};
   for (const name of names) {
-    const v = value[name] ?? undefined;
-    if (v === undefined && !required.includes(name)) continue;
+    if (value[name] == null && !required.includes(name)) continue;
     fields[name]!(value[name], place(name));
     taken[name] = value[name];
   }

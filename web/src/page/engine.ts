@@ -17,12 +17,13 @@ import type {
   ModelRef,
   Piece,
   Profile,
+  Share,
   SourceOptions,
 } from "../shared/types.ts";
 import { type Endpoints, endpoints, fetchFrom } from "./api.ts";
 import { chooseBuilds } from "./builds.ts";
 import { address, boolean, given, ids, integer, isObject, list, must, string } from "./check.ts";
-import { Client } from "./client.ts";
+import { Client, type Port } from "./client.ts";
 import {
   checkMessages,
   embedOptions,
@@ -58,7 +59,18 @@ export async function load(given: EngineOptions & WireOptions): Promise<Engine> 
 
 /** A worker with a model. */
 async function start(given: EngineOptions & WireOptions): Promise<Client> {
-  const { model, mmproj, backend = "auto", tune = true, recover, signal, onProgress, onRecover, ...rest } = given;
+  const {
+    model,
+    mmproj,
+    backend = "auto",
+    tune = true,
+    recover,
+    share,
+    signal,
+    onProgress,
+    onRecover,
+    ...rest
+  } = given;
   const { threads, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, fetch, ...options } = rest;
   const wasm = chooseBuilds(given);
   const client = await connect(given, wasm);
@@ -67,7 +79,8 @@ async function start(given: EngineOptions & WireOptions): Promise<Client> {
     const life = `${Date.now()} ${Math.random()}`;
     const input = { ...wireModels(model, mmproj), source: sourceOf(given), wasm, backend, tune, options: wire, life };
     client.info = await client.call("load", input, { signal, onPiece: onProgress, fetch });
-    client.watch(life);
+    // Another tab's worker is that tab's to watch.
+    if (!share) client.watch(life);
     return client;
   } catch (e) {
     client.end(new PagelmError("disposed", "the model did not load"));
@@ -292,11 +305,12 @@ export class Session {
 
 /** @internal */
 export async function connect(
-  { workerUrl, signal }: AssetOptions & { signal?: AbortSignal },
+  { workerUrl, signal, share }: AssetOptions & { signal?: AbortSignal; share?: Share },
   { stop }: WasmOptions,
 ): Promise<Client> {
   const script = new Script(workerUrl);
-  return new Client(new Workers(script, await script.start(signal), stop));
+  const open = async (signal?: AbortSignal) => new Workers(script, await script.start(signal), stop);
+  return new Client(share ? (share(open as never) as Port) : await open(signal));
 }
 
 /** @internal */

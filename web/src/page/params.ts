@@ -105,6 +105,7 @@ const ENGINE: Fields<EngineOptions> = {
   threads: integer(1),
   tune: boolean,
   recover: boolean,
+  share: callback,
   onProgress: callback,
   onRecover: callback,
   ...CAN_RUN,

@@ -20,7 +20,7 @@ export async function* pieces<K extends Run>(
   signal: AbortSignal | null | undefined,
 ): Pieces<K> {
   const queue: Operations[K]["piece"][] = [];
-  let state: "running" | "done" | { error: PagelmError } = "running";
+  const end: { over?: boolean; error?: PagelmError } = {};
   let taken = 0;
   let wake: (() => void) | null = null;
   const onPiece = (piece: Operations[K]["piece"]) => {
@@ -32,15 +32,13 @@ export async function* pieces<K extends Run>(
     onPiece,
   });
   request.result
-    .then(
-      () => {
-        state = "done";
-      },
-      (error: PagelmError) => {
-        state = { error };
-      },
-    )
-    .finally(() => wake?.());
+    .catch((error: PagelmError) => {
+      end.error = error;
+    })
+    .finally(() => {
+      end.over = true;
+      wake?.();
+    });
   try {
     for (;;) {
       // After an abort the remaining pieces are dropped.
@@ -51,9 +49,8 @@ export async function* pieces<K extends Run>(
         yield next;
         continue;
       }
-      const now = state as "running" | "done" | { error: PagelmError };
-      if (now === "done") return;
-      if (now !== "running") throw now.error;
+      if (end.error) throw end.error;
+      if (end.over) return;
       await new Promise<void>((resolve) => {
         wake = resolve;
       });

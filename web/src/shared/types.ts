@@ -220,11 +220,16 @@ export interface EngineOptions extends AssetOptions, SourceOptions, ModelOptions
    * nothing had happened. Without, it ends (`engine.ended`), and what runs fails.
    */
   recover?: boolean;
+  /** One engine for all tabs of the origin that ask for the same: `tabs()` of `pagelm/share`. By default each has its own. */
+  share?: Share;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
   /** Called when the engine is lost, and when it runs again. */
   onRecover?: (recovery: Recovery) => void;
 }
+
+/** Says where the engine of a page runs, if not in the page: `tabs()` of `pagelm/share` makes one. */
+export type Share = (open: never) => object;
 
 /** An engine that was lost is made again. */
 export interface Recovery {

@@ -1,6 +1,7 @@
 // A model as its files: each with its feed and, where the browser stores it, its entry.
 import { PagelmError } from "../shared/errors.ts";
 import type { WireModel, WireSource } from "../shared/protocol.ts";
+import { stableUrl } from "../shared/stable-url.ts";
 import type { LoadSource, StoredModel } from "../shared/types.ts";
 import type { Entry } from "./entry.ts";
 import { Feed, type FeedOptions } from "./feed.ts";
@@ -8,7 +9,7 @@ import type { Meta } from "./log.ts";
 import type { Why } from "./reasons.ts";
 import { sharedFile } from "./shared.ts";
 import { type Part, partsOf, type Starting } from "./source.ts";
-import { Store, stableUrl } from "./store.ts";
+import { Store } from "./store.ts";
 
 export interface FilesOptions extends Omit<FeedOptions, "hash" | "headers"> {
   /** The part that sees. */

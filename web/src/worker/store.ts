@@ -1,22 +1,11 @@
 // Files of models in the page's private file system (OPFS). Each has its bytes, in blocks, and a log that says which
 // blocks are there and what they hash to: whatever a crash, a full disk or a flipped bit did to them is found by reading.
 
+import { stableUrl } from "../shared/stable-url.ts";
 import { Entry, lock, type Sums } from "./entry.ts";
 import { complete, type Log, lengthOf, type Meta, readLog } from "./log.ts";
 
 const FOLDER = "pagelm-models";
-
-/** What may change in the URL of one file: signatures and their dates. */
-const VOLATILE =
-  /^(x-(amz|goog|oss)-.*|expires|signature|key-pair-id|policy|(google|aws)access(key)?id|s[erpvt]|sig|sk\w+|token|response-.*|download)$/i;
-
-/** A URL by which a file is known, whatever its signature. */
-export function stableUrl(url: string): string {
-  const stable = new URL(url);
-  stable.hash = "";
-  for (const name of [...stable.searchParams.keys()]) if (VOLATILE.test(name)) stable.searchParams.delete(name);
-  return stable.href;
-}
 
 /** Half of its SHA-256. */
 async function idOf(url: string): Promise<string> {

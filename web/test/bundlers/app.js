@@ -3,6 +3,7 @@ import { createEngine } from "pagelm";
 import { createPagelm } from "pagelm/ai-sdk";
 import { languageModel } from "pagelm/prompt-api";
 import { withRemote } from "pagelm/remote";
+import { tabs } from "pagelm/share";
 import { runTools } from "pagelm/tools";
 
 /** What the model writes, and with how many threads. */
@@ -12,7 +13,7 @@ export async function answer(create = createEngine) {
     let text = "";
     for await (const piece of engine.generate([3, 5, 8], { maxTokens: 8, temperature: 0, ignoreEos: true }))
       if (piece.kind === "token") text += piece.text;
-    const doors = [createPagelm, languageModel, withRemote, runTools].map((door) => typeof door);
+    const doors = [createPagelm, languageModel, withRemote, tabs, runTools].map((door) => typeof door);
     return { text, doors, threads: engine.info.wasm.threads, why: engine.info.wasm.whyOneThread };
   } finally {
     engine.dispose();

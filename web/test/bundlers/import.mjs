@@ -4,6 +4,7 @@ import "pagelm/ai-sdk";
 import "pagelm/prompt-api";
 import "pagelm/react";
 import "pagelm/remote";
+import "pagelm/share";
 import "pagelm/tools";
 
 console.log(await createEngine({ model: "http://localhost/a.gguf" }).then(String, (e) => e.code));

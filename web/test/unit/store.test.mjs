@@ -19,7 +19,7 @@ const SHA256 = createHash("sha256").update(bytes).digest("hex");
 const dir = mkdtempSync(join(tmpdir(), "pagelm-store-"));
 const { ModelFiles, removeModel, storedModels, modelFiles } = await source("worker/files.ts");
 const { readLog, record } = await source("worker/log.ts");
-const { stableUrl } = await source("worker/store.ts");
+const { stableUrl } = await source("shared/stable-url.ts");
 
 /** @type {Awaited<ReturnType<typeof serve>>} */
 let server;
