@@ -106,7 +106,7 @@ export class Hub {
     if (message.op === "thread" || message.op === "end") return;
     if (message.op === "load") {
       guest.load = message.id;
-      return this.#tellLoaded(guest);
+      return void this.#tellLoaded(guest);
     }
     if (message.op === "abort" || message.op === "credit") {
       const job = guest.jobs.get(message.target);
@@ -116,21 +116,21 @@ export class Hub {
         (job.message as Run).credit += message.pieces;
         if (job.as) this.#port.postMessage({ ...message, target: job.as });
       }
-      return this.#schedule();
+      return void this.#schedule();
     }
     // A tab's own page goes on to write into the message.
     const copy = isRun(message) ? { ...message, replay: [...message.replay] } : message;
     const job: Job = { guest, message: copy, as: 0, taken: 0 };
     guest.jobs.set(message.id, job);
-    if (!isRun(message)) return this.#send(job);
+    if (!isRun(message)) return void this.#send(job);
     guest.waiting.push(job);
     this.#schedule();
   }
 
   #receive(message: FromWorker): void {
-    if (message.op === "fatal") return this.#lose(message.error);
+    if (message.op === "fatal") return void this.#lose(message.error);
     if (message.op === "hello" || message.op === "threads") return;
-    if (message.id === LOAD) return this.#loads(message);
+    if (message.id === LOAD) return void this.#loads(message);
     const job = this.#jobs.get(message.id);
     if (!job) return;
     const { guest, message: asked } = job;
@@ -157,7 +157,7 @@ export class Hub {
   }
 
   #loads(message: Exclude<FromWorker, { op: "fatal" | "hello" | "threads" }>): void {
-    if (message.op === "error") return this.#failed(message.error);
+    if (message.op === "error") return void this.#failed(message.error);
     if (message.op === "done") {
       this.#info = message.value as EngineInfo;
       // The worker holds this lock as long as it lives.

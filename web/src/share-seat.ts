@@ -76,14 +76,14 @@ export class Seat implements Port {
         try {
           this.#name = this.#options.group(message);
         } catch (e) {
-          return this.#refuse(message.id, errorData(e));
+          return void this.#refuse(message.id, errorData(e));
         }
-        return this.#enter();
+        return void this.#enter();
       case "abort":
         this.#open.delete(message.target);
-        return this.#link?.postMessage(message);
+        return void this.#link?.postMessage(message);
       case "credit":
-        return this.#link?.postMessage(message);
+        return void this.#link?.postMessage(message);
       case "thread":
       case "end":
         return;
@@ -149,14 +149,14 @@ export class Seat implements Port {
     this.#link = null;
     // The page's own fetch function is asked for a load of the client only.
     if (this.#info && this.#load.source.fetch)
-      return this.#fail({ code: "worker-lost", place: "", message: "the tab that had the engine is gone" });
+      return void this.#fail({ code: "worker-lost", place: "", message: "the tab that had the engine is gone" });
     let port: Port;
     try {
       port = await this.#options.open();
     } catch (e) {
-      return this.#fail(errorData(e));
+      return void this.#fail(errorData(e));
     }
-    if (signal.aborted) return port.terminate();
+    if (signal.aborted) return void port.terminate();
     const life = crypto.randomUUID();
     const hub = new Hub(port, { ...this.#load, life }, (error) => this.#fail(error));
     const over = new Promise<void>((end) => {
@@ -191,10 +191,10 @@ export class Seat implements Port {
     const known = message.session ?? message.fork;
     const session = known && this.#sessions.get(known);
     if (known && !session) {
-      if (op === "closeSession") return this.#receive({ op: "done", id, value: undefined });
+      if (op === "closeSession") return void this.#receive({ op: "done", id, value: undefined });
       const lost = "the tab that had the engine is gone, and the session with it";
       const remedy = "open another one, from a snapshot if there is one";
-      return this.#refuse(id, { code: "worker-lost", place: "", message: `${lost}; ${remedy}` });
+      return void this.#refuse(id, { code: "worker-lost", place: "", message: `${lost}; ${remedy}` });
     }
     try {
       this.#link.postMessage(known ? { ...message, [message.fork ? "fork" : "session"]: session } : message);
