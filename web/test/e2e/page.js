@@ -1,17 +1,21 @@
 // What the tests call in the page; everything goes through the built package.
 import { canRun, capabilities, createEngine, models } from "/dist/index.js";
+import { tabs } from "/dist/share.js";
 import * as testing from "/dist/testing.js";
 import { soak } from "./soak.js";
 
 /**
  * @typedef {import("pagelm/testing").TestOptions} Test
- * @typedef {{ [K in keyof Test]?: Test[K] | undefined } & { stopAfterMs?: number, from?: string, workers?: string[] }} Load
+ * @typedef {{ [K in keyof Test]?: Test[K] | undefined } & { stopAfterMs?: number, from?: string, workers?: string[], shared?: boolean }} Load
  * @typedef {Omit<import("pagelm").ChatParams, "stream">} Chat
  * @typedef {typeof e2e} E2E
  */
 
 /** @type {import("pagelm").Engine | undefined} */
 let engine;
+
+/** One that has what the other uses. @type {import("pagelm").Engine | undefined} */
+let host;
 
 /** Loads that were begun. @type {Promise<{ ids: number[], source: import("pagelm").LoadSource }>[]} */
 let begun = [];
@@ -58,11 +62,13 @@ function starting(urls) {
 
 /**
  * Loads a model in place of the one before. `from` imports the package from another address; `workers` are scripts
- * that the page's workers get, in order, where they are not empty. @param {Load} options
+ * that the page's workers get, in order, where they are not empty; for `shared` the engine is used as by another tab.
+ * @param {Load} options
  */
 async function load(options) {
   engine?.dispose();
-  engine = undefined;
+  host?.dispose();
+  engine = host = undefined;
   const phases = /** @type {string[]} */ ([]);
   /** @type {import("pagelm").LoadProgress | undefined} */
   let last;
@@ -72,14 +78,16 @@ async function load(options) {
     if (phases.at(-1) !== p.phase) phases.push(p.phase);
     last = p;
   };
-  const { stopAfterMs, from, workers, ...rest } = options;
+  const { stopAfterMs, from, workers, shared, ...rest } = options;
   const ours = options.kernels ? testing.createEngine : createEngine;
   const create = from ? (await import(from)).createEngine : ours;
   const end = workers && starting(workers);
+  const given = { .../** @type {import("pagelm").EngineOptions} */ (rest), ...(shared && { share: tabs() }) };
   try {
+    if (shared) host = await create(given);
     engine = /** @type {import("pagelm").Engine} */ (
       await create({
-        .../** @type {import("pagelm").EngineOptions} */ (rest),
+        ...given,
         onProgress,
         ...(stopAfterMs !== undefined && { signal: AbortSignal.timeout(stopAfterMs) }),
       })

@@ -23,6 +23,7 @@ globalThis.Worker = class extends Worker {
     workers.add(this);
   }
 
+  /** @override */
   terminate() {
     workers.delete(this);
     super.terminate();
@@ -39,6 +40,8 @@ function seen(name) {
   const { ids, text, end, code } = /** @type {Asked} */ (asked[name]);
   return { ids, text, end, code };
 }
+
+const best = (/** @type {Float32Array} */ logits) => logits.indexOf(Math.max(...logits));
 
 const tab = {
   /** @param {Partial<import("pagelm").EngineOptions> & { alone?: boolean }} options */
@@ -118,7 +121,25 @@ const tab = {
     return seen(name);
   },
 
-  stats: () => loaded().stats(),
-  memory: () => loaded().memory(),
+  /** Opens a session on tokens: the likeliest next one. @param {number[]} prompt */
+  async openSession(prompt) {
+    session = await loaded().session();
+    return best(await session.prefill(prompt));
+  },
+
+  /** A session that goes on from a snapshot of the one before: what it says next. @param {number} token */
+  async restored(token) {
+    const snapshot = await /** @type {import("pagelm").Session} */ (session).snapshot();
+    const other = await loaded().session({ restore: snapshot });
+    const fork = await other.fork();
+    const next = [best(await fork.decode(token)), best(await other.decode(token))];
+    await fork.close();
+    await other.close();
+    return next;
+  },
+
+  /** What a session says after a token, or the error. @param {number} token */
+  decode: (token) =>
+    /** @type {import("pagelm").Session} */ (session).decode(token).then(best, (e) => `${e.code}: ${e.message}`),
 };
 Object.assign(globalThis, { tab });
