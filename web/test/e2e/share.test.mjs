@@ -46,6 +46,8 @@ async function taken(tab, name, tokens) {
 
 /** The tab that has the engine, and the others. @param {Opened[]} tabs */
 async function ranked(tabs) {
+  // Workers that are told to end have a moment for it.
+  await sleep(200);
   const states = await Promise.all(tabs.map((tab) => tab.call("state")));
   const leading = states.map(({ roles }) => roles.at(-1) === "leader");
   assert.equal(leading.filter(Boolean).length, 1, JSON.stringify(states));
