@@ -49,7 +49,7 @@ export default defineConfig({
       sidebar: [
         { label: "Start", items: ["start", "models", "loading"] },
         { label: "Ask", items: ["chat", "tools", "embeddings", "images", "clients"] },
-        { label: "Go further", items: ["sequences", "speculative", "remote", "memory", "performance"] },
+        { label: "Go further", items: ["sequences", "speculative", "remote", "sharing", "memory", "performance"] },
         { label: "Ship", items: ["deployment", "errors"] },
         { label: "Come from elsewhere", items: ["from-webllm", "from-wllama", "from-transformers"] },
         { label: "Beside the page", items: ["rust", "command"] },

@@ -122,8 +122,8 @@ export const SECTIONS = /** @type {[string, Record<string, [cause: string, remed
         "The message names the address. See [bundlers](/deployment/#bundlers) and [content security policy](/deployment/#content-security-policy).",
       ],
       "worker-lost": [
-        "The browser ended the worker, mostly for want of memory.",
-        "Make a new engine, with a smaller model or less context.",
+        "The browser ended the worker, mostly for want of memory; or a session was in a tab that is gone, of those that share an engine.",
+        "Make a new engine, with a smaller model or less context; open another session, from a snapshot if there is one.",
       ],
     },
   ],
