@@ -7,8 +7,7 @@ import { Hub, type Link, type LoadRequest } from "./share-hub.ts";
 import { type ErrorData, errorData } from "./shared/errors.ts";
 import type { FromWorker, Request, ToWorker } from "./shared/protocol.ts";
 
-/** Whether the engine is in this tab. */
-export type Role = "leader" | "follower";
+type Role = "leader" | "follower";
 
 export interface SeatOptions {
   /** Starts the worker of an engine. */

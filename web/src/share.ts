@@ -2,11 +2,13 @@
 import { PagelmError, type Share } from "./index.ts";
 import type { Port } from "./page/client.ts";
 import type { LoadRequest } from "./share-hub.ts";
-import { type Role, Seat } from "./share-seat.ts";
+import { Seat } from "./share-seat.ts";
 import { stableUrl } from "./shared/stable-url.ts";
 
-export type { Role };
 export { PagelmError };
+
+/** Whether the engine is in this tab, or in another one. */
+export type Role = "leader" | "follower";
 
 export interface TabsOptions {
   /** Called when the engine comes to be in this tab (`leader`), or in another one that this tab uses (`follower`). */
