@@ -138,6 +138,25 @@ for (const name of BROWSERS) {
       assert.ok(told.flat().includes("recovered worker-lost"), JSON.stringify(told));
     });
 
+    await t.test("a tab with many requests does not keep another one waiting", async () => {
+      const { leader, others } = await ranked(tabs);
+      const [other] = /** @type {[Opened]} */ (/** @type {unknown} */ (others));
+      const many = ["a", "b", "c", "d"];
+      for (const name of many) await leader.call("ask", name, prompt, { ...TEXT, maxTokens: 900 });
+      await taken(leader, "a", 5);
+      await begin(other, 1000);
+      await whole(other);
+      const seen = await Promise.all(many.map((name) => leader.call("seen", name)));
+      assert.ok(
+        seen.some(({ end }) => end === ""),
+        JSON.stringify(seen.map(({ ids }) => ids.length)),
+      );
+      // Those that made way go on.
+      const all = await Promise.all(many.map((name) => leader.call("finish", name)));
+      for (const one of all) assert.deepEqual(one, all[0]);
+      assert.equal(all[0]?.ids.length, 900);
+    });
+
     await t.test("sessions are lost with the tab that has them, and say so", async () => {
       const { leader, others } = await ranked(tabs);
       const [other] = /** @type {[Opened]} */ (/** @type {unknown} */ (others));
