@@ -2,7 +2,7 @@
 import type { Port } from "./page/client.ts";
 import type { ErrorData } from "./shared/errors.ts";
 import type { FromWorker, Request, ToWorker } from "./shared/protocol.ts";
-import type { EngineInfo } from "./shared/types.ts";
+import type { Embeddings, EngineInfo } from "./shared/types.ts";
 
 export type LoadRequest = Extract<Request, { op: "load" }>;
 type Run = Extract<Request, { op: "generate" | "request" }>;
@@ -16,6 +16,8 @@ export interface Link {
 
 /** How many pieces of a generation come before it makes way for that of a tab that has fewer. */
 export const TURN = 128;
+/** Texts that are embedded before others have their turn: as many as a step has room for. */
+const TEXTS = 16;
 /** Generations that run at once if the options do not say, as in the engine. */
 const SEQUENCES = 2;
 /** The number of the load in the worker. */
@@ -27,8 +29,10 @@ interface Job {
   message: Request;
   /** Its number in the worker; 0 while it waits. */
   as: number;
-  /** Pieces since it began, or began again. */
+  /** Pieces since it began, or began again; of texts to embed, those that are done. */
   taken: number;
+  /** Embeddings of those texts. */
+  rows?: Embeddings;
 }
 
 interface Guest {
@@ -144,6 +148,10 @@ export class Hub {
       guest.say(said);
     } else {
       this.#jobs.delete(message.id);
+      if (said.op === "done" && asked.op === "embed") {
+        said.value = gathered(job, said.value as Embeddings);
+        if (job.taken < asked.texts.length) return void this.#send(job);
+      }
       guest.running.delete(job);
       const wanted = guest.jobs.delete(asked.id);
       if (message.op === "done" && opens(asked)) {
@@ -180,8 +188,11 @@ export class Hub {
   #send(job: Job): void {
     job.as = this.#next++;
     this.#jobs.set(job.as, job);
+    const { message } = job;
+    const { texts } = message as { texts?: unknown[] };
+    const part = texts && { texts: texts.slice(job.taken, job.taken + TEXTS) };
     try {
-      this.#port.postMessage({ ...job.message, id: job.as });
+      this.#port.postMessage({ ...message, ...part, id: job.as } as Request);
     } catch (e) {
       this.#receive({ op: "error", id: job.as, error: { code: "invalid-argument", place: "", message: String(e) } });
     }
@@ -232,6 +243,15 @@ export class Hub {
     job.guest.running.delete(job);
     job.guest.waiting.push(job);
   }
+}
+
+/** Adds the embeddings of some texts to those before them. */
+function gathered(job: Job, { embeddings, tokens }: Embeddings): Embeddings {
+  job.rows ??= { embeddings: [], tokens: 0 };
+  job.rows.embeddings.push(...embeddings);
+  job.rows.tokens += tokens;
+  job.taken += TEXTS;
+  return job.rows;
 }
 
 /** Which of those that run makes way for one of `guest`: one whose pieces nobody takes, or one of a tab that has more. */

@@ -200,6 +200,25 @@ for (const name of BROWSERS) {
     for (const { page } of tabs) assert.deepEqual(page.errors, []);
   });
 
+  if (name === "chromium") {
+    test("chromium: an engine on the GPU goes on in another tab", { timeout: 300_000 }, async () => {
+      const c = await start(name);
+      const [a, b] = [await open(c), await open(c)];
+      const load = /** @type {const} */ ({ model: TINY, backend: "webgpu" });
+      const params = { ...TEXT, maxTokens: 40 };
+      await a.call("load", { ...load, alone: true });
+      await a.call("ask", "text", prompt, params);
+      const want = await a.call("finish", "text");
+      assert.equal(want.ids.length, 40);
+      for (const tab of [a, b]) await tab.call("load", load);
+      await b.call("ask", "text", prompt, params, 15);
+      await taken(b, "text", 15);
+      await kill(name, a.page);
+      assert.deepEqual(await b.call("finish", "text"), want);
+      assert.deepEqual((await b.call("state")).roles, ["follower", "leader"]);
+    });
+  }
+
   test(`${name}: what one tab can, tabs can that use the engine of another`, { timeout: 600_000 }, async (t) => {
     const c = await start(name, { load: { shared: true } });
     await sequences(t, c, "cpu");

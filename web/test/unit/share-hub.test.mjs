@@ -157,6 +157,31 @@ test("answers, aborts and errors reach the tab that asked, by its own numbers", 
   assert.deepEqual(port.sent.at(-1), { op: "abort", target: b + 1 });
 });
 
+test("many texts are embedded in parts, with those of others between them", () => {
+  const { tab, port } = shared();
+  const [one, two] = [tab(), tab()];
+  one.link.postMessage(
+    untyped({ op: "embed", id: 1, texts: Array.from({ length: 40 }, (_, i) => `${i}`), params: {} }),
+  );
+  two.link.postMessage(untyped({ op: "embed", id: 1, texts: ["x"], params: {} }));
+  const order = [];
+  for (let i = 0; i < port.sent.length; i++) {
+    const message = /** @type {any} */ (port.sent[i]);
+    if (message.op !== "embed") continue;
+    order.push(message.texts.length);
+    port.say({ op: "done", id: message.id, value: { embeddings: message.texts, tokens: message.texts.length } });
+  }
+  assert.deepEqual(order, [16, 1, 16, 8]);
+  const { embeddings, tokens } = one.said[0].value;
+  assert.deepEqual([one.said.length, embeddings.length, embeddings[39], tokens], [1, 40, "39", 40]);
+  assert.deepEqual(two.said[0].value, { embeddings: ["x"], tokens: 1 });
+  one.link.postMessage(untyped({ op: "embed", id: 2, texts: Array(40).fill("y"), params: {} }));
+  one.link.postMessage({ op: "abort", target: 2 });
+  const { target } = /** @type {any} */ (port.sent.at(-1));
+  port.say({ op: "done", id: target, value: { embeddings: [], tokens: 0 } });
+  assert.deepEqual(port.sent.at(-1), { op: "abort", target });
+});
+
 test("a tab that goes ends what it began, and nothing else", () => {
   const { tab, port, steps } = shared();
   const [stays, goes] = [tab(), tab()];
