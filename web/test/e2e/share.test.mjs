@@ -205,14 +205,15 @@ for (const name of BROWSERS) {
       const c = await start(name);
       const [a, b] = [await open(c), await open(c)];
       const load = /** @type {const} */ ({ model: TINY, backend: "webgpu" });
-      const params = { ...TEXT, maxTokens: 40 };
+      const params = { ...TEXT, maxTokens: 60 };
       await a.call("load", { ...load, alone: true });
       await a.call("ask", "text", prompt, params);
       const want = await a.call("finish", "text");
-      assert.equal(want.ids.length, 40);
+      assert.equal(want.ids.length, 60);
       for (const tab of [a, b]) await tab.call("load", load);
-      await b.call("ask", "text", prompt, params, 15);
-      await taken(b, "text", 15);
+      // Some come ahead of what is taken.
+      await b.call("ask", "text", prompt, params, 5);
+      await taken(b, "text", 5);
       await kill(name, a.page);
       assert.deepEqual(await b.call("finish", "text"), want);
       assert.deepEqual((await b.call("state")).roles, ["follower", "leader"]);
