@@ -105,7 +105,13 @@ export class Seat implements Port {
     const group = new BroadcastChannel(this.#name);
     signal.addEventListener("abort", () => group.close());
     group.onmessage = ({ data }: MessageEvent<Call>) => data.op === "lead" && this.#join(group);
-    navigator.locks.request(this.#name, { signal }, () => this.#lead(group, signal)).catch(() => {});
+    navigator.locks
+      .request(this.#name, { signal }, () => this.#lead(group, signal))
+      .catch((e) => {
+        if (signal.aborted) return;
+        const message = `this page gets no Web Lock (${e}), by which tabs share an engine; leave share out`;
+        this.#fail({ code: "invalid-argument", place: "share", message });
+      });
     this.#join(group);
   }
 
@@ -181,7 +187,8 @@ export class Seat implements Port {
     const { id, op } = this.#load;
     link.postMessage({ op, id } as LoadRequest);
     for (const message of [...this.#open.values()]) this.#send(message);
-    this.#options.onRole?.(role);
+    // Nothing that this throws is ours.
+    queueMicrotask(() => this.#options.onRole?.(role));
   }
 
   #send(message: Sent): void {

@@ -302,6 +302,14 @@ test("what cannot be shared is refused, with words", async (t) => {
       code: "invalid-argument",
       message: /models\.import/,
     });
+  const request = async () => {
+    throw new DOMException("storage is blocked", "SecurityError");
+  };
+  Object.defineProperty(globalThis, "navigator", { value: { locks: { request } }, configurable: true, writable: true });
+  await assert.rejects((await open()).loading, {
+    code: "invalid-argument",
+    message: /no Web Lock.*storage is blocked/,
+  });
   Object.defineProperty(globalThis, "navigator", { value: {}, configurable: true, writable: true });
   await assert.rejects((await open()).loading, { code: "invalid-argument", message: /Web Locks.*https/ });
 });
