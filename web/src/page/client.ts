@@ -191,7 +191,7 @@ export class Client {
 
   #receive(message: FromWorker): void {
     if (message.op === "fatal") return void this.#lose(PagelmError.from(message.error));
-    if (message.op === "hello" || message.op === "threads") return;
+    if (!("id" in message)) return;
     // A request that was aborted here may still be answered: the answer is ignored.
     const pending = this.#pending.get(message.id);
     if (!pending) return;

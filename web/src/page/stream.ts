@@ -20,24 +20,26 @@ export async function* pieces<K extends Run>(
   signal: AbortSignal | null | undefined,
 ): Pieces<K> {
   const queue: Operations[K]["piece"][] = [];
-  const end: { over?: boolean; error?: PagelmError } = {};
+  /** True, or why it failed. */
+  let end: PagelmError | true | undefined;
   let taken = 0;
-  let wake: (() => void) | null = null;
+  let wake = () => {};
   const onPiece = (piece: Operations[K]["piece"]) => {
     queue.push(piece);
-    wake?.();
+    wake();
   };
   const request = client.start(op, { ...input, credit: AHEAD, replay: [] as number[] } as Operations[K]["in"], {
     signal,
     onPiece,
   });
   request.result
-    .catch((error: PagelmError) => {
-      end.error = error;
-    })
-    .finally(() => {
-      end.over = true;
-      wake?.();
+    .then(
+      () => true as const,
+      (error: PagelmError) => error,
+    )
+    .then((how) => {
+      end = how;
+      wake();
     });
   try {
     for (;;) {
@@ -49,8 +51,9 @@ export async function* pieces<K extends Run>(
         yield next;
         continue;
       }
-      if (end.error) throw end.error;
-      if (end.over) return;
+      const how = end as PagelmError | true | undefined;
+      if (how === true) return;
+      if (how) throw how;
       await new Promise<void>((resolve) => {
         wake = resolve;
       });
