@@ -127,7 +127,11 @@ fn blend_adds_rows_by_their_shares() {
 
 #[test]
 fn blend_of_all_rows_multiplies_by_a_matrix_that_lies_the_other_way() {
-    for (dtype, cols) in [(DType::F32, 31), (DType::F32, 96), (DType::F16, 64), (DType::BF16, 33)] {
+    let plain = [(DType::F32, 31), (DType::F32, 96), (DType::F16, 64), (DType::BF16, 33)];
+    // Of those that are repacked for GPUs, read as vectors, and read as words.
+    let packed = [DType::Q8_0, DType::Q4_0, DType::Q5_1, DType::Q4_K, DType::Q6_K, DType::IQ4_XS, DType::IQ2_S];
+    let packed = packed.map(|dtype| (dtype, 3 * dtype.block_elems()));
+    for (dtype, cols) in plain.into_iter().chain(packed) {
         for rows in [1, 37, 130] {
             let case = Case::new(format!("blend all {rows} of {dtype} {cols}"), &[17, 1], |p| {
                 let x = p.input(rows);

@@ -107,7 +107,7 @@ fn check(g: &Graph, limits: Limits) -> Result<()> {
     for node in &g.nodes {
         for w in node.op.weights().map(|w| g.weight(w)) {
             let matrix = match &node.op {
-                Op::Embed { .. } | Op::MatMul { .. } | Op::MoeMatMul { .. } => true,
+                Op::Embed { .. } | Op::MatMul { .. } | Op::MoeMatMul { .. } | Op::Blend { all: true, .. } => true,
                 Op::FusedMatMul(p) => p.parts.iter().any(|p| g.weight(p.w) == w),
                 _ => false,
             };

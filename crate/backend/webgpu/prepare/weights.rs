@@ -239,6 +239,14 @@ fn rows_of_parts(g: &Graph, w: WeightId, max_binding: u64) -> Result<usize> {
             g.weight(w).name
         );
     }
+    let blended = || g.nodes.iter().any(|n| matches!(n.op, Op::Blend { w: table, .. } if table == w));
+    if most < g.weight(w).rows && blended() {
+        bail!(
+            OutOfMemory,
+            "weight `{}` is larger than the {max_binding} bytes that the GPU can bind",
+            g.weight(w).name
+        );
+    }
     Ok(most)
 }
 

@@ -54,6 +54,7 @@ const FILES: &[(&str, &str)] = files![
     "elementwise/slice.wgsl",
     "elementwise/softcap.wgsl",
     "embed/blend.wgsl",
+    "embed/blend_runs.wgsl",
     "embed/embed.wgsl",
     "embed/embed_unaligned.wgsl",
     "kv/kv.wgsl",
