@@ -70,10 +70,10 @@ pub enum Piece {
 pub struct Seen {
     /// `image`.
     pub phase: &'static str,
-    /// Ops that have run.
-    pub done: usize,
+    /// Rows of the encoder's ops that have run.
+    pub done: u64,
     /// Those of all images.
-    pub total: usize,
+    pub total: u64,
 }
 
 /// A part of the response to a request.

@@ -352,7 +352,7 @@ impl Runs {
         let encoded = encoded.map_err(|e| picture.failed(e));
         match encoded {
             Ok(Seeing::Part { done, total }) => {
-                let (done, total) = (images.len() * total + done, whole * total);
+                let (done, total) = (images.len() as u64 * total + done, whole as u64 * total);
                 let seen = Piece::Seen(Seen { phase: "image", done, total });
                 return Some(News::new(id, vec![seen], false));
             }

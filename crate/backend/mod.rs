@@ -138,16 +138,32 @@ pub struct Counters {
     pub in_flight: u64,
 }
 
-/// How far a step is that runs in parts.
+/// How far a step is that runs in parts. Each of its ops has as many places as the step has tokens: an op of many rows can be
+/// left between two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// Where the next part begins.
-    pub next: usize,
+    /// The place where the next part begins.
+    pub next: u64,
     /// Where the step ends.
-    pub of: usize,
+    pub of: u64,
 }
 
 impl Slice {
+    /// Before a row of one of so many ops.
+    fn new(op: usize, row: usize, ops: usize, step: &Step<'_>) -> Self {
+        let tokens = step.len() as u64;
+        Self { next: op as u64 * tokens + row as u64, of: ops as u64 * tokens }
+    }
+
+    /// The op of a place, and its row there.
+    fn op_and_row(place: u64, ops: usize, step: &Step<'_>) -> Result<(usize, usize)> {
+        let tokens = step.len() as u64;
+        if place >= ops as u64 * tokens {
+            bail!(InvalidArgument, "a step of {ops} ops with {tokens} tokens has no part from place {place} on");
+        }
+        Ok(((place / tokens) as usize, (place % tokens) as usize))
+    }
+
     /// Whether it was the last part.
     pub fn is_last(self) -> bool {
         self.next == self.of
@@ -231,11 +247,11 @@ pub trait Backend {
     /// Starts a step. The engine has checked ids, positions, row counts, blocks and slots.
     fn submit(&mut self, step: &Step<'_>) -> Result<()>;
 
-    /// Starts the next part of a step that may take long, from place `from` of its ops on, so that the caller can do something else
-    /// before the next one: as much as takes about a twentieth of a second, or has so many multiply-adds, but at least one op.
+    /// Starts the next part of a step that may take long, from place `from` on, so that the caller can do something else before
+    /// the next one: as much as takes about a twentieth of a second, or has so many multiply-adds, but at least some rows of an op.
     /// Nothing else is submitted before the last part of a step, but a step from its start. Each part is read: the last one has
     /// the logits, the others none.
-    fn submit_slice(&mut self, step: &Step<'_>, _from: usize, _work: Option<u64>) -> Result<Slice> {
+    fn submit_slice(&mut self, step: &Step<'_>, _from: u64, _work: Option<u64>) -> Result<Slice> {
         self.submit(step).map(|()| Slice { next: 1, of: 1 })
     }
 

@@ -191,10 +191,10 @@ struct Running {
 pub enum Seeing<T> {
     /// So much of it is done.
     Part {
-        /// Ops that have run.
-        done: usize,
+        /// Rows of ops that have run.
+        done: u64,
         /// All of them.
-        total: usize,
+        total: u64,
     },
     /// All of it.
     Whole(T),
@@ -250,7 +250,7 @@ impl Encoder {
         let running = self.running.insert(begun.unwrap_or_else(|| {
             let given = patches(&image.pixels, &Cut { patch, merge, side, mean, std });
             debug_assert_eq!(given.len(), image.rows() * merge * merge * (3 * patch * patch + 2 * CORNERS));
-            Running { digest: image.digest, given, at: Slice { next: 0, of: usize::MAX } }
+            Running { digest: image.digest, given, at: Slice { next: 0, of: u64::MAX } }
         }));
         if self.unread.is_none() {
             let tokens = vec![0; image.rows() * merge * merge];

@@ -86,7 +86,7 @@ impl ImageArgs {
 }
 
 /// Says how much of image `i` of `of` is encoded, where somebody looks; after the last one it clears that.
-fn progress(i: usize, of: usize, percent: usize) {
+fn progress(i: usize, of: usize, percent: u64) {
     if std::io::stderr().is_terminal() {
         let text = if i < of { format!("image {} of {of}: {percent} %", i + 1) } else { String::new() };
         eprint!("\r{text:<40}\r");

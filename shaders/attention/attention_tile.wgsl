@@ -21,7 +21,7 @@ fn decay(x: f32) -> f32 { return exp(max(x, -100.0)); }
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let a = tid / 8u;
     let b = tid % 8u;
-    let at_z = tile_of(wid.z, TOKENS);
+    let at_z = tile_of(wid.z + now.skipped, TOKENS);
     let segment = now.segment[at_z.x];
     let last = segment.first + segment.tokens - 1u;
     // Tiles with the most keys start first.

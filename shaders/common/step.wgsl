@@ -8,6 +8,8 @@ struct Step {
     // What `sample` reads.
     sampling: array<vec4<u32>, 3>,
     segment: array<Segment, MAX_SEGMENTS>,
+    // Workgroups along z that ran before, where a dispatch runs in parts. A kernel that counts from there can.
+    skipped: u32,
 }
 // Consecutive tokens of one sequence. Its recurrent states are read from slot `before - 1`, or are zeros if that is 0;
 // those after each of its last `kept` tokens go to the slots of `after`.

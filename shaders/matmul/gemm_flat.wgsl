@@ -6,7 +6,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let at = segment(wid.x + wid.y * GRID_X);
     let row = (at.y * WG + tid) * (4u / HALVES);
     let n = select(now.tokens, now.outputs, OF_OUTPUTS);
-    let t0 = wid.z * T;
+    let t0 = (wid.z + now.skipped) * T;
     var acc = flat_of(at.x, row, t0, n);
     for (var t = 0u; t < min(T, n - t0); t++) {
         for (var r = 0u; r < 4u / HALVES; r++) {

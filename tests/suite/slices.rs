@@ -15,8 +15,13 @@ const MODELS: [&str; 5] = ["llama", "gemma3", "qwen3moe", "qwen35", "qwen35_mtp"
 
 /// With slices of so many multiply-adds.
 fn open(file: &[u8], threads: usize, slices: Option<u64>) -> Session {
+    open_with(file, threads, 16, slices)
+}
+
+/// With steps of so many tokens.
+fn open_with(file: &[u8], threads: usize, max_tokens: usize, slices: Option<u64>) -> Session {
     let backend: Box<dyn Backend> = Box::new(Cpu::new(threads).activations(Activations::Q8));
-    let options = Options { n_ctx: Some(64), max_tokens: 16, ..Options::default() };
+    let options = Options { n_ctx: Some(64), max_tokens, ..Options::default() };
     let mut session = golden::open(file, backend, options).unwrap();
     if slices.is_some() {
         session.parts().0.run_in_slices(slices);
@@ -40,13 +45,14 @@ fn steps_in_slices_give_the_same_logits() {
     for name in MODELS {
         let (g, file) = golden::load(name);
         let ids: Vec<u32> = g.prompts[0].ids.iter().copied().cycle().take(40).collect();
-        let mut whole = open(&file, 2, None);
-        let want = block_on(whole.prefill(&ids)).unwrap().to_vec();
-        for work in [1, 20_000, u64::MAX] {
-            let mut s = open(&file, 2, Some(work));
+        // Parts of a step of 40 tokens begin and end inside of ops.
+        for (max_tokens, work) in [16, 40].into_iter().flat_map(|n| [1, 20_000, u64::MAX].map(|work| (n, work))) {
+            let mut whole = open_with(&file, 2, max_tokens, None);
+            let want = block_on(whole.prefill(&ids)).unwrap().to_vec();
+            let mut s = open_with(&file, 2, max_tokens, Some(work));
             let (got, pending) = polled(async { s.prefill(&ids).await.unwrap().to_vec() });
-            assert_eq!(got, want, "{name}, {work}");
-            assert_eq!(pending > 3, work < u64::MAX, "{name}, {work}: {pending}");
+            assert_eq!(got, want, "{name}, {max_tokens}, {work}");
+            assert_eq!(pending > 3, work < u64::MAX, "{name}, {max_tokens}, {work}: {pending}");
             assert_eq!(s.backend().counters().steps, whole.backend().counters().steps, "{name}");
         }
     }

@@ -20,14 +20,16 @@ pub(super) const CHUNK: usize = 2 * BLOCK;
 /// Rows of queries (tokens times heads) per task: enough that decoding a block of keys is cheap in comparison.
 const QUERIES: usize = 64;
 
-/// Tokens of one sequence: `y` and `q` [tokens, n_head * d_head]; `k` and `v` have the rows up to the last token; the
-/// first token is at position `pos`.
+/// Consecutive tokens of one sequence: `y` and `q` [tokens, n_head * d_head]; `k` and `v` have the rows of all that they see;
+/// the first token is at position `pos`.
 pub(super) struct Attend<'a> {
     pub attn: Attention,
     pub q: &'a [f32],
     pub k: Paged<'a>,
     pub v: Paged<'a>,
     pub pos: usize,
+    /// The position after the last one that a token without a causal mask sees.
+    pub end: usize,
 }
 
 impl Attend<'_> {
@@ -38,9 +40,9 @@ impl Attend<'_> {
 
     /// The positions that a token of the step sees.
     fn seen(&self, t: usize) -> Range<usize> {
-        let Attention { n_head, d_head, causal, window, .. } = self.attn;
+        let Attention { causal, window, .. } = self.attn;
         let pos = self.pos + t;
-        let end = if causal { pos + 1 } else { self.pos + self.q.len() / (n_head * d_head) };
+        let end = if causal { pos + 1 } else { self.end };
         window.map_or(0..end, |w| (pos + 1).saturating_sub(w)..end.min(pos + w))
     }
 }

@@ -179,11 +179,11 @@ impl Backend for Cpu {
         self.submit_slice(step, 0, Some(u64::MAX)).map(drop)
     }
 
-    fn submit_slice(&mut self, step: &Step<'_>, from: usize, work: Option<u64>) -> Result<Slice> {
+    fn submit_slice(&mut self, step: &Step<'_>, from: u64, work: Option<u64>) -> Result<Slice> {
         let Some(model) = &mut self.model else { return Err(unprepared()) };
         let work = work.unwrap_or_else(|| slices::usual(self.pool.threads()));
-        let (nodes, slice) = slices::next(model.graph(), step, from, work)?;
-        model.run(&self.pool, self.isa, step, nodes)?;
+        let (piece, slice) = slices::next(model.graph(), step, from, work)?;
+        model.run(&self.pool, self.isa, step, &piece)?;
         let mut logits = self.spare.pop().unwrap_or_default();
         logits.clear();
         if slice.is_last() {

@@ -1,26 +1,28 @@
 //! A prepared plan: packed weights, states and slots in memory, and the execution of the nodes.
 
-use std::ops::Range;
-
 use super::activations::{self, Block};
 use super::arena::{Arena, Place};
-use super::attention::{self, Attend, attention};
+use super::attention;
 use super::decode::{Matrix, decode_row};
-use super::delta::{self, Rule};
+use super::delta;
 use super::lanes::Isa;
-use super::matmul::{matmul, matmul_each};
-use super::matmul_f32::{matmul_f32, matmul_f32_each, scratch_len};
+use super::matmul_f32::scratch_len;
 use super::memory::zeros;
 use super::moe;
 use super::packed::{self, Packed};
 use super::pool::{Groups, Pool};
-use super::rows::{self, RopeTable};
+use super::rows::RopeTable;
+use super::slices::Piece;
 use super::states::States;
 use crate::backend::{Activations, Limits, Memory, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Dim, Graph, Op, Plan, Rope, ValueId, WeightId};
 use crate::quant;
+
+mod run;
+
+use run::Run;
 
 pub(super) struct Model {
     plan: Plan,
@@ -144,7 +146,7 @@ impl Model {
     }
 
     /// Runs some nodes of the step's entry, after those before them.
-    pub(super) fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>, nodes: Range<usize>) -> Result<()> {
+    pub(super) fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>, piece: &Piece) -> Result<()> {
         let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
         let (tokens, outputs) = (step.len(), step.outputs());
         if tokens > max_tokens || outputs > max_outputs {
@@ -156,12 +158,12 @@ impl Model {
         if step.keys() > n_ctx {
             bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.keys());
         }
-        if nodes.start == step.part(&self.plan.graph)?.nodes.start {
+        if piece.is_start(step.part(&self.plan.graph)?.nodes.start) {
             self.states.reserve(step)?;
             self.ropes.iter_mut().for_each(|r| r.turn(step));
             (self.blocks.0, self.groups.0) = (None, None);
         }
-        for i in nodes {
+        for i in piece.nodes.clone() {
             let v = ValueId(i as u32);
             let node = self.plan.graph.node(v);
             match (&node.op, node.shape) {
@@ -191,8 +193,10 @@ impl Model {
                     // So is what else the op writes: its state, or the sums of attention.
                     let recurrent = node.op.recurrent_state();
                     let mut aside = std::mem::take(recurrent.map_or(&mut self.sums, |s| self.states.slots(s)));
-                    let run = Run { m: self, pool, isa, step };
-                    let done = run.op(&node.op, shape.cols, &mut aside, &mut y[..step.rows(shape) * shape.cols]);
+                    let rows = piece.rows(i, step.rows(shape));
+                    let values = rows.start * shape.cols..rows.end * shape.cols;
+                    let run = Run { m: self, pool, isa, step, rows };
+                    let done = run.op(&node.op, shape.cols, &mut aside, &mut y[values]);
                     self.slots[slot] = y;
                     *recurrent.map_or(&mut self.sums, |s| self.states.slots(s)) = aside;
                     done?;
@@ -279,121 +283,5 @@ impl Model {
 
     pub(super) fn graph(&self) -> &Graph {
         &self.plan.graph
-    }
-}
-
-/// The operands of an op.
-struct Run<'a> {
-    m: &'a Model,
-    pool: &'a Pool,
-    isa: Isa,
-    step: &'a Step<'a>,
-}
-
-impl Run<'_> {
-    /// Computes `y` [rows, cols]. `aside` is the state of a recurrent op, or room for the sums of attention.
-    fn op(&self, op: &Op, cols: usize, aside: &mut [f32], y: &mut [f32]) -> Result<()> {
-        let Run { m, pool, isa, step } = *self;
-        let value = |v| m.value(v, step);
-        let vector = |w: WeightId| &*m.vectors[w.index()];
-        match *op {
-            Op::Embed { w, scale } => self.embed(w, scale, cols, y)?,
-            Op::Given { start, .. } => rows::slice(step.given, m.graph().given_columns(), start, cols, y),
-            Op::Blend { w, x, all } => {
-                let numbers = if all { 0 } else { m.cols(x) / 2 };
-                rows::blend(pool, isa, (value(x), m.cols(x), numbers), vector(w), y, cols);
-            }
-            Op::MatMul { w, x, .. } => match &m.weights[w.index()].packed {
-                None => matmul_f32(pool, isa, m.matrix(w), value(x), y),
-                Some(packed) => matmul(pool, isa, (packed, m.bytes(w)), m.blocks(x, step), y),
-            },
-            Op::AddBias { x, b } => rows::add_bias(pool, isa, value(x), vector(b), y),
-            Op::RmsNorm { x, w, eps } => rows::rms_norm(pool, isa, value(x), vector(w), eps, y),
-            Op::LayerNorm { x, w, b, eps } => {
-                rows::layer_norm(pool, isa, value(x), [w, b].map(vector), eps, y);
-            }
-            Op::Rope { x, ref rope } => {
-                let table = m.table(rope).expect("`finish_weights` made a table for each rope");
-                table.apply(pool, isa, value(x), cols, y);
-            }
-            Op::KvStore { .. } | Op::KvStoreNext { .. } => unreachable!("`run` stores"),
-            Op::KvLoad { state } => m.states.load(state, step, y),
-            Op::Attention { q, k, v, attn, .. } => {
-                for (rows, s) in step.by_rows() {
-                    let [k, v] = [k, v].map(|state| m.states.paged(state, s));
-                    let at = rows.start * cols..rows.end * cols;
-                    let attend = Attend { attn, q: &value(q)[at.clone()], k, v, pos: s.pos };
-                    attention(pool, isa, &attend, aside, &mut y[at]);
-                }
-            }
-            Op::Add { a, b } => rows::add(pool, isa, value(a), value(b), y),
-            Op::Concat { a, b } => rows::concat(value(a), value(b), m.cols(a), y),
-            Op::Activate { x, act } => rows::activate(pool, isa, value(x), act, y),
-            Op::Glu { gate, up, act } => rows::glu(pool, isa, value(gate), value(up), act, y),
-            Op::Softcap { x, cap } => rows::softcap(pool, isa, value(x), cap, y),
-            Op::SigmoidGate { x, gate } => rows::sigmoid_gate(pool, isa, value(x), value(gate), y),
-            Op::Slice { x, group, start, len } => rows::slice(value(x), group, start, len, y),
-            Op::L2Norm { x, d_head, eps, scale } => rows::l2_norm(pool, isa, value(x), d_head, (eps, scale), y),
-            Op::SsmConv { x, w, state } => {
-                let len = m.states.slot_len(state);
-                for stretch in step.stretches() {
-                    let at = stretch.rows.start * cols..stretch.rows.end * cols;
-                    let state = stretch.state(aside, len);
-                    delta::ssm_conv(pool, isa, &value(x)[at.clone()], vector(w), state, &mut y[at]);
-                }
-            }
-            Op::DeltaRule { q, k, v, alpha, beta, a, dt, delta, state, .. } => {
-                let (len, a, dt) = (m.states.slot_len(state), vector(a), vector(dt));
-                for stretch in step.stretches() {
-                    let of = |x: ValueId| {
-                        let cols = m.cols(x);
-                        &value(x)[stretch.rows.start * cols..stretch.rows.end * cols]
-                    };
-                    let [q, k, v, alpha, beta] = [q, k, v, alpha, beta].map(of);
-                    let y = &mut y[stretch.rows.start * cols..stretch.rows.end * cols];
-                    let rule = Rule { delta, q, k, v, alpha, beta, a, dt };
-                    delta::delta_rule(pool, isa, &rule, stretch.state(aside, len), y);
-                }
-            }
-            Op::MoeRoute { x, n_used, renormalise } => {
-                moe::moe_route(pool, value(x), m.cols(x), n_used, renormalise, y);
-            }
-            Op::MoeMatMul { w, x, route, .. } => {
-                let groups = &m.groups.1;
-                // `x` has a row for each token, or for each expert of a token.
-                let shared = if m.cols(x) == m.graph().weight(w).cols { m.cols(route) / 2 } else { 1 };
-                match &m.weights[w.index()].packed {
-                    None => matmul_f32_each(pool, isa, m.matrix(w), (value(x), shared), groups, y),
-                    Some(packed) => {
-                        matmul_each(pool, isa, (packed, m.bytes(w)), (m.blocks(x, step), shared), groups, y);
-                    }
-                }
-            }
-            Op::FusedMatMul(_) | Op::RopeStore(_) | Op::NormAdd { .. } => {
-                unreachable!("`prepare` takes fused ops apart")
-            }
-            Op::MoeSum { x, route } => moe::moe_sum(pool, isa, value(x), (value(route), m.cols(route) / 2), y, cols),
-            Op::LastRows { x } => {
-                let x = value(x);
-                for (row, y) in step.output_rows().zip(y.chunks_exact_mut(cols)) {
-                    y.copy_from_slice(&x[row * cols..][..cols]);
-                }
-            }
-            // Rows lie one after another.
-            Op::Group { x, .. } => y.copy_from_slice(value(x)),
-        }
-        Ok(())
-    }
-
-    fn embed(&self, w: WeightId, scale: f32, cols: usize, y: &mut [f32]) -> Result<()> {
-        let rows = self.m.graph().weight(w).rows;
-        for (y, token) in y.chunks_exact_mut(cols).zip(self.step.tokens()) {
-            if token as usize >= rows {
-                bail!(TokenOutOfRange, "token {token}, the embedding has {rows} rows");
-            }
-            self.m.decode_row(self.isa, w, token as usize, y);
-            y.iter_mut().for_each(|v| *v *= scale);
-        }
-        Ok(())
     }
 }

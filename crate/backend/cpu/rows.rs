@@ -237,8 +237,8 @@ impl RopeTable {
         self.turns.extend(places.flat_map(|p| speeds.iter().map(move |(s, axis)| turn(p[*axis] as f64 * s))));
     }
 
-    /// Rotates the heads of `x` [tokens, cols].
-    pub(super) fn apply(&self, pool: &Pool, isa: Isa, x: &[f32], cols: usize, y: &mut [f32]) {
+    /// Rotates the heads of `x` [tokens, cols], which are rows of the step from `first` on.
+    pub(super) fn apply(&self, pool: &Pool, isa: Isa, x: &[f32], first: usize, cols: usize, y: &mut [f32]) {
         let half = self.rope.n_rot / 2;
         each_row(
             pool,
@@ -248,7 +248,7 @@ impl RopeTable {
             #[inline(always)]
             |r, y| {
                 y.copy_from_slice(&x[r * cols..][..cols]);
-                let turns = &self.turns[r * half..][..half];
+                let turns = &self.turns[(first + r) * half..][..half];
                 for head in y.chunks_exact_mut(self.rope.d_head) {
                     match self.rope.pairs {
                         RopePairs::Adjacent => {

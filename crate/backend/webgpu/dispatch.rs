@@ -13,8 +13,11 @@ pub(super) const HEAD: usize = 64;
 pub(super) const STEP_WORDS: usize = 4;
 pub(super) const SEGMENT: usize = 64;
 
+/// Where the step uniform says how many workgroups along z ran before.
+pub(super) const SKIPPED_AT: u64 = (HEAD + MAX_SEGMENTS * SEGMENT) as u64;
+
 /// Bytes of the step uniform.
-const UNIFORM: u64 = (HEAD + MAX_SEGMENTS * SEGMENT) as u64;
+const UNIFORM: u64 = SKIPPED_AT + 16;
 
 /// Byte offset of the rows in the step buffer: bindings start at multiples of 256.
 pub(super) const ROWS_AT: u64 = UNIFORM.next_multiple_of(256);
@@ -196,9 +199,16 @@ pub(super) struct Dispatch {
     grid: [u32; 2],
     each: Each,
     z: usize,
+    /// Whether its workgroups along z count from those that ran before, so that it can run in parts.
+    counts: bool,
 }
 
 impl Dispatch {
+    /// How many workgroups along z it has in this step, if it can run some of them at a time.
+    pub(super) fn parts(&self, step: &Step<'_>) -> Option<usize> {
+        self.grid(step).filter(|_| self.counts).map(|[_, _, z]| z as usize)
+    }
+
     /// The grid in this step; `None` if it does not run.
     pub(super) fn grid(&self, step: &Step<'_>) -> Option<[u32; 3]> {
         let Schedule { rows, when, chunks, more, .. } = self.schedule;
@@ -286,8 +296,9 @@ impl<'a> Compiler<'a> {
         let bound: Vec<_> = bound.iter().map(|b| (*b).clone()).collect();
         let group = group(self.gpu, k.name, &layout, step, &bound);
         let (name, grid, each, z) = (k.name, k.grid, k.each, k.z);
+        let counts = z == 1 && schedule.more == 0 && k.source.contains("now.skipped");
         let pipeline = self.pipeline(k, &layout);
-        Dispatch { name, schedule, pipeline, group, bound, grid, each, z }
+        Dispatch { name, schedule, pipeline, group, bound, grid, each, z, counts }
     }
 
     fn layout(&mut self, bind: &[Access]) -> wgpu::BindGroupLayout {

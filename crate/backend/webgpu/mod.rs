@@ -209,7 +209,7 @@ impl Backend for WebGpu {
         self.start(step, Wanted::Logits)
     }
 
-    fn submit_slice(&mut self, step: &Step<'_>, from: usize, work: Option<u64>) -> Result<Slice> {
+    fn submit_slice(&mut self, step: &Step<'_>, from: u64, work: Option<u64>) -> Result<Slice> {
         self.gpu.fault.check()?;
         let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
         runner.start_slice(&self.gpu, &mut self.counters, step, from, work)

@@ -3,17 +3,28 @@
 use pagelm::engine::Seeing;
 
 use super::*;
+use crate::common::cases::Case;
+use pagelm::backend::{Segment, Step};
+use pagelm::graph::Attention;
 
-/// Encodes an image in parts of one op, and says how many there were.
+/// Encodes an image in parts, and says how many there were.
 fn in_parts(e: &mut Encoder, image: &pagelm::engine::Processed) -> (ImageRows, usize) {
-    let (mut parts, mut last) = (1, 0);
+    let (rows, parts, _) = in_counted_parts(e, image);
+    (rows, parts)
+}
+
+/// The same, with how many parts ended inside of an op.
+fn in_counted_parts(e: &mut Encoder, image: &pagelm::engine::Processed) -> (ImageRows, usize, usize) {
+    let patches = (image.rows() * e.vision().merge * e.vision().merge) as u64;
+    let (mut parts, mut inside, mut last) = (1, 0, 0);
     loop {
         match block_on(e.encode_part(image)).unwrap() {
             Seeing::Part { done, total } => {
                 assert!(last < done && done < total, "{last}, then {done} of {total}");
                 (parts, last) = (parts + 1, done);
+                inside += usize::from(!done.is_multiple_of(patches));
             }
-            Seeing::Whole(rows) => return (rows, parts),
+            Seeing::Whole(rows) => return (rows, parts, inside),
         }
     }
 }
@@ -29,8 +40,10 @@ fn an_image_that_is_encoded_in_parts_has_the_same_rows() {
             let [a, b] = [&first, &second].map(|image| in_parts(&mut e, image));
             assert_eq!((a.1, b.1), (1, 1), "{name} on {}", c.name);
             e.set_slice(Some(1));
-            let (rows, parts) = in_parts(&mut e, &first);
+            let (rows, parts, inside) = in_counted_parts(&mut e, &first);
             assert_eq!(rows, a.0, "{name} on {}", c.name);
+            // Of each layer at least attention, and the matrices around it.
+            assert!(inside >= 4, "{name} on {}: {inside} parts end inside of an op", c.name);
             // Two layers of more than ten ops, but some take no part of their own where kernels do several.
             assert!(parts > 20, "{name} on {}: {parts} parts", c.name);
             // One that is given up leaves nothing behind.
@@ -65,4 +78,37 @@ fn an_image_goes_on_after_a_part_of_it_was_dropped() {
     let want = block_on(e.encode(&image)).unwrap();
     assert!(polled(1, e.encode(&image)).is_none());
     assert_eq!(block_on(e.encode(&image)).unwrap(), want);
+}
+
+#[test]
+fn places_where_no_part_begins_are_refused() {
+    for c in backends::all() {
+        let case = Case::new("attention and a copy", &[40], |p| {
+            let (q, kv) = (p.input(32), p.input(32));
+            let states = ["k", "v"].map(|name| p.g.state(name, 32));
+            for state in states {
+                p.g.kv_store(kv, state);
+            }
+            let attn = Attention {
+                n_head: 2,
+                n_kv_head: 2,
+                d_head: 16,
+                scale: 0.25,
+                causal: false,
+                window: None,
+                softcap: None,
+            };
+            p.g.attention(q, states[0], states[1], attn)
+        });
+        let mut b = (c.make)();
+        backends::load(&mut *b, &case).unwrap();
+        let segments = [Segment::alone(&case.tokens, 0, 40)];
+        let step = Step::trunk(&segments);
+        let first = b.submit_slice(&step, 0, Some(1)).unwrap();
+        // Past the end, and inside of an op that does not run in parts.
+        for from in [first.of, first.of + 1, u64::MAX, 39] {
+            let e = b.submit_slice(&step, from, Some(1)).expect_err(c.name);
+            assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{} from {from}: {e}", c.name);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use super::cut::Rows;
 use super::fits::fits;
 use super::in_flight::{Answer, InFlight};
-use super::submit_budget::{SubmitBudget, fitting, tokens_at_once, unanswered};
+use super::submit_budget::{SubmitBudget, fitting, tokens_at_once, unanswered, work_of};
 use super::words;
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::Dispatch;
@@ -146,7 +146,7 @@ impl Runner {
         self.check(step, wanted)?;
         self.reserve(gpu, c, Room::of(step, self.program.uses))?;
         if self.in_flight.is_empty() {
-            self.budget.begin(self.program.entry(step)?.0, step);
+            self.budget.begin(work_of(self.program.entry(step)?.0, step), step);
         }
         let budget = self.budget.of(step);
         let last = self.submit_all_but_last(gpu, c, step, budget)?;
@@ -385,11 +385,8 @@ pub(super) fn record(
         run = later;
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for d in now {
-            let Some([x, y, z]) = d.grid(step) else { continue };
-            pass.set_pipeline(&d.pipeline);
-            pass.set_bind_group(0, &d.group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-            c.dispatches += 1;
+            let Some(grid) = d.grid(step) else { continue };
+            start(&mut pass, c, d, grid);
         }
         c.passes += 1;
         if run.is_empty() {
@@ -402,4 +399,12 @@ pub(super) fn record(
         c.submits += 1;
         encoder = gpu.encoder();
     }
+}
+
+/// Records a dispatch.
+pub(super) fn start(pass: &mut wgpu::ComputePass<'_>, c: &mut Counters, d: &Dispatch, [x, y, z]: [u32; 3]) {
+    pass.set_pipeline(&d.pipeline);
+    pass.set_bind_group(0, &d.group, &[]);
+    pass.dispatch_workgroups(x, y, z);
+    c.dispatches += 1;
 }

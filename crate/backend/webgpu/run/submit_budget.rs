@@ -40,8 +40,7 @@ impl SubmitBudget {
     }
 
     /// Starts timing a step that has the GPU to itself. Short steps are not timed: latency dominates them.
-    pub(crate) fn begin(&mut self, run: &[Dispatch], step: &Step<'_>) {
-        let work = run.iter().map(|d| d.work(step)).sum();
+    pub(crate) fn begin(&mut self, work: u64, step: &Step<'_>) {
         let tells = self.measured && step.len() > GEMV_MAX_ROWS && work >= self.rate / PER_SECOND / 5;
         self.began = tells.then(|| (Instant::now(), work));
     }
@@ -81,6 +80,11 @@ pub(crate) fn unanswered(step: &Step<'_>) -> usize {
     step.output_rows().next().unwrap_or(step.len())
 }
 
+/// The work of dispatches in a step.
+pub(crate) fn work_of(run: &[Dispatch], step: &Step<'_>) -> u64 {
+    run.iter().map(|d| d.work(step)).sum()
+}
+
 /// How many of these dispatches fit into a submit: at least one.
 pub(crate) fn fitting(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
     let mut total = 0u64;
@@ -109,7 +113,7 @@ mod tests {
         budget.learn(3_000_000_000, 1e9);
         assert!(budget.of(&long) > 140_000_000, "one step that hung halves it");
         let mut given = SubmitBudget::new(Some(1000), false);
-        given.begin(&[], &long);
+        given.begin(1 << 40, &long);
         given.end();
         assert_eq!(given.of(&long), 50);
     }
