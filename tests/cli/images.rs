@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageFormat, RgbImage};
+use pagelm::engine::{VisionModel, VisionOptions};
+use pagelm::gguf::Gguf;
 use serde_json::Value;
 
 use super::serve::{CHAT, Server, with_template};
@@ -197,5 +199,38 @@ fn serve_answers_about_images_what_run_answers_and_keeps_them() {
         assert_eq!((status, &body["error"]["code"]), (400, &"bad-image".into()), "{body}");
         assert_eq!(body["error"]["param"], "messages[0].content[0].image_url.url");
         assert!(body["error"]["message"].as_str().unwrap().contains(words), "{body}");
+    }
+}
+
+#[test]
+fn synth_writes_encoders_that_the_engine_takes() {
+    let folder = Folder::new("synth");
+    let path = folder.file("mmproj.gguf");
+    for (shape, width, columns) in [("gemma3-encoder-1l", "64", 64), ("qwen3vl-encoder-2l", "96", 3 * 96)] {
+        json(&["synth", "--shape", shape, "--type", "Q8_0", "--width", width, "--out", &path], 0);
+        let bytes = std::fs::read(&path).unwrap();
+        let gguf = Gguf::parse(&bytes).unwrap();
+        VisionModel::new(&gguf, &|_| true, &VisionOptions::default()).unwrap();
+        let (_, vision) = pagelm::arch::vision(&gguf, &|_| true, false).unwrap();
+        assert_eq!(vision.columns(), columns, "{shape}");
+        // Its rows are no whole blocks of this type.
+        if shape.starts_with("gemma") {
+            let odd = json(&["synth", "--shape", shape, "--type", "Q4_K", "--out", &path], 1);
+            assert_eq!(odd["error"]["code"], "invalid-argument");
+        }
+    }
+}
+
+#[test]
+fn bench_times_the_parts_of_an_image() {
+    let [model, mmproj] = ["gemma3vl.gguf", "mmproj-gemma3vl.gguf"].map(golden);
+    let out = json(
+        &["bench", "--model", &model, "--mmproj", &mmproj, "--backend", "cpu", "--threads", "1", "--reps", "2"],
+        0,
+    );
+    assert_eq!((&out["rows"], &out["parts"]), (&9.into(), &1.into()));
+    for times in ["image_ms", "part_ms"] {
+        let [min, max] = ["min", "max"].map(|key| out[times][key].as_f64().unwrap());
+        assert!(0.0 < min && min <= max, "{out}");
     }
 }

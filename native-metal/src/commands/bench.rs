@@ -1,5 +1,6 @@
 //! `pagelm bench`: prefill and decode speed, and what a token costs in calls and bytes.
 
+mod image;
 mod profile;
 mod rows;
 
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::Report;
 use crate::grammar::GrammarArgs;
+use crate::image::EncoderArgs;
 use crate::machine;
 use crate::model::{self, ModelArgs, Purpose};
 use crate::spec::SpecArgs;
@@ -47,6 +49,9 @@ pub struct Args {
     /// fast it reads weights, beside a kernel that only reads.
     #[arg(long)]
     profile: bool,
+    /// With --mmproj, measures instead how long an image takes, and the parts in which it is encoded.
+    #[command(flatten)]
+    encoder: EncoderArgs,
 }
 
 /// One thing to measure.
@@ -98,6 +103,9 @@ impl Decoded {
 pub fn run(args: &Args, json: bool) -> Result<Report> {
     if args.profile {
         return profile::run(&args.model, args.depth.first().copied().unwrap_or(0), usize::from(args.reps), json);
+    }
+    if args.encoder.mmproj.is_some() {
+        return image::run(&args.encoder, &args.model.device, usize::from(args.reps), json);
     }
     let grammar = args.grammar.source()?;
     let tests = args.tests(grammar.is_some());

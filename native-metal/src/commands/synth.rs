@@ -1,5 +1,7 @@
 //! `pagelm synth`: a file with the shape of a real model and weights without meaning, to measure speed with.
 
+mod encoder;
+
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ use clap::ValueEnum;
 use pagelm::{DType, Error, ErrorKind, Result};
 use serde_json::json;
 
+use self::encoder::Encoder;
 use crate::Report;
 
 #[derive(clap::Args)]
@@ -21,6 +24,9 @@ pub struct Args {
     /// The file to write. It has no tokenizer, and says so: for `bench`, and for llama.cpp's `llama-bench`.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Of the part of a model that sees: columns of an embedding of the language model, if not those of the real one.
+    #[arg(long, value_name = "N")]
+    width: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,6 +44,12 @@ enum Shape {
     /// Four layers of Qwen3-30B-A3B, with a fifth of its vocabulary.
     #[value(name = "qwen3-30b-a3b-4l")]
     Qwen3Experts,
+    /// One layer of the part of Gemma 3 that sees, for --mmproj; with --type F16 or Q8_0.
+    #[value(name = "gemma3-encoder-1l")]
+    GemmaEncoder,
+    /// Two layers of that of Qwen3-VL 2B.
+    #[value(name = "qwen3vl-encoder-2l")]
+    QwenEncoder,
 }
 
 /// The sizes of a model.
@@ -58,6 +70,16 @@ struct Sizes {
 }
 
 impl Shape {
+    /// The sizes of the part of a model that sees.
+    fn encoder(self, width: Option<usize>) -> Option<Encoder> {
+        match self {
+            Shape::GemmaEncoder => Some(Encoder::gemma3(width)),
+            Shape::QwenEncoder => Some(Encoder::qwen3vl(width)),
+            _ => None,
+        }
+    }
+
+    /// Those of a language model.
     fn sizes(self) -> Sizes {
         let qwen3 = |n_layer, d_model, d_ff, n_head, tied| {
             let (arch, n_kv_head, d_head, n_vocab) = ("qwen3", 8, 128, 151_936);
@@ -83,6 +105,7 @@ impl Shape {
                 experts: Some((128, 8, 768)),
                 ..qwen3(4, 2048, 6144, 32, true)
             },
+            Shape::GemmaEncoder | Shape::QwenEncoder => unreachable!("`encoder` has their sizes"),
             Shape::Qwen35 => {
                 Sizes { arch: "qwen35", n_kv_head: 4, d_head: 256, n_vocab: 248_320, ..qwen3(32, 2560, 9216, 16, true) }
             }
@@ -93,18 +116,37 @@ impl Shape {
 struct Tensor {
     name: String,
     dtype: DType,
-    /// Of all matrices.
-    rows: usize,
-    cols: usize,
-    /// Experts, or one.
-    matrices: usize,
+    /// As the file has them: columns first.
+    dims: Vec<usize>,
+}
+
+impl Tensor {
+    /// `None` where a row is no whole blocks.
+    fn bytes(&self) -> Option<usize> {
+        let rows: usize = self.dims[1..].iter().product();
+        self.dtype.row_bytes(self.dims[0]).map(|row| rows * row)
+    }
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Report> {
-    let sizes = args.shape.sizes();
-    let tensors = tensors(&sizes, &args.kind)?;
-    let bytes =
-        write(args, &sizes, &tensors).map_err(|e| Error::new(ErrorKind::Io, e.to_string()).at(args.out.display()))?;
+    let wrong = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what));
+    let mixed = args.kind == "Q4_K_M";
+    let one = DType::ALL.iter().copied().find(|d| d.to_string() == if mixed { "Q4_K" } else { &args.kind });
+    let Some(main) = one.filter(|d| scales(*d).is_some()) else {
+        return wrong(format!("cannot make weights of type {}; use a type such as Q8_0 or F16", args.kind));
+    };
+    let (arch, keys, tensors) = if let Some(encoder) = args.shape.encoder(args.width) {
+        ("clip", encoder.keys(), encoder.tensors(main))
+    } else {
+        let sizes = args.shape.sizes();
+        let keys = keys(&sizes).into_iter().map(|(key, value)| (format!("{}.{key}", sizes.arch), value));
+        (sizes.arch, keys.collect(), tensors(&sizes, main, if mixed { DType::Q6_K } else { main }))
+    };
+    if let Some(t) = tensors.iter().find(|t| t.bytes().is_none()) {
+        return wrong(format!("rows of `{}` are no whole blocks of {}; use --type F16 or Q8_0", t.name, t.dtype));
+    }
+    let bytes = write(args, arch, &keys, &tensors)
+        .map_err(|e| Error::new(ErrorKind::Io, e.to_string()).at(args.out.display()))?;
     if !json {
         println!("{}: {} tensors, {bytes} bytes", args.out.display(), tensors.len());
     }
@@ -115,20 +157,12 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
 }
 
 /// Every tensor of the model, in the order of the file.
-fn tensors(s: &Sizes, kind: &str) -> Result<Vec<Tensor>> {
-    let mixed = kind == "Q4_K_M";
-    let one = DType::ALL.iter().copied().find(|d| d.to_string() == if mixed { "Q4_K" } else { kind });
-    let Some(main) = one.filter(|d| scales(*d).is_some()) else {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!("cannot make weights of type {kind}; use a block type such as Q8_0 or Q4_K"),
-        ));
-    };
-    let better = if mixed { DType::Q6_K } else { main };
+fn tensors(s: &Sizes, main: DType, better: DType) -> Vec<Tensor> {
     let mut all = Vec::new();
     let mut push = |name: String, dtype, rows, cols| {
-        let matrices = s.experts.filter(|_| name.ends_with("_exps.weight")).map_or(1, |(n, ..)| n);
-        all.push(Tensor { name, dtype, rows: matrices * rows, cols, matrices });
+        let experts = s.experts.filter(|_| name.ends_with("_exps.weight")).map(|(n, ..)| n);
+        let dims = [cols, rows].into_iter().take(if rows == 1 { 1 } else { 2 }).chain(experts).collect();
+        all.push(Tensor { name, dtype, dims });
     };
     let (d_q, d_kv) = (s.n_head * s.d_head, s.n_kv_head * s.d_head);
     push("token_embd.weight".into(), if s.tied { better } else { main }, s.n_vocab, s.d_model);
@@ -182,7 +216,7 @@ fn tensors(s: &Sizes, kind: &str) -> Result<Vec<Tensor>> {
     if !s.tied {
         push("output.weight".into(), better, s.n_vocab, s.d_model);
     }
-    Ok(all)
+    all
 }
 
 /// Where the f16 scales of a block are; `None` where this command knows no block.
@@ -199,18 +233,19 @@ fn scales(dtype: DType) -> Option<&'static [usize]> {
 }
 
 /// Writes the file (version 3) and gives its length.
-fn write(args: &Args, s: &Sizes, tensors: &[Tensor]) -> std::io::Result<u64> {
+fn write(args: &Args, arch: &str, keys: &[(String, Key)], tensors: &[Tensor]) -> std::io::Result<u64> {
     const ALIGNMENT: usize = 32;
     let mut head = Vec::new();
     let text = |out: &mut Vec<u8>, s: &str| {
         out.extend((s.len() as u64).to_le_bytes());
         out.extend(s.as_bytes());
     };
-    let keys = keys(s);
     head.extend(b"GGUF");
     head.extend(3u32.to_le_bytes());
     head.extend((tensors.len() as u64).to_le_bytes());
-    let strings = [("general.architecture", s.arch), ("tokenizer.ggml.model", "none")];
+    let strings = [("general.architecture", arch), ("tokenizer.ggml.model", "none")];
+    // Encoders have no tokenizer to miss.
+    let strings = if arch == "clip" { &strings[..1] } else { &strings };
     head.extend(((keys.len() + strings.len()) as u64).to_le_bytes());
     for (key, value) in strings {
         text(&mut head, key);
@@ -218,27 +253,41 @@ fn write(args: &Args, s: &Sizes, tensors: &[Tensor]) -> std::io::Result<u64> {
         text(&mut head, value);
     }
     for (key, value) in keys {
-        text(&mut head, &format!("{}.{key}", s.arch));
+        text(&mut head, key);
+        let list = |head: &mut Vec<u8>, kind: u32, len: usize| {
+            head.extend([9, kind, len as u32, 0].map(u32::to_le_bytes).concat());
+        };
         match value {
-            Key::U(v) => head.extend([4u32.to_le_bytes(), (v as u32).to_le_bytes()].concat()),
+            Key::U(v) => head.extend([4u32.to_le_bytes(), (*v as u32).to_le_bytes()].concat()),
             Key::F(v) => head.extend([6u32.to_le_bytes(), v.to_le_bytes()].concat()),
-            Key::I(list) => {
-                head.extend([9u32, 5, list.len() as u32, 0].map(u32::to_le_bytes).concat());
-                list.iter().for_each(|v| head.extend(v.to_le_bytes()));
+            Key::I(all) => {
+                list(&mut head, 5, all.len());
+                all.iter().for_each(|v| head.extend(v.to_le_bytes()));
+            }
+            Key::Fs(all) => {
+                list(&mut head, 6, all.len());
+                all.iter().for_each(|v| head.extend(v.to_le_bytes()));
+            }
+            Key::Bs(all) => {
+                list(&mut head, 7, all.len());
+                head.extend(all.iter().map(|v| u8::from(*v)));
+            }
+            Key::B(v) => {
+                head.extend(7u32.to_le_bytes());
+                head.push(u8::from(*v));
+            }
+            Key::S(v) => {
+                head.extend(8u32.to_le_bytes());
+                text(&mut head, v);
             }
         }
     }
     let mut offset = 0;
-    let bytes = |t: &Tensor| t.rows * t.dtype.row_bytes(t.cols).expect("rows of real models are whole blocks");
+    let bytes = |t: &Tensor| t.bytes().expect("`run` refuses rows that are not whole blocks");
     for t in tensors {
         text(&mut head, &t.name);
-        let dims: &[usize] = match (t.rows, t.matrices) {
-            (1, _) => &[t.cols],
-            (rows, 1) => &[t.cols, rows],
-            (rows, n) => &[t.cols, rows / n, n],
-        };
-        head.extend((dims.len() as u32).to_le_bytes());
-        dims.iter().for_each(|d| head.extend((*d as u64).to_le_bytes()));
+        head.extend((t.dims.len() as u32).to_le_bytes());
+        t.dims.iter().for_each(|d| head.extend((*d as u64).to_le_bytes()));
         head.extend(t.dtype.gguf_id().to_le_bytes());
         head.extend((offset as u64).to_le_bytes());
         offset += bytes(t).next_multiple_of(ALIGNMENT);
@@ -264,7 +313,11 @@ fn write(args: &Args, s: &Sizes, tensors: &[Tensor]) -> std::io::Result<u64> {
 enum Key {
     U(usize),
     F(f32),
+    B(bool),
+    S(&'static str),
     I(&'static [i32]),
+    Fs(&'static [f32]),
+    Bs(Vec<bool>),
 }
 
 fn keys(s: &Sizes) -> Vec<(&'static str, Key)> {
