@@ -16,6 +16,14 @@ interface Bench {
   }): Promise<BenchSequences>;
   /** Of pagelm's page only. */
   grammars?(options: { model: string; threads: number; schemas: object[]; tokens: number }): Promise<BenchGrammars>;
+  /** Gaps between the frames of the page while nothing runs, and while an image is encoded. Of pagelm's page only. */
+  frames?(options: {
+    model: string;
+    mmproj: string;
+    backend: "webgpu" | "cpu";
+    threads: number;
+    idleMs: number;
+  }): Promise<BenchFrames>;
   /** From nothing to the first token, from what is stored or, if `cold`, from the server. `sha256` is that of the file, to be checked. */
   first(options: {
     model: string;
@@ -23,6 +31,16 @@ interface Bench {
     cold: boolean;
     sha256?: string | undefined;
   }): Promise<BenchFirst>;
+}
+
+/** All in milliseconds, but the whole. */
+interface BenchFrames {
+  what: string;
+  idle: number[];
+  encoding: number[];
+  /** Between two parts of the encoding. */
+  parts: number[];
+  seconds: number;
 }
 
 /** What a grammar costs, on the CPU of a page. */

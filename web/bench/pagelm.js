@@ -119,6 +119,55 @@ globalThis.bench = {
     return { compileMs, refused, plain: speeds[0] ?? 0, held: speeds[1] ?? 0 };
   },
 
+  async frames({ model, mmproj, backend, threads, idleMs }) {
+    const engine = await createEngine({ model, mmproj, backend, threads, cache: false });
+    const canvas = new OffscreenCanvas(512, 512);
+    const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    for (let i = 0; i < 4096; i++) {
+      context.fillStyle = `hsl(${(i * 137) % 360} 80% ${20 + ((i * 61) % 60)}%)`;
+      context.fillRect((i % 64) * 8, (i >> 6) * 8, 8, 8);
+    }
+    const image = await canvas.convertToBlob();
+    /** Gaps between frames while something runs. @param {() => Promise<unknown>} run */
+    const during = async (run) => {
+      const gaps = /** @type {number[]} */ ([]);
+      let last = Number.NaN;
+      const frame = (/** @type {number} */ now) => {
+        if (!Number.isNaN(last)) gaps.push(now - last);
+        last = now;
+        next = requestAnimationFrame(frame);
+      };
+      let next = requestAnimationFrame(frame);
+      await run();
+      cancelAnimationFrame(next);
+      return gaps;
+    };
+    const idle = await during(() => new Promise((done) => setTimeout(done, idleMs)));
+    const parts = /** @type {number[]} */ ([]);
+    const begin = performance.now();
+    const content = [
+      { type: /** @type {const} */ ("image_url"), image_url: { url: image } },
+      { type: /** @type {const} */ ("text"), text: "What is this?" },
+    ];
+    let last = begin;
+    const params = {
+      max_tokens: 1,
+      onPrefill: (/** @type {{ phase?: string }} */ progress) => {
+        if (progress.phase !== "image") return;
+        parts.push(performance.now() - last);
+        last = performance.now();
+      },
+    };
+    const encoding = await during(() =>
+      engine.chat.completions.create({ messages: [{ role: "user", content }], ...params }),
+    );
+    const seconds = (performance.now() - begin) / 1000;
+    const { name } = engine.info.adapter ?? { name: engine.info.wasm.build };
+    await engine.dispose();
+    // The first part comes after decoding and resizing.
+    return { what: name, idle, encoding, parts: parts.slice(1), seconds };
+  },
+
   async run({ length, tokens, seed }) {
     const params = { temperature: 0, maxTokens: tokens, ignoreEos: true };
     const before = await engine.stats();
