@@ -1,4 +1,4 @@
-//! A prepared plan: packed weights, states and slots in memory, and the execution of the nodes.
+//! A prepared plan: packed weights, states and slots in memory; `run` executes its nodes.
 
 use super::activations::{self, Block};
 use super::arena::{Arena, Place};
@@ -12,7 +12,6 @@ use super::moe;
 use super::packed::{self, Packed};
 use super::pool::{Groups, Pool};
 use super::rows::RopeTable;
-use super::slices::Piece;
 use super::states::States;
 use crate::backend::{Activations, Limits, Memory, Step};
 use crate::bail;
@@ -21,8 +20,6 @@ use crate::graph::{Dim, Graph, Op, Plan, Rope, ValueId, WeightId};
 use crate::quant;
 
 mod run;
-
-use run::Run;
 
 pub(super) struct Model {
     plan: Plan,
@@ -143,68 +140,6 @@ impl Model {
             _ => 0,
         };
         g.nodes.iter().map(|n| of(&n.op)).max().unwrap_or(0)
-    }
-
-    /// Runs some nodes of the step's entry, after those before them.
-    pub(super) fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>, piece: &Piece) -> Result<()> {
-        let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
-        let (tokens, outputs) = (step.len(), step.outputs());
-        if tokens > max_tokens || outputs > max_outputs {
-            bail!(InvalidArgument, "{tokens} tokens with {outputs} outputs are over the limits");
-        }
-        if step.segments.iter().any(|s| s.tokens.is_empty() || s.outputs > s.tokens.len()) {
-            bail!(InvalidArgument, "each sequence of a step needs tokens, and no more outputs than those");
-        }
-        if step.keys() > n_ctx {
-            bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.keys());
-        }
-        if piece.is_start(step.part(&self.plan.graph)?.nodes.start) {
-            self.states.reserve(step)?;
-            self.ropes.iter_mut().for_each(|r| r.turn(step));
-            (self.blocks.0, self.groups.0) = (None, None);
-        }
-        for i in piece.nodes.clone() {
-            let v = ValueId(i as u32);
-            let node = self.plan.graph.node(v);
-            match (&node.op, node.shape) {
-                (&Op::KvStore { x, state }, _) => {
-                    let mut states = std::mem::take(&mut self.states);
-                    states.store(isa, state, step, self.value(x, step));
-                    self.states = states;
-                }
-                (&Op::KvStoreNext { x, state }, _) => {
-                    let mut states = std::mem::take(&mut self.states);
-                    states.store_next(state, step, self.value(x, step));
-                    self.states = states;
-                }
-                (_, Some(shape)) => {
-                    if let &Op::MatMul { w, x, .. } | &Op::MoeMatMul { w, x, .. } = &node.op
-                        && self.weights[w.index()].packed.is_some()
-                    {
-                        self.quantize(pool, isa, x, step);
-                    }
-                    if let &Op::MoeMatMul { route, n_expert, .. } = &self.plan.graph.node(v).op {
-                        self.sort(route, n_expert, step);
-                    }
-                    let node = self.plan.graph.node(v);
-                    // The slot of a value is never that of an operand, so it can be taken out while those are read.
-                    let slot = self.plan.slot(v).0 as usize;
-                    let mut y = std::mem::take(&mut self.slots[slot]);
-                    // So is what else the op writes: its state, or the sums of attention.
-                    let recurrent = node.op.recurrent_state();
-                    let mut aside = std::mem::take(recurrent.map_or(&mut self.sums, |s| self.states.slots(s)));
-                    let rows = piece.rows(i, step.rows(shape));
-                    let values = rows.start * shape.cols..rows.end * shape.cols;
-                    let run = Run { m: self, pool, isa, step, rows };
-                    let done = run.op(&node.op, shape.cols, &mut aside, &mut y[values]);
-                    self.slots[slot] = y;
-                    *recurrent.map_or(&mut self.sums, |s| self.states.slots(s)) = aside;
-                    done?;
-                }
-                (op, None) => unreachable!("{} makes a value", op.name()),
-            }
-        }
-        Ok(())
     }
 
     /// The logits of the last step.

@@ -232,6 +232,13 @@ impl Dispatch {
         self.schedule.work.total(self.schedule.weight_bytes, rows, step.keys())
     }
 
+    /// Records it with a grid.
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>, [x, y, z]: [u32; 3]) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+
     /// Replaces bound buffers by others. Returns whether any of the old ones was bound.
     pub(super) fn rebind(&mut self, gpu: &Gpu, step: &wgpu::Buffer, moved: &[(wgpu::Buffer, wgpu::Buffer)]) -> bool {
         let mut any = false;

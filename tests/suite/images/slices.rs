@@ -1,5 +1,7 @@
 //! Encoders that run in parts.
 
+use std::future::poll_fn;
+
 use pagelm::engine::Seeing;
 
 use super::*;
@@ -42,8 +44,8 @@ fn an_image_that_is_encoded_in_parts_has_the_same_rows() {
             e.set_slice(Some(1));
             let (rows, parts, inside) = in_counted_parts(&mut e, &first);
             assert_eq!(rows, a.0, "{name} on {}", c.name);
-            // Of each layer at least attention, and the matrices around it.
-            assert!(inside >= 4, "{name} on {}: {inside} parts end inside of an op", c.name);
+            // At least in the attention of each layer.
+            assert!(inside >= 2, "{name} on {}: {inside} parts end inside of an op", c.name);
             // Two layers of more than ten ops, but some take no part of their own where kernels do several.
             assert!(parts > 20, "{name} on {}: {parts} parts", c.name);
             // One that is given up leaves nothing behind.
@@ -80,26 +82,54 @@ fn an_image_goes_on_after_a_part_of_it_was_dropped() {
     assert_eq!(block_on(e.encode(&image)).unwrap(), want);
 }
 
+/// A matrix and attention in which tokens see those after them.
+fn seen_by_all(tokens: usize) -> Case {
+    Case::new(format!("attention of {tokens}"), &[tokens], |p| {
+        let (x, w) = (p.input(64), p.weight(DType::F16, 32, 64));
+        let q = p.g.matmul(w, x);
+        let states = ["k", "v"].map(|name| p.g.state(name, 32));
+        for state in states {
+            p.g.kv_store(q, state);
+        }
+        let (n_head, d_head) = (2, 16);
+        let attn = Attention { n_head, n_kv_head: 2, d_head, scale: 0.25, causal: false, window: None, softcap: None };
+        let y = p.g.attention(q, states[0], states[1], attn);
+        let w = p.weight(DType::Q8_0, 96, 32);
+        p.g.matmul(w, y)
+    })
+}
+
+#[test]
+fn parts_that_end_inside_of_matrices_and_attention_change_nothing() {
+    let case = seen_by_all(201);
+    let segments = [Segment::alone(&case.tokens, 0, 201)];
+    let step = Step::trunk(&segments);
+    for c in backends::all() {
+        let mut b = (c.make)();
+        backends::load(&mut *b, &case).unwrap();
+        let want = backends::step(&mut *b, &step, 96).unwrap();
+        for work in [1, 300_000, 1_000_000] {
+            let (mut from, mut inside) = (0, 0);
+            let got = loop {
+                let slice = b.submit_slice(&step, from, Some(work)).unwrap();
+                let mut values = vec![0.0; if slice.is_last() { want.len() } else { 0 }];
+                block_on(poll_fn(|cx| b.poll_logits(cx, &mut values))).unwrap();
+                if slice.is_last() {
+                    break values;
+                }
+                inside += usize::from(!slice.next.is_multiple_of(201));
+                from = slice.next;
+            };
+            assert_eq!(got, want, "{}, {work}", c.name);
+            assert!(work > 1 || inside >= 6, "{}: {inside} parts end inside of an op", c.name);
+        }
+    }
+}
+
 #[test]
 fn places_where_no_part_begins_are_refused() {
+    let case = seen_by_all(40);
     for c in backends::all() {
-        let case = Case::new("attention and a copy", &[40], |p| {
-            let (q, kv) = (p.input(32), p.input(32));
-            let states = ["k", "v"].map(|name| p.g.state(name, 32));
-            for state in states {
-                p.g.kv_store(kv, state);
-            }
-            let attn = Attention {
-                n_head: 2,
-                n_kv_head: 2,
-                d_head: 16,
-                scale: 0.25,
-                causal: false,
-                window: None,
-                softcap: None,
-            };
-            p.g.attention(q, states[0], states[1], attn)
-        });
         let mut b = (c.make)();
         backends::load(&mut *b, &case).unwrap();
         let segments = [Segment::alone(&case.tokens, 0, 40)];

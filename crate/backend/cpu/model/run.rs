@@ -1,9 +1,8 @@
-//! The ops of a plan, each with some of its rows.
+//! The execution of the nodes of a plan, each with some of its rows.
 
 use std::ops::Range;
 
 use super::Model;
-use crate::backend::Step;
 use crate::backend::cpu::attention::{Attend, attention};
 use crate::backend::cpu::delta::{self, Rule};
 use crate::backend::cpu::lanes::Isa;
@@ -12,25 +11,90 @@ use crate::backend::cpu::matmul_f32::{matmul_f32, matmul_f32_each};
 use crate::backend::cpu::moe;
 use crate::backend::cpu::pool::Pool;
 use crate::backend::cpu::rows;
-use crate::backend::cpu::slices::is_by_row;
+use crate::backend::cpu::slices::{Piece, is_by_row};
+use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
 use crate::graph::{Attention, Op, StateId, ValueId, WeightId};
 use crate::quant;
 
+impl Model {
+    /// Runs some nodes of the step's entry, after those before them.
+    pub(in crate::backend::cpu) fn run(&mut self, pool: &Pool, isa: Isa, step: &Step<'_>, piece: &Piece) -> Result<()> {
+        let Limits { n_ctx, max_tokens, max_outputs, .. } = self.limits;
+        let (tokens, outputs) = (step.len(), step.outputs());
+        if tokens > max_tokens || outputs > max_outputs {
+            bail!(InvalidArgument, "{tokens} tokens with {outputs} outputs are over the limits");
+        }
+        if step.segments.iter().any(|s| s.tokens.is_empty() || s.outputs > s.tokens.len()) {
+            bail!(InvalidArgument, "each sequence of a step needs tokens, and no more outputs than those");
+        }
+        if step.keys() > n_ctx {
+            bail!(ContextOverflow, "positions up to {}, n_ctx is {n_ctx}", step.keys());
+        }
+        if piece.is_start(step.part(&self.plan.graph)?.nodes.start) {
+            self.states.reserve(step)?;
+            self.ropes.iter_mut().for_each(|r| r.turn(step));
+            (self.blocks.0, self.groups.0) = (None, None);
+        }
+        for i in piece.nodes.clone() {
+            let v = ValueId(i as u32);
+            let node = self.plan.graph.node(v);
+            match (&node.op, node.shape) {
+                (&Op::KvStore { x, state }, _) => {
+                    let mut states = std::mem::take(&mut self.states);
+                    states.store(isa, state, step, self.value(x, step));
+                    self.states = states;
+                }
+                (&Op::KvStoreNext { x, state }, _) => {
+                    let mut states = std::mem::take(&mut self.states);
+                    states.store_next(state, step, self.value(x, step));
+                    self.states = states;
+                }
+                (_, Some(shape)) => {
+                    if let &Op::MatMul { w, x, .. } | &Op::MoeMatMul { w, x, .. } = &node.op
+                        && self.weights[w.index()].packed.is_some()
+                    {
+                        self.quantize(pool, isa, x, step);
+                    }
+                    if let &Op::MoeMatMul { route, n_expert, .. } = &self.plan.graph.node(v).op {
+                        self.sort(route, n_expert, step);
+                    }
+                    let node = self.plan.graph.node(v);
+                    // The slot of a value is never that of an operand, so it can be taken out while those are read.
+                    let slot = self.plan.slot(v).0 as usize;
+                    let mut y = std::mem::take(&mut self.slots[slot]);
+                    // So is what else the op writes: its state, or the sums of attention.
+                    let recurrent = node.op.recurrent_state();
+                    let mut aside = std::mem::take(recurrent.map_or(&mut self.sums, |s| self.states.slots(s)));
+                    let rows = piece.rows(i, step.rows(shape));
+                    let values = rows.start * shape.cols..rows.end * shape.cols;
+                    let run = Run { m: self, pool, isa, step, rows };
+                    let done = run.op(&node.op, shape.cols, &mut aside, &mut y[values]);
+                    self.slots[slot] = y;
+                    *recurrent.map_or(&mut self.sums, |s| self.states.slots(s)) = aside;
+                    done?;
+                }
+                (op, None) => unreachable!("{} makes a value", op.name()),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The operands of an op.
-pub(super) struct Run<'a> {
-    pub m: &'a Model,
-    pub pool: &'a Pool,
-    pub isa: Isa,
-    pub step: &'a Step<'a>,
+struct Run<'a> {
+    m: &'a Model,
+    pool: &'a Pool,
+    isa: Isa,
+    step: &'a Step<'a>,
     /// The rows of the result that are computed: all, unless [`is_by_row`].
-    pub rows: Range<usize>,
+    rows: Range<usize>,
 }
 
 impl Run<'_> {
     /// Computes `y` [rows, cols]. `aside` is the state of a recurrent op, or room for the sums of attention.
-    pub(super) fn op(&self, op: &Op, cols: usize, aside: &mut [f32], y: &mut [f32]) -> Result<()> {
+    fn op(&self, op: &Op, cols: usize, aside: &mut [f32], y: &mut [f32]) -> Result<()> {
         let Run { m, pool, isa, step, ref rows } = *self;
         let by_row = is_by_row(op);
         // Rows of operands of so many columns.

@@ -1,7 +1,7 @@
 //! Steps that run in parts, each of which is awaited before the next.
 
 use super::in_flight::Answer;
-use super::step::{Runner, Wanted, record, send, start};
+use super::step::{Runner, Wanted, record, send};
 use super::submit_budget::{fitting, work_of};
 use super::words;
 use crate::backend::webgpu::device::Gpu;
@@ -50,7 +50,8 @@ impl Runner {
                 let mut encoder = gpu.encoder();
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 if let Some([x, y, _]) = d.grid(step) {
-                    start(&mut pass, c, d, [x, y, (end - first) as u32]);
+                    d.record(&mut pass, [x, y, (end - first) as u32]);
+                    c.dispatches += 1;
                 }
                 drop(pass);
                 c.passes += 1;

@@ -386,7 +386,8 @@ pub(super) fn record(
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for d in now {
             let Some(grid) = d.grid(step) else { continue };
-            start(&mut pass, c, d, grid);
+            d.record(&mut pass, grid);
+            c.dispatches += 1;
         }
         c.passes += 1;
         if run.is_empty() {
@@ -399,12 +400,4 @@ pub(super) fn record(
         c.submits += 1;
         encoder = gpu.encoder();
     }
-}
-
-/// Records a dispatch.
-pub(super) fn start(pass: &mut wgpu::ComputePass<'_>, c: &mut Counters, d: &Dispatch, [x, y, z]: [u32; 3]) {
-    pass.set_pipeline(&d.pipeline);
-    pass.set_bind_group(0, &d.group, &[]);
-    pass.dispatch_workgroups(x, y, z);
-    c.dispatches += 1;
 }
