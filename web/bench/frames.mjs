@@ -24,7 +24,12 @@ const { values: o } = parseArgs({
 });
 const mmproj = resolve(o.mmproj);
 const made = mkdtempSync(join(tmpdir(), "pagelm-frames-"));
-writeFileSync(join(made, "model.gguf"), seeing(/** @type {"gemma3vl"} */ (o.of)).model);
+const { model } = seeing(/** @type {"gemma3vl"} */ (o.of));
+// The window of the tiny model is shorter than an image of the real one.
+const key = "gemma3.attention.sliding_window";
+const found = model.indexOf(key);
+if (found >= 0) model.writeUInt32LE(512, found + key.length + 4);
+writeFileSync(join(made, "model.gguf"), model);
 const server = await serve({
   mounts: { "/": at("."), "/dist": resolve(o.dist), "/made": made, "/encoder": dirname(mmproj) },
 });
