@@ -91,7 +91,8 @@ impl VisionModel {
         if !g.is_causal(Entry::Given) && n > room {
             bail!(
                 InvalidArgument,
-                "the {n} rows of an image see each other, and the model has room for {room}; give it a longer context, or                  use the encoder of this model"
+                "the {n} rows of an image see each other, and the model has room for {room}; give it a longer context, or \
+                 use the encoder of this model"
             );
         }
         Ok(())

@@ -19,7 +19,7 @@ pub fn run(args: &EncoderArgs, device: &DeviceArgs, reps: usize, json: bool) -> 
     let mut encoder = args.open(device.device(Purpose::Run)?, false)?.expect("the caller has one");
     let mut rgba = vec![255; 4 * SIDE * SIDE];
     for (i, v) in rgba.iter_mut().enumerate().filter(|(i, _)| i % 4 != 3) {
-        *v = (i * 2_654_435_761 >> 7) as u8;
+        *v = (i.wrapping_mul(2_654_435_761) >> 7) as u8;
     }
     let image = encoder.processor().process(&Pixels::new(SIDE, SIDE, rgba)?, None)?;
     let (mut whole, mut parts) = (Vec::new(), Vec::new());
