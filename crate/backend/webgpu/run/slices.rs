@@ -1,8 +1,8 @@
 //! Steps that run in parts, each of which is awaited before the next.
 
 use super::in_flight::Answer;
-use super::step::{Runner, Wanted, record, send};
-use super::submit_budget::{fitting, work_of};
+use super::step::{Runner, Wanted, send};
+use super::submit_budget::{fitting, record, work_of};
 use super::words;
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::{Dispatch, SKIPPED_AT};

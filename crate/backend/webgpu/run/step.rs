@@ -5,10 +5,9 @@ use std::task::{Context, Poll};
 use super::cut::Rows;
 use super::fits::fits;
 use super::in_flight::{Answer, InFlight};
-use super::submit_budget::{SubmitBudget, fitting, tokens_at_once, unanswered, work_of};
+use super::submit_budget::{SubmitBudget, record, tokens_at_once, unanswered, work_of};
 use super::words;
 use crate::backend::webgpu::device::Gpu;
-use crate::backend::webgpu::dispatch::Dispatch;
 use crate::backend::webgpu::prepare::buffers::Buffers;
 use crate::backend::webgpu::prepare::program::Program;
 use crate::backend::webgpu::prepare::sampler::{self, Sampler};
@@ -367,37 +366,4 @@ pub(super) fn send(gpu: &Gpu, to: &Buffers, words: &[u32], step: &Step<'_>) -> u
         gpu.queue.write_buffer(to, 0, bytemuck::cast_slice(step.given));
     }
     (words.len() + step.given.len()) as u64 * 4
-}
-
-/// Records a run and submits as much of it as is over the budget of one submit. Gives back the encoder of the rest;
-/// `after` goes into its pass.
-pub(super) fn record(
-    gpu: &Gpu,
-    c: &mut Counters,
-    mut run: &[Dispatch],
-    step: &Step<'_>,
-    budget: u64,
-    mut encoder: wgpu::CommandEncoder,
-    after: impl FnOnce(&mut wgpu::ComputePass<'_>),
-) -> wgpu::CommandEncoder {
-    loop {
-        let (now, later) = run.split_at(fitting(run, step, budget));
-        run = later;
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for d in now {
-            let Some(grid) = d.grid(step) else { continue };
-            d.record(&mut pass, grid);
-            c.dispatches += 1;
-        }
-        c.passes += 1;
-        if run.is_empty() {
-            after(&mut pass);
-            drop(pass);
-            return encoder;
-        }
-        drop(pass);
-        gpu.queue.submit([encoder.finish()]);
-        c.submits += 1;
-        encoder = gpu.encoder();
-    }
 }

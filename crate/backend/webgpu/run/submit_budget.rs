@@ -7,9 +7,10 @@
 use web_time::Instant;
 
 use super::cut::Rows;
-use crate::backend::Step;
+use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::Dispatch;
 use crate::backend::webgpu::tuning::GEMV_MAX_ROWS;
+use crate::backend::{Counters, Step};
 
 /// Submits per second.
 const PER_SECOND: u64 = 20;
@@ -94,6 +95,39 @@ pub(crate) fn fitting(run: &[Dispatch], step: &Step<'_>, budget: u64) -> usize {
         before > 0 && work > 0 && total > budget
     });
     over.unwrap_or(run.len())
+}
+
+/// Records a run and submits as much of it as is over the budget of one submit. Gives back the encoder of the rest;
+/// `after` goes into its pass.
+pub(crate) fn record(
+    gpu: &Gpu,
+    c: &mut Counters,
+    mut run: &[Dispatch],
+    step: &Step<'_>,
+    budget: u64,
+    mut encoder: wgpu::CommandEncoder,
+    after: impl FnOnce(&mut wgpu::ComputePass<'_>),
+) -> wgpu::CommandEncoder {
+    loop {
+        let (now, later) = run.split_at(fitting(run, step, budget));
+        run = later;
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for d in now {
+            let Some(grid) = d.grid(step) else { continue };
+            d.record(&mut pass, grid);
+            c.dispatches += 1;
+        }
+        c.passes += 1;
+        if run.is_empty() {
+            after(&mut pass);
+            drop(pass);
+            return encoder;
+        }
+        drop(pass);
+        gpu.queue.submit([encoder.finish()]);
+        c.submits += 1;
+        encoder = gpu.encoder();
+    }
 }
 
 #[cfg(test)]
