@@ -47,11 +47,12 @@ impl Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// With the tokens of another one, or without.
+    /// With the tokens of another one, of what was left in the cache last (0), or without.
     #[wasm_bindgen(js_name = openSession)]
     pub fn open_session(&mut self, fork: Option<u32>) -> Result<u32, JsValue> {
         let sequence = match fork {
             None => self.ready()?.engine.sequence(),
+            Some(0) => self.ready()?.engine.newest().map_err(thrown)?,
             Some(id) => {
                 let (engine, other) = self.session(id)?;
                 engine.fork(other, other.tokens().len()).map_err(thrown)?
