@@ -17,8 +17,22 @@ const onIndex = {
   setup: (/** @type {import("esbuild").PluginBuild} */ b) =>
     b.onResolve({ filter: /^\.\/index\.ts$/ }, () => ({ path: "./index.js", external: true })),
 };
+/** The exports of the wasm modules' scripts as plain objects: those of `import *` have a getter for each. */
+const plainBuilds = {
+  name: "plain-builds",
+  setup: (/** @type {import("esbuild").PluginBuild} */ b) =>
+    b.onLoad({ filter: /pkg[\\/]builds\.js$/ }, ({ path }) => ({
+      contents: readFileSync(path, "utf8").replace(/import \* as (\w+) from "(.*)";/g, (_, name, from) => {
+        const script = readFileSync(join(dirname(path), from), "utf8");
+        const names = Array.from(script.matchAll(/^export (?:async )?(?:class|function) (\w+)/gm), ([, n]) => n);
+        const own = names.map((n) => `${n} as ${name}_${n}`);
+        const all = names.map((n) => `${n}: ${name}_${n}`);
+        return `import ${name}_init, { ${own} } from "${from}";\nconst ${name} = { default: ${name}_init, ${all} };`;
+      }),
+    })),
+};
 /** What stands beside the engine: each is an entry point of its own. */
-const beside = ["ai-sdk", "prompt-api", "react", "remote", "tools"];
+const beside = ["ai-sdk", "conversations", "prompt-api", "react", "remote", "tools"];
 /** These speak with each other. */
 const engine = {
   index: "src/index.ts",
@@ -35,7 +49,7 @@ const options = {
   logLevel: "warning",
 };
 const mangleProps = new RegExp(`^(${Object.keys(SHORT_NAMES).join("|")})$`);
-await build({ ...options, entryPoints: engine, mangleProps, mangleCache: SHORT_NAMES });
+await build({ ...options, entryPoints: engine, mangleProps, mangleCache: SHORT_NAMES, plugins: [plainBuilds] });
 const besides = Object.fromEntries(beside.map((name) => [name, `src/${name}.ts`]));
 await build({ ...options, entryPoints: besides, plugins: [onIndex], external: ["react"] });
 // It speaks with the engine too, and with other tabs, whose scripts may be of another build.

@@ -12,7 +12,7 @@ const noList = {
   name: "no-list",
   hooks: { "config:setup": () => rmSync(new URL("src/content/docs/reference/README.md", import.meta.url)) },
 };
-const entries = ["index", "ai-sdk", "prompt-api", "react", "remote", "share", "testing", "tools"];
+const entries = ["index", "ai-sdk", "conversations", "prompt-api", "react", "remote", "share", "testing", "tools"];
 
 export default defineConfig({
   trailingSlash: "always",
@@ -49,7 +49,10 @@ export default defineConfig({
       sidebar: [
         { label: "Start", items: ["start", "models", "loading"] },
         { label: "Ask", items: ["chat", "tools", "embeddings", "images", "clients"] },
-        { label: "Go further", items: ["sequences", "speculative", "remote", "sharing", "memory", "performance"] },
+        {
+          label: "Go further",
+          items: ["sequences", "conversations", "speculative", "remote", "sharing", "memory", "performance"],
+        },
         { label: "Ship", items: ["deployment", "errors"] },
         { label: "Come from elsewhere", items: ["from-webllm", "from-wllama", "from-transformers"] },
         { label: "Beside the page", items: ["rust", "command"] },

@@ -22,7 +22,7 @@ export interface SeatOptions {
 /** Between tabs of a group: one has the engine now, and one wants to use it, over a channel of this name. */
 type Call = { op: "lead" } | { op: "join"; id: string };
 
-type Sent = Request & { session?: number; fork?: number };
+type Sent = Request & { session?: number; fork?: number | undefined };
 
 const opens = (op: string | undefined) => op === "openSession" || op === "restore";
 

@@ -167,8 +167,11 @@ export async function* runTools(
   }
 }
 
-/** An answer, put together from its pieces. */
-class Answer {
+/**
+ * An answer, put together from its pieces.
+ * @internal
+ */
+export class Answer {
   content = "";
   #reasoning = "";
   calls: ChatToolCall[] = [];

@@ -18,7 +18,18 @@ const builds = ["base", "relaxed", "threads", "threads-relaxed"];
 test("the package holds its parts and the notice, and nothing of the sources", () => {
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: web, encoding: "utf8" }));
   const names = files.map((/** @type {{ path: string }} */ f) => f.path);
-  const doors = ["index", "ai-sdk", "prompt-api", "react", "remote", "share", "testing", "tools", "worker"];
+  const doors = [
+    "index",
+    "ai-sdk",
+    "conversations",
+    "prompt-api",
+    "react",
+    "remote",
+    "share",
+    "testing",
+    "tools",
+    "worker",
+  ];
   const parts = [...doors.flatMap((name) => [`${name}.js`, `${name}.d.ts`]), "THIRD-PARTY.md", "single.mjs"];
   for (const name of [...parts, ...builds.map((b) => `pagelm-${b}.wasm`)])
     assert.ok(names.includes(`dist/${name}`), name);
@@ -61,10 +72,20 @@ test("the tarball has the licences word for word, and every file that its entrie
 
 test("what a page loads stays below 2 MB of wasm and 30 KB of scripts, compressed", (t) => {
   // What stands beside the engine, and what only tests import, counts for itself.
-  const beside = ["ai-sdk.js", "prompt-api.js", "react.js", "remote.js", "share.js", "testing.js", "tools.js"];
+  const beside = [
+    "ai-sdk.js",
+    "conversations.js",
+    "prompt-api.js",
+    "react.js",
+    "remote.js",
+    "share.js",
+    "testing.js",
+    "tools.js",
+  ];
   const scripts = readdirSync(`${web}/dist`).filter((f) => f.endsWith(".js") && !beside.includes(f));
   for (const [name, most] of /** @type {const} */ ([
     ["ai-sdk.js", 5_000],
+    ["conversations.js", 6_500],
     ["prompt-api.js", 7_500],
     ["react.js", 4_500],
     ["remote.js", 4_000],

@@ -57,6 +57,29 @@ fn a_saved_sequence_goes_on_on_another_engine_of_the_same_kind() {
 }
 
 #[test]
+fn what_was_left_last_is_saved_and_stays_for_others() {
+    for name in FIXTURES {
+        let (numbers, _) = golden::load(name);
+        let ids = &numbers.prompts[1].ids;
+        let options = Options { n_ctx: Some(96), cache: Some(192), ..Options::DEFAULT };
+        let mut engine = open(name, Box::new(Cpu::new(1)), options);
+        assert!(engine.newest().unwrap().tokens().is_empty(), "{name}: nothing was left yet");
+        for tokens in [&[7, 8, 9], &ids[..12]] {
+            let mut s = engine.sequence();
+            block_on(engine.prefill(&mut s, tokens)).unwrap();
+            engine.leave(s);
+        }
+        let mut newest = engine.newest().unwrap();
+        assert_eq!(newest.tokens(), &ids[..12], "{name}");
+        let bytes = saved(&mut engine, &mut newest).unwrap();
+        drop(newest);
+        assert_eq!(engine.resume(&ids[..13]).unwrap().tokens(), &ids[..12], "{name}: it is still idle");
+        let mut other = open(name, Box::new(Cpu::new(1)), options);
+        assert_eq!(other.restore(&mut reader(&bytes)).unwrap().tokens(), &ids[..12], "{name}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_sequence_of_this_engine_are_refused_and_hold_nothing() {
     let options = Options { n_ctx: Some(200), cache: Some(512), ..Options::DEFAULT };
     let mut engine = open("qwen35", Box::new(Cpu::new(1)), options);

@@ -86,11 +86,11 @@ export async function fetchFrom(client: Client, input: RequestInfo | URL, init?:
 async function create(client: Client, path: string, params: object, options: RequestOptions = {}): Promise<unknown> {
   const { signal: first, onPrefill, ...rest } = params as PageParams;
   given({ signal, onPrefill: callback }, { signal: first, onPrefill });
-  const { signal: second } = given({ signal }, options, "options") as RequestOptions;
+  const { signal: second, journal } = given({ signal, journal: () => {} }, options, "options") as RequestOptions;
   const signals = [first, second].filter((s) => s != null);
   const stop = AbortSignal.any(signals);
   const attached: Attached[] = [];
-  const { head, texts } = await open(client, "POST", path, json(rest, attached), attached, stop, onPrefill);
+  const { head, texts } = await open(client, "POST", path, json(rest, attached), attached, stop, onPrefill, journal);
   if (head.unknown) console.warn(`pagelm does not know the parameters ${head.unknown}`);
   if (head.stream) return started(events(texts));
   let body = "";
@@ -104,7 +104,8 @@ async function* events(texts: AsyncGenerator<string, void, void>): AsyncGenerato
   try {
     yield;
     for await (const text of texts) {
-      const data = text.slice(text.indexOf("data: ") + 6);
+      // Without a head an error is JSON alone.
+      const data = text.replace(/^(event.*\n)?data: /, "");
       if (data.startsWith("[DONE]")) return;
       const event = JSON.parse(data);
       if (event.error || event.type === "error") throw failed(event.error ?? event);
@@ -125,15 +126,19 @@ async function open(
   attached: Attached[],
   signal?: AbortSignal | null,
   onPrefill?: PageParams["onPrefill"],
+  journal?: RequestOptions["journal"],
 ): Promise<{ head: ResponseHead; texts: AsyncGenerator<string, void, void> }> {
   const given = [Date.now(), ...crypto.getRandomValues(new Uint32Array(4))];
-  const run = pieces(client, "request", { method, path, body, attached, given }, signal);
-  for (;;) {
+  const run = pieces(client, "request", { method, path, body, attached, given, ...journal }, signal);
+  // Who has a part of the answer has its head.
+  let head = journal?.replay.length ? ({ stream: true } as ResponseHead) : null;
+  while (!head) {
     const { value, done } = await run.next();
     if (done) throw new PagelmError("internal", "no head");
-    if (value.kind === "head") return { head: value, texts: await started(bodyOf(run, onPrefill)) };
-    if (value.kind === "prefill") onPrefill?.(value);
+    if (value.kind === "head") head = value;
+    else if (value.kind === "prefill") onPrefill?.(value);
   }
+  return { head, texts: await started(bodyOf(run, onPrefill)) };
 }
 
 async function* bodyOf(

@@ -133,7 +133,6 @@ export class Client {
       const settle = () => {
         over.abort();
         this.#pending.delete(id);
-        signal?.removeEventListener("abort", abort);
       };
       const pending: Pending = {
         message: { id, op, ...input } as Pending["message"],
@@ -149,7 +148,7 @@ export class Client {
         fetch: fetch && ((asked) => void serveFetch(fetch, asked, over.signal)),
       };
       this.#pending.set(id, pending);
-      signal?.addEventListener("abort", abort);
+      signal?.addEventListener("abort", abort, { signal: over.signal });
       this.#post(pending);
     });
     return {

@@ -182,8 +182,9 @@ export class Engine {
 
   /** Opens step-level work on tokens of its own, beside generations and other sessions. */
   async session(options: SessionOptions = {}): Promise<Session> {
-    const { restore } = sessionOptions(options);
-    if (!restore) return Session.over(this.#client, await this.#client.call("openSession", {}));
+    const { restore, last } = sessionOptions(options);
+    if (!restore)
+      return Session.over(this.#client, await this.#client.call("openSession", { fork: last ? 0 : undefined }));
     const snapshot = isBlob(restore) ? restore : await new Response(restore as BodyInit).blob();
     return Session.over(this.#client, await this.#client.call("restore", { snapshot }));
   }

@@ -14,8 +14,7 @@ export type Asked = Extract<FromWorker, { op: "fetch" }>;
 export async function serveFetch(get: FetchFunction, { url, init, port }: Asked, over: AbortSignal): Promise<void> {
   const request = new AbortController();
   const stop = () => request.abort();
-  const answer = (message: FetchAnswer, transfer: Transferable[] = []) => port.postMessage(message, transfer);
-  const failed = (e: unknown) => answer({ error: errorData(e) });
+  const failed = (e: unknown) => port.postMessage({ error: errorData(e) } satisfies FetchAnswer);
   over.addEventListener("abort", stop);
   port.onmessage = stop;
   try {
@@ -27,14 +26,14 @@ export async function serveFetch(get: FetchFunction, { url, init, port }: Asked,
       const { value } = await reader!.read();
       // A copy: the memory may be one that `get` uses again.
       const bytes = value?.slice();
-      answer({ bytes }, bytes ? [bytes.buffer] : []);
+      port.postMessage({ bytes } satisfies FetchAnswer, bytes ? [bytes.buffer] : []);
     };
     port.onmessage = ({ data }: MessageEvent<"more" | "stop">) => {
       if (data === "more") return more().catch(failed);
       stop();
       return reader?.cancel().catch(() => {});
     };
-    answer({ head: { status, statusText, headers: [...headers] }, empty: !body });
+    port.postMessage({ head: { status, statusText, headers: [...headers] }, empty: !body } satisfies FetchAnswer);
   } catch (e) {
     failed(e);
   }

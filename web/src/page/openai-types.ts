@@ -140,6 +140,12 @@ export interface ChatParams extends PageParams, ChatSampling, GrammarParams, Ser
 /** The second argument, as in OpenAI's package. */
 export interface RequestOptions {
   signal?: AbortSignal | null;
+  /**
+   * The time and the random numbers of a stream, and what it has done: grows before its pieces come. With what there was of it
+   * the same request goes on, with pieces that were not there yet.
+   * @internal
+   */
+  journal?: { given: number[]; replay: number[] };
 }
 
 /** Not part of OpenAI's API. Of all answers together. */

@@ -170,12 +170,15 @@ const EMBED: Fields<EmbedOptions> = {
 export interface SessionOptions {
   /** A snapshot, of a session with the same model, backend and type of cache; others are refused (`bad-snapshot`). */
   restore?: Blob | Uint8Array | ReadableStream<Uint8Array>;
+  /** With all that the request or generation left in the cache that ended last. */
+  last?: boolean;
 }
 
 const SESSION: Fields<SessionOptions> = {
   restore: must("a Blob, a Uint8Array or a ReadableStream", (v) =>
     ["Blob", "File", "Uint8Array", "ReadableStream"].some((name) => isA(name, v)),
   ),
+  last: boolean,
 };
 
 export const engineOptions = (v: EngineOptions) => given(ENGINE, v, "", ["model"]) as unknown as EngineOptions;

@@ -3,8 +3,8 @@ import { allow, watchPolicy } from "../shared/csp.ts";
 import { abortError, PagelmError } from "../shared/errors.ts";
 import type { ScriptUrl } from "../shared/types.ts";
 
-/** How long a worker may take until its first message: its script comes over the network. */
-const START_TIMEOUT_MS = 60_000;
+/** How many seconds a worker may take until its first message: its script comes over the network. */
+const START_TIMEOUT_S = 60;
 
 /** Bundlers look for exactly this expression, and insert the URL of the bundled script. */
 const bundled = () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
@@ -58,9 +58,11 @@ function started(make: () => Worker, signal: AbortSignal | undefined): Promise<W
     };
     const expire = () => fail(new PagelmError("engine-not-loaded", `${NO_MESSAGE}; is workerUrl right?`));
     const abort = () => fail(abortError(signal));
-    const timer = setTimeout(expire, START_TIMEOUT_MS);
+    let left = START_TIMEOUT_S;
+    // Time in which the page was frozen does not count.
+    const timer = setInterval(() => --left || expire(), 1000);
     const settle = () => {
-      clearTimeout(timer);
+      clearInterval(timer);
       signal?.removeEventListener("abort", abort);
       worker.onmessage = worker.onerror = null;
     };
@@ -78,7 +80,7 @@ function started(make: () => Worker, signal: AbortSignal | undefined): Promise<W
   });
 }
 
-const NO_MESSAGE = `the worker's script said nothing in ${START_TIMEOUT_MS / 1000} s`;
+const NO_MESSAGE = `the worker's script said nothing in ${START_TIMEOUT_S} s`;
 
 /** Other attempts to load the same script, after the plain one failed. */
 function fallbacks(make: () => Worker, e: unknown): (() => Worker)[] {

@@ -16,7 +16,7 @@ export type Pieces<K extends Run> = AsyncGenerator<Operations[K]["piece"], void,
 export async function* pieces<K extends Run>(
   client: Client,
   op: K,
-  input: Omit<Operations[K]["in"], "credit" | "replay">,
+  input: Omit<Operations[K]["in"], "credit" | "replay"> & { replay?: number[] },
   signal: AbortSignal | null | undefined,
 ): Pieces<K> {
   const queue: Operations[K]["piece"][] = [];
@@ -28,7 +28,7 @@ export async function* pieces<K extends Run>(
     queue.push(piece);
     wake();
   };
-  const request = client.start(op, { ...input, credit: AHEAD, replay: [] as number[] } as Operations[K]["in"], {
+  const request = client.start(op, { replay: [], ...input, credit: AHEAD } as unknown as Operations[K]["in"], {
     signal,
     onPiece,
   });

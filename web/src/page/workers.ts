@@ -41,6 +41,9 @@ export class Workers implements Port {
     try {
       const thread = await this.#script.start(this.#ended.signal);
       this.#threads.push(thread);
+      // All wait for each: the engine is lost with one. A thread says nothing else.
+      thread.onmessage = this.#engine.onmessage;
+      thread.onerror = this.#engine.onerror;
       thread.postMessage({ op: "thread", port }, [port]);
     } catch (e) {
       port.postMessage({ op: "fatal", error: errorData(e) });

@@ -167,8 +167,8 @@ export interface Operations {
     out: null;
     piece: ApiPiece;
   };
-  /** The number of the session. */
-  openSession: { in: { fork?: number }; out: number; piece: never };
+  /** The number of the session; `fork` is one, or 0 for what the cache was left last. */
+  openSession: { in: { fork?: number | undefined }; out: number; piece: never };
   restore: { in: { snapshot: Blob }; out: number; piece: never };
   snapshot: { in: { session: number }; out: Blob; piece: never };
   closeSession: { in: { session: number }; out: undefined; piece: never };

@@ -1,28 +1,10 @@
 // One file of the store while it is loaded: its blocks are read, checked and written.
 
+import { line } from "../shared/lines.ts";
+import { lock, type Release } from "../shared/locks.ts";
 import type { Bytes } from "./fetch.ts";
 import { yieldToEventLoop } from "./lanes.ts";
-import { BLOCK, complete, type Log, lengthOf, type Meta, record } from "./log.ts";
-
-/** Resolves once others may have the lock. */
-export type Release = () => Promise<unknown>;
-
-/** Holds a lock until its release is called; null if others have it and `ifAvailable` is set. */
-export function lock(id: string, options: LockOptions): Promise<Release | null> {
-  return new Promise((resolve, reject) => {
-    const held = (got: Lock | null) => {
-      if (!got) return resolve(null);
-      return new Promise<void>((release) => {
-        resolve(() => {
-          release();
-          return done;
-        });
-      });
-    };
-    const done = navigator.locks.request(`pagelm ${id}`, options, held as LockGrantedCallback<void>);
-    done.catch(reject);
-  });
-}
+import { BLOCK, complete, type Log, lengthOf, type Meta } from "./log.ts";
 
 /** A `FileSystemSyncAccessHandle`. */
 interface SyncFile {
@@ -33,7 +15,7 @@ interface SyncFile {
   close(): void;
 }
 
-const syncFile = (file: FileSystemFileHandle, options = {}) =>
+const syncFile = (file: FileSystemFileHandle, options: object) =>
   (file as unknown as { createSyncAccessHandle(options: object): Promise<SyncFile> }).createSyncAccessHandle(options);
 
 /** The files of a page that was killed are released a little later than its locks. */
@@ -89,7 +71,7 @@ export class Entry {
   async #open(write: boolean): Promise<void> {
     const file = (type: string) => this.#folder.getFileHandle(`${this.#id}.${type}`, { create: write });
     if (write) {
-      const open = (type: string) => retried(async () => syncFile(await file(type)));
+      const open = (type: string) => retried(async () => syncFile(await file(type), {}));
       this.#data = await open("gguf");
       this.#records = await open("log");
       this.#append(this.meta);
@@ -240,7 +222,7 @@ export class Entry {
   #append(value: Meta | [number, string?]): void {
     if (!this.open) return;
     try {
-      this.#records!.write(new TextEncoder().encode(record(value)), { at: this.#records!.getSize() });
+      this.#records!.write(new TextEncoder().encode(line(value)), { at: this.#records!.getSize() });
     } catch (e) {
       this.#fail(e);
     }

@@ -152,6 +152,9 @@ interface Reader {
   cancel(): Promise<void>;
 }
 
+/** Into how many parts a wait is cut. */
+const TICKS = 4;
+
 /** Bytes that are read at once at most. */
 const AT_ONCE = 256 << 10;
 
@@ -257,11 +260,16 @@ export class Connection {
   /** Waits for data from the server. Too long a silence is a broken connection. */
   async #withTimeout<T>(promise: Promise<T>, unreached = false): Promise<T> {
     const { stallMs = 15_000, onStall } = this.#remote.options;
-    const ms = stallMs * Math.min(2 ** this.#breaks, 4);
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const notice = setTimeout(() => onStall?.(), stallMs);
+    const times = Math.min(2 ** this.#breaks, 4);
+    let timer: ReturnType<typeof setInterval> | undefined;
+    let ticks = 0;
+    // Where the page was frozen or the machine slept, the next tick comes at once, and is one: then data has its time.
     const timeout = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Broken(`nothing came for ${ms / 1000} s`, { unreached })), ms);
+      timer = setInterval(() => {
+        if (++ticks === TICKS) onStall?.();
+        if (ticks === TICKS * times)
+          reject(new Broken(`nothing came for ${(stallMs * times) / 1000} s`, { unreached }));
+      }, stallMs / TICKS);
     });
     try {
       return await Promise.race([promise, timeout]);
@@ -271,8 +279,7 @@ export class Connection {
         ? e
         : new Broken(text(e), { unreached });
     } finally {
-      clearTimeout(timer);
-      clearTimeout(notice);
+      clearInterval(timer);
     }
   }
 
@@ -374,12 +381,10 @@ function text(e: unknown): string {
 
 function wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve) => {
-    const end = () => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
       clearTimeout(timer);
-      signal?.removeEventListener("abort", end);
       resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal?.addEventListener("abort", end);
+    });
   });
 }

@@ -1,10 +1,10 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
 import type { Builds, Engine, Picture } from "#bindings";
 import { errorData, PagelmError } from "../shared/errors.ts";
+import { lock } from "../shared/locks.ts";
 import type { Attached, Operations, Request, WasmOptions } from "../shared/protocol.ts";
 import type { Embeddings, EngineInfo } from "../shared/types.ts";
 import { download } from "./download.ts";
-import { lock } from "./entry.ts";
 import { modelFiles, removeModel, storedModels } from "./files.ts";
 import { Lanes, yieldToEventLoop } from "./lanes.ts";
 import { inspect, load } from "./load.ts";

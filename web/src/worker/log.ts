@@ -1,4 +1,6 @@
-// What is known of a stored file: which of its blocks are there, and what they hash to.
+// What is known of a stored file: which of its blocks are there, and what they hash to. A record of its log is a block's number
+// and sum, or the `Meta`.
+import { readLine } from "../shared/lines.ts";
 
 /** Bytes that are checked, stored and fetched again together. */
 export const BLOCK = 1 << 20;
@@ -26,32 +28,18 @@ export interface Log {
   blocks: Map<number, string>;
 }
 
-/** A record is a line, so that a torn one costs no other: its check sum, and a block's number and sum, or the `Meta`. */
-export function record(value: Meta | [block: number, sum?: string]): string {
-  const text = JSON.stringify(value);
-  return `\n${sum(text)} ${text}`;
-}
-
 /** The last word of each record that is whole. */
 export function readLog(text: string): Log | null {
   let meta: Meta | null = null;
   const blocks = new Map<number, string>();
   for (const line of text.split("\n")) {
-    const body = line.slice(9);
-    if (line.slice(0, 8) !== sum(body)) continue;
-    const value = JSON.parse(body);
+    const value = readLine(line) as Meta | [block: number, sum?: string] | undefined;
+    if (!value) continue;
     if (!Array.isArray(value)) meta = value;
     else if (value[1]) blocks.set(value[0], value[1]);
     else blocks.delete(value[0]);
   }
   return meta && { meta, blocks };
-}
-
-/** FNV-1a: it finds torn lines. */
-function sum(text: string): string {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return (hash >>> 0).toString(16).padStart(8, "0");
 }
 
 export const lengthOf = (i: number, size: number) => Math.min(BLOCK, size - i * BLOCK);

@@ -33,17 +33,16 @@ const PROBE_MS = 5000;
 
 /** Whether a server answers requests whose answers the page may not read. */
 async function answers(url: string, get: FetchFunction, signal: AbortSignal | undefined): Promise<boolean> {
-  const stop = new AbortController();
-  const timer = setTimeout(() => stop.abort(), PROBE_MS);
-  const abort = () => stop.abort();
-  signal?.addEventListener("abort", abort);
+  const limit = AbortSignal.timeout(PROBE_MS);
   try {
-    await get(url, { method: "HEAD", mode: "no-cors", cache: "no-store", signal: stop.signal });
+    await get(url, {
+      method: "HEAD",
+      mode: "no-cors",
+      cache: "no-store",
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
+    });
     return true;
   } catch {
     return false;
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", abort);
   }
 }

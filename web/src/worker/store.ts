@@ -1,7 +1,8 @@
 // Files of models in the page's private file system (OPFS). Each has its bytes, in blocks, and a log that says which
 // blocks are there and what they hash to: whatever a crash, a full disk or a flipped bit did to them is found by reading.
 
-import { Entry, lock, type Sums } from "./entry.ts";
+import { lock } from "../shared/locks.ts";
+import { Entry, type Sums } from "./entry.ts";
 import { complete, type Log, lengthOf, type Meta, readLog } from "./log.ts";
 
 const FOLDER = "pagelm-models";

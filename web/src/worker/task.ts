@@ -37,7 +37,8 @@ export class Task {
   /** The page's own fetch function. */
   readonly fetch = async (url: string, { headers, signal, ...init }: RequestInit): Promise<Response> => {
     const { port1: port, port2 } = new MessageChannel();
-    let [settle, fail] = [(_: FetchAnswer) => {}, (_: unknown) => {}];
+    let settle: (answer: FetchAnswer) => void;
+    let fail: (e: unknown) => void;
     const answer = () =>
       new Promise<FetchAnswer>((resolve, reject) => {
         [settle, fail] = [resolve, reject];

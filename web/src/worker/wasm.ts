@@ -101,8 +101,8 @@ function sharedMemory(): WebAssembly.Memory {
   throw new PagelmError("out-of-memory", "the browser has no shared memory left: use one thread (threads: 1)");
 }
 
-/** How long a load waits for threads. */
-const PATIENCE_MS = 10_000;
+/** How many seconds a load waits for threads. */
+const PATIENCE_S = 10;
 
 /**
  * Asks the page to start the threads that the engine can use, and waits for them: `ask` passes it a port for each.
@@ -110,9 +110,11 @@ const PATIENCE_MS = 10_000;
  */
 export async function startThreads({ wasm, build, module, memory }: Started, ask: (ports: MessagePort[]) => void) {
   const channels = Array.from({ length: memory ? wasm.threadsWanted() : 0 }, () => new MessageChannel());
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let timer: ReturnType<typeof setInterval> | undefined;
+  let left = PATIENCE_S;
   const late = new Promise<string>((resolve) => {
-    timer = setTimeout(resolve, PATIENCE_MS, `it did not run within ${PATIENCE_MS / 1000} s`);
+    // Time in which the page was frozen does not count.
+    timer = setInterval(() => --left || resolve(`it did not run within ${PATIENCE_S} s`), 1000);
   });
   const start = ({ port1 }: MessageChannel) =>
     new Promise<string | null>((resolve) => {
@@ -123,7 +125,7 @@ export async function startThreads({ wasm, build, module, memory }: Started, ask
   const started = channels.map((channel) => Promise.race([start(channel), late]));
   ask(channels.map(({ port2 }) => port2));
   const failed = (await Promise.all(started)).filter((why) => why !== null);
-  clearTimeout(timer);
+  clearInterval(timer);
   // Those that start later find nothing to do.
   const threads = wasm.closeThreads();
   const why = failed.length ? `${failed.length} of ${channels.length} threads did not start: ${failed[0]}` : null;

@@ -1,6 +1,7 @@
 // What an app does with the package: every entry point is imported, and a tiny model answers.
 import { createEngine } from "pagelm";
 import { createPagelm } from "pagelm/ai-sdk";
+import { openConversations } from "pagelm/conversations";
 import { languageModel } from "pagelm/prompt-api";
 import { withRemote } from "pagelm/remote";
 import { tabs } from "pagelm/share";
@@ -13,7 +14,9 @@ export async function answer(create = createEngine) {
     let text = "";
     for await (const piece of engine.generate([3, 5, 8], { maxTokens: 8, temperature: 0, ignoreEos: true }))
       if (piece.kind === "token") text += piece.text;
-    const doors = [createPagelm, languageModel, withRemote, tabs, runTools].map((door) => typeof door);
+    const doors = [createPagelm, openConversations, languageModel, withRemote, tabs, runTools].map(
+      (door) => typeof door,
+    );
     return { text, doors, threads: engine.info.wasm.threads, why: engine.info.wasm.whyOneThread };
   } finally {
     engine.dispose();

@@ -84,7 +84,7 @@ const QUICK = {
     page(out);
     for (const name of ["app.js", "main.js"]) copyFileSync(join(here, name), join(out, name));
     cpSync(join(modules, "pagelm/dist"), join(out, "pagelm"), { recursive: true });
-    const doors = ["ai-sdk", "prompt-api", "remote", "share", "tools"].map((name) => [
+    const doors = ["ai-sdk", "conversations", "prompt-api", "remote", "share", "tools"].map((name) => [
       `pagelm/${name}`,
       `./pagelm/${name}.js`,
     ]);
@@ -181,7 +181,7 @@ for (const [name, build] of [...Object.entries(QUICK), ...slow]) {
       expected ||= said.text;
       assert.ok(said.text.length > 0);
       assert.equal(said.text, expected);
-      assert.deepEqual(said.doors, Array(5).fill("function"));
+      assert.deepEqual(said.doors, Array(6).fill("function"));
       assert.ok(said.threads > 1, `${said.threads} threads: ${said.why}`);
       assert.deepEqual(page.errors, []);
       await page.close();

@@ -20,7 +20,7 @@ const MODELS = ["SmolLM2-135M-Instruct.Q4_1.gguf", "qwen2.5-coder-0.5b-instruct-
 const SCRIPTS = ["js", "jsx", "ts", "tsx"];
 /** Commands of others in the pages, which are not run here: they install, copy, serve and compile. */
 const OTHERS = /^(npm|npx|cp|cargo) /;
-const entries = ["ai-sdk", "prompt-api", "react", "remote", "share", "testing", "tools"];
+const entries = ["ai-sdk", "conversations", "prompt-api", "react", "remote", "share", "testing", "tools"];
 
 const made = mkdtempSync(join(tmpdir(), "pagelm-docs-"));
 after(() => rmSync(made, { recursive: true }));

@@ -84,7 +84,7 @@ const SEES = (/** @type {string} */ place) =>
 const PLACES = { qwen3vl: "<|vision_start|><|image_pad|><|vision_end|>", gemma3vl: "<start_of_image>" };
 
 /** A model with a chat template. @param {Buffer} file @param {string} template */
-function withTemplate(file, template) {
+export function withTemplate(file, template) {
   const key = "tokenizer.chat_template";
   // Tensors stay aligned. Comments of a template write nothing.
   const length = 8 + key.length + 4 + 8 + template.length;

@@ -272,7 +272,7 @@ test("waits are read as seconds and as dates", async () => {
 });
 
 test("a stall is noticed after 15 s, told, and tried again; bytes end it", async (t) => {
-  t.mock.timers.enable({ apis: ["setTimeout"] });
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
   const turn = () => new Promise((next) => setImmediate(next));
   const pass = async (/** @type {number} */ ms) => {
     for (let i = 0; i < 5; i++) await turn();
@@ -300,6 +300,33 @@ test("a stall is noticed after 15 s, told, and tried again; bytes end it", async
   for (let i = 0; i < 8; i++) await pass(10); // it also looks for what a policy forbids
   assert.ok((await whole).body.equals(bytes));
   assert.deepEqual(ranges, ["bytes=0-", "bytes=0-", "bytes=10-"]);
+});
+
+test("the time in which a page was frozen is no silence of the server", async (t) => {
+  // A timer that is late comes once, however late it is.
+  const ticks = /** @type {Set<() => void>} */ (new Set());
+  const start = (/** @type {() => void} */ tick) => ticks.add(tick) && tick;
+  t.mock.method(globalThis, "setInterval", start);
+  t.mock.method(globalThis, "clearInterval", (/** @type {() => void} */ tick) => ticks.delete(tick));
+  const tick = () => [...ticks].map((f) => f());
+  let stalls = 0;
+  const comes = /** @type {{ now?: ReadableStreamDefaultController }} */ ({});
+  const body = new ReadableStream({
+    start: (c) => {
+      comes.now = c;
+    },
+  });
+  const { fetch, ranges } = answers(new Response(body, { headers: { "content-length": `${SIZE}` } }));
+  const whole = read("http://x/a", { fetch, onStall: () => stalls++ });
+  while (!ticks.size || !comes.now) await new Promise(setImmediate);
+  // Three parts of the time that a server has; then the page stands still, and data comes after its timers.
+  for (let i = 0; i < 3; i++) tick();
+  await new Promise(setImmediate);
+  assert.equal(stalls, 0);
+  comes.now.enqueue(new Uint8Array(bytes));
+  comes.now.close();
+  assert.ok((await whole).body.equals(bytes));
+  assert.deepEqual([stalls, ranges.length, ticks.size], [0, 1, 0]);
 });
 
 test("a server that never answers is given up soon, with what may be wrong", async () => {

@@ -81,6 +81,26 @@ class FakeFile {
     this.#open.clear();
   }
 
+  /** What is written is in the file once it is closed. */
+  async createWritable({ keepExistingData = false } = {}) {
+    let bytes = keepExistingData ? this.bytes : new Uint8Array();
+    const put = (/** @type {Uint8Array} */ from, at = bytes.length) => {
+      this.#storage.onWrite(this.name);
+      const end = Math.max(bytes.length, at + from.length);
+      if (this.#storage.used - this.bytes.length + end > this.#storage.quota) throw named("QuotaExceededError");
+      const grown = new Uint8Array(end);
+      grown.set(bytes);
+      grown.set(from, at);
+      bytes = grown;
+    };
+    const close = async () => {
+      this.bytes = bytes;
+    };
+    const write = async (/** @type {{ position: number, data: string }} */ { position, data }) =>
+      put(new TextEncoder().encode(data), position);
+    return Object.assign(new WritableStream({ write: (chunk) => put(chunk), close }), { write, close });
+  }
+
   async createSyncAccessHandle({ mode = "readwrite" } = {}) {
     const others = [...this.#open];
     if (others.some((o) => o.mode === "readwrite") || (others.length && mode === "readwrite")) {
@@ -128,6 +148,10 @@ class FakeLocks {
   clear() {
     this.#held = [];
     this.#waiting = [];
+  }
+
+  async query() {
+    return { held: this.#held };
   }
 
   /** @param {string} name @param {LockOptions} options @param {(lock: object | null) => unknown} callback */

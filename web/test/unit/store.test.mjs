@@ -18,7 +18,8 @@ const bytes = Buffer.from(Uint8Array.from({ length: SIZE }, (_, i) => (i * 7 + (
 const SHA256 = createHash("sha256").update(bytes).digest("hex");
 const dir = mkdtempSync(join(tmpdir(), "pagelm-store-"));
 const { ModelFiles, removeModel, storedModels, modelFiles } = await source("worker/files.ts");
-const { readLog, record } = await source("worker/log.ts");
+const { line: record } = await source("shared/lines.ts");
+const { readLog } = await source("worker/log.ts");
 const { stableUrl } = await source("shared/stable-url.ts");
 
 /** @type {Awaited<ReturnType<typeof serve>>} */

@@ -73,7 +73,7 @@ test("how many threads run is what the module says, and why some do not what the
 
 test("a thread that says nothing is waited for ten seconds", async (t) => {
   t.mock.method(console, "warn", () => {});
-  t.mock.timers.enable({ apis: ["setTimeout"] });
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
   const lent = lend([running, (port) => port.close()], 2);
   for (let turns = 0; turns < 50; turns++) await new Promise((resolve) => setImmediate(resolve));
   t.mock.timers.tick(10_000);
@@ -85,7 +85,7 @@ test("a thread that says nothing is waited for ten seconds", async (t) => {
 /** Workers as the browser makes them: `refuse` says why one does not start; `null`: it says nothing. @param {(url: string) => unknown} refuse */
 function browser(refuse) {
   const made =
-    /** @type {{ url: string, options: WorkerOptions, sent: Sent[], ended: boolean, onmessage: (event: object) => void }[]} */ ([]);
+    /** @type {{ url: string, options: WorkerOptions, sent: Sent[], ended: boolean, onmessage: (event: object) => void, onerror: (event: object) => void }[]} */ ([]);
   Object.assign(globalThis, {
     Worker: class {
       sent = /** @type {Sent[]} */ ([]);
@@ -153,11 +153,32 @@ test("a script that says nothing is given up after a minute, and at once by the 
   const stopped = new Script("/a.js").start(stop.signal);
   stop.abort();
   await assert.rejects(stopped, { code: "aborted" });
-  t.mock.timers.enable({ apis: ["setTimeout"] });
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
   const silent = new Script("/a.js").start();
   t.mock.timers.tick(60_000);
   await assert.rejects(silent, { code: "engine-not-loaded", message: /said nothing in 60 s/ });
   assert.ok(made.every((w) => w.ended));
+});
+
+test("a thread that fails takes the engine with it, for all wait for each", async () => {
+  const made = browser(() => undefined);
+  const script = new Script("/w.js");
+  const workers = new Workers(script, await script.start(), undefined);
+  const { port1 } = new MessageChannel();
+  made[0]?.onmessage({ data: { op: "threads", ports: [port1] } });
+  while (!made[1]?.sent.length) await new Promise(setImmediate);
+  const told = /** @type {unknown[]} */ ([]);
+  workers.onerror = (event) => told.push(event.message);
+  workers.onmessage = ({ data }) => told.push(data);
+  made[1].onerror(untyped({ message: "out of memory" }));
+  const fatal = { op: "fatal", error: { code: "internal", place: "", message: "it broke" } };
+  made[1].onmessage(untyped({ data: fatal }));
+  assert.deepEqual(told, ["out of memory", fatal]);
+  // Who has ended the engine hears nothing more.
+  workers.onerror = null;
+  made[1].onerror(untyped({ message: "late" }));
+  assert.equal(told.length, 2);
+  port1.close();
 });
 
 test("the end of an engine raises its flag, tells it, and ends all workers a moment later", async (t) => {
@@ -173,7 +194,7 @@ test("the end of an engine raises its flag, tells it, and ends all workers a mom
     made.slice(1).map((w) => w.sent[0]?.op),
     ["thread", "thread"],
   );
-  t.mock.timers.enable({ apis: ["setTimeout"] });
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
   workers.terminate();
   assert.equal(stop[0], 1);
   assert.deepEqual(made[0]?.sent, [{ op: "end" }]);

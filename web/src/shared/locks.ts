@@ -1,0 +1,21 @@
+// Locks that all pages of an origin share.
+
+/** Resolves once others may have the lock. */
+export type Release = () => Promise<unknown>;
+
+/** Holds a lock until its release is called; null if others have it and `ifAvailable` is set. */
+export function lock(id: string, options: LockOptions): Promise<Release | null> {
+  return new Promise((resolve, reject) => {
+    const held = (got: Lock | null) => {
+      if (!got) return resolve(null);
+      return new Promise<void>((release) => {
+        resolve(() => {
+          release();
+          return done;
+        });
+      });
+    };
+    const done = navigator.locks.request(`pagelm ${id}`, options, held as LockGrantedCallback<void>);
+    done.catch(reject);
+  });
+}
