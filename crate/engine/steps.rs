@@ -230,15 +230,6 @@ impl Engine {
         fork
     }
 
-    /// A sequence with all that was left idle last: none of its tokens if nothing was.
-    pub fn newest(&mut self) -> Result<Sequence> {
-        let Some(last) = self.idle.len().checked_sub(1) else { return Ok(self.sequence()) };
-        let found = self.idle.take(last);
-        let fork = self.fork(&found, found.tokens().len());
-        self.idle.keep(found);
-        fork
-    }
-
     /// Forgets all idle sequences.
     pub fn forget_idle(&mut self) {
         self.idle.clear();
