@@ -1,9 +1,7 @@
 //! Sequences that nobody runs now. A new prompt goes on from the one that it shares the most with, whatever conversation
 //! that came from; when the cache is full, the least recently used one gives up its end.
 
-use super::Engine;
 use super::sequence::{Past, Sequence};
-use crate::error::Result;
 
 /// The most idle sequences. Their tokens and tables are the host's memory, which blocks of the cache do not bound where those are shared.
 const MOST: usize = 1024;
@@ -64,6 +62,11 @@ impl Idle {
         best.map(|i| (i, most))
     }
 
+    /// The sequence that was kept last.
+    pub(super) fn newest(&self) -> Option<usize> {
+        (0..self.kept.len()).max_by_key(|i| self.kept[*i].used)
+    }
+
     /// Takes a sequence out.
     pub(super) fn take(&mut self, i: usize) -> Sequence {
         self.kept.remove(i).sequence
@@ -105,17 +108,6 @@ impl Idle {
     /// How many sequences come before these tokens.
     fn place(&self, tokens: &[u32]) -> usize {
         self.kept.partition_point(|k| k.sequence.tokens() < tokens)
-    }
-}
-
-impl Engine {
-    /// A sequence with all that was left idle last: none of its tokens if nothing was.
-    pub fn newest(&mut self) -> Result<Sequence> {
-        let Some(last) = self.idle.len().checked_sub(1) else { return Ok(self.sequence()) };
-        let found = self.idle.take(last);
-        let fork = self.fork(&found, found.tokens().len());
-        self.idle.keep(found);
-        fork
     }
 }
 

@@ -110,6 +110,15 @@ fn bad(what: String) -> Error {
 }
 
 impl Engine {
+    /// A sequence with all tokens of the one that was left last: with none if nothing was.
+    pub fn newest(&mut self) -> Result<Sequence> {
+        let Some(i) = self.idle.newest() else { return Ok(self.sequence()) };
+        let found = self.idle.take(i);
+        let fork = self.fork(&found, found.tokens().len());
+        self.idle.keep(found);
+        fork
+    }
+
     /// Saves a sequence: calls `write` with one piece after another.
     pub async fn save(&mut self, s: &mut Sequence, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         if s.tokens().is_empty() {
