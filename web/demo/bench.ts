@@ -1,6 +1,6 @@
 // Measures this device with a model: prefill and decode as a page has them, and on a GPU the kernels of a token.
 import { createEngine, type Engine, models, type Profile } from "pagelm";
-import { bytes, type Problem, problemOf } from "./words.ts";
+import { bytes, type Problem, problemOf } from "./src/words.ts";
 
 const $ = <T extends HTMLElement = HTMLElement>(id: string) => document.getElementById(id) as T;
 const number = (id: string) => $<HTMLInputElement>(id).valueAsNumber;

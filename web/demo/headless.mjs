@@ -45,7 +45,7 @@ try {
         status: text("#status"),
         progress: text("#progress-text"),
         model: text("#model"),
-        answer: text(".message.assistant .text"),
+        answer: /** @type {typeof globalThis & { answer: string }} */ (globalThis).answer,
         note: text(".message.assistant .note"),
       };
     });

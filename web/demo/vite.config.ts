@@ -1,4 +1,4 @@
-// The demo is built as a user's app would be: against the package in ../dist, by its entry. `npm run dev` takes the
+// The demo is built as a user's app would be: against the package in ../dist, by its entries. `npm run dev` takes the
 // package's sources instead, so that the page reloads when they change; the wasm is that of the last `make web`.
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin } from "vite";
@@ -22,17 +22,47 @@ const sources: Plugin = {
   },
 };
 
+/** What the page may do. Models come from anywhere; everything else is the page's own. */
+const POLICY = [
+  "default-src 'none'",
+  "script-src 'self' 'wasm-unsafe-eval'",
+  "style-src 'self'",
+  "img-src 'self' blob: data:",
+  "font-src 'self'",
+  "connect-src 'self' https: http://localhost:*",
+  "worker-src 'self'",
+  "manifest-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+].join("; ");
+
+/** In development Vite writes styles into the page. */
+const policy: Plugin = {
+  name: "policy",
+  apply: "build",
+  transformIndexHtml: () => [
+    { tag: "meta", attrs: { "http-equiv": "Content-Security-Policy", content: POLICY }, injectTo: "head-prepend" },
+  ],
+};
+
 export default defineConfig(({ command }) => ({
-  plugins: [sources],
-  resolve: { alias: { pagelm: at(command === "serve" ? "../src/index.ts" : "../dist/index.js") } },
+  plugins: [sources, policy],
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  resolve: {
+    alias: [
+      { find: /^pagelm$/, replacement: at(command === "serve" ? "../src/index.ts" : "../dist/index.js") },
+      { find: /^pagelm\/tools$/, replacement: at(command === "serve" ? "../src/tools.ts" : "../dist/tools.js") },
+    ],
+  },
   server: { fs: { allow: [at("..")] } },
   root: at("."),
   base: "./",
-  publicDir: false,
+  publicDir: "public",
   build: {
     target: "es2022",
     outDir: at("dist"),
     emptyOutDir: true,
+    modulePreload: { polyfill: false },
     rolldownOptions: { input: [at("index.html"), at("bench.html")] },
   },
   worker: { format: "es" },

@@ -50,7 +50,7 @@ test("the first question of README and demo has a good answer on the CPU", { tim
   for (const path of ["README.md", "web/README.md", "Makefile", "web/demo/headless.mjs"]) {
     assert.ok(at(path).includes(question), path);
   }
-  assert.ok(at("web/demo/main.ts").includes(`IDEAS = ["${question}"`));
+  assert.ok(at("web/demo/src/chat.tsx").includes(`IDEAS = ["${question}"`));
   for (const wasmBuild of /** @type {const} */ (["base", "relaxed"])) {
     await open.call("load", { model: SMOLLM, backend: "cpu", activations: undefined, kvType: undefined, wasmBuild });
     for (const [temperature, seed] of /** @type {const} */ ([

@@ -52,3 +52,14 @@ export function problemOf(e: unknown): Problem {
   const place = e.place && !e.message.startsWith(e.place) ? `${e.place}: ` : "";
   return { code: e.code, title, remedy, detail: `${place}${e.message} [${e.code}]` };
 }
+
+export function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** About how long something will take. */
+export function duration(s: number): string {
+  if (s < 60) return `${Math.max(1, Math.ceil(s))} s`;
+  if (s < 3600) return `${Math.ceil(s / 60)} min`;
+  return `${Math.floor(s / 3600)} h ${Math.ceil((s % 3600) / 60)} min`;
+}
