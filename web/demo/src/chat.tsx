@@ -13,7 +13,7 @@ import {
   Wrench,
 } from "lucide-preact";
 import type { ChatToolCall } from "pagelm";
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { ask, doing, edit, goOn, regenerate } from "./answer.ts";
 import { keep, open } from "./chats.ts";
 import { answering, current, engine, problem, state } from "./engine.ts";
@@ -255,7 +255,7 @@ function AnswerActions({ c, node, last }: { c: Conversation; node: Node; last: b
 function Editor({ c, node }: { c: Conversation; node: Node }) {
   const text = useSignal(node.content);
   const ref = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     ref.current?.focus();
     ref.current?.setSelectionRange(node.content.length, node.content.length);
   }, [node.content.length]);

@@ -46,7 +46,7 @@ export async function filesOf(repo: string, signal: AbortSignal): Promise<Entry[
       const parts = PART.test(path) ? files.filter((other) => other.path.replace(PART, "") === stem) : [{ size }];
       return {
         ref: `hf:${repo}/${path}`,
-        name: nameOf(path),
+        name: nameOf(stem),
         bytes: parts.reduce((sum, part) => sum + part.size, 0) || null,
         about: repo,
         tags: sees ? ["pictures"] : [],

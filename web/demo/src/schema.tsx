@@ -93,7 +93,7 @@ export function Schema() {
           { role: "user", content: prompt.value },
         ],
         response_format: { type: "json_schema", json_schema: { name: "answer", schema: value, strict: true } },
-        chat_template_kwargs: { enable_thinking: false },
+        reasoning_effort: "none",
         stream: true,
         stream_options: { include_usage: true },
         signal,

@@ -93,7 +93,7 @@ export function sampling(): Omit<ChatParams, "messages"> {
     const value = settings.value[key];
     if (value !== null) given[key] = value;
   }
-  if (!settings.value.thinking) given.chat_template_kwargs = { enable_thinking: false };
+  if (!settings.value.thinking) given.reasoning_effort = "none";
   return given;
 }
 
