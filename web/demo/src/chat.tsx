@@ -30,7 +30,7 @@ export function Chat() {
   const path = c ? branch(c) : [];
   return (
     <div class="chat">
-      {path.length === 0 && engine.value && <Empty />}
+      {path.length === 0 && engine.value ? <Empty /> : <h1 class="unseen">{c?.title}</h1>}
       {/* biome-ignore lint/a11y/useKeyWithClickEvents: what is clicked in it are buttons */}
       <div id="log" class="log" role="log" aria-label="Conversation" aria-live="off" onClick={copyCode}>
         {c && path.map((node) => node.role !== "tool" && <Message key={node.id} c={c} node={node} path={path} />)}
@@ -75,6 +75,7 @@ function Message({ c, node, path }: MessageProps) {
   const user = node.role === "user";
   const running = node.state === "streaming";
   const last = path.at(-1)?.id === node.id;
+  const note = running && last ? doing.value : node.note;
   if (user && editing.value === node.id) return <Editor c={c} node={node} />;
   return (
     <article
@@ -102,7 +103,7 @@ function Message({ c, node, path }: MessageProps) {
       <footer class="foot">
         <Switcher c={c} node={node} />
         {user ? <UserActions node={node} /> : !running && <AnswerActions c={c} node={node} last={last} />}
-        {!user && <span class="note numbers">{running && last ? doing.value : (node.note ?? "")}</span>}
+        {!user && note && <span class="note numbers">{note}</span>}
       </footer>
     </article>
   );

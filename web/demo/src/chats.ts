@@ -98,13 +98,6 @@ export async function bring(file: Blob): Promise<void> {
   if (read[0]) select(read[0].id);
 }
 
-export function save(name: string, type: string, text: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type }));
-  const link = Object.assign(document.createElement("a"), { href: url, download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
-}
-
 export const fileName = (title: string) =>
   title
     .replace(/[^\p{L}\p{N}]+/gu, "-")

@@ -224,7 +224,7 @@ function ModelCard({ entry, best = false }: { entry: Entry; best?: boolean }) {
             type="button"
             class="quiet"
             title="Reads the file's header, some megabytes"
-            aria-label={`Check whether ${entry.name} fits`}
+            aria-label={`Check fit: ${entry.name}`}
             onClick={() => void check(entry)}
           >
             Check fit

@@ -2,9 +2,10 @@
 import { useSignal } from "@preact/signals";
 import { Braces, Columns2, Download, Gauge, MessageSquare, Plus, Search, Upload } from "lucide-preact";
 import { stop } from "./answer.ts";
-import { bring, chats, found, openId, save, select } from "./chats.ts";
+import { bring, chats, found, openId, select } from "./chats.ts";
 import { engine, problem } from "./engine.ts";
 import { choosing } from "./gallery.tsx";
+import { save } from "./save.ts";
 import { json } from "./store.ts";
 import type { Conversation } from "./tree.ts";
 import { sidebar, view } from "./ui.tsx";
@@ -31,7 +32,7 @@ function when(at: number, now = Date.now()): string {
   if (days <= 0) return "Today";
   if (days === 1) return "Yesterday";
   if (days < 7) return "This week";
-  return days < 31 ? "This month" : "Before";
+  return days < 31 ? "This month" : "Older";
 }
 
 const startOf = (at: number) => new Date(at).setHours(0, 0, 0, 0);

@@ -16,10 +16,11 @@ import {
 } from "lucide-preact";
 import { useRef } from "preact/hooks";
 import { stop } from "./answer.ts";
-import { fileName, open, save } from "./chats.ts";
+import { fileName, open } from "./chats.ts";
 import { current, engine, recovering, release, state } from "./engine.ts";
 import { choosing } from "./gallery.tsx";
 import { takePictures } from "./pictures.tsx";
+import { save } from "./save.ts";
 import { type Theme, theme } from "./settings.ts";
 import { json } from "./store.ts";
 import { markdown } from "./tree.ts";
@@ -135,8 +136,8 @@ function Running() {
           id="unload"
           type="button"
           class="quiet"
-          title="Another model"
-          aria-label="Another model"
+          title="Change the model"
+          aria-label="Change the model"
           onClick={unload}
         >
           <Replace aria-hidden="true" />

@@ -1,6 +1,7 @@
 // Measures this device with a model: prefill and decode as a page has them, and on a GPU the kernels of a token.
 import { createEngine, type Engine, models, type Profile } from "pagelm";
-import { bytes, type Problem, problemOf } from "./src/words.ts";
+import { save } from "./save.ts";
+import { bytes, type Problem, problemOf } from "./words.ts";
 
 const $ = <T extends HTMLElement = HTMLElement>(id: string) => document.getElementById(id) as T;
 const number = (id: string) => $<HTMLInputElement>(id).valueAsNumber;
@@ -138,12 +139,97 @@ function draw(r: Result): void {
         return row([k.kernel, k.usPerToken.toFixed(0), bar, k.dispatchesPerToken.toFixed(0), speed, part]);
       }),
     );
-  $("copy").hidden = false;
-  $("copy").onclick = () => void navigator.clipboard.writeText(JSON.stringify(r, null, 2));
+  $("share").hidden = false;
+  const json = JSON.stringify(r, null, 2);
+  $("copy").onclick = () => void copied("copy", json);
+  $("link").onclick = async () => void copied("link", `${location.href.split("#")[0]}#r=${await pack(json)}`);
+  $("download").onclick = () => save("pagelm-benchmark.json", "application/json", json);
+  void charts(r);
+}
+
+async function copied(id: string, text: string): Promise<void> {
+  const words = $(id).textContent;
+  await navigator.clipboard.writeText(text).then(
+    () => {
+      $(id).textContent = "Copied";
+    },
+    () => {
+      $(id).textContent = "Not allowed";
+    },
+  );
+  setTimeout(() => {
+    $(id).textContent = words;
+  }, 1500);
+}
+
+/** Each run of each test, one bar beside the other. */
+async function charts(r: Result): Promise<void> {
+  const { bars } = await import("./plot.ts");
+  $("charts").replaceChildren(
+    ...r.tests.map(({ test }) => {
+      const figure = document.createElement("figure");
+      figure.append(Object.assign(document.createElement("figcaption"), { textContent: test }));
+      return figure;
+    }),
+  );
+  for (const [i, { test, tokensPerS }] of r.tests.entries()) {
+    const figure = $("charts").children[i] as HTMLElement;
+    const canvas = document.createElement("div");
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `${test}: ${tokensPerS.map((n) => n.toFixed(1)).join(", ")} tokens per second`);
+    figure.append(canvas);
+    bars(
+      canvas,
+      tokensPerS.map((value, run) => ({ name: `run ${run + 1}`, value })),
+      { height: 180 },
+    );
+  }
+}
+
+/** A report in a link: what is behind # is sent to no server. */
+async function pack(text: string): Promise<string> {
+  const packed = new Blob([text]).stream().pipeThrough(new CompressionStream("deflate-raw"));
+  const codes = new Uint8Array(await new Response(packed).arrayBuffer());
+  return btoa(String.fromCharCode(...codes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
+}
+
+async function unpack(text: string): Promise<Result> {
+  const codes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+  const stream = new Blob([codes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  const r = await new Response(stream).json();
+  const numbers = (list: unknown) => Array.isArray(list) && list.every((n) => typeof n === "number");
+  const tests =
+    Array.isArray(r?.tests) && r.tests.every((t: Test) => typeof t?.test === "string" && numbers(t.tokensPerS));
+  const perStep = r?.perStep && Object.values(r.perStep).every((n) => typeof n === "number");
+  if (!tests || !perStep || typeof r.loadMs !== "number" || typeof r.backend !== "string")
+    throw new Error("it has no tests");
+  return r;
+}
+
+/** What somebody sent. */
+async function showShared(packed: string): Promise<void> {
+  try {
+    const r = await unpack(packed);
+    draw(r);
+    $("shared").hidden = false;
+    $("shared").textContent = `A report of another visit: ${r.model}, ${r.userAgent}`;
+    show("done");
+  } catch (e) {
+    show("failed", {
+      code: "page",
+      title: "The report in this link cannot be read",
+      remedy: "Ask for the link again: it may have been cut.",
+      detail: `${e instanceof Error ? e.message : e}`,
+    });
+  }
 }
 
 async function run(): Promise<void> {
   show("running");
+  $("shared").hidden = true;
   try {
     const result = await measure(url.value);
     draw(result);
@@ -167,4 +253,6 @@ $("run").addEventListener("submit", (event) => {
   void run();
 });
 show("idle");
-if (query.has("run")) void run();
+const shared = /^#r=([\w-]+)$/.exec(location.hash)?.[1];
+if (shared) void showShared(shared);
+else if (query.has("run")) void run();
