@@ -1,5 +1,7 @@
 // The demo is built as a user's app would be: against the package in ../dist, by its entries. `npm run dev` takes the
 // package's sources instead, so that the page reloads when they change; the wasm is that of the last `make web`.
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin } from "vite";
 
@@ -36,6 +38,27 @@ const POLICY = [
   "form-action 'none'",
 ].join("; ");
 
+/** The service worker knows what was built. */
+const offline: Plugin = {
+  name: "offline",
+  apply: "build",
+  // After the pages are written, which is at the end.
+  closeBundle() {
+    const dist = at("dist");
+    const files = readdirSync(dist, { recursive: true, encoding: "utf8" })
+      .map((file) => file.replaceAll("\\", "/"))
+      .filter((file) => file !== "sw.js" && statSync(`${dist}/${file}`).isFile())
+      .sort();
+    const hash = createHash("sha256");
+    for (const file of files) hash.update(file).update(readFileSync(`${dist}/${file}`));
+    const built = JSON.stringify({ VERSION: hash.digest("hex").slice(0, 16), FILES: files });
+    writeFileSync(
+      `${dist}/sw.js`,
+      `globalThis.built = ${built};\n${readFileSync(at("src/service-worker.js"), "utf8")}`,
+    );
+  },
+};
+
 /** In development Vite writes styles into the page. */
 const policy: Plugin = {
   name: "policy",
@@ -46,7 +69,7 @@ const policy: Plugin = {
 };
 
 export default defineConfig(({ command }) => ({
-  plugins: [sources, policy],
+  plugins: [sources, policy, offline],
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   resolve: {
     alias: [

@@ -6,6 +6,7 @@ import { models } from "pagelm";
 import { useEffect, useRef } from "preact/hooks";
 import { answering, engine } from "./engine.ts";
 import { memory, samples } from "./meter.ts";
+import { offlineReady } from "./offline.ts";
 import { theme } from "./settings.ts";
 import { activity } from "./ui.tsx";
 import { bytes } from "./words.ts";
@@ -106,6 +107,7 @@ export function ActivityPanel() {
             <Row name="Steps" value={stats.value.counters.steps.toLocaleString("en")} />
           </>
         )}
+        <Row name="Offline" value={offlineReady.value ? "ready" : "after a model was loaded"} />
         {storage.value && (
           <Row name="Stored" value={`${bytes(storage.value.usage)} of ${bytes(storage.value.quota)}`} />
         )}

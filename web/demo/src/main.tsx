@@ -5,6 +5,7 @@ import { survey } from "./catalog.ts";
 import { lastAnswer, restore } from "./chats.ts";
 import { watchState } from "./engine.ts";
 import { loadAddress } from "./gallery.tsx";
+import { watchOffline } from "./offline.ts";
 import { query, watchTheme } from "./settings.ts";
 
 watchTheme();
@@ -16,6 +17,7 @@ render(<App />, root);
 // For scripts: what the model wrote, before it is drawn.
 Object.defineProperty(globalThis, "answer", { get: () => lastAnswer() });
 void restore();
+addEventListener("load", watchOffline);
 if (query.has("load")) loadAddress();
 // After the first paint, as it starts a worker. Safari has no idle callbacks.
 else (globalThis.requestIdleCallback ?? setTimeout)(() => void survey());

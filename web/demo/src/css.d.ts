@@ -1,2 +1,0 @@
-// Vite makes style sheets of these imports.
-declare module "*.css";
