@@ -84,7 +84,7 @@ async function one(i: number, prompt: string, signal: AbortSignal): Promise<void
     const where =
       info.backend === "webgpu"
         ? `WebGPU · ${info.adapter?.name || "unnamed adapter"}`
-        : `CPU · ${info.wasm.threads} threads`;
+        : `CPU · ${info.wasm.threads} thread${info.wasm.threads === 1 ? "" : "s"}`;
     change(i, {
       numbers: [
         ["Tokens per second", (usage?.extra.decode_tokens_per_s ?? 0).toFixed(1)],
