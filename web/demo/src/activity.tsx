@@ -131,7 +131,7 @@ function Row({ name, value }: { name: string; value: string }) {
 /** Of the last minute. */
 function Plot() {
   const ref = useRef<HTMLDivElement>(null);
-  const plot = useRef<{ setData(data: [number[], number[]]): void; destroy(): void }>(undefined);
+  const plot = useRef<{ setData(data: [number[], number[]]): void; destroy(): void } | undefined>(undefined);
   const list = samples.value;
   const newest = list.at(-1)?.at ?? 0;
   const data: [number[], number[]] = [list.map(({ at }) => at - newest), list.map(({ tokensPerS }) => tokensPerS)];

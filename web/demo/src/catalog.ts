@@ -64,7 +64,8 @@ export async function check(entry: Entry): Promise<Verdict> {
   know(entry.ref, { fit: "checking", why: "Reading its header…", stored: false, fileBytes: entry.bytes });
   let verdict: Verdict;
   try {
-    const found = await canRun(entry.ref, { ...engineOptions(), ...(entry.mmproj && { mmproj: entry.mmproj }) });
+    const { threads: _, ...options } = engineOptions();
+    const found = await canRun(entry.ref, { ...options, ...(entry.mmproj && { mmproj: entry.mmproj }) });
     const memory = found.memoryBytes === null ? "" : ` in ${bytes(found.memoryBytes)} of memory`;
     const where = found.best?.backend === "webgpu" ? "the GPU" : "the CPU";
     const room = found.storable === false ? " There is no room to store it: it will be downloaded each time." : "";

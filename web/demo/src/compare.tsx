@@ -104,7 +104,7 @@ async function one(i: number, prompt: string, signal: AbortSignal): Promise<void
 export function Compare() {
   const prompt = useSignal("Explain what a browser is.");
   const wrong = useSignal<Problem | null>(null);
-  const stopping = useRef<AbortController>(undefined);
+  const stopping = useRef<AbortController | undefined>(undefined);
   const busy = running.value;
   const free = !busy && !answering.value && !loading.value;
   const run = async () => {

@@ -254,7 +254,7 @@ function Hub() {
   const repos = useSignal<Repo[] | null>(null);
   const files = useSignal<{ repo: string; entries: Entry[] } | null>(null);
   const note = useSignal("");
-  const asking = useRef<AbortController>(undefined);
+  const asking = useRef<AbortController | undefined>(undefined);
   const look = (what: (signal: AbortSignal) => Promise<void>) => {
     asking.current?.abort();
     asking.current = new AbortController();

@@ -24,7 +24,7 @@ const PACE = 60;
 export function Markdown({ text, live }: { text: string; live: boolean }) {
   const ref = useRef<HTMLDivElement>(null);
   const drawn = useRef(0);
-  const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const module = drawer.value;
   // biome-ignore lint/correctness/useExhaustiveDependencies: it is the value of a signal
   useLayoutEffect(() => {

@@ -69,7 +69,7 @@ export function Schema() {
   const output = useSignal("");
   const note = useSignal("");
   const wrong = useSignal<Problem | null>(null);
-  const stopping = useRef<AbortController>(undefined);
+  const stopping = useRef<AbortController | undefined>(undefined);
   const { value, why } = parsed(schema.value);
 
   const run = async () => {
