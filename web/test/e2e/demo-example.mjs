@@ -23,7 +23,7 @@ export function example(id, title, answer = ANSWER) {
     function: { name, arguments: JSON.stringify(args) },
   });
   const list = [
-    { role: "user", content: `How do I test whether a number is prime? (${title})` },
+    { role: "user", content: `How do I test whether a number is prime?` },
     {
       role: "assistant",
       content: "",

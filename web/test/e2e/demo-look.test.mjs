@@ -86,7 +86,7 @@ async function bring() {
   await page.setInputFiles("#import", { name: "chats.json", mimeType: "application/json", buffer });
   await page.locator(".message math").first().waitFor();
   await page.locator(".message code.hljs").first().waitFor();
-  await page.locator(".history .item").nth(2).waitFor();
+  await page.locator(".history .item").nth(2).waitFor({ state: "attached" });
 }
 
 /** @param {string} name */
