@@ -22,8 +22,11 @@ let recognition: Recognition | null = null;
 
 /** Starts to listen, or stops. `write` gets all that was heard so far; `fail`, why nothing is. */
 export function listen(write: (heard: string) => void, fail: (why: string) => void): void {
-  recognition?.stop();
-  if (recognition || !Recognizer) return;
+  if (recognition) {
+    recognition.stop();
+    return;
+  }
+  if (!Recognizer) return;
   const ears = new Recognizer();
   recognition = ears;
   ears.lang = navigator.language;
