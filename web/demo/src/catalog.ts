@@ -71,7 +71,7 @@ export async function check(entry: Entry): Promise<Verdict> {
     const room = found.storable === false ? " There is no room to store it: it will be downloaded each time." : "";
     verdict = {
       fit: found.ok ? "yes" : "no",
-      why: found.ok ? `Runs on ${where}${memory}.${room}` : (found.reason ?? "It cannot run here."),
+      why: found.ok ? `Runs on ${where}${memory}.${room}` : sentence(found.reason ?? "it cannot run here"),
       stored: found.stored,
       fileBytes: found.fileBytes,
     };
@@ -82,6 +82,8 @@ export async function check(entry: Entry): Promise<Verdict> {
   know(entry.ref, verdict);
   return verdict;
 }
+
+const sentence = (reason: string) => `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`;
 
 /** Before its header is read: what a download of this size would need. */
 export function guess(entry: Entry): Verdict {

@@ -53,6 +53,16 @@ test("each model says whether it fits before it is downloaded, and whether it is
   await page.close();
 });
 
+test("a model that does not fit says why, and may be tried", { timeout: 60_000 }, async () => {
+  const page = await open("&context=999999");
+  const card = page.locator(".model", { hasText: "SmolLM2 135M" });
+  await card
+    .locator(".verdict.no", { hasText: /a context of 999999 tokens does not fit, one of \d+ does\.$/ })
+    .waitFor();
+  await card.getByRole("button", { name: "Try anyway: SmolLM2 135M" }).waitFor();
+  await page.close();
+});
+
 test("a download pauses and goes on where it was, and what is discarded is gone", { timeout: 120_000 }, async () => {
   const slow = `/fault/slow/models/${FILE}?bytes=524288&ms=40`;
   const page = await open(`&model=${encodeURIComponent(slow)}`);
