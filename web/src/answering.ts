@@ -1,8 +1,10 @@
 // An answer while it comes: what there is of it goes to who asked and into a log, from which another page finishes it.
-import type { SendParams } from "./conversations.ts";
 import type { ChatChunk, ChatMessage, ChatParams, Endpoints } from "./index.ts";
 import { line, readLine } from "./shared/lines.ts";
 import { Answer } from "./tools.ts";
+
+/** How an answer is made: parameters of chat completions. */
+export type SendParams = Omit<ChatParams, "messages" | "stream" | "n">;
 
 /** What the answer is to. */
 export interface Asked {

@@ -1,15 +1,14 @@
 // Conversations that outlive the page: `pagelm/conversations`, a separate entry point. Their messages are kept, and snapshots of
 // what the cache has of them, so that the next turn reads only what is new; an answer whose page died is finished.
-import { Answering, type Asked, type Begun, messageOf, readLog } from "./answering.ts";
-import { type ChatChunk, type ChatMessage, type ChatParams, type Engine, PagelmError } from "./index.ts";
+import { Answering, type Asked, type Begun, messageOf, readLog, type SendParams } from "./answering.ts";
+import { type ChatChunk, type ChatMessage, type Engine, PagelmError } from "./index.ts";
 import { alone, hold, holding, Shelf } from "./kept.ts";
 import { sendable } from "./sendable.ts";
 import { line, readLine } from "./shared/lines.ts";
 import type { Release } from "./shared/locks.ts";
 import { Snapshots } from "./snapshots.ts";
 
-/** How an answer is made: parameters of chat completions. */
-export type SendParams = Omit<ChatParams, "messages" | "stream" | "n">;
+export type { SendParams };
 
 export interface ConversationsOptions {
   /** Those of one name are together; pages have them side by side. */

@@ -30,8 +30,8 @@ export interface SourceOptions {
   /** Where `hf:` leads to: a mirror of `https://huggingface.co`. */
   hub?: string;
   /**
-   * Called in the place of `fetch` for the files of a model and lists of a hub, as `fetch` is: with headers of which `Range`
-   * should reach the server, and a signal. What it throws counts as a broken connection, which is tried again.
+   * Called in place of `fetch` for files of a model and lists of a hub, with a signal, and headers of which `Range` should
+   * reach the server. What it throws counts as a broken connection, which is tried again.
    */
   fetch?: FetchFunction;
 }
@@ -126,9 +126,7 @@ export interface ModelOptions {
   mtp?: boolean;
   /** Makes embeddings instead of generating. By default as the file says: those of embedding models do. */
   embeddings?: boolean;
-  /**
-   * Ignores unknown metadata keys and tensors instead of refusing the file (`unknown-content`). The answers may be wrong.
-   */
+  /** Ignores unknown keys and tensors instead of refusing the file (`unknown-content`). The answers may be wrong. */
   allowUnknown?: boolean;
   /**
    * Bytes that weights, cache and scratch may take together: a model that needs more is refused before its weights are
@@ -205,10 +203,7 @@ export interface EngineOptions extends AssetOptions, SourceOptions, ModelOptions
    * `engine.info.backendReason` gives the choice and its reason.
    */
   backend?: "auto" | BackendName;
-  /**
-   * Threads on the CPU, if the page is cross-origin isolated; by default as many as the processor runs concurrently, at
-   * most 8.
-   */
+  /** Threads on the CPU, if the page is cross-origin isolated; by default as many as the processor runs at once, up to 8. */
   threads?: number;
   /**
    * Whether WebGPU's kernels are chosen by measurement, which takes a second the first time that a page uses an
