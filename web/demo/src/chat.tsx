@@ -87,7 +87,6 @@ function Message({ c, node, path }: MessageProps) {
       {node.pictures && (
         <div class="sent">
           {node.pictures.map((picture, i) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: they never change
             <Thumbnail key={i} picture={picture} />
           ))}
         </div>

@@ -157,7 +157,6 @@ export function Compare() {
       <ProblemBox problem={wrong.value} />
       <div class="halves">
         {sides.value.map((side, i) => (
-          // biome-ignore lint/suspicious/noArrayIndexKey: there are two
           <section key={i} class="card side" aria-label={i === 0 ? "First" : "Second"}>
             <div class="row">
               <select

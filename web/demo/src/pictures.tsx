@@ -29,7 +29,6 @@ export function Shelf() {
     <div id="pictures" class="pictures" hidden={pictures.value.length === 0}>
       {pictures.value.map((picture, i) => (
         <button
-          // biome-ignore lint/suspicious/noArrayIndexKey: the same picture may be there twice
           key={i}
           type="button"
           title="Remove"
