@@ -206,18 +206,19 @@ fn serve_answers_about_images_what_run_answers_and_keeps_them() {
 fn synth_writes_encoders_that_the_engine_takes() {
     let folder = Folder::new("synth");
     let path = folder.file("mmproj.gguf");
-    for (shape, width, columns) in [("gemma3-encoder-1l", "64", 64), ("qwen3vl-encoder-2l", "96", 3 * 96)] {
-        json(&["synth", "--shape", shape, "--type", "Q8_0", "--width", width, "--out", &path], 0);
+    let shapes = [("gemma3-encoder-1l", "F16", "64", 64), ("qwen3vl-encoder-2l", "Q8_0", "96", 3 * 96)];
+    for (shape, dtype, width, columns) in shapes {
+        json(&["synth", "--shape", shape, "--type", dtype, "--width", width, "--out", &path], 0);
         let bytes = std::fs::read(&path).unwrap();
         let gguf = Gguf::parse(&bytes).unwrap();
         VisionModel::new(&gguf, &|_| true, &VisionOptions::default()).unwrap();
         let (_, vision) = pagelm::arch::vision(&gguf, &|_| true, false).unwrap();
         assert_eq!(vision.columns(), columns, "{shape}");
-        // Its rows are no whole blocks of this type.
-        if shape.starts_with("gemma") {
-            let odd = json(&["synth", "--shape", shape, "--type", "Q4_K", "--out", &path], 1);
-            assert_eq!(odd["error"]["code"], "invalid-argument");
-        }
+    }
+    // Rows of 4304 and of 1152 values are no whole blocks of these.
+    for dtype in ["Q8_0", "Q4_K"] {
+        let odd = json(&["synth", "--shape", "gemma3-encoder-1l", "--type", dtype, "--out", &path], 1);
+        assert_eq!(odd["error"]["code"], "invalid-argument");
     }
 }
 

@@ -143,7 +143,8 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         (sizes.arch, keys.collect(), tensors(&sizes, main, if mixed { DType::Q6_K } else { main }))
     };
     if let Some(t) = tensors.iter().find(|t| t.bytes().is_none()) {
-        return wrong(format!("rows of `{}` are no whole blocks of {}; use --type F16 or Q8_0", t.name, t.dtype));
+        let others = if t.dtype == DType::Q8_0 { "F16" } else { "F16 or Q8_0" };
+        return wrong(format!("rows of `{}` are no whole blocks of {}; use --type {others}", t.name, t.dtype));
     }
     let bytes = write(args, arch, &keys, &tensors)
         .map_err(|e| Error::new(ErrorKind::Io, e.to_string()).at(args.out.display()))?;
