@@ -14,9 +14,8 @@ export async function answer(create = createEngine) {
     let text = "";
     for await (const piece of engine.generate([3, 5, 8], { maxTokens: 8, temperature: 0, ignoreEos: true }))
       if (piece.kind === "token") text += piece.text;
-    const doors = [createPagelm, openConversations, languageModel, withRemote, tabs, runTools].map(
-      (door) => typeof door,
-    );
+    const entries = [createPagelm, openConversations, languageModel, withRemote, tabs, runTools];
+    const doors = entries.map((door) => typeof door);
     return { text, doors, threads: engine.info.wasm.threads, why: engine.info.wasm.whyOneThread };
   } finally {
     engine.dispose();

@@ -205,7 +205,7 @@ test("the engine as one script answers, under the policy of extensions", { timeo
   // The other entry points stand on the package's folder.
   writeFileSync(
     join(out, "app.js"),
-    text.replaceAll(/^import .*$/gm, "").replace(/const doors = .*/, "const doors = [];"),
+    text.replaceAll(/^import .*$/gm, "").replace(/const entries = .*/, "const entries = [];"),
   );
   const policy = "script-src 'self' 'wasm-unsafe-eval'; object-src 'self'";
   const headers = { "content-security-policy": policy };
