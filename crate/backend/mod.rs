@@ -99,6 +99,10 @@ impl Limits {
     }
 }
 
+/// On the CPU, positions whose activations have a second term of int8 where [`Activations::Q8`] rules: to these keys and values
+/// all later positions look, the first of them most of all, and there the answers to short questions are found.
+pub const FINE_POSITIONS: usize = 64;
+
 /// Precision of the activations in matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -20,7 +20,7 @@ pub use blocks::f16_to_f32;
 pub use encode::{encodable, encode};
 pub use iq::grid;
 pub use iq4::LEVELS as IQ4_LEVELS;
-pub use split::{Q8_COLS, Split, q8, split, splits};
+pub use split::{Q8_COLS, Split, q8, q8_rest, split, splits};
 
 use crate::bail;
 use crate::dtype::DType;

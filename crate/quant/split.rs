@@ -138,3 +138,13 @@ pub fn q8(x: &[f32; Q8_COLS], q: &mut [i8; Q8_COLS]) -> f32 {
     }
     d
 }
+
+/// What [`q8`] leaves of activations: a second term for those that must be more precise.
+#[inline(always)]
+pub fn q8_rest(x: &[f32; Q8_COLS], q: &[i8; Q8_COLS], d: f32) -> [f32; Q8_COLS] {
+    let mut rest = *x;
+    for i in 0..Q8_COLS {
+        rest[i] -= d * f32::from(q[i]);
+    }
+    rest
+}

@@ -77,6 +77,12 @@ impl DeviceArgs {
         self.tune.unwrap_or(if purpose == Purpose::Run { Tune::Auto } else { Tune::Off })
     }
 
+    /// The same flags for the CPU with nothing rounded: activations and cache in f32.
+    pub fn exact(&self) -> Self {
+        let (activations, kv_type) = (Some(device::Activations::F32), Some(KvType::F32));
+        Self { backend: Kind::Cpu, activations, kv_type, ..self.clone() }
+    }
+
     /// The options that flags give, whatever the device.
     pub fn options(&self) -> Options {
         Options { n_ctx: self.ctx, allow_unknown: self.allow_unknown, ..Options::default() }

@@ -37,7 +37,7 @@ fn parity(case: &Case, tol: Tol) {
     if !gpu_wanted() {
         return;
     }
-    let want = run(&mut Reference::with_activations(Activations::Q8), case).expect("runs on the reference");
+    let want = run(&mut Reference::with_coarse_q8(), case).expect("runs on the reference");
     let got = run(&mut hardware(Activations::Q8), case).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     tol.check(&case.name, &got, &want, case.cols());
 }

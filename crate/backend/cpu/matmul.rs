@@ -5,15 +5,17 @@
 //! Loops fill the arrays of the inner functions: the closure of `array::from_fn` may not be inlined, and then lacks the
 //! wide instructions.
 
-use super::activations::Block;
+use std::ops::Range;
+
+use super::activations::{Block, Rows};
 use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
 use super::lanes::{Ints, Isa, Job};
 use super::packed::Packed;
 use super::pool::{Groups, Pool, Tile};
 
-/// `y` [tokens, rows] from `x` [tokens, cols / 32], with the first rows of `w`, whose bytes are in `memory`.
-pub(super) fn matmul(pool: &Pool, isa: Isa, (w, memory): (&Packed, &[u8]), x: &[Block], y: &mut [f32]) {
-    let tokens = x.len() / (w.cols / COLS);
+/// `y` [tokens, rows] from `x`, with the first rows of `w`, whose bytes are in `memory`.
+pub(super) fn matmul(pool: &Pool, isa: Isa, (w, memory): (&Packed, &[u8]), x: Rows<'_>, y: &mut [f32]) {
+    let tokens = x.len();
     if tokens == 0 {
         return;
     }
@@ -27,7 +29,7 @@ pub(super) fn matmul_each(
     pool: &Pool,
     isa: Isa,
     (w, memory): (&Packed, &[u8]),
-    (x, shared): (&[Block], usize),
+    (x, shared): (Rows<'_>, usize),
     groups: &Groups,
     y: &mut [f32],
 ) {
@@ -45,7 +47,7 @@ struct Part<'a> {
     w: &'a Packed,
     memory: &'a [u8],
     part: usize,
-    x: &'a [Block],
+    x: Rows<'a>,
     /// Rows of y for each row of x.
     shared: usize,
     tile: Tile<'a>,
@@ -60,58 +62,100 @@ impl Job for Part<'_> {
     }
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
     #[inline(always)]
     fn panels<L: Ints, F: Format>(mut self) {
-        for at in self.tile.cols.clone().step_by(PANEL) {
-            let panel = self.w.panel(self.memory, self.part, at / PANEL);
-            let tokens = self.tile.rows.end;
-            let mut t = self.tile.rows.start;
-            if L::TOKENS == 8 {
-                t = self.tokens::<L, F, 8>(panel, at, t);
+        let tokens = self.tile.rows.end;
+        let mut t = self.tile.rows.start;
+        while t < tokens {
+            // Tokens of one term or of two. There are few such runs, so that panels are rarely read again.
+            let is_fine = self.x.is_fine(self.x_row(t));
+            let end = (t + 1..tokens).find(|&t| self.x.is_fine(self.x_row(t)) != is_fine).unwrap_or(tokens);
+            for at in self.tile.cols.clone().step_by(PANEL) {
+                let panel = self.w.panel(self.memory, self.part, at / PANEL);
+                self.tokens::<L, F>(panel, at, is_fine, t..end);
             }
-            t = self.tokens::<L, F, 4>(panel, at, t);
-            t = self.tokens::<L, F, 2>(panel, at, t);
-            for t in t..tokens {
-                match L::W {
-                    16 => self.put::<L, 1, 1>(at, 0, t, sums::<L, F, 1, 1>(panel, 0, self.rows(t))),
-                    8 => self.put::<L, 2, 1>(at, 0, t, sums::<L, F, 2, 1>(panel, 0, self.rows(t))),
-                    _ => self.put::<L, 4, 1>(at, 0, t, sums::<L, F, 4, 1>(panel, 0, self.rows(t))),
-                }
+            t = end;
+        }
+    }
+
+    /// Some tokens of one term or, if they are fine, of two.
+    #[inline(always)]
+    fn tokens<L: Ints, F: Format>(&mut self, panel: &[u8], at: usize, is_fine: bool, mut run: Range<usize>) {
+        if L::TOKENS == 8 {
+            self.terms::<L, F, 8>(panel, at, is_fine, &mut run);
+        }
+        self.terms::<L, F, 4>(panel, at, is_fine, &mut run);
+        self.terms::<L, F, 2>(panel, at, is_fine, &mut run);
+        for t in run {
+            let x = self.rows(t, false);
+            match L::W {
+                16 => self.put::<L, 1, 1>(at, 0, t, false, sums::<L, F, 1, 1>(panel, 0, x)),
+                8 => self.put::<L, 2, 1>(at, 0, t, false, sums::<L, F, 2, 1>(panel, 0, x)),
+                _ => self.put::<L, 4, 1>(at, 0, t, false, sums::<L, F, 4, 1>(panel, 0, x)),
             }
         }
     }
 
-    /// T tokens at a time from token `t` on, while that many are left. Returns the first token that is left.
+    /// Takes T terms at a time from the start of `run`, while that many are left.
     #[inline(always)]
-    fn tokens<L: Ints, F: Format, const T: usize>(&mut self, panel: &[u8], at: usize, mut t: usize) -> usize {
-        while t + T <= self.tile.rows.end {
+    fn terms<L: Ints, F: Format, const T: usize>(
+        &mut self,
+        panel: &[u8],
+        at: usize,
+        is_fine: bool,
+        run: &mut Range<usize>,
+    ) {
+        let tokens = if is_fine { T / 2 } else { T };
+        while run.len() >= tokens {
+            let x = self.rows(run.start, is_fine);
             for sub in 0..PANEL / L::W {
-                let sums = sums::<L, F, 1, T>(panel, sub, self.rows(t));
-                self.put::<L, 1, T>(at, sub, t, sums);
+                let sums = sums::<L, F, 1, T>(panel, sub, x);
+                self.put::<L, 1, T>(at, sub, run.start, is_fine, sums);
             }
-            t += T;
+            run.start += tokens;
         }
-        t
     }
 
-    /// The activations of T tokens.
+    /// The row of x of token `t`.
     #[inline(always)]
-    fn rows<const T: usize>(&self, t: usize) -> [&[Block]; T] {
-        let n = self.w.cols / COLS;
+    fn x_row(&self, t: usize) -> usize {
+        self.tile.at(t) / self.shared
+    }
+
+    /// T terms from token `t` on. A fine token has its two one after the other.
+    #[inline(always)]
+    fn rows<const T: usize>(&self, t: usize, is_fine: bool) -> [&'a [Block]; T] {
         let mut rows: [&[Block]; T] = [&[]; T];
         for (i, row) in rows.iter_mut().enumerate() {
-            *row = &self.x[self.tile.at(t + i) / self.shared * n..][..n];
+            *row = match is_fine {
+                false => self.x.row(self.x_row(t + i)),
+                true if i % 2 == 0 => self.x.row(self.x_row(t + i / 2)),
+                true => self.x.rest(self.x_row(t + i / 2)),
+            };
         }
         rows
     }
 
     /// Stores the results of S registers, from register `sub` on, of the panel whose first row is `at`.
     #[inline(always)]
-    fn put<L: Ints, const S: usize, const T: usize>(&mut self, at: usize, sub: usize, t: usize, sums: [[L::F; T]; S]) {
-        for (s, sums) in sums.iter().enumerate() {
+    fn put<L: Ints, const S: usize, const T: usize>(
+        &mut self,
+        at: usize,
+        sub: usize,
+        t: usize,
+        is_fine: bool,
+        mut sums: [[L::F; T]; S],
+    ) {
+        let tokens = if is_fine { T / 2 } else { T };
+        for (s, sums) in sums.iter_mut().enumerate() {
+            if is_fine {
+                for i in 0..T / 2 {
+                    sums[i] = L::f_fma(sums[2 * i + 1], L::f_splat(1.0), sums[2 * i]);
+                }
+            }
             let from = at - self.tile.cols.start + (sub + s) * L::W;
-            for (i, &sums) in sums.iter().enumerate() {
+            for (i, &sums) in sums[..tokens].iter().enumerate() {
                 let y = self.tile.row(t + i);
                 if let Some(y) = y.get_mut(from..from + L::W) {
                     L::f_store(sums, y);

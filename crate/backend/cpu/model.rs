@@ -1,6 +1,6 @@
 //! A prepared plan: packed weights, states and slots in memory; `run` executes its nodes.
 
-use super::activations::{self, Block};
+use super::activations::{Quantized, Rows};
 use super::arena::{Arena, Place};
 use super::attention;
 use super::decode::{Matrix, decode_row};
@@ -13,7 +13,7 @@ use super::packed::{self, Packed};
 use super::pool::{Groups, Pool};
 use super::rows::RopeTable;
 use super::states::States;
-use crate::backend::{Activations, Limits, Memory, Step};
+use crate::backend::{Activations, FINE_POSITIONS, Limits, Memory, Segment, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Dim, Graph, Op, Plan, Rope, ValueId, WeightId};
@@ -33,8 +33,8 @@ pub(super) struct Model {
     sums: Vec<f32>,
     /// `[max_tokens | max_outputs, cols]`. A value starts at the start of its slot.
     slots: Vec<Vec<f32>>,
-    /// The value that was last quantised to int8, and its blocks.
-    blocks: (Option<ValueId>, Vec<Block>),
+    /// The value that was last quantised to int8, and its rows.
+    quantized: (Option<ValueId>, Quantized),
     /// The route that was last sorted by expert, and its rows.
     groups: (Option<ValueId>, Groups),
     ropes: Vec<RopeTable>,
@@ -75,13 +75,14 @@ impl Model {
         let whole = g.nodes.iter().filter_map(|n| match n.op {
             Op::MatMul { w, x, .. } | Op::MoeMatMul { w, x, .. } if weights[w.index()].packed.is_some() => {
                 let shape = g.shape(x);
-                Some(rows(shape.rows) * shape.cols / quant::Q8_COLS)
+                Some((rows(shape.rows), rows(shape.rows) * shape.cols / quant::Q8_COLS))
             }
             _ => None,
         });
-        let blocks = (None, zeros(whole.max().unwrap_or(0))?);
+        let (most, blocks) = whole.fold((0, 0), |(a, b), (rows, blocks)| (a.max(rows), b.max(blocks)));
+        let quantized = (None, Quantized::new(most, blocks)?);
         let (ropes, groups) = Default::default();
-        Ok(Self { weights, memory, vectors, states, sums, slots, blocks, groups, ropes, limits, plan })
+        Ok(Self { weights, memory, vectors, states, sums, slots, quantized, groups, ropes, limits, plan })
     }
 
     pub(super) fn write_weight(&mut self, pool: &Pool, w: WeightId, offset: usize, bytes: &[u8]) -> Result<()> {
@@ -155,20 +156,22 @@ impl Model {
             weights: self.memory.bytes() as u64 + f32s(&self.vectors),
             kv,
             states,
-            scratch: f32s(&self.slots) + (size_of_val(&*self.blocks.1) + size_of_val(&*self.sums)) as u64,
+            scratch: f32s(&self.slots) + (self.quantized.1.bytes() + size_of_val(&*self.sums)) as u64,
             staging: 0,
         }
     }
 
     /// Quantises a value to int8 once; all matrices with this input use it.
     fn quantize(&mut self, pool: &Pool, isa: Isa, x: ValueId, step: &Step<'_>) {
-        if self.blocks.0 != Some(x) {
-            let mut blocks = std::mem::take(&mut self.blocks.1);
-            let x = self.value(x, step);
-            activations::quantize(pool, isa, x, &mut blocks[..x.len() / quant::Q8_COLS]);
-            self.blocks.1 = blocks;
+        if self.quantized.0 != Some(x) {
+            let mut quantized = std::mem::take(&mut self.quantized.1);
+            let outputs = self.plan.graph.shape(x).rows == Dim::Outputs;
+            let of = |(_, s): (_, &Segment<'_>)| (if outputs { s.end() - s.outputs } else { s.pos })..s.end();
+            let fine = step.by_rows().flat_map(of).map(|pos| pos < FINE_POSITIONS);
+            quantized.quantize(pool, isa, self.value(x, step), fine);
+            self.quantized.1 = quantized;
         }
-        self.blocks.0 = Some(x);
+        self.quantized.0 = Some(x);
     }
 
     /// Sorts the rows of a route by expert once; all matrices of these experts use it.
@@ -180,9 +183,9 @@ impl Model {
         }
     }
 
-    /// The int8 blocks of a value.
-    fn blocks(&self, x: ValueId, step: &Step<'_>) -> &[Block] {
-        &self.blocks.1[..self.value(x, step).len() / quant::Q8_COLS]
+    /// The value that was last quantised, as int8.
+    fn quantized(&self) -> Rows<'_> {
+        self.quantized.1.rows()
     }
 
     fn value(&self, v: ValueId, step: &Step<'_>) -> &[f32] {

@@ -12,7 +12,6 @@ use crate::quant::{self, Split, f16_to_f32};
 pub(super) struct Packed {
     pub dtype: DType,
     pub rows: usize,
-    pub cols: usize,
     parts: usize,
     shape: Shape,
     /// Raw bytes that each panel still lacks. Those that come in pieces are kept at the start of its place until all are there.
@@ -44,7 +43,7 @@ impl Packed {
         let shape = Shape::new(dtype, cols)?;
         let panels = rows.div_ceil(PANEL);
         let missing = (0..parts * panels).map(|p| PANEL.min(rows - p % panels * PANEL) * shape.raw_row).collect();
-        Some(Self { dtype, rows, cols, parts, shape, missing })
+        Some(Self { dtype, rows, parts, shape, missing })
     }
 
     /// Bytes of memory that it takes.

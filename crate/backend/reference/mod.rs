@@ -10,7 +10,7 @@ mod ops;
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use super::{Activations, BLOCK, Backend, CachePart, Counters, Limits, Memory, Step};
+use super::{Activations, BLOCK, Backend, CachePart, Counters, FINE_POSITIONS, Limits, Memory, Step};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{CacheKind, Graph, Plan, State, StateId, ValueId, WeightId};
@@ -22,6 +22,8 @@ use ops::Run;
 pub struct Reference {
     plan: Option<Plan>,
     activations: Activations,
+    /// Positions whose int8 activations have a second term.
+    fine: usize,
     weights: Vec<Vec<u8>>,
     states: Vec<Vec<f64>>,
     /// Parts of the cache that are being read.
@@ -38,14 +40,19 @@ impl Reference {
         Self::default()
     }
 
-    /// With activations of matrices as they are in the given numbers, else exact.
+    /// With activations of matrices in the given numbers as the CPU makes them, else exact.
     pub fn with_activations(activations: Activations) -> Self {
-        Self { activations, ..Self::default() }
+        Self { activations, fine: FINE_POSITIONS, ..Self::default() }
+    }
+
+    /// With activations of matrices in int8 as GPUs make them: of one term.
+    pub fn with_coarse_q8() -> Self {
+        Self { activations: Activations::Q8, ..Self::default() }
     }
 
     /// Another one like it, for another plan.
     pub fn beside(&self) -> Self {
-        Self::with_activations(self.activations)
+        Self { activations: self.activations, fine: self.fine, ..Self::default() }
     }
 
     /// A value of the last step, row-major.
@@ -129,8 +136,8 @@ impl Backend for Reference {
         let part = step.part(self.graph())?;
         let plan = self.plan.take().expect("`graph` has seen it");
         for i in part.nodes {
-            let activations = self.activations;
-            let run = Run { activations, g: &plan.graph, weights: &self.weights, values: &self.values, step };
+            let (activations, fine) = (self.activations, self.fine);
+            let run = Run { activations, fine, g: &plan.graph, weights: &self.weights, values: &self.values, step };
             self.values[i] = run.op(&plan.graph.nodes[i].op, &mut self.states)?;
         }
         let logits = self.values[part.output.index()].iter().map(|&x| x as f32).collect();

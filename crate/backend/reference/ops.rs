@@ -5,13 +5,14 @@ use std::ops::Range;
 
 use crate::backend::{Activations, Segment, Step, Stretch};
 use crate::error::Result;
-use crate::graph::{Act, Attention, Graph, Op, Rope, RopePairs, State, StateId, ValueId, WeightId};
+use crate::graph::{Act, Attention, Dim, Graph, Op, Rope, RopePairs, State, StateId, ValueId, WeightId};
 use crate::quant;
 
 /// What the ops of one step read.
 pub(super) struct Run<'a> {
     pub g: &'a Graph,
     pub activations: Activations,
+    pub fine: usize,
     pub weights: &'a [Vec<u8>],
     pub values: &'a [Vec<f64>],
     pub step: &'a Step<'a>,
@@ -169,16 +170,27 @@ impl Run<'_> {
     }
 
     /// The rows that meet a matrix.
-    pub(super) fn activations(&self, w: WeightId, x: ValueId) -> Cow<'_, [f64]> {
-        let x = self.value(x);
+    pub(super) fn activations(&self, w: WeightId, v: ValueId) -> Cow<'_, [f64]> {
+        let x = self.value(v);
         if self.activations == Activations::F32 || !quant::splits(self.g.weight(w).dtype) {
             return Cow::Borrowed(x);
         }
         let mut y = Vec::new();
-        for x in x.as_chunks::<{ quant::Q8_COLS }>().0 {
-            let mut q = [0; quant::Q8_COLS];
-            let d = f64::from(quant::q8(&x.map(|x| x as f32), &mut q));
-            y.extend(q.map(|q| d * f64::from(q)));
+        let outputs = self.g.shape(v).rows == Dim::Outputs;
+        let of = |(_, s): (_, &Segment<'_>)| (if outputs { s.end() - s.outputs } else { s.pos })..s.end();
+        let positions = self.step.by_rows().flat_map(of);
+        for (x, pos) in x.chunks_exact(self.cols(v)).zip(positions) {
+            for x in x.as_chunks::<{ quant::Q8_COLS }>().0 {
+                let (x, mut q) = (x.map(|x| x as f32), [0; quant::Q8_COLS]);
+                let d = quant::q8(&x, &mut q);
+                let rest = quant::q8_rest(&x, &q, d);
+                y.extend(q.map(|q| f64::from(d) * f64::from(q)));
+                if pos < self.fine {
+                    let d = f64::from(quant::q8(&rest, &mut q));
+                    let from = y.len() - q.len();
+                    y[from..].iter_mut().zip(q).for_each(|(y, q)| *y += d * f64::from(q));
+                }
+            }
         }
         Cow::Owned(y)
     }

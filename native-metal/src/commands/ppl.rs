@@ -29,6 +29,9 @@ pub struct Args {
     /// Only the first N tokens of each chunk.
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     tokens: usize,
+    /// Also runs the model with activations in f32 on the CPU, and says how far the distributions of tokens are from those.
+    #[arg(long)]
+    kl: bool,
     /// Largest allowed difference from the reference's perplexity, as a fraction of it.
     #[arg(long, value_name = "F", default_value_t = 0.005)]
     tol: f64,
@@ -64,12 +67,20 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
             Error::new(ErrorKind::InvalidArgument, "no chunks to run; expected at least one").at(args.file.display())
         );
     };
-    let options = Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options() };
-    let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Compare)?;
+    let options = || Options { n_ctx: Some(longest), max_outputs: ROWS, ..args.model.device.options() };
+    let mut opened = model::open(&args.model.model, &args.model.device, options(), Purpose::Compare)?;
+    let mut exact = match args.kl {
+        true => Some(model::open(&args.model.model, &args.model.device.exact(), options(), Purpose::Compare)?.session),
+        false => None,
+    };
+    let mut divergence = Divergence::default();
     let start = Instant::now();
     let mut all = Sums::default();
     for (i, chunk) in chunks.iter().enumerate() {
         let one = run_chunk(&mut opened.session, chunk)?;
+        if let Some(exact) = &mut exact {
+            divergence.run_chunk(exact, &mut opened.session, &chunk.ids)?;
+        }
         all.add(&one);
         if !json {
             println!("chunk {i}: ppl {:.4}, reference {:.4}", one.ppl(one.ours), one.ppl(one.reference));
@@ -81,6 +92,17 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         let ratio = ppl / want;
         println!("ppl {ppl:.5}, reference {want:.5}, ratio {ratio:.6}, largest nll difference {:.2e}", all.max_diff);
     }
+    divergence.tokens.sort_unstable_by(f64::total_cmp);
+    if args.kl && !json {
+        let Divergence { same, tokens } = &divergence;
+        println!(
+            "KL divergence from f32: mean {:.2e}, median {:.2e}, 99 % below {:.2e}; the likeliest token is the same {same} times of {}",
+            divergence.mean(),
+            divergence.quantile(0.5),
+            divergence.quantile(0.99),
+            tokens.len(),
+        );
+    }
     let json = json!({
         "backend": opened.session.backend().name(),
         "device": opened.device,
@@ -91,6 +113,7 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         "reference_ppl": want,
         "ratio": ppl / want,
         "max_abs_nll_diff": all.max_diff,
+        "divergence": args.kl.then(|| divergence.json()),
         "tokens_per_s": all.n as f64 / seconds,
     });
     Ok(Report { json, ok: (ppl / want - 1.0).abs() <= args.tol })
@@ -107,6 +130,66 @@ fn run_chunk(session: &mut Session, chunk: &Chunk) -> Result<Sums> {
         }
     }))?;
     Ok(sums)
+}
+
+/// How far the distributions of tokens are from those of f32, one number a token.
+#[derive(Default)]
+struct Divergence {
+    /// `sum p ln(p / q)`, with p in f32.
+    tokens: Vec<f64>,
+    /// Tokens whose likeliest successor is the same.
+    same: usize,
+}
+
+impl Divergence {
+    fn run_chunk(&mut self, exact: &mut Session, session: &mut Session, ids: &[u32]) -> Result<()> {
+        exact.rollback(0)?;
+        session.rollback(0)?;
+        for ids in ids.chunks(ROWS) {
+            let (mut p, mut q) = (Vec::new(), Vec::new());
+            block_on(exact.prefill_all(ids, |row| p.push(row.to_vec())))?;
+            block_on(session.prefill_all(ids, |row| q.push(row.to_vec())))?;
+            for (p, q) in p.iter().zip(&q) {
+                self.tokens.push(kl(p, q));
+                self.same += usize::from(likeliest(p) == likeliest(q));
+            }
+        }
+        Ok(())
+    }
+
+    /// Of the sorted tokens.
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "mean": self.mean(),
+            "median": self.quantile(0.5),
+            "p99": self.quantile(0.99),
+            "max": self.tokens.last(),
+            "same_likeliest": self.same as f64 / self.tokens.len() as f64,
+        })
+    }
+
+    fn mean(&self) -> f64 {
+        self.tokens.iter().sum::<f64>() / self.tokens.len() as f64
+    }
+
+    /// Of the sorted tokens.
+    fn quantile(&self, part: f64) -> f64 {
+        self.tokens.get((part * self.tokens.len() as f64) as usize).copied().unwrap_or_default()
+    }
+}
+
+/// The Kullback-Leibler divergence of the softmax of `q` from that of `p`, in nats.
+fn kl(p: &[f32], q: &[f32]) -> f64 {
+    let (of_p, of_q) = (super::log_sum_exp(p), super::log_sum_exp(q));
+    let each = p.iter().zip(q).map(|(&p, &q)| {
+        let p = f64::from(p) - of_p;
+        p.exp() * (p - (f64::from(q) - of_q))
+    });
+    each.sum()
+}
+
+fn likeliest(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
 impl Sums {

@@ -16,7 +16,6 @@ use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
 use crate::graph::{Attention, Op, StateId, ValueId, WeightId};
-use crate::quant;
 
 impl Model {
     /// Runs some nodes of the step's entry, after those before them.
@@ -35,7 +34,7 @@ impl Model {
         if piece.is_start(step.part(&self.plan.graph)?.nodes.start) {
             self.states.reserve(step)?;
             self.ropes.iter_mut().for_each(|r| r.turn(step));
-            (self.blocks.0, self.groups.0) = (None, None);
+            (self.quantized.0, self.groups.0) = (None, None);
         }
         for i in piece.nodes.clone() {
             let v = ValueId(i as u32);
@@ -117,8 +116,7 @@ impl Run<'_> {
             Op::MatMul { w, x, .. } => match &m.weights[w.index()].packed {
                 None => matmul_f32(pool, isa, m.matrix(w), value(x), y),
                 Some(packed) => {
-                    let blocks = &m.blocks(x, step)[at(m.cols(x) / quant::Q8_COLS)];
-                    matmul(pool, isa, (packed, m.bytes(w)), blocks, y);
+                    matmul(pool, isa, (packed, m.bytes(w)), m.quantized().slice(rows.clone()), y);
                 }
             },
             Op::AddBias { x, b } => rows::add_bias(pool, isa, value(x), vector(b), y),
@@ -172,7 +170,7 @@ impl Run<'_> {
                 match &m.weights[w.index()].packed {
                     None => matmul_f32_each(pool, isa, m.matrix(w), (value(x), shared), groups, y),
                     Some(packed) => {
-                        matmul_each(pool, isa, (packed, m.bytes(w)), (m.blocks(x, step), shared), groups, y);
+                        matmul_each(pool, isa, (packed, m.bytes(w)), (m.quantized(), shared), groups, y);
                     }
                 }
             }
