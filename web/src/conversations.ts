@@ -178,6 +178,10 @@ export class Conversations {
   }
 
   /** Writes what is left, and holds nothing of the engine any more. */
+  [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")](): Promise<void> {
+    return this.close();
+  }
+
   async close(): Promise<void> {
     this.#over.abort();
     await this.#snapshots.close();

@@ -1,6 +1,7 @@
 // The engine of several tabs, in the one that has it: whose requests run, and whose answers are whose.
 import type { Port } from "./page/client.ts";
 import type { ErrorData } from "./shared/errors.ts";
+import { watchLife } from "./shared/locks.ts";
 import type { FromWorker, Request, ToWorker } from "./shared/protocol.ts";
 import type { Embeddings, EngineInfo } from "./shared/types.ts";
 
@@ -55,6 +56,7 @@ const taken = ({ message }: Job) => (message as Run).credit > 0;
 export class Hub {
   #port: Port;
   #life: string;
+  #over = new AbortController();
   #slots: number;
   #info: EngineInfo | undefined;
   #guests = new Set<Guest>();
@@ -168,8 +170,11 @@ export class Hub {
     if (message.op === "error") return void this.#failed(message.error);
     if (message.op === "done") {
       this.#info = message.value as EngineInfo;
-      // The worker holds this lock as long as it lives.
-      navigator.locks.request(`pagelm ${this.#life}`, () => this.#port.onerror?.({ message: "something ended it" }));
+      watchLife(this.#life, this.#over.signal, () => {
+        // What else of it ends is not told again.
+        this.#over.abort();
+        this.#port.onerror?.({ message: "something ended it" });
+      });
       for (const guest of this.#guests) this.#tellLoaded(guest);
       return;
     }

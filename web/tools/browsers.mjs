@@ -77,18 +77,19 @@ function environment() {
 
 /**
  * @param {Browser} name
- * @param {{ args?: string[], prefs?: Record<string, unknown>, headless?: boolean, timeout?: number, profile?: string }} options
- *   profile: the browser's folder, which stays; else it has one of its own
+ * @param {{ args?: string[], prefs?: Record<string, unknown>, headless?: boolean, timeout?: number, profile?: string,
+ *   history?: boolean }} options
+ *   profile: the browser's folder, which stays; else it has one of its own; history: it keeps pages that were left
  */
 export async function launch(
   name,
-  { args = [], prefs = {}, headless = true, timeout = 60_000, profile: kept = "" } = {},
+  { args = [], prefs = {}, headless = true, timeout = 60_000, profile: kept = "", history = false } = {},
 ) {
   const profile = kept || mkdtempSync(join(tmpdir(), `pagelm-${name}-`));
   const cleanUp = () => kept || rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   try {
     const start = name === "chromium" ? startChromium : startFirefox;
-    const { newPage, close, version, debug, kill } = await start({ profile, args, prefs, headless, timeout });
+    const { newPage, close, version, debug, kill } = await start({ profile, args, prefs, headless, timeout, history });
     return {
       name,
       version,
@@ -122,19 +123,20 @@ export async function launch(
   }
 }
 
-/** @typedef {{ profile: string, args: string[], prefs: Record<string, unknown>, headless: boolean, timeout: number }} Start */
+/** @typedef {{ profile: string, args: string[], prefs: Record<string, unknown>, headless: boolean, timeout: number, history: boolean }} Start */
 /** @typedef {import("playwright-core").Page} Page what tests use of it, Firefox's driver has too */
 /** @typedef {() => Promise<import("playwright-core").CDPSession>} Debug */
 /** @typedef {{ newPage: () => Promise<Page>, close: () => Promise<void>, version: string, debug?: Debug, kill?: () => Promise<void> }} Started */
 
 /** @param {Start} o @returns {Promise<Started>} */
-async function startChromium({ profile, args, headless, timeout }) {
+async function startChromium({ profile, args, headless, timeout, history }) {
   const { chromium } = await import("playwright-core");
   const hardware = process.env.PAGELM_GPU === "hardware";
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: which("chromium"),
     headless,
     timeout,
+    ignoreDefaultArgs: history ? ["--disable-back-forward-cache"] : [],
     args: [
       ...CHROMIUM_ARGS,
       ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []), // it refuses to start as root otherwise

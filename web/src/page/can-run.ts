@@ -3,7 +3,7 @@ import { type ErrorCode, PagelmError } from "../shared/errors.ts";
 import type { BackendFit, BackendName, CanRunOptions, KvType, ModelInfo, ModelRef } from "../shared/types.ts";
 import { chooseBuilds } from "./builds.ts";
 import { connect, hinted, sourceOf, totalOf, wireModels } from "./engine.ts";
-import { canRunOptions, checkModel } from "./params.ts";
+import { canRunOptions, checkModel, modelOptions } from "./params.ts";
 
 export interface CanRun {
   /** Whether the engine can run it with these options and it is likely to fit. */
@@ -30,24 +30,11 @@ export interface CanRun {
 export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promise<CanRun> {
   checkModel(model);
   const checked = canRunOptions(given);
-  const {
-    mmproj,
-    signal,
-    wasmUrl,
-    wasmBuild,
-    workerUrl,
-    cache,
-    sha256,
-    headers,
-    hub,
-    fetch,
-    backend = "auto",
-    ...rest
-  } = checked;
+  const { mmproj, signal, fetch, backend = "auto" } = checked;
   const wasm = chooseBuilds(checked);
   const client = await connect(checked, wasm);
   try {
-    const memoryLimit = rest.memoryLimit ?? deviceRoom();
+    const { memoryLimit = deviceRoom(), ...rest } = modelOptions(checked);
     const options = { ...rest, ...(memoryLimit !== undefined && { memoryLimit }) };
     const input = { ...wireModels(model, mmproj), source: sourceOf(checked), wasm, backend, options };
     const { info, size, stored, backends } = await client.call("inspect", input, { signal, fetch });
@@ -57,7 +44,8 @@ export async function canRun(model: ModelRef, given: CanRunOptions = {}): Promis
       const message = `the file has ${size} bytes, its header promises ${info.fileBytes}; is the download complete?`;
       problem = { code: "gguf-truncated", place: "", message };
     } else if (!problem && here?.changes.length) {
-      const message = `${memoryLimit ?? "the"} bytes of memory are too few: ${here.changes.map((c) => c.message).join(", ")}`;
+      const room = memoryLimit ? `${memoryLimit} bytes of memory` : "the memory";
+      const message = `it does not fit into ${room}: ${here.changes.map((c) => c.message).join(", ")}`;
       problem = { code: "out-of-memory", place: "", message };
     }
     const fitting = backends.find(({ fit }) => fit);

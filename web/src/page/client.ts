@@ -1,5 +1,6 @@
 // The page's side of the protocol: requests, their pieces, and every way in which they can end.
 import { abortError, errorData, PagelmError } from "../shared/errors.ts";
+import { watchLife } from "../shared/locks.ts";
 import type { FromWorker, Op, Operations, Request, ToWorker } from "../shared/protocol.ts";
 import type { EngineInfo, EngineOptions, FetchFunction, Recovery } from "../shared/types.ts";
 import { type Asked, serveFetch } from "./fetch.ts";
@@ -31,8 +32,12 @@ export interface CallOptions<K extends Op> {
 /** How often in a row a worker is replaced of which nothing comes, and how long the page waits before the first time. */
 const TRIES = 3;
 const WAIT_MS = 100;
+/** How long a worker gives back its lock for a navigation, which may not come. */
+const REST_MS = 5000;
 
 export class Client {
+  /** The lock of its worker, if it is this page's to watch. */
+  life = "";
   /** What the worker has loaded. */
   info!: EngineInfo;
   /** Starts another worker with the same model, perhaps on the CPU. Without, all ends with the first. */
@@ -66,10 +71,27 @@ export class Client {
     port.onmessageerror = () => lose("a message of the worker could not be read");
   }
 
-  /** Takes note if the worker ends, of which browsers tell nobody: it holds this lock. */
+  /** Takes note if the worker or one of its threads ends, by the locks that they hold. */
   watch(life: string): void {
+    if (!life || !navigator.locks) return;
     const port = this.#port;
-    navigator.locks?.request(`pagelm ${life}`, () => port.onerror?.({ message: "something ended it" }));
+    const watch = new AbortController();
+    watchLife(life, watch.signal, () => port.onerror?.({ message: "something ended it" }));
+    // Firefox keeps no page whose worker holds a lock, and decides that before `pagehide`: a worker that does nothing gives
+    // its lock back for a while. The time of a page that is kept stands still.
+    const rest = () => {
+      if (this.#pending.size) return;
+      watch.abort();
+      const hold = (life: string) =>
+        port.onerror &&
+        this.call("life", { life }).then(
+          () => this.watch(life),
+          () => {},
+        );
+      hold("");
+      setTimeout(hold, REST_MS, life);
+    };
+    addEventListener("beforeunload", rest, watch);
   }
 
   /** Hears nothing more of the worker. */
@@ -106,6 +128,7 @@ export class Client {
       if (this.#ended) return next.end(this.#ended);
       this.info = next.info;
       this.#attach(next.#port);
+      this.watch(next.life);
       for (const pending of [...this.#pending.values()]) this.#post(pending);
       tell("recovered");
     } catch (e) {

@@ -31,6 +31,7 @@ import {
   generateParams,
   isBlob,
   isFolder,
+  modelOptions,
   type SessionOptions,
   sessionOptions,
 } from "./params.ts";
@@ -54,33 +55,22 @@ export async function load(given: EngineOptions & WireOptions): Promise<Engine> 
   if (recover)
     client.revive = (signal, onCpu) =>
       start({ ...given, signal, backend: onCpu && backend === "auto" ? "cpu" : backend });
+  client.watch(client.life);
   return Engine.open(client);
 }
 
 /** A worker with a model. */
 async function start(given: EngineOptions & WireOptions): Promise<Client> {
-  const {
-    model,
-    mmproj,
-    backend = "auto",
-    tune = true,
-    recover,
-    share,
-    signal,
-    onProgress,
-    onRecover,
-    ...rest
-  } = given;
-  const { threads, wasmUrl, wasmBuild, workerUrl, cache, sha256, headers, hub, fetch, ...options } = rest;
+  const { model, mmproj, backend = "auto", tune = true, share, signal, onProgress, fetch } = given;
   const wasm = chooseBuilds(given);
   const client = await connect(given, wasm);
   try {
-    const wire = { ...options, name: label(model) };
+    const options = { ...modelOptions(given), name: label(model) };
     const life = `${Date.now()} ${Math.random()}`;
-    const input = { ...wireModels(model, mmproj), source: sourceOf(given), wasm, backend, tune, options: wire, life };
+    const input = { ...wireModels(model, mmproj), source: sourceOf(given), wasm, backend, tune, options, life };
     client.info = await client.call("load", input, { signal, onPiece: onProgress, fetch });
     // Another tab's worker is that tab's to watch.
-    if (!share) client.watch(life);
+    if (!share) client.life = life;
     return client;
   } catch (e) {
     client.end(new PagelmError("disposed", "the model did not load"));
@@ -183,10 +173,12 @@ export class Engine {
   /** Opens step-level work on tokens of its own, beside generations and other sessions. */
   async session(options: SessionOptions = {}): Promise<Session> {
     const { restore, last } = sessionOptions(options);
-    if (!restore)
-      return Session.over(this.#client, await this.#client.call("openSession", { fork: last ? 0 : undefined }));
-    const snapshot = isBlob(restore) ? restore : await new Response(restore as BodyInit).blob();
-    return Session.over(this.#client, await this.#client.call("restore", { snapshot }));
+    const opened = restore
+      ? this.#client.call("restore", {
+          snapshot: isBlob(restore) ? restore : await new Response(restore as BodyInit).blob(),
+        })
+      : this.#client.call("openSession", { fork: last ? 0 : undefined });
+    return Session.over(this.#client, await opened);
   }
 
   /**
@@ -288,6 +280,10 @@ export class Session {
   /** All that `engine.session({ restore })` needs to go on from here, also after the page was closed. */
   snapshot(): Promise<Blob> {
     return this.#call("snapshot", {});
+  }
+
+  [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")](): Promise<void> {
+    return this.close();
   }
 
   async close(): Promise<void> {

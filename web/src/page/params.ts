@@ -92,6 +92,7 @@ const CAN_RUN: Fields<CanRunOptions> = {
   draftVocab: integer(1),
   mmproj: (value, at) => value === true || model(value, at),
   imageRows: integer(1),
+  threads: integer(1),
   memoryLimit: integer(0, Number.MAX_SAFE_INTEGER),
   kvType: oneOf(["f32", "f16", "q8_0"]),
   allowUnknown: boolean,
@@ -102,7 +103,6 @@ const CAN_RUN: Fields<CanRunOptions> = {
 
 const ENGINE: Fields<EngineOptions> = {
   model,
-  threads: integer(1),
   tune: boolean,
   recover: boolean,
   share: callback,
@@ -167,12 +167,18 @@ const EMBED: Fields<EmbedOptions> = {
   signal,
 };
 
-export interface SessionOptions {
-  /** A snapshot, of a session with the same model, backend and type of cache; others are refused (`bad-snapshot`). */
-  restore?: Blob | Uint8Array | ReadableStream<Uint8Array>;
-  /** With all that the request or generation left in the cache that ended last. */
-  last?: boolean;
-}
+/** A snapshot, what the last request left, or nothing yet: a session begins with one of them. */
+export type SessionOptions =
+  | {
+      /** A snapshot, of a session with the same model, backend and type of cache; others are refused (`bad-snapshot`). */
+      restore?: Blob | Uint8Array | ReadableStream<Uint8Array>;
+      last?: false;
+    }
+  | {
+      restore?: undefined;
+      /** With all that the request or generation left in the cache that ended last. */
+      last?: boolean;
+    };
 
 const SESSION: Fields<SessionOptions> = {
   restore: must("a Blob, a Uint8Array or a ReadableStream", (v) =>
@@ -182,6 +188,30 @@ const SESSION: Fields<SessionOptions> = {
 };
 
 export const engineOptions = (v: EngineOptions) => given(ENGINE, v, "", ["model"]) as unknown as EngineOptions;
+/** Those that are passed to the engine. */
+export function modelOptions<T extends Partial<EngineOptions>>({
+  model,
+  mmproj,
+  backend,
+  threads,
+  tune,
+  recover,
+  share,
+  signal,
+  onProgress,
+  onRecover,
+  wasmUrl,
+  wasmBuild,
+  workerUrl,
+  cache,
+  sha256,
+  headers,
+  hub,
+  fetch,
+  ...options
+}: T) {
+  return options;
+}
 export const testOptions = (v: EngineOptions) =>
   given({ ...ENGINE, kernels: KERNELS }, v, "", ["model"]) as unknown as EngineOptions;
 export const canRunOptions = (v: CanRunOptions) => given(CAN_RUN, v) as CanRunOptions;
@@ -189,7 +219,11 @@ export const downloadOptions = (v: DownloadOptions) => given(DOWNLOAD, v) as Dow
 export const assetOptions = (v: AssetOptions) => given(ASSETS, v) as AssetOptions;
 export const checkModel = (v: ModelRef) => model(v, "model");
 export const embedOptions = (v: EmbedOptions) => given(EMBED, v) as EmbedOptions;
-export const sessionOptions = (v: SessionOptions) => given(SESSION, v) as SessionOptions;
+export function sessionOptions(v: SessionOptions): SessionOptions {
+  const options = given(SESSION, v);
+  if (options.restore && options.last) refuse("last", "cannot be true beside restore; give one of them");
+  return options as SessionOptions;
+}
 export const generateParams = (v: GenerateParams) => given(GENERATE, v) as GenerateParams;
 
 export function checkMessages(v: Message[]): Message[] {

@@ -55,6 +55,6 @@ export class Workers implements Port {
     if (this.#stop) Atomics.store(this.#stop, 0, 1);
     const all = [this.#engine, ...this.#threads];
     this.#engine.postMessage({ op: "end" });
-    setTimeout(() => all.map((worker) => worker.terminate()), all.length > 1 ? GRACE_MS : 0);
+    setTimeout(() => all.map((worker) => worker.terminate()), GRACE_MS);
   }
 }

@@ -128,12 +128,14 @@ export interface Operations {
       backend: "auto" | BackendName;
       tune: boolean;
       options: WireOptions;
-      /** The lock that the worker holds as long as it lives. */
+      /** The lock that the worker holds as long as it lives; its threads hold those that begin with it. */
       life: string;
     };
     out: EngineInfo;
     piece: LoadProgress;
   };
+  /** Holds the lock of this name, or with an empty one none. */
+  life: { in: { life: string }; out: undefined; piece: never };
   inspect: {
     in: {
       model: WireModel;
@@ -216,6 +218,6 @@ export type FetchAnswer =
   | { error: ErrorData };
 
 /** What a thread runs. */
-export type StartThread = { build: WasmBuild; module: WebAssembly.Module; memory: WebAssembly.Memory };
+export type StartThread = { build: WasmBuild; module: WebAssembly.Module; memory: WebAssembly.Memory; life?: string };
 /** Messages of a thread to its engine, or of the page for one that did not start. */
 export type FromThread = { op: "running" } | Extract<FromWorker, { op: "fatal" }>;

@@ -161,6 +161,7 @@ export interface CanRunOptions extends AssetOptions, SourceOptions, ModelOptions
    */
   mmproj?: ModelRef | true;
   backend?: "auto" | BackendName;
+  threads?: number;
   signal?: AbortSignal;
 }
 

@@ -1,7 +1,7 @@
 // What the worker does for each request: the engine's calls, in order, with the I/O around them.
 import type { Builds, Engine, Picture } from "#bindings";
 import { errorData, PagelmError } from "../shared/errors.ts";
-import { lock } from "../shared/locks.ts";
+import { lock, type Release } from "../shared/locks.ts";
 import type { Attached, Operations, Request, WasmOptions } from "../shared/protocol.ts";
 import type { Embeddings, EngineInfo } from "../shared/types.ts";
 import { download } from "./download.ts";
@@ -24,6 +24,7 @@ export class Handlers {
   #engine: Engine | null = null;
   /** Of the model, once it is loaded. */
   #info: EngineInfo | null = null;
+  #release: Release | null = null;
   #last: Promise<unknown> = Promise.resolve();
   #lanes = new Lanes((work) => this.#turn(work));
 
@@ -55,6 +56,8 @@ export class Handlers {
     switch (r.op) {
       case "load":
         return this.#load(r, task);
+      case "life":
+        return this.#hold(r.life);
       case "inspect":
         return inspect(this.#start(r.wasm), r, task);
       case "download":
@@ -119,12 +122,18 @@ export class Handlers {
 
   async #load(r: In<"load">, task: Task): Promise<EngineInfo> {
     if (this.#engine) throw new PagelmError("invalid-state", "this engine already has a model");
-    // Not everywhere: pages over http have none.
-    if (navigator.locks) await lock(r.life, {});
+    await this.#hold(r.life);
     this.#info = await load(this.#start(r.wasm), r, task, (engine) => {
       this.#engine = engine;
     });
     return this.#info;
+  }
+
+  /** Holds the lock of this name, and no other. */
+  async #hold(life: string): Promise<void> {
+    this.#release?.();
+    // Not everywhere: pages over http have none.
+    this.#release = life && navigator.locks ? await lock(life, {}) : null;
   }
 
   /** Frees the engine, so that its threads end. What runs now computes nothing more, but has the engine until it returns. */
@@ -135,6 +144,8 @@ export class Handlers {
     } catch {
       // A broken engine is not freed; the page ends its threads.
     }
+    // Firefox takes a lock that a worker had to its end for one that the page still has.
+    this.#release?.();
   }
 
   /** Some texts at a time, so that an abort comes in. */

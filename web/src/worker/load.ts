@@ -69,7 +69,7 @@ async function loadWeights(
     opened = await open(started, header, r);
     const { engine, upload, info } = opened;
     own(engine);
-    threads = startThreads(started, (ports) => task.threads(ports));
+    threads = startThreads(started, (ports) => task.threads(ports), r.life);
     const take = async (start: number, piece: Piece) => {
       await upload.take(start + piece.offset, piece.bytes);
       note("weights", piece);

@@ -2,6 +2,7 @@
 import type { Bindings, Builds } from "#bindings";
 import { allow, watchPolicy } from "../shared/csp.ts";
 import { errorData, PagelmError } from "../shared/errors.ts";
+import { lock } from "../shared/locks.ts";
 import type { FromThread, StartThread, WasmOptions } from "../shared/protocol.ts";
 import type { WasmBuild } from "../shared/types.ts";
 
@@ -108,7 +109,11 @@ const PATIENCE_S = 10;
  * Asks the page to start the threads that the engine can use, and waits for them: `ask` passes it a port for each.
  * Returns how many run, including the engine's own, and why the others do not.
  */
-export async function startThreads({ wasm, build, module, memory }: Started, ask: (ports: MessagePort[]) => void) {
+export async function startThreads(
+  { wasm, build, module, memory }: Started,
+  ask: (ports: MessagePort[]) => void,
+  life?: string,
+) {
   const channels = Array.from({ length: memory ? wasm.threadsWanted() : 0 }, () => new MessageChannel());
   let timer: ReturnType<typeof setInterval> | undefined;
   let left = PATIENCE_S;
@@ -120,7 +125,7 @@ export async function startThreads({ wasm, build, module, memory }: Started, ask
     new Promise<string | null>((resolve) => {
       port1.onmessage = ({ data }: MessageEvent<FromThread>) =>
         resolve(data.op === "running" ? null : data.error.message);
-      port1.postMessage({ build, module, memory } as StartThread);
+      port1.postMessage({ build, module, memory, life } as StartThread);
     }).catch((e) => errorData(e).message); // memory that cannot be shared
   const started = channels.map((channel) => Promise.race([start(channel), late]));
   ask(channels.map(({ port2 }) => port2));
@@ -143,11 +148,13 @@ export function runThread(scripts: Builds, port: MessagePort): void {
     post({ op: "fatal", error: errorData(e) });
   };
   port.onmessageerror = () => failed("the engine's memory could not be shared with it");
-  port.onmessage = async ({ data: { build, module, memory } }: MessageEvent<StartThread>) => {
+  port.onmessage = async ({ data: { build, module, memory, life } }: MessageEvent<StartThread>) => {
     try {
       const wasm = known(scripts, build);
       await wasm.default({ module_or_path: module, memory });
       if (wasm.joinEngine()) {
+        // Not in Firefox, which keeps no page whose workers hold locks: a thread that waits in the module cannot give it back.
+        if ("userAgentData" in navigator) await lock(`${life} ${Math.random()}`, {});
         post({ op: "running" });
         work(wasm);
       }

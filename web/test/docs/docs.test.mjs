@@ -19,7 +19,7 @@ const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.me
 const MODELS = ["SmolLM2-135M-Instruct.Q4_1.gguf", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"];
 const SCRIPTS = ["js", "jsx", "ts", "tsx"];
 /** Commands of others in the pages, which are not run here: they install, copy, serve and compile. */
-const OTHERS = /^(npm|npx|cp|cargo) /;
+const OTHERS = /^(npm|npx|cp|cd|cargo) /;
 const entries = ["ai-sdk", "conversations", "prompt-api", "react", "remote", "share", "testing", "tools"];
 
 const made = mkdtempSync(join(tmpdir(), "pagelm-docs-"));

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { BROWSERS, launch } from "../../tools/browsers.mjs";
 import { serve } from "../../tools/serve.mjs";
-import { withTemplate } from "./setup.mjs";
+import { dataUrl, fixture, seeing, withTemplate } from "./setup.mjs";
 
 /** @typedef {import("./talk.js").Talk} Talk */
 /** @typedef {import("pagelm/conversations").SendParams} Params */
@@ -29,9 +29,13 @@ for (const name of ["qwen2", "qwen35"]) {
   writeFileSync(join(made, `${name}.gguf`), withTemplate(file, TEMPLATE));
 }
 
-const model = (/** @type {string} */ name) => ({
+const { model: sees, mmproj } = seeing();
+writeFileSync(join(made, "sees.gguf"), sees);
+writeFileSync(join(made, "mmproj.gguf"), mmproj);
+
+const model = (/** @type {string} */ name, /** @type {"cpu" | "webgpu"} */ backend = "cpu") => ({
   model: `/made/${name}.gguf`,
-  backend: /** @type {const} */ ("cpu"),
+  backend,
   wasmBuild: /** @type {const} */ ("base"),
 });
 /** A worker that stops in the middle of an answer. @param {number} steps */
@@ -93,9 +97,12 @@ for (const name of BROWSERS) {
       await page.close().catch(() => {});
       ({ page, call } = await open());
     };
-    /** Begins an answer, and ends the page once no more of it comes. @param {string} id @param {Params} params */
-    const dieAnswering = async (id, params) => {
-      await call("begin", id, "Say something.", params);
+    /**
+     * Begins an answer, and ends the page once no more of it comes.
+     * @param {string} id @param {Params} params @param {import("./talk.js").Said} said
+     */
+    const dieAnswering = async (id, params, said = "Say something.") => {
+      await call("begin", id, said, params);
       let seen = 0;
       for (;;) {
         await sleep(150);
@@ -173,6 +180,73 @@ for (const name of BROWSERS) {
         });
       }
     }
+
+    await t.test("an answer about an image goes on in another page, and so does the conversation", async (t) => {
+      const options = { ...model("sees"), mmproj: "/made/mmproj.gguf", imageRows: 16 };
+      const url = dataUrl(fixture("qwen3vl.json").cases[1]);
+      const said = /** @type {import("pagelm").ChatMessage} */ ({
+        role: "user",
+        content: [
+          { type: "image_url", image_url: { url } },
+          { type: "text", text: "hi" },
+        ],
+      });
+      const params = { temperature: 0, max_tokens: 40, ignore_eos: true };
+      const usage = { ...params, max_tokens: 8, stream_options: { include_usage: true } };
+      await call("start", options);
+      const undisturbed = await call("create");
+      const whole = await call("send", undisturbed, said, params);
+      assert.equal(whole.end, "whole");
+      const next = await call("send", undisturbed, "And?", usage);
+      assert.equal(next.end, "whole");
+
+      await call("start", { ...options, ...until(25) });
+      const id = await call("create");
+      const seen = await dieAnswering(id, params, said);
+      await call("start", options);
+      const { history, chunks, end, messages } = await call("resume", id);
+      t.diagnostic(`${seen.length} of ${whole.chunks.length} chunks came, the log has ${history.length}`);
+      assert.deepEqual([end, messages], ["whole", whole.messages]);
+      assert.deepEqual(messages[0]?.content, said.content);
+      assert.deepEqual(
+        [...history, ...chunks].map(({ choices }) => choices),
+        whole.chunks.map(({ choices }) => choices),
+      );
+      await call("close");
+      await reload();
+      await call("start", options);
+      const after = await call("send", id, "And?", usage);
+      assert.deepEqual([after.end, after.messages], ["whole", next.messages]);
+      const { cached_tokens: cached } = after.chunks.at(-1)?.usage?.prompt_tokens_details ?? {};
+      t.diagnostic(`${cached} of ${after.chunks.at(-1)?.usage?.prompt_tokens} tokens were there`);
+    });
+
+    await t.test("an answer on WebGPU goes on in another page, and its cache is there for the next", async (t) => {
+      const params = { temperature: 0, max_tokens: 40, ignore_eos: true };
+      await call("start", model("qwen2", "webgpu"));
+      const whole = await call("send", await call("create"), "Say something.", params);
+      assert.equal(whole.end, "whole");
+      await call("start", { ...model("qwen2", "webgpu"), ...until(15) });
+      const id = await call("create");
+      const seen = await dieAnswering(id, params);
+      await call("start", model("qwen2", "webgpu"));
+      const { history, chunks, end, messages } = await call("resume", id);
+      t.diagnostic(`${seen.length} of ${whole.chunks.length} chunks came, the log has ${history.length}`);
+      assert.deepEqual([end, messages], ["whole", whole.messages]);
+      assert.deepEqual(
+        [...history, ...chunks].map(({ choices }) => choices),
+        whole.chunks.map(({ choices }) => choices),
+      );
+      await call("close");
+      await reload();
+      await call("start", model("qwen2", "webgpu"));
+      const usage = { temperature: 0, max_tokens: 8, stream_options: { include_usage: true } };
+      const after = await call("send", id, "And now?", usage);
+      const cached = after.chunks.at(-1)?.usage?.prompt_tokens_details?.cached_tokens ?? 0;
+      // The prompt of the first turn: the text of an answer may be other tokens than those that were drawn.
+      assert.ok(cached > 20, `${cached}`);
+      await call("close");
+    });
 
     await t.test("of two pages one finishes an answer", async () => {
       await call("start", { ...model("qwen2"), ...until(50) });

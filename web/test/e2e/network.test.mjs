@@ -76,7 +76,7 @@ for (const browser of BROWSERS) {
       await load(TINY);
       const places = ["prompt", "prompt", "prompt[1]", "prompt[0]", "temprature", "text", "addSpecal", "tokens"];
       const more = ["showSpecial", "messages", "tools", "dept", "reps", "tokens[0]", "token", "next", "length"];
-      const rest = ["model", "threads", "wasmURL", "the argument"];
+      const rest = ["model", "threads", "last", "wasmURL", "the argument"];
       assert.deepEqual(await c.call("wrongCalls"), [...places, ...more, ...rest]);
       assert.equal((await c.call("generate", [1, 2], { maxTokens: 2, ignoreEos: true })).ids.length, 2);
     });

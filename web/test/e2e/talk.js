@@ -6,6 +6,7 @@ import { createEngine } from "/dist/index.js";
  * @typedef {import("pagelm").ChatChunk} Chunk
  * @typedef {import("pagelm/conversations").Conversations} Conversations
  * @typedef {import("pagelm/conversations").SendParams} Params
+ * @typedef {string | import("pagelm").ChatMessage} Said
  * @typedef {typeof talk} Talk
  */
 
@@ -53,14 +54,14 @@ const talk = {
     return { title, messages, unfinished };
   },
 
-  /** Asks, and waits for the end. @param {string} id @param {string} said @param {Params} params */
+  /** Asks, and waits for the end. @param {string} id @param {Said} said @param {Params} params */
   async send(id, said, params) {
     const conversation = await all.open(id);
     const into = await read(conversation.send(said, params), { chunks: [], end: "" });
     return { ...into, messages: conversation.messages, unfinished: conversation.unfinished };
   },
 
-  /** Asks, and does not wait. @param {string} id @param {string} said @param {Params} params */
+  /** Asks, and does not wait. @param {string} id @param {Said} said @param {Params} params */
   async begin(id, said, params) {
     talk.now = { chunks: [], end: "" };
     void read((await all.open(id)).send(said, params), talk.now);

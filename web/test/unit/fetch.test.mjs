@@ -87,6 +87,24 @@ test("a broken connection goes on where it broke", async () => {
   assert.match(asked[1]?.range ?? "", /^bytes=[1-9]\d*-$/);
 });
 
+test("a download that waited before a retry leaves no listener on its signal", async () => {
+  const { fetch } = answers(new Error("no network"), new Error("no network"), new Response(bytes));
+  const { signal } = new AbortController();
+  const listeners = { add: 0, remove: 0 };
+  for (const kind of /** @type {const} */ (["add", "remove"])) {
+    const own = signal[`${kind}EventListener`].bind(signal);
+    Object.assign(signal, {
+      [`${kind}EventListener`]: (/** @type {[string, () => void]} */ ...given) => {
+        listeners[kind]++;
+        own(...given);
+      },
+    });
+  }
+  const { body } = await read("http://x/a", { fetch, signal });
+  assert.ok(body.equals(bytes));
+  assert.equal(listeners.remove, 2);
+});
+
 test("a server that ignores ranges sends the start again, and it is skipped", async () => {
   const { fetch, ranges } = answers(
     broken(bytes.subarray(0, 70_000), { "content-length": `${SIZE}` }),

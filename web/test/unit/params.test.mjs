@@ -162,11 +162,11 @@ test("options of an engine are refused by name", async () => {
     [{ context_length: 5 }, "context_length", /did you mean contextLength/],
     [{ nCtx: 5 }, "nCtx", /is not a known parameter/],
     [{ onprogress: () => {} }, "onprogress", /did you mean onProgress/],
-    [{ temperature: 0 }, "temperature", /expected model, threads/],
+    [{ temperature: 0 }, "temperature", /expected model, tune/],
   ]);
   for (const [options, place, words] of wrong) {
     await refused(() => engineOptions({ model, ...options }), place, words);
-    if (["contextLength", "signal", "wasmUrl"].includes(place))
+    if (["contextLength", "threads", "signal", "wasmUrl"].includes(place))
       await refused(() => canRunOptions(options), place, words);
   }
   for (const options of [undefined, null, model, 5, [model]]) {
@@ -190,4 +190,12 @@ test("the file for images is named, or found beside a model of a hub", async () 
   assert.deepEqual(wireModels("https://a/b.gguf"), { model: "https://a/b.gguf", mmproj: undefined });
   await refused(() => engineOptions(untyped({ model: "https://a/b", mmproj: false })), "mmproj", /must be a URL/);
   await refused(() => engineOptions(untyped({ model: "https://a/b", imageRows: 0 })), "imageRows", /from 1 to/);
+});
+
+test("a session begins with a snapshot or with what was left, not with both", async () => {
+  const { sessionOptions } = await source("page/params.ts");
+  const restore = new Uint8Array(1);
+  assert.deepEqual(sessionOptions({ restore, last: false }), { restore, last: false });
+  assert.deepEqual(sessionOptions({ last: true }), { last: true });
+  await refused(() => sessionOptions(untyped({ restore, last: true })), "last", /beside restore/);
 });

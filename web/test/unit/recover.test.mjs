@@ -208,20 +208,102 @@ test("without recovery the first loss is the end", async () => {
   assert.deepEqual(told, []);
 });
 
+/** Locks that a test gives. @param {import("node:test").TestContext} t @param {string[]} held */
+function fakeLocks(t, held = []) {
+  const asked = /** @type {{ name: string, signal: AbortSignal, got: () => void }[]} */ ([]);
+  const request = async (
+    /** @type {string} */ name,
+    /** @type {{ signal: AbortSignal }} */ { signal },
+    got = () => {},
+  ) => asked.push({ name, signal, got });
+  const listeners = /** @type {[() => void, AbortSignal][]} */ ([]);
+  const values = {
+    navigator: { locks: { request, query: async () => ({ held: held.map((name) => ({ name })) }) } },
+    addEventListener: (
+      /** @type {string} */ type,
+      /** @type {() => void} */ f,
+      { signal = new AbortController().signal },
+    ) => {
+      assert.equal(type, "beforeunload");
+      listeners.push([f, signal]);
+    },
+  };
+  for (const [name, value] of Object.entries(values)) {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true });
+    t.after(() =>
+      before ? Object.defineProperty(globalThis, name, before) : Reflect.deleteProperty(globalThis, name),
+    );
+  }
+  return {
+    asked,
+    leave: () => {
+      for (const [listen, signal] of listeners) if (!signal.aborted) listen();
+    },
+  };
+}
+
 test("a worker that ends without a word is noticed by its lock, and only while it is in use", async (t) => {
-  const locks = /** @type {[string, () => void][]} */ ([]);
-  const request = (/** @type {string} */ name, /** @type {() => void} */ got) => locks.push([name, got]);
-  Object.defineProperty(globalThis, "navigator", { value: { locks: { request } }, configurable: true });
-  t.after(() => Reflect.deleteProperty(globalThis, "navigator"));
+  const { asked } = fakeLocks(t);
   const { client, told, ports } = engine();
   client.watch("a");
-  const [[name, ends]] = /** @type {[[string, () => void]]} */ (/** @type {unknown} */ (locks));
-  assert.equal(name, "pagelm a");
-  ends();
+  await turn();
+  assert.deepEqual(
+    asked.map(({ name }) => name),
+    ["pagelm a"],
+  );
+  asked[0]?.got();
   await turn(500);
   assert.deepEqual(told, ["recovering worker-lost 1", "recovered worker-lost 1"]);
   // The page ended that one itself by now.
-  ends();
+  asked[0]?.got();
   await turn(500);
   assert.equal(ports.length, 2);
+});
+
+test("a thread that ends without a word is noticed by its lock", async (t) => {
+  const { asked } = fakeLocks(t, ["pagelm a 0.5", "pagelm b", "pagelm a"]);
+  const { client, told } = engine();
+  client.watch("a");
+  await turn();
+  const thread = asked.find(({ name }) => name === "pagelm a 0.5");
+  assert.ok(asked.every(({ name }) => name.startsWith("pagelm a")));
+  thread?.got();
+  await turn(500);
+  assert.deepEqual(told, ["recovering worker-lost 1", "recovered worker-lost 1"]);
+});
+
+test("before a page is left an idle worker gives its lock back, and takes it again a while later", async (t) => {
+  const { asked, leave } = fakeLocks(t);
+  const { client, told, ports } = engine();
+  const port = /** @type {import("./port.mjs").FakePort} */ (ports[0]);
+  const lives = () => port.sent.flatMap((m) => (m.op === "life" ? [m] : []));
+  client.watch("a");
+  await turn();
+  // Not while something runs.
+  const { result } = client.start("stats", {});
+  leave();
+  assert.deepEqual([lives(), asked[0]?.signal.aborted], [[], false]);
+  port.say({ op: "done", id: port.asked("stats").id, value: null });
+  await result;
+
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  leave();
+  leave();
+  assert.deepEqual(
+    lives().map(({ life }) => life),
+    [""],
+  );
+  assert.equal(asked[0]?.signal.aborted, true);
+  port.say({ op: "done", id: lives()[0]?.id ?? 0, value: undefined });
+  t.mock.timers.tick(5000);
+  assert.equal(lives()[1]?.life, "a");
+  port.say({ op: "done", id: lives()[1]?.id ?? 0, value: undefined });
+  t.mock.timers.reset();
+  await turn();
+  assert.equal(asked.at(-1)?.signal.aborted, false);
+  assert.ok(asked.length > 1);
+  asked.at(-1)?.got();
+  await turn(500);
+  assert.deepEqual(told, ["recovering worker-lost 1", "recovered worker-lost 1"]);
 });

@@ -64,6 +64,7 @@ function grant() {
 }
 
 const locks = {
+  query: async () => ({ held: requests.filter((request) => request.held) }),
   /** @param {string} name @param {any} given */
   request(name, ...given) {
     const [{ signal }, callback] = given.length > 1 ? given : [{}, given[0]];

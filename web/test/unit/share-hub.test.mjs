@@ -210,10 +210,11 @@ test("a tab that goes ends what it began, and nothing else", () => {
   assert.deepEqual(closed, [2, 3, 4]);
 });
 
-test("tabs that come while the model loads hear of it, and those that come later too", (t) => {
+test("tabs that come while the model loads hear of it, and those that come later too", async (t) => {
   const locks = /** @type {string[]} */ ([]);
-  const request = (/** @type {string} */ name) => locks.push(name);
-  Object.defineProperty(globalThis, "navigator", { value: { locks: { request } }, configurable: true });
+  const request = async (/** @type {string} */ name) => locks.push(name);
+  const query = async () => ({ held: [{ name: "pagelm l 0.5" }, { name: "pagelm other" }] });
+  Object.defineProperty(globalThis, "navigator", { value: { locks: { request, query } }, configurable: true });
   t.after(() => Reflect.deleteProperty(globalThis, "navigator"));
   const { tab, port, failed } = shared();
   assert.equal(port.asked("load").id, 0);
@@ -227,7 +228,9 @@ test("tabs that come while the model loads hear of it, and those that come later
     { op: "done", id: 3, value: "info" },
   ]);
   assert.deepEqual(late.said, [{ op: "done", id: 4, value: "info" }]);
-  assert.deepEqual([locks, failed], [["pagelm l"], []]);
+  await new Promise(setImmediate);
+  // The worker's, and that of a thread.
+  assert.deepEqual([locks, failed], [["pagelm l", "pagelm l 0.5"], []]);
   port.say({ op: "fatal", error: { code: "device-lost", place: "", message: "gone" } });
   port.onerror?.({ message: "x" });
   for (const { said } of [early, late]) {
