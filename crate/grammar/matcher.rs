@@ -8,7 +8,7 @@ use llguidance::api::StopReason;
 use llguidance::panic_utils::catch_unwind;
 use llguidance::toktrie::SimpleVob;
 
-use super::schema;
+use super::{forced, schema};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -52,7 +52,7 @@ impl Matcher {
         if self.mask.is_none() {
             self.mask = Some(match self.is_over() {
                 true => self.ends.clone(),
-                false => Arc::new(self.guarded(TokenParser::compute_mask)?),
+                false => Arc::new(self.guarded(|p| forced::check(p).and_then(|()| p.compute_mask()))?),
             });
         }
         Ok(self.mask.as_ref().map_or(&[], |m| m.as_slice()))
@@ -101,7 +101,7 @@ impl Matcher {
         if self.is_over() {
             return Ok(Vec::new());
         }
-        self.guarded(|p| Ok(p.compute_ff_tokens()))
+        self.guarded(|p| forced::check(p).map(|()| p.compute_ff_tokens()))
     }
 
     /// Takes back the last `n` tokens.

@@ -3,6 +3,7 @@
 //! [`Vocabulary::grammar`] compiles a [`GrammarSource`] and refuses what cannot be met; a [`Matcher`] follows one answer.
 
 mod depth;
+mod forced;
 mod gbnf;
 mod lark;
 mod literal;

@@ -7,8 +7,8 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{INVALID_TOKEN, InferenceCapabilities, TokRxInfo, TokTrie, TokenizerEnv};
 use llguidance::{Logger, ParserFactory};
 
-use super::GrammarSource;
 use super::matcher::{Matcher, bad};
+use super::{GrammarSource, forced};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
@@ -34,7 +34,7 @@ fn limits() -> ParserLimits {
         initial_lexer_fuel: 2_000_000,
         // Some 20 ms for a mask.
         step_lexer_fuel: 200_000,
-        step_max_items: 50_000,
+        step_max_items: forced::MOST_ITEMS,
         max_lexer_states: MAX_STATES,
         // Some megabytes.
         max_grammar_size: 500_000,

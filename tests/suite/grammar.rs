@@ -1,5 +1,6 @@
 //! Grammars: what they let through, and what they refuse.
 
+mod bounded;
 mod gbnf;
 mod generated;
 mod official;
