@@ -13,10 +13,6 @@ var<workgroup> x_low: array<vec4<u32>, 128>;
 var<workgroup> x_high: array<vec4<u32>, 128>;
 var<workgroup> x_scale: array<vec4<f32>, 128>;
 
-fn dot16(a: vec4<u32>, b: vec4<u32>) -> i32 {
-    return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
-}
-
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let at = segment(wid.x + wid.y * GRID_X);
@@ -51,21 +47,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             let d = transpose(s);
             for (var c = 0u; c < COLUMNS; c++) {
                 let i = r - tr + tc + c;
-                let low = x_low[i];
-                let high = x_high[i];
-                let v = x_scale[i];
-                let p = vec4<i32>(dot16(a[0], low), dot16(a[1], low), dot16(a[2], low), dot16(a[3], low));
-                let t = vec4<i32>(dot16(b[0], high), dot16(b[1], high), dot16(b[2], high), dot16(b[3], high));
-                if (HALVED) {
-                    acc[c] += (d[0] * vec4<f32>(p) + d[1] * vec4<f32>(t)) * v.x;
-                } else {
-                    acc[c] += d[0] * vec4<f32>(p + t) * v.x;
-                }
-                if (HALVED && MINIMA) {
-                    acc[c] += d[2] * v.y + d[3] * v.z;
-                } else if (MINIMA) {
-                    acc[c] += d[2] * (v.y + v.z);
-                }
+                acc[c] = add_products(acc[c], a, b, d, x_low[i], x_high[i], x_scale[i]);
             }
         }
         workgroupBarrier();

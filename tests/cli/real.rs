@@ -77,6 +77,35 @@ fn activations_of_8_bits_change_the_perplexity_by_less_than_a_percent() {
 }
 
 #[test]
+fn the_first_positions_have_the_distributions_of_f32_by_default() {
+    for (file, reference) in PERPLEXITIES {
+        let Some(model) = model(file) else { return };
+        let numbers = fixture(&format!("reference/ppl-{reference}.json"));
+        let chunks = ["--backend", "cpu", "--activations", "q8", "--kl", "--chunks", "1", "--tokens"];
+        let of = |tokens| {
+            let out = json(&[&["ppl", &numbers, "--model", &model][..], &chunks, &[tokens]].concat(), 0);
+            let number = |key: &str| out["divergence"][key].as_f64().unwrap_or_else(|| panic!("no {key} in {out}"));
+            (number("mean"), number("same_likeliest"))
+        };
+        // Measured: 6e-8 to 1.1e-7, where a single term of int8 gives 1e-3 to 4e-3.
+        let (mean, same) = of("64");
+        assert!(mean < 1e-6 && same == 1.0, "{file}: {mean}, {same}");
+        let (mean, _) = of("96");
+        assert!(mean > 1e-6 && mean < 4e-3, "{file}: {mean} after positions with a single term");
+    }
+}
+
+#[test]
+fn the_first_question_of_the_readme_is_answered_as_f32_answers_it() {
+    let Some(model) = model(SMOLLM) else { return };
+    let question = ["--chat", "--temperature", "0", "--prompt", "What is the capital of France?", "--backend", "cpu"];
+    for more in [&[][..], &["--activations", "f32"]] {
+        let out = json(&[&["run", "--model", &model][..], &question, more].concat(), 0);
+        assert_eq!(out["text"], "The capital of France is Paris.", "{more:?}: {out}");
+    }
+}
+
+#[test]
 #[ignore = "takes minutes: make test-slow"]
 fn every_token_of_the_whole_text_is_as_likely_as_the_reference_says() {
     for (file, reference) in PERPLEXITIES {

@@ -49,6 +49,7 @@ fn a_broken_or_foreign_record_is_none() {
         ("\"lanes\":32", "\"lanes\":0"),
         ("\"lanes\":32", "\"lanes\":-1"),
         ("\"attn_chunk\":32", "\"attn_chunk\":1000000"),
+        ("\"fill\":64", "\"fill\":0"),
         ("\"f32\"", "\"f64\""),
         ("\"f32\"", "\"q8\""),
     ] {
@@ -104,6 +105,25 @@ fn every_shape_of_a_gemv_gives_the_same_products() {
         p.g.glu(gate, up, Act::Silu)
     });
     parity(&case, tol::LAYER, |c| matches!(c, Knob::Narrow(_)));
+}
+
+#[test]
+fn tiles_of_every_size_give_the_same_products() {
+    for (dtype, cols, rows) in [(DType::Q4_K, 256, 37), (DType::F16, 96, 130), (DType::Q6_K, 256, 1030)] {
+        let case = Case::new(format!("tiles of {dtype} {cols} to {rows}"), &[17, 33, 70], |p| {
+            let x = p.input(cols);
+            let w = p.weight(dtype, rows, cols);
+            p.g.matmul(w, x)
+        });
+        parity(&case, tol::DOT, |c| matches!(c, Knob::Fill(_)));
+    }
+    let case = Case::new("tiles of gate and up", &[30, 40], |p| {
+        let x = p.input(256);
+        let [gate, up] = [DType::Q5_K, DType::Q8_0].map(|d| p.weight(d, 61, 256));
+        let (gate, up) = (p.g.matmul(gate, x), p.g.matmul(up, x));
+        p.g.glu(gate, up, Act::Silu)
+    });
+    parity(&case, tol::LAYER, |c| matches!(c, Knob::Fill(_)));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct Tuning {
     pub attn_chunk: usize,
     /// The arithmetic of long steps.
     pub gemm: Gemm,
+    /// The workgroups of a product that fill the GPU: where a step has fewer, its tiles are smaller.
+    pub fill: usize,
 }
 
 /// How threads share the gemv of one row of x.
@@ -57,6 +59,8 @@ pub enum Knob {
     AttnChunk(usize),
     /// Sets [`Tuning::gemm`].
     Gemm(Gemm),
+    /// Sets [`Tuning::fill`].
+    Fill(usize),
 }
 
 /// A variant that may be faster than the one that runs by default.
@@ -86,6 +90,9 @@ const GEMVS: [Gemv; 8] = [
     Gemv { rows: 4, lanes: 8, threads: 64 },
 ];
 
+/// Tiles as large as the step has rows for, and those that fill small and large GPUs.
+const FILLS: [usize; 3] = [1, 64, 256];
+
 /// The candidates that are measured, the default among them.
 pub fn candidates(tuning: Tuning) -> Vec<Candidate> {
     let exact = |knob| Candidate { knob, tolerance: REORDERED };
@@ -94,6 +101,7 @@ pub fn candidates(tuning: Tuning) -> Vec<Candidate> {
         .chain(GEMVS.map(|g| exact(Knob::Narrow(g))))
         .chain([32, 64, 128].map(|n| exact(Knob::AttnChunk(n))))
         .chain(gemms.iter().map(|g| Candidate { knob: Knob::Gemm(*g), tolerance: ROUNDED }))
+        .chain(FILLS.map(|n| exact(Knob::Fill(n))))
         .collect()
 }
 
@@ -113,7 +121,7 @@ impl Tuning {
     pub fn new(software: bool, gemm: Gemm) -> Self {
         let wide = Gemv { rows: 4, lanes: 32, threads: 128 };
         let narrow = Gemv { rows: 2, lanes: 32, threads: 128 };
-        Self { software, wide, narrow, attn_chunk: 32, gemm }
+        Self { software, wide, narrow, attn_chunk: 32, gemm, fill: 64 }
     }
 
     /// The same with one choice replaced.
@@ -124,6 +132,7 @@ impl Tuning {
             Knob::Narrow(narrow) => Self { narrow, ..self },
             Knob::AttnChunk(attn_chunk) => Self { attn_chunk, ..self },
             Knob::Gemm(gemm) => Self { gemm, ..self },
+            Knob::Fill(fill) => Self { fill, ..self },
         }
     }
 
@@ -140,8 +149,10 @@ impl Tuning {
         let r: Record = serde_json::from_str(record).ok()?;
         let known = candidates(self);
         let t = Self { software: self.software, ..r.tuning };
-        let knobs = [Knob::Wide(t.wide), Knob::Narrow(t.narrow), Knob::AttnChunk(t.attn_chunk), Knob::Gemm(t.gemm)];
-        let known = knobs.iter().all(|c| known.iter().any(|k| k.knob == *c));
+        let gemvs = [Knob::Wide(t.wide), Knob::Narrow(t.narrow)];
+        let rest = [Knob::AttnChunk(t.attn_chunk), Knob::Gemm(t.gemm), Knob::Fill(t.fill)];
+        let mut knobs = gemvs.iter().chain(&rest);
+        let known = knobs.all(|c| known.iter().any(|k| k.knob == *c));
         (known && r.version == VERSION && r.q8 == (self.gemm == Gemm::Q8)).then_some(t)
     }
 }

@@ -36,6 +36,9 @@ const ROWS: usize = 1024;
 const TOKENS: usize = 256;
 const POSITIONS: usize = 4096;
 
+/// The tokens of a short prompt.
+const SHORT: usize = 64;
+
 /// The clock of the measurements.
 #[derive(Clone, Copy)]
 pub struct Clock<'a> {
@@ -86,6 +89,9 @@ fn trials(g: &Graph, limits: Limits) -> Vec<(Of, Trial)> {
     all.extend(wide.map(|w| (is_wide as Of, Trial::product(w, w.rows, 1))));
     all.extend(narrow.map(|w| (is_narrow as Of, Trial::product(w, w.rows, 1))));
     all.extend(ints.map(|w| (is_gemm as Of, Trial::product(w, w.rows.min(ROWS), limits.max_tokens.min(TOKENS)))));
+    let short = limits.max_tokens.min(SHORT);
+    let filling = narrow.filter(|_| short > GEMV_MAX_ROWS);
+    all.extend(filling.map(|w| (is_fill as Of, Trial::product(w, w.rows.min(ROWS), short))));
     all.extend(attention.map(|a| (is_attn_chunk as Of, Trial::attention(a, limits.n_ctx.min(POSITIONS)))));
     all
 }
@@ -100,6 +106,10 @@ fn is_narrow(c: Knob) -> bool {
 
 fn is_gemm(c: Knob) -> bool {
     matches!(c, Knob::Gemm(_))
+}
+
+fn is_fill(c: Knob) -> bool {
+    matches!(c, Knob::Fill(_))
 }
 
 fn is_attn_chunk(c: Knob) -> bool {

@@ -73,6 +73,8 @@ const FILES: &[(&str, &str)] = files![
     "matmul/gemm.wgsl",
     "matmul/gemm_flat.wgsl",
     "matmul/gemm_q8.wgsl",
+    "matmul/gemm_q8_small.wgsl",
+    "matmul/int_products.wgsl",
     "matmul/gemv.wgsl",
     "matmul/matmul_unaligned.wgsl",
     "matmul/moe_matmul_unaligned.wgsl",

@@ -102,22 +102,23 @@ impl Segments {
         f
     }
 
-    /// `load_w(segment, row0, i, run)`: the run of row i of a tile of 64, by `load_run` of the segment's matrix.
-    pub(crate) fn load_w_run(&self) -> String {
+    /// `load_w(segment, row0, i, run)`: the run of row i of a tile of so many rows, by `load_run` of the segment's matrix.
+    pub(crate) fn load_w_run(&self, rows: usize) -> String {
         let f = "fn load_w(segment: u32, row0: u32, i: u32, run: u32) -> Run";
-        self.by_row(f, |i, row| format!("load_run_{i}(row_base_{i}(row_at_{i}(row0 + {row})), run)"))
+        self.by_row(f, rows, |i, row| format!("load_run_{i}(row_base_{i}(row_at_{i}(row0 + {row})), run)"))
     }
 
     /// The same by `load_ints`.
-    pub(crate) fn load_w_ints(&self) -> String {
+    pub(crate) fn load_w_ints(&self, rows: usize) -> String {
         let f = "fn load_w(segment: u32, row0: u32, i: u32, run: u32) -> Ints";
-        self.by_row(f, |i, row| format!("load_ints_{i}(row_base_{i}(row_at_{i}(row0 + {row})), run)"))
+        self.by_row(f, rows, |i, row| format!("load_ints_{i}(row_base_{i}(row_at_{i}(row0 + {row})), run)"))
     }
 
-    fn by_row(&self, signature: &str, call: impl Fn(usize, &str) -> String) -> String {
+    fn by_row(&self, signature: &str, rows: usize, call: impl Fn(usize, &str) -> String) -> String {
         let mut f = format!("{signature} {{\n");
         if self.gate_and_up {
-            line(&mut f, format_args!("    if (i >= 32u) {{ return {}; }}", call(1, "i - 32u")));
+            let half = rows / 2;
+            line(&mut f, format_args!("    if (i >= {half}u) {{ return {}; }}", call(1, &format!("i - {half}u"))));
         } else {
             for s in 1..self.all.len() {
                 line(&mut f, format_args!("    if (segment == {s}u) {{ return {}; }}", call(s, "i")));

@@ -209,10 +209,9 @@ impl MatMul {
         self.segments().frame(rows, store)
     }
 
-    /// Rows of x of a tile, the part that selects them, and how many each token has.
-    pub(super) fn tile(&self) -> (usize, &'static str, usize) {
-        let of_experts = |e: Experts| (e.tile.unwrap_or(1), "tile_expert", e.n_used);
-        self.experts.map_or((64, "tile_tokens", 1), of_experts)
+    /// The part that selects the rows of x of a tile, and how many each token has.
+    pub(super) fn tile_lib(&self) -> (&'static str, usize) {
+        self.experts.map_or(("tile_tokens", 1), |e| ("tile_expert", e.n_used))
     }
 
     pub(super) fn act_libs(&self) -> Vec<&'static str> {

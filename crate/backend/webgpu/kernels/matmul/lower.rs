@@ -11,6 +11,7 @@ use super::gemm::gemm;
 use super::gemv::gemv;
 use super::int8::{gemm_q8, quantize_q8};
 use super::software::gemm_flat;
+use super::tiles::dense_tiles;
 use super::unaligned::{matmul_unaligned, moe_matmul_unaligned};
 use crate::backend::Limits;
 use crate::backend::webgpu::dispatch::When;
@@ -230,7 +231,10 @@ impl<'p> Piece<'p> {
         let many = When::rows(least, usize::MAX);
         let (x, int8) = self.many_rows(l, many);
         let kernel = if int8 { gemm_q8 } else { gemm };
-        l.push(|| kernel(&self.apart), many, &self.operands(&self.apart, &x));
+        let operands = self.operands(&self.apart, &x);
+        for (tile, when) in dense_tiles(&self.apart, int8, least, tuning) {
+            l.push(|| kernel(&self.apart, tile), when, &operands);
+        }
     }
 
     fn lower_software(&self, l: &mut Launches<'_>) {
@@ -258,7 +262,7 @@ impl<'p> Piece<'p> {
         let output = if self.added.is_empty() { self.apart.output } else { Output::Plain };
         for (tile, when) in tiles {
             let tiled = MatMul { output, experts: Some(Experts { tile: Some(tile), ..e }), ..self.apart.clone() };
-            if let Some(schedule) = l.push(|| kernel(&tiled), when, &self.operands(&tiled, &x)) {
+            if let Some(schedule) = l.push(|| kernel(&tiled, tile), when, &self.operands(&tiled, &x)) {
                 schedule.more = e.n_expert;
             }
         }

@@ -8,6 +8,7 @@ mod gemv;
 mod int8;
 mod lower;
 mod software;
+mod tiles;
 mod unaligned;
 mod variants;
 

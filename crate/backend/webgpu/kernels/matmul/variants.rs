@@ -7,6 +7,7 @@ use super::gemm::gemm;
 use super::gemv::gemv;
 use super::int8::{gemm_q8, quantize_q8};
 use super::software::gemm_flat;
+use super::tiles::TILES;
 use super::unaligned::{matmul_unaligned, moe_matmul_unaligned};
 use crate::backend::webgpu::dispatch::Kernel;
 use crate::backend::webgpu::tuning::{Tuning, WIDE_MATRIX_ROWS};
@@ -44,16 +45,17 @@ fn of_kind(p: &MatMul, tuning: Tuning) -> Vec<Kernel> {
             // In tiles the sum over experts is a kernel of its own.
             if !software && input == Input::Plain && matches!(p.output, Output::Plain | Output::Glu(_)) {
                 let tiled = MatMul { experts: Some(Experts { tile: Some(16), ..e }), ..p.clone() };
-                all.push(gemm(&tiled));
-                all.extend(p.in_ints().then(|| gemm_q8(&tiled)));
+                all.push(gemm(&tiled, 16));
+                all.extend(p.in_ints().then(|| gemm_q8(&tiled, 16)));
             }
             all
         }
         (None, true, Input::Plain) => [1, 8].map(|n| gemm_flat(p, n)).to_vec(),
         (None, true, _) => Vec::new(),
         (None, false, Input::Plain) => {
-            let many = [gemm(p)].into_iter().chain(p.in_ints().then(|| gemm_q8(p)));
-            few().chain(many).collect()
+            let tiles = || TILES.into_iter().rev();
+            let ints = p.in_ints().then(|| tiles().map(|tile| gemm_q8(p, tile)));
+            few().chain(tiles().map(|tile| gemm(p, tile))).chain(ints.into_iter().flatten()).collect()
         }
         (None, false, _) => few().collect(),
     }
