@@ -31,6 +31,8 @@ const GRAIN: usize = 512;
 pub(super) struct Rows<'a> {
     /// Blocks of a row.
     per_row: usize,
+    /// Rows of a token: several are those of its experts.
+    of_token: usize,
     blocks: &'a [Block],
     /// What `blocks` leave, of fine rows.
     rest: &'a [Block],
@@ -39,7 +41,7 @@ pub(super) struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     pub(super) fn len(&self) -> usize {
-        self.fine.len()
+        self.fine.len() * self.of_token
     }
 
     pub(super) fn row(&self, r: usize) -> &'a [Block] {
@@ -48,7 +50,7 @@ impl<'a> Rows<'a> {
 
     /// Whether a row has a second term.
     pub(super) fn is_fine(&self, r: usize) -> bool {
-        self.fine[r]
+        self.fine[r / self.of_token]
     }
 
     /// The second term of a row that has one.
@@ -56,10 +58,18 @@ impl<'a> Rows<'a> {
         &self.rest[r * self.per_row..][..self.per_row]
     }
 
-    pub(super) fn slice(&self, rows: Range<usize>) -> Self {
-        let blocks = rows.start * self.per_row..rows.end * self.per_row;
-        let (rest, fine) = (&self.rest[blocks.clone()], &self.fine[rows]);
-        Self { per_row: self.per_row, blocks: &self.blocks[blocks], rest, fine }
+    /// Those of some tokens.
+    pub(super) fn slice(&self, tokens: Range<usize>) -> Self {
+        let len = self.of_token * self.per_row;
+        let blocks = tokens.start * len..tokens.end * len;
+        let (rest, fine) = (&self.rest[blocks.clone()], &self.fine[tokens]);
+        Self { blocks: &self.blocks[blocks], rest, fine, ..*self }
+    }
+
+    /// The same values as rows for a matrix of so many columns.
+    pub(super) fn of_cols(&self, cols: usize) -> Self {
+        let per_row = cols / Q8_COLS;
+        Self { per_row, of_token: self.of_token * self.per_row / per_row, ..*self }
     }
 }
 
@@ -86,7 +96,8 @@ impl Quantized {
 
     pub(super) fn rows(&self) -> Rows<'_> {
         let n = self.rows * self.per_row;
-        Rows { per_row: self.per_row, blocks: &self.blocks[..n], rest: &self.rest[..n], fine: &self.fine[..self.rows] }
+        let (blocks, rest) = (&self.blocks[..n], &self.rest[..n]);
+        Rows { per_row: self.per_row, of_token: 1, blocks, rest, fine: &self.fine[..self.rows] }
     }
 
     /// Quantises the rows of `x`, of which `fine` says for each whether it gets a second term.

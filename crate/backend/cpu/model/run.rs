@@ -170,7 +170,14 @@ impl Run<'_> {
                 match &m.weights[w.index()].packed {
                     None => matmul_f32_each(pool, isa, m.matrix(w), (value(x), shared), groups, y),
                     Some(packed) => {
-                        matmul_each(pool, isa, (packed, m.bytes(w)), (m.quantized(), shared), groups, y);
+                        matmul_each(
+                            pool,
+                            isa,
+                            (packed, m.bytes(w)),
+                            (m.quantized().of_cols(m.graph().weight(w).cols), shared),
+                            groups,
+                            y,
+                        );
                     }
                 }
             }
