@@ -251,12 +251,6 @@ pub trait Backend {
     /// Starts a step. The engine has checked ids, positions, row counts, blocks and slots.
     fn submit(&mut self, step: &Step<'_>) -> Result<()>;
 
-    /// Whether a step without logits is so short that the next one may start before it is read, so that the device does not wait
-    /// for the host in between. At most one other step is unread then.
-    fn is_short(&self, _: &Step<'_>) -> bool {
-        false
-    }
-
     /// Starts the next part of a step that may take long, from place `from` on, so that the caller can do something else before
     /// the next one: as much as takes about a twentieth of a second, or has so many multiply-adds, but at least some rows of an op.
     /// Nothing else is submitted before the last part of a step, but a step from its start. Each part is read: the last one has

@@ -132,7 +132,7 @@ impl Engine {
             self.prefill_part(s, before).await?;
         }
         self.ready(s, new.len()).await?;
-        self.drain_older().await?;
+        self.drain().await?;
         let pos = s.tokens.len();
         self.submit_sampled(s, new, pos, &SampleRequest { rules, key, history: Some(all), masked })?;
         self.queue.owner = s.id;
@@ -193,14 +193,6 @@ impl Engine {
     pub(super) fn abandon(&mut self) {
         self.queue.surplus += std::mem::take(&mut self.queue.waiting);
         self.queue.running.clear();
-    }
-
-    /// Makes the device free for another step: one without results may still run.
-    pub(super) async fn drain_older(&mut self) -> Result<()> {
-        if self.unread.is_none() && self.queue.surplus == 0 {
-            return self.catch_up(1).await;
-        }
-        self.drain().await
     }
 
     /// Reads the results that are no longer wanted: a backend returns them in order.

@@ -84,31 +84,8 @@ impl Engine {
         }
     }
 
-    /// Starts a step without results that is not read before the next one has started, if it is short. Those after it run
-    /// after it: its tokens count as in the cache.
-    pub(super) fn submit_behind(&mut self, step: &Step<'_>) -> Result<bool> {
-        if step.outputs() > 0 || self.slices.is_some() || !self.backend.is_short(step) {
-            return Ok(false);
-        }
-        self.backend.submit(step)?;
-        self.counting.step(step);
-        self.queue.behind += 1;
-        Ok(true)
-    }
-
-    /// Waits for such steps, but for so many of the newest.
-    pub(super) async fn catch_up(&mut self, most: usize) -> Result<()> {
-        while self.queue.behind > most {
-            let result = poll_fn(|cx| self.backend.poll_logits(cx, &mut [])).await;
-            self.queue.behind -= 1;
-            result?;
-        }
-        Ok(())
-    }
-
     /// Reads what the last step gave.
     pub(super) async fn read_unread(&mut self) -> Result<()> {
-        self.catch_up(0).await?;
         let result = match self.unread {
             None => return Ok(()),
             Some(Unread::Logits(len)) => {

@@ -11,8 +11,6 @@ pub(super) struct Queue {
     pub waiting: usize,
     /// Older steps whose tokens are no longer wanted.
     pub surplus: usize,
-    /// Steps without results that were started and not read.
-    pub behind: usize,
     /// The tokens of the oldest waiting step, or of the next to start.
     pub running: Vec<u32>,
     pub depth: QueueDepth,
@@ -24,7 +22,6 @@ impl Queue {
             owner: 0,
             waiting: 0,
             surplus: 0,
-            behind: 0,
             running: Vec::with_capacity(limits.max_tokens),
             depth: QueueDepth::new(),
         }

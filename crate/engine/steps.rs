@@ -22,8 +22,7 @@ static NEXT_ENGINE: AtomicU64 = AtomicU64::new(1);
 /// broken.
 ///
 /// Every method leaves the engine and all sequences usable if it fails: a sequence advances only after a step has
-/// finished, or runs before those that read what it wrote, and a row of the cache past its last position is written again
-/// before it is read.
+/// finished, and a row of the cache past its last position is written again before it is read.
 pub struct Engine {
     pub(super) backend: Box<dyn Backend>,
     pub(super) limits: Limits,
@@ -292,7 +291,7 @@ impl Engine {
             self.ready(r.sequence, r.tokens.len()).await?;
         }
         self.abandon();
-        self.drain_older().await?;
+        self.drain().await?;
         for r in rows.iter_mut().filter(left) {
             self.begin_states(r.sequence, 1)?;
         }
@@ -305,16 +304,13 @@ impl Engine {
         if n == 0 {
             return Ok(());
         }
-        let step = Step::trunk(&segments[..n]);
-        if !self.submit_behind(&step)? {
-            self.submit_and_choose(&step, draws).await?;
-        }
+        self.submit_and_choose(&Step::trunk(&segments[..n]), draws).await?;
         for r in rows.iter_mut().filter(left) {
             r.sequence.end_states(0);
             r.sequence.tokens.extend_from_slice(r.tokens);
             self.settle(r.sequence);
         }
-        self.catch_up(1).await
+        Ok(())
     }
 
     /// Checks tokens at position `have` and on for everything that can be wrong, before anything runs.

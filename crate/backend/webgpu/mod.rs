@@ -209,10 +209,6 @@ impl Backend for WebGpu {
         self.start(step, Wanted::Logits)
     }
 
-    fn is_short(&self, step: &Step<'_>) -> bool {
-        self.runner.as_ref().is_some_and(|r| r.is_short(step))
-    }
-
     fn submit_slice(&mut self, step: &Step<'_>, from: u64, work: Option<u64>) -> Result<Slice> {
         self.gpu.fault.check()?;
         let runner = self.runner.as_mut().ok_or_else(not_prepared)?;

@@ -204,12 +204,6 @@ impl Runner {
         self.in_flight.ensure_free(answer)
     }
 
-    /// Whether two such steps have the work of one submit: then a wait for the host between them would count, and what others wait
-    /// for is no more than otherwise.
-    pub(crate) fn is_short(&self, step: &Step<'_>) -> bool {
-        self.program.entry(step).is_ok_and(|(run, _)| work_of(run, step) <= self.budget.of(step) / 2)
-    }
-
     /// Makes room in the cache.
     pub(crate) fn reserve(&mut self, gpu: &Gpu, c: &mut Counters, need: Room) -> Result<()> {
         let made = self.program.reserve(gpu, need)?;
