@@ -496,11 +496,10 @@ export async function bytes(t, c, load = {}) {
         return Math.max(...row.map((w, i) => Math.abs(w - Number(got[p]?.[i])))) / Math.max(size, 1);
       });
       t.diagnostic(`${name}: off by ${off}`);
-      // The sums of bytes are exact. But an activation at the border between two steps of 1/127 may fall on the other
-      // side where f32 rounds another way than f64: seldom, and then all that follows differs. A wrong kernel is wrong
-      // for every prompt.
-      assert.ok(Math.min(...off) <= 1e-5, `off by ${off} of the largest`);
-      assert.ok(Math.max(...off) <= 5e-2, `off by ${off} of the largest`);
+      // The sums of bytes are exact. But an activation at the border between two steps may fall on the other side where f32
+      // rounds another way than f64, and then all that follows differs. These prompts lie in the positions with two terms,
+      // whose steps are 1/127 of 1/254: measured, 6e-5. A step of one term, or a wrong kernel, makes 1e-3 to 5e-2.
+      assert.ok(Math.max(...off) <= 5e-4, `off by ${off} of the largest`);
     });
   }
 }
