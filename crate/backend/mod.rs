@@ -111,7 +111,7 @@ pub enum Activations {
     #[default]
     F32,
     /// int8 with a scale per 32 columns, for matrices whose type [`quant::splits`]: several times faster, with an error
-    /// below that of the quantised weights. GPUs have kernels for most of these types and use them only in steps of
+    /// below that of the quantised weights, and on the CPU without one that shows in the first [`FINE_POSITIONS`]. GPUs have kernels for most of these types and use them only in steps of
     /// many tokens: short steps are bound by memory.
     Q8,
 }

@@ -118,8 +118,9 @@ export interface ModelOptions {
   contextLength?: number;
   /**
    * Precision of the activations in matrix products: int8 with a scale per 32 values (`q8`, the default), or `f32`, which
-   * is exact, for comparisons, and several times slower on the CPU. WebGPU uses int8 for prompts only, and not on Apple's
-   * GPUs, which have no int8 dot product.
+   * is exact, for comparisons, and several times slower on the CPU. There the first 64 positions have a second term of int8,
+   * which makes them as good as `f32`. WebGPU uses int8 for prompts only, and not on Apple's GPUs, which have no int8 dot
+   * product.
    */
   activations?: "q8" | "f32";
   /** Loads the block for multi-token prediction too, if the model has one: for `session.mtp`. */
