@@ -137,7 +137,8 @@ impl<'a> Part<'a> {
         rows
     }
 
-    /// Stores the results of S registers, from register `sub` on, of the panel whose first row is `at`.
+    /// Stores the results of S registers, from register `sub` on, of the panel whose first row is `at`. All indices are
+    /// constants, so that sums stay in registers.
     #[inline(always)]
     fn put<L: Ints, const S: usize, const T: usize>(
         &mut self,
@@ -145,26 +146,32 @@ impl<'a> Part<'a> {
         sub: usize,
         t: usize,
         is_fine: bool,
-        mut sums: [[L::F; T]; S],
+        sums: [[L::F; T]; S],
     ) {
-        let tokens = if is_fine { T / 2 } else { T };
-        for (s, sums) in sums.iter_mut().enumerate() {
+        for (s, sums) in sums.iter().enumerate() {
+            let from = at - self.tile.cols.start + (sub + s) * L::W;
             if is_fine {
                 for i in 0..T / 2 {
-                    sums[i] = L::f_fma(sums[2 * i + 1], L::f_splat(1.0), sums[2 * i]);
+                    self.store::<L>(t + i, from, L::f_fma(sums[2 * i + 1], L::f_splat(1.0), sums[2 * i]));
+                }
+            } else {
+                for (i, &sum) in sums.iter().enumerate() {
+                    self.store::<L>(t + i, from, sum);
                 }
             }
-            let from = at - self.tile.cols.start + (sub + s) * L::W;
-            for (i, &sums) in sums[..tokens].iter().enumerate() {
-                let y = self.tile.row(t + i);
-                if let Some(y) = y.get_mut(from..from + L::W) {
-                    L::f_store(sums, y);
-                } else if let Some(y) = y.get_mut(from..) {
-                    let mut all = [0.0; PANEL];
-                    L::f_store(sums, &mut all);
-                    y.copy_from_slice(&all[..y.len()]);
-                }
-            }
+        }
+    }
+
+    /// Stores W results of a token from column `from` of the tile on.
+    #[inline(always)]
+    fn store<L: Ints>(&mut self, t: usize, from: usize, sums: L::F) {
+        let y = self.tile.row(t);
+        if let Some(y) = y.get_mut(from..from + L::W) {
+            L::f_store(sums, y);
+        } else if let Some(y) = y.get_mut(from..) {
+            let mut all = [0.0; PANEL];
+            L::f_store(sums, &mut all);
+            y.copy_from_slice(&all[..y.len()]);
         }
     }
 }
