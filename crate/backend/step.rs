@@ -234,6 +234,15 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
+    /// The position of each row of a value in this step.
+    pub fn positions(&self, rows: Dim) -> impl Iterator<Item = usize> {
+        let first = move |s: &Segment<'_>| match rows {
+            Dim::Tokens => s.pos,
+            Dim::Outputs => s.end() - s.outputs,
+        };
+        self.segments.iter().flat_map(move |s| first(s)..s.end())
+    }
+
     /// The rows of a value in this step.
     pub fn rows(&self, shape: Shape) -> usize {
         match shape.rows {

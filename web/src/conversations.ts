@@ -177,11 +177,11 @@ export class Conversations {
     }
   }
 
-  /** Writes what is left, and holds nothing of the engine any more. */
   [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")](): Promise<void> {
     return this.close();
   }
 
+  /** Writes what is left, and holds nothing of the engine any more. */
   async close(): Promise<void> {
     this.#over.abort();
     await this.#snapshots.close();

@@ -13,7 +13,7 @@ use super::packed::{self, Packed};
 use super::pool::{Groups, Pool};
 use super::rows::RopeTable;
 use super::states::States;
-use crate::backend::{Activations, FINE_POSITIONS, Limits, Memory, Segment, Step};
+use crate::backend::{Activations, FINE_POSITIONS, Limits, Memory, Step};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Dim, Graph, Op, Plan, Rope, ValueId, WeightId};
@@ -165,9 +165,7 @@ impl Model {
     fn quantize(&mut self, pool: &Pool, isa: Isa, x: ValueId, step: &Step<'_>) {
         if self.quantized.0 != Some(x) {
             let mut quantized = std::mem::take(&mut self.quantized.1);
-            let outputs = self.plan.graph.shape(x).rows == Dim::Outputs;
-            let of = |(_, s): (_, &Segment<'_>)| (if outputs { s.end() - s.outputs } else { s.pos })..s.end();
-            let fine = step.by_rows().flat_map(of).map(|pos| pos < FINE_POSITIONS);
+            let fine = step.positions(self.plan.graph.shape(x).rows).map(|pos| pos < FINE_POSITIONS);
             quantized.quantize(pool, isa, self.value(x, step), fine);
             self.quantized.1 = quantized;
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::backend::{Activations, Segment, Step, Stretch};
 use crate::error::Result;
-use crate::graph::{Act, Attention, Dim, Graph, Op, Rope, RopePairs, State, StateId, ValueId, WeightId};
+use crate::graph::{Act, Attention, Graph, Op, Rope, RopePairs, State, StateId, ValueId, WeightId};
 use crate::quant;
 
 /// What the ops of one step read.
@@ -176,9 +176,7 @@ impl Run<'_> {
             return Cow::Borrowed(x);
         }
         let mut y = Vec::new();
-        let outputs = self.g.shape(v).rows == Dim::Outputs;
-        let of = |(_, s): (_, &Segment<'_>)| (if outputs { s.end() - s.outputs } else { s.pos })..s.end();
-        let positions = self.step.by_rows().flat_map(of);
+        let positions = self.step.positions(self.g.shape(v).rows);
         for (x, pos) in x.chunks_exact(self.cols(v)).zip(positions) {
             for x in x.as_chunks::<{ quant::Q8_COLS }>().0 {
                 let (x, mut q) = (x.map(|x| x as f32), [0; quant::Q8_COLS]);
