@@ -78,15 +78,17 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     let mut all = Sums::default();
     for (i, chunk) in chunks.iter().enumerate() {
         let one = run_chunk(&mut opened.session, chunk)?;
-        if let Some(exact) = &mut exact {
-            divergence.run_chunk(exact, &mut opened.session, &chunk.ids)?;
-        }
         all.add(&one);
         if !json {
             println!("chunk {i}: ppl {:.4}, reference {:.4}", one.ppl(one.ours), one.ppl(one.reference));
         }
     }
     let seconds = start.elapsed().as_secs_f64();
+    if let Some(exact) = &mut exact {
+        for chunk in chunks {
+            divergence.run_chunk(exact, &mut opened.session, &chunk.ids)?;
+        }
+    }
     let (ppl, want) = (all.ppl(all.ours), all.ppl(all.reference));
     if !json {
         let ratio = ppl / want;
