@@ -73,5 +73,13 @@ test("answers with garbage, the whole file, slowly, or not at all", async () => 
   const start = performance.now();
   assert.deepEqual(await body(await get("/fault/slow/files/a.bin?bytes=100000&ms=30")), bytes);
   assert.ok(performance.now() - start >= 55, "three pieces, two pauses between them");
+  server.allow(1000);
+  const dripping = await fetch(`${server.url}/fault/slow/files/a.bin?ms=0`);
+  const reader = dripping.body?.getReader();
+  for (let got = 0; got < 1001; ) got += (await reader?.read())?.value?.length ?? assert.fail("it ended");
+  const { sent } = server.requests.at(-1) ?? assert.fail("it was not asked");
+  assert.ok(sent > 1000 && sent < 10_000, `${sent} bytes were sent`);
+  await reader?.cancel();
+  server.allow(Number.POSITIVE_INFINITY);
   assert.equal((await get("/fault/404/files/a.bin")).status, 404);
 });

@@ -18,7 +18,9 @@
 //   signed    leads to an address that is good for one request, and whose answers are cut halfway while there are two
 // Addresses with another query are other paths. With ?csp=POLICY a path is served with this content security policy.
 // `server.requests` lists what was asked: { method, path, range, status, sent }. While `server.down(path)` is true, a
-// request for that path gets no answer.
+// request for that path gets no answer. After `server.allow(n)` the requests that come for `slow` paths share n bytes at that
+// pace, and what is beyond them drips, as does what older requests still have to get: so a test stops or kills a page at a byte,
+// however busy the machine is.
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -38,6 +40,10 @@ const TYPES = {
   ".png": "image/png",
 };
 
+/** What drips, and how often: enough that nobody takes the connection for dead. */
+const DRIP = 16;
+const DRIP_MS = 100;
+
 /**
  * @param {{ mounts?: Record<string, string>, port?: number, isolated?: boolean | "pages", cors?: boolean,
  *   headers?: Record<string, string> }} options
@@ -53,7 +59,7 @@ export async function serve({
 } = {}) {
   /** @type {{ method: string, path: string, range: string | undefined, status: number, sent: number }[]} */
   const requests = [];
-  const state = { down: (/** @type {string} */ _) => false };
+  const state = { down: (/** @type {string} */ _) => false, allowed: { bytes: Number.POSITIVE_INFINITY } };
   /** @type {Set<string>} */
   const seen = new Set();
   const roots = Object.entries(mounts)
@@ -164,6 +170,7 @@ export async function serve({
     const cut = halved ? Math.floor(length / 2) : reached ? at - start : length;
     const chunk = fault === "slow" ? Number(url.searchParams.get("bytes") ?? 65536) : 65536 * 4;
     const pause = fault === "slow" ? Number(url.searchParams.get("ms") ?? 50) : 0;
+    const { allowed } = state;
     const source = cut > 0 ? createReadStream(file, { start, end: start + cut - 1, highWaterMark: chunk }) : [];
     async function* body() {
       let seed = 1;
@@ -175,9 +182,21 @@ export async function serve({
             part[i] = seed >>> 24;
           }
         }
-        request.sent += part.length;
-        yield part;
-        if (pause) await new Promise((done) => setTimeout(done, pause));
+        if (fault !== "slow") {
+          request.sent += part.length;
+          yield part;
+          continue;
+        }
+        for (let from = 0; from < part.length; ) {
+          const drips = allowed !== state.allowed || allowed.bytes <= 0;
+          const to = drips ? from + DRIP : Math.min(part.length, from + allowed.bytes);
+          const some = part.subarray(from, to);
+          allowed.bytes -= some.length;
+          request.sent += some.length;
+          yield some;
+          from += some.length;
+          await new Promise((done) => setTimeout(done, drips ? DRIP_MS : pause));
+        }
       }
     }
     const out = Readable.from(body(), { objectMode: false, highWaterMark: chunk });
@@ -195,6 +214,9 @@ export async function serve({
   return {
     url: `http://localhost:${address.port}`,
     requests,
+    allow: (/** @type {number} */ bytes) => {
+      state.allowed = { bytes };
+    },
     set down(/** @type {(path: string) => boolean} */ is) {
       state.down = is;
     },

@@ -6,7 +6,7 @@ import { soak } from "./soak.js";
 
 /**
  * @typedef {import("pagelm/testing").TestOptions} Test
- * @typedef {{ [K in keyof Test]?: Test[K] | undefined } & { stopAfterMs?: number, from?: string, workers?: string[], shared?: boolean }} Load
+ * @typedef {{ [K in keyof Test]?: Test[K] | undefined } & { stopAfterMs?: number, stopAfterBytes?: number, from?: string, workers?: string[], shared?: boolean }} Load
  * @typedef {Omit<import("pagelm").ChatParams, "stream">} Chat
  * @typedef {typeof e2e} E2E
  */
@@ -73,12 +73,14 @@ async function load(options) {
   /** @type {import("pagelm").LoadProgress | undefined} */
   let last;
   let stalled = false;
+  const stop = new AbortController();
   const onProgress = (/** @type {import("pagelm").LoadProgress} */ p) => {
     stalled ||= p.stalled;
     if (phases.at(-1) !== p.phase) phases.push(p.phase);
     last = p;
+    if (p.loaded >= stopAfterBytes) stop.abort();
   };
-  const { stopAfterMs, from, workers, shared, ...rest } = options;
+  const { stopAfterMs, stopAfterBytes = Number.POSITIVE_INFINITY, from, workers, shared, ...rest } = options;
   const ours = options.kernels ? testing.createEngine : createEngine;
   const create = from ? (await import(from)).createEngine : ours;
   const end = workers && starting(workers);
@@ -89,7 +91,7 @@ async function load(options) {
       await create({
         ...given,
         onProgress,
-        ...(stopAfterMs !== undefined && { signal: AbortSignal.timeout(stopAfterMs) }),
+        signal: stopAfterMs === undefined ? stop.signal : AbortSignal.timeout(stopAfterMs),
       })
     );
   } finally {
@@ -266,10 +268,14 @@ const e2e = {
     return { names: files.map((f) => f.name), file };
   },
 
-  /** Stores a model of which only the start fits, then stops. @param {string} model @param {number} ms */
-  async pausedDownload(model, ms) {
+  /** Stores a model, and stops once so many bytes are there. @param {string} model @param {number} bytes */
+  async pausedDownload(model, bytes) {
+    const stop = new AbortController();
     try {
-      await models.download(model, { signal: AbortSignal.timeout(ms) });
+      await models.download(model, {
+        signal: stop.signal,
+        onProgress: ({ loaded }) => loaded >= bytes && stop.abort(),
+      });
       return "complete";
     } catch (e) {
       return /** @type {import("pagelm").PagelmError} */ (e).code;
