@@ -99,8 +99,9 @@ impl Limits {
     }
 }
 
-/// On the CPU, positions whose activations have a second term of int8 where [`Activations::Q8`] rules: to these keys and values
-/// all later positions look, the first of them most of all, and there the answers to short questions are found.
+/// Positions whose products do not show that [`Activations::Q8`] rules: to their keys and values all later positions look, the
+/// first of them most of all, and there the answers to short questions are found. The CPU's activations have a second term of
+/// int8 there, and GPUs multiply in f32.
 pub const FINE_POSITIONS: usize = 64;
 
 /// Precision of the activations in matrix products.
@@ -111,8 +112,8 @@ pub enum Activations {
     #[default]
     F32,
     /// int8 with a scale per 32 columns, for matrices whose type [`quant::splits`]: several times faster, with an error
-    /// below that of the quantised weights, and on the CPU without one that shows in the first [`FINE_POSITIONS`]. GPUs have kernels for most of these types and use them only in steps of
-    /// many tokens: short steps are bound by memory.
+    /// below that of the quantised weights, and without one that shows in the first [`FINE_POSITIONS`]. GPUs have kernels for
+    /// most of these types and use them only in steps of many tokens: short steps are bound by memory.
     Q8,
 }
 

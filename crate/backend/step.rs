@@ -243,6 +243,11 @@ impl<'a> Step<'a> {
         self.segments.iter().flat_map(move |s| first(s)..s.end())
     }
 
+    /// How many of its tokens are among the first positions of their sequences, so many of these.
+    pub fn within(&self, positions: usize) -> usize {
+        self.segments.iter().map(|s| s.tokens.len().min(positions.saturating_sub(s.pos))).sum()
+    }
+
     /// The rows of a value in this step.
     pub fn rows(&self, shape: Shape) -> usize {
         match shape.rows {

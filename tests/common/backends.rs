@@ -89,7 +89,7 @@ pub fn dispatches(b: &mut WebGpu, case: &Case) -> Vec<u64> {
     for &n in &case.steps {
         let before = b.counters();
         let tokens = &case.tokens[done..done + n];
-        step(b, &Step::trunk(&[Segment::alone(tokens, done, n)]), case.cols()).expect("runs");
+        step(b, &Step::trunk(&[Segment::alone(tokens, case.start + done, n)]), case.cols()).expect("runs");
         let c = b.counters();
         assert_eq!((c.pipelines, c.buffers), (before.pipelines, before.buffers), "a step makes nothing");
         counts.push(c.dispatches - before.dispatches);

@@ -2,16 +2,20 @@
 
 use pagelm::backend::reference::Reference;
 use pagelm::backend::webgpu::{Gemm, Knob, Options, Tuning, WebGpu};
-use pagelm::backend::{Activations, Backend, Limits};
+use pagelm::backend::{Activations, Backend, FINE_POSITIONS, Limits};
 use pagelm::engine;
+use pagelm::gguf::Gguf;
 use pagelm::graph::Act;
+use pagelm::text::{ChatTemplate, RenderOptions, Tokenizer, chat_prompt};
 use pagelm::{DType, quant};
 use pollster::block_on;
+use serde_json::json;
 
 use crate::common::backends::{self, gpu, gpu_wanted, run};
 use crate::common::cases::{Case, Parts};
+use crate::common::conversation::value;
 use crate::common::fixtures;
-use crate::common::golden::{max_diff, open};
+use crate::common::golden::{argmax, max_diff, open};
 use crate::common::tol::{self, Tol};
 
 /// The types whose long steps are in whole numbers.
@@ -28,8 +32,18 @@ const PACKED: [DType; 10] = [
     DType::Q6_K,
 ];
 
+/// Int8 from the first position on, where tests have theirs.
+const COARSE: Options = Options {
+    spec_limits: false,
+    max_binding: None,
+    software: Some(false),
+    rate: None,
+    activations: Activations::Q8,
+    fine_positions: Some(0),
+};
+
 fn hardware(activations: Activations) -> WebGpu {
-    gpu(Options { software: Some(false), activations, ..Options::default() })
+    gpu(Options { activations, ..COARSE })
 }
 
 /// Runs the case and compares with the reference on the same whole numbers.
@@ -170,9 +184,8 @@ fn matrices_in_parts_are_multiplied_in_whole_numbers_too() {
         return;
     }
     let case = layer(&[70]);
-    let options = Options { software: Some(false), activations: Activations::Q8, ..Options::default() };
-    let want = run(&mut gpu(options), &case).expect("runs whole");
-    let parts = Options { max_binding: Some(90_000), ..options };
+    let want = run(&mut gpu(COARSE), &case).expect("runs whole");
+    let parts = Options { max_binding: Some(90_000), ..COARSE };
     let got = run(&mut gpu(parts), &case).expect("runs in parts");
     assert_eq!(got, want, "the same products, added in the same order");
 }
@@ -210,9 +223,8 @@ fn experts_in_parts_are_multiplied_in_whole_numbers_too() {
         return;
     }
     let case = experts([DType::Q4_0, DType::Q5_1, DType::Q8_0], (5, 2), &[70]);
-    let options = Options { software: Some(false), activations: Activations::Q8, ..Options::default() };
-    let want = run(&mut gpu(options), &case).expect("runs whole");
-    let got = run(&mut gpu(Options { max_binding: Some(150_000), ..options }), &case).expect("runs in parts");
+    let want = run(&mut gpu(COARSE), &case).expect("runs whole");
+    let got = run(&mut gpu(Options { max_binding: Some(150_000), ..COARSE }), &case).expect("runs in parts");
     assert_eq!(got, want, "each row is a product of its own");
 }
 
@@ -248,7 +260,7 @@ fn rows_of_x_are_quantised_once_for_all_matrices_of_a_projection() {
     }
     let case = layer(&[20]);
     let count = |activations, max_binding| {
-        let mut b = gpu(Options { software: Some(false), activations, max_binding, ..Options::default() });
+        let mut b = gpu(Options { activations, max_binding, ..COARSE });
         dispatches(&mut b, &case)
     };
     let projections = 4;
@@ -279,6 +291,78 @@ fn small_models_keep_their_logits_on_the_gpu() {
         assert!(diff <= allowed, "{name}: off by {diff}, more than {allowed}");
         assert!(diff > 0.0, "{name}: nothing was rounded");
     }
+}
+
+/// A device as users have it.
+fn fine() -> WebGpu {
+    gpu(Options { fine_positions: None, ..COARSE })
+}
+
+#[test]
+fn steps_of_first_positions_are_in_f32_and_later_ones_in_whole_numbers() {
+    if !gpu_wanted() {
+        return;
+    }
+    let experts = |steps: &[usize]| experts([DType::Q4_K, DType::Q4_K, DType::Q6_K], (9, 3), steps);
+    for case in [layer as fn(&[usize]) -> Case, experts] {
+        let exact = run(&mut Reference::new(), &case(&[50, 14])).expect("runs on the reference");
+        let first = case(&[50, 14]);
+        tol::DOT.check("first positions", &run(&mut fine(), &first).expect("runs"), &exact, first.cols());
+        let later = case(&[50]).starting_at(FINE_POSITIONS);
+        let want = run(&mut Reference::with_coarse_q8(), &later).expect("runs on the reference");
+        MISSED.check("later positions", &run(&mut fine(), &later).expect("runs"), &want, later.cols());
+        let [mut plain, mut q8] = [hardware(Activations::F32), fine()];
+        assert_eq!(dispatches(&mut q8, &first), dispatches(&mut plain, &first), "nothing was quantised");
+        assert!(dispatches(&mut q8, &later) > dispatches(&mut plain, &later), "it was quantised");
+    }
+}
+
+#[test]
+fn a_prompt_is_cut_where_its_first_positions_end() {
+    if !gpu_wanted() {
+        return;
+    }
+    let file = fixtures::bytes("golden/quants/qwen3_q4_0.gguf");
+    let options = engine::Options { n_ctx: Some(256), ..engine::Options::default() };
+    let ids: Vec<u32> = (0..150).map(|i| i * 7 % 50 + 3).collect();
+    let run = |backend: Box<dyn Backend>, cuts: &[usize]| {
+        let mut session = open(&file, backend, options).expect("it is a model");
+        let mut from = 0;
+        for &to in cuts {
+            block_on(session.prefill_part(&ids[from..to])).unwrap();
+            from = to;
+        }
+        let logits = block_on(session.prefill(&ids[from..])).unwrap().to_vec();
+        (logits, session.backend().counters().submits)
+    };
+    let (exact, _) = run(Box::new(hardware(Activations::F32)), &[]);
+    let (whole, submits) = run(Box::new(fine()), &[]);
+    let (cut, _) = run(Box::new(fine()), &[FINE_POSITIONS]);
+    assert_eq!(whole, cut, "the same as two steps");
+    let (coarse, once) = run(Box::new(hardware(Activations::Q8)), &[]);
+    assert_eq!(submits, once + 1, "in one more submit");
+    // What they read of the first positions is exact, which they themselves are not.
+    let off = |logits: &[f32]| max_diff(logits, &exact);
+    assert!(0.0 < off(&whole) && off(&whole) < off(&coarse), "{} and {}", off(&whole), off(&coarse));
+}
+
+#[test]
+fn the_first_question_of_the_readme_is_answered_on_gpus_as_f32_answers_it() {
+    let Some(path) = fixtures::model("SmolLM2-135M-Instruct.Q4_1.gguf").filter(|_| gpu_wanted()) else { return };
+    let file = std::fs::read(path).unwrap();
+    let meta = Gguf::parse(&file).unwrap().meta;
+    let tokenizer = Tokenizer::from_gguf(&meta).unwrap();
+    let template = ChatTemplate::from_gguf(&meta).unwrap();
+    let messages = value(&json!([{ "role": "user", "content": "What is the capital of France?" }]));
+    let options = RenderOptions { add_generation_prompt: true, ..Default::default() };
+    let ids = chat_prompt(&template, &tokenizer, &messages, options).unwrap();
+    let options = engine::Options { n_ctx: Some(64), ..engine::Options::default() };
+    let mut session = open(&file, Box::new(fine()), options).unwrap();
+    let mut answer = vec![argmax(block_on(session.prefill(&ids)).unwrap())];
+    while answer.len() < 7 {
+        answer.push(argmax(block_on(session.decode(answer[answer.len() - 1])).unwrap()));
+    }
+    assert_eq!(tokenizer.decode(&answer, false), b"The capital of France is Paris.");
 }
 
 #[test]

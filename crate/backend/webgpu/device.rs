@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::tuning::{Gemm, Tuning};
-use crate::backend::{Activations, AdapterFacts};
+use crate::backend::{Activations, AdapterFacts, FINE_POSITIONS};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -23,6 +23,8 @@ pub struct Options {
     pub rate: Option<u64>,
     /// Precision of the activations in long steps, if the adapter has int8 dot products.
     pub activations: Activations,
+    /// So many first positions stay in f32, in place of [`FINE_POSITIONS`].
+    pub fine_positions: Option<usize>,
 }
 
 /// Facts about the adapter, for reports.
@@ -172,7 +174,10 @@ impl Gpu {
         let info = on.describe(&limits);
         let q8 = options.activations == Activations::Q8 && on.multiplies_int8();
         let gemm = if q8 { Gemm::Q8 } else { Gemm::F32 };
-        let default = Tuning::new(options.software.unwrap_or(info.software), gemm);
+        let default = Tuning {
+            fine: options.fine_positions.unwrap_or(FINE_POSITIONS),
+            ..Tuning::new(options.software.unwrap_or(info.software), gemm)
+        };
         let max_binding = info.max_binding.min(info.max_buffer).min(options.max_binding.unwrap_or(u64::MAX));
         Ok(Self {
             #[cfg(target_arch = "wasm32")]

@@ -1,7 +1,10 @@
 //! Dispatches: the bindings of a kernel, when it runs and with which grid, its pipeline and its bind group.
 
+mod when;
+
 use std::collections::HashMap;
 
+pub(super) use self::when::When;
 use super::device::Gpu;
 use super::tuning::GEMV_MAX_ROWS;
 use crate::backend::{MAX_SEGMENTS, Step};
@@ -69,49 +72,6 @@ impl Each {
             Each::Segment => z * step.segments.len(),
             Each::Step => z,
         }
-    }
-}
-
-/// When a dispatch runs: the ranges of the step's rows, and of the most keys that one of them sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct When {
-    rows: [usize; 2],
-    keys: [usize; 2],
-}
-
-impl When {
-    pub(super) const ALWAYS: Self = Self { rows: [1, usize::MAX], keys: [0, usize::MAX] };
-
-    /// For `least` to `most` rows.
-    pub(super) fn rows(least: usize, most: usize) -> Self {
-        Self { rows: [least, most], ..Self::ALWAYS }
-    }
-
-    /// And for `least` to `most` keys.
-    #[must_use]
-    pub(super) fn and_keys(self, least: usize, most: usize) -> Self {
-        Self { keys: [least, most], ..self }
-    }
-
-    pub(super) fn is_never(&self) -> bool {
-        self.rows[0] > self.rows[1]
-    }
-
-    /// For fewer rows than this.
-    #[must_use]
-    pub(super) fn before(&self) -> Self {
-        Self::rows(1, self.rows[0] - 1)
-    }
-
-    /// For this many rows or more.
-    #[must_use]
-    pub(super) fn and_more(&self) -> Self {
-        Self::rows(self.rows[0], usize::MAX)
-    }
-
-    /// Whether it never holds in steps of at most `rows` rows.
-    pub(super) fn is_beyond(&self, rows: usize) -> bool {
-        self.rows[0] > rows
     }
 }
 
@@ -213,8 +173,7 @@ impl Dispatch {
     pub(super) fn grid(&self, step: &Step<'_>) -> Option<[u32; 3]> {
         let Schedule { rows, when, chunks, more, .. } = self.schedule;
         let (rows, keys) = (step.rows(Shape { rows, cols: 0 }), step.keys());
-        let within = |[least, most]: [usize; 2], n: usize| (least..=most).contains(&n);
-        if !within(when.rows, rows) || !within(when.keys, keys) {
+        if !when.holds(step, rows) {
             return None;
         }
         let y = chunks.map_or(self.grid[1], |c| c.after(keys) as u32);

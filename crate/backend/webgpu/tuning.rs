@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::FINE_POSITIONS;
+
 /// The most rows of x for which a gemv runs; with more a gemm runs.
 pub(super) const GEMV_MAX_ROWS: usize = 16;
 
@@ -15,6 +17,9 @@ pub struct Tuning {
     /// `kernels::matmul::software` says what that gains.
     #[serde(skip)]
     pub software: bool,
+    /// Products of so many first positions are in f32 whatever `gemm` says.
+    #[serde(skip)]
+    pub fine: usize,
     /// The gemv of matrices with at least 4096 rows (`WIDE_MATRIX_ROWS`).
     pub wide: Gemv,
     /// The gemv of smaller matrices, which need more workgroups per row to fill the GPU.
@@ -121,7 +126,7 @@ impl Tuning {
     pub fn new(software: bool, gemm: Gemm) -> Self {
         let wide = Gemv { rows: 4, lanes: 32, threads: 128 };
         let narrow = Gemv { rows: 2, lanes: 32, threads: 128 };
-        Self { software, wide, narrow, attn_chunk: 32, gemm, fill: 64 }
+        Self { software, fine: FINE_POSITIONS, wide, narrow, attn_chunk: 32, gemm, fill: 64 }
     }
 
     /// The same with one choice replaced.
@@ -148,7 +153,7 @@ impl Tuning {
     pub fn recorded(self, record: &str) -> Option<Self> {
         let r: Record = serde_json::from_str(record).ok()?;
         let known = candidates(self);
-        let t = Self { software: self.software, ..r.tuning };
+        let t = Self { software: self.software, fine: self.fine, ..r.tuning };
         let gemvs = [Knob::Wide(t.wide), Knob::Narrow(t.narrow)];
         let rest = [Knob::AttnChunk(t.attn_chunk), Knob::Gemm(t.gemm), Knob::Fill(t.fill)];
         let mut knobs = gemvs.iter().chain(&rest);

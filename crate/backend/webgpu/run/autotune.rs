@@ -57,14 +57,15 @@ pub(crate) async fn tune(
     clock: Clock<'_>,
 ) -> Result<Tuning> {
     let end = (clock.now)() + BUDGET;
-    let mut best = gpu.tuning;
+    // A trial has no past, so all of its positions are first ones.
+    let mut best = Tuning { fine: 0, ..gpu.tuning };
     for (of, trial) in trials(&plan.graph, limits) {
         let some: Vec<_> = candidates.iter().filter(|c| of(c.knob) && best.with(c.knob) != best).collect();
         if !some.is_empty() && (clock.now)() < end {
             best = trial.run(gpu, best, &some, (clock, end)).await?;
         }
     }
-    Ok(best)
+    Ok(Tuning { fine: gpu.tuning.fine, ..best })
 }
 
 /// A small plan, and the step that is measured.

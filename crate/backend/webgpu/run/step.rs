@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use super::cut::Rows;
 use super::fits::fits;
 use super::in_flight::{Answer, InFlight};
-use super::submit_budget::{SubmitBudget, record, tokens_at_once, unanswered, work_of};
+use super::submit_budget::{SubmitBudget, alike, record, tokens_at_once, unanswered, work_of};
 use super::words;
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::prepare::buffers::Buffers;
@@ -226,8 +226,13 @@ impl Runner {
         let run = program.entry(step)?.0;
         let mut last = Rows::all(step);
         let whole = program.uses.whole[step.entry as usize];
-        let n = if whole { step.len() } else { tokens_at_once(run, &last, budget) };
-        while last.step().len() > n {
+        let most = if whole { step.len() } else { tokens_at_once(run, &last, budget) };
+        let at_once = |left: &Step<'_>| if whole { left.len() } else { most.min(alike(left, gpu.tuning)) };
+        loop {
+            let n = at_once(&last.step());
+            if n == last.step().len() {
+                break;
+            }
             let (first, rest) = last.split(n.min(unanswered(&last.step())));
             let part = first.step();
             words::write(words, &part, program.uses);

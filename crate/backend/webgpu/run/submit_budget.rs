@@ -9,7 +9,7 @@ use web_time::Instant;
 use super::cut::Rows;
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::Dispatch;
-use crate::backend::webgpu::tuning::GEMV_MAX_ROWS;
+use crate::backend::webgpu::tuning::{GEMV_MAX_ROWS, Gemm, Tuning};
 use crate::backend::{Counters, Step};
 
 /// Submits per second.
@@ -74,6 +74,23 @@ pub(crate) fn tokens_at_once(run: &[Dispatch], rows: &Rows<'_>, budget: u64) -> 
         n = n.div_ceil(2);
     }
     n
+}
+
+/// How many tokens of a step to run at once so that its first positions are multiplied in f32 where others are in int8: those
+/// up to there, if rows without logits and more than a few come after them.
+pub(crate) fn alike(step: &Step<'_>, tuning: Tuning) -> usize {
+    if tuning.gemm == Gemm::F32 {
+        return step.len();
+    }
+    let mut rows = 0;
+    for s in step.segments {
+        let fine = tuning.fine.saturating_sub(s.pos);
+        if fine > 0 && fine + GEMV_MAX_ROWS < s.tokens.len() && rows + fine <= unanswered(step) {
+            return rows + fine;
+        }
+        rows += s.tokens.len();
+    }
+    step.len()
 }
 
 /// How many rows there are before the first one with logits.

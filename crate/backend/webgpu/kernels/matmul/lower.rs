@@ -228,12 +228,12 @@ impl<'p> Piece<'p> {
             l.push(|| gemv(&self.fused, columns, tuning), When::rows(least, most), &fused);
             least = most + 1;
         }
-        let many = When::rows(least, usize::MAX);
-        let (x, int8) = self.many_rows(l, many);
-        let kernel = if int8 { gemm_q8 } else { gemm };
-        let operands = self.operands(&self.apart, &x);
-        for (tile, when) in dense_tiles(&self.apart, int8, least, tuning) {
-            l.push(|| kernel(&self.apart, tile), when, &operands);
+        for many in self.many_rows(l, When::rows(least, usize::MAX)) {
+            let operands = self.operands(&self.apart, &many.x);
+            let kernel = if many.int8 { gemm_q8 } else { gemm };
+            for (tile, when) in many.tiles(dense_tiles(&self.apart, many.int8, least, tuning)) {
+                l.push(|| kernel(&self.apart, tile), when, &operands);
+            }
         }
     }
 
@@ -257,13 +257,14 @@ impl<'p> Piece<'p> {
             l.push(|| gemv(&self.fused, 1, tuning), few, &self.operands(&self.fused, &self.x));
         }
         let Some((_, first)) = tiles.first() else { return };
-        let (x, int8) = self.many_rows(l, first.and_more());
-        let kernel = if int8 { gemm_q8 } else { gemm };
         let output = if self.added.is_empty() { self.apart.output } else { Output::Plain };
-        for (tile, when) in tiles {
-            let tiled = MatMul { output, experts: Some(Experts { tile: Some(tile), ..e }), ..self.apart.clone() };
-            if let Some(schedule) = l.push(|| kernel(&tiled, tile), when, &self.operands(&tiled, &x)) {
-                schedule.more = e.n_expert;
+        for many in self.many_rows(l, first.and_more()) {
+            let kernel = if many.int8 { gemm_q8 } else { gemm };
+            for (tile, when) in many.tiles(tiles.clone()) {
+                let tiled = MatMul { output, experts: Some(Experts { tile: Some(tile), ..e }), ..self.apart.clone() };
+                if let Some(schedule) = l.push(|| kernel(&tiled, tile), when, &self.operands(&tiled, &many.x)) {
+                    schedule.more = e.n_expert;
+                }
             }
         }
     }
@@ -273,18 +274,23 @@ impl<'p> Piece<'p> {
         if self.fused.input == Input::Plain { self.x.clone() } else { Operand::Scratch }
     }
 
-    /// The rows of x for kernels of many rows, and whether they are in int8. Computed once per node.
-    fn many_rows(&self, l: &mut Launches<'_>, when: When) -> (Operand, bool) {
+    /// The rows of x for kernels of many rows, computed once per node: in int8 where `tuning` says so, but in f32 for the first
+    /// positions.
+    fn many_rows(&self, l: &mut Launches<'_>, when: When) -> Vec<ManyRows> {
         self.norm_apart(l, when);
+        let x = self.x_apart();
         if l.tuning.gemm != Gemm::Q8 || !in_ints(l.g, self.p) {
-            return (self.x_apart(), false);
+            return vec![ManyRows { x, int8: false, when }];
         }
+        let [fine, coarse] = [true, false].map(|is_fine| when.and_fine(l.tuning.fine, is_fine));
         if self.first {
             // With experts, the rows of a token's experts lie side by side.
             let cols = l.g.shape(self.p.x).cols;
-            l.push_unweighed(|| quantize_q8(cols), when, &[self.x_apart(), Operand::Quantized]);
+            l.push_unweighed(|| quantize_q8(cols), coarse, &[x.clone(), Operand::Quantized]);
         }
-        (Operand::Quantized, true)
+        let all =
+            [ManyRows { x, int8: false, when: fine }, ManyRows { x: Operand::Quantized, int8: true, when: coarse }];
+        all.into_iter().filter(|many| !many.when.is_never()).collect()
     }
 
     /// Norms all rows of x into the scratch buffer, once per node.
@@ -302,6 +308,26 @@ impl<'p> Piece<'p> {
         let operands: Vec<_> = x.into_iter().chain(gate).chain([Operand::Scratch]).collect();
         // The table starts with the weight of the norm.
         l.push_unweighed(|| rms_norm(cols, len, DType::F32, eps, finish, tuning), when, &operands);
+    }
+}
+
+/// Rows of x for kernels of many rows, and the steps for which they are so.
+struct ManyRows {
+    x: Operand,
+    int8: bool,
+    when: When,
+}
+
+impl ManyRows {
+    /// Which of these tiles run, and when. First positions are few in a step, so one size does for them.
+    fn tiles(&self, all: Vec<(usize, When)>) -> Vec<(usize, When)> {
+        let Some((positions, is_fine)) = self.when.fine() else { return all };
+        let of = |(tile, when): (usize, When)| (tile, when.and_fine(positions, is_fine));
+        if !is_fine {
+            return all.into_iter().map(of).collect();
+        }
+        let usual = all.iter().find(|(_, when)| when.has_rows(positions)).or(all.first());
+        usual.map(|(tile, _)| (*tile, self.when)).into_iter().collect()
     }
 }
 
