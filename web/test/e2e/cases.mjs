@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { serve } from "../../tools/serve.mjs";
 import { skip } from "../skipped.mjs";
+import { spelling } from "./gguf.mjs";
 import { TYPES } from "./retyped.mjs";
 import { dataUrl, fixture, golden, MIXED, real, reference, SMOLLM, TINY } from "./setup.mjs";
 
@@ -271,7 +272,7 @@ export async function images(t, c, backend) {
       assert.deepEqual([text, prompt, i > 0], [SEEN, 14, Number(cached) > 8]);
     }
     assert.equal(encoded, 1);
-    const place = "messages[0].content[0].image_url.url";
+    const place = "messages[0].content[1].image_url.url";
     assert.deepEqual(refused, [...Array(4).fill(["bad-image", place]), ["aborted"]]);
     assert.match(String(words[2]), /HTTP 404/);
   });
@@ -282,6 +283,20 @@ export async function images(t, c, backend) {
     for (const { text, prompt } of all) assert.deepEqual([text, prompt], [SEEN_BY_GEMMA, 20]);
     assert.equal(encoded, 1);
   });
+  await t.test("images are answered about with the reference's tokens by a model with recurrent states", async () => {
+    const { cases, image_token_id: pad } = fixture("qwen35vl.json");
+    const files = { model: "/made/ids-see.gguf", mmproj: "/golden/mmproj-qwen35vl.gguf", imageRows: 16 };
+    await c.call("load", { ...files, backend });
+    for (const [i, of] of cases.entries()) {
+      const ids = /** @type {number[]} */ (of.ids);
+      const text = (/** @type {number[]} */ ids) => ids.map(spelling).join("");
+      // The template writes what stands around the rows.
+      const around = [text(ids.slice(0, ids.indexOf(pad) - 1)), text(ids.slice(ids.lastIndexOf(pad) + 2))];
+      const { all, encoded } = await c.call("images", dataUrl(of), ...around);
+      for (const said of all) assert.deepEqual([said.text, said.prompt], [text(of.greedy.tokens), ids.length]);
+      assert.equal(encoded, i + 1);
+    }
+  });
   await t.test("files that do not belong together, and images for a model of text, are refused", async () => {
     const wrong = { model: "/golden/qwen35vl.gguf", mmproj: "/golden/mmproj-qwen3vl.gguf", backend };
     await assert.rejects(c.call("load", wrong), { code: "invalid-argument", message: /rows of/ });
@@ -289,7 +304,7 @@ export async function images(t, c, backend) {
     await assert.rejects(c.call("load", { ...wrong, model: TINY }), { code: "no-images" });
     await c.call("load", { model: "/made/sees.gguf", backend });
     const [first] = fixture("qwen3vl.json").cases;
-    await assert.rejects(c.call("images", dataUrl(first)), /no-images at messages\[0\]\.content\[0\]/);
+    await assert.rejects(c.call("images", dataUrl(first)), /no-images at messages\[0\]\.content\[1\]/);
   });
 }
 

@@ -104,3 +104,52 @@ export function inParts(file, count) {
     return Buffer.concat([start, ...own.map((t) => t.bytes)]);
   });
 }
+
+/** How a token is written by [`spelled`]. */
+export const spelling = (/** @type {number} */ id) => `t${id}e`;
+
+/**
+ * The same model, whose tokens are written as their numbers, but for control tokens: so a text can ask for any ids, and says which
+ * ones come. @param {Buffer} file
+ */
+export function spelled(file) {
+  const { keys, pairs, tensors } = layout(file);
+  const w = walker(keys);
+  w.at = 0;
+  const others = [];
+  const lists = /** @type {Record<string, number>} */ ({});
+  for (let i = 0; i < pairs; i++) {
+    const start = w.at;
+    w.skip(8);
+    const name = keys.toString("utf8", start + 8, w.at);
+    const kind = w.u32();
+    const value = w.at;
+    w.skip(kind);
+    if (/^tokenizer\.ggml\.(tokens|token_type|merges)$/.test(name)) lists[name] = value;
+    else others.push(keys.subarray(start, w.at));
+  }
+  const types = Number(lists["tokenizer.ggml.token_type"]) + 12;
+  w.at = Number(lists["tokenizer.ggml.tokens"]) + 4;
+  const tokens = Array.from({ length: w.u64() }, (_, id) => {
+    const start = w.at;
+    w.skip(8);
+    // 3 is a control token, 4 one that was defined by a user.
+    const control = keys.readInt32LE(types + 4 * id) === 3;
+    return { text: control ? keys.subarray(start, w.at) : string(spelling(id)), type: int(control ? 3 : 4, 4) };
+  });
+  const list = (/** @type {string} */ name, /** @type {number} */ kind, /** @type {Buffer[]} */ all) =>
+    Buffer.concat([string(`tokenizer.ggml.${name}`), int(9, 4), int(kind, 4), int(all.length, 8), ...all]);
+  const texts = list(
+    "tokens",
+    8,
+    tokens.map(({ text }) => text),
+  );
+  const own = laid(tensors);
+  const kinds = list(
+    "token_type",
+    5,
+    tokens.map(({ type }) => type),
+  );
+  const start = head([...others, texts, kinds, list("merges", 8, [])], others.length + 3, own);
+  return Buffer.concat([start, ...own.map((t) => t.bytes)]);
+}

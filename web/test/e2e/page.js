@@ -150,7 +150,7 @@ const e2e = {
    * Asks about an image in every way in which a page can have one. Each answer with the tokens of its prompt, and how many
    * images were encoded in all. @param {string} url a `data:` URL
    */
-  async images(url) {
+  async images(url, before = "", after = "3j?") {
     const blob = await (await fetch(url)).blob();
     const bitmap = await createImageBitmap(blob);
     const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
@@ -162,8 +162,9 @@ const e2e = {
         {
           role: /** @type {const} */ ("user"),
           content: [
+            { type: /** @type {const} */ ("text"), text: before },
             { type: /** @type {const} */ ("image_url"), image_url: { url } },
-            { type: /** @type {const} */ ("text"), text: "3j?" },
+            { type: /** @type {const} */ ("text"), text: after },
           ],
         },
       ],

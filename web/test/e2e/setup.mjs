@@ -17,7 +17,7 @@ import { crc32, deflateSync } from "node:zlib";
 import { launch } from "../../tools/browsers.mjs";
 import { cache } from "../../tools/cache.mjs";
 import { serve } from "../../tools/serve.mjs";
-import { inParts, longer } from "./gguf.mjs";
+import { inParts, longer, spelled } from "./gguf.mjs";
 import { mixed, retyped, TYPES } from "./retyped.mjs";
 
 const at = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
@@ -148,6 +148,8 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
   writeFileSync(join(made, "other.gguf"), other);
   writeFileSync(join(made, "sees.gguf"), seeing().model);
   writeFileSync(join(made, "gemma-sees.gguf"), seeing("gemma3vl").model);
+  const ids = spelled(readFileSync(join(goldens, "qwen35vl.gguf")));
+  writeFileSync(join(made, "ids-see.gguf"), withTemplate(ids, SEES(PLACES.qwen3vl).replace("[", "")));
   // One key more, of 32 bytes, so that the tensors stay aligned: its name, its type (u32) and its value.
   const entry = Buffer.alloc(32);
   entry.writeBigUInt64LE(16n);
