@@ -59,7 +59,8 @@ impl<'a> Conversation<'a> {
     /// The tokens, up to where the answer starts. What has no effect is named.
     pub(super) fn prompt(&self, api: &Api, given: &Given, warnings: &mut Vec<String>) -> Result<Vec<u32>> {
         let template = api.template.as_ref().map_err(Clone::clone)?;
-        let variables = self.variables.as_ref().map(|at| chat_variables(template, &at.value.to_string()));
+        let known = self.variables.as_ref().map(|at| thinking::known(template, at, warnings));
+        let variables = known.map(|value| chat_variables(template, &value.to_string()));
         let mut variables = variables.transpose()?.unwrap_or_default();
         if let Some(effort) = &self.effort {
             match thinking::variable(template, effort)? {

@@ -1,4 +1,6 @@
-//! `reasoning_effort`: each family of models has its own switch, a variable of the chat template.
+//! Switches of reasoning: each family of models has its own, a variable of the chat template.
+
+use serde_json::Value;
 
 use super::fields::{At, Result};
 use crate::text::ChatTemplate;
@@ -8,6 +10,33 @@ const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"]
 
 /// Variables that turn reasoning on and off.
 const SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];
+
+/// The same, how much of it there is, and whether templates show the model what it thought in earlier turns.
+const FAMILIAR: [&str; 8] = [
+    "enable_thinking",
+    "thinking",
+    "reasoning_effort",
+    "preserve_thinking",
+    "preserve_reasoning",
+    "clear_thinking",
+    "drop_thinking",
+    "truncate_history_thinking",
+];
+
+/// Variables for a template without the switches of other families, which are named: clients send those to any model.
+pub(super) fn known(template: &ChatTemplate, variables: &At<'_>, warnings: &mut Vec<String>) -> Value {
+    let mut value = variables.value.clone();
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|name, _| {
+            let keep = !FAMILIAR.contains(&&**name) || template.mentions(name);
+            if !keep {
+                warnings.push(format!("{}.{name}", variables.path));
+            }
+            keep
+        });
+    }
+    value
+}
 
 /// The variable of the template that sets an effort; none where it has no switch. Clients send an effort to any model.
 pub(super) fn variable(template: &ChatTemplate, effort: &At<'_>) -> Result<Option<(String, TemplateValue)>> {

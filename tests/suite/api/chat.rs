@@ -197,6 +197,27 @@ fn reasoning_effort_sets_the_switch_that_the_template_has() {
 }
 
 #[test]
+fn switches_of_reasoning_that_a_template_lacks_are_named_and_other_variables_refused() {
+    let plain = super::open_with("qwen2", Some("{{ messages[0].content }} {{ depth }}"), |_| {}, super::OPTIONS);
+    let of = |kwargs: Value| with(&hello(), json!({ "chat_template_kwargs": kwargs }));
+    let switches = json!({ "enable_thinking": false, "thinking": true, "clear_thinking": true, "depth": 3 });
+    let warnings = plain.accept(PATH, &of(switches.clone())).unwrap().warnings;
+    let names = ["clear_thinking", "enable_thinking", "thinking"];
+    assert_eq!(warnings, names.map(|name| format!("chat_template_kwargs.{name}")));
+    assert_eq!(prompt(&plain, &of(switches)), prompt(&plain, &of(json!({ "depth": 3 }))));
+    for (wrong, says) in [("enable_thinkin", "`enable_thinkin`"), ("messages", "reserved")] {
+        let error = plain.refused(PATH, &of(json!({ wrong: false, "enable_thinking": false })));
+        assert!(error.message.contains(says), "{}", error.message);
+    }
+    // Where it has the switch, nothing is named.
+    let body = of(json!({ "enable_thinking": false }));
+    assert_eq!(open().accept(PATH, &body).unwrap().warnings, [""; 0]);
+    assert_eq!(open().refused(PATH, &of(json!(["enable_thinking"]))).status, 400);
+    let body = json!({ "input": "Hi", "chat_template_kwargs": { "thinking": false } });
+    assert_eq!(plain.accept("/v1/responses", &body).unwrap().warnings, ["chat_template_kwargs.thinking"]);
+}
+
+#[test]
 fn the_last_message_is_gone_on_with_where_asked() {
     let model = open();
     let body = json!({
