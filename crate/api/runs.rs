@@ -53,6 +53,8 @@ pub struct Host<'a> {
     pub encoder: Option<&'a mut Encoder>,
     /// That of its model.
     pub tokenizer: &'a Tokenizer,
+    /// What somebody else keeps of the engine's: prompts go on from what these have in the cache.
+    pub sequences: &'a [&'a Sequence],
     /// The time in milliseconds, from any start.
     pub now: &'a dyn Fn() -> f64,
 }
@@ -98,12 +100,11 @@ impl Runs {
         decoded.push_back(pixels.and_then(process));
     }
 
-    /// Adds a generation, which may go on from what these sequences have in the cache. Returns its number, unless it is over:
-    /// `replay` is the journal of the same generation on another engine, as in [`Runs::request`].
-    pub fn generate<'a>(
+    /// Adds a generation. Returns its number, unless it is over: `replay` is the journal of the same generation on another
+    /// engine, as in [`Runs::request`].
+    pub fn generate(
         &mut self,
         host: Host<'_>,
-        others: impl Iterator<Item = &'a Sequence>,
         ids: &[u32],
         params: GenerateParams,
         replay: &[u32],
@@ -112,8 +113,8 @@ impl Runs {
         if replay.contains(&Entry::Over) {
             return Ok(None);
         }
-        let Host { engine, tokenizer, now, .. } = host;
-        let lane = self.batch.add_beside(others, engine, tokenizer, ids, params, now())?;
+        let Host { engine, tokenizer, now, sequences, .. } = host;
+        let lane = self.batch.add_beside(sequences.iter().copied(), engine, tokenizer, ids, params, now())?;
         match self.replay(engine, tokenizer, &[lane], replay, |_, _| ()) {
             Ok(()) => Ok(Some(self.insert(Run::Generation(lane)))),
             Err(e) => {
@@ -124,16 +125,15 @@ impl Runs {
     }
 
     /// Adds a request: a method, a path and a body, as in [`Api::request`]. Returns its number, unless it is answered, and what
-    /// there is of the response. Generations may go on from what these sequences have in the cache.
+    /// there is of the response.
     ///
     /// `replay` is empty, or the journal of the same request, with the same `given`, on an engine that is gone. Then what that
     /// journal came with is not returned again, and all that follows is as if that engine had gone on.
     ///
     /// The error is one of the engine, which is of no use any more.
-    pub fn request<'a>(
+    pub fn request(
         &mut self,
         host: Host<'_>,
-        others: impl Iterator<Item = &'a Sequence> + Clone,
         api: &Api,
         request: (&str, &str, &[u8]),
         given: &Given,
@@ -158,9 +158,9 @@ impl Runs {
                 Run::See { generate, images, decoded, unknown, replay }
             }
             Job::Generate(generate) => {
-                let Host { engine, encoder, tokenizer, now } = host;
-                let lent = Host { engine: &mut *engine, encoder, tokenizer, now };
-                match self.start(lent, others, *generate, unknown, replay) {
+                let engine = host.engine;
+                let lent = Host { engine: &mut *engine, ..host };
+                match self.start(lent, *generate, unknown, replay) {
                     Ok((run, pieces, journal)) => return Ok(Asked { run: Some(self.insert(run)), pieces, journal }),
                     Err(e) => return unless_broken(engine, Asked::with(refusal(&e.into(), String::new()))),
                 }
@@ -170,21 +170,20 @@ impl Runs {
     }
 
     /// Adds all generations of a request, or none.
-    fn start<'a>(
+    fn start(
         &mut self,
         host: Host<'_>,
-        others: impl Iterator<Item = &'a Sequence> + Clone,
         generate: Generate,
         unknown: String,
         replay: Vec<Entry>,
     ) -> Result<(Run, Vec<Piece>, Vec<u32>)> {
         let Generate { prompts, stream, mut answer, .. } = generate;
-        let Host { engine, tokenizer, now, .. } = host;
+        let Host { engine, tokenizer, now, sequences, .. } = host;
         let mut lanes = Vec::with_capacity(prompts.len());
         let add = || {
             for prompt in prompts {
                 let Prompt { ids, params } = prompt;
-                lanes.push(self.batch.add_beside(others.clone(), engine, tokenizer, &ids, params, now())?);
+                lanes.push(self.batch.add_beside(sequences.iter().copied(), engine, tokenizer, &ids, params, now())?);
             }
             Ok(())
         };
@@ -237,8 +236,8 @@ impl Runs {
     ///
     /// The error is one of the engine, which is of no use any more: runs go on from their journals on another.
     pub async fn next(&mut self, host: Host<'_>, wanted: &[u32]) -> Result<Vec<News>> {
-        let Host { engine, encoder, tokenizer, now } = host;
-        let lent = Host { engine: &mut *engine, encoder, tokenizer, now };
+        let engine = host.engine;
+        let lent = Host { engine: &mut *engine, ..host };
         let news = self.step(lent, wanted).await;
         unless_broken(engine, news)
     }
@@ -366,9 +365,9 @@ impl Runs {
         let Some(Run::See { mut generate, images, unknown, replay, .. }) = self.all.remove(&id) else { return None };
         let started = encoded.and_then(|_| {
             Prompt::place(&mut generate.prompts, host.tokenizer, &images)?;
-            let Host { engine, tokenizer, now, .. } = host;
-            let host = Host { engine, encoder: None, tokenizer, now: *now };
-            Ok(self.start(host, std::iter::empty(), *generate, unknown, replay)?)
+            let Host { engine, tokenizer, now, sequences, .. } = host;
+            let host = Host { engine, encoder: None, tokenizer, now: *now, sequences };
+            Ok(self.start(host, *generate, unknown, replay)?)
         });
         Some(match started {
             Ok((run, pieces, journal)) => {

@@ -80,6 +80,11 @@ export class Answering {
   /** How many chunks who asked has got. */
   #taken: number;
   #wake = () => {};
+  #come = () => {};
+  /** Resolves once something came, or nothing will: until then it may wait for images, and need what is restored for it. */
+  readonly begun = new Promise<void>((come) => {
+    this.#come = come;
+  });
   #last = performance.now();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #writing: Promise<unknown> = Promise.resolve();
@@ -112,6 +117,7 @@ export class Answering {
     try {
       for await (const chunk of stream) {
         this.chunks.push(chunk);
+        this.#come();
         this.#wake();
         this.#soon();
       }
@@ -119,6 +125,7 @@ export class Answering {
     } catch (error) {
       this.state = { error };
     }
+    this.#come();
     this.#wake();
   }
 

@@ -285,7 +285,7 @@ export class Conversations {
       this.#answers.add(answer);
       try {
         await answer.begin(this.#engine, [...kept.messages, ...asked.said], own, fresh);
-        this.#snapshots.used(id);
+        void answer.begun.then(() => this.#snapshots.used(id));
         yield;
         yield* answer.rest();
       } catch (e) {

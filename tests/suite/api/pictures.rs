@@ -4,7 +4,7 @@ use std::slice::from_ref;
 
 use pagelm::api::{Host, Picture, PictureSource, Piece, Response, Runs, Seen};
 use pagelm::backend::cpu::Cpu;
-use pagelm::engine::{Encoder, Options};
+use pagelm::engine::{Encoder, Options, Sequence};
 use pagelm::image::Pixels;
 use pagelm::{Error, ErrorKind, Result};
 use pollster::block_on;
@@ -51,20 +51,22 @@ struct Page {
     model: Model,
     encoder: Encoder,
     runs: Runs,
+    /// Of sessions beside the requests.
+    kept: Vec<Sequence>,
 }
 
 impl Page {
     fn new() -> Self {
-        Self { model: sees(), encoder: encoder("qwen3vl", Box::new(Cpu::new(1))), runs: Runs::new(4) }
+        Self { model: sees(), encoder: encoder("qwen3vl", Box::new(Cpu::new(1))), runs: Runs::new(4), kept: Vec::new() }
     }
 
     /// Starts a request that waits for images.
     fn ask(&mut self, path: &str, body: &Json) -> (u32, Vec<Picture>) {
         let Model { api, tokenizer, engine } = &mut self.model;
-        let host = Host { engine, encoder: Some(&mut self.encoder), tokenizer, now: &|| 0.0 };
+        let host = Host { engine, encoder: Some(&mut self.encoder), tokenizer, now: &|| 0.0, sequences: &[] };
         let request = ("POST", path, body.to_string());
         let request = (request.0, request.1, request.2.as_bytes());
-        let asked = self.runs.request(host, [].iter(), api, request, &given(), &[]).unwrap();
+        let asked = self.runs.request(host, api, request, &given(), &[]).unwrap();
         let run = asked.run.unwrap_or_else(|| panic!("{body}: {:?}", asked.pieces));
         (run, self.runs.pictures(run).to_vec())
     }
@@ -78,7 +80,8 @@ impl Page {
         let (mut status, mut body) = (0, String::new());
         loop {
             let Model { tokenizer, engine, .. } = &mut self.model;
-            let host = Host { engine, encoder: Some(&mut self.encoder), tokenizer, now: &|| 0.0 };
+            let sequences = &self.kept.iter().collect::<Vec<_>>();
+            let host = Host { engine, encoder: Some(&mut self.encoder), tokenizer, now: &|| 0.0, sequences };
             let news = block_on(self.runs.next(host, &[run])).unwrap();
             assert!(!news.is_empty(), "something runs");
             for news in news {
@@ -146,6 +149,38 @@ fn images_stand_where_they_were_sent_and_are_encoded_once() {
     let [_, b] = pixels();
     let again = page.answer(CHAT, &chat(&[first]), &[a, b]);
     assert_eq!(again["choices"], said["choices"]);
+}
+
+#[test]
+fn a_later_turn_goes_on_from_a_sequence_that_was_restored() {
+    let [a, _] = pixels();
+    let mut page = Page::new();
+    let first = user(json!([text("x"), image(FILE), text("y")]));
+    let said = page.answer(CHAT, &chat(from_ref(&first)), from_ref(&a));
+    let (mut bytes, engine) = (Vec::new(), &mut page.model.engine);
+    let mut sequence = engine.newest().unwrap();
+    block_on(engine.save(&mut sequence, &mut |piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    }))
+    .unwrap();
+    let answer = json!({ "role": "assistant", "content": said["choices"][0]["message"]["content"] });
+    let turn = chat(&[first, answer, user(json!("more"))]);
+    let here = page.answer(CHAT, &turn, from_ref(&a));
+    let cached = |said: &Json| said["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    assert!(cached(&here) >= said["usage"]["prompt_tokens"].as_u64().unwrap(), "{here}");
+    let mut page = Page::new();
+    let mut rest = &bytes[..];
+    let restored = page.model.engine.restore(&mut |out| {
+        let (now, later) = rest.split_at(out.len());
+        out.copy_from_slice(now);
+        rest = later;
+        Ok(())
+    });
+    page.kept.push(restored.unwrap());
+    let there = page.answer(CHAT, &turn, &[a]);
+    assert_eq!((cached(&there), &there["choices"]), (cached(&here), &here["choices"]));
+    assert_eq!(page.encoded(), 0);
 }
 
 #[test]
@@ -220,7 +255,7 @@ fn images_are_encoded_in_parts_between_which_others_go_on_and_a_request_can_be_s
     let (mut steps, mut last) = (0, 0);
     for _ in 0..10 {
         let Model { tokenizer, engine, .. } = &mut page.model;
-        let host = Host { engine, encoder: Some(&mut page.encoder), tokenizer, now: &|| 0.0 };
+        let host = Host { engine, encoder: Some(&mut page.encoder), tokenizer, now: &|| 0.0, sequences: &[] };
         let news = block_on(page.runs.next(host, &[other, run])).unwrap();
         assert!(news.iter().all(|n| !n.done));
         steps += news.iter().filter(|n| n.run == other).count();

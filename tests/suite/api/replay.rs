@@ -4,7 +4,7 @@ use pagelm::ErrorKind;
 use pagelm::api::{Host, Piece, Runs};
 use pagelm::backend::Backend;
 use pagelm::backend::cpu::Cpu;
-use pagelm::engine::{Event, GenerateParams, Model as Plan, Options, ReasoningBudget, SamplerParams, Sequence};
+use pagelm::engine::{Event, GenerateParams, Model as Plan, Options, ReasoningBudget, SamplerParams};
 use pagelm::engine::{ProposerName, SpeculateParams};
 use pagelm::gguf::Gguf;
 use pagelm::grammar::GrammarSource;
@@ -60,15 +60,15 @@ fn play(path: &str, body: &Json, lives: &[(usize, Option<u32>)]) -> (Vec<String>
     for &(news, lose_in) in lives.iter().chain(&[(usize::MAX, None)]) {
         let Model { api, tokenizer, mut engine } = model(lose_in);
         let mut runs = Runs::new(3);
-        let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0 };
+        let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0, sequences: &[] };
         let request = ("POST", path, body.as_bytes());
-        let asked = runs.request(host, [].iter(), &api, request, &given(), &journal).unwrap();
+        let asked = runs.request(host, &api, request, &given(), &journal).unwrap();
         keep(&mut said, &asked.pieces);
         journal.extend(asked.journal);
         let Some(run) = asked.run else { return (in_order(said), engine.stats().done.steps) };
         let (mut left, mut over) = (news, false);
         while left > 0 && !over {
-            let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0 };
+            let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0, sequences: &[] };
             let news = match block_on(runs.next(host, &[run])) {
                 Ok(news) => news,
                 Err(e) => {
@@ -180,12 +180,12 @@ fn generate(
         let plan = Plan::new(&gguf, &|d| backend.supports(d), &options).unwrap();
         let mut engine = plan.load(&gguf, &file, backend).unwrap().into_engine();
         let mut runs = Runs::new(2);
-        let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0 };
-        let run = runs.generate(host, std::iter::empty::<&Sequence>(), prompt, params.clone(), &journal).unwrap();
+        let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0, sequences: &[] };
+        let run = runs.generate(host, prompt, params.clone(), &journal).unwrap();
         let Some(run) = run else { return (ids, end) };
         let mut left = most;
         while left > 0 && !runs.is_empty() {
-            let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0 };
+            let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0, sequences: &[] };
             for news in block_on(runs.next(host, &[run])).unwrap() {
                 assert!(news.error.is_none(), "{name}: {:?}", news.error);
                 journal.extend(news.journal);
@@ -263,9 +263,9 @@ fn what_is_no_journal_of_the_request_is_refused() {
     let refused = |journal: &[u32]| {
         let Model { api, tokenizer, mut engine } = model(None);
         let mut runs = Runs::new(3);
-        let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0 };
+        let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0, sequences: &[] };
         let body = body.to_string();
-        let asked = runs.request(host, [].iter(), &api, ("POST", CHAT, body.as_bytes()), &given(), journal).unwrap();
+        let asked = runs.request(host, &api, ("POST", CHAT, body.as_bytes()), &given(), journal).unwrap();
         assert!(asked.run.is_none() && runs.is_empty(), "{journal:?} is taken");
         assert_eq!(engine.held(), ([0, 0], 0));
         let text = serde_json::to_string(&asked.pieces).unwrap();
@@ -292,9 +292,9 @@ fn a_generation_that_broke_its_grammar_is_refused() {
     let params = GenerateParams { grammar, ..GenerateParams::default() };
     let x = tokenizer.encode("x", Default::default()).unwrap();
     let mut runs = Runs::new(1);
-    let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0 };
+    let host = Host { engine: &mut engine, encoder: None, tokenizer: &tokenizer, now: &|| 0.0, sequences: &[] };
     let journal = [3, *x.last().unwrap()];
     let prompt = &numbers.prompts[1].ids;
-    runs.generate(host, std::iter::empty::<&Sequence>(), prompt, params, &journal).expect_err("x is no digit");
+    runs.generate(host, prompt, params, &journal).expect_err("x is no digit");
     assert!(runs.is_empty());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pagelm::api::{Host, News, Piece, Response, Runs};
 use pagelm::backend::cpu::Cpu;
-use pagelm::engine::{Event, GenerateParams, SamplerParams, Sequence};
+use pagelm::engine::{Event, GenerateParams, SamplerParams};
 use pollster::block_on;
 use serde_json::{Value as Json, json};
 
@@ -37,8 +37,8 @@ fn page(model: Model) -> Page {
 impl Page {
     fn ask(&mut self, path: &str, body: &str) -> (Option<u32>, Vec<Piece>) {
         let Model { api, tokenizer, engine } = &mut self.model;
-        let host = Host { engine, encoder: None, tokenizer, now: &|| 0.0 };
-        let asked = self.runs.request(host, [].iter(), api, ("POST", path, body.as_bytes()), &given(), &[]).unwrap();
+        let host = Host { engine, encoder: None, tokenizer, now: &|| 0.0, sequences: &[] };
+        let asked = self.runs.request(host, api, ("POST", path, body.as_bytes()), &given(), &[]).unwrap();
         (asked.run, asked.pieces)
     }
 
@@ -52,17 +52,19 @@ impl Page {
 
     fn generate(&mut self, ids: &[u32], max_tokens: usize) -> u32 {
         let Model { tokenizer, engine, .. } = &mut self.model;
-        let host = Host { engine, encoder: None, tokenizer, now: &|| 0.0 };
+        let host = Host { engine, encoder: None, tokenizer, now: &|| 0.0, sequences: &[] };
         let sampler = SamplerParams { temperature: 0.0, ..SamplerParams::default() };
         let params =
             GenerateParams { max_tokens: Some(max_tokens), ignore_eos: true, sampler, ..GenerateParams::default() };
-        self.runs.generate(host, std::iter::empty::<&Sequence>(), ids, params, &[]).unwrap().unwrap()
+        self.runs.generate(host, ids, params, &[]).unwrap().unwrap()
     }
 
     /// One step of these runs.
     fn step(&mut self, wanted: &[u32]) -> Vec<News> {
         let Model { tokenizer, engine, .. } = &mut self.model;
-        let news = block_on(self.runs.next(Host { engine, encoder: None, tokenizer, now: &|| 0.0 }, wanted)).unwrap();
+        let news =
+            block_on(self.runs.next(Host { engine, encoder: None, tokenizer, now: &|| 0.0, sequences: &[] }, wanted))
+                .unwrap();
         for n in &news {
             assert!(wanted.contains(&n.run) && !self.over.contains(&n.run), "run {} says something", n.run);
             self.said.entry(n.run).or_default().extend(n.pieces.clone());

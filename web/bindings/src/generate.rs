@@ -78,8 +78,9 @@ impl Engine {
     pub fn generate(&mut self, ids: Vec<u32>, params: &JsValue, replay: &[u32]) -> Result<Option<u32>, JsValue> {
         let params: GenerateParams = from_js("parameters", params)?;
         let (Ready { engine, runs, sessions, .. }, tokenizer, _) = self.parts()?;
-        let host = Host { engine, encoder: None, tokenizer, now: &now_ms };
-        runs.generate(host, sessions.sequences(), &ids, params, replay).map_err(thrown)
+        let sequences = &sessions.sequences();
+        let host = Host { engine, encoder: None, tokenizer, now: &now_ms, sequences };
+        runs.generate(host, &ids, params, replay).map_err(thrown)
     }
 
     /// Takes a request. `given` is the time in milliseconds and random numbers, of which all ids in the answer are made, and
@@ -102,8 +103,9 @@ impl Engine {
         let given = Given { now: (*now / 1000.0) as u64, id, seed, date: Some(date) };
         let (Ready { engine, encoder, runs, sessions }, tokenizer, api) = self.parts()?;
         let api = api.map_err(|e| thrown(e.clone()))?;
-        let host = Host { engine, encoder: encoder.as_mut(), tokenizer, now: &now_ms };
-        let asked = runs.request(host, sessions.sequences(), api, (method, path, body.as_bytes()), &given, replay);
+        let sequences = &sessions.sequences();
+        let host = Host { engine, encoder: encoder.as_mut(), tokenizer, now: &now_ms, sequences };
+        let asked = runs.request(host, api, (method, path, body.as_bytes()), &given, replay);
         let Asked { run, pieces, journal } = asked.map_err(thrown)?;
         let pictures = run.map_or(&[][..], |run| runs.pictures(run)).iter().map(FileOf::from).collect();
         to_js(&Requested { run, pieces, journal, pictures })
@@ -127,9 +129,10 @@ impl Engine {
     /// One step of what runs under these numbers: what it brought to which. Nothing if none can run, or if `pause` gave the step
     /// up. After an error this engine is of no use any more.
     pub async fn next(&mut self, wanted: Vec<u32>, pause: Function) -> Result<JsValue, JsValue> {
-        let (Ready { engine, encoder, runs, .. }, tokenizer, _) = self.parts()?;
+        let (Ready { engine, encoder, runs, sessions }, tokenizer, _) = self.parts()?;
         let slices = Slices::of(engine, &pause);
-        let host = Host { engine, encoder: encoder.as_mut(), tokenizer, now: &now_ms };
+        let sequences = &sessions.sequences();
+        let host = Host { engine, encoder: encoder.as_mut(), tokenizer, now: &now_ms, sequences };
         let news = slices.run(runs.next(host, &wanted)).await?;
         let news = news.unwrap_or_else(|| Ok(Vec::new())).map_err(thrown)?;
         let news = news.iter().map(|n| News {

@@ -32,8 +32,8 @@ impl Sessions {
         self.all.is_empty()
     }
 
-    pub fn sequences(&self) -> impl Iterator<Item = &Sequence> + Clone {
-        self.all.values()
+    pub fn sequences(&self) -> Vec<&Sequence> {
+        self.all.values().collect()
     }
 }
 

@@ -9,7 +9,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { BROWSERS, launch } from "../../tools/browsers.mjs";
 import { serve } from "../../tools/serve.mjs";
-import { dataUrl, fixture, seeing, withTemplate } from "./setup.mjs";
+import { spelling } from "./gguf.mjs";
+import { dataUrl, fixture, seeing, seeingIds, withTemplate } from "./setup.mjs";
 
 /** @typedef {import("./talk.js").Talk} Talk */
 /** @typedef {import("pagelm/conversations").SendParams} Params */
@@ -29,9 +30,9 @@ for (const name of ["qwen2", "qwen35"]) {
   writeFileSync(join(made, `${name}.gguf`), withTemplate(file, TEMPLATE));
 }
 
-const { model: sees, mmproj } = seeing();
-writeFileSync(join(made, "sees.gguf"), sees);
-writeFileSync(join(made, "mmproj.gguf"), mmproj);
+// What it says reads back as the tokens that it said.
+writeFileSync(join(made, "sees.gguf"), seeingIds("qwen3vl"));
+writeFileSync(join(made, "mmproj.gguf"), seeing().mmproj);
 
 const model = (/** @type {string} */ name, /** @type {"cpu" | "webgpu"} */ backend = "cpu") => ({
   model: `/made/${name}.gguf`,
@@ -188,17 +189,19 @@ for (const name of BROWSERS) {
         role: "user",
         content: [
           { type: "image_url", image_url: { url } },
-          { type: "text", text: "hi" },
+          { type: "text", text: spelling(7) },
         ],
       });
-      const params = { temperature: 0, max_tokens: 40, ignore_eos: true };
-      const usage = { ...params, max_tokens: 8, stream_options: { include_usage: true } };
+      const params = { temperature: 0, max_tokens: 40, ignore_eos: true, stream_options: { include_usage: true } };
+      const cached = (/** @type {{ chunks: import("pagelm").ChatChunk[] }} */ { chunks }) =>
+        chunks.at(-1)?.usage?.prompt_tokens_details?.cached_tokens ?? 0;
       await call("start", options);
       const undisturbed = await call("create");
       const whole = await call("send", undisturbed, said, params);
-      assert.equal(whole.end, "whole");
-      const next = await call("send", undisturbed, "And?", usage);
-      assert.equal(next.end, "whole");
+      const next = await call("send", undisturbed, spelling(8), params);
+      const last = await call("send", undisturbed, spelling(9), params);
+      for (const { end } of [whole, next, last]) assert.equal(end, "whole");
+      assert.equal((await call("stats")).images, 1);
 
       await call("start", { ...options, ...until(25) });
       const id = await call("create");
@@ -215,10 +218,20 @@ for (const name of BROWSERS) {
       await call("close");
       await reload();
       await call("start", options);
-      const after = await call("send", id, "And?", usage);
+      const after = await call("send", id, spelling(8), params);
       assert.deepEqual([after.end, after.messages], ["whole", next.messages]);
-      const { cached_tokens: cached } = after.chunks.at(-1)?.usage?.prompt_tokens_details ?? {};
-      t.diagnostic(`${cached} of ${after.chunks.at(-1)?.usage?.prompt_tokens} tokens were there`);
+      // All that the turn before left is there, the rows of the image too.
+      t.diagnostic(`${cached(after)} of ${after.chunks.at(-1)?.usage?.prompt_tokens} tokens were there`);
+      assert.deepEqual([cached(after), (await call("stats")).images], [cached(next), 0]);
+      assert.ok(cached(after) >= Number(whole.chunks.at(-1)?.usage?.total_tokens) - 1);
+
+      await call("close");
+      await call("start", { ...options, ...until(25) });
+      await dieAnswering(id, params, spelling(9));
+      await call("start", options);
+      const resumed = await call("resume", id);
+      assert.deepEqual([resumed.end, resumed.messages], ["whole", last.messages]);
+      assert.equal((await call("stats")).images, 0);
     });
 
     await t.test("an answer on WebGPU goes on in another page, and its cache is there for the next", async (t) => {

@@ -81,7 +81,8 @@ const SEES = (/** @type {string} */ place) =>
   "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}" +
   `{% if p.type == 'image' %}[${place}{% else %}{{ p.text }}{% endif %}{% endfor %}` +
   "{% endif %}{% endfor %}";
-const PLACES = { qwen3vl: "<|vision_start|><|image_pad|><|vision_end|>", gemma3vl: "<start_of_image>" };
+const PLACE = "<|vision_start|><|image_pad|><|vision_end|>";
+const PLACES = { qwen3vl: PLACE, qwen35vl: PLACE, gemma3vl: "<start_of_image>" };
 
 /** A model with a chat template. @param {Buffer} file @param {string} template */
 export function withTemplate(file, template) {
@@ -97,6 +98,11 @@ export function withTemplate(file, template) {
   const more = Buffer.concat([file.subarray(0, 24), entry, Buffer.from(text), file.subarray(24)]);
   more.writeUInt32LE(more.readUInt32LE(16) + 1, 16);
   return more;
+}
+
+/** A model of these whose text is its ids, as `spelled` has it. @param {keyof typeof PLACES} name */
+export function seeingIds(name) {
+  return withTemplate(spelled(readFileSync(join(goldens, `${name}.gguf`))), SEES(PLACES[name]).replace("[", ""));
 }
 
 /** A tiny model that sees, with a chat template, and the part of it that does. */
@@ -148,8 +154,7 @@ export async function start(name, { isolated = true, load = {}, headers = {} } =
   writeFileSync(join(made, "other.gguf"), other);
   writeFileSync(join(made, "sees.gguf"), seeing().model);
   writeFileSync(join(made, "gemma-sees.gguf"), seeing("gemma3vl").model);
-  const ids = spelled(readFileSync(join(goldens, "qwen35vl.gguf")));
-  writeFileSync(join(made, "ids-see.gguf"), withTemplate(ids, SEES(PLACES.qwen3vl).replace("[", "")));
+  writeFileSync(join(made, "ids-see.gguf"), seeingIds("qwen35vl"));
   // One key more, of 32 bytes, so that the tensors stay aligned: its name, its type (u32) and its value.
   const entry = Buffer.alloc(32);
   entry.writeBigUInt64LE(16n);
