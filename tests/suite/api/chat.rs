@@ -202,7 +202,7 @@ fn switches_of_reasoning_that_a_template_lacks_are_named_and_other_variables_ref
     let of = |kwargs: Value| with(&hello(), json!({ "chat_template_kwargs": kwargs }));
     let switches = json!({ "enable_thinking": false, "thinking": true, "clear_thinking": true, "depth": 3 });
     let warnings = plain.accept(PATH, &of(switches.clone())).unwrap().warnings;
-    let names = ["clear_thinking", "enable_thinking", "thinking"];
+    let names = ["enable_thinking", "thinking", "clear_thinking"];
     assert_eq!(warnings, names.map(|name| format!("chat_template_kwargs.{name}")));
     assert_eq!(prompt(&plain, &of(switches)), prompt(&plain, &of(json!({ "depth": 3 }))));
     for (wrong, says) in [("enable_thinkin", "`enable_thinkin`"), ("messages", "reserved")] {
