@@ -277,9 +277,10 @@ pub trait Backend {
         Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))
     }
 
-    /// Chooses the token of the last step, whose request is masked, among those whose bits are set: bit `id % 32` of word
-    /// `id / 32`. A token past the last word has none. Nothing else is submitted before.
-    fn submit_mask(&mut self, _: &[u32]) -> Result<()> {
+    /// Chooses the tokens of the last step, whose request or some of whose draws are masked, among those whose bits are set. Each
+    /// row has as many words, one row after another: bit `id % 32` of its word `id / 32`. A token past the last word has none.
+    /// Nothing else is submitted before.
+    fn submit_masks(&mut self, _: &[u32]) -> Result<()> {
         Err(Error::new(ErrorKind::InvalidState, "this backend does not sample tokens"))
     }
 

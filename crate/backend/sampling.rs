@@ -60,4 +60,6 @@ pub struct Draw {
     pub rules: SamplingRules,
     /// The key of this draw's random numbers.
     pub key: u32,
+    /// The token is chosen among those of a mask, which is given once the step runs.
+    pub masked: bool,
 }

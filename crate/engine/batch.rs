@@ -292,18 +292,18 @@ impl Batch {
     }
 
     async fn run(&mut self, engine: &mut Engine, parts: &[(usize, usize, bool)]) -> Result<()> {
-        let max_tokens = engine.limits().max_tokens;
         let choosers = parts.iter().filter(|(.., chooses)| *chooses).map(|(i, ..)| &self.lanes[*i].generation.chooser);
         let draws = engine.draws(choosers.map(|c| (c, 0)))?;
-        let mut rows = Vec::with_capacity(parts.len());
+        let (mut rows, mut choosers) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
         let lanes = self.lanes.iter_mut().enumerate();
         for (i, Lane { generation, sequence, .. }) in lanes {
             if let (Some(sequence), Some((_, len, chooses))) = (sequence, parts.iter().find(|(lane, ..)| *lane == i)) {
-                let tokens = &generation.part(engine, max_tokens).0[..*len];
+                let (tokens, chooser) = generation.next_part(*len);
                 rows.push(Row { sequence, tokens, outputs: usize::from(*chooses) });
+                choosers.extend(chooses.then_some(chooser));
             }
         }
-        engine.run_rows(&mut rows, &draws).await
+        engine.run_rows(&mut rows, &draws, &mut |i, words| choosers[i].mask(words)).await
     }
 
     /// How many tokens each generation runs in the next step, and whether it gets a token after them; in the order of the

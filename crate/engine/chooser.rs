@@ -80,14 +80,41 @@ impl Chooser {
         }
     }
 
-    /// How the token after `ahead` others is drawn, if a backend need only know its row of logits.
+    /// How the token after `ahead` others is drawn, if a backend need only know its row of logits and the mask of that. A row
+    /// whose token is known counts as a draw too.
     pub(super) fn draw(&self, ahead: usize) -> Option<Draw> {
-        let rules = self.sampler.rules().filter(|_| self.grammar.is_none() && self.forced.is_empty())?;
-        Some(Draw { rules, key: self.sampler.key(ahead) })
+        let is_known = !self.forced.is_empty();
+        let rules = self.sampler.rules().filter(|_| !is_known || ahead == 0)?;
+        Some(Draw { rules, key: self.sampler.key(ahead), masked: self.grammar.is_some() && !is_known })
     }
 
-    /// Takes the token that a backend drew so.
+    /// Whether its tokens depend on those before them in more than their logits.
+    pub(super) fn has_grammar(&self) -> bool {
+        self.grammar.is_some()
+    }
+
+    /// Writes the mask of the next token.
+    pub(super) fn mask(&mut self, words: &mut Vec<u32>) -> Result<()> {
+        write_mask(self.grammar.as_mut(), words)
+    }
+
+    /// Writes the masks of the next token and of those after each of some drafts, by their numbers, one after another.
+    pub(super) fn masks<'a>(&'a self, drafts: &'a [u32]) -> impl FnMut(usize, &mut Vec<u32>) -> Result<()> + 'a {
+        let mut ahead = None;
+        move |i, words| {
+            let grammar = ahead.get_or_insert_with(|| self.grammar.clone());
+            if let (Some(grammar), Some(last)) = (grammar.as_mut(), i.checked_sub(1)) {
+                grammar.accept(drafts[last])?;
+            }
+            write_mask(grammar.as_mut(), words)
+        }
+    }
+
+    /// Takes the token that a backend drew so, or the one that must come in its place.
     pub(super) fn drew(&mut self, id: Result<u32>) -> Result<u32> {
+        if let Some(forced) = self.next_forced() {
+            return Ok(forced);
+        }
         let id = id?;
         self.sampler.count(None);
         self.chose(id)?;
@@ -130,6 +157,11 @@ impl Chooser {
         }
         Ok(())
     }
+}
+
+fn write_mask(grammar: Option<&mut Matcher>, words: &mut Vec<u32>) -> Result<()> {
+    words.extend_from_slice(grammar.map_or(Ok(&[][..]), Matcher::mask)?);
+    Ok(())
 }
 
 impl Engine {

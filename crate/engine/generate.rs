@@ -258,6 +258,11 @@ impl Generation {
         (&self.tokens[self.run..end], end == self.tokens.len() && self.max_tokens > 0)
     }
 
+    /// So many tokens that run next, and who chooses the one after them.
+    pub(super) fn next_part(&mut self, n: usize) -> (&[u32], &mut Chooser) {
+        (&self.tokens[self.run..][..n], &mut self.chooser)
+    }
+
     /// Counts what of a part with images has run, though a later step of it failed or was dropped. Returns whether nothing else
     /// used the sequence.
     pub(super) fn catches_up(&mut self, sequence: &Sequence) -> bool {

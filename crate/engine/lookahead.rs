@@ -61,7 +61,7 @@ impl Engine {
         let Some(rules) = rules else { return Ok(None) };
         self.start(s, all, &rules, (sampler.key(0), true)).await?;
         let mask = grammar.mask();
-        self.backend.submit_mask(mask.as_deref().unwrap_or_default())?;
+        self.backend.submit_masks(mask.as_deref().unwrap_or_default())?;
         if let Err(e) = mask {
             self.abandon();
             return Err(e);

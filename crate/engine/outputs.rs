@@ -8,11 +8,14 @@ use super::chooser::Chooser;
 use super::queue::Unread;
 use super::sampler::refuse_degenerate;
 use crate::backend::{Draw, Step};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Entry;
 
 /// Steps of fewer tokens are too short to run in parts.
 const SLICED_TOKENS: usize = 8;
+
+/// Writes the mask of a row whose draw is masked, behind what is there: of one row after another, while their step runs.
+pub(super) type Masks<'a> = &'a mut dyn FnMut(usize, &mut Vec<u32>) -> Result<()>;
 
 impl Engine {
     /// How the backend chooses the tokens of a step's rows: for each row its chooser, and how many others of its draws come
@@ -29,13 +32,39 @@ impl Engine {
     }
 
     /// Runs a step. Its rows of logits are read, or, with draws, the tokens that the backend chooses from them.
-    pub(super) async fn submit_and_choose(&mut self, step: &Step<'_>, draws: &[Draw]) -> Result<()> {
+    pub(super) async fn submit_and_choose(&mut self, step: &Step<'_>, draws: &[Draw], masks: Masks<'_>) -> Result<()> {
         self.drawn.clear();
         if draws.is_empty() {
             return self.submit_and_read(step).await;
         }
         self.submit_draws(step, draws, 0)?;
-        self.read_unread().await
+        let failed = self.submit_masks(draws, masks)?;
+        self.read_unread().await?;
+        failed.into_iter().for_each(|(i, e)| self.drawn[i] = Err(e));
+        Ok(())
+    }
+
+    /// Gives the masks of the step that runs, if it waits for some. Rows whose masks cannot be made are returned: they let nothing
+    /// through.
+    fn submit_masks(&mut self, draws: &[Draw], masks: Masks<'_>) -> Result<Vec<(usize, Error)>> {
+        let mut failed = Vec::new();
+        if !draws.iter().any(|d| d.masked) {
+            return Ok(failed);
+        }
+        let (mut words, row) = (Vec::new(), self.n_vocab.div_ceil(32));
+        for (i, draw) in draws.iter().enumerate() {
+            if draw.masked
+                && let Err(e) = masks(i, &mut words)
+            {
+                failed.push((i, e));
+            }
+            words.resize((i + 1) * row, 0);
+        }
+        let submitted = self.backend.submit_masks(&words);
+        if submitted.is_err() {
+            self.unread = None;
+        }
+        submitted.map(|()| failed)
     }
 
     /// Starts a step whose tokens the backend draws; so many of the last ones that it runs were drafted there.

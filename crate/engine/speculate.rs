@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::chooser::Chooser;
+use super::outputs::Masks;
 use super::stats::Speculated;
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
 use crate::backend::{Draw, MAX_KEPT, MAX_SEGMENTS, Step};
@@ -159,6 +160,7 @@ impl Speculation {
     }
 
     /// Proposes up to `most` tokens and verifies them, where the backend chooses both: then nothing comes to the host in between.
+    /// Not with a grammar: masks of proposals need proposals.
     /// Returns whether it did.
     pub(super) async fn propose_and_verify(
         &mut self,
@@ -167,7 +169,7 @@ impl Speculation {
         (tokens, chooser): (&[u32], &Chooser),
         most: usize,
     ) -> Result<bool> {
-        if most == 0 || !matches!(self.proposer, Proposer::Mtp) {
+        if most == 0 || !matches!(self.proposer, Proposer::Mtp) || chooser.has_grammar() {
             return Ok(false);
         }
         let draws = engine.draws((0..=most).map(|i| (chooser, i)))?;
@@ -308,14 +310,19 @@ fn lookup(tokens: &[u32], most: usize) -> &[u32] {
 
 impl Engine {
     /// Runs tokens of a sequence, with logits or a token after each, without adding them to it: `accept` does that.
-    pub(super) async fn verify(&mut self, s: &mut Sequence, tokens: &[u32], draws: &[Draw]) -> Result<()> {
+    pub(super) async fn verify(
+        &mut self,
+        s: &mut Sequence,
+        tokens: &[u32],
+        (draws, masks): (&[Draw], Masks<'_>),
+    ) -> Result<()> {
         let pos = s.tokens().len();
         self.check(pos, tokens)?;
         self.ready(s, tokens.len()).await?;
         self.abandon();
         self.drain().await?;
         self.begin_states(s, tokens.len())?;
-        self.submit_and_choose(&Step::trunk(&[s.segment(tokens, pos, tokens.len())]), draws).await
+        self.submit_and_choose(&Step::trunk(&[s.segment(tokens, pos, tokens.len())]), draws, masks).await
     }
 
     /// Adds the first `n` of the tokens that were verified to the sequence.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::cache::{Held, Pool};
 use super::idle::Idle;
 use super::images::Images;
+use super::outputs::Masks;
 use super::pooling::Embeds;
 use super::queue::{Queue, Unread};
 use super::sequence::{Past, Sequence};
@@ -260,12 +261,12 @@ impl Engine {
     /// and the text before them, which run in steps of their own, may have run.
     pub async fn run(&mut self, rows: &mut [Row<'_>]) -> Result<&mut [f32]> {
         let outputs = rows.iter().map(|r| r.outputs).sum::<usize>();
-        self.run_rows(rows, &[]).await?;
+        self.run_rows(rows, &[], &mut |_, _| Ok(())).await?;
         Ok(&mut self.logits[..outputs * self.n_output])
     }
 
     /// The same; with draws it gives their tokens instead.
-    pub(super) async fn run_rows(&mut self, rows: &mut [Row<'_>], draws: &[Draw]) -> Result<()> {
+    pub(super) async fn run_rows(&mut self, rows: &mut [Row<'_>], draws: &[Draw], masks: Masks<'_>) -> Result<()> {
         let (tokens, outputs) = rows.iter().fold((0, 0), |(t, o), r| (t + r.tokens.len(), o + r.outputs));
         let Limits { max_tokens, max_outputs, .. } = self.limits;
         if rows.len() > MAX_SEGMENTS || tokens > max_tokens || outputs > max_outputs {
@@ -304,7 +305,7 @@ impl Engine {
         if n == 0 {
             return Ok(());
         }
-        self.submit_and_choose(&Step::trunk(&segments[..n]), draws).await?;
+        self.submit_and_choose(&Step::trunk(&segments[..n]), draws, masks).await?;
         for r in rows.iter_mut().filter(left) {
             r.sequence.end_states(0);
             r.sequence.tokens.extend_from_slice(r.tokens);

@@ -27,7 +27,7 @@ struct How {
 // Of each row what the host reads, and the token that the next step runs. With a report, of a single row: the logarithm of
 // the sum of all exponentials of logits, the chosen token's logit, and the likeliest tokens, each with its logit.
 @group(0) @binding(4) var<storage, read_write> chosen: array<u32>;
-// A bit for each token.
+// Of each row a bit for each token.
 @group(0) @binding(5) var<storage, read> allowed: array<u32>;
 
 // Faults in place of a token, as `sample.rs` reads them.
@@ -309,7 +309,7 @@ fn main(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group:
         logits[row * VOCAB + history[hows[row].suppressed.x + i]] = 0xff800000u;
     }
     for (var i = tid; masked(row) && i < VOCAB; i += WG) {
-        if (((allowed[i / 32u] >> (i % 32u)) & 1u) == 0u) {
+        if (((allowed[row * ((VOCAB + 31u) / 32u) + i / 32u] >> (i % 32u)) & 1u) == 0u) {
             logits[row * VOCAB + i] = 0xff800000u;
         }
     }

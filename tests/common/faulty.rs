@@ -148,8 +148,8 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.submit_sampled(step, request)
     }
 
-    fn submit_mask(&mut self, mask: &[u32]) -> Result<()> {
-        self.inner.submit_mask(mask)
+    fn submit_masks(&mut self, masks: &[u32]) -> Result<()> {
+        self.inner.submit_masks(masks)
     }
 
     fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {

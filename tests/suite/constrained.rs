@@ -44,6 +44,9 @@ fn open(name: &str, backend: Box<dyn Backend>) -> Session {
     golden::open(&golden::load(name).1, backend, OPTIONS).unwrap()
 }
 
+/// A prompt after which proposals are such that the grammar lets through, and others.
+const REPEATS: &str = r#"{"name":"aaaa","kind":"reader","at":{"x":1}} {"name":"aaaa","kind": "#;
+
 /// Of which every answer comes to an end.
 fn schema() -> Value {
     json!({"type": "object", "properties": {
@@ -151,9 +154,7 @@ fn a_batch_gives_what_each_gives_alone() {
 #[test]
 fn speculation_changes_no_token() {
     let tokenizer = tokenizer("qwen35_mtp");
-    // Proposals that the grammar lets through, and others.
-    let text = r#"{"name":"aaaa","kind":"reader","at":{"x":1}} {"name":"aaaa","kind": "#;
-    let prompt = tokenizer.encode(text, EncodeOptions::default()).unwrap();
+    let prompt = tokenizer.encode(REPEATS, EncodeOptions::default()).unwrap();
     let mut drafted = 0;
     for seed in 0..8 {
         let plain = run(&mut open("qwen35_mtp", cpu()), &tokenizer, &prompt, params(seed)).0;
@@ -216,6 +217,71 @@ fn the_gpu_chooses_under_a_mask_and_no_logits_come_back() {
             assert_eq!(answer, on_host, "{name}, software kernels: {software}, top-k {top_k}");
             assert!(session.backend().counters().bytes_read > 1000 * answer.tokens.len() as u64);
         }
+    }
+}
+
+#[test]
+fn the_gpu_chooses_rows_of_drafts_under_masks_and_no_logits_come_back() {
+    if !gpu_wanted() {
+        return;
+    }
+    let tokenizer = tokenizer("qwen35_mtp");
+    let prompt = tokenizer.encode(REPEATS, EncodeOptions::default()).unwrap();
+    for software in [true, false] {
+        let make =
+            || open("qwen35_mtp", Box::new(gpu(GpuOptions { software: Some(software), ..GpuOptions::default() })));
+        for proposer in [ProposerName::Lookup, ProposerName::Mtp] {
+            let speculate = Some(SpeculateParams { proposer, max_draft: None });
+            let mut drafted = 0;
+            for seed in 0..4 {
+                let mut session = make();
+                let params = GenerateParams { speculate, ..params(seed) };
+                let (answer, usage) = run(&mut session, &tokenizer, &prompt, params.clone());
+                check(&format!("{proposer:?}, seed {seed}"), &answer);
+                drafted += usage.speculated.drafted;
+                // Eight bytes of each row, and four of each token that the block proposes.
+                let most = 8 * (answer.tokens.len() + usage.speculated.drafted) + 4 * 4 * usage.speculated.steps;
+                let c = session.backend().counters();
+                assert!(c.bytes_read <= most as u64, "{proposer:?}: {} bytes, at most {most}", c.bytes_read);
+                // With log-probabilities the host chooses.
+                let on_host = run(&mut make(), &tokenizer, &prompt, GenerateParams { logprobs: Some(0), ..params }).0;
+                assert_eq!(answer, on_host, "{proposer:?}, seed {seed}, software kernels: {software}");
+            }
+            assert!(drafted > 0, "{proposer:?} proposed nothing that the grammar lets through");
+        }
+    }
+}
+
+#[test]
+fn the_gpu_chooses_for_a_batch_under_masks_and_no_logits_come_back() {
+    if !gpu_wanted() {
+        return;
+    }
+    let tokenizer = tokenizer("llama");
+    let prompt = prompt(&tokenizer);
+    for software in [true, false] {
+        let mut engine = open("llama", Box::new(gpu(GpuOptions { software: Some(software), ..GpuOptions::default() })))
+            .into_engine();
+        let mut batch = Batch::default();
+        let free = GenerateParams { grammar: None, ignore_eos: true, max_tokens: Some(30), ..params(9) };
+        for params in [params(1), free, params(2)] {
+            batch.add(&mut engine, &tokenizer, &prompt, params, 0.0).unwrap();
+        }
+        let (mut answers, mut tokens) = (vec![String::new(); 3], 0);
+        while !batch.is_empty() {
+            for (id, event) in block_on(batch.next(&mut engine, &tokenizer, &|| 0.0)).unwrap() {
+                if let Event::Token { text, .. } | Event::Done { text, .. } = event.unwrap() {
+                    answers[id as usize - 1] += &text;
+                    tokens += 1;
+                }
+            }
+        }
+        for answer in [&answers[0], &answers[2]] {
+            let value = serde_json::from_str(answer).unwrap_or_else(|e| panic!("{e}: {answer}"));
+            assert!(jsonschema::is_valid(&schema(), &value), "{answer}");
+        }
+        let c = engine.backend().counters();
+        assert!(c.bytes_read <= 8 * tokens, "{} bytes for {tokens} tokens", c.bytes_read);
     }
 }
 

@@ -1,9 +1,11 @@
 //! Tokens chosen on the GPU are those that the CPU sampler chooses.
 
+mod rows;
+
 use std::future::poll_fn;
 
 use pagelm::backend::webgpu::{Options, WebGpu};
-use pagelm::backend::{Backend, Draw, Logprobs, MAX_SEGMENTS, SampleRequest, SamplingRules, Segment, Step};
+use pagelm::backend::{Backend, Logprobs, SampleRequest, SamplingRules, Segment, Step};
 use pagelm::engine::{Sampler, SamplerParams};
 use pagelm::{ErrorKind, Result};
 use pollster::block_on;
@@ -160,65 +162,6 @@ fn choices_among_many_tokens_are_those_of_the_cpu() {
                 likely_alike(&format!("{what}: row {i} with {params:?}"), b, &cpu);
             }
         }
-    });
-}
-
-/// A token after each row of a step.
-fn choose_rows(b: &mut WebGpu, segments: &[Segment<'_>], draws: &[Draw]) -> Result<Vec<Result<u32>>> {
-    b.submit_rows(&Step::trunk(segments), draws, 0)?;
-    let mut tokens = vec![Ok(0); draws.len()];
-    block_on(poll_fn(|cx| b.poll_rows(cx, &mut tokens)))?;
-    Ok(tokens)
-}
-
-#[test]
-fn each_row_of_a_step_is_chosen_by_its_own_rules_and_eight_bytes_of_it_are_read() {
-    let mut rng = Rng::named("rows");
-    let cols = 1201;
-    let mut rows: Vec<Vec<f32>> =
-        (0..MAX_SEGMENTS + 5).map(|_| (0..cols).map(|_| bell(&mut rng, 1.5)).collect()).collect();
-    rows[3] = vec![0.5; cols];
-    let case = table("rows", &[MAX_SEGMENTS], cols, &rows);
-    let known = |p: &SamplerParams| p.repeat_penalty == 1.0;
-    let settings: Vec<_> = settings().into_iter().filter(known).collect();
-    on_all(&case, |what, b| {
-        for start in 0..settings.len() {
-            let mut cpus: Vec<Sampler> = (0..MAX_SEGMENTS)
-                .map(|i| Sampler::new(settings[(start + i) % settings.len()].clone()).unwrap())
-                .collect();
-            let draws: Vec<_> =
-                cpus.iter().map(|s| Draw { rules: s.rules().expect("no bias"), key: s.key(0) }).collect();
-            assert!(draws.iter().all(|d| b.prepare_rows(&d.rules).unwrap()), "{what}");
-            // All rows of one segment, and the last of each of two.
-            let ids: Vec<u32> = (0..MAX_SEGMENTS as u32).collect();
-            let before = b.counters();
-            let all = choose_rows(b, &[Segment::alone(&ids, 0, MAX_SEGMENTS)], &draws).unwrap();
-            let c = b.counters();
-            assert_eq!((c.bytes_read - before.bytes_read, c.submits - before.submits), (8 * MAX_SEGMENTS as u64, 1));
-            for (i, (got, cpu)) in all.into_iter().zip(&mut cpus).enumerate() {
-                let want = cpu.sample(&mut rows[i].clone(), &[]);
-                match (got, want) {
-                    (Ok(got), Ok(want)) => assert_eq!(got, want, "{what}: row {i} of {start}"),
-                    (got, want) => {
-                        assert!(i == 3 && got.is_err() && want.is_err(), "{what}: row {i}, {got:?}, {want:?}")
-                    }
-                }
-            }
-        }
-        // What it does not know, and what does not fit.
-        let rules = |p: SamplerParams| Sampler::new(p).unwrap().rules().expect("no bias");
-        let penalised = rules(SamplerParams { repeat_penalty: 1.2, ..SamplerParams::default() });
-        let reported = SamplingRules { logprobs: Some(2), ..rules(SamplerParams::default()) };
-        assert!(!b.prepare_rows(&penalised).unwrap() && !b.prepare_rows(&reported).unwrap(), "{what}");
-        let draw = |rules| Draw { rules, key: 1 };
-        let greedy = rules(SamplerParams::greedy());
-        for draws in [&[draw(penalised)][..], &[draw(greedy); 2], &[]] {
-            let e = choose_rows(b, &[Segment::alone(&[1, 2], 0, 1)], draws).expect_err("is refused");
-            assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{what}");
-        }
-        let got = choose_rows(b, &[Segment::alone(&[1, 2], 0, 1)], &[draw(greedy)]).unwrap();
-        let best = |row: &[f32]| (0..).zip(row).max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i);
-        assert_eq!(got[0].as_ref().ok().copied(), best(&rows[2]), "{what}: it goes on");
     });
 }
 

@@ -224,9 +224,9 @@ impl Backend for WebGpu {
         self.start(step, Wanted::Token(request))
     }
 
-    fn submit_mask(&mut self, mask: &[u32]) -> Result<()> {
+    fn submit_masks(&mut self, masks: &[u32]) -> Result<()> {
         let runner = self.runner.as_mut().ok_or_else(not_prepared)?;
-        runner.submit_mask(&self.gpu, &mut self.counters, mask)
+        runner.submit_masks(&self.gpu, &mut self.counters, masks)
     }
 
     fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32>> {

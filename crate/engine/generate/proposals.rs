@@ -30,7 +30,7 @@ impl Generation {
                 return Ok(());
             }
             let draws = engine.draws((0..rows.len()).map(|i| (&self.chooser, i)))?;
-            engine.verify(sequence, rows, &draws).await?;
+            engine.verify(sequence, rows, (&draws, &mut self.chooser.masks(&rows[1..]))).await?;
         }
         let rows = speculation.rows();
         let known = self.tokens.len();

@@ -35,7 +35,7 @@ pub(crate) struct Sampler {
     history: wgpu::Buffer,
     /// The token for the host, and that for the next step.
     pub chosen: wgpu::Buffer,
-    /// A bit for each token that may be chosen.
+    /// Of each row a bit for each token that may be chosen.
     allowed: wgpu::Buffer,
     n_vocab: usize,
     trunk: bool,
@@ -69,7 +69,7 @@ impl Sampler {
         }
         let suppressed = [at as u32, suppressed.len() as u32];
         let chosen = gpu.storage("chosen", if rows == 1 { ID + MOST_READ } else { rows as u64 * CHOSEN })?;
-        let allowed = gpu.storage("allowed", n_vocab.div_ceil(32) as u64 * 4)?;
+        let allowed = gpu.storage("allowed", (rows * n_vocab.div_ceil(32)) as u64 * 4)?;
         // All its reads wait for memory: as many threads as there may be wait together.
         let limits = gpu.device.limits();
         let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
@@ -173,7 +173,7 @@ impl Sampler {
     pub(crate) fn write_draws(&self, gpu: &Gpu, draws: &[Draw]) -> u64 {
         let mut words = [[0; HEAD / 4]; MAX_SEGMENTS];
         for (words, d) in words.iter_mut().zip(draws) {
-            self.write_how((&d.rules, d.key, false), 0, &mut words[STEP_WORDS..]);
+            self.write_how((&d.rules, d.key, d.masked), 0, &mut words[STEP_WORDS..]);
         }
         let bytes = bytemuck::cast_slice(&words[..draws.len()]);
         gpu.queue.write_buffer(self.draws.as_ref().expect("there are several rows"), 0, bytes);
@@ -194,13 +194,17 @@ impl Sampler {
         recent.len() as u64
     }
 
-    /// Writes the mask, by way of `words`. Returns the bytes that were written.
-    pub(crate) fn write_mask(&self, gpu: &Gpu, mask: &[u32], words: &mut Vec<u32>) -> u64 {
+    /// Writes the masks of so many rows, by way of `words`. Returns the bytes that were written.
+    pub(crate) fn write_masks(&self, gpu: &Gpu, masks: &[u32], rows: usize, words: &mut Vec<u32>) -> u64 {
         words.clear();
-        words.extend_from_slice(mask);
-        words.resize(self.n_vocab.div_ceil(32), 0);
-        gpu.queue.write_buffer(&self.allowed, 0, bytemuck::cast_slice(words));
-        self.allowed.size()
+        let (given, own) = (masks.len() / rows, self.n_vocab.div_ceil(32));
+        for row in 0..rows {
+            words.extend_from_slice(&masks[row * given..][..given.min(own)]);
+            words.resize((row + 1) * own, 0);
+        }
+        let bytes = bytemuck::cast_slice(words);
+        gpu.queue.write_buffer(&self.allowed, 0, bytes);
+        bytes.len() as u64
     }
 
     /// What the host reads of a token that was sampled by these rules: places of `chosen`, and bytes.

@@ -36,6 +36,23 @@ impl<'a> Wanted<'a> {
     fn token(self) -> Option<&'a SampleRequest<'a>> {
         if let Wanted::Token(request) = self { Some(request) } else { None }
     }
+
+    /// What waits for masks, of a step of this part.
+    fn masked(self, entry: Entry) -> Option<Masked> {
+        match self {
+            Wanted::Token(request) if request.masked => Some(Masked::Token(entry, *request.rules)),
+            Wanted::Rows(draws, _) if draws.iter().any(|d| d.masked) => Some(Masked::Rows(draws.len())),
+            _ => None,
+        }
+    }
+}
+
+/// What is chosen once there are masks.
+#[derive(Clone, Copy)]
+enum Masked {
+    Token(Entry, SamplingRules),
+    /// After each of so many rows.
+    Rows(usize),
 }
 
 /// A plan that is ready, and its steps in flight.
@@ -45,8 +62,8 @@ pub(crate) struct Runner {
     samplers: [Option<Sampler>; 2],
     /// That of several rows of the trunk.
     row_sampler: Option<Sampler>,
-    /// How the token of the last step is chosen, if that waits for its mask.
-    masked: Option<(Entry, SamplingRules)>,
+    /// Of the last step, if that waits for masks.
+    masked: Option<Masked>,
     /// Of the last token that was read, if it came with some.
     pub logprobs: Logprobs,
     pub(super) in_flight: InFlight,
@@ -152,7 +169,7 @@ impl Runner {
         self.write_last(gpu, c, &last.step(), wanted);
         let encoder = self.record_last(gpu, c, &last.step(), wanted, budget)?;
         c.steps += 1;
-        self.masked = wanted.token().filter(|r| r.masked).map(|r| (step.entry, *r.rules));
+        self.masked = wanted.masked(step.entry);
         if self.masked.is_some() {
             gpu.queue.submit([encoder.finish()]);
             c.submits += 1;
@@ -169,17 +186,24 @@ impl Runner {
         gpu.fault.check()
     }
 
-    /// Chooses the token of the step that waits for its mask.
-    pub(crate) fn submit_mask(&mut self, gpu: &Gpu, c: &mut Counters, mask: &[u32]) -> Result<()> {
-        let Some((entry, rules)) = self.masked.take() else { bail!(InvalidState, "no step waits for a mask") };
-        let sampler = self.samplers[number(entry)].as_ref().ok_or_else(not_asked)?;
-        c.bytes_written += sampler.write_mask(gpu, mask, &mut self.words);
+    /// Chooses the tokens of the step that waits for masks.
+    pub(crate) fn submit_masks(&mut self, gpu: &Gpu, c: &mut Counters, masks: &[u32]) -> Result<()> {
+        let Some(masked) = self.masked.take() else { bail!(InvalidState, "no step waits for a mask") };
+        let (sampler, rows) = match masked {
+            Masked::Token(entry, _) => (&self.samplers[number(entry)], 1),
+            Masked::Rows(rows) => (&self.row_sampler, rows),
+        };
+        let sampler = sampler.as_ref().ok_or_else(not_asked)?;
+        c.bytes_written += sampler.write_masks(gpu, masks, rows, &mut self.words);
         let mut encoder = gpu.encoder();
-        sampler.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), 1);
+        sampler.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), rows);
         c.passes += 1;
         c.dispatches += 1;
-        let places = sampler.answer(&rules);
-        self.in_flight.take(&mut encoder, Answer::Token, places);
+        let (answer, places) = match masked {
+            Masked::Token(_, rules) => (Answer::Token, sampler.answer(&rules)),
+            Masked::Rows(rows) => (Answer::Rows, sampler.answer_rows(rows)),
+        };
+        self.in_flight.take(&mut encoder, answer, places);
         c.bytes_read += places.iter().map(|p| p.2).sum::<u64>();
         self.submit_last(gpu, c, encoder)
     }
@@ -260,7 +284,7 @@ impl Runner {
         c.bytes_written += send(gpu, &program.buffers, words, last);
     }
 
-    /// Records the last pass of a step, and the copy of its result unless a mask comes first.
+    /// Records the last pass of a step, and the copy of its result unless masks come first.
     fn record_last(
         &mut self,
         gpu: &Gpu,
@@ -283,7 +307,7 @@ impl Runner {
         if let (Wanted::Rows(_, drafted), Some(block)) = (wanted, &samplers[number(Entry::Mtp)]) {
             block.feed_drafted(&mut encoder, &program.buffers.step, last, drafted);
         }
-        if wanted.token().is_some_and(|r| r.masked) {
+        if wanted.masked(last.entry).is_some() {
             return Ok(record(gpu, c, run, last, budget, encoder, |_| ()));
         }
         let sample =
