@@ -69,7 +69,7 @@ fn each_row_of_a_step_is_chosen_by_its_own_rules_and_eight_bytes_of_it_are_read(
 fn rows_are_chosen_under_masks_of_their_own() {
     let mut rng = Rng::named("masks of rows");
     let (cols, n) = (1201, 5);
-    let rows: Vec<Vec<f32>> = (0..n).map(|_| (0..cols).map(|_| bell(&mut rng, 1.5)).collect()).collect();
+    let rows: Vec<Vec<f32>> = (0..n + 5).map(|_| (0..cols).map(|_| bell(&mut rng, 1.5)).collect()).collect();
     on_all(&table("masked rows", &[n], cols, &rows), |what, b| {
         for params in [SamplerParams::greedy(), SamplerParams { seed: 3, top_k: 0, ..SamplerParams::default() }] {
             let mut rng = Rng::named("masks");
