@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use super::Engine;
 use super::chooser::Chooser;
-use super::queue::Unread;
+use super::queue::{Masks, Unread};
 use super::sampler::refuse_degenerate;
 use crate::backend::{Draw, Step};
 use crate::error::{Error, Result};
@@ -13,9 +13,6 @@ use crate::graph::Entry;
 
 /// Steps of fewer tokens are too short to run in parts.
 const SLICED_TOKENS: usize = 8;
-
-/// Writes the mask of a row whose draw is masked, behind what is there: of one row after another, while their step runs.
-pub(super) type Masks<'a> = &'a mut dyn FnMut(usize, &mut Vec<u32>) -> Result<()>;
 
 impl Engine {
     /// How the backend chooses the tokens of a step's rows: for each row its chooser, and how many others of its draws come
@@ -51,7 +48,9 @@ impl Engine {
         if !draws.iter().any(|d| d.masked) {
             return Ok(failed);
         }
-        let (mut words, row) = (Vec::new(), self.n_vocab.div_ceil(32));
+        let row = self.n_vocab.div_ceil(32);
+        let mut words = std::mem::take(&mut self.mask_words);
+        words.clear();
         for (i, draw) in draws.iter().enumerate() {
             if draw.masked
                 && let Err(e) = masks(i, &mut words)
@@ -61,6 +60,7 @@ impl Engine {
             words.resize((i + 1) * row, 0);
         }
         let submitted = self.backend.submit_masks(&words);
+        self.mask_words = words;
         if submitted.is_err() {
             self.unread = None;
         }

@@ -2,6 +2,7 @@
 
 use super::queue_depth::QueueDepth;
 use crate::backend::Limits;
+use crate::error::Result;
 
 /// Those whose tokens the backend chooses, one after another.
 pub(super) struct Queue {
@@ -27,6 +28,9 @@ impl Queue {
         }
     }
 }
+
+/// Writes the mask of a row whose draw is masked, behind what is there: of one row after another, while their step runs.
+pub(super) type Masks<'a> = &'a mut dyn FnMut(usize, &mut Vec<u32>) -> Result<()>;
 
 /// What a step gives that was submitted and not read: a caller dropped its future.
 pub(super) enum Unread {

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::chooser::Chooser;
-use super::outputs::Masks;
+use super::queue::Masks;
 use super::stats::Speculated;
 use super::{Engine, Sampler, SamplerParams, Sequence, Session};
 use crate::backend::{Draw, MAX_KEPT, MAX_SEGMENTS, Step};

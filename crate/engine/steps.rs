@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::cache::{Held, Pool};
 use super::idle::Idle;
 use super::images::Images;
-use super::outputs::Masks;
 use super::pooling::Embeds;
-use super::queue::{Queue, Unread};
+use super::queue::{Masks, Queue, Unread};
 use super::sequence::{Past, Sequence};
 use super::stats::{Counting, PoolUse, Stats};
 use crate::backend::{Backend, CachePart, Draw, Limits, MAX_SEGMENTS, Segment, Step};
@@ -61,6 +60,8 @@ pub struct Engine {
     pub(super) logits: Vec<f32>,
     /// The tokens of the last step's rows, if the backend chose them.
     pub(super) drawn: Vec<Result<u32>>,
+    /// Masks as they are written: kept, so that steps do not allocate.
+    pub(super) mask_words: Vec<u32>,
     /// Tokens that must never be generated.
     pub(super) suppressed: Vec<u32>,
     /// Once a grammar was asked for.
@@ -122,6 +123,7 @@ impl Engine {
             suppressed: plan.suppressed.clone(),
             vocabulary: None,
             drawn: Vec::new(),
+            mask_words: Vec::new(),
             unread: None,
             unread_part: None,
             slices: None,

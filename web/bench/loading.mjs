@@ -1,5 +1,5 @@
 // How long a model takes to load in headless Chromium, from a server on this machine and from what the browser stores,
-// beside a loop that fetches the file and throws it away, and beside wllama; and the memory of the page's process.
+// beside a loop that fetches the file and throws it away, and beside wllama; and the memory that the page's process has for itself.
 //   node web/bench/loading.mjs [--model FILE,…] [--reps 3] [--wait SECONDS] [--engines cpu,webgpu,wllama] [--dist FOLDER,…] [--sum]
 // Engines take turns, each in a browser of its own; one round more is not counted. --wait waits at most so long for a quiet
 // machine. Several builds of the package (--dist) are compared with each other. --sum has the SHA-256 of the file checked, as for
@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { launch } from "../tools/browsers.mjs";
 import { cache } from "../tools/cache.mjs";
-import { memory, renderer } from "../tools/memory.mjs";
+import { watchOwnMemory } from "../tools/memory.mjs";
 import { serve } from "../tools/serve.mjs";
 import { quiet, watch } from "./load.mjs";
 
@@ -65,12 +65,13 @@ async function inPage(row, method, options) {
   await page.waitForFunction(() => "bench" in globalThis);
   await quiet(Number(o.wait));
   const end = watch();
+  const most = watchOwnMemory();
   const seen = await page.evaluate(
     ([method, options]) => /** @type {any} */ (globalThis).bench[method](options),
     /** @type {const} */ ([method, options]),
   );
   row.others = Math.max(row.others, end().others);
-  const peak = memory(renderer(), "VmHWM");
+  const peak = most();
   await page.close();
   return { seen, peak };
 }

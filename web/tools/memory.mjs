@@ -13,8 +13,43 @@ export function memory(pid, name) {
 /** From here on the peak is that of what follows. @param {number} pid */
 export const resetPeak = (pid) => writeFileSync(`/proc/${pid}/clear_refs`, "5");
 
+/** Bytes that a process has for itself: not the program, which all processes of a browser share. @param {number} pid */
+function ownMemory(pid) {
+  const text = readFileSync(`/proc/${pid}/status`, "utf8");
+  const kB = (/** @type {string} */ name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1]);
+  return (kB("RssAnon") + kB("RssShmem")) * 1024;
+}
+
+/** From here on the most that one of the pages that are open now has for itself. What is called in the end says it. */
+export function watchOwnMemory() {
+  const pids = renderers();
+  let most = 0;
+  const look = () => {
+    for (const pid of pids) {
+      try {
+        most = Math.max(most, ownMemory(pid));
+      } catch {
+        // It ended meanwhile.
+      }
+    }
+  };
+  const timer = setInterval(look, 50);
+  return () => {
+    clearInterval(timer);
+    look();
+    return most;
+  };
+}
+
 /** The process of the page: of those that this program started, the renderer of Chromium that holds the most. */
 export function renderer() {
+  const [most] = renderers().sort((a, b) => memory(b, "VmRSS") - memory(a, "VmRSS"));
+  if (most === undefined) throw new Error("no page runs");
+  return most;
+}
+
+/** Processes of pages, of browsers that this program started. */
+function renderers() {
   const own = (/** @type {number} */ pid) => {
     for (let at = pid; at > 1; ) {
       if (at === process.pid) return true;
@@ -23,14 +58,11 @@ export function renderer() {
     return false;
   };
   const all = readdirSync("/proc").map(Number).filter(Boolean);
-  const pages = all.filter((pid) => {
+  return all.filter((pid) => {
     try {
       return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--type=renderer") && own(pid);
     } catch {
       return false; // It ended meanwhile.
     }
   });
-  const [most] = pages.sort((a, b) => memory(b, "VmRSS") - memory(a, "VmRSS"));
-  if (most === undefined) throw new Error("no page runs");
-  return most;
 }
