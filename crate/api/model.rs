@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::error::ApiError;
 use super::fields::{Fields, Result};
+use super::ranking;
 use crate::engine::FileSampling;
 use crate::error::Error;
 use crate::gguf::Meta;
@@ -32,6 +33,8 @@ pub struct Api {
     pub(super) fim: Option<[u32; 3]>,
     /// Whether requests may have images.
     pub(super) images: bool,
+    /// Of a model that ranks: a query with a document.
+    pub(super) rank: Option<std::result::Result<ChatTemplate, Error>>,
 }
 
 /// Names of the tokens of fill-in-the-middle, for files that have no keys for them: those of Qwen and CodeGemma, then those
@@ -51,6 +54,7 @@ impl Api {
             sampling: FileSampling::from_gguf(meta)?,
             fim: fim(meta, &tokenizer)?,
             images: false,
+            rank: ranking::template(meta)?,
             tokenizer,
         })
     }

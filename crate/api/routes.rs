@@ -7,13 +7,15 @@ use super::fields::{At, Result};
 use super::given::Given;
 use super::job::{Accepted, Job};
 use super::model::Api;
-use super::{chat, completions, embeddings, responses};
+use super::{chat, completions, embeddings, rerank, responses};
 
 impl Api {
     /// The method of a path, if there is such a path.
     pub fn method(path: &str) -> Option<&'static str> {
         match path {
-            "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => Some("POST"),
+            "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/rerank" | "/v1/responses" => {
+                Some("POST")
+            }
             "/v1/models" => Some("GET"),
             _ => path.strip_prefix("/v1/models/").map(|_| "GET"),
         }
@@ -44,7 +46,8 @@ impl Api {
             "/v1/responses" => responses::read(self, fields, given),
             _ => {
                 let mut warnings = Vec::new();
-                let embed = embeddings::read(self, fields, &mut warnings)?;
+                let read = if path == "/v1/rerank" { rerank::read } else { embeddings::read };
+                let embed = read(self, fields, &mut warnings)?;
                 Ok(Accepted { job: Job::Embed(embed), warnings })
             }
         }

@@ -11,6 +11,7 @@ mod qwen;
 mod qwen35;
 mod vision;
 
+pub use blocks::CLASSIFIER;
 pub use config::Config;
 pub use model_builder::{ModelBuilder, Wanted};
 pub use vision::{CORNERS, Vision, vision};

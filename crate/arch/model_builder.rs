@@ -110,6 +110,11 @@ impl<'a> ModelBuilder<'a> {
         self.tensors.get(name)?.dims.first().copied()
     }
 
+    /// How many rows a matrix has, where the file has it.
+    pub fn rows(&self, name: &str) -> Option<usize> {
+        usize::try_from(*self.tensors.get(name)?.dims.get(1)?).ok()
+    }
+
     /// A vector that some files have and others do not.
     pub fn opt_vector(&mut self, name: &str, len: usize) -> Option<WeightId> {
         self.has(name).then(|| self.vector(name, len))

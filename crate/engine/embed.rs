@@ -56,7 +56,7 @@ impl Rows {
                     0
                 }
             }
-            Pooling::Last => usize::from(last),
+            Pooling::Last | Pooling::Rank => usize::from(last),
         }
     }
 
@@ -67,12 +67,16 @@ impl Rows {
                 self.values.resize(dims, 0.0);
                 rows.chunks_exact(dims).for_each(|row| self.values.iter_mut().zip(row).for_each(|(s, x)| *s += x));
             }
-            Pooling::Cls | Pooling::Last => self.values.extend(rows.iter().take(dims)),
+            Pooling::Cls | Pooling::Last | Pooling::Rank => self.values.extend(rows.iter().take(dims)),
         }
     }
 
     /// The vectors of a text of `n` tokens.
     fn finish(mut self, n: usize, dims: usize, params: &EmbedParams) -> Vec<f32> {
+        if self.pooling == Pooling::Rank {
+            probabilities(&mut self.values);
+            return self.values;
+        }
         if self.pooling == Pooling::Mean {
             self.values.iter_mut().for_each(|x| *x /= n as f32);
         }
@@ -86,6 +90,17 @@ impl Rows {
         }
         out
     }
+}
+
+/// Those of classes by their scores; a single class has no other to be compared with.
+fn probabilities(scores: &mut [f32]) {
+    if scores.len() < 2 {
+        return;
+    }
+    let most = scores.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
+    scores.iter_mut().for_each(|x| *x = (*x - most).exp());
+    let sum: f32 = scores.iter().sum();
+    scores.iter_mut().for_each(|x| *x /= sum);
 }
 
 impl Engine {
@@ -109,6 +124,12 @@ impl Engine {
         let dims = self.n_output;
         if let Some(n) = params.dimensions.filter(|n| !(1..=dims).contains(n)) {
             bail!(InvalidArgument, "an embedding of this model has 1 to {dims} dimensions, not {n}");
+        }
+        let ranks = pooling == Pooling::Rank;
+        if params.pooling.is_some_and(|p| (p == Pooling::Rank) != ranks) || ranks && params.dimensions.is_some() {
+            let does =
+                if ranks { "ranks documents and makes no embeddings" } else { "makes embeddings and does not rank" };
+            bail!(InvalidArgument, "the model {does}; leave `pooling` and `dimensions` out");
         }
         let most = self.limits.max_tokens;
         for (i, text) in texts.iter().enumerate() {

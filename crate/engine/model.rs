@@ -101,6 +101,9 @@ impl Model {
     pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &Options) -> Result<Self> {
         let pooling = Pooling::from_gguf(&gguf.meta)?;
         let embeddings = options.embeddings.unwrap_or(pooling.is_some());
+        if pooling == Some(Pooling::Rank) && !gguf.tensors.iter().any(|t| t.name == arch::CLASSIFIER) {
+            crate::bail!(MissingTensor, "the file says that the model ranks, but has no `{}`", arch::CLASSIFIER);
+        }
         let Options { mtp, images, allow_unknown, .. } = *options;
         if embeddings && images {
             crate::bail!(InvalidArgument, "a model that makes embeddings takes no images; leave `images` out");

@@ -17,13 +17,15 @@ pub enum Pooling {
     Cls,
     /// The row of the last token.
     Last,
+    /// That row through a classifier, of a model that ranks: the probabilities of its classes, of which the first says how well a
+    /// document answers a query. Of a single class its score as it is.
+    Rank,
 }
 
 impl Pooling {
     /// What the file says by `pooling_type`; `None` where it says nothing, as files of models that generate do.
     pub fn from_gguf(meta: &Meta) -> Result<Option<Self>> {
         let key = meta.arch_key("pooling_type")?;
-        let bad = |kind, detail| Err(Error::new(kind, detail).at(format!("key `{key}`")));
         if matches!(meta.get(&key), Some(Value::Int(-1))) {
             return Ok(None);
         }
@@ -32,12 +34,11 @@ impl Pooling {
             Some(1) => Ok(Some(Self::Mean)),
             Some(2) => Ok(Some(Self::Cls)),
             Some(3) => Ok(Some(Self::Last)),
-            Some(4) => bad(
-                ErrorKind::UnsupportedArchitecture,
-                "is 4: the model ranks pairs of texts, which is not supported; use one that makes embeddings (1 to 3)"
-                    .to_string(),
-            ),
-            Some(other) => bad(ErrorKind::BadConfig, format!("is {other}, expected -1 to 3")),
+            Some(4) => Ok(Some(Self::Rank)),
+            Some(other) => {
+                let detail = format!("is {other}, expected -1 to 4");
+                Err(Error::new(ErrorKind::BadConfig, detail).at(format!("key `{key}`")))
+            }
         }
     }
 }

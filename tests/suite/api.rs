@@ -7,6 +7,7 @@ mod fuzz;
 mod pictures;
 mod refused;
 mod replay;
+mod rerank;
 mod responses;
 mod runs;
 mod tools;

@@ -96,7 +96,7 @@ fn texts_that_share_steps_have_the_vectors_that_they_have_alone() {
                     Pooling::None => rows.concat(),
                     Pooling::Mean => (0..dims).map(mean).collect(),
                     Pooling::Cls => rows[0].to_vec(),
-                    Pooling::Last => rows[rows.len() - 1].to_vec(),
+                    Pooling::Last | Pooling::Rank => rows[rows.len() - 1].to_vec(),
                 };
                 assert_eq!(together[i], want, "{name}: text {i} by {pooling:?}");
             }
@@ -188,7 +188,7 @@ fn the_file_says_how_to_pool() {
     ] {
         assert_eq!(model(value).unwrap(), want);
     }
-    assert_eq!(model(Value::Uint(4)).unwrap_err().kind(), ErrorKind::UnsupportedArchitecture, "a reranker");
+    assert_eq!(model(Value::Uint(4)).unwrap_err().kind(), ErrorKind::MissingTensor, "a classifier");
     assert_eq!(model(Value::Uint(9)).unwrap_err().kind(), ErrorKind::BadConfig);
     let both = fixtures::bytes("golden/gemma-embedding.gguf");
     let refused = golden::open(&both, Box::new(Cpu::new(1)), Options { embeddings: Some(false), ..OPTIONS });

@@ -43,6 +43,20 @@ fn dense(d: &mut ModelBuilder<'_>, c: &Config, mut x: ValueId) -> Result<ValueId
     Ok(x)
 }
 
+/// The tensor of a model that ranks.
+pub const CLASSIFIER: &str = "cls.output.weight";
+
+/// The classifier of a model that ranks: its classes by their scores.
+fn classes(d: &mut ModelBuilder<'_>, c: &Config, x: ValueId) -> ValueId {
+    let Some(n) = d.rows(CLASSIFIER) else { return x };
+    let w = d.matrix(CLASSIFIER, c.d_model, n);
+    let x = d.g.matmul(w, x);
+    match d.opt_vector("cls.output.bias", n) {
+        Some(bias) => d.g.add_bias(x, bias),
+        None => x,
+    }
+}
+
 /// Builds the graph. Hidden states are compared with other implementations by the names of values.
 pub(crate) fn decoder(
     d: &mut ModelBuilder<'_>,
@@ -70,8 +84,11 @@ pub(crate) fn decoder(
     if d.embeddings {
         d.ignore("output.weight".to_string());
         let x = dense(d, c, x)?;
+        let x = classes(d, c, x);
         return Ok(d.finish(x));
     }
+    // A model that ranks was one that generates, and can be opened as that.
+    d.ignore("cls.output.".to_string());
     let logits = head(d, c, spec, token_embd, x);
     if !spec.mtp {
         return Ok(d.finish(logits));

@@ -77,6 +77,12 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
         dimensions: args.dimensions,
     };
     let engine = opened.session.engine();
+    if engine.pooling() == Some(Pooling::Rank) {
+        pagelm::bail!(
+            InvalidArgument,
+            "the model ranks documents and makes no embeddings; `serve` ranks them at /v1/rerank"
+        );
+    }
     let pooling = params.pooling.or(engine.pooling());
     let start = Instant::now();
     let vectors = block_on(engine.embed(&ids, &params))?;

@@ -329,7 +329,7 @@ const MARKERS: [&str; 26] = [
     "<|im_start|>",
     "<|channel>",
 ];
-const ROUTES: [&str; 4] = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"];
+const ROUTES: [&str; 5] = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/rerank"];
 
 fn templates(n: usize) {
     let tools = json!([{ "type": "function", "function": { "name": "a", "parameters": { "type": "object", "properties": { "b": {} } } } }]);

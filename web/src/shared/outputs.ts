@@ -77,8 +77,11 @@ export interface GenerateUsage {
 /** Why a generation ended. `context-full` means that the text may be cut. */
 export type StopReason = "end-of-sequence" | "stop-string" | "max-tokens" | "context-full";
 
-/** How the rows of a text's tokens become one vector; with `none` each token has its own, one after another. */
-export type Pooling = "none" | "mean" | "cls" | "last";
+/**
+ * How the rows of a text's tokens become one vector; with `none` each token has its own, one after another. `rank` is of models that
+ * rank, and makes probabilities of classes.
+ */
+export type Pooling = "none" | "mean" | "cls" | "last" | "rank";
 
 /** What is made of a text. */
 export interface EmbedParams {
