@@ -96,6 +96,24 @@ fn parts_of_text_are_joined_or_kept_as_the_template_reads_them() {
 }
 
 #[test]
+fn row_15_what_a_template_refuses_is_its_own_error() {
+    let source = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('The system \
+                  prompt comes first') }}{% elif m.role == 'user' != (loop.index0 % 2 == 0) %}\
+                  {{ raise_exception('Roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}";
+    let template = ChatTemplate::new(source).unwrap();
+    let says = |roles: &[&str]| {
+        let messages: Vec<_> = roles.iter().map(|role| json!({ "role": role, "content": role })).collect();
+        let shaped = chat_messages(&template, &value(&json!(messages))).unwrap();
+        let rendered = template.render(&shaped, &RenderOptions::default());
+        rendered.map_err(|error| (error.kind(), error.detail().to_owned()))
+    };
+    assert_eq!(says(&["user", "assistant", "user"]).unwrap(), "userassistantuser");
+    let raised = |says: &str| Err((ErrorKind::TemplateRaised, says.to_owned()));
+    assert_eq!(says(&["user", "user"]), raised("Roles must alternate"));
+    assert_eq!(says(&["user", "assistant", "system"]), raised("The system prompt comes first"));
+}
+
+#[test]
 fn row_16_a_template_that_reads_neither_gives_its_own_error() {
     let template = "{{ raise_exception('give source_lang_code') }}";
     let messages = json!([{ "role": "user", "content": "a" }]);

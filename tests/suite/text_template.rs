@@ -5,7 +5,7 @@ use std::time::Instant;
 use pagelm::text::template::{TemplateValue, parse_json};
 use pagelm::text::{ChatTemplate, RenderOptions};
 use pagelm::{Error, ErrorKind};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::text_chat;
 use crate::common::conversation::{NOW, options, value};
@@ -49,6 +49,53 @@ fn published_templates_render_as_transformers_does() {
     }
     eprintln!("templates: {passed} cases");
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(12)].join("\n"));
+}
+
+/// Templates that write an answer into the next prompt other than it was generated: they leave out the block of reasoning,
+/// empty or not, with which the prompt of the answer ended.
+const REWRITES: [&str; 7] = [
+    "deepseek-r1-distill-qwen-32b",
+    "deepseek-r1-distill-qwen-32b, off",
+    "qwen3-0.6b, off",
+    "qwen3.5-4b",
+    "qwen3.5-4b, off",
+    "qwq-32b",
+    "qwq-32b, off",
+];
+
+#[test]
+fn a_prompt_and_its_answer_begin_the_next_prompt_unless_the_template_rewrites_answers() {
+    let data = fixtures::json("reference/templates.json");
+    let mut rewrites = Vec::new();
+    for (name, template) in data["templates"].as_object().unwrap() {
+        let compiled = ChatTemplate::new(template["template"].as_str().unwrap()).unwrap();
+        for (how, enabled) in [("", None), (", off", Some(false))] {
+            // Where there is no such switch it changes nothing.
+            if enabled.is_some() && !compiled.mentions("enable_thinking") {
+                continue;
+            }
+            let mut messages = json!([{ "role": "user", "content": "How are you?" }]);
+            let render = |messages: &Value| {
+                let variables = enabled.map(|on| ("enable_thinking".to_owned(), TemplateValue::from(on)));
+                let options = RenderOptions {
+                    add_generation_prompt: true,
+                    variables: variables.into_iter().collect(),
+                    ..options(&Value::Null, template)
+                };
+                compiled.render(&value(messages), &options).unwrap_or_else(|e| panic!("{name}: {e}"))
+            };
+            let first = render(&messages);
+            messages.as_array_mut().unwrap().extend([
+                json!({ "role": "assistant", "content": "Fine." }),
+                json!({ "role": "user", "content": "And now?" }),
+            ]);
+            if !render(&messages).starts_with(&format!("{first}Fine.")) {
+                rewrites.push(format!("{name}{how}"));
+            }
+        }
+    }
+    rewrites.sort();
+    assert_eq!(rewrites, REWRITES);
 }
 
 #[test]
