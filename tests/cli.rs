@@ -1,5 +1,7 @@
 //! The command as its users meet it: what it prints, and how it exits.
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/calls.rs"]
 mod calls;
 #[path = "common/checkpoint.rs"]

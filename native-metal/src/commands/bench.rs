@@ -68,7 +68,8 @@ struct Test {
 
 /// A generation with all that it may have, where decoding alone would not do.
 struct Generated {
-    tokenizer: Tokenizer,
+    /// Files that `synth` wrote have none.
+    tokenizer: Result<Tokenizer>,
     grammar: Option<GrammarSource>,
     proposed: Option<Proposed>,
 }
@@ -119,10 +120,11 @@ pub fn run(args: &Args, json: bool) -> Result<Report> {
     options.cache = Some(options.sequences * n_ctx.next_multiple_of(BLOCK));
     let options = args.spec.options(options);
     let mut opened = model::open(&args.model.model, &args.model.device, options, Purpose::Run)?;
-    let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta)?;
+    let tokenizer = Tokenizer::from_gguf(&opened.gguf.meta);
     let proposed = match args.spec.params() {
         Some(params) => {
-            let draft = args.spec.draft(&mut opened.session, &tokenizer, &args.model.device)?;
+            let tokenizer = tokenizer.as_ref().map_err(Error::clone)?;
+            let draft = args.spec.draft(&mut opened.session, tokenizer, &args.model.device)?;
             Some(Proposed { draft, params, done: Speculated::default() })
         }
         None => None,
@@ -253,7 +255,8 @@ impl Generated {
         let speculate = self.proposed.as_ref().map(|p| p.params);
         let params = GenerateParams { speculate, ignore_eos: grammar.is_none(), grammar, ..rows::greedy(test.n) };
         let draft = self.proposed.as_mut().and_then(|p| p.draft.take());
-        let (done, draft) = rows::generate(session, &self.tokenizer, known, params, draft)?;
+        let tokenizer = self.tokenizer.as_ref().map_err(Error::clone)?;
+        let (done, draft) = rows::generate(session, tokenizer, known, params, draft)?;
         if let Some(p) = &mut self.proposed {
             (p.done, p.draft) = (done, draft);
         }
