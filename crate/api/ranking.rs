@@ -47,7 +47,10 @@ pub(super) fn template(meta: &Meta) -> Result<Option<Result<ChatTemplate>>> {
         return Ok(None);
     }
     let Some(text) = meta.opt_string(KEY)? else {
-        let detail = "the file does not say how a query and a document are put together".to_string();
+        let detail =
+            "is not in the file, which must say how a query and a document are put together; convert it again, or \
+                      take a model that makes embeddings"
+                .to_string();
         return Ok(Some(Err(Error::new(ErrorKind::BadTemplate, detail).at(format!("key `{KEY}`")))));
     };
     let mut source = String::new();

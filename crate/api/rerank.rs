@@ -15,10 +15,11 @@ use crate::text::{ChatTemplate, RenderOptions, chat_prompt};
 pub(super) fn read(api: &Api, mut f: Fields<'_>, warnings: &mut Vec<String>) -> Result<Embed> {
     let model = api.named(&mut f)?;
     let query = f.need("query")?;
-    let documents = f.need("documents")?.list("documents")?;
+    query.string()?;
+    let at = f.need("documents")?;
+    let documents = at.list("documents")?;
     if !(1..=MOST_TEXTS).contains(&documents.len()) {
-        let refusal = format!("must have 1 to {MOST_TEXTS} documents, has {}", documents.len());
-        return Err(f.need("documents")?.refuse(refusal));
+        return Err(at.refuse(format_args!("must have 1 to {MOST_TEXTS} documents, has {}", documents.len())));
     }
     let documents = documents.iter().map(text).collect::<Result<Vec<_>>>()?;
     let top_n = f.get("top_n", |v| v.count(1..=usize::MAX))?.unwrap_or(documents.len());

@@ -102,7 +102,11 @@ impl Model {
         let pooling = Pooling::from_gguf(&gguf.meta)?;
         let embeddings = options.embeddings.unwrap_or(pooling.is_some());
         if pooling == Some(Pooling::Rank) && !gguf.tensors.iter().any(|t| t.name == arch::CLASSIFIER) {
-            crate::bail!(MissingTensor, "the file says that the model ranks, but has no `{}`", arch::CLASSIFIER);
+            crate::bail!(
+                MissingTensor,
+                "the file says that the model ranks, but has no `{}`; convert it again",
+                arch::CLASSIFIER
+            );
         }
         let Options { mtp, images, allow_unknown, .. } = *options;
         if embeddings && images {

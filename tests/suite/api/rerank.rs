@@ -65,7 +65,9 @@ fn documents_come_in_the_order_of_their_cosines() {
         (json!({ "query": "a", "documents": [{ "title": "b" }] }), "documents[0].text"),
         (json!({ "query": "a", "documents": ["b"], "top_n": 0 }), "top_n"),
     ] {
-        assert_eq!(model.refused(PATH, &wrong).param.as_deref(), Some(param), "{wrong}");
+        let refused = model.refused(PATH, &wrong);
+        assert_eq!(refused.param.as_deref(), Some(param), "{wrong}");
+        assert!(!refused.message.contains("token ids"), "{}", refused.message);
     }
 }
 
