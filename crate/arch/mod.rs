@@ -7,13 +7,14 @@ mod keys;
 mod known;
 mod llama;
 mod model_builder;
+mod pooling;
 mod qwen;
 mod qwen35;
 mod vision;
 
-pub use blocks::CLASSIFIER;
 pub use config::Config;
 pub use model_builder::{ModelBuilder, Wanted};
+pub use pooling::Pooling;
 pub use vision::{CORNERS, Vision, vision};
 
 use crate::dtype::DType;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::keys::Keys;
 use super::known;
+use super::pooling::Pooling;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Gguf, TensorInfo};
@@ -33,6 +34,8 @@ pub struct ModelBuilder<'a> {
     pub mtp: bool,
     /// Whether the last hidden states are wanted instead of logits.
     pub embeddings: bool,
+    /// How the file says that embeddings are made of those.
+    pub pooling: Option<Pooling>,
     /// Whether the trunk is wanted from given rows too.
     pub images: bool,
     /// The graph under construction.
@@ -59,6 +62,7 @@ impl<'a> ModelBuilder<'a> {
             keys: Keys::new(&gguf.meta)?,
             mtp: wanted.mtp && !wanted.embeddings,
             embeddings: wanted.embeddings,
+            pooling: Pooling::from_gguf(&gguf.meta)?,
             images: wanted.images,
             g: Builder::new(),
             tensors: gguf.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),

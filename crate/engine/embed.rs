@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use serde::Deserialize;
 
-use super::pooling::{Embeds, Pooling};
+use super::embeds::Embeds;
 use super::{Engine, Row, Sequence};
+use crate::arch::Pooling;
 use crate::backend::{BLOCK, MAX_SEGMENTS};
 use crate::bail;
 use crate::error::{Error, ErrorKind, Result};

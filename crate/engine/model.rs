@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::arch::{self, Wanted};
 use crate::backend::{BLOCK, Backend, KvType, Limits, MAX_KEPT, MAX_SEGMENTS, Memory, cpu};
 use crate::dtype::DType;
-use crate::engine::pooling::Embeds;
+use crate::engine::embeds::Embeds;
 use crate::engine::sequence::BEHIND_WINDOW;
 use crate::engine::{Engine, Loader, Pooling, Session};
 use crate::error::{Error, ErrorKind, Result};
@@ -101,13 +101,6 @@ impl Model {
     pub fn new(gguf: &Gguf, supports: &dyn Fn(DType) -> bool, options: &Options) -> Result<Self> {
         let pooling = Pooling::from_gguf(&gguf.meta)?;
         let embeddings = options.embeddings.unwrap_or(pooling.is_some());
-        if pooling == Some(Pooling::Rank) && !gguf.tensors.iter().any(|t| t.name == arch::CLASSIFIER) {
-            crate::bail!(
-                MissingTensor,
-                "the file says that the model ranks, but has no `{}`; convert it again",
-                arch::CLASSIFIER
-            );
-        }
         let Options { mtp, images, allow_unknown, .. } = *options;
         if embeddings && images {
             crate::bail!(InvalidArgument, "a model that makes embeddings takes no images; leave `images` out");

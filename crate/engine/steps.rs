@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache::{Held, Pool};
+use super::embeds::Embeds;
 use super::idle::Idle;
 use super::images::Images;
-use super::pooling::Embeds;
 use super::queue::{Masks, Queue, Unread};
 use super::sequence::{Past, Sequence};
 use super::stats::{Counting, PoolUse, Stats};

@@ -22,6 +22,7 @@ pub fn meta(more: &[&str], controls: &[&str]) -> Meta {
     ["<|end|>", "<|return|>"].iter().chain(more).chain(controls).for_each(|t| tokens.push(t.as_bytes()));
     let kinds = [vec![1; 256], vec![3; 2], vec![1; more.len()], vec![3; controls.len()]].concat();
     let mut meta = Meta::default();
+    meta.insert("general.architecture".to_string(), Value::String("llama".into()));
     for (key, value) in [
         ("model", Value::String("gpt2".into())),
         ("pre", Value::String("gpt-2".into())),

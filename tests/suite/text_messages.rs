@@ -98,7 +98,7 @@ fn parts_of_text_are_joined_or_kept_as_the_template_reads_them() {
 #[test]
 fn row_15_what_a_template_refuses_is_its_own_error() {
     let source = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('The system \
-                  prompt comes first') }}{% elif m.role == 'user' != (loop.index0 % 2 == 0) %}\
+                  prompt comes first') }}{% elif (m.role == 'user') != (loop.index0 % 2 == 0) %}\
                   {{ raise_exception('Roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}";
     let template = ChatTemplate::new(source).unwrap();
     let says = |roles: &[&str]| {

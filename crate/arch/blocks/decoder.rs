@@ -2,7 +2,7 @@
 
 use super::layer::{LayerSpec, Mixer, layer, norm};
 use super::mtp::mtp;
-use crate::arch::{Config, ModelBuilder};
+use crate::arch::{Config, ModelBuilder, Pooling};
 use crate::error::Result;
 use crate::graph::{Graph, ValueId, WeightId};
 
@@ -43,13 +43,10 @@ fn dense(d: &mut ModelBuilder<'_>, c: &Config, mut x: ValueId) -> Result<ValueId
     Ok(x)
 }
 
-/// The tensor of a model that ranks.
-pub const CLASSIFIER: &str = "cls.output.weight";
-
 /// The classifier of a model that ranks: its classes by their scores.
 fn classes(d: &mut ModelBuilder<'_>, c: &Config, x: ValueId) -> ValueId {
-    let Some(n) = d.rows(CLASSIFIER) else { return x };
-    let w = d.matrix(CLASSIFIER, c.d_model, n);
+    let n = d.rows("cls.output.weight").unwrap_or(1);
+    let w = d.matrix("cls.output.weight", c.d_model, n);
     let x = d.g.matmul(w, x);
     match d.opt_vector("cls.output.bias", n) {
         Some(bias) => d.g.add_bias(x, bias),
@@ -81,14 +78,17 @@ pub(crate) fn decoder(
     let x = d.g.embed(token_embd, spec.embed_scale);
     d.g.name(x, "embd");
     let x = trunk(d, c, spec, &layer_spec, (x, 0));
+    let ranks = d.pooling == Some(Pooling::Rank);
     if d.embeddings {
         d.ignore("output.weight".to_string());
         let x = dense(d, c, x)?;
-        let x = classes(d, c, x);
+        let x = if ranks { classes(d, c, x) } else { x };
         return Ok(d.finish(x));
     }
-    // A model that ranks was one that generates, and can be opened as that.
-    d.ignore("cls.output.".to_string());
+    if ranks {
+        // It was one that generates, and can be opened as that.
+        d.ignore("cls.output.".to_string());
+    }
     let logits = head(d, c, spec, token_embd, x);
     if !spec.mtp {
         return Ok(d.finish(logits));

@@ -10,7 +10,6 @@ mod moe;
 mod mtp;
 
 pub(super) use attention::{AttnSpec, attention};
-pub use decoder::CLASSIFIER;
 pub(super) use decoder::{DecoderSpec, decoder};
 pub(super) use delta::{DeltaSpec, delta_net};
 pub(super) use encoder::{EncoderSpec, encoder_layer, layer_norm, linear};

@@ -58,7 +58,7 @@ const GIVEN: &[Shape] = &[
 const NAMES: &[(&str, &str, &str)] = &[
     (CHOOSE, "BackendName", "BackendName"),
     ("crate/backend/mod.rs", "KvType", "KvType"),
-    ("crate/engine/pooling.rs", "Pooling", "Pooling"),
+    ("crate/arch/pooling.rs", "Pooling", "Pooling"),
     ("crate/engine/events.rs", "StopReason", "StopReason"),
 ];
 

@@ -42,11 +42,3 @@ impl Pooling {
         }
     }
 }
-
-/// What an engine needs to know that was opened for embeddings.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Embeds {
-    pub pooling: Pooling,
-    /// Tokens see the ones after them: a text runs in one step.
-    pub whole: bool,
-}
