@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::activations::{Block, Rows};
+use super::arena::LINE;
 use super::format::{Bits, CHUNKS, COLS, Format, PANEL, with_format};
 use super::lanes::{Ints, Isa, Job};
 use super::packed::Packed;
@@ -41,6 +42,10 @@ pub(super) fn matmul_each(
 fn grain(pool: &Pool, panels: usize) -> usize {
     (panels / (pool.threads() * 4)).clamp(1, 8) * PANEL
 }
+
+/// Bytes from weights that are read to those that are asked for: what prefetches by itself stops where a page of 4 KB ends, also
+/// where memory has larger ones.
+const AHEAD: usize = 4096;
 
 /// Some panels of a matrix times all rows of x that it has.
 struct Part<'a> {
@@ -192,6 +197,12 @@ fn sums<L: Ints, F: Format, const S: usize, const T: usize>(
             let mut columns = x;
             for x in &mut columns {
                 *x = &x[first..first + F::SPAN / COLS];
+            }
+            // One token is over before its weights are here; several wait for arithmetic.
+            if T == 1 {
+                for line in (0..F::BLOCKS).step_by(LINE) {
+                    L::prefetch(blocks.as_ptr().wrapping_add(AHEAD + line));
+                }
             }
             span::<L, F, S, T>(header, blocks, sub, columns, &mut sums);
             first += F::SPAN / COLS;

@@ -83,6 +83,9 @@ pub(crate) trait Ints: Lanes {
     fn dot(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
     /// The same for bytes of rows from 0 to 255, except for what `WIDE_BIAS` and `WIDE_NEGATIVE` say.
     fn dot_wide(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
+    /// Asks for the cache line at an address that may be anywhere, where the machine can be asked.
+    #[inline(always)]
+    fn prefetch(_at: *const u8) {}
 }
 
 /// Work that is compiled once per instruction set.

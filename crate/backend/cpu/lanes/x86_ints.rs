@@ -15,6 +15,12 @@ impl<const DOT: u8> Ints for Avx2<DOT> {
     type B = __m256i;
 
     #[inline(always)]
+    fn prefetch(at: *const u8) {
+        // SAFETY: a hint reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
     fn f_zero() -> __m256 {
         // SAFETY: this type is named only where the machine has its instructions (`x86::avx2` and its like). So below.
         unsafe { _mm256_setzero_ps() }
@@ -159,6 +165,12 @@ impl Ints for Avx512 {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
+
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        // SAFETY: a hint reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
 
     #[inline(always)]
     fn f_zero() -> __m512 {
