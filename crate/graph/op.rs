@@ -294,6 +294,29 @@ impl Op {
         }
     }
 
+    /// Whether each row of the result depends on the same row of the operands alone, and on what was stored before.
+    pub fn is_by_row(&self) -> bool {
+        matches!(
+            self,
+            Self::Given { .. }
+                | Self::Blend { .. }
+                | Self::MatMul { .. }
+                | Self::AddBias { .. }
+                | Self::RmsNorm { .. }
+                | Self::LayerNorm { .. }
+                | Self::Rope { .. }
+                | Self::Attention { .. }
+                | Self::Add { .. }
+                | Self::Concat { .. }
+                | Self::Activate { .. }
+                | Self::Glu { .. }
+                | Self::Softcap { .. }
+                | Self::SigmoidGate { .. }
+                | Self::Slice { .. }
+                | Self::L2Norm { .. }
+        )
+    }
+
     /// Whether the op does something besides making a value, so that it stays though nothing reads that.
     pub fn is_effect(&self) -> bool {
         matches!(self, Op::KvStore { .. } | Op::KvStoreNext { .. } | Op::RopeStore(_))

@@ -39,35 +39,12 @@ impl Piece {
     }
 }
 
-/// Whether each row of the result depends on the same row of the operands alone, and on what was stored before.
-pub(super) fn is_by_row(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Given { .. }
-            | Op::Blend { .. }
-            | Op::MatMul { .. }
-            | Op::AddBias { .. }
-            | Op::RmsNorm { .. }
-            | Op::LayerNorm { .. }
-            | Op::Rope { .. }
-            | Op::Attention { .. }
-            | Op::Add { .. }
-            | Op::Concat { .. }
-            | Op::Activate { .. }
-            | Op::Glu { .. }
-            | Op::Softcap { .. }
-            | Op::SigmoidGate { .. }
-            | Op::Slice { .. }
-            | Op::L2Norm { .. }
-    )
-}
-
 /// The part of a step that begins at a place: no more than make so much work, but at least a node, or some rows of it.
 pub(super) fn next(g: &Graph, step: &Step<'_>, from: u64, work: u64) -> Result<(Piece, Slice)> {
     let nodes = step.part(g)?.nodes;
     let (op, first) = Slice::op_and_row(from, nodes.len(), step)?;
     let start = nodes.start + op;
-    if first > 0 && (!is_by_row(&g.nodes[start].op) || first as u64 >= work_of(g, start, step).0) {
+    if first > 0 && (!g.nodes[start].op.is_by_row() || first as u64 >= work_of(g, start, step).0) {
         crate::bail!(InvalidArgument, "op {op} of the step has no part from row {first} on");
     }
     let (mut end, mut row, mut left) = (start, first as u64, work);
@@ -75,7 +52,7 @@ pub(super) fn next(g: &Graph, step: &Step<'_>, from: u64, work: u64) -> Result<(
         let (rows, each) = work_of(g, end, step);
         let whole = rows.saturating_sub(row) * each;
         let is_first = end == start;
-        if is_by_row(&g.nodes[end].op) && whole > left {
+        if g.nodes[end].op.is_by_row() && whole > left {
             let grains = (left / each / GRAIN).max(u64::from(is_first));
             if row + grains * GRAIN < rows {
                 row += grains * GRAIN;

@@ -11,7 +11,7 @@ use crate::backend::cpu::matmul_f32::{matmul_f32, matmul_f32_each};
 use crate::backend::cpu::moe;
 use crate::backend::cpu::pool::Pool;
 use crate::backend::cpu::rows;
-use crate::backend::cpu::slices::{Piece, is_by_row};
+use crate::backend::cpu::slices::Piece;
 use crate::backend::{Limits, Step};
 use crate::bail;
 use crate::error::Result;
@@ -87,7 +87,7 @@ struct Run<'a> {
     pool: &'a Pool,
     isa: Isa,
     step: &'a Step<'a>,
-    /// The rows of the result that are computed: all, unless [`is_by_row`].
+    /// The rows of the result that are computed: all, unless [`Op::is_by_row`].
     rows: Range<usize>,
 }
 
@@ -95,7 +95,7 @@ impl Run<'_> {
     /// Computes `y` [rows, cols]. `aside` is the state of a recurrent op, or room for the sums of attention.
     fn op(&self, op: &Op, cols: usize, aside: &mut [f32], y: &mut [f32]) -> Result<()> {
         let Run { m, pool, isa, step, ref rows } = *self;
-        let by_row = is_by_row(op);
+        let by_row = op.is_by_row();
         // Rows of operands of so many columns.
         let at = |cols: usize| rows.start * cols..rows.end * cols;
         let value = |v| {
