@@ -179,7 +179,7 @@ export async function outputs(t, c, backend) {
     const { gguf, prompts } = fixture("gemma-embedding.json");
     await c.call("load", { model: `/golden/${gguf}`, backend, kvType: "f32" });
     const texts = Array.from({ length: 20 }, (_, i) => `text number ${i}`);
-    const { ofIds, ofTexts, ofOne, refused } = await c.call(
+    const { ofIds, ofTexts, ofOne, ranked, refused } = await c.call(
       "vectors",
       prompts.map((/** @type {{ ids: number[] }} */ p) => p.ids),
       texts,
@@ -204,6 +204,10 @@ export async function outputs(t, c, backend) {
       ) < 1e-5,
       "cut first, then normalised",
     );
+    // The query itself is the last of the documents, and the best.
+    const places = ranked.results.map((/** @type {{ index: number }} */ r) => r.index);
+    assert.deepEqual([places.length, places[0]], [2, 4]);
+    assert.ok(Math.abs(ranked.results[0].relevance_score - 1) < 1e-5, "a text is as near to itself as can be");
     assert.deepEqual(refused, ["invalid-argument", "empty-prompt", "invalid-state", "aborted"]);
   });
   await t.test("tokens say how likely they were", async () => {

@@ -518,6 +518,12 @@ const e2e = {
       ofIds: plain(await engine.embed(prompts)),
       ofTexts: plain(await engine.embed(texts)),
       ofOne: plain(await engine.embed(texts[0] ?? "", { dimensions: 8 })),
+      ranked: await engine
+        .fetch("http://pagelm.local/v1/rerank", {
+          method: "POST",
+          body: JSON.stringify({ model: "any", query: texts[0], documents: texts.slice(0, 5).reverse(), top_n: 2 }),
+        })
+        .then((r) => r.json()),
       refused: [
         await code(engine.embed("x", { dimensions: 10_000 })),
         await code(engine.embed([prompts[0] ?? [], []])),
