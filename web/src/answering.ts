@@ -63,6 +63,18 @@ export function messageOf(chunks: Iterable<ChatChunk>): ChatMessage | null {
   return Object.values(message).some((v) => v && v !== "assistant") ? message : null;
 }
 
+/** The tokens that were drawn, by a journal (`crate/api/journal.rs`). */
+function drawn(journal: number[]): number[] {
+  const tokens: number[] = [];
+  for (let at = 0; at < journal.length; ) {
+    const [kind, id, , likeliest] = journal.slice(at, at + 4) as [number, number, number, number];
+    // Of three bits; above them is which answer it is of: here is one.
+    if (kind === 3 || kind === 4) tokens.push(id);
+    at += kind < 2 ? 1 : kind === 4 ? 4 + 2 * likeliest : 2;
+  }
+  return tokens;
+}
+
 /** Where the log is kept. */
 export type Append = (text: string) => Promise<void>;
 
@@ -148,6 +160,11 @@ export class Answering {
   /** What who asked has got. */
   get given(): ChatChunk[] {
     return this.chunks.slice(0, this.#taken);
+  }
+
+  /** The tokens of it that came. */
+  get tokens(): number[] {
+    return drawn(this.#journal.replay);
   }
 
   /** Nobody wants what follows. */

@@ -299,7 +299,7 @@ export class Conversations {
       if (ours) {
         await this.#end(id, asked, messageOf(answer.given));
         conversation.show((await this.#read(id)).kept.messages, false);
-        if (answer.given.length) this.#snapshots.soon(id);
+        if (answer.given.length) this.#snapshots.soon(id, answer.tokens);
       }
       await release();
     }

@@ -4,6 +4,8 @@ import type { Shelf } from "./kept.ts";
 
 /** How long after an answer its snapshot is taken, in milliseconds: who asks on at once needs none. */
 const LATER = 500;
+/** How many tokens of an answer that was stopped may have run, at most, and did not come. */
+const MORE = 64;
 
 export class Snapshots {
   #engine: Engine;
@@ -12,7 +14,7 @@ export class Snapshots {
   /** Whose answer was the last: the cache has it. */
   #last: { id: string; info: EngineInfo } | null = null;
   /** Whose snapshot is still to be taken. */
-  #due: { id: string; timer: ReturnType<typeof setTimeout> } | null = null;
+  #due: { id: string; tokens: number[]; timer: ReturnType<typeof setTimeout> } | null = null;
   /** Restored, until the next turn has gone on from it. */
   #restored: { id: string; session: Promise<Session | null> } | null = null;
   #writing: Promise<void> = Promise.resolve();
@@ -60,11 +62,11 @@ export class Snapshots {
     await (await session)?.close().catch(() => {});
   }
 
-  /** An answer has ended. */
-  soon(id: string): void {
+  /** An answer of these tokens has ended. */
+  soon(id: string, tokens: number[]): void {
     // What another one left is not the last any more.
     this.#cancel();
-    this.#due = { id, timer: setTimeout(() => void this.write(), LATER) };
+    this.#due = { id, tokens, timer: setTimeout(() => void this.write(), LATER) };
   }
 
   #cancel(): void {
@@ -74,13 +76,13 @@ export class Snapshots {
 
   /** Takes the snapshot that is due. Nobody waits for it who does not ask for anything. */
   write(): Promise<void> {
-    const { id } = this.#due ?? {};
+    const due = this.#due;
     this.#cancel();
-    if (id) this.#writing = this.#writing.then(() => this.#take(id)).catch(() => {});
+    if (due) this.#writing = this.#writing.then(() => this.#take(due)).catch(() => {});
     return this.#writing;
   }
 
-  async #take(id: string): Promise<void> {
+  async #take({ id, tokens }: { id: string; tokens: number[] }): Promise<void> {
     if (!this.#shelf.stores) return;
     const session = await this.#engine.session({ last: true });
     let snapshot: Blob;
@@ -89,6 +91,8 @@ export class Snapshots {
     } finally {
       void session.close().catch(() => {});
     }
+    // A request of others may have ended since. What there is of the conversation stays: it is the start of it.
+    if (!endsWith(await tokensOf(snapshot), tokens)) return;
     const file = `${id}.cache`;
     const files = [...(await this.#shelf.files())].filter(([name]) => name.endsWith(".cache") && name !== file);
     const others = files.sort(([, a], [, b]) => a.written - b.written);
@@ -123,4 +127,20 @@ export class Snapshots {
     await this.write();
     await this.#release();
   }
+}
+
+/** The tokens of a snapshot (`crate/engine/snapshot.rs`): their number is behind two others. */
+async function tokensOf(snapshot: Blob): Promise<Uint32Array> {
+  const number = new DataView(await snapshot.slice(16, 24).arrayBuffer());
+  const end = 24 + 4 * Number(number.getBigUint64(0, true));
+  return new Uint32Array(await snapshot.slice(24, end).arrayBuffer());
+}
+
+/** Whether an answer is at the end. The last of its tokens need not have run, such as those that its grammar gave. */
+function endsWith(tokens: Uint32Array, answer: number[]): boolean {
+  for (let at = tokens.length - 1; at > 0 && tokens.length - at <= answer.length + MORE; at--) {
+    const both = Math.min(tokens.length - at, answer.length);
+    if (2 * both >= answer.length && answer.slice(0, both).every((id, i) => id === tokens[at + i])) return both > 0;
+  }
+  return false;
 }

@@ -307,6 +307,48 @@ for (const name of BROWSERS) {
       }
     });
 
+    await t.test("a snapshot is of its conversation, and one of another costs a prompt and no more", async () => {
+      const params = { temperature: 0, max_tokens: 12, stream_options: { include_usage: true } };
+      const cached = (/** @type {{ chunks: import("pagelm").ChatChunk[] }} */ { chunks }) =>
+        Number(chunks.at(-1)?.usage?.prompt_tokens_details?.cached_tokens);
+      const own = { name: "mixed" };
+      await call("start", model("qwen2"), own);
+      const [id, other] = [await call("create"), await call("create")];
+      const first = await call("send", id, "Hello there, how are you today?", params);
+      // It ends before the snapshot is taken.
+      await call("ask", "Which of the two is the older one?");
+      await call("close");
+      const files = () => call("files", "pagelm-conversations-mixed");
+      assert.ok(!(`${id}.cache` in (await files())));
+      await call("start", model("qwen2"), own);
+      await call("send", other, "Which of the two is the older one?", params);
+      await call("close");
+      assert.ok(`${other}.cache` in (await files()));
+      await call("copy", `${other}.cache`, `${id}.cache`, "pagelm-conversations-mixed");
+      await reload();
+      await call("start", model("qwen2"), own);
+      const wrong = await call("send", id, "And now?", params);
+      assert.ok(cached(wrong) < 20, `${cached(wrong)} tokens were there`);
+      // After that it has its own, as however it is answered.
+      for (const ways of Object.values(WAYS)) {
+        const made = await call("create");
+        await call("send", made, "Say something.", ways);
+        await call("close");
+        assert.ok(`${made}.cache` in (await files()), JSON.stringify(ways));
+      }
+      await reload();
+      await call("start", model("qwen2"), own);
+      const next = await call("send", id, "And then?", params);
+      assert.ok(cached(next) > 60, `${cached(next)} tokens were there`);
+      await call("start", model("qwen2"), own);
+      const fresh = await call("create", { messages: [...first.messages] });
+      for (const [said, want] of /** @type {const} */ ([
+        ["And now?", wrong],
+        ["And then?", next],
+      ]))
+        assert.deepEqual((await call("send", fresh, said, params)).messages, want.messages);
+    });
+
     await t.test("snapshots keep to their quota, the least recently used go first, and messages stay", async () => {
       const params = { temperature: 0, max_tokens: 8 };
       await call("start", model("qwen2"), { name: "few" });

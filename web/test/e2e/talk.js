@@ -91,6 +91,19 @@ const talk = {
     return found;
   },
 
+  /** What the page asks beside its conversations. @param {string} said */
+  async ask(said) {
+    const messages = [{ role: /** @type {const} */ ("user"), content: said }];
+    await engine.chat.completions.create({ messages, max_tokens: 12, temperature: 0 });
+  },
+
+  /** Puts one file in the place of another. @param {string} from @param {string} to */
+  async copy(from, to, folder = "pagelm-conversations") {
+    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle(folder);
+    const writable = await (await root.getFileHandle(to, { create: true })).createWritable();
+    await (await (await root.getFileHandle(from)).getFile()).stream().pipeTo(writable);
+  },
+
   /** Cuts a file, or turns a bit of it. @param {string} name @param {{ cut?: number, flip?: number }} how */
   async damage(name, { cut, flip }) {
     const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("pagelm-conversations");

@@ -129,3 +129,47 @@ test("a damaged file is refused by name, and is left out of the list", async (t)
   assert.deepEqual(await all.list(), []);
   await assert.rejects(all.open(id), { code: "invalid-argument", message: /damaged/ });
 });
+
+/** What a journal says of tokens; with `likely` how likely each was, and what else was. @param {number[]} tokens */
+const journal = (tokens, likely = false) => [
+  0,
+  ...[2, 5],
+  ...tokens.flatMap((id) => (likely ? [4, id, 0xbf000000, 2, ...[3, 0, 3, 0]] : [3, id])),
+  ...[5, 0],
+  1,
+];
+
+test("a snapshot is kept if it is of the answer, and not of what another request left", async (t) => {
+  const storage = new FakeStorage().install(t);
+  const [prompt, tokens, other] = [
+    [1, 2, 3, 4, 5],
+    [40, 41, 42, 43, 44, 45],
+    [1, 2, 90, 91, 92, 93, 94, 95],
+  ];
+  const after = (/** @type {number[]} */ left, said = journal(tokens)) => ({ ...text("Hello"), journal: said, left });
+  /** Whether there is one. @param {import("./scripted.mjs").Answer[]} answers */
+  const kept = async (...answers) => {
+    const { all, engine } = await open(answers);
+    const { id } = await all.create();
+    assert.equal(await said((await all.open(id)).send("Hi")), "Hello");
+    // Requests of the page's own code, which the conversations do not see.
+    const messages = [{ role: /** @type {const} */ ("user"), content: "A title?" }];
+    for (const _ of answers.slice(1)) await engine.chat.completions.create({ messages });
+    await all.close();
+    return storage.files.has(`${id}.cache`);
+  };
+  const whole = [...prompt, ...tokens];
+  assert.ok(await kept(after(whole)));
+  assert.ok(await kept(after(whole, journal(tokens, true))));
+  // The last was drawn and did not run, nor did those that a grammar gave.
+  assert.ok(await kept(after(whole.slice(0, -1))));
+  assert.ok(await kept(after(whole.slice(0, -3))));
+  // More had run than came, when it was stopped.
+  assert.ok(await kept(after([...whole, 46, 47])));
+  assert.equal(await kept(after(whole), { ...text("Greetings"), left: other }), false);
+  assert.equal(await kept(after(whole), { ...text("Greetings"), left: [...whole, ...Array(100).fill(9)] }), false);
+  // Only the prompt is there, which may be any.
+  assert.equal(await kept(after(prompt)), false);
+  assert.equal(await kept(after([])), false);
+  assert.equal(await kept(after(whole, [])), false);
+});

@@ -7,8 +7,9 @@ const { Client } = await source("page/client.ts");
 const { Engine } = await source("page/engine.ts");
 
 /**
- * An answer: deltas of chat completions as they come, or an error. `hang`: it does not end.
- * @typedef {{ deltas?: Record<string, unknown>[], finish?: string, cached?: number, hang?: boolean,
+ * An answer: deltas of chat completions as they come, or an error. `hang`: it does not end. `journal`: what the page is told of
+ * its tokens; `left`: those that the cache has after it.
+ * @typedef {{ deltas?: Record<string, unknown>[], finish?: string, cached?: number, hang?: boolean, journal?: number[], left?: number[],
  *   error?: { code: string, message: string, param?: string }, breaks?: string, data?: unknown }} Answer
  */
 
@@ -57,11 +58,22 @@ function whole(deltas) {
   return message;
 }
 
+/** The start of the engine's snapshots, and as much as of a small cache. @param {number[]} tokens */
+const snapshotOf = (tokens) =>
+  new Blob([
+    "pagelmS2",
+    new BigUint64Array([1n, BigInt(tokens.length)]),
+    new Uint32Array(tokens),
+    new BigUint64Array([0n]),
+    new Uint8Array(100),
+  ]);
+
 /** Answers, one after the other, the last one again and again. @param {...Answer} answers */
 export function scripted(...answers) {
   const port = new FakePort();
   /** @type {any[]} The bodies of requests, with the path. */
   const asked = [];
+  let left = /** @type {number[]} */ ([]);
   const { postMessage } = port;
   port.postMessage = (message) => {
     postMessage.call(port, message);
@@ -79,6 +91,9 @@ export function scripted(...answers) {
         id: message.id,
         value: new Uint32Array(message.text.split(/[\s<>]+/).filter(Boolean).length),
       });
+    if (message.op === "openSession") return port.say({ op: "done", id: message.id, value: 1 });
+    if (message.op === "snapshot") return port.say({ op: "done", id: message.id, value: snapshotOf(left) });
+    if (message.op === "closeSession") return port.say({ op: "done", id: message.id, value: undefined });
     if (message.op !== "request") return;
     const { id, path, body } = message;
     const params = JSON.parse(body);
@@ -94,6 +109,7 @@ export function scripted(...answers) {
       return done();
     }
     const { deltas = [], finish = "stop", cached = 4 } = answer;
+    left = answer.left ?? left;
     const common = { id: `chatcmpl-${asked.length}`, created: 1, model: "m" };
     const usage = { ...USAGE, prompt_tokens_details: { cached_tokens: cached } };
     if (!params.stream) {
@@ -112,6 +128,7 @@ export function scripted(...answers) {
         object: "chat.completion.chunk",
         choices: [{ index: 0, delta, logprobs: null, finish_reason: reason }],
       });
+    if (answer.journal) port.say({ op: "pieces", id, values: [], journal: answer.journal });
     chunk({ role: "assistant", content: "" });
     for (const delta of deltas) chunk(delta);
     if (answer.hang) return;
