@@ -100,6 +100,14 @@ impl Cpu {
         self
     }
 
+    /// Gives the host's clock, in milliseconds, where threads that it lends may be ended without a word: a step that waits
+    /// for one panics after 20 seconds.
+    #[must_use]
+    pub fn with_clock(mut self, clock: fn() -> f64) -> Self {
+        Arc::get_mut(&mut self.pool).expect("no other backend has its threads yet").clock = Some(clock);
+        self
+    }
+
     /// Runs on the caller's thread and on those that the host lends: `lend` gets a worker for each of the others, and
     /// returns whether there is a thread for it. The thread may start at any time, or never: nothing waits for it.
     pub fn with_lent(threads: usize, lend: impl FnMut(Worker) -> bool) -> Self {

@@ -8,6 +8,7 @@
 //! The pool starts its threads itself, or a host lends them: in a web page only JavaScript can start one, and it may
 //! start late or never. A thread that has not started simply does not join.
 
+mod silence;
 mod tile;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use silence::Silence;
 use tile::Base;
 pub(super) use tile::{Groups, Tile};
 
@@ -59,6 +61,8 @@ pub(super) struct Pool {
     scratch: Vec<Mutex<Vec<f32>>>,
     /// Whether the host abandoned the engine: then no more jobs run.
     pub stopped: fn() -> bool,
+    /// The host's clock in milliseconds, where its threads may end without a word.
+    pub clock: Option<fn() -> f64>,
 }
 
 impl Pool {
@@ -92,7 +96,7 @@ impl Pool {
         let worker = |number| Worker { shared: Arc::clone(&shared), number, state: AtomicU8::new(Worker::OUT) };
         let workers = (1..threads.clamp(1, 256)).take_while(|&number| lend(worker(number))).count();
         let scratch = (0..=workers).map(|_| Mutex::default()).collect();
-        Self { shared, caller: Mutex::new(()), own: Vec::new(), scratch, stopped: || false }
+        Self { shared, caller: Mutex::new(()), own: Vec::new(), scratch, stopped: || false, clock: None }
     }
 
     /// The most threads that a job can have.
@@ -128,7 +132,7 @@ impl Pool {
     /// calls have the same one. Calls nothing once the host stopped the pool: nothing reads the results then.
     ///
     /// # Panics
-    /// If a call of `f` panicked.
+    /// If a call of `f` panicked, or, where the host has a clock, if a thread does not come back from one.
     pub(super) fn run(&self, chunks: usize, f: &Job<'_>) {
         if (self.stopped)() {
             return;
@@ -152,7 +156,7 @@ impl Pool {
             drop(s.sleep.lock().unwrap_or_else(PoisonError::into_inner));
             s.wake.notify_all();
         }
-        let close = Close(s);
+        let close = Close(s, self.clock);
         s.take_chunks(f, 0);
         drop(close);
         assert!(!s.panicked.load(Ordering::Relaxed), "a worker thread panicked");
@@ -227,15 +231,23 @@ impl Drop for Pool {
 }
 
 /// Closes a job and waits for its workers, also when the caller's own chunk panics.
-struct Close<'a>(&'a Shared);
+struct Close<'a>(&'a Shared, Option<fn() -> f64>);
 
 impl Drop for Close<'_> {
     fn drop(&mut self) {
         self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut silence = self.1.map(Silence::new);
         let mut spins = 0u32;
         while !self.0.state.load(Ordering::Acquire).is_multiple_of(OPEN) {
-            spins += 1;
-            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            spins = spins.saturating_add(1);
+            if spins < SPINS {
+                std::hint::spin_loop();
+                continue;
+            }
+            std::thread::yield_now();
+            if let Some(silence) = &mut silence {
+                silence.look();
+            }
         }
     }
 }

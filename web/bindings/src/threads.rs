@@ -9,7 +9,7 @@ use pagelm::backend::cpu::{Cpu, Worker};
 use wasm_bindgen::prelude::*;
 
 use crate::errands::{self, locked};
-use crate::stopped;
+use crate::{now_ms, stopped};
 
 /// Workers that wait for a thread.
 static WAITING: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
@@ -29,7 +29,7 @@ pub fn cpu(threads: usize) -> Cpu {
         locked(&WAITING).push(worker);
         true
     };
-    Cpu::with_lent(threads, lend).until(stopped)
+    Cpu::with_lent(threads, lend).until(stopped).with_clock(now_ms)
 }
 
 /// How many threads the engine could use beside those that it has.
