@@ -274,7 +274,7 @@ fn a_chosen_token_costs_one_submit_one_small_write_and_four_bytes() {
             .unwrap();
             let c = b.counters();
             assert_eq!((c.steps, c.passes, c.submits), (before.steps + 1, before.passes + 1, before.submits + 1));
-            assert_eq!(c.dispatches - before.dispatches, case.plan.graph.nodes.len() as u64 + 1, "{what}");
+            assert_eq!(c.dispatches - before.dispatches, case.plan.graph.nodes.len() as u64 + 2, "{what}");
             assert_eq!((c.bytes_written - before.bytes_written, c.bytes_read - before.bytes_read), (1296, 4), "{what}");
             assert_eq!((c.pipelines, c.buffers), (before.pipelines, before.buffers), "{what}");
             before = c;

@@ -3,14 +3,14 @@
 use super::program::Program;
 use crate::backend::webgpu::device::Gpu;
 use crate::backend::webgpu::dispatch::{HEAD, ROW_WORDS, ROWS_AT, STEP_WORDS};
-use crate::backend::webgpu::kernels::sample::sample;
+use crate::backend::webgpu::kernels::sample::{LISTED, PART, Sizes, sample};
 use crate::backend::{Draw, Logprobs, MAX_LOGPROBS, MAX_SEGMENTS, SampleRequest, SamplingRules, Step};
 use crate::bail;
 use crate::error::Result;
 use crate::graph::Entry;
 
-/// The most tokens that top-k may keep here: as many as the shader's `MOST`.
-const TOP_K: usize = 64;
+/// Dispatches of a choice.
+pub(crate) const DISPATCHES: u64 = 2;
 
 /// The most tokens back that penalties may look here: each of them is compared with all others.
 const RECENT: usize = 1024;
@@ -27,8 +27,11 @@ const CHOSEN: u64 = 2 * ID;
 
 /// Of a single row of the trunk or of the block for multi-token prediction, or of several rows of the trunk.
 pub(crate) struct Sampler {
-    pipeline: wgpu::ComputePipeline,
-    group: wgpu::BindGroup,
+    /// The pipelines, in order, each with what it is bound to.
+    kernels: [(wgpu::ComputePipeline, wgpu::BindGroup); 2],
+    /// What the first kernel finds in each part of a row.
+    parts: wgpu::Buffer,
+    parts_of_row: u32,
     /// The shader's `hows`, if there are several: that of a single row lies in the step.
     draws: Option<wgpu::Buffer>,
     /// The token at each position, and the one after the last; then the suppressed tokens.
@@ -51,7 +54,7 @@ pub(crate) fn knows_rows(rules: &SamplingRules, n_vocab: usize) -> bool {
 /// Whether the kernel implements these rules.
 pub(crate) fn knows(rules: &SamplingRules, n_vocab: usize) -> bool {
     let penalties = rules.penalty_last_n <= if rules.logprobs.is_none() { RECENT } else { 0 };
-    (rules.top_k <= TOP_K || rules.top_k >= n_vocab) && penalties
+    (rules.top_k <= LISTED || rules.top_k >= n_vocab) && penalties
 }
 
 impl Sampler {
@@ -70,24 +73,14 @@ impl Sampler {
         let suppressed = [at as u32, suppressed.len() as u32];
         let chosen = gpu.storage("chosen", if rows == 1 { ID + MOST_READ } else { rows as u64 * CHOSEN })?;
         let allowed = gpu.storage("allowed", (rows * n_vocab.div_ceil(32)) as u64 * 4)?;
-        // All its reads wait for memory: as many threads as there may be wait together.
+        // What it reads waits for memory: as many threads as there may be wait together. A software adapter's do not.
         let limits = gpu.device.limits();
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
-        let source = sample(n_vocab, if gpu.tuning.software { 32 } else { most as usize / 32 * 32 }, rows);
+        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let threads = |wanted: u32| if gpu.tuning.software { 32 } else { (wanted.min(most) / 32 * 32) as usize };
+        let parts_of_row = if gpu.tuning.software { 8 } else { 64 };
+        let sizes = Sizes { n_vocab, rows, parts: parts_of_row, part_threads: threads(256), threads: threads(1024) };
+        let parts = gpu.storage("parts", (rows * parts_of_row * PART) as u64)?;
         let device = &gpu.device;
-        // With checks of bounds: what it reads comes from earlier dispatches, and it is one workgroup.
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some("sample"),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some("sample"),
-            layout: None,
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: Default::default(),
-            cache: None,
-        });
         let draws = (rows > 1).then(|| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("draws"),
@@ -98,31 +91,51 @@ impl Sampler {
         });
         let buffer = draws.as_ref().unwrap_or(&program.buffers.step);
         let hows = wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new((rows * HEAD) as u64) };
-        let resources = [
-            wgpu::BindingResource::Buffer(hows),
-            logits.as_entire_binding(),
-            history.as_entire_binding(),
-            chosen.as_entire_binding(),
-            allowed.as_entire_binding(),
-        ];
-        let entries: Vec<_> =
-            (1..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
-        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("sample"),
-            layout: &pipeline.get_bind_group_layout(0),
-            entries: &entries,
-        });
-        Ok(Self { pipeline, group, draws, history, chosen, allowed, n_vocab, trunk: entry == Entry::Trunk, suppressed })
+        let made = |i: usize, source: &str, last: &wgpu::Buffer| {
+            let label = Some(["sample_parts", "sample"][i]);
+            // With checks of bounds: what they read comes from earlier dispatches, and they are few workgroups.
+            let source = wgpu::ShaderSource::Wgsl(source.into());
+            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
+            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label,
+                layout: None,
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: Default::default(),
+                cache: None,
+            });
+            let resources = [
+                wgpu::BindingResource::Buffer(hows.clone()),
+                logits.as_entire_binding(),
+                history.as_entire_binding(),
+                parts.as_entire_binding(),
+                last.as_entire_binding(),
+            ];
+            let entries: Vec<_> =
+                (1..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
+            let layout = &pipeline.get_bind_group_layout(0);
+            let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout, entries: &entries });
+            (pipeline, group)
+        };
+        let [of_parts, of_row] = sample(sizes);
+        let kernels = [made(0, &of_parts, &allowed), made(1, &of_row, &chosen)];
+        let (parts_of_row, trunk) = (parts_of_row as u32, entry == Entry::Trunk);
+        Ok(Self { kernels, parts, parts_of_row, draws, history, chosen, allowed, n_vocab, trunk, suppressed })
+    }
+
+    /// How many pipelines were made, and as many groups of bindings.
+    pub(crate) fn pipelines(&self) -> u64 {
+        self.kernels.len() as u64
     }
 
     /// How many were made.
     pub(crate) fn buffers(&self) -> u64 {
-        [&self.history, &self.chosen, &self.allowed].len() as u64 + u64::from(self.draws.is_some())
+        [&self.parts, &self.history, &self.chosen, &self.allowed].len() as u64 + u64::from(self.draws.is_some())
     }
 
     pub(crate) fn bytes(&self) -> u64 {
         let draws = self.draws.as_ref().map_or(0, wgpu::Buffer::size);
-        self.history.size() + self.chosen.size() + self.allowed.size() + draws
+        self.parts.size() + self.history.size() + self.chosen.size() + self.allowed.size() + draws
     }
 
     /// Fails if the kernel cannot sample the token of this step.
@@ -246,9 +259,12 @@ impl Sampler {
     }
 
     pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>, rows: usize) {
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.group, &[]);
-        pass.dispatch_workgroups(rows as u32, 1, 1);
+        let rows = rows as u32;
+        for ((pipeline, group), (x, y)) in self.kernels.iter().zip([(self.parts_of_row, rows), (rows, 1)]) {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, group, &[]);
+            pass.dispatch_workgroups(x, y, 1);
+        }
     }
 }
 

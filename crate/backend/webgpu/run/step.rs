@@ -140,9 +140,9 @@ impl Runner {
 
     fn sampler(&self, gpu: &Gpu, c: &mut Counters, entry: Entry, rows: usize) -> Result<Sampler> {
         let sampler = Sampler::new(gpu, &self.program, entry, rows)?;
-        c.pipelines += 1;
+        c.pipelines += sampler.pipelines();
         c.buffers += sampler.buffers();
-        c.bind_groups += 1;
+        c.bind_groups += sampler.pipelines();
         Ok(sampler)
     }
 
@@ -198,7 +198,7 @@ impl Runner {
         let mut encoder = gpu.encoder();
         sampler.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), rows);
         c.passes += 1;
-        c.dispatches += 1;
+        c.dispatches += sampler::DISPATCHES;
         let (answer, places) = match masked {
             Masked::Token(_, rules) => (Answer::Token, sampler.answer(&rules)),
             Masked::Rows(rows) => (Answer::Rows, sampler.answer_rows(rows)),
@@ -313,7 +313,7 @@ impl Runner {
         let sample =
             |pass: &mut wgpu::ComputePass<'_>| sampler.into_iter().for_each(|s| s.record(pass, last.outputs()));
         let mut encoder = record(gpu, c, run, last, budget, encoder, sample);
-        c.dispatches += u64::from(sampler.is_some());
+        c.dispatches += sampler.map_or(0, |_| sampler::DISPATCHES);
         let (answer, places) = match (wanted, sampler) {
             (Wanted::Token(request), Some(sampler)) => (Answer::Token, sampler.answer(request.rules)),
             (Wanted::Rows(draws, _), Some(sampler)) => (Answer::Rows, sampler.answer_rows(draws.len())),

@@ -159,9 +159,11 @@ const FILES: &[(&str, &str)] = files![
     "rope/rope.wgsl",
     "rope/rope_store.wgsl",
     "rope/turn.wgsl",
+    "sample/choice.wgsl",
     "sample/gumbel.wgsl",
     "sample/order.wgsl",
     "sample/sample.wgsl",
+    "sample/sample_parts.wgsl",
 ];
 
 /// The text of a file, by its name without folder and extension.
