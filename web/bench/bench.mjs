@@ -1,9 +1,9 @@
 // Speed in headless browsers, by the page's clock: pagelm beside another engine of the same kind, taken in turns.
 //   node web/bench/bench.mjs [--model FILE,FILE…] [--browsers chromium,firefox] [--runs threads,one,webgpu]
-//                            [--threads N] [--build NAME] [--pp 128] [--tg 64] [--reps 3] [--wait SECONDS] [--json]
+//                            [--threads N] [--build NAME] [--pp 128] [--tg 64] [--depth 0,2048] [--reps 3] [--wait SECONDS] [--json]
 // A run is `threads` (page with COOP and COEP, --threads threads, by default one a core), `one` (page without, one
 // thread) or `webgpu`. The peer, wllama, runs on the CPU in Chromium; PEERS=0 leaves it out. --build takes a build of
-// pagelm that is not the best. --wait waits at most so long for a quiet machine before each measurement.
+// pagelm that is not the best. --depth measures after so many words that are in the engine's cache. --wait waits at most so long for a quiet machine before each measurement.
 // "others" is how many cores' worth other programs used: with more than 0.1 on a small machine a row says little.
 import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -24,6 +24,7 @@ const { values: o } = parseArgs({
     build: { type: "string" },
     pp: { type: "string", default: "128" },
     tg: { type: "string", default: "64" },
+    depth: { type: "string", default: "0" },
     reps: { type: "string", default: "3" },
     wait: { type: "string", default: "0" },
     json: { type: "boolean", default: false },
@@ -45,6 +46,7 @@ async function measure(
   /** @type {string} */ file,
   /** @type {import("../tools/browsers.mjs").Browser} */ browserName,
   /** @type {string} */ run,
+  /** @type {number} */ depth,
 ) {
   const mounts = { "/": at("."), "/dist": at("../dist"), "/models": dirname(file), "/wllama": wllama };
   const server = await serve({ mounts, isolated: run !== "one" });
@@ -61,14 +63,15 @@ async function measure(
       /** @type {BenchLoad} */
       const load = {
         model: `/models/${basename(file)}`,
-        contextLength: pp + tg + 64,
+        contextLength: depth + pp + tg + 64,
         threads: run === "one" ? 1 : Number(o.threads),
         backend: run === "webgpu" ? "webgpu" : "cpu",
         ...(o.build && { wasmBuild: /** @type {import("pagelm").WasmBuild} */ (o.build) }),
       };
       const info = await page.evaluate((options) => bench.load(options), load);
       // The first answer warms up, and tells how many tokens so many words are.
-      const first = await answer({ length: pp, tokens: 4, seed: 0 });
+      const first = await answer({ depth: 0, length: pp, tokens: 4, seed: 0 });
+      if (depth) await answer({ depth, length: 1, tokens: 1, seed: 0 });
       /** @type {(BenchSpeeds & { others: number, seconds: number })[]} */
       const runs = [];
       engines.push({ name, info, page, answer, length: pp + pp - first.prompt, runs });
@@ -78,7 +81,9 @@ async function measure(
         await quiet(Number(o.wait));
         await e.page.bringToFront();
         const end = watch();
-        const seen = await e.answer({ length: e.length, tokens: tg, seed: rep });
+        const seen = await e.answer({ depth, length: e.length, tokens: tg, seed: rep });
+        if (seen.depth < 0.9 * depth)
+          throw new Error(`${e.name} kept ${seen.depth} tokens where ${depth} words came before`);
         e.runs.push({ ...seen, ...end() });
       }
     }
@@ -93,6 +98,7 @@ async function measure(
       decode: spread(runs.map((r) => r.decode)),
       others: spread(runs.map((r) => r.others)).max,
       coreSeconds: spread(runs.map((r) => r.seconds)),
+      depth: runs[0]?.depth,
       prompt: runs[0]?.prompt,
       perStep: runs[0]?.perStep,
       memory: runs[0]?.memory,
@@ -109,16 +115,19 @@ const cell = (/** @type {{ min: number, median: number, max: number }} */ s) =>
 if (!o.json) {
   console.log(`min / median / max of ${reps}; ratios are of medians: pagelm over the row`);
   console.log(
-    `| model | run | engine | threads | load s | pp${pp} t/s | ratio | tg${tg} t/s | ratio | MiB wasm | others |`,
+    `| model | run | engine | threads | depth | load s | pp${pp} t/s | ratio | tg${tg} t/s | ratio | MiB wasm | others |`,
   );
-  console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+  console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
 }
 for (const file of o.model.split(",").map((f) => resolve(f))) {
   for (const browser of o.browsers.split(",")) {
     const name = BROWSERS.find((b) => b === browser);
     if (!name) throw new Error(`--browsers takes ${BROWSERS.join(", ")}`);
-    for (const run of o.runs.split(",")) {
-      const rows = await measure(file, name, run);
+    const runs = o.runs
+      .split(",")
+      .flatMap((run) => o.depth.split(",").map((d) => /** @type {const} */ ([run, Number(d)])));
+    for (const [run, depth] of runs) {
+      const rows = await measure(file, name, run, depth);
       for (const [i, r] of rows.entries()) {
         if (o.json) {
           console.log(JSON.stringify(r));
@@ -131,7 +140,7 @@ for (const file of o.model.split(",").map((f) => resolve(f))) {
         const mib = r.wasmBytes ? Math.round(r.wasmBytes / 2 ** 20) : "";
         const where = `${browser}, ${run}`;
         console.log(
-          `| ${r.model} | ${where} | ${engine} | ${r.threads} | ${(r.loadMs / 1000).toFixed(1)} | ${cell(r.prefill)} | ${ratio("prefill")} | ${cell(r.decode)} | ${ratio("decode")} | ${mib} | ${r.others.toFixed(2)} |`,
+          `| ${r.model} | ${where} | ${engine} | ${r.threads} | ${depth} | ${(r.loadMs / 1000).toFixed(1)} | ${cell(r.prefill)} | ${ratio("prefill")} | ${cell(r.decode)} | ${ratio("decode")} | ${mib} | ${r.others.toFixed(2)} |`,
         );
       }
     }

@@ -89,6 +89,8 @@ interface BenchInfo {
 }
 
 interface BenchRun {
+  /** Words before the prompt, the same in each run, so that they are in the engine's cache after the first. */
+  depth: number;
   /** Words of the prompt. */
   length: number;
   tokens: number;
@@ -96,7 +98,9 @@ interface BenchRun {
 }
 
 interface BenchSpeeds {
-  /** Tokens of the prompt. */
+  /** Tokens that were in the cache. */
+  depth: number;
+  /** Tokens of the prompt that were not. */
   prompt: number;
   firstMs: number;
   /** Tokens a second. */

@@ -1,6 +1,6 @@
 // What the bench calls in pagelm's page; everything goes through the built package.
 import { createEngine, models, PagelmError } from "/dist/index.js";
-import { Clock, words } from "./words.js";
+import { Clock, DEPTH, words } from "./words.js";
 
 /** @type {import("pagelm").Engine} */
 let engine;
@@ -175,13 +175,13 @@ globalThis.bench = {
     return { what: name, idle, encoding, parts: parts.slice(1), seconds };
   },
 
-  async run({ length, tokens, seed }) {
+  async run({ depth, length, tokens, seed }) {
     const params = { temperature: 0, maxTokens: tokens, ignoreEos: true };
     const before = await engine.stats();
     const clock = new Clock();
     /** @type {import("pagelm").GenerateUsage | undefined} */
     let usage;
-    for await (const piece of engine.generate(words(length, seed), params)) {
+    for await (const piece of engine.generate(words(depth, DEPTH) + words(length, seed), params)) {
       if (piece.kind === "token") clock.token();
       if (piece.kind === "done") usage = piece.usage;
     }
@@ -192,7 +192,7 @@ globalThis.bench = {
       (after.counters[key] - before.counters[key]) / steps;
     if (!usage) throw new Error("the answer did not end");
     return {
-      ...clock.speeds(usage.promptTokens, usage.completionTokens),
+      ...clock.speeds(usage.cachedTokens, usage.promptTokens - usage.cachedTokens, usage.completionTokens),
       perStep: Object.fromEntries(
         /** @type {const} */ (["dispatches", "passes", "submits", "bytesWritten", "bytesRead", "buffers"]).map((k) => [
           k,

@@ -1,5 +1,6 @@
 /** What the bench calls of wllama, which only the server finds. */
 export interface Timings {
+  cache_n: number;
   prompt_n: number;
   predicted_n: number;
 }

@@ -1,6 +1,6 @@
 // What the bench calls in wllama's page, on the CPU: its WebGPU needs shader-f16.
 import { Wllama } from "/wllama/index.js";
-import { Clock, words } from "./words.js";
+import { Clock, DEPTH, words } from "./words.js";
 
 /** @type {Wllama} */
 let engine;
@@ -37,17 +37,17 @@ globalThis.bench = {
     return { loadMs: clock.first - clock.start, firstMs: clock.last - clock.start };
   },
 
-  async run({ length, tokens, seed }) {
+  async run({ depth, length, tokens, seed }) {
     const clock = new Clock();
     /** @type {import("/wllama/index.js").Timings | undefined} */
     let timings;
     await engine.createCompletion({
-      prompt: words(length, seed),
+      prompt: words(depth, DEPTH) + words(length, seed),
       max_tokens: tokens,
       temperature: 0,
       top_k: 1,
       ignore_eos: true,
-      cache_prompt: false,
+      cache_prompt: depth > 0,
       timings_per_token: true,
       stream: true,
       onData(chunk) {
@@ -56,6 +56,6 @@ globalThis.bench = {
       },
     });
     if (!timings) throw new Error("the answer has no timings");
-    return clock.speeds(timings.prompt_n, timings.predicted_n);
+    return clock.speeds(timings.cache_n, timings.prompt_n, timings.predicted_n);
   },
 };

@@ -6,7 +6,10 @@ const WORDS =
     " ",
   );
 
-/** So many words in an order of their own for each seed, so that no cache can help. @param {number} n @param {number} seed */
+/** The seed of the words before a prompt. */
+export const DEPTH = 0x7fff;
+
+/** So many words in an order of their own for each seed, so that no cache can help with more than it should. @param {number} n @param {number} seed */
 export function words(n, seed) {
   let x = Math.imul(seed + 1, 2654435761) >>> 0;
   return Array.from({ length: n }, () => {
@@ -26,9 +29,10 @@ export class Clock {
     this.first ||= this.last;
   }
 
-  /** @param {number} prompt tokens of the prompt @param {number} made tokens that came */
-  speeds(prompt, made) {
+  /** @param {number} depth tokens in the cache @param {number} prompt other tokens of the prompt @param {number} made tokens that came */
+  speeds(depth, prompt, made) {
     return {
+      depth,
       prompt,
       firstMs: this.first - this.start,
       prefill: (prompt / (this.first - this.start)) * 1000,

@@ -16,7 +16,8 @@ export const resetPeak = (pid) => writeFileSync(`/proc/${pid}/clear_refs`, "5");
 /** Bytes that a process has for itself: not the program, which all processes of a browser share. @param {number} pid */
 function ownMemory(pid) {
   const text = readFileSync(`/proc/${pid}/status`, "utf8");
-  const kB = (/** @type {string} */ name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1]);
+  // One that has ended and is not yet taken away has none.
+  const kB = (/** @type {string} */ name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1] ?? 0);
   return (kB("RssAnon") + kB("RssShmem")) * 1024;
 }
 

@@ -217,15 +217,8 @@ impl Task<'_> {
             let keys = (seen.end - begin(b)).min(BLOCK);
             let block = a.v.block(chunk * (CHUNK / BLOCK) + b, self.head);
             let x = Rows { values: &room.scores[b * BLOCK..], stride: CHUNK, len: keys };
-            self.isa.run(Product {
-                cache: a.v.cache,
-                block,
-                decoded: room.block,
-                x,
-                y: sums,
-                stride: len,
-                fresh: false,
-            });
+            let (cache, decoded) = (a.v.cache, &mut *room.block);
+            self.isa.run(Product { cache, block, decoded, x, y: sums, stride: len, fresh: false });
         }
     }
 }
@@ -332,7 +325,7 @@ fn product<L: Ints, P: Panel>(p: P, width: usize, x: Rows<'_>, (y, stride, fresh
         let x = Rows { values: &x.values[r * x.stride..], ..x };
         let out = (&mut y[r * stride..], stride, fresh);
         r += match rows - r {
-            4.. => columns::<L, P, 4>(p, width, x, out),
+            4.. if L::ROWS == 4 => columns::<L, P, 4>(p, width, x, out),
             2.. => columns::<L, P, 2>(p, width, x, out),
             _ => columns::<L, P, 1>(p, width, x, out),
         }
@@ -380,16 +373,19 @@ fn tile<L: Ints, P: Panel, const R: usize, const C: usize>(
             }
         }
     }
-    let n = x[0].len();
-    for i in 0..n {
-        let b = p.load::<L, C>(i, c);
-        for (acc, x) in acc.iter_mut().zip(&x) {
-            let a = L::splat(x[i]);
-            for k in 0..C {
-                acc[k] = L::fma(a, b[k], acc[k]);
+    p.each::<L, C>(
+        x[0].len(),
+        c,
+        #[inline(always)]
+        |i, b| {
+            for (acc, x) in acc.iter_mut().zip(&x) {
+                let a = L::splat(x[i]);
+                for k in 0..C {
+                    acc[k] = L::fma(a, b[k], acc[k]);
+                }
             }
-        }
-    }
+        },
+    );
     for r in 0..R {
         let y = &mut y[r * stride + c..][..16 * C].as_chunks_mut().0[..C];
         for k in 0..C {

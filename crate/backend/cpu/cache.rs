@@ -245,6 +245,14 @@ fn f16_bits(x: f32) -> u16 {
 pub(super) trait Panel: Copy {
     /// 16 values from column `c` on, in row `i`.
     fn load<L: Ints, const C: usize>(self, i: usize, c: usize) -> [L::V; C];
+
+    /// The values from column `c` on of each of the first `n` rows.
+    #[inline(always)]
+    fn each<L: Ints, const C: usize>(self, n: usize, c: usize, mut f: impl FnMut(usize, [L::V; C])) {
+        for i in 0..n {
+            f(i, self.load::<L, C>(i, c));
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -259,6 +267,19 @@ impl Panel for F32s<'_> {
             v[k] = L::load(&x[k]);
         }
         v
+    }
+
+    /// Checks of bounds leave the loop: there they take as long as the products.
+    #[inline(always)]
+    fn each<L: Ints, const C: usize>(self, n: usize, c: usize, mut f: impl FnMut(usize, [L::V; C])) {
+        for (i, x) in self.0[..n * self.1].chunks_exact(self.1).enumerate() {
+            let x = &x[c..][..16 * C].as_chunks().0[..C];
+            let mut v = [L::zero(); C];
+            for k in 0..C {
+                v[k] = L::load(&x[k]);
+            }
+            f(i, v);
+        }
     }
 }
 

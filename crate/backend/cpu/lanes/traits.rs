@@ -8,6 +8,8 @@ pub(crate) trait Lanes: Copy + 'static {
     type V: Copy;
     /// Whether 16 accumulators fit in registers (otherwise 6 do).
     const ROOMY: bool;
+    /// Rows whose sums of 16 values fit in registers beside what they are made of: 2 or 4.
+    const ROWS: usize = 4;
     fn zero() -> Self::V;
     fn load(x: &Chunk) -> Self::V;
     fn store(v: Self::V) -> Chunk;

@@ -72,6 +72,8 @@ fn widen(x: v128) -> [v128; 4] {
 impl Lanes for Wasm {
     type V = [v128; 4];
     const ROOMY: bool = false;
+    // Engines use 16 registers on x86-64, where four rows would take 21.
+    const ROWS: usize = 2;
 
     #[inline(always)]
     fn zero() -> Self::V {
@@ -172,14 +174,13 @@ impl Ints for Wasm {
     #[inline(always)]
     fn f_halves(x: &[u8]) -> v128 {
         let x = u64::from_le_bytes(*x.first_chunk().expect("8 bytes"));
-        let x = u32x4_extend_low_u16x8(u64x2(x, 0));
-        // Exponent and fraction are moved to their place in f32; then a product corrects the exponent's bias, which
-        // also normalises subnormal numbers.
-        let magnitude = u32x4_shl(v128_and(x, u32x4_splat(0x7fff)), 13);
-        let special = v128_and(i32x4_gt(magnitude, i32x4_splat((0x7c00 << 13) - 1)), u32x4_splat(0x7f80_0000));
-        let sign = u32x4_shl(v128_and(x, u32x4_splat(0x8000)), 16);
-        let finite = f32x4_mul(magnitude, f32x4_splat(f32::from_bits((254 - 15) << 23)));
-        v128_or(v128_or(finite, special), sign)
+        // Sign, exponent and fraction are moved to their place in f32; then a product corrects the exponent's bias, which
+        // also normalises subnormal numbers. The greatest exponent stays the greatest.
+        let x = i32x4_shl(i32x4_extend_low_i16x8(u64x2(x, 0)), 13);
+        let greatest = i32x4_splat(0x0f80_0000);
+        let special = v128_and(i32x4_eq(v128_and(x, greatest), greatest), u32x4_splat(0x7f80_0000));
+        let finite = f32x4_mul(v128_and(x, u32x4_splat(0x8fff_e000)), f32x4_splat(f32::from_bits((254 - 15) << 23)));
+        v128_or(finite, special)
     }
 
     #[inline(always)]
