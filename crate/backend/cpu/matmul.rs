@@ -245,12 +245,19 @@ fn span<L: Ints, F: Format, const S: usize, const T: usize>(
                     acc[t] = L::i_splat(sum * bias + below * negative);
                 }
             }
-            for j in g * CHUNKS / groups..(g + 1) * CHUNKS / groups {
-                let w = F::Bits::chunk::<L>(block, j, 4 * L::W * (sub + s));
-                for t in 0..T {
-                    let x = *xs[t].q[4 * j..].first_chunk().expect("four columns");
-                    acc[t] = if F::Bits::WIDE { L::dot_wide(acc[t], w, x) } else { L::dot(acc[t], w, x) };
+            let (first, end) = (g * CHUNKS / groups, (g + 1) * CHUNKS / groups);
+            let at = 4 * L::W * (sub + s);
+            if L::PAIRS {
+                products::<L, F, T>(&mut acc, block, (first..first + 2, at), xs);
+                for j in (first + 2..end).step_by(2) {
+                    let mut more = [L::i_splat(0); T];
+                    products::<L, F, T>(&mut more, block, (j..j + 2, at), xs);
+                    for t in 0..T {
+                        acc[t] = L::i_add(acc[t], more[t]);
+                    }
                 }
+            } else {
+                products::<L, F, T>(&mut acc, block, (first..end, at), xs);
             }
             let (scale, min) = scales::<L, F>(header, b * groups + g, sub + s, (d[s], m[s]));
             for t in 0..T {
@@ -260,6 +267,23 @@ fn span<L: Ints, F: Format, const S: usize, const T: usize>(
                     sums[s][t] = L::f_fma(min, L::f_splat(xs[t].scaled[which]), sums[s][t]);
                 }
             }
+        }
+    }
+}
+
+/// Adds the products of some chunks, of the rows whose bytes begin at `at`.
+#[inline(always)]
+fn products<L: Ints, F: Format, const T: usize>(
+    acc: &mut [L::I; T],
+    block: &[u8],
+    (chunks, at): (Range<usize>, usize),
+    x: [&Block; T],
+) {
+    for j in chunks {
+        let w = F::Bits::chunk::<L>(block, j, at);
+        for t in 0..T {
+            let x = *x[t].q[4 * j..].first_chunk().expect("four columns");
+            acc[t] = if F::Bits::WIDE { L::dot_wide(acc[t], w, x) } else { L::dot(acc[t], w, x) };
         }
     }
 }

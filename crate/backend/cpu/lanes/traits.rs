@@ -43,6 +43,9 @@ pub(crate) trait Ints: Lanes {
     const W: usize;
     /// Tokens whose sums, of W rows each, fit in registers: 4 or 8.
     const TOKENS: usize = 4;
+    /// Whether every two chunks have a sum of their own, so that it waits for few others: compilers put all steps of a sum one
+    /// after the other, whatever the order here.
+    const PAIRS: bool = false;
     /// `dot_wide` leaves out this many times the sum of x.
     const WIDE_BIAS: i32;
     /// And this many times the sum of the magnitudes of negative x.
@@ -72,6 +75,10 @@ pub(crate) trait Ints: Lanes {
     fn f_nibbles(x: &[u8]) -> (Self::F, Self::F);
     fn i_splat(x: i32) -> Self::I;
     fn i_to_f(v: Self::I) -> Self::F;
+    #[inline(always)]
+    fn i_add(_: Self::I, _: Self::I) -> Self::I {
+        unreachable!("only with PAIRS")
+    }
     /// The first 4W bytes.
     fn b_load(x: &[u8]) -> Self::B;
     fn b_or(a: Self::B, b: Self::B) -> Self::B;

@@ -137,6 +137,7 @@ impl Lanes for Wasm {
 
 impl Ints for Wasm {
     const W: usize = 4;
+    const PAIRS: bool = RELAXED;
     const WIDE_BIAS: i32 = if RELAXED { 128 } else { 0 };
     const WIDE_NEGATIVE: i32 = RELAXED as i32;
     type F = v128;
@@ -222,6 +223,11 @@ impl Ints for Wasm {
         }
         let (even, odd) = (i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high));
         f32x4_convert_i32x4(i32x4_add(even, odd))
+    }
+
+    #[inline(always)]
+    fn i_add(a: Self::I, b: Self::I) -> Self::I {
+        (i32x4_add(a.0, b.0), i32x4_add(a.1, b.1))
     }
 
     #[inline(always)]
