@@ -53,6 +53,8 @@ async function open(name, dist, file) {
     cold: /** @type {Times[]} */ ([]),
     warm: /** @type {Times[]} */ ([]),
     plain: /** @type {number[]} */ ([]),
+    /** Core seconds of the loop, of a load from the server and of one from storage: of the browser and this server together. */
+    cores: /** @type {[number[], number[], number[]]} */ ([[], [], []]),
     peak: 0,
     others: 0,
   };
@@ -70,10 +72,11 @@ async function inPage(row, method, options) {
     ([method, options]) => /** @type {any} */ (globalThis).bench[method](options),
     /** @type {const} */ ([method, options]),
   );
-  row.others = Math.max(row.others, end().others);
+  const { others, seconds } = end();
+  row.others = Math.max(row.others, others);
   const peak = most();
   await page.close();
-  return { seen, peak };
+  return { seen, peak, seconds };
 }
 
 /** @param {string} file */
@@ -87,11 +90,12 @@ async function measure(file) {
     for (let rep = 0; rep <= Number(o.reps); rep++) {
       for (const row of rows) {
         const { page, backend } = row;
-        const plain = page === "pagelm" ? (await inPage(row, "plain", { model })).seen : 0;
+        const plain = page === "pagelm" ? await inPage(row, "plain", { model }) : null;
         const cold = await inPage(row, "first", { model, backend, cold: true, sha256 });
         const warm = await inPage(row, "first", { model, backend, cold: false, sha256 });
         if (!rep) continue;
-        if (plain) row.plain.push(plain / 1000);
+        if (plain) row.plain.push(plain.seen / 1000);
+        for (const [i, run] of [plain, cold, warm].entries()) if (run) row.cores[i]?.push(run.seconds);
         row.cold.push(cold.seen);
         row.warm.push(warm.seen);
         row.peak = Math.max(row.peak, cold.peak, warm.peak);
@@ -114,14 +118,14 @@ const times = (/** @type {number} */ n) => (Number.isFinite(n) ? `${n.toFixed(2)
 
 console.log(`seconds, min / median / max of ${o.reps}; ratios are of medians`);
 console.log(
-  "| model | engine | plain loop | from the server | speed of the loop | from storage | first token from storage | as early as wllama's | peak MiB | of wllama's | others |",
+  "| model | engine | plain loop | from the server | speed of the loop | from storage | first token from storage | as early as wllama's | peak MiB | of wllama's | core seconds of the three | others |",
 );
-console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
 for (const file of o.model.split(",").map((f) => resolve(f))) {
   const rows = await measure(file);
   const peer = rows.find((row) => row.page === "wllama");
   for (const row of rows) {
-    const { what, cold, warm, plain, peak, others } = row;
+    const { what, cold, warm, plain, peak, cores, others } = row;
     const first = of(warm, "firstMs");
     const [earlier, less] =
       peer && peer !== row
@@ -138,6 +142,7 @@ for (const file of o.model.split(",").map((f) => resolve(f))) {
       times(earlier),
       Math.round(peak / 2 ** 20),
       times(less),
+      cores.map((all) => (all.length ? median(all).toFixed(2) : "")).join(" / "),
       others.toFixed(2),
     ];
     console.log(`| ${cells.join(" | ")} |`);
