@@ -1,9 +1,11 @@
 // Speed in headless browsers, by the page's clock: pagelm beside another engine of the same kind, taken in turns.
 //   node web/bench/bench.mjs [--model FILE,FILE…] [--browsers chromium,firefox] [--runs threads,one,webgpu]
-//                            [--threads N] [--build NAME] [--pp 128] [--tg 64] [--depth 0,2048] [--reps 3] [--wait SECONDS] [--json]
+//                            [--threads N] [--build NAME] [--pp 128] [--tg 64] [--depth 0,2048] [--reps 3]
+//                            [--wait SECONDS] [--json]
 // A run is `threads` (page with COOP and COEP, --threads threads, by default one a core), `one` (page without, one
 // thread) or `webgpu`. The peer, wllama, runs on the CPU in Chromium; PEERS=0 leaves it out. --build takes a build of
-// pagelm that is not the best. --depth measures after so many words that are in the engine's cache. --wait waits at most so long for a quiet machine before each measurement.
+// pagelm that is not the best. --depth measures after so many words that are in the engine's cache. --wait waits at
+// most so long for a quiet machine before each measurement.
 // "others" is how many cores' worth other programs used: with more than 0.1 on a small machine a row says little.
 import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";

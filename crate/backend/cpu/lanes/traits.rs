@@ -75,6 +75,7 @@ pub(crate) trait Ints: Lanes {
     fn f_nibbles(x: &[u8]) -> (Self::F, Self::F);
     fn i_splat(x: i32) -> Self::I;
     fn i_to_f(v: Self::I) -> Self::F;
+    /// `a + b`, where there are pairs.
     #[inline(always)]
     fn i_add(_: Self::I, _: Self::I) -> Self::I {
         unreachable!("only with PAIRS")
