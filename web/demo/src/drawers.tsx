@@ -4,11 +4,20 @@ import { stop } from "./answer.ts";
 import { open, remove, rename } from "./chats.ts";
 import { current, engine, load } from "./engine.ts";
 import { DEFAULTS, SAMPLER, type Settings, set, settings } from "./settings.ts";
-import { Dialog, panel } from "./ui.tsx";
+import { Dialog, type DialogProps, type Panel, panel } from "./ui.tsx";
 
 const close = () => {
   panel.value = null;
 };
+
+interface PanelProps extends Omit<DialogProps, "id" | "open" | "onClose"> {
+  id: NonNullable<Panel>;
+}
+
+/** A dialog that is open while `panel` says so. The browser tells late that it has closed: another may be open by then. */
+function PanelDialog({ id, ...rest }: PanelProps) {
+  return <Dialog id={id} open={panel.value === id} onClose={() => panel.peek() === id && close()} {...rest} />;
+}
 
 /** An empty field is the recommendation of the model's file. */
 const numberOf = (event: TargetedEvent<HTMLInputElement>) => {
@@ -34,7 +43,7 @@ function SettingsDrawer() {
     return value === undefined ? "auto" : String(Number(value.toFixed(3)));
   };
   return (
-    <Dialog id="settings" title="Settings" open={panel.value === "settings"} onClose={close} drawer>
+    <PanelDialog id="settings" title="Settings" drawer>
       <label for="system">System prompt</label>
       <textarea
         id="system"
@@ -130,7 +139,7 @@ function SettingsDrawer() {
           </button>
         )}
       </div>
-    </Dialog>
+    </PanelDialog>
   );
 }
 
@@ -148,7 +157,7 @@ export const SHORTCUTS = [
 function Shortcuts() {
   const mac = /mac|iphone|ipad/i.test(navigator.userAgent);
   return (
-    <Dialog id="shortcuts" title="Shortcuts" open={panel.value === "shortcuts"} onClose={close}>
+    <PanelDialog id="shortcuts" title="Shortcuts">
       <dl class="shortcuts">
         {SHORTCUTS.map(([keys, what]) => (
           <div key={keys}>
@@ -161,14 +170,14 @@ function Shortcuts() {
           </div>
         ))}
       </dl>
-    </Dialog>
+    </PanelDialog>
   );
 }
 
 function Rename() {
   const c = open.value;
   return (
-    <Dialog id="rename" title="Rename the chat" open={panel.value === "rename"} onClose={close}>
+    <PanelDialog id="rename" title="Rename the chat">
       <form
         class="stack"
         onSubmit={(event) => {
@@ -188,14 +197,14 @@ function Rename() {
           </button>
         </div>
       </form>
-    </Dialog>
+    </PanelDialog>
   );
 }
 
 function Delete() {
   const c = open.value;
   return (
-    <Dialog id="delete" title="Delete this chat?" open={panel.value === "delete"} onClose={close}>
+    <PanelDialog id="delete" title="Delete this chat?">
       <p>“{c?.title}” is only in this browser. It cannot be brought back.</p>
       <div class="row end">
         <button type="button" onClick={close}>
@@ -213,7 +222,7 @@ function Delete() {
           Delete
         </button>
       </div>
-    </Dialog>
+    </PanelDialog>
   );
 }
 

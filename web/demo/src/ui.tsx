@@ -23,7 +23,7 @@ addEventListener("hashchange", () => {
   view.value = viewNow();
 });
 
-interface DialogProps {
+export interface DialogProps {
   id: string;
   title: string;
   open: boolean;

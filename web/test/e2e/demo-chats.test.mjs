@@ -292,5 +292,17 @@ test("an answer by a schema fits it, and settings hold", { timeout: 120_000 }, a
   await page.keyboard.press("Escape");
   await page.keyboard.press("?");
   await page.locator("#shortcuts", { hasText: "Search chats" }).waitFor();
+
+  // A key comes before the event that says that a dialog has closed: it must not close the next one.
+  const closed = await page.evaluate(async () => {
+    const dialog = /** @type {HTMLDialogElement} */ (document.getElementById("shortcuts"));
+    const event = new Promise((done) => dialog.addEventListener("close", done));
+    dialog.close();
+    document.body.dispatchEvent(new KeyboardEvent("keydown", { key: ",", ctrlKey: true, bubbles: true }));
+    await event;
+    return dialog.open;
+  });
+  assert.equal(closed, false);
+  await page.locator("#settings[open]").waitFor();
   await page.close();
 });
