@@ -37,6 +37,8 @@ export async function download(starting: Promise<Started>, r: Operations["downlo
           meter.note({ phase: "weights", loaded: files.loaded, total: files.size, from });
           refuse(files);
         }
+        // A load does not wait for the disk; who downloads wants the file there.
+        feed.entry?.flush();
       }
       refuse(files);
       meter.note({ phase: "ready", loaded: files.loaded, total: files.loaded });
