@@ -29,8 +29,17 @@ const CHUNK: usize = 4 * PANEL;
 pub(super) trait Bits {
     /// Bytes of a block.
     const BYTES: usize;
+    /// The largest integer.
+    const MOST: usize;
     /// Whether integers exceed 127.
-    const WIDE: bool = false;
+    const WIDE: bool = Self::MOST > 127;
+    /// The most chunks whose products with x, from -127 to 127, two of each, can be added in 16 bits.
+    const SHORT: usize = match i16::MAX as usize / (2 * 127 * Self::MOST) {
+        CHUNKS.. => CHUNKS,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    };
 
     /// Chunk `j` of `L::W` rows, starting at its byte `at`.
     fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B;
@@ -54,7 +63,7 @@ pub(super) struct Levels;
 
 impl Bits for U8 {
     const BYTES: usize = CHUNKS * CHUNK;
-    const WIDE: bool = true;
+    const MOST: usize = 255;
 
     #[inline(always)]
     fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B {
@@ -121,6 +130,7 @@ macro_rules! one_plane {
     ($name:ident, $per:literal) => {
         impl Bits for $name {
             const BYTES: usize = CHUNKS * CHUNK / $per;
+            const MOST: usize = (1 << (8 / $per)) - 1;
 
             #[inline(always)]
             fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B {
@@ -145,6 +155,7 @@ macro_rules! two_planes {
     ($name:ident, $low:ident, $low_bits:literal, $per:literal) => {
         impl Bits for $name {
             const BYTES: usize = $low::BYTES + CHUNKS * CHUNK / $per;
+            const MOST: usize = (1 << ($low_bits + 8 / $per)) - 1;
 
             #[inline(always)]
             fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B {
@@ -185,7 +196,7 @@ const LEVELS: [u8; 16] = {
 
 impl Bits for Levels {
     const BYTES: usize = U4::BYTES;
-    const WIDE: bool = true;
+    const MOST: usize = 255;
 
     #[inline(always)]
     fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B {
