@@ -11,6 +11,8 @@ export class FakeStorage {
   promised;
   /** Called before each write; it may throw. @type {(name: string) => void} */
   onWrite = () => {};
+  /** How often the disk was waited for. */
+  flushes = 0;
   locks = new FakeLocks();
 
   get used() {
@@ -130,7 +132,10 @@ class FakeFile {
         return from.length;
       },
       getSize: () => this.bytes.length,
-      flush: check,
+      flush: () => {
+        check();
+        this.#storage.flushes++;
+      },
       close: () => {
         handle.open = false;
         this.#open.delete(handle);

@@ -75,7 +75,7 @@ const url = (/** @type {string} */ path) => server.url + path;
 const A = "/files/a.gguf";
 
 test("what was loaded once is read, and nobody is asked again", async (t) => {
-  new FakeStorage().install(t);
+  const storage = new FakeStorage().install(t);
   const first = await load(url(A));
   assert.ok(first.body.equals(bytes));
   assert.deepEqual([first.network, first.cache, first.stored, first.whyNotStored], [SIZE, 0, true, null]);
@@ -84,6 +84,7 @@ test("what was loaded once is read, and nobody is asked again", async (t) => {
   assert.ok(second.body.equals(bytes));
   assert.deepEqual([second.network, second.cache, second.stored], [0, SIZE, true]);
   assert.equal(server.requests.length, asked);
+  assert.equal(storage.flushes, 0, "a load does not wait for the disk");
 });
 
 test("a file is opened and asked for while the module is on its way", async (t) => {
