@@ -49,12 +49,14 @@ export async function recovery(t, c, backend) {
         for (const n of ten ? [10, 1] : [1]) {
           const after = some(n, TOKENS - 2);
           const { lost, told, ...got } = await c.call("through", PROMPT, params, how, after);
-          t.diagnostic(`${how} after ${after}: ${told.length / 2} recoveries`);
+          const [recovering, recovered] = ["recovering", "recovered"].map((phase) => `${phase} ${code[how]}`);
+          t.diagnostic(`${how} after ${after}: ${told.filter((said) => said === recovered).length} recoveries`);
           same(got, want, backend === "webgpu" ? 1e-3 : 0, `${how} after ${after}`);
           assert.equal(lost, code[how], "a session is lost");
-          assert.ok(told.length >= 2 && told.length % 2 === 0, `${told}`);
+          // A fault that hits the next worker while that loads is another attempt.
           for (const [i, said] of told.entries())
-            assert.equal(said, `${i % 2 ? "recovered" : "recovering"} ${code[how]}`);
+            assert.ok(said === recovering || (said === recovered && told[i - 1] === recovering), `${told}`);
+          assert.equal(told.at(-1), recovered);
         }
       }
     });
