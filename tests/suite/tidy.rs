@@ -96,7 +96,7 @@ fn imports_in_crate_only_go_downwards() {
 fn files_and_folders_keep_their_size_budgets() {
     // Raising a number is a visible edit that someone must defend.
     let budgets =
-        [("crate", "rs", 42_250), ("shaders", "wgsl", 4_300), ("web/src", "ts", 9_980), ("web/bindings", "rs", 1_700)];
+        [("crate", "rs", 42_200), ("shaders", "wgsl", 4_300), ("web/src", "ts", 9_980), ("web/bindings", "rs", 1_700)];
     for (dir, ext, budget) in budgets {
         let mut total = 0;
         for path in files(dir, ext) {

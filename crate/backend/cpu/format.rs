@@ -29,17 +29,8 @@ const CHUNK: usize = 4 * PANEL;
 pub(super) trait Bits {
     /// Bytes of a block.
     const BYTES: usize;
-    /// The largest integer.
-    const MOST: usize;
     /// Whether integers exceed 127.
-    const WIDE: bool = Self::MOST > 127;
-    /// The most chunks whose products with x, from -127 to 127, two of each, can be added in 16 bits.
-    const SHORT: usize = match i16::MAX as usize / (2 * 127 * Self::MOST) {
-        CHUNKS.. => CHUNKS,
-        4.. => 4,
-        2.. => 2,
-        _ => 1,
-    };
+    const WIDE: bool = false;
 
     /// Chunk `j` of `L::W` rows, starting at its byte `at`.
     fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B;
@@ -63,7 +54,7 @@ pub(super) struct Levels;
 
 impl Bits for U8 {
     const BYTES: usize = CHUNKS * CHUNK;
-    const MOST: usize = 255;
+    const WIDE: bool = true;
 
     #[inline(always)]
     fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B {
@@ -130,7 +121,6 @@ macro_rules! one_plane {
     ($name:ident, $per:literal) => {
         impl Bits for $name {
             const BYTES: usize = CHUNKS * CHUNK / $per;
-            const MOST: usize = (1 << (8 / $per)) - 1;
 
             #[inline(always)]
             fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B {
@@ -155,7 +145,6 @@ macro_rules! two_planes {
     ($name:ident, $low:ident, $low_bits:literal, $per:literal) => {
         impl Bits for $name {
             const BYTES: usize = $low::BYTES + CHUNKS * CHUNK / $per;
-            const MOST: usize = (1 << ($low_bits + 8 / $per)) - 1;
 
             #[inline(always)]
             fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B {
@@ -196,7 +185,7 @@ const LEVELS: [u8; 16] = {
 
 impl Bits for Levels {
     const BYTES: usize = U4::BYTES;
-    const MOST: usize = 255;
+    const WIDE: bool = true;
 
     #[inline(always)]
     fn chunk<L: Ints>(block: &[u8], j: usize, at: usize) -> L::B {

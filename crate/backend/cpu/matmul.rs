@@ -87,7 +87,7 @@ impl<'a> Part<'a> {
     /// Some tokens of one term or, if they are fine, of two.
     #[inline(always)]
     fn tokens<L: Ints, F: Format>(&mut self, panel: &[u8], at: usize, is_fine: bool, mut run: Range<usize>) {
-        if L::TOKENS == 8 || F::Bits::SHORT > 1 && L::short() {
+        if L::TOKENS == 8 {
             self.terms::<L, F, 8>(panel, at, is_fine, &mut run);
         }
         self.terms::<L, F, 4>(panel, at, is_fine, &mut run);
@@ -189,7 +189,6 @@ fn sums<L: Ints, F: Format, const S: usize, const T: usize>(
     x: [&[Block]; T],
 ) -> [[L::F; T]; S] {
     let mut sums = [[L::f_zero(); T]; S];
-    let short = F::Bits::SHORT > 1 && (T > L::TOKENS || L::short());
     let mut first = 0;
     for cluster in panel.chunks(F::CLUSTER) {
         let (headers, blocks) = cluster.split_at(F::HEADERS);
@@ -205,7 +204,7 @@ fn sums<L: Ints, F: Format, const S: usize, const T: usize>(
                     L::prefetch(blocks.as_ptr().wrapping_add(AHEAD + line));
                 }
             }
-            span::<L, F, S, T>(header, blocks, (sub, short), columns, &mut sums);
+            span::<L, F, S, T>(header, blocks, sub, columns, &mut sums);
             first += F::SPAN / COLS;
         }
     }
@@ -217,7 +216,7 @@ fn sums<L: Ints, F: Format, const S: usize, const T: usize>(
 fn span<L: Ints, F: Format, const S: usize, const T: usize>(
     header: &[u8],
     blocks: &[u8],
-    (sub, short): (usize, bool),
+    sub: usize,
     x: [&[Block]; T],
     sums: &mut [[L::F; T]; S],
 ) {
@@ -248,15 +247,7 @@ fn span<L: Ints, F: Format, const S: usize, const T: usize>(
             }
             let (first, end) = (g * CHUNKS / groups, (g + 1) * CHUNKS / groups);
             let at = 4 * L::W * (sub + s);
-            if short {
-                // No loop, so that all places and shifts are constants.
-                const { assert!(CHUNKS * F::GROUP / COLS <= 2 * F::Bits::SHORT || F::Bits::WIDE) };
-                let half = end.min(first + F::Bits::SHORT);
-                short_products::<L, F, T>(&mut acc, block, (first..half, at), xs);
-                if half < end {
-                    short_products::<L, F, T>(&mut acc, block, (half..end, at), xs);
-                }
-            } else if L::PAIRS {
+            if L::PAIRS {
                 products::<L, F, T>(&mut acc, block, (first..first + 2, at), xs);
                 for j in (first + 2..end).step_by(2) {
                     let mut more = [L::i_splat(0); T];
@@ -294,30 +285,6 @@ fn products<L: Ints, F: Format, const T: usize>(
             let x = *x[t].q[4 * j..].first_chunk().expect("four columns");
             acc[t] = if F::Bits::WIDE { L::dot_wide(acc[t], w, x) } else { L::dot(acc[t], w, x) };
         }
-    }
-}
-
-/// The same, with sums in 16 bits, which hold those of up to `SHORT` chunks.
-#[inline(always)]
-fn short_products<L: Ints, F: Format, const T: usize>(
-    acc: &mut [L::I; T],
-    block: &[u8],
-    (chunks, at): (Range<usize>, usize),
-    x: [&Block; T],
-) {
-    let mut sums = [F::Bits::chunk::<L>(block, chunks.start, at); T];
-    for t in 0..T {
-        sums[t] = L::s_dot(sums[t], *x[t].q[4 * chunks.start..].first_chunk().expect("four columns"));
-    }
-    for j in chunks.start + 1..chunks.end {
-        let w = F::Bits::chunk::<L>(block, j, at);
-        for t in 0..T {
-            let products = L::s_dot(w, *x[t].q[4 * j..].first_chunk().expect("four columns"));
-            sums[t] = L::s_add(sums[t], products);
-        }
-    }
-    for t in 0..T {
-        acc[t] = L::i_add_short(acc[t], sums[t]);
     }
 }
 

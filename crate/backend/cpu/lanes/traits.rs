@@ -41,8 +41,7 @@ pub(crate) trait Lanes: Copy + 'static {
 pub(crate) trait Ints: Lanes {
     /// Rows per register: 4, 8 or 16.
     const W: usize;
-    /// Tokens whose sums, of W rows each, fit in registers: 4 or 8. Short sums are of 8 tokens, which share what it costs to
-    /// read the weights: the sums of one at a time are in registers.
+    /// Tokens whose sums, of W rows each, fit in registers: 4 or 8.
     const TOKENS: usize = 4;
     /// Whether every two chunks have a sum of their own, so that it waits for few others: compilers put all steps of a sum one
     /// after the other, whatever the order here.
@@ -94,26 +93,6 @@ pub(crate) trait Ints: Lanes {
     fn dot(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
     /// The same for bytes of rows from 0 to 255, except for what `WIDE_BIAS` and `WIDE_NEGATIVE` say.
     fn dot_wide(acc: Self::I, w: Self::B, x: [i8; 4]) -> Self::I;
-    /// Whether `dot` takes several instructions, of which the last ones can be shared: products are added in 16 bits first.
-    #[inline(always)]
-    fn short() -> bool {
-        false
-    }
-    /// For each row the products of its first two bytes with those of x, added in 16 bits, and those of the other two.
-    #[inline(always)]
-    fn s_dot(_w: Self::B, _x: [i8; 4]) -> Self::B {
-        unreachable!("only where sums are short")
-    }
-    /// `a + b` in 16 bits.
-    #[inline(always)]
-    fn s_add(_a: Self::B, _b: Self::B) -> Self::B {
-        unreachable!("only where sums are short")
-    }
-    /// Adds both sums of each row.
-    #[inline(always)]
-    fn i_add_short(_acc: Self::I, _s: Self::B) -> Self::I {
-        unreachable!("only where sums are short")
-    }
     /// Asks for the cache line at an address that may be anywhere, where the machine can be asked.
     #[inline(always)]
     fn prefetch(_at: *const u8) {}

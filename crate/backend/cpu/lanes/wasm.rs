@@ -31,11 +31,6 @@ mod relaxed {
     pub(super) fn dot(acc: v128, w: v128, x: v128) -> v128 {
         i32x4_relaxed_dot_i8x16_i7x16_add(x, w, acc)
     }
-
-    #[inline(always)]
-    pub(super) fn pairs(w: v128, x: v128) -> v128 {
-        i16x8_relaxed_dot_i8x16_i7x16(x, w)
-    }
 }
 
 #[cfg(not(feature = "relaxed-simd"))]
@@ -49,11 +44,6 @@ mod relaxed {
 
     #[inline(always)]
     pub(super) fn dot(_: v128, _: v128, _: v128) -> v128 {
-        unreachable!("only with RELAXED")
-    }
-
-    #[inline(always)]
-    pub(super) fn pairs(_: v128, _: v128) -> v128 {
         unreachable!("only with RELAXED")
     }
 }
@@ -288,30 +278,5 @@ impl Ints for Wasm {
         let x = i32x4_splat(i32::from_le_bytes(x.map(|x| x as u8)));
         let w = v128_xor(w, v128_xor(i8x16_lt(x, i8x16_splat(0)), u8x16_splat(128)));
         (relaxed::dot(low, i8x16_abs(x), w), high)
-    }
-    /// Only processors that add pairs of products in 16 bits, and then those in 32, lose what exceeds 16 bits.
-    #[inline(always)]
-    fn short() -> bool {
-        if !RELAXED {
-            return false;
-        }
-        // No constants, of which a compiler could know what its own machine does.
-        let [w, x] = std::hint::black_box([255, 127]);
-        i32x4_extract_lane::<0>(relaxed::dot(i32x4_splat(0), u8x16_splat(w), u8x16_splat(x))) == 2 * i32::from(i16::MAX)
-    }
-
-    #[inline(always)]
-    fn s_dot(w: v128, x: [i8; 4]) -> v128 {
-        relaxed::pairs(w, i32x4_splat(i32::from_le_bytes(x.map(|x| x as u8))))
-    }
-
-    #[inline(always)]
-    fn s_add(a: v128, b: v128) -> v128 {
-        i16x8_add(a, b)
-    }
-
-    #[inline(always)]
-    fn i_add_short((low, high): Self::I, s: v128) -> Self::I {
-        (i32x4_add(low, i32x4_dot_i16x8(s, i16x8_splat(1))), high)
     }
 }

@@ -156,28 +156,6 @@ impl<const DOT: u8> Ints for Avx2<DOT> {
             _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }
-    #[inline(always)]
-    fn short() -> bool {
-        DOT == MADD
-    }
-
-    #[inline(always)]
-    fn s_dot(w: __m256i, x: [i8; 4]) -> __m256i {
-        // SAFETY: as in `f_zero`.
-        unsafe { _mm256_maddubs_epi16(w, _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)))) }
-    }
-
-    #[inline(always)]
-    fn s_add(a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: as in `f_zero`.
-        unsafe { _mm256_add_epi16(a, b) }
-    }
-
-    #[inline(always)]
-    fn i_add_short(acc: __m256i, s: __m256i) -> __m256i {
-        // SAFETY: as in `f_zero`.
-        unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(s, _mm256_set1_epi16(1))) }
-    }
 }
 
 impl Ints for Avx512 {
