@@ -109,7 +109,8 @@ script() {
 } >$out/builds.js
 
 for name in $builds; do
-  size=$(gzip -9c "$out/pagelm-$name.wasm" | wc -c)
+  # As the package's test counts: gzip itself makes it a hundredth smaller.
+  size=$(node -p 'require("zlib").gzipSync(require("fs").readFileSync(process.argv[1]), { level: 9 }).length' "$out/pagelm-$name.wasm")
   echo "pagelm-$name.wasm: $(wc -c <"$out/pagelm-$name.wasm") bytes, $size gzipped"
   [ "$size" -lt $limit ] || [ "${WASM_OPT:-1}" != 1 ] || { echo "over $limit bytes gzipped" >&2; exit 1; }
 done

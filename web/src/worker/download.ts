@@ -37,7 +37,7 @@ export async function download(starting: Promise<Started>, r: Operations["downlo
           meter.note({ phase: "weights", loaded: files.loaded, total: files.size, from });
           refuse(files);
         }
-        // A load does not wait for the disk; who downloads wants the file there.
+        // Who downloads without a load wants the file to be there.
         feed.entry?.flush();
       }
       refuse(files);

@@ -205,7 +205,7 @@ export class Entry {
     for (const [i, { filled }] of this.#partial) if (size && filled === lengthOf(i, size)) this.#seal(i, sums);
   }
 
-  /** Waits until the disk has it. A block that a machine without power loses is known by its sum, so this costs time only. */
+  /** Waits until the disk has all of it. A load need not: a block that a power cut loses is known by its sum. */
   flush(): void {
     if (!this.open) return;
     try {

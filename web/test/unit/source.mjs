@@ -25,6 +25,7 @@ import { runnerImport } from "vite";
  *   "share-seat.ts": typeof import("../../src/share-seat.ts"),
  *   "shared/lines.ts": typeof import("../../src/shared/lines.ts"),
  *   "shared/errors.ts": typeof import("../../src/shared/errors.ts"),
+ *   "worker/download.ts": typeof import("../../src/worker/download.ts"),
  *   "worker/feed.ts": typeof import("../../src/worker/feed.ts"),
  *   "worker/fetch.ts": typeof import("../../src/worker/fetch.ts"),
  *   "worker/files.ts": typeof import("../../src/worker/files.ts"),

@@ -18,6 +18,7 @@ const bytes = Buffer.from(Uint8Array.from({ length: SIZE }, (_, i) => (i * 7 + (
 const SHA256 = createHash("sha256").update(bytes).digest("hex");
 const dir = mkdtempSync(join(tmpdir(), "pagelm-store-"));
 const { ModelFiles, removeModel, storedModels, modelFiles } = await source("worker/files.ts");
+const { download } = await source("worker/download.ts");
 const { line: record } = await source("shared/lines.ts");
 const { readLog } = await source("worker/log.ts");
 const { stableUrl } = await source("shared/stable-url.ts");
@@ -85,6 +86,15 @@ test("what was loaded once is read, and nobody is asked again", async (t) => {
   assert.deepEqual([second.network, second.cache, second.stored], [0, SIZE, true]);
   assert.equal(server.requests.length, asked);
   assert.equal(storage.flushes, 0, "a load does not wait for the disk");
+});
+
+test("a download waits for the disk", async (t) => {
+  const storage = new FakeStorage().install(t);
+  const task = { signal: new AbortController().signal, pieces: () => {}, threads: () => {} };
+  const request = /** @type {any} */ ({ model: url(A), source: { cache: true }, verify: false });
+  const { source: from } = await download(/** @type {any} */ (starting), request, /** @type {any} */ (task));
+  assert.deepEqual([from.network, from.stored], [SIZE, true]);
+  assert.equal(storage.flushes, 2, "of the bytes and of the log");
 });
 
 test("a file is opened and asked for while the module is on its way", async (t) => {
